@@ -1,0 +1,191 @@
+"""DiT: a transformer over patches, conditioned by adaptive layer norm with zero-initialised gates (Peebles & Xie, 2212.09748).
+
+    c = time(t) + class(y) + numeric(n);   (shift, scale, gate)×2 of every block = Linear(SiLU(c)), one matrix product for all blocks
+    h += gate1 · attention(LN(h)(1 + scale1) + shift1);   h += gate2 · MLP(LN(h)(1 + scale2) + shift2)
+
+At initialisation the output is exactly 0. B batch, N tokens, D width, C channels, P patch.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.attention import Full, attend
+from backbones.encoders import ClassEncoder, NumericEncoder, TimeEncoder, grid_positions
+from backbones.stem import ConvHead, ConvStem
+from backbones.types import Cond, RunContext
+
+SIZES = {  # width, depth, heads; S, B, L, XL are the paper's, the others ours
+    "Mi": (128, 4, 2), "Ti": (192, 6, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16),
+}  # fmt: skip
+
+
+def modulate(norm: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """norm·(1 + scale) + shift in one pass; (B, N, D) and (B, D)."""
+    return torch.addcmul(shift[:, None], norm, 1 + scale[:, None])
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with a fused qkv projection."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, ctx: RunContext | None) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, N, d) each
+        return self.proj(attend(q, k, v, Full(), ctx).transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Module):
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """One transformer block; its six modulation vectors come from outside."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, mlp_norm_eps: float):
+        super().__init__()
+        self.attn, self.mlp = Attention(dim, heads), MLP(dim, int(dim * mlp_ratio))
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(dim, eps=mlp_norm_eps, elementwise_affine=False)
+
+    def forward(self, h: Tensor, modulation: Tensor, ctx: RunContext | None) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=1)  # (B, D) each
+        h = torch.addcmul(h, gate1[:, None], self.attn(modulate(self.norm1(h), shift1, scale1), ctx))
+        return torch.addcmul(h, gate2[:, None], self.mlp(modulate(self.norm2(h), shift2, scale2)))
+
+
+class DiT(nn.Module):
+    """``net(x, t, cond)``: (B, C, H, W), (B,) on the trained time scale, Cond(label=(B,), numeric=(B, K)) → (B, C_out, H, W).
+
+    ``size`` ("S/2", "Ti/4") sets width, depth, heads and patch. ``num_classes=0``: no labels. ``null_class=False``: no row for a missing label.
+    ``learn_sigma`` doubles the output channels (the second half is the variance head). ``stem_channels`` replaces the linear patches by a
+    convolutional stem and head; the patch is then 2^len(stem_channels). Any H, W divisible by the patch works; positions stretch to the
+    native grid's extent. ``frequency_shift`` and ``mlp_norm_eps`` are 1 and 1e-5 in diffusers' version.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: str | None = None,
+        input_size: int | tuple[int, int] = 32,
+        patch_size: int = 2,
+        in_channels: int = 4,
+        hidden_size: int = 384,
+        depth: int = 12,
+        num_heads: int = 6,
+        mlp_ratio: float = 4.0,
+        num_classes: int = 1000,
+        null_class: bool = True,
+        num_numeric: int = 0,
+        learn_sigma: bool = False,
+        stem_channels: tuple[int, ...] = (),
+        stem_blocks: int = 2,
+        frequency_shift: int = 0,
+        mlp_norm_eps: float = 1e-6,
+    ):
+        super().__init__()
+        if size is not None:
+            letters, _, patch = size.partition("/")
+            if letters not in SIZES or not patch.isdigit():
+                raise ValueError(f"got DiT size {size!r}, expected {'|'.join(SIZES)}/PATCH, such as 'S/2'")
+            (hidden_size, depth, num_heads), patch_size = SIZES[letters], int(patch)
+        if stem_channels:
+            patch_size = 2 ** len(stem_channels)
+        height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
+        if height % patch_size or width % patch_size:
+            raise ValueError(f"got pictures of {height}×{width}, expected multiples of the patch size {patch_size}; pad or resize them")
+        if hidden_size % num_heads:
+            raise ValueError(f"got width {hidden_size} and {num_heads} heads, expected a width divisible by the heads")
+        self.patch_size, self.grid, self.num_classes = patch_size, (height // patch_size, width // patch_size), num_classes
+        self.in_channels, self.out_channels, self.learn_sigma = in_channels, in_channels * (2 if learn_sigma else 1), learn_sigma
+
+        self.t_embedder = TimeEncoder(hidden_size, shift=frequency_shift)
+        self.y_embedder = ClassEncoder(num_classes, hidden_size, null=null_class) if num_classes else None
+        self.n_embedder = NumericEncoder(num_numeric, hidden_size) if num_numeric else None
+        self.register_buffer("pos_embed", grid_positions(hidden_size, self.grid)[None])  # (1, N, D), frozen
+        self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_ratio, mlp_norm_eps) for _ in range(depth))
+        if stem_channels:
+            self.stem = ConvStem(in_channels, stem_channels, stem_blocks, hidden_size)
+            self.head = ConvHead(self.out_channels, stem_channels, stem_blocks, hidden_size)
+            extra = [2 * b.channels for b in (*self.stem.blocks, *self.head.blocks)]
+        else:
+            self.stem = self.head = None
+            self.x_embedder = nn.Module()
+            self.x_embedder.proj = nn.Conv2d(in_channels, hidden_size, patch_size, stride=patch_size)
+            self.final_layer = nn.Module()
+            self.final_layer.linear = nn.Linear(hidden_size, patch_size * patch_size * self.out_channels)
+            extra = []
+        self.final_norm = nn.LayerNorm(hidden_size, eps=1e-6, elementwise_affine=False)
+        self.splits = [6 * hidden_size] * depth + [2 * hidden_size] + extra
+        self.modulation = nn.Linear(hidden_size, sum(self.splits))  # every block's adaLN and the final layer's, in one product
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Xavier for the transformer's linears, N(0, 0.02) for embeddings and the time MLP, zeros for modulation and output."""
+        for module in [*self.blocks.modules(), *self.children()]:
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for module in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
+            nn.init.normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+        if self.y_embedder is not None:
+            nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        if self.stem is None:
+            nn.init.xavier_uniform_(self.x_embedder.proj.weight.view(self.x_embedder.proj.out_channels, -1))
+            nn.init.zeros_(self.x_embedder.proj.bias)
+            nn.init.zeros_(self.final_layer.linear.weight)
+            nn.init.zeros_(self.final_layer.linear.bias)
+
+    def positions(self, grid: tuple[int, int]) -> Tensor:
+        """(1, N, D) positions of a grid; another grid than the native one is stretched to the same extent."""
+        if grid == self.grid:
+            return self.pos_embed
+        return grid_positions(self.pos_embed.shape[-1], grid, native=self.grid)[None].to(self.pos_embed)
+
+    def encode(self, t: Tensor, cond: Cond) -> Tensor:
+        """(B, D) conditioning vector. A condition that is absent counts as missing."""
+        c = self.t_embedder(t)
+        if self.y_embedder is not None:
+            label = cond.label if cond.label is not None else torch.full_like(t, -1, dtype=torch.int64)
+            c = c + self.y_embedder(label)
+        if self.n_embedder is not None:
+            count = self.n_embedder.values.in_features
+            numeric = cond.numeric if cond.numeric is not None else torch.full((len(t), count), torch.nan, dtype=c.dtype, device=c.device)
+            c = c + self.n_embedder(numeric.to(c.dtype))
+        return c
+
+    def forward(self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None) -> Tensor:
+        grid = (x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size)
+        if t.ndim == 0:
+            t = t.expand(len(x))
+        c = self.encode(t, cond if cond is not None else Cond())  # (B, D)
+        parts = self.modulation(F.silu(c)).split(self.splits, dim=1)
+        per_block, final, extra = parts[: len(self.blocks)], parts[len(self.blocks)], list(parts[len(self.blocks) + 1 :])
+        if self.stem is not None:
+            h, skips = self.stem(x, extra[: len(self.stem.blocks)])
+        else:
+            h, skips = self.x_embedder.proj(x).flatten(2).transpose(1, 2), []  # (B, N, D)
+        h = h + self.positions(grid)
+        for block, modulation in zip(self.blocks, per_block):
+            h = block(h, modulation, ctx)
+        h = modulate(self.final_norm(h), *final.chunk(2, dim=1))
+        if self.head is not None:
+            return self.head(h, grid, skips, extra[len(self.stem.blocks) :])
+        return self.unpatchify(self.final_layer.linear(h), grid)
+
+    def unpatchify(self, h: Tensor, grid: tuple[int, int]) -> Tensor:
+        """(B, N, P·P·C), channel fastest, to (B, C, H, W)."""
+        p = self.patch_size
+        h = h.view(len(h), *grid, p, p, self.out_channels)  # (B, h, w, P, P, C)
+        return h.permute(0, 5, 1, 3, 2, 4).reshape(len(h), self.out_channels, grid[0] * p, grid[1] * p)

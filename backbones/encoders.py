@@ -1,0 +1,83 @@
+"""Condition encoders: time, class label, numbers; and the sinusoids of positions.
+
+Missing conditions are met by a learned null: the last row of the label table, one learned vector for each missing number.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def sinusoid(t: Tensor, dim: int, *, shift: int = 0) -> Tensor:
+    """(B,) times to (B, dim): [cos(t f), sin(t f)], f_j = 10000^(−j/(h − shift)), h = dim // 2, in float32; odd dims end in a zero.
+
+    Attention Is All You Need (1706.03762), section 3.5, in the order of ADM/DiT; diffusers uses ``shift=1``.
+    """
+    half = dim // 2
+    frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=t.device) / (half - shift))
+    angles = t.float()[:, None] * frequencies  # (B, h)
+    out = torch.cat([angles.cos(), angles.sin()], dim=-1)
+    return F.pad(out, (0, 1)) if dim % 2 else out
+
+
+def grid_positions(dim: int, grid: tuple[int, int], *, native: tuple[int, int] | None = None) -> Tensor:
+    """(H·W, dim) fixed 2-D sin-cos positions: the first half of the columns encodes x, the second y, token = y·W + x.
+
+    With ``native`` the coordinates are stretched so that another grid covers the same extent (for a model sampled at another size).
+    """
+    if dim % 4:
+        raise ValueError(f"got a width of {dim} for 2-D positions, expected a multiple of 4")
+    omega = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
+    height, width = grid
+    stretch_y, stretch_x = (1.0, 1.0) if native is None else (native[0] / height, native[1] / width)
+    y, x = torch.meshgrid(torch.arange(height) * stretch_y, torch.arange(width) * stretch_x, indexing="ij")
+
+    def one(m: Tensor) -> Tensor:
+        angles = m.reshape(-1, 1).double() * omega  # (N, D/4)
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+    return torch.cat([one(x), one(y)], dim=1).float()
+
+
+class TimeEncoder(nn.Module):
+    """(B,) times on the trained scale to (B, D): Linear(SiLU(Linear(sinusoid256)))."""
+
+    def __init__(self, dim: int, *, frequencies: int = 256, shift: int = 0):
+        super().__init__()
+        self.frequencies, self.shift = frequencies, shift
+        self.mlp = nn.Sequential(nn.Linear(frequencies, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.mlp(sinusoid(t, self.frequencies, shift=self.shift).to(self.mlp[0].weight.dtype))
+
+
+class ClassEncoder(nn.Module):
+    """(B,) labels to (B, D). −1 and ``num_classes`` mean "no label": the last row, when the table has one."""
+
+    def __init__(self, num_classes: int, dim: int, *, null: bool = True):
+        super().__init__()
+        self.num_classes, self.null = num_classes, null
+        self.embedding_table = nn.Embedding(num_classes + int(null), dim)
+
+    def forward(self, label: Tensor) -> Tensor:
+        if self.null:
+            label = torch.where(label < 0, self.num_classes, label)
+        return self.embedding_table(label)
+
+
+class NumericEncoder(nn.Module):
+    """(B, K) numbers, NaN = missing, to (B, D): an MLP of the known values plus a learned null vector for each missing one."""
+
+    def __init__(self, count: int, dim: int):
+        super().__init__()
+        self.values, self.nulls = nn.Linear(count, dim), nn.Parameter(torch.zeros(count, dim))
+        self.out = nn.Linear(dim, dim)
+        nn.init.normal_(self.nulls, std=0.02)
+
+    def forward(self, numeric: Tensor) -> Tensor:
+        missing = numeric.isnan()
+        known = torch.where(missing, torch.zeros_like(numeric), numeric)
+        h = self.values(known) + missing.to(self.nulls.dtype) @ self.nulls  # (B, D)
+        return self.out(F.silu(h))

@@ -1,0 +1,101 @@
+"""Lazy registries: a plain dict of ``"name": "module:attribute"`` strings, and the one way to build an entry from a config.
+
+A registry has no import side effects and can be grepped. ``build`` refuses an unknown name or option with a suggestion, and a value of
+the wrong type with what was expected; configs name registry entries only, never import paths.
+"""
+
+import difflib
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def resolve(registry: Mapping[str, str], name: str, kind: str) -> Any:
+    """The object behind a name. Raises ``ValueError`` with the nearest names when there is none."""
+    if not isinstance(name, str) or name not in registry:
+        raise ValueError(f"got {kind} {name!r}, expected one of {', '.join(sorted(registry))}{suggest(str(name), registry)}")
+    module, _, attribute = registry[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def build(registry: Mapping[str, str], name: str, kind: str, options: Mapping[str, Any] | None = None) -> Any:
+    """Call the entry with keyword options that were checked against its signature."""
+    target = resolve(registry, name, kind)
+    return target(**check_options(target, options or {}, f"{kind} {name!r}"))
+
+
+def suggest(word: str, known: typing.Iterable[str]) -> str:
+    """`; did you mean 'x'?` or nothing."""
+    close = difflib.get_close_matches(word.replace("-", "_"), list(known), n=1, cutoff=0.5) or difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def check_options(target: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Options as keyword arguments of ``target``; raises ``ValueError`` for an unknown name or a value of another type."""
+    signature = inspect.signature(target)
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)  # type: ignore[misc]
+    except (NameError, TypeError):
+        hints = {}
+    known = {n: p for n, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    checked = {}
+    for key, value in options.items():
+        if key not in known:
+            raise ValueError(f"{where} got the unknown option {key!r}, expected one of {', '.join(known) or 'none'}{suggest(key, known)}")
+        checked[key] = coerce(value, hints.get(key, Any), f"{where} option {key!r}")
+    missing = [n for n, p in known.items() if p.default is p.empty and n not in checked]
+    if missing:
+        raise ValueError(f"{where} lacks {', '.join(missing)}; set it in the config or as key=value")
+    return checked
+
+
+def coerce(value: Any, hint: Any, where: str) -> Any:
+    """``value`` if it fits ``hint`` (ints pass as floats, lists as tuples); otherwise ``ValueError``."""
+    if _fits(value, hint):
+        return value
+    for candidate in _members(hint):
+        if candidate is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if typing.get_origin(candidate) is tuple and isinstance(value, list | tuple):
+            if all(_fits(v, a) for v, a in zip(value, _tuple_args(candidate, len(value)))):
+                return tuple(value)
+    raise ValueError(f"{where} got {value!r} ({type(value).__name__}), expected {_name(hint)}")
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _tuple_args(hint: Any, length: int) -> tuple[Any, ...]:
+    args = typing.get_args(hint)
+    return (args[0],) * length if len(args) == 2 and args[1] is Ellipsis else args if len(args) == length else (type("_Never", (), {}),) * length
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is Any or isinstance(hint, str | typing.TypeVar):
+        return True
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_fits(value, h) for h in typing.get_args(hint))
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return value in typing.get_args(hint)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(v, a) for v, a in zip(value, _tuple_args(hint, len(value))))
+    if origin is not None:
+        return isinstance(value, origin) if inspect.isclass(origin) else True
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, float)
+    return isinstance(value, hint) if inspect.isclass(hint) and not getattr(hint, "_is_protocol", False) else True
+
+
+def _name(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    return getattr(hint, "__name__", str(hint)) if typing.get_origin(hint) is None else str(hint).replace("typing.", "")

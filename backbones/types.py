@@ -1,0 +1,106 @@
+"""What travels with a batch (`Cond`), with a run (`RunContext`) and with a draw (`NoiseSource`)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from backbones.noise import NoiseSource, RecordedNoise
+
+__all__ = ["Cond", "RunContext", "NoiseSource", "RecordedNoise", "Backbone", "Noise"]
+
+Field = Tensor | Mapping[str, Tensor] | None
+_CONDITIONS = ("label", "numeric", "tokens", "image")
+
+
+class Noise(Protocol):
+    """What samplers and objectives ask of a source of randomness."""
+
+    def at(self, step: int) -> "Noise": ...
+    def normal(self, shape: Sequence[int] = (), *, stream: str, dtype: torch.dtype = torch.float32) -> Tensor: ...
+
+
+class Backbone(Protocol):
+    """A network: ``(B, ...), (B,), Cond -> (B, ...)``. Knows shapes, not noise."""
+
+    def __call__(self, x: Tensor, t: Tensor, cond: "Cond", ctx: "RunContext | None" = None) -> Tensor: ...
+
+
+def _each(value: Field, fn: Callable[[Tensor], Tensor]) -> Field:
+    if value is None:
+        return None
+    return {k: fn(v) for k, v in value.items()} if isinstance(value, Mapping) else fn(value)
+
+
+def _missing(value: Tensor) -> Tensor:
+    return torch.full_like(value, torch.nan if value.is_floating_point() else -1)
+
+
+@dataclass(frozen=True)
+class Cond:
+    """A batch of conditions. Every field is (B, ...), or a dict of such tensors by name, or None.
+
+    ``label`` (B,) int64, −1 = missing. ``numeric`` (B, K) float, NaN = missing. ``tokens`` (B, L, D) and ``image`` (B, C, H, W) float, NaN =
+    missing. Of the sample itself, and kept when the condition is nulled: ``valid`` (padding mask, True = real), ``known`` (mask of entries that
+    are given), ``given`` (their values).
+    """
+
+    label: Field = None
+    numeric: Field = None
+    tokens: Field = None
+    image: Field = None
+    valid: Tensor | None = None
+    known: Tensor | None = None
+    given: Tensor | None = None
+
+    def _map(self, fn: Callable[[Tensor], Tensor], names: Sequence[str] | None = None) -> "Cond":
+        chosen = names or [f.name for f in fields(self)]
+        return replace(self, **{n: _each(getattr(self, n), fn) for n in chosen})
+
+    def null(self) -> "Cond":
+        """Every condition missing; what is known of the sample stays."""
+        return self._map(_missing, _CONDITIONS)
+
+    def index(self, i: Tensor | slice) -> "Cond":
+        """Rows ``i`` of every field (permutes conditions with their pairs)."""
+        return self._map(lambda v: v[i])
+
+    def to(self, device: torch.device | str) -> "Cond":
+        return self._map(lambda v: v.to(device, non_blocking=True))
+
+    def drop(self, p: float, noise: NoiseSource) -> "Cond":
+        """Classifier-free dropout: each sample loses all its conditions with probability ``p`` (stream ``drop``)."""
+        if p <= 0:
+            return self
+        lost = noise.uniform(stream="drop") < p  # (B,)
+        return self._map(lambda v: torch.where(lost.view(-1, *[1] * (v.ndim - 1)), _missing(v), v), _CONDITIONS)
+
+
+@dataclass
+class RunContext:
+    """The only carrier of run state: made by a sampler or trainer for one run and passed down through every call.
+
+    ``step`` of ``num_steps`` from time ``t`` to ``t_next`` (``t`` is None where steps are not known ahead), ``evaluation`` within the step; ``branch`` ("cond", "uncond", "weak", "perturbed");
+    ``accepted``: whether this evaluation belongs to an accepted step (rules commit their state only then); ``caches`` and ``states``: free
+    storage by owner, split per branch by the owner; ``attention``: backend name or "auto"; ``double_backward``: ask for a form that can be
+    differentiated twice; ``taps``: names to record -> tensors.
+    """
+
+    step: int = 0
+    num_steps: int = 0
+    evaluation: int = 0
+    t: float | None = None
+    t_next: float | None = None
+    branch: str = "cond"
+    accepted: bool = True
+    attention: str = "auto"
+    double_backward: bool = False
+    caches: dict[str, Any] = field(default_factory=dict)
+    states: dict[Any, Any] = field(default_factory=dict)
+    taps: dict[str, Any] = field(default_factory=dict)
+
+    def on(self, branch: str) -> "RunContext":
+        """The same run seen from another branch (storage is shared)."""
+        return replace(self, branch=branch)

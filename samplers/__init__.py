@@ -1,0 +1,34 @@
+"""Floor 2: paths, couplings, parameterisations, objectives, the queryable `Denoiser` and every solver."""
+
+from typing import Any
+
+from backbones import registry
+from samplers.base import Sampler, Step
+from samplers.coupling import Coupled
+from samplers.denoiser import Denoiser, FunctionDenoiser
+from samplers.objective import Batch, Loss, Objective, build_objective
+from samplers.paths import Coefficients, EDMPath, LinearPath, VPPath, beta_table
+from samplers.prediction import Prediction
+
+__all__ = [
+    "Batch", "Coefficients", "Coupled", "Denoiser", "EDMPath", "FunctionDenoiser", "LinearPath", "Loss", "Objective", "Prediction", "REGISTRY",
+    "Sampler", "Step", "VPPath", "beta_table", "build", "build_objective",
+]  # fmt: skip
+
+REGISTRY = {
+    "ddpm": "samplers.ancestral:DDPM",
+    "ddim": "samplers.ancestral:DDIM",
+    "dpmpp_1": "samplers.dpmpp:DPMpp1",
+    "dpmpp_2m": "samplers.dpmpp:DPMpp2M",
+    "euler": "samplers.ode:Euler",
+    "ab2": "samplers.ode:AB2",
+    "midpoint": "samplers.ode:Midpoint",
+    "heun": "samplers.ode:Heun",
+    "rk4": "samplers.ode:RK4",
+    "torchdiffeq": "samplers.adaptive:TorchDiffEq",
+}
+
+
+def build(name: str, **options: Any) -> Sampler:
+    """A sampler by its registry name, e.g. ``build("ddim", eta=0.5, spacing="leading")``. Raises ``ValueError`` for unknown names or options."""
+    return registry.build(REGISTRY, name, "sampler", options)

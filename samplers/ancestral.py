@@ -1,0 +1,100 @@
+"""DDPM (Ho et al. 2006.11239) and DDIM (Song et al. 2010.02502), written for any Gaussian path.
+
+From t to s (closer to data), a = alpha_t/alpha_s, β = sigma_t² − a² sigma_s²:
+
+    q(x_s | x_t, data) = N( a sigma_s²/sigma_t² x_t + alpha_s β/sigma_t² data,  β sigma_s²/sigma_t² )
+
+On a VP table this is the usual strided step. DDIM keeps the predicted noise: x_s = alpha_s data + √(sigma_s² − η² v) noise + η √v z with v the
+variance above; η = 1 is DDPM with the small variance.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backbones.types import Noise
+from samplers.base import Predict, Sampler
+from samplers.paths import Path, VPPath, check_steps
+from samplers.prediction import Prediction
+
+VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "learned_range")
+
+
+class Ancestral(Sampler):
+    """What DDPM and DDIM share: a clipped data prediction and respaced tables."""
+
+    def __init__(self, *, spacing: str | None = None, respacing: str | None = None, clip: float | None = None):
+        super().__init__(spacing=spacing)
+        if clip is not None and clip <= 0:
+            raise ValueError(f"got clip={clip}, expected a positive bound or none")
+        self.respacing, self.clip = respacing, clip
+
+    def times(self, path: Path, num_steps: int) -> list[float]:
+        check_steps(num_steps)
+        if self.respacing is None:
+            return super().times(path, num_steps)
+        if not isinstance(path, VPPath):
+            raise ValueError(f"got respacing={self.respacing!r}, which needs a VP table; leave it out for this model")
+        return [path.time(k) for k in path.respaced(self.respacing)] + [1.0]
+
+    def data(self, prediction: Prediction) -> Tensor:
+        data = prediction.to("data")
+        return data if self.clip is None else data.clamp(-self.clip, self.clip)
+
+    def draw(self, x: Tensor, noise: Noise | None) -> Tensor:
+        if noise is None:
+            raise ValueError(f"{type(self).__name__} adds noise in its steps; pass noise=NoiseSource(seeds)")
+        return noise.normal(x.shape[1:], stream="step", dtype=x.dtype).to(x.device)
+
+
+def transition(path: Path, t: float, s: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(factor of x, factor of data, small variance, large variance β, sigma_s), float64 scalars."""
+    now, then = path.coefficients(t), path.coefficients(s)
+    a = now.alpha / then.alpha
+    beta = now.sigma**2 - a**2 * then.sigma**2
+    ratio = then.sigma**2 / now.sigma**2
+    return a * ratio, then.alpha * beta / now.sigma**2, (beta * ratio).clamp_min(1e-20), beta, then.sigma
+
+
+class DDPM(Ancestral):
+    """``variance``: fixed_small (the posterior's; fixed_small_log is the same, through its logarithm), fixed_large (β), learned_range (needs the
+    model's variance head). ``clip`` bounds the data prediction. No noise is added in the last step."""
+
+    def __init__(self, *, variance: str = "fixed_small", spacing: str | None = None, respacing: str | None = None, clip: float | None = None):
+        super().__init__(spacing=spacing, respacing=respacing, clip=clip)
+        if variance not in VARIANCES:
+            raise ValueError(f"got variance {variance!r}, expected one of {', '.join(VARIANCES)}")
+        self.variance = variance
+
+    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+        prediction = predict(x, t)
+        c_x, c_data, small, large, _ = transition(prediction.path, t, s)
+        mean = c_x * x + c_data * self.data(prediction)
+        if self.variance == "learned_range":
+            f = (prediction.head("variance") + 1) / 2
+            std: Tensor = torch.exp(0.5 * (f * large.log() + (1 - f) * small.log()))
+        else:
+            std = (large if self.variance == "fixed_large" else small).sqrt()
+        return mean if s == 1 else mean + std * self.draw(x, noise)
+
+
+class DDIM(Ancestral):
+    """``eta`` scales the noise. ``recompute_noise``: after clipping, derive the noise again from the clipped data (ADM does, diffusers does not)."""
+
+    def __init__(
+        self, *, eta: float = 0.0, recompute_noise: bool = False, spacing: str | None = None, respacing: str | None = None, clip: float | None = None
+    ):
+        super().__init__(spacing=spacing, respacing=respacing, clip=clip)
+        if not 0 <= eta <= 1:
+            raise ValueError(f"got eta={eta}, expected 0 (deterministic) to 1 (DDPM)")
+        self.eta, self.recompute_noise = eta, recompute_noise
+
+    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+        prediction = predict(x, t)
+        data = self.data(prediction)
+        eps = prediction.with_("data", data).to("noise") if self.recompute_noise else prediction.to("noise")
+        _, _, small, _, sigma = transition(prediction.path, t, s)
+        variance = self.eta**2 * small
+        out = prediction.path.coefficients(s).alpha * data + (sigma**2 - variance).clamp_min(0).sqrt() * eps
+        return out if s == 1 or self.eta == 0 else out + variance.sqrt() * self.draw(x, noise)

@@ -1,0 +1,52 @@
+"""A trained network that can be queried: ``predict(x, t, cond, ctx) -> Prediction``. Never under inference mode: wrappers may need its gradient."""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from backbones.types import Cond, RunContext
+from samplers.parameterization import Parameterization
+from samplers.paths import Path, Time
+from samplers.prediction import Prediction
+
+
+@runtime_checkable
+class Queryable(Protocol):
+    """What a sampler needs."""
+
+    path: Path
+    known_trained: bool
+    family: str
+
+    def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction: ...
+
+
+class Denoiser(nn.Module):
+    """Network + path + parameterisation. ``dtype`` torch.bfloat16 or float16 runs the network under autocast; x and the prediction keep x's
+    dtype. ``known_trained``: the network saw clean known entries in training (a sampler then puts them back clean)."""
+
+    family = "gaussian"
+
+    def __init__(self, net: nn.Module, path: Path, parameterization: Parameterization, *, dtype: torch.dtype | None = None, known_trained: bool = False):
+        super().__init__()
+        self.net, self.path, self.parameterization, self.dtype, self.known_trained = net, path, parameterization, dtype, known_trained
+
+    def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
+        """(B, ...) state at time t (a float or (B,)) to a prediction at the same place."""
+        low = self.dtype if self.dtype in (torch.bfloat16, torch.float16) else None
+        with torch.autocast(x.device.type, dtype=low, enabled=low is not None):
+            return self.parameterization.predict(self.net, x, t, cond, self.path, ctx)
+
+
+class FunctionDenoiser:
+    """Wraps any ``fn(x, t, cond) -> Prediction`` on a path, e.g. an exact score."""
+
+    family, known_trained = "gaussian", False
+
+    def __init__(self, path: Path, fn: Callable[[Tensor, Time, Cond], Prediction]):
+        self.path, self.fn = path, fn
+
+    def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
+        return self.fn(x, t, cond)

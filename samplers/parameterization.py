@@ -1,0 +1,95 @@
+"""What a network emits and how it becomes a `Prediction`.
+
+``noise``, ``data``, ``v`` and ``velocity`` read the output as it is; ``edm`` wraps it in the preconditioning of Karras et al. 2206.00364, table 1.
+With ``variance="learned_range"`` the output has twice the channels and its second half is the head ``variance`` (Nichol & Dhariwal 2102.09672).
+"""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from backbones.types import Backbone, Cond, RunContext
+from samplers.paths import Path, Time, sigma_of
+from samplers.prediction import Prediction, expand
+
+
+class Parameterization(Protocol):
+    variance: str | None
+
+    def predict(self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: Path, ctx: RunContext | None = None) -> Prediction: ...
+    def error(self, prediction: Prediction, data: Tensor, noise: Tensor) -> Tensor: ...
+
+
+def call(net: Backbone, x: Tensor, t: Time, cond: Cond, path: Path, ctx: RunContext | None) -> Tensor:
+    """The network at the path's own clock; the output in x's dtype."""
+    clock = path.network_time(t).to(x.device, torch.float32)
+    return net(x, clock.expand(len(x)), cond, ctx).to(x.dtype)
+
+
+class Direct:
+    """The output is the prediction in ``space``; the error is measured there."""
+
+    def __init__(self, space: str, *, variance: str | None = None):
+        if variance not in (None, "learned_range"):
+            raise ValueError(f"got variance {variance!r}, expected null or 'learned_range'")
+        self.space, self.variance = space, variance
+
+    def predict(self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: Path, ctx: RunContext | None = None) -> Prediction:
+        out, heads = call(net, x, t, cond, path, ctx), {}
+        if self.variance is not None:
+            out, heads["variance"] = out.chunk(2, dim=1)
+        return Prediction(self.space, out, x, t, path, heads)
+
+    def error(self, prediction: Prediction, data: Tensor, noise: Tensor) -> Tensor:
+        """(B, ...) difference between prediction and target in the network's own space."""
+        if self.space == "data":
+            return prediction.value - data
+        if self.space == "noise":
+            return prediction.value - noise
+        c = prediction._coefficients()
+        target = c.d_alpha * data + c.d_sigma * noise if self.space == "velocity" else c.alpha * noise - c.sigma * data
+        return prediction.value - target
+
+
+class EDM:
+    """D = c_skip·x + c_out·F(c_in·x, ln(σ)/4) on data of standard deviation ``sigma_data``; the error is measured on F."""
+
+    variance = None
+
+    def __init__(self, *, sigma_data: float = 0.5):
+        self.sigma_data = sigma_data
+
+    def _scales(self, x: Tensor, t: Time, path: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        sigma, d = sigma_of(path, t), self.sigma_data
+        total = sigma**2 + d**2
+        alpha = path.coefficients(t).alpha
+        return tuple(expand(v, x) for v in (d**2 / total / alpha, sigma * d / total.sqrt(), total.rsqrt() / alpha, alpha))  # type: ignore[return-value]
+
+    def predict(self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: Path, ctx: RunContext | None = None) -> Prediction:
+        skip, out, inp, _ = self._scales(x, t, path)
+        return Prediction("data", skip * x + out * call(net, inp * x, t, cond, path, ctx), x, t, path)
+
+    def error(self, prediction: Prediction, data: Tensor, noise: Tensor) -> Tensor:
+        _, out, _, _ = self._scales(data, prediction.t, prediction.path)
+        return (prediction.value - data) / out
+
+
+def noise(*, variance: str | None = None) -> Direct:
+    return Direct("noise", variance=variance)
+
+
+def data(*, variance: str | None = None) -> Direct:
+    return Direct("data", variance=variance)
+
+
+def v(*, variance: str | None = None) -> Direct:
+    return Direct("v", variance=variance)
+
+
+def velocity() -> Direct:
+    return Direct("velocity")
+
+
+REGISTRY = {name: f"samplers.parameterization:{name}" for name in ("noise", "data", "v", "velocity")} | {"edm": "samplers.parameterization:EDM"}
+
+

@@ -1,0 +1,97 @@
+"""A prediction that can be read in any space.
+
+With x = alpha·data + sigma·noise, every space is an affine function of any other at the same x and t:
+
+    velocity = alpha'·data + sigma'·noise      v = alpha·noise − sigma·data (Salimans & Ho 2202.00512)      score = −noise/sigma
+
+The care at the ends lives here: where sigma is 0 the noise in x is 0 (its posterior mean there), where alpha is 0 a noise prediction says
+nothing of the data and 0 is returned.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samplers.paths import Coefficients, Path
+
+SPACES = ("data", "noise", "velocity", "v", "score")
+
+
+def expand(c: Tensor, x: Tensor) -> Tensor:
+    """A coefficient of shape () or (B,) made to multiply (B, ...) without changing x's dtype."""
+    return c if c.ndim == 0 else c.to(x).view(-1, *[1] * (x.ndim - 1))
+
+
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    """a/b, and 0 where b is 0."""
+    zero = b == 0
+    return torch.where(zero, torch.zeros_like(a), a / torch.where(zero, torch.ones_like(b), b))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """``value`` (B, ...) in ``space``, made at state ``x`` and time ``t`` of ``path``. ``heads`` carries what differs: ``variance`` (B, ...) in
+    [−1, 1] of a learned-range model, a separate score, a re-noising direction."""
+
+    space: str
+    value: Tensor
+    x: Tensor
+    t: float | Tensor
+    path: Path
+    heads: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def _coefficients(self) -> Coefficients:
+        c = self.path.coefficients(self.t)
+        return Coefficients(*(expand(v, self.x) for v in (c.alpha, c.sigma, c.d_alpha, c.d_sigma)))
+
+    def to(self, space: str) -> Tensor:
+        """The prediction in another space. Raises ``ValueError`` for an unknown one."""
+        if space == "native":
+            space = self.path.native
+        if space == self.space:
+            return self.value
+        if space not in SPACES:
+            raise ValueError(f"got space {space!r}, expected one of {', '.join(SPACES)} or native")
+        c = self._coefficients()
+        a, s, x, value = c.alpha, c.sigma, self.x, self.value
+        if self.space == "noise" or self.space == "score":
+            noise = value if self.space == "noise" else -s * value
+            data = None
+        elif self.space == "data":
+            data, noise = value, None
+        elif self.space == "v":
+            data, noise = (a * x - s * value) / (a * a + s * s), (s * x + a * value) / (a * a + s * s)
+        elif self.space == "velocity":
+            det = a * c.d_sigma - s * c.d_alpha
+            finite = torch.isfinite(det)  # a VP table at t = 1, where x is the data already
+            data = torch.where(finite, (c.d_sigma * x - s * value) / torch.where(finite, det, 1.0), x)
+            noise = torch.where(finite, (a * value - c.d_alpha * x) / torch.where(finite, det, 1.0), 0.0)
+        else:
+            raise ValueError(f"got a prediction in the unknown space {self.space!r}")
+        if space == "data":
+            return data if data is not None else _ratio(x - s * noise, a + torch.zeros_like(x))
+        if noise is None:
+            noise = _ratio(x - a * data, s + torch.zeros_like(x))
+        if space == "noise":
+            return noise
+        if space == "score":
+            return -_ratio(noise, s + torch.zeros_like(x))
+        if data is None:
+            data = _ratio(x - s * noise, a + torch.zeros_like(x))
+        if space == "v":
+            return a * noise - s * data
+        slope = torch.where(torch.isfinite(c.d_sigma), c.d_sigma, 0.0)
+        return c.d_alpha * data + slope * noise
+
+    def with_(self, space: str, value: Tensor) -> "Prediction":
+        """The same place with another value."""
+        return replace(self, space=self.path.native if space == "native" else space, value=value)
+
+    def head(self, name: str) -> Any:
+        """A head by name; raises ``ValueError`` when the model has none."""
+        if name not in self.heads:
+            raise ValueError(f"this model has no {name} head (it has {', '.join(self.heads) or 'none'}); choose an option that does not need it")
+        return self.heads[name]
