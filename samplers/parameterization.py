@@ -6,6 +6,7 @@ With ``variance="learned_range"`` the output has twice the channels and its seco
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from backbones.types import Backbone, Cond, RunContext

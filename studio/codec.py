@@ -1,0 +1,51 @@
+"""Data ↔ what the network sees. A codec belongs to the model and acts at its edges."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from backbones.registry import build
+
+
+class Codec(Protocol):
+    name: str
+
+    def encode(self, data: Tensor) -> Tensor: ...
+    def decode(self, x: Tensor) -> Tensor: ...
+
+
+class Pixels:
+    """uint8 (B, C, H, W) in 0…255 ↔ float32 in [−1, 1]."""
+
+    name = "pixels"
+
+    def encode(self, data: Tensor) -> Tensor:
+        return data.to(torch.float32).mul_(1 / 127.5).sub_(1)
+
+    def decode(self, x: Tensor) -> Tensor:
+        return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+class Scale:
+    """Real data divided by one number, the data's standard deviation: (B, ...) float ↔ the same about unit scale."""
+
+    name = "scale"
+
+    def __init__(self, *, std: float = 1.0):
+        self.std = std
+
+    def encode(self, data: Tensor) -> Tensor:
+        return data.float() / self.std
+
+    def decode(self, x: Tensor) -> Tensor:
+        return x.float() * self.std
+
+
+REGISTRY = {"pixels": "studio.codec:Pixels", "scale": "studio.codec:Scale"}
+
+
+def build_codec(spec: dict) -> Codec:
+    """From ``{name: ..., options}``."""
+    options = dict(spec)
+    return build(REGISTRY, options.pop("name"), "codec", options)

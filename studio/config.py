@@ -1,0 +1,189 @@
+"""Configs: one YAML tree, typed, with ``key=value`` overrides; an unknown key is an error with a suggestion.
+
+``data``, ``backbone``, ``objective`` and ``sampler`` sections name a registry entry and its options, which are checked against the entry's own
+signature; ``train`` and ``sample`` are the dataclasses below. The resolved tree is what a run folder records.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+
+from backbones.registry import coerce, suggest
+
+SCHEMA = 1
+
+
+@dataclass
+class TrainConfig:
+    """How long, how fast, how often. ``steps`` or ``minutes`` (wall clock) ends the run. ``batch_size`` is the effective one: split over
+    processes and over ``accumulate`` micro-batches. Intervals are in steps; 0 switches off."""
+
+    steps: int | None = None
+    minutes: float | None = None
+    batch_size: int = 64
+    accumulate: int = 1
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    lr: float = 1e-3
+    muon_lr: float = 3e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+    warmup: int = 200
+    schedule: Literal["cosine", "constant"] = "cosine"
+    final_lr: float = 0.0
+    ema: tuple[str, ...] = ("power-12",)
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
+    flip: bool = False
+    workers: int = 0
+    log_every: int = 50
+    eval_every: int = 1000
+    eval_samples: int = 512
+    save_every: int = 1000
+    keep_last: int = 3
+    keep_every: int = 0
+    weak_snapshot: bool = True
+    preview: bool = True
+    trackers: tuple[str, ...] = ()
+
+
+@dataclass
+class SampleConfig:
+    """What `sample`, previews and the page use unless told otherwise."""
+
+    sampler: str = "ab2"
+    num_steps: int = 20
+    guidance: str = ""
+
+
+@dataclass
+class Config:
+    """A whole run. See the module."""
+
+    name: str = "run"
+    seed: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+    backbone: dict[str, Any] = field(default_factory=dict)
+    objective: dict[str, Any] = field(default_factory=dict)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    schema: int = SCHEMA
+
+    def tree(self) -> dict[str, Any]:
+        """Plain containers, as YAML holds them."""
+        return _plain(dataclasses.asdict(self))
+
+    def yaml(self) -> str:
+        return OmegaConf.to_yaml(OmegaConf.create(self.tree()))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _typed(cls: type, tree: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from a tree; unknown keys and wrong types raise ``ValueError``."""
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in tree.items():
+        if key not in hints:
+            raise ValueError(f"{where} has the unknown key {key!r}, expected one of {', '.join(hints)}{suggest(str(key), hints)}")
+        name = f"{where}.{key}" if where != "config" else str(key)
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{name} got {value!r}, expected a section of keys")
+            values[key] = _typed(hints[key], value, name)
+        elif typing.get_origin(hints[key]) is dict:
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{name} got {value!r}, expected a section such as {{name: ..., option: ...}}")
+            values[key] = {str(k): tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        else:
+            values[key] = coerce(tuple(value) if isinstance(value, list) else value, hints[key], name)
+    return cls(**values)
+
+
+def _checked(config: Config) -> Config:
+    train = config.train
+    if train.steps is not None and train.minutes is not None:
+        raise ValueError("train got both steps and minutes, expected one of them; set the other to null")
+    for key in ("steps", "minutes", "batch_size", "accumulate", "lr", "muon_lr", "keep_last", "eval_samples"):
+        value = getattr(train, key)
+        if value is not None and value <= 0:
+            raise ValueError(f"train.{key} got {value}, expected a positive number")
+    for key in ("warmup", "workers", "log_every", "eval_every", "save_every", "keep_every", "weight_decay", "final_lr"):
+        if getattr(train, key) < 0:
+            raise ValueError(f"train.{key} got {getattr(train, key)}, expected 0 (off) or more")
+    if train.batch_size % train.accumulate:
+        raise ValueError(f"train.batch_size={train.batch_size} is not divisible by accumulate={train.accumulate}")
+    if config.sample.num_steps < 1:
+        raise ValueError(f"sample.num_steps got {config.sample.num_steps}, expected at least 1")
+    return config
+
+
+def migrate(tree: dict[str, Any]) -> dict[str, Any]:
+    """An older tree in today's schema. Raises ``ValueError`` for one written by a newer version."""
+    version = tree.get("schema", 0)
+    if not isinstance(version, int) or version > SCHEMA:
+        raise ValueError(f"this model was written with schema {version}, this version reads up to {SCHEMA}; upgrade drift-studio")
+    if version < 1 and "model" in tree:  # schema 0, before the first release: `model` was the backbone, `loss` the objective
+        tree = {("backbone" if k == "model" else "objective" if k == "loss" else k): v for k, v in tree.items()}
+    return {**tree, "schema": SCHEMA}
+
+
+def from_tree(tree: Mapping[str, Any]) -> Config:
+    """A checked `Config` from plain containers of any known schema."""
+    return _checked(_typed(Config, migrate(dict(tree)), "config"))
+
+
+def shipped() -> list[str]:
+    """Names of the configs that come with the package."""
+    return sorted(p.name.removesuffix(".yaml") for p in resources.files("configs").iterdir() if p.name.endswith(".yaml"))
+
+
+def _tree_of(source: str | Path) -> dict[str, Any]:
+    text = str(source)
+    kind, _, rest = text.partition(":")
+    if kind in ("images", "npz") and rest:
+        tree = _tree_of(kind)
+        tree["data"] = {**tree.get("data", {}), "path": str(Path(rest).expanduser().resolve())}
+        tree["name"] = Path(rest).expanduser().resolve().stem or kind
+        return tree
+    path = Path(text).expanduser()
+    if not path.is_file():
+        shelf = resources.files("configs") / f"{text.removesuffix('.yaml')}.yaml"
+        if not shelf.is_file():
+            raise ValueError(f"got config {text!r}, expected a YAML file, images:DIR, npz:FILE or one of {', '.join(shipped())}{suggest(text, shipped())}")
+        loaded = OmegaConf.create(shelf.read_text())
+    else:
+        try:
+            loaded = OmegaConf.load(path)
+        except Exception as error:
+            raise ValueError(f"{path} is not readable YAML: {str(error).splitlines()[0]}") from None
+    tree = OmegaConf.to_container(loaded, resolve=True)
+    if not isinstance(tree, dict):
+        raise ValueError(f"{text} holds {type(tree).__name__}, expected a tree of sections (data, backbone, objective, train)")
+    return typing.cast(dict[str, Any], tree)
+
+
+def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = ()) -> Config:
+    """A `Config` from a YAML file, a shipped name, ``images:DIR``, ``npz:FILE``, a dict or a Config, with ``key=value`` overrides on top."""
+    tree = source.tree() if isinstance(source, Config) else migrate(dict(source) if isinstance(source, Mapping) else _tree_of(source))
+    for text in overrides:
+        key, eq, _ = text.partition("=")
+        if not eq or not key:
+            raise ValueError(f"got override {text!r}, expected key=value, such as train.steps=1000")
+    merged = OmegaConf.merge(OmegaConf.create(_plain(tree)), OmegaConf.from_dotlist([o.replace("-", "_", o.partition("=")[0].count("-")) for o in overrides]))
+    result = typing.cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
+    train, changed = result.get("train", {}), {o.partition("=")[0] for o in overrides}
+    for mine, other in (("steps", "minutes"), ("minutes", "steps")):  # asking for one length replaces the other
+        if f"train.{mine}" in changed and f"train.{other}" not in changed and isinstance(train, dict):
+            train[other] = None
+    return from_tree(result)

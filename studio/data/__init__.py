@@ -1,0 +1,24 @@
+"""Data sets. A source is a function in `REGISTRY` that returns a `Data`; a user's own ``torch.utils.data.Dataset`` becomes one by `from_dataset`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from backbones.registry import build
+from studio.data.arrays import Arrays, Data, from_dataset
+
+__all__ = ["Arrays", "Data", "REGISTRY", "from_dataset", "load_data"]
+
+REGISTRY = {
+    "fashion-mnist": "studio.data.sources:fashion_mnist",
+    "npz": "studio.data.sources:npz",
+    "images": "studio.data.images:images",
+    "points": "studio.data.points:points",
+}
+
+
+def load_data(spec: Mapping[str, Any]) -> Data:
+    """From a config's ``data`` section ``{name: ..., options}``."""
+    options = dict(spec)
+    if "name" not in options:
+        raise ValueError(f"data has no name, expected one of {', '.join(REGISTRY)}")
+    return build(REGISTRY, options.pop("name"), "data", options)

@@ -1,0 +1,108 @@
+"""Data in memory: a uint8 or float array with labels, and what a data set tells about itself."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbones.types import Cond
+
+
+class Arrays(torch.utils.data.Dataset):
+    """(N, ...) values, (N,) labels (−1 = none) and (N, K) numbers (NaN = missing); a list of indices is fetched in one go as ``(values, Cond)``."""
+
+    def __init__(self, values: np.ndarray, labels: np.ndarray | None = None, numeric: np.ndarray | None = None):
+        self.values, self.labels, self.numeric = values, labels, numeric
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return torch.from_numpy(np.array(self.values[i])), -1 if self.labels is None else int(self.labels[i])
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Cond]:
+        i = np.asarray(indices)
+        label = None if self.labels is None else torch.from_numpy(self.labels[i].astype(np.int64))
+        numeric = None if self.numeric is None else torch.from_numpy(self.numeric[i].astype(np.float32))
+        return torch.from_numpy(np.ascontiguousarray(self.values[i])), Cond(label=label, numeric=numeric)
+
+
+@dataclass(frozen=True)
+class Data:
+    """``train`` and ``held_out`` are map-style data sets of ``(value, label)``; ``shape`` is one value's; ``codec`` what turns values into what a
+    network sees; ``task`` names how samples are shown and judged; ``hash`` identifies the content; ``skipped`` counts files left out; ``numeric``
+    names numeric conditions, which the data set holds standardised by ``numeric_mean`` and ``numeric_std``."""
+
+    name: str
+    task: str
+    shape: tuple[int, ...]
+    train: Any
+    held_out: Any = None
+    classes: tuple[str, ...] = ()
+    codec: dict[str, Any] = field(default_factory=lambda: {"name": "pixels"})
+    hash: str = ""
+    skipped: int = 0
+    numeric: tuple[str, ...] = ()
+    numeric_mean: tuple[float, ...] = ()
+    numeric_std: tuple[float, ...] = ()
+
+
+def content_hash(*arrays: np.ndarray) -> str:
+    """16 hex digits of SHA-256 over shapes, dtypes and bytes."""
+    digest = hashlib.sha256()
+    for a in arrays:
+        digest.update(f"{a.shape}{a.dtype}".encode())
+        for start in range(0, len(a), 4096):
+            digest.update(np.ascontiguousarray(a[start : start + 4096]).data)
+    return digest.hexdigest()[:16]
+
+
+def split(count: int, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(train, held-out) indices, sorted, of a fixed random split; at least one train sample stays."""
+    if not 0 <= fraction < 1:
+        raise ValueError(f"got held_out={fraction}, expected a fraction from 0 to below 1")
+    order = np.random.Generator(np.random.Philox(key=seed)).permutation(count)
+    k = min(int(round(count * fraction)), count - 1)
+    return np.sort(order[k:]), np.sort(order[:k])
+
+
+def from_arrays(
+    name: str, values: np.ndarray, labels: np.ndarray | None, classes: Sequence[str], *, held_out: float, task: str, codec: dict[str, Any],
+    skipped: int = 0, numeric: np.ndarray | None = None, numeric_names: Sequence[str] = (),
+) -> Data:  # fmt: skip
+    """A `Data` over one array with a random held-out part; numbers are standardised (NaN stays NaN)."""
+    train, rest = split(len(values), held_out)
+    mean = std = np.zeros(0)
+    if numeric is not None:
+        mean, std = np.nanmean(numeric, 0), np.nanstd(numeric, 0)
+        std = np.where(std > 0, std, 1.0)
+        numeric = (numeric - mean) / std
+
+    def part(i: np.ndarray) -> Arrays:
+        return Arrays(values[i], None if labels is None else labels[i], None if numeric is None else numeric[i])
+
+    digest = content_hash(values, labels if labels is not None else np.zeros(0), numeric if numeric is not None else np.zeros(0))
+    return Data(
+        name, task, tuple(values.shape[1:]), part(train), part(rest) if len(rest) else None, tuple(classes), codec, digest, skipped,
+        tuple(numeric_names), tuple(map(float, mean)), tuple(map(float, std)),
+    )  # fmt: skip
+
+
+def from_dataset(dataset: Any, held_out: Any = None) -> Data:
+    """A user's map-style data set of ``(value, label)`` or values. uint8 values are pictures (C, H, W), floats are used as they are.
+
+    ``classes`` of the data set, if it has the attribute, names the labels. Raises ``ValueError`` for items of another form.
+    """
+    if len(dataset) == 0:
+        raise ValueError("got an empty data set, expected at least one item")
+    first = dataset[0]
+    value = torch.as_tensor(first[0] if isinstance(first, tuple | list) else first)
+    if value.ndim not in (1, 3):
+        raise ValueError(f"got items of shape {tuple(value.shape)}, expected (C, H, W) pictures or (d,) points")
+    classes = tuple(str(c) for c in getattr(dataset, "classes", ()))
+    codec = {"name": "pixels"} if value.dtype == torch.uint8 else {"name": "scale", "std": 1.0}
+    return Data(type(dataset).__name__, "image" if value.ndim == 3 else "points", tuple(value.shape), dataset, held_out, classes, codec)

@@ -1,0 +1,97 @@
+"""Batches as a pure function of (seed, step): an endless row of epochs, each in an order of its own, cut into effective batches.
+
+What a process gets is its slice of the effective batch, so neither the number of processes nor of workers changes which samples a step sees.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbones.types import Cond
+from studio.data.arrays import Arrays, Data
+
+
+class Batches:
+    """``batches.at(step)`` or, prefetched, ``batches.starting(step)`` give (values (B, ...), Cond). ``local``: this process's places in the batch."""
+
+    def __init__(self, dataset: Any, batch_size: int, *, seed: int, rank: int = 0, world: int = 1, workers: int = 0):
+        if batch_size % world:
+            raise ValueError(f"got batch_size {batch_size} on {world} processes, expected a multiple; change train.batch_size")
+        self.dataset, self.batch_size, self.seed, self.workers = dataset, batch_size, seed, workers
+        self.local = np.arange(rank * batch_size // world, (rank + 1) * batch_size // world)
+        self._epoch, self._order = -1, np.zeros(0, dtype=np.int64)
+
+    def indices(self, step: int) -> list[int]:
+        """Data set indices of this process's part of a step."""
+        n, out = len(self.dataset), []
+        for position in step * self.batch_size + self.local:
+            epoch, place = divmod(int(position), n)
+            if epoch != self._epoch:
+                self._epoch, self._order = epoch, np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(n)
+            out.append(int(self._order[place]))
+        return out
+
+    def at(self, step: int) -> tuple[Tensor, Cond]:
+        return _fetch(self.dataset, self.indices(step))
+
+    def starting(self, step: int) -> Iterator[tuple[Tensor, Cond]]:
+        """All steps from ``step`` on, read ahead by ``workers`` processes where there are any."""
+        if not self.workers:
+            while True:
+                yield self.at(step)
+                step += 1
+
+        def order() -> Iterator[list[int]]:
+            k = step
+            while True:
+                yield self.indices(k)
+                k += 1
+
+        loader = torch.utils.data.DataLoader(
+            _Whole(self.dataset), batch_sampler=_Endless(order()), num_workers=self.workers, collate_fn=_first, persistent_workers=True,
+            multiprocessing_context="fork",
+        )  # fmt: skip
+        yield from loader
+
+
+class _Whole(torch.utils.data.Dataset):
+    """Fetches a whole batch by its list of indices."""
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Cond]]:
+        return [_fetch(self.dataset, indices)]
+
+
+class _Endless:
+    def __init__(self, order: Iterator[list[int]]):
+        self.order = order
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self.order
+
+
+def _first(items: list[Any]) -> Any:
+    return items[0]
+
+
+def _fetch(dataset: Any, indices: list[int]) -> tuple[Tensor, Cond]:
+    """(B, ...) values and their conditions. An item is a value, ``(value, label)`` or ``(value, {"label": ..., "numeric": [...]})``."""
+    if isinstance(dataset, Arrays):
+        return dataset.__getitems__(indices)
+    items = [dataset[i] for i in indices]
+    pairs = [item if isinstance(item, tuple | list) else (item, {}) for item in items]
+    values = torch.stack([torch.as_tensor(v) for v, _ in pairs])
+    conditions = [c if isinstance(c, Mapping) else {"label": int(c)} for _, c in pairs]
+    columns = {k: torch.stack([torch.as_tensor(c[k]) for c in conditions]) for k in conditions[0]}
+    return values, Cond(**columns)
+
+
+def head(data: Data, count: int, *, held_out: bool = True) -> tuple[Tensor, Cond]:
+    """The first ``count`` values of a part and their conditions."""
+    part = data.held_out if held_out and data.held_out is not None else data.train
+    return _fetch(part, list(range(min(count, len(part)))))

@@ -1,0 +1,69 @@
+"""Arrays from files: the bundled Fashion-MNIST and any .npz."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studio.data.arrays import Arrays, Data, content_hash, from_arrays
+
+
+def fashion_mnist() -> Data:
+    """The bundled balanced subset of Fashion-MNIST (Zalando SE, MIT): 12,000 training and 2,000 test pictures, 1×28×28, ten classes."""
+    with resources.as_file(resources.files("studio") / "bundled" / "fashion_mnist_12k.npz") as path, np.load(path, allow_pickle=False) as file:
+        train, test = file["train_images"][:, None], file["test_images"][:, None]
+        labels, test_labels = file["train_labels"].astype(np.int64), file["test_labels"].astype(np.int64)
+        classes = tuple(str(c) for c in file["classes"])
+    return Data(
+        "fashion-mnist", "image", tuple(train.shape[1:]), Arrays(train, labels), Arrays(test, test_labels), classes, {"name": "pixels"}, content_hash(train, labels)
+    )
+
+
+def npz(*, path: str, images: str = "images", labels: str = "labels", held_out: float = 0.05) -> Data:
+    """An .npz with uint8 pictures (N, H, W), (N, H, W, C) or (N, C, H, W) or float vectors (N, d) under ``images`` (or ``arr_0``), integer
+    ``labels`` (N,), names ``classes``, and numeric conditions ``numeric`` (N, K; NaN = missing) with ``numeric_names`` if there are any.
+    Pickled arrays are refused.
+    """
+    where = Path(path).expanduser()
+    if not where.is_file():
+        raise ValueError(f"got npz file {where}, which does not exist; check the path")
+    try:
+        file = np.load(where, allow_pickle=False)
+        key = next((k for k in (images, "arr_0") if k in file), None)
+        if key is None:
+            raise ValueError(f"{where} holds {', '.join(file)}, expected an array named {images!r} or arr_0; set data.images=NAME")
+        values = file[key]
+        y = file[labels].astype(np.int64) if labels in file else None
+        names = [str(c) for c in file["classes"]] if "classes" in file else []
+        numeric = file["numeric"].astype(np.float64) if "numeric" in file else None
+        numeric_names = [str(c) for c in file["numeric_names"]] if "numeric_names" in file else []
+    except ValueError as error:
+        if "allow_pickle" in str(error) or "pickled" in str(error):
+            raise ValueError(f"{where} holds pickled objects, which are never loaded; save plain arrays with np.savez") from None
+        raise
+    except Exception as error:
+        raise ValueError(f"{where} is not a readable .npz: {error}") from None
+    if len(values) == 0:
+        raise ValueError(f"{where} holds no samples")
+    if y is not None and (y.shape != (len(values),) or y.min() < 0):
+        raise ValueError(f"{where}: labels have shape {y.shape} and minimum {y.min()}, expected ({len(values)},) class numbers from 0")
+    classes = names or ([str(i) for i in range(int(y.max()) + 1)] if y is not None else [])
+    if y is not None and y.max() >= len(classes):
+        raise ValueError(f"{where}: label {y.max()} has no name, got {len(classes)} classes")
+    if numeric is not None and (numeric.ndim != 2 or len(numeric) != len(values)):
+        raise ValueError(f"{where}: numeric has shape {numeric.shape}, expected ({len(values)}, K)")
+    if numeric is not None and len(numeric_names) != numeric.shape[1]:
+        numeric_names = [f"numeric{i}" for i in range(numeric.shape[1])]
+    extra: dict[str, Any] = {"numeric": numeric, "numeric_names": numeric_names}
+    if values.ndim == 2:
+        values = values.astype(np.float32)
+        codec = {"name": "scale", "std": float(values.std()) or 1.0}
+        return from_arrays(where.stem, values, y, classes, held_out=held_out, task="points", codec=codec, **extra)
+    if values.dtype != np.uint8 or values.ndim not in (3, 4):
+        raise ValueError(f"{where}: got {values.dtype} of shape {values.shape}, expected uint8 pictures (N, H, W[, C]) or float vectors (N, d)")
+    if values.ndim == 3:
+        values = values[:, None]
+    elif values.shape[-1] in (1, 3, 4):
+        values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+    return from_arrays(where.stem, values, y, classes, held_out=held_out, task="image", codec={"name": "pixels"}, **extra)

@@ -1,0 +1,51 @@
+"""Which device, which precision, how many threads."""
+
+import os
+
+import torch
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """``auto`` takes CUDA, then MPS, then the CPU. Raises ``ValueError`` for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"got device {name!r}, expected auto, cpu, cuda, cuda:N or mps") from None
+    there = {"cpu": True, "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False):
+        raise ValueError(f"got device {name!r}, which is not there; expected one of {', '.join(k for k, v in there.items() if v)} (or auto)")
+    return device
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 matrix products run in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type == "cpu":
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, p, lambda: False)() for p in probes)
+    return False
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """``auto`` is bf16 where the hardware has it, otherwise fp32. Raises ``ValueError`` for fp16 on a CPU, where it is slow and overflows."""
+    choices = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if name == "auto":
+        return torch.bfloat16 if fast_bf16(device) else torch.float32
+    if name not in choices:
+        raise ValueError(f"got dtype {name!r}, expected auto, {', '.join(choices)}")
+    if name == "fp16" and device.type == "cpu":
+        raise ValueError("got dtype 'fp16' on a CPU, where it is slow and overflows; choose bf16 or fp32")
+    return choices[name]
+
+
+DTYPE_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+def set_threads(count: int | None) -> None:
+    """Threads of torch on the CPU; the default is the number of cores this process may use (more makes it slower)."""
+    if count is not None and count < 1:
+        raise ValueError(f"got threads={count}, expected at least 1")
+    torch.set_num_threads(count or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count or os.cpu_count() or 1)

@@ -1,0 +1,57 @@
+"""Exponential moving averages of the weights, in float32, beside the live network and never written into it.
+
+``"0.9999"`` is a constant decay with the warm-up min(d, (1 + n)/(10 + n)); ``"power-12"`` the power-function profile of Karras et al. 2312.02696,
+β_n = (1 − 1/n)^(γ + 1), whose horizon grows with training.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def decay_at(name: str, n: int) -> float:
+    """The decay of the n-th update (from 1). Raises ``ValueError`` for a name that is neither a decay nor power-γ."""
+    try:
+        if name.startswith("power-"):
+            return (1 - 1 / n) ** (float(name.removeprefix("power-")) + 1)
+        decay = float(name)
+        if not 0 <= decay < 1:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"got EMA {name!r}, expected a decay such as '0.9999' or 'power-12'") from None
+    return min(decay, (1 + n) / (10 + n))
+
+
+class EMA:
+    """Averages of one or more networks' parameters, by name of the profile."""
+
+    def __init__(self, networks: dict[str, nn.Module], profiles: Sequence[str]):
+        for profile in profiles:
+            decay_at(profile, 1)
+        self.names = [f"{net}.{key}" for net, module in networks.items() for key, _ in module.named_parameters()]
+        self.live = [p for module in networks.values() for p in module.parameters()]
+        self.shadow = {profile: [p.detach().float().clone() for p in self.live] for profile in profiles}
+
+    @torch.no_grad()
+    def update(self, n: int) -> None:
+        """After the n-th optimiser step."""
+        live = [p.detach() if p.dtype == torch.float32 else p.detach().float() for p in self.live]
+        for profile, shadow in self.shadow.items():
+            torch._foreach_lerp_(shadow, live, 1 - decay_at(profile, n))
+
+    def tensors(self, profile: str) -> dict[str, Tensor]:
+        """``network.parameter`` to average."""
+        return dict(zip(self.names, self.shadow[profile]))
+
+    @torch.no_grad()
+    def load(self, profile: str, tensors: dict[str, Tensor]) -> None:
+        for name, value in zip(self.names, self.shadow[profile]):
+            value.copy_(tensors[name])
+
+    @torch.no_grad()
+    def copy_to(self, profile: str, networks: dict[str, nn.Module]) -> None:
+        """Write an average into other modules of the same form (not the live ones)."""
+        targets = [p for module in networks.values() for p in module.parameters()]
+        for target, value in zip(targets, self.shadow[profile]):
+            target.copy_(value)

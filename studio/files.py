@@ -1,0 +1,71 @@
+"""Writing so that nothing is lost: to a temporary name first, then renamed; checked before it starts."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+SPARE_BYTES = 50_000_000
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_writable(folder: Path, need: int = 0) -> None:
+    """Raises ``OSError`` (permission) or ``ValueError`` (no space) before anything is written. ``need`` in bytes."""
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise ValueError(f"cannot write to {folder}: {parent} is a file, expected a folder; choose another --out")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"cannot write to {folder}: no permission in {parent}; choose another --out")
+    free = shutil.disk_usage(parent).free
+    if free < need + SPARE_BYTES:
+        raise ValueError(f"cannot write {need / 1e6:.0f} MB to {folder}: {free / 1e6:.0f} MB are free; make room or choose another --out")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w") as out:
+        out.write(text)
+    os.chmod(draft, 0o644)
+    os.replace(draft, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """A safetensors file."""
+    from safetensors.torch import save_file
+
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, metadata=dict(metadata or {"format": "pt"}))
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file; raises ``ValueError`` for anything else, pickles above all, and for one that is cut off."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if path.suffix != ".safetensors":
+        raise ValueError(f"got weights {path}, expected a .safetensors file; pickled weights are never loaded")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error}); it may be cut off: restore it or use another checkpoint") from None

@@ -1,0 +1,263 @@
+"""A trained model: found by name, loaded from a folder, sampled.
+
+MODEL is a folder (a run or an export), ``RUN@step``, ``hf:org/name`` or the name of a bundled model. ``list_models`` reads YAML and JSON only.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from backbones.registry import suggest
+from guidance import describe
+from guidance.rules import Rule
+from samplers.denoiser import Denoiser
+from studio import __version__, checkpoint, files, sampling
+from studio.build import Info, build_network, denoiser_of
+from studio.codec import Codec, build_codec
+from studio.config import Config, load_config
+from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
+from studio.samples import Samples
+from studio.tasks import build_task
+from studio.tasks.base import Task
+
+
+def bundled() -> list[str]:
+    """Names of the models that come with the package."""
+    shelf = resources.files("studio") / "models"
+    return sorted(p.name for p in shelf.iterdir() if (p / "config.yaml").is_file()) if shelf.is_dir() else []
+
+
+def locate(name: str | Path) -> tuple[Path, int | None]:
+    """The folder of a MODEL and the step asked for. Raises ``ValueError`` with the names there are."""
+    text = str(name)
+    if text.startswith("hf:"):
+        return _from_hub(text.removeprefix("hf:")), None
+    path, _, step = text.partition("@")
+    if step and not step.isdigit():
+        raise ValueError(f"got model {text!r}, expected RUN@step with a whole number")
+    for folder in (Path(path).expanduser(), Path("runs") / path):
+        if (folder / "config.yaml").is_file():
+            return folder, int(step) if step else None
+    if path in bundled():
+        return Path(str(resources.files("studio") / "models" / path)), None
+    if Path(path).suffix in (".pt", ".pth", ".ckpt", ".pkl", ".bin"):
+        raise ValueError(f"got {path}, a pickle, which is never loaded; models are folders with config.yaml and safetensors")
+    if Path(path).is_dir():
+        raise ValueError(f"{path} has no config.yaml, expected a run or an exported model")
+    raise ValueError(f"got model {text!r}, expected a folder, RUN@step, hf:org/name or a bundled model ({', '.join(bundled()) or 'none'}){suggest(text, bundled())}")
+
+
+def _from_hub(repo: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repo, allow_patterns=["config.yaml", "meta.json", "*.safetensors"]))
+    except Exception as error:
+        raise ValueError(f"hf:{repo} could not be fetched ({type(error).__name__}); download the folder elsewhere and give its path") from None
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the picker shows of a model without loading it."""
+
+    name: str
+    folder: Path
+    task: str
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    backbone: str
+    step: int | None
+    weights: tuple[str, ...]
+
+
+def weights_in(folder: Path) -> dict[str, Path]:
+    """Weight files by name: ``raw`` and ``ema-…``, or ``ema`` for an export."""
+    found = {p.stem: p for p in sorted(folder.glob("ema-*.safetensors"))}
+    for stem, name in (("net", "raw"), ("model", "ema")):
+        if (folder / f"{stem}.safetensors").is_file():
+            found[name] = folder / f"{stem}.safetensors"
+    return found
+
+
+def card(name: str | Path) -> Card:
+    """Raises ``ValueError`` for a folder that is not a model."""
+    folder, step = locate(name)
+    config = load_config(folder / "config.yaml")
+    meta = checkpoint.read_meta(folder)
+    info = Info.from_meta(meta)
+    spot = folder if (folder / "model.safetensors").is_file() else checkpoint.find(folder, step)
+    at = meta.get("step") if spot == folder else int(spot.name)
+    return Card(config.name, folder, info.task, info.shape, info.classes, str(config.backbone.get("name")), at, tuple(weights_in(spot)))
+
+
+def list_models(roots: Sequence[str | Path] = ("runs",)) -> list[Card]:
+    """Bundled models and those below ``roots``; folders that cannot be read are left out."""
+    found: list[Card] = []
+    for name in [*bundled(), *(p.parent for root in roots if Path(root).is_dir() for p in sorted(Path(root).glob("*/config.yaml")))]:
+        try:
+            found.append(card(name))
+        except (ValueError, OSError):
+            continue
+    return found
+
+
+def load(
+    name: str | Path, *, weights: str = "ema", device: str = "auto", dtype: str = "auto", backbone: nn.Module | None = None
+) -> "Model":
+    """A `Model` by name. ``weights``: ema (the first average), raw, or a profile such as ``ema-0.999``. ``backbone``: the module of a model that was
+    trained with a network of your own. Raises ``ValueError`` for a model that cannot be read, with the way out."""
+    folder, step = locate(name)
+    where = pick_device(device)
+    kind = pick_dtype(dtype, where)
+    config = load_config(folder / "config.yaml")
+    meta = checkpoint.read_meta(folder)
+    info = Info.from_meta(meta)
+    spot = folder if (folder / "model.safetensors").is_file() else checkpoint.find(folder, step)
+    if spot != folder:
+        checkpoint.verify(spot)
+        step = int(spot.name)
+    there = weights_in(spot)
+    key = next((k for k in there if k.startswith("ema")), "raw") if weights == "ema" else weights
+    if key not in there:
+        raise ValueError(f"got weights {weights!r}, {spot} has {', '.join(there) or 'none'}")
+    if config.backbone.get("name") == "custom" and backbone is None:
+        raise ValueError(f"{name} was trained with a network of its own; pass it: studio.load({str(name)!r}, backbone=MyNet())")
+    net = backbone if backbone is not None else build_network(config)
+    tensors = {k.removeprefix("net.") if key != "raw" else k: v.float() if v.is_floating_point() else v for k, v in files.load_tensors(there[key]).items()}
+    buffers = {k: v for k, v in net.state_dict().items() if k not in tensors and k in dict(net.named_buffers())}
+    checkpoint.load_into(net, {**tensors, **buffers}, there[key])
+    net = net.to(where).eval().requires_grad_(False)
+    label = str(name) if spot == folder else f"{str(name).partition('@')[0]}@{step}"
+    return Model(
+        name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind).eval(), codec=build_codec(info.codec), task=build_task(info.task),
+        device=where, weights=key, hash=files.sha256(there[key])[:16], folder=folder,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Model:
+    """See `load`. ``denoiser`` can be queried directly: ``model.denoiser.predict(x, t, Cond(label=...))``."""
+
+    name: str
+    config: Config
+    info: Info
+    denoiser: Denoiser
+    codec: Codec
+    task: Task
+    device: torch.device
+    weights: str
+    hash: str
+    folder: Path
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.info.classes
+
+    def request(
+        self, *, labels: Any = None, seeds: Any = range(8), num_steps: int | None = None, guidance: Any = "default", sampler: str | None = None,
+        conditions: Mapping[str, Any] | None = None, init: Any = None, strength: float | None = None, mask: Any = None, batch: int = 64,
+        deterministic: bool = False,
+    ) -> tuple[sampling.Request, list[Rule] | None]:  # fmt: skip
+        """A checked request, and the guidance as rules when it was given as objects. Raises ``ValueError`` for anything that does not fit."""
+        defaults = self.config.sample
+        chosen = sampling.parse_seeds(seeds)
+        if not chosen:
+            raise ValueError("got no seeds, expected at least one")
+        values = dict(conditions or {})
+        if "label" in values or "class" in values:
+            labels = values.pop("label", values.pop("class", None))
+        rules = None
+        if guidance == "default":
+            guidance = defaults.guidance
+        if isinstance(guidance, Rule) or (isinstance(guidance, Sequence) and not isinstance(guidance, str) and any(isinstance(g, Rule) for g in guidance)):
+            rules = [guidance] if isinstance(guidance, Rule) else list(guidance)
+            line = ",".join(type(r).__name__ for r in rules)
+        else:
+            line = describe(guidance)
+        steps = defaults.num_steps if num_steps is None else num_steps
+        if not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"got num_steps={steps}, expected a whole number of at least 1")
+        if batch < 1:
+            raise ValueError(f"got batch={batch}, expected at least 1")
+        spec = sampler or defaults.sampler
+        sampling.build_sampler(spec).times(self.denoiser.path, steps)
+        init, mask = self._picture(init), self._mask(mask)
+        share = strength if strength is not None else (1.0 if mask is not None else 0.6)
+        if init is not None:
+            sampling.start_index(steps, share)
+        request = sampling.Request(
+            chosen, sampling.parse_labels(labels, self.classes, chosen),
+            sampling.numeric_rows(values, self.info.numeric, self.info.numeric_mean, self.info.numeric_std, len(chosen)),
+            steps, spec, line, init, share, mask, batch, deterministic,
+        )  # fmt: skip
+        return request, rules
+
+    def _picture(self, init: Any) -> Tensor | None:
+        if init is None or isinstance(init, Tensor):
+            value = init
+        else:
+            from studio.data.images import decode
+
+            value = torch.from_numpy(decode(init, channels=self.info.shape[0]).copy())
+        if value is not None and tuple(value.shape) != tuple(self.info.shape):
+            raise ValueError(f"got a picture of shape {tuple(value.shape)}, expected {tuple(self.info.shape)} (C, H, W); resize it first")
+        return value
+
+    def _mask(self, mask: Any) -> Tensor | None:
+        if mask is None:
+            return None
+        if not isinstance(mask, Tensor):
+            from studio.data.images import decode
+
+            mask = torch.from_numpy(decode(mask, channels=1)[0] > 127)
+        if tuple(mask.shape) != tuple(self.info.shape[1:]):
+            raise ValueError(f"got a mask of {tuple(mask.shape)}, expected {tuple(self.info.shape[1:])} (H, W); white is what may change")
+        return mask.bool()
+
+    def stream(self, request: sampling.Request, rules: Sequence[Rule] | None = None) -> Iterator[sampling.Progress]:
+        """Iterate the solver's steps; see `studio.sampling.stream`."""
+        return sampling.stream(self.denoiser, self.info.shape, self.codec, request, device=self.device, rules=rules)
+
+    def sample(self, *, on_step: Callable[[sampling.Progress], Any] | None = None, origin: Mapping[str, Any] | None = None, **options: Any) -> Samples:
+        """Samples for ``labels=`` and ``seeds=``, with ``num_steps=, guidance=, sampler=, conditions=, init=, strength=, mask=, batch=, deterministic=``.
+
+        ``guidance``: a line ("cfg=2.0,interval=0.1:0.9"), a number (the cfg scale), rules, "default" or None. ``on_step(progress)`` stops the run by
+        returning False. ``origin`` adds entries (such as file names) to the recipes.
+        """
+        started = time.perf_counter()
+        request, rules = self.request(**options)
+        values = sampling.run(self.denoiser, self.info.shape, self.codec, request, device=self.device, on_step=on_step, rules=rules)
+        return Samples(values, self.recipes(request, origin), self.task, time.perf_counter() - started)
+
+    def recipes(self, request: sampling.Request, origin: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], ...]:
+        """One dict per sample: everything that made it."""
+        kind = self.denoiser.dtype or torch.float32
+        common: dict[str, Any] = {
+            "model": self.name, "model_hash": self.hash, "weights": self.weights, "num_steps": request.num_steps, "sampler": request.sampler,
+            "guidance": request.guidance, "dtype": DTYPE_NAMES[kind], "studio": __version__, "torch": torch.__version__.split("+")[0],
+        }  # fmt: skip
+        if request.init is not None:
+            common["strength"] = request.strength
+        if request.deterministic:
+            common["deterministic"] = True
+        out = []
+        for i, seed in enumerate(request.seeds):
+            recipe = {**common, **dict(origin or {}), "seed": seed}
+            if request.labels is not None:
+                label = request.labels[i]
+                recipe |= {"label": label, "class": self.classes[label] if label >= 0 else "none"}
+            if request.numeric is not None:
+                raw = zip(self.info.numeric, request.numeric[i], self.info.numeric_mean, self.info.numeric_std)
+                recipe["conditions"] = {n: round(v * s + m, 6) for n, v, m, s in raw if v == v}
+            out.append(recipe)
+        return tuple(out)
+
+    def with_dtype(self, dtype: str) -> "Model":
+        """The same weights run in another precision."""
+        return replace(self, denoiser=Denoiser(self.denoiser.net, self.denoiser.path, self.denoiser.parameterization, dtype=pick_dtype(dtype, self.device)))

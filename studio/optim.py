@@ -1,0 +1,86 @@
+"""Optimisers and their schedule: fused AdamW, and Muon for the matrices inside blocks with AdamW for the rest."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from studio.config import TrainConfig
+
+
+def orthogonalise(g: Tensor, steps: int = 5) -> Tensor:
+    """(n, r, c) matrices to their nearest semi-orthogonal ones, roughly: Newton–Schulz with the quintic of Jordan et al. (Muon, 2024), in bf16.
+
+    Singular values land in about [0.7, 1.2].
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = g.shape[-2] > g.shape[-1]
+    x = (g.mT if tall else g).bfloat16()
+    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class Muon:
+    """Momentum, Nesterov, orthogonalised; update × 0.2·√(larger side) so that AdamW's learning rates and decay carry over. Matrices of one
+    shape are handled as one batch; convolution kernels count as (out, in·k·k)."""
+
+    def __init__(self, params: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+        self.groups: dict[tuple[int, ...], list[nn.Parameter]] = {}
+        for p in params:
+            self.groups.setdefault((p.shape[0], p.numel() // p.shape[0]), []).append(p)
+        self.momentum, self.weight_decay = momentum, weight_decay
+        self.buffers = {shape: torch.zeros(len(ps), *shape, device=ps[0].device) for shape, ps in self.groups.items()}
+        self.param_groups = [{"lr": lr, "initial_lr": lr}]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        lr = self.param_groups[0]["lr"]
+        for shape, params in self.groups.items():
+            grads = torch.stack([p.grad.reshape(shape) for p in params])  # type: ignore[union-attr]  # (n, r, c)
+            buffer = self.buffers[shape].lerp_(grads, 1 - self.momentum)
+            update = orthogonalise(grads.lerp_(buffer, self.momentum)).to(grads.dtype)
+            if self.weight_decay:
+                torch._foreach_mul_(params, 1 - lr * self.weight_decay)
+            torch._foreach_add_(params, [u.view_as(p) for u, p in zip(update.unbind(0), params)], alpha=-lr * 0.2 * math.sqrt(max(shape)))
+
+    def zero_grad(self) -> None:
+        for params in self.groups.values():
+            for p in params:
+                p.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"buffers": {f"{r}x{c}": b for (r, c), b in self.buffers.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for (r, c), b in self.buffers.items():
+            b.copy_(state["buffers"][f"{r}x{c}"])
+
+
+def build_optimizers(networks: dict[str, nn.Module], config: TrainConfig) -> list[Any]:
+    """AdamW over everything, or Muon over the matrices and kernels inside blocks (``blocks.`` in their name) and AdamW over the rest."""
+    named = [(f"{n}.{k}", p) for n, net in networks.items() for k, p in net.named_parameters() if p.requires_grad]
+    matrices = [p for k, p in named if config.optimizer == "muon" and "blocks." in k and p.ndim >= 2]
+    chosen = {id(p) for p in matrices}
+    rest = [p for _, p in named if id(p) not in chosen]
+    built: list[Any] = []
+    if rest:
+        fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in rest)
+        adamw = torch.optim.AdamW(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+        adamw.param_groups[0]["initial_lr"] = config.lr
+        built.append(adamw)
+    if matrices:
+        built.append(Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay))
+    return built
+
+
+def lr_factor(config: TrainConfig, step: int, progress: float) -> float:
+    """Factor of the learning rates at a step (from 0) and a share of the run in [0, 1]: linear warm-up times a half cosine to ``final_lr``."""
+    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    if config.schedule == "constant":
+        return warm
+    return warm * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))

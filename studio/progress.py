@@ -1,0 +1,55 @@
+"""The progress bar of a run, on stderr: loss, throughput, time left and memory; plain lines where stderr is not a terminal."""
+
+import resource
+import sys
+import time
+from typing import Any
+
+
+def memory_mb() -> float:
+    """Peak resident memory of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+
+
+class TrainingBar:
+    """``update`` after every step, ``close`` at the end. ``quiet`` shows nothing."""
+
+    def __init__(self, name: str, *, total: float, unit: str, quiet: bool):
+        self.total, self.unit, self.quiet, self.started, self.last_line = total, unit, quiet, time.monotonic(), 0.0
+        self.bar: Any = None
+        self.name = name
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.bar = Progress(
+                TextColumn("[bold]{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[text]}"),
+                TimeRemainingColumn(), console=Console(stderr=True), transient=False,
+            )  # fmt: skip
+            self.bar.start()
+            self.task = self.bar.add_task(name, total=total, text="")
+
+    def update(self, done: float, *, step: int, loss: float | None, rate: float, batch: int) -> None:
+        """``done`` in the unit of ``total`` (steps or minutes), ``rate`` in steps/s."""
+        if self.quiet:
+            return
+        shown = f"step {step}" + (f" · loss {loss:.4f}" if loss is not None else "") + f" · {rate * batch:.0f} samples/s · {memory_mb():.0f} MB"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, text=shown)
+        elif time.monotonic() - self.last_line > 10:
+            self.last_line = time.monotonic()
+            share = done / self.total
+            left = (time.monotonic() - self.started) * (1 / share - 1) if share > 0 else 0
+            print(f"{self.name}: {100 * share:.0f}% · {shown} · {left:.0f} s left", file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        if self.quiet:
+            return
+        if self.bar is not None:
+            self.bar.console.print(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()

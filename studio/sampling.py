@@ -1,0 +1,221 @@
+"""The sampling engine: a request, its micro-batches, and an iterator over solver steps that everything else (API, command line, page) consumes.
+
+Sample i depends on seed i and its conditions only. With ``deterministic`` micro-batches have a fixed size and a sample sits at the place
+``seed % size`` of its batch, so the bytes do not depend on what is asked for beside it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import guidance as guidance_floor
+import samplers
+from backbones.registry import suggest
+from backbones.types import Cond, NoiseSource, RunContext
+from guidance.grammar import value_of
+from guidance.rules import Rule
+from samplers.base import Sampler, Step
+from samplers.denoiser import Queryable
+from samplers.space import Euclid
+
+FIXED_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for. ``labels`` (class numbers, −1 = none) and ``numeric`` rows go with ``seeds``. ``init`` (C, H, W) uint8 with
+    ``strength`` in (0, 1] starts from a picture; ``mask`` (H, W) bool marks what may change, the rest of ``init`` is kept."""
+
+    seeds: tuple[int, ...]
+    labels: tuple[int, ...] | None = None
+    numeric: tuple[tuple[float, ...], ...] | None = None
+    num_steps: int = 20
+    sampler: str = "ab2"
+    guidance: str = ""
+    init: Tensor | None = field(default=None, compare=False)
+    strength: float = 1.0
+    mask: Tensor | None = field(default=None, compare=False)
+    batch: int = 64
+    deterministic: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One solver step of one micro-batch: ``rows`` are the request's indices in it; ``done`` of ``total`` steps over all micro-batches."""
+
+    step: Step
+    rows: tuple[int | None, ...]
+    done: int
+    total: int
+
+
+def build_sampler(spec: str) -> Sampler:
+    """``"ab2"`` or ``"ddim(eta=0.5,spacing=leading)"``. Raises ``ValueError`` for unknown names and options."""
+    name, bracket, inside = spec.strip().partition("(")
+    if bracket and not inside.endswith(")"):
+        raise ValueError(f"got sampler {spec!r}, expected name or name(key=value,...)")
+    options: dict[str, Any] = {}
+    for part in filter(None, inside.removesuffix(")").split(",")):
+        key, eq, text = part.partition("=")
+        if not eq:
+            raise ValueError(f"got {part!r} in sampler {spec!r}, expected key=value")
+        options[key.strip().replace("-", "_")] = value_of(text)
+    return samplers.build(name.strip().replace("-", "_"), **options)
+
+
+def parse_seeds(text: str | int | Sequence[int]) -> tuple[int, ...]:
+    """``"0-7,12"`` to (0, …, 7, 12)."""
+    if isinstance(text, int):
+        return (text,)
+    if not isinstance(text, str):
+        return tuple(int(s) for s in text)
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+            raise ValueError(f"got seeds {text!r}, expected numbers and ranges such as 0-7,12")
+        seeds += range(int(first), int(last if dash else first) + 1)
+    return tuple(seeds)
+
+
+def parse_labels(text: Any, classes: Sequence[str], seeds: Sequence[int]) -> tuple[int, ...] | None:
+    """Class numbers for the seeds. ``text``: None (each seed's own: seed modulo classes), "none", numbers, ranges, names, or a list of them.
+
+    One label serves all seeds. Raises ``ValueError`` for a class that is out of range or unknown, or a count that does not match.
+    """
+    if not classes:
+        if text not in (None, "", "none"):
+            raise ValueError(f"got labels {text!r}, but this model has no classes; leave them out")
+        return None
+    if text is None or (isinstance(text, str) and text.strip() == ""):
+        return tuple(s % len(classes) for s in seeds)
+    items: list[Any] = list(text) if isinstance(text, list | tuple) else [text]
+    if isinstance(text, Tensor):
+        items = text.tolist()
+    if len(items) == 1 and isinstance(items[0], str) and items[0] not in classes:
+        items = items[0].split(",")
+    labels: list[int] = []
+    for item in items:
+        labels += _labels_of(item, classes)
+    if len(labels) == 1:
+        labels *= len(seeds)
+    if len(labels) != len(seeds):
+        raise ValueError(f"got {len(labels)} labels for {len(seeds)} seeds, expected one label or as many as seeds")
+    return tuple(labels)
+
+
+def _labels_of(item: Any, classes: Sequence[str]) -> list[int]:
+    text = str(item).strip()
+    by_name = {c.lower(): i for i, c in enumerate(classes)}
+    if text.lower() in by_name:
+        return [by_name[text.lower()]]
+    if text.lower() in ("none", "-1"):
+        return [-1]
+    first, dash, last = text.partition("-")
+    if first.isdigit() and (not dash or last.isdigit()):
+        chosen = list(range(int(first), int(last if dash else first) + 1))
+        if chosen and max(chosen) >= len(classes):
+            raise ValueError(f"got class {max(chosen)}, expected 0 to {len(classes) - 1} or one of {', '.join(classes)}")
+        return chosen
+    raise ValueError(f"got class {text!r}, expected a number from 0 to {len(classes) - 1} or one of {', '.join(classes)}{suggest(text.lower(), by_name)}")
+
+
+def micro_batches(request: Request) -> list[list[int | None]]:
+    """Rows of the request in computing order; None is padding."""
+    n = len(request.seeds)
+    if not request.deterministic:
+        return [list(range(a, min(a + request.batch, n))) for a in range(0, n, request.batch)]
+    batches: list[list[int | None]] = []
+    for i, seed in enumerate(request.seeds):
+        place = seed % FIXED_BATCH
+        batch = next((b for b in batches if b[place] is None), None)
+        if batch is None:
+            batch = [None] * FIXED_BATCH
+            batches.append(batch)
+        batch[place] = i
+    return batches
+
+
+def start_index(num_steps: int, strength: float) -> int:
+    """The first step of image-to-image: a share ``strength`` of the steps is run. Raises ``ValueError`` outside (0, 1]."""
+    if not 0 < strength <= 1:
+        raise ValueError(f"got strength={strength}, expected above 0 (keep the picture) to 1 (start from noise)")
+    return num_steps - max(1, min(int(num_steps * strength), num_steps))
+
+
+def stream(denoiser: Queryable, shape: Sequence[int], codec: Any, request: Request, *, device: torch.device, rules: Sequence[Rule] | None = None) -> Iterator[Progress]:
+    """Iterate all steps of all micro-batches. ``rules`` replaces the request's guidance line by objects."""
+    sampler = build_sampler(request.sampler)
+    chosen = list(rules) if rules is not None else guidance_floor.parse(request.guidance)
+    if chosen and request.labels is None and request.numeric is None and any(r.needs for r in chosen):
+        raise ValueError("got guidance, but this model has no conditions to guide towards; leave it out")
+    model: Queryable = guidance_floor.Guided(denoiser, chosen) if chosen else denoiser
+    batches = micro_batches(request)
+    grid = sampler.times(denoiser.path, request.num_steps)
+    steps = len(grid) - 1
+    start = start_index(steps, request.strength) if request.init is not None else 0
+    total, done = len(batches) * (steps - start), 0
+    if request.mask is not None and request.init is None:
+        raise ValueError("got a mask without a picture; give the picture to keep with --init")
+    init = None if request.init is None else codec.encode(request.init[None]).to(device)
+    for rows in batches:
+        noise = NoiseSource([0 if i is None else request.seeds[i] for i in rows], device=device)
+        cond = _cond(request, rows, device)
+        prior = Euclid().prior(noise, tuple(shape), scale=denoiser.path.prior_scale)
+        x = prior
+        if init is not None:
+            c = denoiser.path.coefficients(grid[start])
+            x = c.alpha * init + (c.sigma / denoiser.path.prior_scale) * prior
+            if request.mask is not None:
+                free = request.mask.to(device).expand(len(rows), *shape)
+                cond = replace(cond, known=~free, given=init.expand(len(rows), *shape))
+        for step in sampler.steps(model, x, cond, noise, num_steps=request.num_steps, start=start, ctx=RunContext()):
+            done += 1
+            yield Progress(step, tuple(rows), done, max(total, done))
+
+
+def _cond(request: Request, rows: Sequence[int | None], device: torch.device) -> Cond:
+    label = numeric = None
+    if request.labels is not None:
+        label = torch.tensor([-1 if i is None else request.labels[i] for i in rows], device=device)
+    if request.numeric is not None:
+        width = len(request.numeric[0])
+        numeric = torch.tensor([[float("nan")] * width if i is None else request.numeric[i] for i in rows], device=device)
+    return Cond(label=label, numeric=numeric)
+
+
+def run(denoiser: Queryable, shape: Sequence[int], codec: Any, request: Request, *, device: torch.device, on_step: Any = None, rules: Sequence[Rule] | None = None) -> Tensor:
+    """All decoded samples (N, ...) on the CPU. ``on_step(progress)`` sees every step and stops the run by returning False."""
+    out: list[Tensor | None] = [None] * len(request.seeds)
+    for progress in stream(denoiser, shape, codec, request, device=device, rules=rules):
+        if on_step is not None and on_step(progress) is False:
+            raise Stopped("sampling was stopped")
+        if progress.step.s == 1.0 and progress.step.index + 1 == progress.step.num_steps:
+            collect(out, progress, codec)
+    return torch.stack([v for v in out if v is not None])
+
+
+def collect(out: list[Tensor | None], progress: Progress, codec: Any) -> None:
+    """Put a finished micro-batch's decoded samples at their places."""
+    values = codec.decode(progress.step.x).cpu()
+    for value, i in zip(values, progress.rows):
+        if i is not None:
+            out[i] = value
+
+
+class Stopped(RuntimeError):
+    """The caller asked the run to stop."""
+
+
+def numeric_rows(values: Mapping[str, float], names: Sequence[str], mean: Sequence[float], std: Sequence[float], count: int) -> tuple[tuple[float, ...], ...] | None:
+    """Standardised rows from values by name; missing names are NaN. Raises ``ValueError`` for unknown names."""
+    for name in values:
+        if name not in names:
+            raise ValueError(f"got condition {name!r}, expected one of {', '.join(names) or 'none (this model has no numeric conditions)'}{suggest(name, names)}")
+    if not names:
+        return None
+    row = tuple((float(values[n]) - m) / s if n in values else float("nan") for n, m, s in zip(names, mean, std))
+    return (row,) * count

@@ -1,0 +1,42 @@
+"""Pictures: (B, C, H, W) uint8 with 1, 3 or 4 channels."""
+
+import math
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+class ImageTask:
+    name, suffix = "image", ".png"
+
+    def pictures(self, values: Tensor) -> list[Image.Image]:
+        """PIL pictures at their own size. Raises ``ValueError`` for a number of channels that is not a picture's."""
+        if values.shape[1] not in MODES:
+            raise ValueError(f"got samples with {values.shape[1]} channels, expected 1 (grey), 3 (RGB) or 4 (RGBA)")
+        arrays = values.cpu().permute(0, 2, 3, 1).numpy()
+        return [Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a, MODES[a.shape[-1]]) for a in arrays]
+
+    def sheet(self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()) -> Image.Image:
+        """A contact sheet; small pictures are enlarged by a whole factor, captions stand below each."""
+        pictures = self.pictures(values)
+        columns = columns or min(len(pictures), 10 if len(pictures) % 10 == 0 else math.ceil(math.sqrt(len(pictures))) if len(pictures) > 8 else 8)
+        zoom = max(1, round(72 / pictures[0].height))
+        width, height = pictures[0].width * zoom, pictures[0].height * zoom
+        gap, label = 4, 14 if captions else 0
+        rows = math.ceil(len(pictures) / columns)
+        sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap + label) + gap), "white")
+        draw = ImageDraw.Draw(sheet)
+        for i, picture in enumerate(pictures):
+            x, y = gap + i % columns * (width + gap), gap + i // columns * (height + gap + label)
+            sheet.paste(picture.convert("RGB").resize((width, height), Image.Resampling.NEAREST), (x, y))
+            if captions:
+                draw.text((x, y + height + 1), captions[i][: max(4, width // 6)], fill="black")
+        return sheet
+
+    def metrics(self, values: Tensor, reference: Tensor) -> dict[str, float]:
+        """Mean grey level and contrast of samples and reference (0…255); distances between sets are `studio evaluate`'s business."""
+        a, b = values.float(), reference.float()
+        return {"mean": float(a.mean()), "reference_mean": float(b.mean()), "std": float(a.std()), "reference_std": float(b.std())}

@@ -1,0 +1,64 @@
+"""Points in the plane: (B, d) float. Shown as a scatter plot; judged by the Wasserstein-2 distance (exact, POT)."""
+
+import io
+from collections.abc import Sequence
+
+from PIL import Image
+from torch import Tensor
+
+from samplers import FunctionDenoiser, Prediction
+from samplers.paths import Path, Time
+from samplers.prediction import expand
+from studio.data.points import MIXTURE
+
+
+class PointsTask:
+    name, suffix = "points", ".npz"
+
+    def pictures(self, values: Tensor) -> list[Image.Image]:
+        """One scatter plot of all samples."""
+        return [self.sheet(values)]
+
+    def sheet(self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()) -> Image.Image:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(4, 4), dpi=120, layout="tight")
+        axes = figure.subplots()
+        points = values.cpu().numpy()
+        axes.scatter(points[:, 0], points[:, 1] if points.shape[1] > 1 else 0 * points[:, 0], s=4, alpha=0.5, linewidths=0)
+        axes.set_aspect("equal")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        return Image.open(buffer).convert("RGB")
+
+    def metrics(self, values: Tensor, reference: Tensor) -> dict[str, float]:
+        """``w2``: Wasserstein-2 distance between the samples and as many reference points."""
+        import numpy as np
+        import ot
+
+        a, b = values.double().cpu().numpy(), reference.double().cpu().numpy()
+        weights = np.full(len(a), 1 / len(a)), np.full(len(b), 1 / len(b))
+        return {"w2": float(np.sqrt(ot.emd2(*weights, ot.dist(a, b), numItermax=10_000_000)))}
+
+
+def exact_mixture(path: Path, *, std: float = 1.0) -> FunctionDenoiser:
+    """The exact denoiser of the ``mixture`` data, in units of ``std`` (the codec's scale).
+
+    With x = a·data + s·noise, component k has variance a² v_k + s², responsibility r_k(x), and E[data | x] = Σ r_k (m_k + a v_k/var_k (x − a m_k)).
+    """
+    import torch
+
+    weights, means, stds = (torch.tensor(MIXTURE[k], dtype=torch.float64) for k in ("weights", "means", "stds"))
+    means, variances = means / std, (stds / std) ** 2
+
+    def fn(x: Tensor, t: Time, cond: object) -> Prediction:
+        c = path.coefficients(t)
+        a, s = (expand(v, x.double())[..., None] for v in (c.alpha, c.sigma))
+        var = a**2 * variances[:, None] + s**2  # (K, 1) or (B, K, 1)
+        offset = x.double()[:, None, :] - a * means  # (B, K, d)
+        log = weights.log() - (offset**2 / (2 * var)).sum(-1) - x.shape[-1] / 2 * var.squeeze(-1).log()
+        share = log.softmax(-1)[..., None]
+        data = (share * (means + a * variances[:, None] / var * offset)).sum(1)
+        return Prediction("data", data.to(x), x, t, path)
+
+    return FunctionDenoiser(path, fn)
