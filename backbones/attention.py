@@ -69,7 +69,9 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
 
 def _explicit(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
     """Two matrix products and a softmax. On CPUs with bf16 instructions the products use them; it can be differentiated twice."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, H, N, M)
+    b, h, n, d = q.shape
+    keys = k.transpose(-2, -1).reshape(b * h, d, -1)
+    scores = torch.baddbmm(q.new_zeros(()), q.reshape(b * h, n, d), keys, beta=0, alpha=d**-0.5).view(b, h, n, -1)  # (B, H, N, M)
     mask = mask_of(spec, q.shape[-2], k.shape[-2], q)
     if mask is None:
         return scores.softmax(dim=-1) @ v

@@ -20,9 +20,15 @@ SIZES = {  # width, depth, heads; S, B, L, XL are the paper's, the others ours
 }  # fmt: skip
 
 
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype matrix products run in: autocast's where it is on, otherwise x's."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 def modulate(norm: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """norm·(1 + scale) + shift in one pass; (B, N, D) and (B, D)."""
-    return torch.addcmul(shift[:, None], norm, 1 + scale[:, None])
+    """norm·(1 + scale) + shift in one pass, in shift's dtype; (B, N, D) and (B, D)."""
+    return torch.addcmul(shift[:, None], norm.to(shift.dtype), 1 + scale[:, None])
 
 
 class Attention(nn.Module):
@@ -58,8 +64,8 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, modulation: Tensor, ctx: RunContext | None) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=1)  # (B, D) each
-        h = torch.addcmul(h, gate1[:, None], self.attn(modulate(self.norm1(h), shift1, scale1), ctx))
-        return torch.addcmul(h, gate2[:, None], self.mlp(modulate(self.norm2(h), shift2, scale2)))
+        h = h + gate1[:, None] * self.attn(modulate(self.norm1(h), shift1, scale1), ctx)
+        return h + gate2[:, None] * self.mlp(modulate(self.norm2(h), shift2, scale2))
 
 
 class DiT(nn.Module):
@@ -170,7 +176,9 @@ class DiT(nn.Module):
         if t.ndim == 0:
             t = t.expand(len(x))
         c = self.encode(t, cond if cond is not None else Cond())  # (B, D)
-        parts = self.modulation(F.silu(c)).split(self.splits, dim=1)
+        with torch.autocast(x.device.type, enabled=False):  # few rows, many weights: casting them would cost more than the product
+            vectors = self.modulation(F.silu(c).to(self.modulation.weight.dtype))
+        parts = vectors.to(compute_dtype(x)).split(self.splits, dim=1)
         per_block, final, extra = parts[: len(self.blocks)], parts[len(self.blocks)], list(parts[len(self.blocks) + 1 :])
         if self.stem is not None:
             h, skips = self.stem(x, extra[: len(self.stem.blocks)])

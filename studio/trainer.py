@@ -26,7 +26,7 @@ from studio.codec import build_codec
 from studio.config import Config, load_config
 from studio.data import Data, from_dataset, load_data
 from studio.data.loader import Batches, head
-from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
+from studio.devices import DTYPE_NAMES, keep_freed_memory, pick_device, pick_dtype
 from studio.ema import EMA
 from studio.evaluation import held_out_loss
 from studio.optim import build_optimizers, lr_factor
@@ -82,6 +82,8 @@ def train(
     config = replace(config, backbone={"name": "custom"} if backbone is not None else fill_backbone(config.backbone, info))
     objective = objective_of(config)
     sampling.build_sampler(config.sample.sampler)
+    if where.type == "cpu":
+        keep_freed_memory()
     net = backbone if backbone is not None else build_network(config)
     if start_from is not None:
         _start_from(net, start_from)

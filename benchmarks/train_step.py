@@ -1,0 +1,136 @@
+"""One training step: ours against a plain loop over diffusers' DiT of the same size (forward, loss, backward, AdamW, EMA), two threads.
+
+    python -m benchmarks.train_step [--quick]
+
+Sizes: 192 wide, 6 deep, 49 tokens, batch 64; and 384 wide, 8 deep, 256 tokens, batch 8. Keys: ``vs_fp32`` and ``vs_fp32_256`` ours at its default
+precision against theirs in fp32, ``vs_bf16`` the smaller ratio against theirs under bf16 autocast, ``fp32_vs_fp32`` the smaller with both in fp32;
+``memory``: ours over theirs, peak memory of a process that trains a few steps at the first size.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.common import arguments, finish, interleave, table
+from studio.build import Info, build_network, fill_backbone, objective_of
+from studio.config import load_config
+from studio.data import Arrays, Data
+from studio.trainer import Trainer
+
+SIZES = {"49": dict(width=192, depth=6, heads=3, picture=28, patch=4, batch=64), "256": dict(width=384, depth=8, heads=6, picture=32, patch=2, batch=8)}
+
+
+def batch_of(size: dict[str, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    return torch.from_numpy(rng.integers(0, 256, (size["batch"], 1, size["picture"], size["picture"]), dtype=np.uint8)), torch.arange(size["batch"]) % 10
+
+
+def theirs(size: dict[str, int], bf16: bool) -> Callable[[], None]:
+    """The usual loop: random times, MSE of the velocity, AdamW, an averaged copy of the weights."""
+    from diffusers import DiTTransformer2DModel
+
+    torch.manual_seed(0)
+    net = DiTTransformer2DModel(
+        num_attention_heads=size["heads"], attention_head_dim=size["width"] // size["heads"], in_channels=1, out_channels=1, num_layers=size["depth"],
+        sample_size=size["picture"], patch_size=size["patch"], num_embeds_ada_norm=10,
+    )  # fmt: skip
+    average = {k: v.detach().clone() for k, v in net.named_parameters()}
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
+    values, labels = batch_of(size)
+
+    def step() -> None:
+        data = values.float() / 127.5 - 1
+        noise, t = torch.randn_like(data), torch.rand(len(data))
+        x = torch.lerp(noise, data, t.view(-1, 1, 1, 1))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            out = net(x, timestep=t * 1000, class_labels=labels).sample
+        loss = torch.nn.functional.mse_loss(out.float(), data - noise)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            for k, v in net.named_parameters():
+                average[k].mul_(0.9999).add_(v, alpha=1e-4)
+
+    return step
+
+
+def ours(size: dict[str, int], dtype: str, folder: str) -> Callable[[], None]:
+    """The trainer's own step: noise, times, objective, fused AdamW, EMA."""
+    values, labels = batch_of(size)
+    backbone = dict(name="dit", hidden_size=size["width"], depth=size["depth"], num_heads=size["heads"], patch_size=size["patch"])
+    config = load_config({"backbone": backbone, "train": {"steps": 10**6, "batch_size": size["batch"], "dtype": dtype, "ema": ["0.9999"]}, "objective": {"cond_drop": 0.1}})
+    arrays = Arrays(values.numpy(), labels.numpy())
+    data = Data("bench", "image", tuple(values.shape[1:]), arrays, arrays, tuple(map(str, range(10))))
+    config.backbone = fill_backbone(config.backbone, Info.of(data))
+    from studio.devices import pick_device, pick_dtype
+    from studio.procedure import plain
+
+    device = pick_device("cpu")
+    trainer = Trainer(config, Path(folder), data, build_network(config), objective_of(config), device, pick_dtype(dtype, device), True, None)
+    phase = next(plain(trainer.networks, trainer.objective, data))
+    batches = trainer._batches(phase)
+
+    def step() -> None:
+        trainer._step(phase, *batches.at(trainer.step), batches.local)
+        trainer.step += 1
+
+    return step
+
+
+def peak_of(side: str) -> float:
+    """Peak resident MB of a fresh process that takes six steps at the first size."""
+    done = subprocess.run([sys.executable, "-m", "benchmarks.train_step", "--peak", side], capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1])["peak_mb"])
+
+
+def main() -> None:
+    if "--peak" in sys.argv:
+        import resource
+
+        torch.set_num_threads(2)
+        side = sys.argv[-1]
+        with tempfile.TemporaryDirectory() as folder:
+            import accelerate  # noqa: F401  both sides load the same libraries
+            import diffusers  # noqa: F401
+
+            step = theirs(SIZES["49"], side == "theirs-bf16") if side.startswith("theirs") else ours(SIZES["49"], "auto", folder)
+            for _ in range(6):
+                step()
+        print(json.dumps({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+        return
+    args = arguments(__doc__ or "")
+    ratios: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, size in SIZES.items():
+            sides = {
+                "diffusers fp32": theirs(size, False), "diffusers bf16 autocast": theirs(size, True), "ours, default precision": ours(size, "auto", folder),
+                "ours fp32": ours(size, "fp32", folder),
+            }  # fmt: skip
+            rounds = (7 if name == "49" else 4) if args.quick else 20
+            medians = interleave(sides, rounds=rounds)
+            table(f"{size['width']} wide, {size['depth']} deep, {name} tokens, batch {size['batch']}, {args.threads} threads", medians)
+            ratios[name] = {
+                "vs_fp32": medians["diffusers fp32"] / medians["ours, default precision"],
+                "vs_bf16": medians["diffusers bf16 autocast"] / medians["ours, default precision"],
+                "fp32_vs_fp32": medians["diffusers fp32"] / medians["ours fp32"],
+            }
+    peaks = {side: peak_of(side) for side in ("theirs", "ours")}
+    table("peak memory, 49 tokens", peaks, unit="MB", scale=1.0)
+    finish(
+        {
+            "vs_fp32": ratios["49"]["vs_fp32"], "vs_fp32_256": ratios["256"]["vs_fp32"], "vs_bf16": min(r["vs_bf16"] for r in ratios.values()),
+            "fp32_vs_fp32": min(r["fp32_vs_fp32"] for r in ratios.values()), "memory": peaks["ours"] / peaks["theirs"],
+        }  # fmt: skip
+    )
+
+
+if __name__ == "__main__":
+    main()
