@@ -20,10 +20,10 @@ SIZES = {  # width, depth, heads; S, B, L, XL are the paper's, the others ours
 }  # fmt: skip
 
 
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype matrix products run in: autocast's where it is on, otherwise x's."""
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """The dtype that autocast gives matrix products on x's device, None where it is off."""
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    return torch.get_autocast_dtype(kind) if kind != "meta" and torch.is_autocast_enabled(kind) else None
 
 
 def modulate(norm: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -176,9 +176,7 @@ class DiT(nn.Module):
         if t.ndim == 0:
             t = t.expand(len(x))
         c = self.encode(t, cond if cond is not None else Cond())  # (B, D)
-        with torch.autocast(x.device.type, enabled=False):  # few rows, many weights: casting them would cost more than the product
-            vectors = self.modulation(F.silu(c).to(self.modulation.weight.dtype))
-        parts = vectors.to(compute_dtype(x)).split(self.splits, dim=1)
+        parts = self.modulate_all(c, autocast_dtype(x)).split(self.splits, dim=1)
         per_block, final, extra = parts[: len(self.blocks)], parts[len(self.blocks)], list(parts[len(self.blocks) + 1 :])
         if self.stem is not None:
             h, skips = self.stem(x, extra[: len(self.stem.blocks)])
@@ -191,6 +189,13 @@ class DiT(nn.Module):
         if self.head is not None:
             return self.head(h, grid, skips, extra[len(self.stem.blocks) :])
         return self.unpatchify(self.final_layer.linear(h), grid)
+
+    def modulate_all(self, c: Tensor, low: torch.dtype | None) -> Tensor:
+        """(B, sum(splits)) of every block, in autocast's dtype. The product itself is never cast: few rows and many weights, casting costs more."""
+        if low is None:
+            return self.modulation(F.silu(c))
+        with torch.autocast(c.device.type, enabled=False):
+            return self.modulation(F.silu(c.to(self.modulation.weight.dtype))).to(low)
 
     def unpatchify(self, h: Tensor, grid: tuple[int, int]) -> Tensor:
         """(B, N, P·P·C), channel fastest, to (B, C, H, W)."""

@@ -1,0 +1,250 @@
+"""The command line. Progress on stderr, results on stdout, ``--json`` for machines; a wrong call ends in one plain line and exit code 2.
+
+Heavy imports wait until a command runs, so ``--help`` answers at once.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+UI = "ui.app:main"
+WIDTH = {"max_content_width": 120, "help_option_names": ["-h", "--help"], "token_normalize_func": lambda name: name.replace("_", "-")}
+app = typer.Typer(
+    name="studio", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", context_settings=WIDTH, pretty_exceptions_enable=False,
+    help="Train, sample and steer conditional diffusion and flow-matching models.\n\n"
+    "Examples:\n\n`studio sample fashion-dit --out pictures --seeds 0-7`\n\n`studio train images:my-folder train.minutes=30`\n\n`studio ui`",
+)  # fmt: skip
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Dtype = Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16 or fp16.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; default: the cores this process may use.")]
+Weights = Annotated[str, typer.Option(help="ema, raw, or a profile such as ema-0.999.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+
+def _emit(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
+    print(json.dumps(result) if as_json else "\n".join(lines))
+
+
+@app.command(context_settings=WIDTH)
+def train(
+    config: Annotated[str, typer.Argument(help="A YAML file, a shipped config (studio list configs), images:DIR or npz:FILE.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as train.steps=1000.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with an existing run.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Remove an existing run and start again.")] = False,
+    start_from: Annotated[str | None, typer.Option("--from", help="A MODEL whose weights to begin with.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Print the resolved config and sizes; write nothing.")] = False,
+    strict: Annotated[bool, typer.Option(help="A picture that does not decode is an error.")] = False,
+    device: Device = "auto", dtype: Dtype = "", threads: Threads = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Train a model. Ctrl-C saves a checkpoint; `--resume` goes on to the same bytes.
+
+    Examples: `studio train fashion-dit` · `studio train images:photos data.size=64 train.minutes=30 --out runs/photos` · `studio train runs/photos/config.yaml --resume`
+    """
+    from studio.devices import set_threads
+
+    changes = list(overrides or []) + ([f"train.dtype={dtype}"] if dtype else []) + (["data.strict=true"] if strict else [])
+    set_threads(threads)
+    if dry_run:
+        from studio.inspect import describe_config
+
+        result = describe_config(config, changes)
+        return _emit(result, as_json, [result["yaml"], *(f"{k}: {v}" for k, v in result.items() if k != "yaml")])
+    from studio.trainer import train as run_training
+
+    run = run_training(config, changes, out=out, resume=resume, overwrite=overwrite, start_from=start_from, device=device)
+    result = {"run": str(run.folder), "step": run.step, "interrupted": run.interrupted, **{k: v for k, v in run.metrics.items() if k != "step"}}
+    _emit(result, as_json, [f"{run.folder}  step {run.step}" + ("  (stopped; go on with --resume)" if run.interrupted else ""), f"studio sample {run.folder} --out pictures"])
+    if run.interrupted:
+        raise SystemExit(130)
+
+
+@app.command(context_settings=WIDTH)
+def sample(
+    model: Annotated[str, typer.Argument(help="A run or exported folder, RUN@step, hf:org/name or a bundled model.")],
+    out: Annotated[Path, typer.Option(help="Folder for pictures, grid.png and recipe.json.")],
+    seeds: Annotated[str, typer.Option(help="Numbers and ranges: 0-7,12.")] = "0-7",
+    labels: Annotated[str | None, typer.Option(help="Class numbers, ranges or names, one or as many as seeds; none = unconditional.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE for any condition.")] = None,
+    num_steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Such as ab2, heun, 'ddim(eta=0.5)'.")] = None,
+    guidance: Annotated[str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")] = "default",
+    init: Annotated[Path | None, typer.Option(help="A picture to start from.")] = None,
+    strength: Annotated[float | None, typer.Option(help="How much of the way is run anew: 0 keeps the picture, 1 ignores it.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="With --init: white may change, black is kept.")] = None,
+    batch: Annotated[int, typer.Option(help="Samples computed at once.")] = 64,
+    deterministic: Annotated[bool, typer.Option(help="Bytes that do not depend on what is sampled beside.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace files of the same names.")] = False,
+    weights: Weights = "ema", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Sample a few pictures with their recipes inside, and a grid.
+
+    Examples: `studio sample fashion-dit --out pictures --seeds 0-7` · `studio sample fashion-dit --out bags --labels Bag --guidance cfg=2` ·
+    `studio sample fashion-dit --out again --init shoe.png --strength 0.5`
+    """
+    from studio.devices import set_threads
+    from studio.model import load
+
+    set_threads(threads)
+    conditions: dict[str, Any] = {}
+    for item in set_ or []:
+        name, eq, value = item.partition("=")
+        if not eq:
+            raise ValueError(f"got --set {item!r}, expected NAME=VALUE")
+        conditions[name] = value
+    loaded = load(model, weights=weights, device=device, dtype=dtype)
+    origin = {k: str(v) for k, v in (("init", init), ("mask", mask)) if v is not None}
+    with _Steps() as bar:
+        samples = loaded.sample(
+            labels=labels, seeds=seeds, conditions=conditions, num_steps=num_steps, sampler=sampler, guidance=None if guidance in ("", "none") else guidance,
+            init=init, strength=strength, mask=mask, batch=batch, deterministic=deterministic, origin=origin, on_step=bar,
+        )  # fmt: skip
+    written = samples.save(out, overwrite=overwrite)
+    result = {"files": [str(p) for p in written], "grid": str(out / "grid.png"), "seconds": round(samples.seconds, 3), "recipe": samples.recipes[0]}
+    _emit(result, as_json, [*result["files"], result["grid"]])
+
+
+class _Steps:
+    """A progress line of solver steps on stderr."""
+
+    def __enter__(self) -> "_Steps":
+        self.bar: Any = None
+        return self
+
+    def __call__(self, progress: Any) -> None:
+        if not sys.stderr.isatty():
+            return
+        if self.bar is None:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self.bar = Progress(console=Console(stderr=True), transient=True)
+            self.bar.start()
+            self.task = self.bar.add_task("sampling", total=progress.total)
+        self.bar.update(self.task, completed=progress.done, total=progress.total)
+
+    def __exit__(self, *error: Any) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+@app.command(context_settings=WIDTH)
+def info(
+    what: Annotated[str, typer.Argument(help="A MODEL, a folder of samples, or a PNG.")],
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """What a model is, or how a picture was made and the command that makes it again.
+
+    Examples: `studio info fashion-dit` · `studio info pictures/seed-000003.png`
+    """
+    from studio.inspect import describe
+
+    result = describe(what)
+    _emit(result, as_json, [f"{k + ':':<14}{v}" for k, v in result.items()])
+
+
+@app.command("list", context_settings=WIDTH)
+def list_(
+    kind: Annotated[str, typer.Argument(help="models, configs, backbones, samplers, guidance or data.")] = "models",
+    roots: Annotated[list[Path] | None, typer.Option("--models", help="Folders to look for runs in.")] = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """What there is: models, configs, backbones, samplers, guidance rules, data sources.
+
+    Examples: `studio list` · `studio list samplers`
+    """
+    from studio.inspect import catalogue
+
+    result = catalogue(kind, [str(r) for r in roots or [Path("runs")]])
+    _emit({kind: result}, as_json, [f"{name:<22}{text}" for name, text in result.items()])
+
+
+@app.command(context_settings=WIDTH)
+def export(
+    model: Annotated[str, typer.Argument(help="A run or RUN@step.")],
+    out: Annotated[Path, typer.Option(help="Folder for the flat model.")],
+    weights: Weights = "ema", dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16 storage.")] = "fp32",
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing export.")] = False,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Flatten a run to what inference needs: config.yaml, model.safetensors, meta.json, preview.png.
+
+    Example: `studio export runs/photos --out photos-model --dtype fp16`
+    """
+    from studio.exporting import export as run_export
+
+    folder = run_export(model, out, weights=weights, dtype=dtype, overwrite=overwrite)
+    _emit({"folder": str(folder)}, as_json, [f"{folder}", f"studio sample {folder} --out pictures"])
+
+
+@app.command(context_settings=WIDTH)
+def flops(
+    model: Annotated[str, typer.Argument(help="A MODEL, a config, or dit:SIZE such as dit:XL/2.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value for a config, or for the backbone's options.")] = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Multiply-adds, parameters and tokens of one network evaluation, counted on a meta device (nothing is computed).
+
+    Examples: `studio flops fashion-dit` · `studio flops dit:XL/2 input_size=32`
+    """
+    from studio.inspect import count_flops
+
+    result = count_flops(model, list(overrides or []))
+    _emit(result, as_json, [f"{k + ':':<14}{v}" for k, v in result.items()])
+
+
+@app.command(context_settings=WIDTH)
+def ui(
+    models: Annotated[list[str] | None, typer.Option("--models", help="Folders to look for runs in.")] = None,
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1", port: Annotated[int, typer.Option(help="Port.")] = 7860,
+    out: Annotated[Path, typer.Option(help="Where pictures are saved.")] = Path("outputs"),
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the browser.")] = False,
+    device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None,
+) -> None:  # fmt: skip
+    """Open the page.
+
+    Example: `studio ui --models runs --port 7860`
+    """
+    import importlib
+
+    module, _, attribute = UI.partition(":")
+    getattr(importlib.import_module(module), attribute)(
+        models=models or ["runs"], host=host, port=port, out=str(out), device=device, dtype=dtype, threads=threads, open_browser=open_browser
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: what a user can mend is one line on stderr and exit code 2, Ctrl-C is 130, anything else a traceback."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    args = [f"--{a[2:].partition('=')[0].replace('_', '-')}{'=' if '=' in a else ''}{a.partition('=')[2]}" if a.startswith("--") and len(a) > 2 else a for a in args]
+    try:
+        app(args, standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+    except typer.Exit as done:
+        raise SystemExit(done.exit_code) from None
+    except Exception as error:
+        text = error.format_message() if hasattr(error, "format_message") else str(error)  # the parser's own errors have the former
+        if not hasattr(error, "format_message") and (not isinstance(error, ValueError | OSError | ImportError | RuntimeError) or _is_bug(error)):
+            raise
+        print(f"error: {text}" if text else "", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _is_bug(error: BaseException) -> bool:
+    """Errors we raise on purpose come from our own files; a RuntimeError from inside torch is a bug and keeps its traceback."""
+    if not isinstance(error, RuntimeError):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is None or "site-packages" in trace.tb_frame.f_code.co_filename and type(error) is RuntimeError
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""`studio export`: a run flattened to what inference needs."""
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from studio import checkpoint, files
+from studio.config import load_config
+from studio.model import locate, weights_in
+
+STORAGE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def export(model: str, out: str | Path, *, weights: str = "ema", dtype: str = "fp32", overwrite: bool = False) -> Path:
+    """Write ``config.yaml, model.safetensors, meta.json`` and the preview of a run to a new folder; returns it.
+
+    Raises ``FileExistsError`` for a folder that holds something unless ``overwrite`` and it is an export, ``ValueError`` for unknown weights or dtype.
+    """
+    if dtype not in STORAGE:
+        raise ValueError(f"got storage dtype {dtype!r}, expected one of {', '.join(STORAGE)}")
+    folder, step = locate(model)
+    spot = folder if (folder / "model.safetensors").is_file() else checkpoint.find(folder, step)
+    if spot != folder:
+        checkpoint.verify(spot)
+    there = weights_in(spot)
+    key = next((k for k in there if k.startswith("ema")), "raw") if weights == "ema" else weights
+    if key not in there:
+        raise ValueError(f"got weights {weights!r}, {spot} has {', '.join(there)}")
+    target = Path(out)
+    if target.exists() and any(target.iterdir()):
+        if not (overwrite and (target / "model.safetensors").is_file()):
+            raise FileExistsError(f"{target} holds something already; choose another --out" + (" or pass --overwrite" if (target / "model.safetensors").is_file() else ""))
+    tensors = {k.removeprefix("net."): v for k, v in files.load_tensors(there[key]).items()}
+    stored = {k: v.to(STORAGE[dtype]) if v.is_floating_point() else v for k, v in tensors.items()}
+    files.check_writable(target, need=sum(v.numel() * v.element_size() for v in stored.values()))
+    draft = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    config = load_config(folder / "config.yaml")
+    (draft / "config.yaml").write_text(config.yaml())
+    files.save_tensors(draft / "model.safetensors", stored, {"format": "pt", "modelspec.architecture": str(config.backbone.get("name")), "modelspec.title": config.name})
+    meta = checkpoint.read_meta(folder)
+    meta |= {"step": int(spot.name) if spot != folder else meta.get("step"), "weights": key, "storage": dtype}
+    meta["files"] = {"model.safetensors": {"bytes": (draft / "model.safetensors").stat().st_size, "sha256": files.sha256(draft / "model.safetensors")}}
+    files.write_json(draft / "meta.json", meta)
+    if (spot / "preview.png").is_file():
+        shutil.copyfile(spot / "preview.png", draft / "preview.png")
+    if target.exists():
+        shutil.rmtree(target)
+    draft.rename(target)
+    return target

@@ -1,0 +1,98 @@
+"""What `studio info`, `list`, `flops` and `train --dry-run` say."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backbones.registry import suggest
+from studio import checkpoint, files
+from studio.build import Info, build_network, fill_backbone, objective_of
+from studio.config import from_tree, load_config, shipped
+from studio.model import card, list_models, locate, weights_in
+from studio.samples import command_of, read_recipe
+
+
+def describe(what: str) -> dict[str, Any]:
+    """A PNG's recipe and command, a samples folder's count and recipe, or a model's card."""
+    path = Path(what).expanduser()
+    if path.suffix.lower() == ".png" or (path.is_dir() and (path / "recipe.json").is_file()):
+        recipe = read_recipe(path if path.is_file() else path / "grid.png")
+        extra = {} if path.is_file() else {"samples": len(recipe["seed"])}
+        return {**extra, **recipe, "command": command_of(recipe)}
+    shown = card(what)
+    folder, step = locate(what)
+    config, meta = load_config(folder / "config.yaml"), checkpoint.read_meta(folder)
+    spot = folder if (folder / "model.safetensors").is_file() else checkpoint.find(folder, step)
+    return {
+        "name": shown.name, "folder": str(folder), "task": shown.task, "shape": list(shown.shape), "classes": ", ".join(shown.classes) or "none",
+        "backbone": config.backbone, "objective": config.objective, "parameters": meta.get("parameters"), "step": shown.step,
+        "weights": {k: files.sha256(p)[:16] for k, p in weights_in(spot).items()}, "sample": vars(config.sample),
+        "command": f"studio sample {what} --out pictures",
+    }  # fmt: skip
+
+
+def catalogue(kind: str, roots: Sequence[str]) -> dict[str, str]:
+    """Names and one line about each."""
+    import backbones
+    import guidance
+    import samplers
+    from studio.data import REGISTRY
+
+    registries = {"backbones": backbones.REGISTRY, "samplers": samplers.REGISTRY, "guidance": guidance.REGISTRY, "data": REGISTRY}
+    if kind == "models":
+        return {str(c.name if "models" in c.folder.parts else c.folder): f"{c.task} {'×'.join(map(str, c.shape))}, {c.backbone}, step {c.step}, {len(c.classes)} classes" for c in list_models(roots)}
+    if kind == "configs":
+        return {name: f"{c.data.get('name')}, {c.backbone.get('name')}" for name in shipped() for c in [load_config(name)]}
+    if kind not in registries:
+        raise ValueError(f"got {kind!r}, expected one of models, configs, {', '.join(registries)}{suggest(kind, [*registries, 'models', 'configs'])}")
+    return dict(registries[kind])
+
+
+def describe_config(source: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The resolved config with sizes, for ``--dry-run``."""
+    from studio.data import load_data
+
+    config = load_config(source, overrides)
+    data = load_data(config.data)
+    config.backbone = fill_backbone(config.backbone, Info.of(data))
+    objective_of(config)
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in build_network(config).parameters())
+    return {"yaml": config.yaml(), "parameters": parameters, "samples": len(data.train), "held_out": len(data.held_out) if data.held_out is not None else 0, "classes": list(data.classes)}
+
+
+def count_flops(what: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Parameters, tokens and multiply-adds of one evaluation of one sample (a multiply-add counts once, as DiT's tables do)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from backbones.types import Cond
+    from guidance.grammar import value_of
+
+    kind, _, size = what.partition(":")
+    if kind == "dit" and size:
+        options = {k: value_of(v) for k, _, v in (o.partition("=") for o in overrides)}
+        config = from_tree({"backbone": {"name": "dit", "size": size, "learn_sigma": True, **options}})
+        channels, side = config.backbone.get("in_channels", 4), config.backbone.get("input_size", 32)
+        shape: tuple[int, ...] = (channels, *((side, side) if isinstance(side, int) else side))
+    else:
+        try:
+            folder, _step = locate(what)
+            config, shape = load_config(folder / "config.yaml", overrides), Info.from_meta(checkpoint.read_meta(folder)).shape
+        except ValueError:
+            from studio.data import load_data
+
+            config = load_config(what, overrides)
+            info = Info.of(load_data(config.data))
+            config.backbone, shape = fill_backbone(config.backbone, info), info.shape
+    with torch.device("meta"):
+        net = build_network(config).eval()
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            net(torch.empty(1, *shape), torch.empty(1), Cond())
+    grid = getattr(net, "grid", None)
+    return {
+        "parameters": sum(p.numel() for p in net.parameters()), "macs": counter.get_total_flops() // 2, "gmacs": round(counter.get_total_flops() / 2e9, 3),
+        "tokens": grid[0] * grid[1] if grid else 1, "shape": list(shape),
+    }  # fmt: skip
