@@ -75,8 +75,9 @@ def _explicit(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
     mask = mask_of(spec, q.shape[-2], k.shape[-2], q)
     if mask is None:
         return scores.softmax(dim=-1) @ v
-    weights = (scores + mask).softmax(dim=-1)
-    return torch.nan_to_num(weights, nan=0.0) @ v  # a row of −inf sees nothing
+    blind = (mask == -math.inf).all(dim=-1, keepdim=True)  # a query that sees nothing: its row never meets −inf, so its gradients are 0 too
+    weights = (scores + mask.masked_fill(blind, 0.0)).softmax(dim=-1).masked_fill(blind, 0.0)
+    return weights @ v
 
 
 BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Spec], Tensor]] = {"sdpa": _sdpa, "explicit": _explicit}

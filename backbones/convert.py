@@ -16,7 +16,10 @@ FAMILIES = {"dit": "backbones.convert:dit_from_original"}
 
 
 def _load(net: nn.Module, state: Mapping[str, Tensor], what: str) -> nn.Module:
-    missing, unexpected = net.load_state_dict(dict(state), strict=False)
+    try:
+        missing, unexpected = net.load_state_dict(dict(state), strict=False)
+    except RuntimeError as error:  # a size that differs
+        raise ValueError(f"the weights do not fit {what}: {error}; check the config") from None
     if missing or unexpected:
         raise ValueError(f"the weights do not fit {what}: missing {sorted(missing)[:4]}, unexpected {sorted(unexpected)[:4]}; check the config")
     return net.eval()
@@ -69,7 +72,7 @@ def dit_to_diffusers(net: DiT) -> nn.Module:
     """
     from diffusers import DiTTransformer2DModel
 
-    if net.t_embedder.shift != 1 or net.grid[0] != net.grid[1] or not net.y_embedder.null:
+    if net.t_embedder.shift != 1 or net.grid[0] != net.grid[1] or net.y_embedder is None or not net.y_embedder.null:
         raise ValueError(
             f"diffusers' DiT needs frequency_shift=1, a square grid and a null class; got frequency_shift={net.t_embedder.shift}, grid {net.grid}; "
             "train with frequency_shift=1 or export to the original format"

@@ -172,7 +172,10 @@ class DiT(nn.Module):
         return c
 
     def forward(self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None) -> Tensor:
-        grid = (x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size)
+        height, width = x.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(f"got pictures of {height}×{width}, expected multiples of the patch size {self.patch_size}; pad or resize them")
+        grid = (height // self.patch_size, width // self.patch_size)
         if t.ndim == 0:
             t = t.expand(len(x))
         c = self.encode(t, cond if cond is not None else Cond())  # (B, D)

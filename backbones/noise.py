@@ -6,6 +6,7 @@ index), so the draws of sample *i* are the same for every batch size, position, 
 (step, stream) gives the same numbers. Words are carried in int64 tensors, which every torch device has.
 """
 
+import copy
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ class NoiseSource:
 
     def __init__(self, seeds: Sequence[int] | Tensor, *, index: Sequence[int] | Tensor | None = None, step: int = 0, device: str | torch.device = "cpu"):
         device = torch.device(device)
-        values = [int(s) for s in seeds]
+        values = [int(s) for s in (seeds.tolist() if isinstance(seeds, Tensor) else seeds)]
         if any(s < 0 or s >= 2**63 for s in values):
             raise ValueError(f"got seed {next(s for s in values if s < 0 or s >= 2**63)}, expected 0 <= seed < 2**63")
         self.seeds = torch.tensor(values, dtype=torch.int64, device=device)
@@ -51,11 +52,15 @@ class NoiseSource:
 
     def at(self, step: int) -> "NoiseSource":
         """The same streams at another step."""
-        return NoiseSource(self.seeds, index=self.index, step=step, device=self.device)
+        other = copy.copy(self)
+        other.step = int(step)
+        return other
 
     def select(self, i: Tensor | slice) -> "NoiseSource":
         """The streams of some of the samples."""
-        return NoiseSource(self.seeds[i], index=self.index[i], step=self.step, device=self.device)
+        other = copy.copy(self)
+        other.seeds, other.index = self.seeds[i], self.index[i]
+        return other
 
     def _words(self, count: int, stream: str) -> Tensor:
         """(B, count) random 32-bit words in int64."""

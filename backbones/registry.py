@@ -60,8 +60,9 @@ def coerce(value: Any, hint: Any, where: str) -> Any:
         if candidate is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         if typing.get_origin(candidate) is tuple and isinstance(value, list | tuple):
-            if all(_fits(v, a) for v, a in zip(value, _tuple_args(candidate, len(value)))):
-                return tuple(value)
+            args = _tuple_args(candidate, len(value))
+            if args is not None:
+                return tuple(coerce(v, a, where) for v, a in zip(value, args))
     raise ValueError(f"{where} got {value!r} ({type(value).__name__}), expected {_name(hint)}")
 
 
@@ -69,9 +70,10 @@ def _members(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
-def _tuple_args(hint: Any, length: int) -> tuple[Any, ...]:
+def _tuple_args(hint: Any, length: int) -> tuple[Any, ...] | None:
+    """The hint of each of ``length`` entries, None when the tuple cannot have that many."""
     args = typing.get_args(hint)
-    return (args[0],) * length if len(args) == 2 and args[1] is Ellipsis else args if len(args) == length else (type("_Never", (), {}),) * length
+    return (args[0],) * length if len(args) == 2 and args[1] is Ellipsis else args if len(args) == length else None
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -83,7 +85,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is typing.Literal:
         return value in typing.get_args(hint)
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(v, a) for v, a in zip(value, _tuple_args(hint, len(value))))
+        args = _tuple_args(hint, len(value)) if isinstance(value, tuple) else None
+        return args is not None and all(_fits(v, a) for v, a in zip(value, args))
     if origin is not None:
         return isinstance(value, origin) if inspect.isclass(origin) else True
     if hint is None or hint is type(None):

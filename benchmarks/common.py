@@ -41,6 +41,17 @@ def table(title: str, rows: Mapping[str, float], *, unit: str = "ms", scale: flo
         print(f"  {name:<44} {value * scale:10.1f} {unit}")
 
 
+def peak_mb() -> float:
+    """Peak resident memory of this process; Linux keeps a parent's peak in rusage, so /proc is asked where it is there."""
+    import resource
+    from pathlib import Path
+
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def finish(ratios: Mapping[str, float]) -> None:
     """The last line of every benchmark."""
     print(json.dumps({k: round(v, 4) for k, v in ratios.items()}))

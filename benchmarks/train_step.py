@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.common import arguments, finish, interleave, table
+from benchmarks.common import arguments, finish, interleave, peak_mb, table
 from studio.build import Info, build_network, fill_backbone, objective_of
 from studio.config import load_config
 from studio.data import Arrays, Data
@@ -93,8 +93,6 @@ def peak_of(side: str) -> float:
 
 def main() -> None:
     if "--peak" in sys.argv:
-        import resource
-
         torch.set_num_threads(2)
         side = sys.argv[-1]
         with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +102,7 @@ def main() -> None:
             step = theirs(SIZES["49"], side == "theirs-bf16") if side.startswith("theirs") else ours(SIZES["49"], "auto", folder)
             for _ in range(6):
                 step()
-        print(json.dumps({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+        print(json.dumps({"peak_mb": peak_mb()}))
         return
     args = arguments(__doc__ or "")
     ratios: dict[str, dict[str, float]] = {}

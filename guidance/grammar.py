@@ -13,7 +13,7 @@ from typing import Any
 from backbones import registry
 from guidance.rules import Rule
 
-_ITEM = re.compile(r"\s*([A-Za-z_][\w+]*)\s*(?:\(([^()]*)\)|=\s*([^,()]+))?\s*(?:,|$)")
+_ITEM = re.compile(r"\s*([A-Za-z_][\w+-]*)\s*(?:\(([^()]*)\)|=\s*([^,()=]+))?\s*(?:,|$)")
 _MAIN = {"cfg": "scale", "rescale": "phi"}
 Spec = str | float | Sequence[Any] | Mapping[str, Any] | None
 
@@ -21,8 +21,11 @@ Spec = str | float | Sequence[Any] | Mapping[str, Any] | None
 def value_of(text: str) -> Any:
     """``2`` int, ``2.5`` float, ``a:b`` a pair of floats, true/false, otherwise text."""
     text = text.strip()
-    if ":" in text and all(re.fullmatch(r"-?[\d.]+(e-?\d+)?|inf", part.strip()) for part in text.split(":")):
-        return tuple(float(part) for part in text.split(":"))
+    if ":" in text:
+        try:
+            return tuple(float(part) for part in text.split(":"))
+        except ValueError:
+            return text
     for kind in (int, float):
         try:
             return kind(text)
@@ -96,7 +99,11 @@ def describe(spec: Spec, rules: Mapping[str, str]) -> str:
         trees = [{"name": "cfg", "scale": float(spec)}] if isinstance(spec, int | float) else [dict(s) for s in ([spec] if isinstance(spec, Mapping) else spec)]
 
     def text(v: Any) -> str:
-        return ":".join(f"{x:g}" for x in v) if isinstance(v, tuple | list) else f"{v:g}" if isinstance(v, float) else str(v).lower() if isinstance(v, bool) else str(v)
+        if isinstance(v, tuple | list):
+            return ":".join(text(float(x)) for x in v)
+        if isinstance(v, float):
+            return f"{v:g}" if float(f"{v:g}") == v else repr(v)  # short where that loses nothing
+        return str(v).lower() if isinstance(v, bool) else str(v)
 
     items = []
     for tree in trees:

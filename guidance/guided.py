@@ -6,7 +6,6 @@ combines. Where no rule that needs another branch is active, the conditional pre
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from backbones.types import Cond, RunContext
@@ -36,7 +35,7 @@ class Guided:
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
         ctx = ctx if ctx is not None else RunContext()
-        start = ctx.t if ctx.t is not None else float(torch.as_tensor(t).reshape(-1)[0])
+        start = ctx.t if ctx.t is not None else float(t.reshape(-1)[0] if isinstance(t, Tensor) else t)
         active = [(i, rule) for i, rule in enumerate(self.stages) if rule.active(start, self.path)]
         needs = frozenset().union(*(rule.needs for _, rule in active)) if active else frozenset()
         ours = self.denoiser.predict(x, t, cond, ctx.on("cond"))

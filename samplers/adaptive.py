@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from backbones.types import Cond, Noise, RunContext
-from samplers.base import Sampler, Step, _restorer, _Run
+from samplers.base import Sampler, Step, _Run
 from samplers.denoiser import Queryable
+from samplers.ode import Clock
+from samplers.paths import EDMPath, VPPath
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
@@ -42,23 +44,42 @@ class TorchDiffEq(Sampler):
 
         if cond.known is not None:
             raise ValueError("torchdiffeq methods cannot put known entries back between their steps; choose euler, heun, ab2 or another of our solvers")
-        run = _Run(denoiser, cond, ctx, grad=False)
-        grid = torch.tensor(times[start:], dtype=torch.float64)
-        finite_end = bool(torch.isfinite(denoiser.path.coefficients(times[-1]).d_sigma))
-        if not finite_end:  # the velocity has no limit at the data: stop one table entry before and take the data prediction
-            grid[-1] = grid[-2] + (grid[-1] - grid[-2]) * (1 - 1e-3)
+        run, path, fixed = _Run(denoiser, cond, ctx, grad=False), denoiser.path, self.method in FIXED
+        clock = Clock(path)
+        grid = torch.tensor([clock.at(t) for t in times[start:]], dtype=torch.float64)
+        finite_end = not clock.open_end(times[-1])
+        if not finite_end:  # stop at the last place the network was trained for, else short of the data, and take the data prediction there
+            entry = clock.at(path.time(0) if isinstance(path, VPPath) else 1 / (1 + path.sigma_min) if isinstance(path, EDMPath) else 1.0)
+            if entry - grid[-2] > 1e-9:
+                grid[-1] = entry
+            elif len(grid) > 2:
+                grid = grid[:-1]
+            else:
+                grid[-1] = grid[-2] + (grid[-1] - grid[-2]) * (1 - 1e-3)
         results: queue.Queue[Any] = queue.Queue(maxsize=1)
         stop, threads = threading.Event(), torch.get_num_threads()
+        begun: list[tuple[float, float, Tensor]] = []  # the step that a fixed method is in
+        ctx.step, ctx.num_steps, ctx.t, ctx.t_next = start, len(times) - 1, None, None
 
         class Field(torch.nn.Module):
             def forward(self, t: Tensor, y: Tensor) -> Tensor:
                 if stop.is_set():
                     raise _Stopped
-                return run.predict(y, float(t)).to("velocity")
+                return clock.slope(run.predict(y, clock.time(float(t))))
 
-            def callback_accept_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
-                hand(("step", float(t0), float(t0 + dt), y0, run.first, run.count))
-                run.first = None
+        def begin(t0: Tensor, y0: Tensor, dt: Tensor) -> None:  # fixed methods tell of the start of a step
+            close(begun.pop() if begun else None)
+            begun.append((clock.time(float(t0)), clock.time(float(t0 + dt)), y0))
+            ctx.t, ctx.t_next = begun[0][:2]
+
+        def accept(t0: Tensor, y0: Tensor, dt: Tensor) -> None:  # adaptive ones of the end of an accepted step
+            close((clock.time(float(t0)), clock.time(float(t0 + dt)), y0))
+
+        def close(step: tuple[float, float, Tensor] | None) -> None:
+            if step is not None:
+                hand(("step", *step, run.first, run.count))
+                run.first, ctx.evaluation = None, 0
+                ctx.step += 1
 
         def hand(item: Any) -> None:
             while not stop.is_set():
@@ -71,8 +92,13 @@ class TorchDiffEq(Sampler):
             torch.set_num_threads(threads)
             try:
                 with torch.no_grad():
-                    ends = grid if self.method in FIXED else grid[[0, -1]]
-                    hand(("end", odeint(Field(), x, ends.to(x.device), rtol=self.rtol, atol=self.atol, method=self.method)[-1]))
+                    ends = grid.to(x.device)
+                    ends, options = (ends, {}) if fixed else (ends[[0, -1]], {"step_t": ends[-1:]})  # or the last step would run past the data
+                    field = Field()
+                    setattr(field, *(("callback_step", begin) if fixed else ("callback_accept_step", accept)))
+                    last = odeint(field, x, ends, rtol=self.rtol, atol=self.atol, method=self.method, options=options)[-1]
+                    close(begun.pop() if begun else None)
+                    hand(("end", last))
             except _Stopped:
                 pass
             except BaseException as error:  # noqa: BLE001  carried to the caller's thread
@@ -81,19 +107,18 @@ class TorchDiffEq(Sampler):
         worker = threading.Thread(target=work, daemon=True)
         worker.start()
         held: tuple[Any, ...] | None = None  # a step is yielded when its end state is known: with the next one's start
-        index = 0
+        index = start
         try:
             while True:
                 item = results.get()
                 if item[0] == "error":
                     raise item[1]
                 if held is not None:
-                    end = item[3] if item[0] == "step" else item[1]
+                    end, s, count = (item[3], held[2], held[5]) if item[0] == "step" else (item[1], times[-1], run.count)
                     if item[0] == "end" and not finite_end:
                         with torch.no_grad():
-                            end = run.predict(end, float(grid[-1])).to("data")
-                    ctx.step, ctx.t_next, ctx.num_steps = index, held[2], index + 1
-                    yield Step(index, max(len(times) - 1, index + 1), held[1], held[2], end, held[4], held[5])
+                            end, count = run.predict(end, clock.time(float(grid[-1]))).to("data"), run.count
+                    yield Step(index, max(len(times) - 1, index + 1), held[1], s, end, held[4], count)
                     index += 1
                 if item[0] == "end":
                     return

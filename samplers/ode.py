@@ -1,31 +1,66 @@
-"""Fixed-step solvers of the probability-flow ODE dx/dt = velocity(x, t). h = s − t, u = velocity.
+"""Fixed-step solvers of the probability-flow ODE dx/dτ = u(x, τ). h is the step in τ.
 
-    euler     x + h u(x, t)                                                    order 1, 1 evaluation
+    euler     x + h u(x, τ)                                                    order 1, 1 evaluation
     ab2       x + h (u + (h / 2h₋)(u − u₋))        Adams–Bashforth              order 2, 1 evaluation
-    midpoint  x + h u(x + h/2 u, t + h/2)                                       order 2, 2 evaluations
-    heun      x + h/2 (u + u(x + h u, s))                                       order 2, 2 evaluations
+    midpoint  x + h u(x + h/2 u, τ + h/2)                                       order 2, 2 evaluations
+    heun      x + h/2 (u + u(x + h u, τ + h))                                   order 2, 2 evaluations
     rk4       the classical Runge–Kutta step                                    order 4, 4 evaluations
 
-Where the velocity has no limit at the data (VP tables), heun and rk4 end with a step that does not evaluate there (euler and midpoint).
+τ is t and u the velocity, but on the EDM path τ = −sigma and u = −noise, in which its ODE is smooth: euler is then DDIM and heun Algorithm 1 of
+Karras et al. 2206.00364. Where the ODE cannot be evaluated at the data (VP tables, the EDM path), heun and rk4 end with a step that does
+not (euler and midpoint).
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from backbones.types import Noise
 from samplers.base import Predict, Sampler
+from samplers.paths import EDMPath, Path
+from samplers.prediction import Prediction
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The variable τ in which a path's ODE is solved; it grows with t."""
+
+    path: Path
+
+    def at(self, t: float) -> float:
+        return (t - 1) / t if isinstance(self.path, EDMPath) else t
+
+    def time(self, tau: float) -> float:
+        """The t of a τ, the inverse of ``at``."""
+        return 1 / (1 - tau) if isinstance(self.path, EDMPath) else tau
+
+    def slope(self, prediction: Prediction) -> Tensor:
+        """dx/dτ."""
+        return -prediction.to("noise") if isinstance(self.path, EDMPath) else prediction.to("velocity")
+
+    def open_end(self, s: float) -> bool:
+        """Whether s is a place where the slope has no limit or the network no input."""
+        return s == 1 and isinstance(self.path, EDMPath) or not math.isfinite(float(self.path.coefficients(s).d_sigma))
+
+
+def start(predict: Predict, x: Tensor, t: float, s: float) -> tuple[Clock, float, Tensor]:
+    """The clock, h and the slope at t."""
+    first = predict(x, t)
+    clock = Clock(first.path)
+    return clock, clock.at(s) - clock.at(t), clock.slope(first)
 
 
 class Euler(Sampler):
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
-        return x + (s - t) * predict(x, t).to("velocity")
+        _, h, u = start(predict, x, t, s)
+        return x + h * u
 
 
 class AB2(Sampler):
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
-        h, u = s - t, predict(x, t).to("velocity")
+        _, h, u = start(predict, x, t, s)
         before = history[-1] if history else None
         history[:] = [(h, u)]
         if before is None:
@@ -35,27 +70,25 @@ class AB2(Sampler):
 
 class Midpoint(Sampler):
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
-        h = s - t
-        middle = x + h / 2 * predict(x, t).to("velocity")
-        return x + h * predict(middle, t + h / 2).to("velocity")
+        clock, h, u = start(predict, x, t, s)
+        return x + h * clock.slope(predict(x + h / 2 * u, clock.time(clock.at(t) + h / 2)))
 
 
 class Heun(Sampler):
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
-        h, first = s - t, predict(x, t)
-        u = first.to("velocity")
-        if not math.isfinite(float(first.path.coefficients(s).d_sigma)):
+        clock, h, u = start(predict, x, t, s)
+        if clock.open_end(s):
             return x + h * u
-        return x + h / 2 * (u + predict(x + h * u, s).to("velocity"))
+        return x + h / 2 * (u + clock.slope(predict(x + h * u, s)))
 
 
 class RK4(Sampler):
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
-        h, first = s - t, predict(x, t)
-        k1 = first.to("velocity")
-        k2 = predict(x + h / 2 * k1, t + h / 2).to("velocity")
-        if not math.isfinite(float(first.path.coefficients(s).d_sigma)):
+        clock, h, k1 = start(predict, x, t, s)
+        middle = clock.time(clock.at(t) + h / 2)
+        k2 = clock.slope(predict(x + h / 2 * k1, middle))
+        if clock.open_end(s):
             return x + h * k2
-        k3 = predict(x + h / 2 * k2, t + h / 2).to("velocity")
-        k4 = predict(x + h * k3, s).to("velocity")
+        k3 = clock.slope(predict(x + h / 2 * k2, middle))
+        k4 = clock.slope(predict(x + h * k3, s))
         return x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)

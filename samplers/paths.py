@@ -41,7 +41,8 @@ class Path(Protocol):
 
 def as_time(t: Time) -> Tensor:
     """A float or tensor as a float64 tensor (float32 on MPS)."""
-    t = torch.as_tensor(t)
+    if not isinstance(t, Tensor):
+        return torch.tensor(t, dtype=torch.float64)  # as_tensor would round a Python float to float32
     return t.float() if t.device.type == "mps" else t.double()
 
 
@@ -144,7 +145,7 @@ def beta_table(schedule: str, num: int = 1000, *, start: float | None = None, en
 class VPPath:
     """A variance-preserving table: alpha² = ᾱ_k, sigma² = 1 − ᾱ_k at t = 1 − (k + 1)/T; k = −1 is data. The network sees k.
 
-    Between table entries log ᾱ is a cubic through its neighbours (Catmull–Rom), so derivatives are continuous; at entries the table is
+    Between table entries log ᾱ is a monotone cubic through its neighbours (Catmull–Rom), so derivatives are continuous; at entries the table is
     exact. ``time_of`` inverts that curve, or returns the nearest entry with ``snap=True``.
     """
 
@@ -154,7 +155,7 @@ class VPPath:
         self, *, schedule: str = "linear", num: int = 1000, start: float | None = None, end: float | None = None, zero_snr: bool = False,
         betas: Tensor | None = None,
     ):  # fmt: skip
-        self.betas = beta_table(schedule, num, start=start, end=end, zero_snr=zero_snr) if betas is None else torch.as_tensor(betas).double()
+        self.betas = beta_table(schedule, num, start=start, end=end, zero_snr=zero_snr) if betas is None else torch.as_tensor(betas, dtype=torch.float64)
         if self.betas.ndim != 1 or not bool(((self.betas > 0) & (self.betas <= 1)).all()):
             raise ValueError("got a beta table that is not one-dimensional with 0 < beta <= 1")
         self.size = len(self.betas)
@@ -163,7 +164,8 @@ class VPPath:
         self._bar = bar
         self._log = bar.clamp_min(1e-20).log()
         slope = torch.empty_like(self._log)  # d log ᾱ / dj
-        slope[1:-1] = (self._log[2:] - self._log[:-2]) / 2
+        fall = self._log.diff()  # a cubic is monotone where no slope exceeds three times its neighbours' (Fritsch & Carlson 1980)
+        slope[1:-1] = torch.maximum((self._log[2:] - self._log[:-2]) / 2, 3 * torch.maximum(fall[:-1], fall[1:]))
         slope[0], slope[-1] = 2 * self._log[1] - self._log[2] / 2, self._log[-1] - self._log[-2]
         self._slope = slope
         self.t_start = 0.0
@@ -230,6 +232,8 @@ class VPPath:
             raise ValueError(f"got {num_steps} steps on a table of {self.size}; ask for at most {self.size}")
         spacing = spacing or "trailing"
         n = num_steps + extra
+        if spacing != "trailing" and n > self.size:
+            raise ValueError(f"got {num_steps} steps with spacing {spacing!r} on a table of {self.size}; ask for at most {self.size - extra}")
         if spacing == "leading":
             return [int(k) for k in np.arange(n) * (self.size // n)][::-1][: num_steps]
         if spacing == "linspace":

@@ -66,9 +66,10 @@ class Prediction:
             data, noise = (a * x - s * value) / (a * a + s * s), (s * x + a * value) / (a * a + s * s)
         elif self.space == "velocity":
             det = a * c.d_sigma - s * c.d_alpha
-            finite = torch.isfinite(det)  # a VP table at t = 1, where x is the data already
-            data = torch.where(finite, (c.d_sigma * x - s * value) / torch.where(finite, det, 1.0), x)
-            noise = torch.where(finite, (a * value - c.d_alpha * x) / torch.where(finite, det, 1.0), 0.0)
+            usable = torch.isfinite(det) & (det != 0)  # not at t = 1 of a VP table, where x is the data, nor at its t = 0 with alpha = 0
+            det, slope = torch.where(usable, det, 1.0), torch.where(usable, c.d_sigma, 0.0)
+            data = torch.where(usable, (slope * x - s * value) / det, torch.where(s == 0, x, 0.0))
+            noise = torch.where(usable, (a * value - c.d_alpha * x) / det, torch.where(s == 0, 0.0, x))
         else:
             raise ValueError(f"got a prediction in the unknown space {self.space!r}")
         if space == "data":

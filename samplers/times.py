@@ -33,7 +33,7 @@ class LogitNormal:
         self.mean, self.std = mean, std
 
     def __call__(self, noise: NoiseSource, path: Path) -> Tensor:
-        """(B,) float64 times; snapped to the nearest entry of a VP table."""
+        """(B,) float64 times; on a VP table the next entry towards the noise."""
         t = torch.sigmoid(self.mean + self.std * noise.normal(stream="time", dtype=torch.float64))
         if isinstance(path, VPPath):
             return 1 - ((path.size * (1 - t)).ceil().clamp(1, path.size)) / path.size

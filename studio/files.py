@@ -56,6 +56,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     from safetensors.torch import save_file
 
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, metadata=dict(metadata or {"format": "pt"}))
+    path.chmod(0o644)  # safetensors writes for the owner alone
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -235,6 +235,12 @@ class Model:
         values = sampling.run(self.denoiser, self.info.shape, self.codec, request, device=self.device, on_step=on_step, rules=rules)
         return Samples(values, self.recipes(request, origin), self.task, time.perf_counter() - started)
 
+    def gathered(
+        self, request: sampling.Request, values: Sequence[Tensor], seconds: float, origin: Mapping[str, Any] | None = None
+    ) -> Samples:
+        """`Samples` of a request whose decoded samples a caller of `stream` has put together itself."""
+        return Samples(torch.stack(list(values)), self.recipes(request, origin), self.task, seconds)
+
     def recipes(self, request: sampling.Request, origin: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], ...]:
         """One dict per sample: everything that made it."""
         kind = self.denoiser.dtype or torch.float32

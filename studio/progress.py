@@ -3,11 +3,15 @@
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 
 def memory_mb() -> float:
-    """Peak resident memory of this process."""
+    """Peak resident memory of this process (on Linux from /proc: rusage would keep a parent's peak)."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
 
 

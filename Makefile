@@ -1,0 +1,46 @@
+# make demo | test | test-all | ui | lint | bench. Works from any directory: make -C /path/to/this demo
+SHELL := /bin/bash
+ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
+VENV := $(ROOT).venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do if command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
+
+# TORCH_INDEX=URL: a package index with CPU builds of torch, where the default one would bring a CUDA build
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: demo test test-all ui lint bench setup clean
+.DEFAULT_GOAL := demo
+
+setup: $(STAMP)
+
+# Made once; again only when the pins change. torch comes first, pinned, so that nothing pulls a build of several GB.
+$(STAMP): $(ROOT)pyproject.toml $(ROOT)constraints.txt
+	@if [ -z "$(PYTHON)" ]; then echo "error: Python 3.11 or newer is needed; install it (Debian: apt-get install python3 python3-venv) or pass PYTHON=/path/to/python3" >&2; exit 1; fi
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "error: $(PYTHON) has no venv; install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Setting up $(VENV) (a few minutes, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install -q --disable-pip-version-check -c $(ROOT)constraints.txt $(INDEX) torch
+	@$(BIN)/pip install -q --disable-pip-version-check -c $(ROOT)constraints.txt -e '$(ROOT)[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@cd $(ROOT) && $(BIN)/python -m studio.demo
+
+test: $(STAMP)
+	@cd $(ROOT) && $(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(STAMP)
+	@cd $(ROOT) && $(BIN)/python -m pytest
+
+ui: $(STAMP)
+	@cd $(ROOT) && $(BIN)/studio ui
+
+lint: $(STAMP)
+	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(STAMP)
+	@cd $(ROOT) && for b in train_step sample; do echo "== $$b"; $(BIN)/python -m benchmarks.$$b $(ARGS) || exit 1; done
+
+clean:
+	rm -rf $(VENV)

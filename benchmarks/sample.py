@@ -1,0 +1,124 @@
+"""Fifty steps of guided sampling: ours against the usual loop (diffusers' DiT, DDIM scheduler, doubled batch), two threads.
+
+    python -m benchmarks.sample [--quick]
+
+192 wide, 6 deep, 49 tokens, batch 16, the same weights on both sides. Keys: ``vs_fp32`` and ``vs_bf16`` their time over ours at our default precision;
+``relative_error`` of our final picture against ours in fp32; ``overhead_share``: time of our loop outside the network; ``memory``: peak ours over theirs.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from backbones import Cond, DiT, NoiseSource
+from backbones.convert import dit_to_diffusers
+from benchmarks.common import arguments, finish, interleave, peak_mb, table
+from guidance import CFG, Guided
+from samplers import Denoiser, VPPath, build
+from samplers import parameterization as parameterizations
+from studio.devices import pick_device, pick_dtype
+
+BATCH, STEPS, SCALE = 16, 50, 2.0
+
+
+def network() -> DiT:
+    torch.manual_seed(0)
+    net = DiT(
+        input_size=28, in_channels=1, patch_size=4, hidden_size=192, depth=6, num_heads=3, num_classes=10, frequency_shift=1, mlp_norm_eps=1e-5
+    )
+    for p in net.parameters():  # adaLN-Zero would make every block an identity; give the gates something to do
+        if p.ndim > 1 and not bool(p.any()):
+            torch.nn.init.normal_(p, std=0.02)
+    return net.eval().requires_grad_(False)
+
+
+def ours(net: DiT, dtype: str) -> Callable[[], torch.Tensor]:
+    device = pick_device("cpu")
+    denoiser = Denoiser(net, VPPath(), parameterizations.noise(), dtype=pick_dtype(dtype, device)).eval()
+    labels, seeds = torch.arange(BATCH) % 10, range(BATCH)
+
+    def run() -> torch.Tensor:
+        noise = NoiseSource(seeds)
+        x = noise.normal((1, 28, 28), stream="prior")
+        return build("ddim", spacing="leading").sample(Guided(denoiser, [CFG(SCALE)]), x, Cond(label=labels), noise, num_steps=STEPS)
+
+    return run
+
+
+def theirs(net: DiT, bf16: bool) -> Callable[[], torch.Tensor]:
+    from diffusers import DDIMScheduler
+
+    model = dit_to_diffusers(net).eval().requires_grad_(False)
+    scheduler = DDIMScheduler(num_train_timesteps=1000, beta_schedule="linear", clip_sample=False, timestep_spacing="leading")
+    labels = torch.cat([torch.arange(BATCH) % 10, torch.full((BATCH,), 10)])
+    start = NoiseSource(range(BATCH)).normal((1, 28, 28), stream="prior")
+
+    @torch.no_grad()
+    def run() -> torch.Tensor:
+        scheduler.set_timesteps(STEPS)
+        x = start
+        for t in scheduler.timesteps:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+                out = model(torch.cat([x, x]), timestep=t.expand(2 * BATCH), class_labels=labels).sample.float()
+            cond, uncond = out.chunk(2)
+            x = scheduler.step(uncond + SCALE * (cond - uncond), t, x).prev_sample
+        return x
+
+    return run
+
+
+def overhead(net: DiT, rounds: int) -> float:
+    """Share of our sampling time that is not spent inside the network, the median of several runs."""
+    inside = [0.0]
+    forward = net.forward
+
+    def timed(*args: object, **kwargs: object) -> torch.Tensor:
+        start = time.perf_counter()
+        out = forward(*args, **kwargs)  # type: ignore[arg-type]
+        inside[0] += time.perf_counter() - start
+        return out
+
+    net.forward = timed  # type: ignore[method-assign]
+    run, shares = ours(net, "auto"), []
+    for _ in range(rounds):
+        inside[0], start = 0.0, time.perf_counter()
+        run()
+        shares.append(1 - inside[0] / (time.perf_counter() - start))
+    net.forward = forward  # type: ignore[method-assign]
+    return sorted(shares)[len(shares) // 2]
+
+
+def main() -> None:
+    if "--peak" in sys.argv:
+        torch.set_num_threads(2)
+        import diffusers  # noqa: F401  both sides load the same libraries
+
+        net = network()
+        (theirs(net, True) if sys.argv[-1] == "theirs" else ours(net, "auto"))()
+        print(peak_mb())
+        return
+    args = arguments(__doc__ or "")
+    net = network()
+    sides = {"diffusers fp32": theirs(net, False), "diffusers bf16 autocast": theirs(net, True), "ours, default precision": ours(net, "auto"), "ours fp32": ours(net, "fp32")}
+    exact, low, reference = sides["ours fp32"](), sides["ours, default precision"](), sides["diffusers fp32"]()
+    agreement = float((exact - reference).norm() / reference.norm())
+    medians = interleave(sides, rounds=3 if args.quick else 9, warmup=0)
+    table(f"{STEPS} guided DDIM steps, batch {BATCH}, 49 tokens, {args.threads} threads", medians)
+    print(f"  ours fp32 against diffusers fp32, same weights and noise: relative difference {agreement:.1e}")
+    peaks = {side: float(subprocess.run([sys.executable, "-m", "benchmarks.sample", "--peak", side], capture_output=True, text=True, check=True).stdout) for side in ("theirs", "ours")}
+    table("peak memory", peaks, unit="MB", scale=1.0)
+    finish(
+        {
+            "vs_fp32": medians["diffusers fp32"] / medians["ours, default precision"],
+            "vs_bf16": medians["diffusers bf16 autocast"] / medians["ours, default precision"],
+            "relative_error": float((low - exact).norm() / exact.norm()), "overhead_share": overhead(net, 3 if args.quick else 7),
+            "memory": peaks["ours"] / peaks["theirs"],
+        }  # fmt: skip
+    )
+
+
+if __name__ == "__main__":
+    main()

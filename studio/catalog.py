@@ -1,0 +1,81 @@
+"""What a picker needs to know without loading weights: names of samplers, whether a line of text is understood, where a model's weights lie.
+
+Everything here reads YAML, JSON and file names; only `weights_hash` reads a weight file.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import guidance
+import samplers
+from studio import checkpoint, files
+from studio.config import SampleConfig, load_config
+from studio.model import Card, bundled, locate, weights_in
+from studio.sampling import build_sampler
+from studio.tasks import build_task
+
+
+def sampler_names() -> list[str]:
+    """Names of the registry, in its order."""
+    return list(samplers.REGISTRY)
+
+
+def check_sampler(spec: str) -> str:
+    """The text itself; raises ``ValueError`` for a sampler or option that does not exist."""
+    build_sampler(spec)
+    return spec.strip()
+
+
+def check_guidance(line: str) -> str:
+    """The canonical form of a guidance line; raises ``ValueError`` with the grammar's own words."""
+    guidance.parse(line)
+    return guidance.describe(line)
+
+
+def name_of(card: Card) -> str:
+    """The MODEL text that finds this card's model again: a bundled name, otherwise its folder."""
+    name = card.folder.name
+    return name if name in bundled() and locate(name)[0] == card.folder else str(card.folder)
+
+
+def defaults_of(card: Card) -> SampleConfig:
+    """What the model samples with unless told otherwise."""
+    return load_config(card.folder / "config.yaml").sample
+
+
+def numbers_of(card: Card) -> tuple[str, ...]:
+    """Names of the model's numeric conditions."""
+    return tuple(checkpoint.read_meta(card.folder).get("numeric", ()))
+
+
+def one_file_each(card: Card) -> bool:
+    """Whether every sample is a picture of its own (False: one plot shows them all)."""
+    return build_task(card.task).suffix == ".png"
+
+
+def weights_file(card: Card, weights: str = "ema") -> tuple[str, Path]:
+    """The resolved name of the weights (``ema`` is the first average) and their file. Raises ``ValueError`` for weights that are not there."""
+    flat = (card.folder / "model.safetensors").is_file()
+    there = weights_in(card.folder if flat else checkpoint.find(card.folder, card.step))
+    key = next((k for k in there if k.startswith("ema")), "raw") if weights == "ema" else weights
+    if key not in there:
+        raise ValueError(f"got weights {weights!r}, {card.name} has {', '.join(there) or 'none'}")
+    return key, there[key]
+
+
+def weights_hash(card: Card, weights: str = "ema") -> str:
+    """The 16 hex digits that recipes record as ``model_hash``."""
+    return files.sha256(weights_file(card, weights)[1])[:16]
+
+
+def find_by_hash(digest: str, cards: Iterable[Card]) -> Card | None:
+    """The first model with such weights, by the digests that its meta.json lists."""
+    for card in cards:
+        try:
+            spot = weights_file(card)[1].parent
+            listed = checkpoint.read_meta(spot).get("files", {}).values()
+        except (ValueError, OSError):
+            continue
+        if any(str(entry.get("sha256", "")).startswith(digest) for entry in listed if digest):
+            return card
+    return None

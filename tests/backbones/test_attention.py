@@ -1,0 +1,167 @@
+"""`attend`: every backend against the formula written out, fully masked rows, second derivatives, and how a backend is chosen."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from backbones import Bias, BlockDiagonal, DiT, Full, RunContext, Window, attend
+from backbones import attention as module
+from backbones.attention import BACKENDS, choose, supports
+
+B, H, N, D = 2, 3, 7, 4
+
+
+def qkv(m: int = N, *, dtype: torch.dtype = torch.float64, grad: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(1)
+    return tuple(torch.randn(B, H, n, D, generator=g, dtype=torch.float64).to(dtype).requires_grad_(grad) for n in (N, m, m))
+
+
+def by_hand(q: Tensor, k: Tensor, v: Tensor, bias: Callable[[int, int, int, int], float]) -> Tensor:
+    """softmax(q·k/√d + bias) v one query at a time; a query with no key gives zeros."""
+    out = torch.zeros_like(q)
+    for b in range(q.shape[0]):
+        for h in range(q.shape[1]):
+            for i in range(q.shape[2]):
+                extra = [bias(b, h, i, j) for j in range(k.shape[2])]
+                seen = [j for j, e in enumerate(extra) if e > -math.inf]
+                if seen:
+                    scores = torch.stack([q[b, h, i] @ k[b, h, j] / math.sqrt(q.shape[-1]) + extra[j] for j in seen])
+                    weights = (scores - scores.max()).exp()
+                    out[b, h, i] = (weights / weights.sum()) @ v[b, h, seen]
+    return out
+
+
+TABLE = torch.randn(B, 1, N, N, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+TABLE[1, 0, :, 4] = -math.inf
+SPECS = {
+    "full": (Full(), lambda b, h, i, j: 0.0),
+    "window": (Window(2, 1), lambda b, h, i, j: 0.0 if i - 2 <= j <= i + 1 else -math.inf),
+    "blocks": (BlockDiagonal((3, 1, 3)), lambda b, h, i, j: 0.0 if (i < 3) == (j < 3) and (i == 3) == (j == 3) else -math.inf),
+    "bias": (Bias(TABLE), lambda b, h, i, j: float(TABLE[b, 0, i, j])),
+}
+every_backend = pytest.mark.parametrize("backend", sorted(BACKENDS))
+
+
+@every_backend
+@pytest.mark.parametrize("spec", sorted(SPECS))
+def test_against_the_formula(backend: str, spec: str) -> None:
+    q, k, v = qkv()
+    chosen, bias = SPECS[spec]
+    torch.testing.assert_close(attend(q, k, v, chosen, RunContext(attention=backend)), by_hand(q, k, v, bias), rtol=0, atol=1e-12)
+
+
+@every_backend
+def test_more_keys_than_queries(backend: str) -> None:
+    q, k, v = qkv(11)
+    ctx = RunContext(attention=backend)
+    torch.testing.assert_close(attend(q, k, v, Full(), ctx), by_hand(q, k, v, lambda b, h, i, j: 0.0), rtol=0, atol=1e-12)
+    expected = by_hand(q, k, v, lambda b, h, i, j: 0.0 if i <= j <= i + 2 else -math.inf)
+    torch.testing.assert_close(attend(q, k, v, Window(0, 2), ctx), expected, rtol=0, atol=1e-12)
+
+
+@every_backend
+@pytest.mark.parametrize("dtype, atol", [(torch.float32, 2e-6), (torch.bfloat16, 3e-2)])
+def test_low_precision(backend: str, dtype: torch.dtype, atol: float) -> None:
+    q, k, v = qkv(dtype=dtype)
+    out = attend(q, k, v, Window(2, 1), RunContext(attention=backend))
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.double(), by_hand(q.double(), k.double(), v.double(), SPECS["window"][1]), rtol=0, atol=atol)
+
+
+@every_backend
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_query_that_sees_nothing_gives_zeros(backend: str, dtype: torch.dtype) -> None:
+    """Zeros exactly, no NaN in any gradient, and the other rows as without it."""
+    q, k, v = qkv(dtype=dtype, grad=True)
+    bias = torch.zeros(N, N, dtype=dtype)
+    bias[2] = -math.inf
+    out = attend(q, k, v, Bias(bias), RunContext(attention=backend))
+    free = attend(q, k, v, Full(), RunContext(attention=backend))
+    others = [i for i in range(N) if i != 2]
+    assert torch.equal(out[:, :, 2], torch.zeros(B, H, D, dtype=dtype))
+    torch.testing.assert_close(out[:, :, others], free[:, :, others])
+    grads = torch.autograd.grad(out.square().sum(), (q, k, v))
+    expected = torch.autograd.grad(free[:, :, others].square().sum(), (q, k, v))
+    for a, b in zip(grads, expected):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("spec", [Full(), Window(1, 1), Bias(torch.tensor([[0.0, -math.inf, 0.5], [-math.inf] * 3, [0.0, 0.0, 0.0]], dtype=torch.float64))])
+def test_explicit_form_differentiates_twice(spec: module.Spec) -> None:
+    g = torch.Generator().manual_seed(3)
+    q, k, v = (torch.randn(1, 2, 3, 2, generator=g, dtype=torch.float64).requires_grad_() for _ in range(3))
+    run = lambda q, k, v: attend(q, k, v, spec, RunContext(attention="explicit"))  # noqa: E731
+    assert torch.autograd.gradcheck(run, (q, k, v)) and torch.autograd.gradgradcheck(run, (q, k, v))
+
+
+def test_backends_agree_on_gradients() -> None:
+    q, k, v = qkv(grad=True)
+    for spec, _ in SPECS.values():
+        grads = [torch.autograd.grad(attend(q, k, v, spec, RunContext(attention=b)).cos().sum(), (q, k, v)) for b in sorted(BACKENDS)]
+        for other in grads[1:]:
+            for a, b in zip(grads[0], other):
+                torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_context_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def recorder(name: str) -> Callable[..., Tensor]:
+        real = BACKENDS[name]
+        return lambda *a: (calls.append(name), real(*a))[1]
+
+    for name in list(BACKENDS):
+        monkeypatch.setitem(BACKENDS, name, recorder(name))
+    q, k, v = qkv()
+    for name in sorted(BACKENDS):
+        attend(q, k, v, Full(), RunContext(attention=name))
+    attend(q, k, v, Full(), RunContext(double_backward=True))
+    attend(q, k, v)
+    assert calls == ["explicit", "sdpa", "explicit", "sdpa"]
+    calls.clear()
+    net = DiT(input_size=4, in_channels=1, hidden_size=8, depth=3, num_heads=2, num_classes=0)
+    net(torch.zeros(1, 1, 4, 4), torch.zeros(1), None, RunContext(attention="explicit"))
+    assert calls == ["explicit"] * 3
+
+
+def test_auto_in_bf16_on_the_cpu() -> None:
+    """Explicit up to 1,024 tokens in training and 512 without gradient, SDPA beyond and in float32."""
+    q = torch.zeros(1, 1, 1024, 2, dtype=torch.bfloat16)
+    assert choose(q[:, :, :512], Full()) == "explicit" and choose(q[:, :, :513], Full()) == "sdpa"
+    assert choose(q.requires_grad_(), Full()) == "explicit" and choose(q.float(), Full()) == "sdpa"
+    with torch.no_grad():
+        assert choose(q, Full()) == "sdpa"
+
+
+def test_double_backward_through_a_network() -> None:
+    """The Hessian of a DiT in its input, asked for by the context, against central differences of its gradient."""
+    torch.manual_seed(0)
+    net = DiT(input_size=4, in_channels=1, hidden_size=8, depth=2, num_heads=2, num_classes=0).double()
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    x, d = torch.randn(2, 1, 1, 4, 4, dtype=torch.float64).unbind()
+    t = torch.tensor([300.0])
+
+    def gradient(x: Tensor, *, graph: bool) -> Tensor:
+        out = net(x, t, None, RunContext(double_backward=graph))
+        return torch.autograd.grad(out.square().sum(), x, create_graph=graph)[0]
+
+    x.requires_grad_()
+    product = torch.autograd.grad((gradient(x, graph=True) * d).sum(), x)[0]
+    h = 1e-5
+    difference = (gradient((x + h * d).detach().requires_grad_(), graph=False) - gradient((x - h * d).detach().requires_grad_(), graph=False)) / (2 * h)
+    torch.testing.assert_close(product, difference, rtol=1e-6, atol=1e-7)
+
+
+def test_what_cannot_be_honoured_raises() -> None:
+    q, k, v = qkv()
+    with pytest.raises(ValueError, match="no attention backend 'flash9'; choose one of auto, sdpa, explicit"):
+        attend(q, k, v, Full(), RunContext(attention="flash9"))
+    with pytest.raises(ValueError, match="no double backward; choose 'explicit'"):
+        attend(q, k, v, Full(), RunContext(attention="sdpa", double_backward=True))
+    assert supports("explicit", q, Full(), double_backward=True) is None
+    with pytest.raises(ValueError, match="block lengths sum to 6, expected 7 tokens"):
+        attend(q, k, v, BlockDiagonal((3, 3)))

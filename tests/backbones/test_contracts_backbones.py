@@ -1,0 +1,151 @@
+"""What every registered backbone keeps, whatever it is made of. A new entry is picked up by itself; give it small options here if its defaults are big."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import backbones
+from backbones import Cond, RunContext
+
+SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {  # options, and the shape of one sample
+    "dit": ({"input_size": 8, "in_channels": 3, "hidden_size": 32, "depth": 2, "num_heads": 4, "num_classes": 5, "num_numeric": 2}, (3, 8, 8)),
+    "mlp": ({"dim": 3, "width": 32, "depth": 2, "num_classes": 5, "num_numeric": 2}, (3,)),
+}
+every_backbone = pytest.mark.parametrize("name", list(backbones.REGISTRY))
+B = 4
+
+
+def made(name: str, *, awake: bool = True, **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    net = backbones.build(name, **SMALL.get(name, ({}, ()))[0] | options)
+    if awake:
+        for p in net.parameters():
+            nn.init.normal_(p, std=0.2)
+    return net.eval()
+
+
+def inputs(name: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Cond]:
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(B, *SMALL.get(name, ({}, (3,)))[1], generator=g, dtype=torch.float64).to(dtype)
+    numeric = torch.randn(B, 2, generator=g, dtype=torch.float64).to(dtype)
+    numeric[1, 0] = torch.nan
+    return x, torch.tensor([0.0, 10.0, 500.0, 999.0]), Cond(label=torch.tensor([0, -1, 3, 4]), numeric=numeric)
+
+
+@every_backbone
+def test_starts_at_zero(name: str) -> None:
+    x, t, cond = inputs(name, torch.float32)
+    assert torch.equal(made(name, awake=False)(x, t, cond), torch.zeros_like(x))
+
+
+@every_backbone
+def test_samples_do_not_see_each_other(name: str) -> None:
+    net = made(name).double()
+    x, t, cond = inputs(name)
+    out = net(x, t, cond)
+    for i in range(B):
+        rows = slice(i, i + 1)
+        torch.testing.assert_close(net(x[rows], t[rows], cond.index(rows)), out[rows], rtol=1e-10, atol=1e-10)
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(net(x[order], t[order], cond.index(order)), out[order], rtol=1e-10, atol=1e-10)
+
+
+@every_backbone
+def test_sees_its_input_time_and_conditions(name: str) -> None:
+    net = made(name).double()
+    x, t, cond = inputs(name)
+    out = net(x, t, cond)
+    others = {
+        "x": net(x + 0.5, t, cond), "t": net(x, t + 7, cond), "label": net(x, t, Cond(label=torch.tensor([1, 0, 2, 0]), numeric=cond.numeric)),
+        "numeric": net(x, t, Cond(label=cond.label, numeric=cond.numeric + 1)),
+    }  # fmt: skip
+    for what, other in others.items():
+        assert float((other - out).detach().abs().amax(tuple(range(1, x.ndim))).min()) > 1e-6, what
+
+
+@every_backbone
+def test_missing_is_missing_however_it_is_said(name: str) -> None:
+    net = made(name).double()
+    x, t, cond = inputs(name)
+    forms = [net(x, t, c) for c in (cond.null(), Cond(), None, Cond(label=torch.full((B,), 5), numeric=torch.full((B, 2), torch.nan, dtype=x.dtype)))]
+    for other in forms[1:]:
+        assert torch.equal(forms[0], other)
+    assert torch.equal(net(x, t[2].reshape(()), cond), net(x, t[2].expand(B), cond))  # one time for all
+
+
+@every_backbone
+def test_inputs_and_weights_are_left_alone(name: str) -> None:
+    net = made(name).double()
+    x, t, cond = inputs(name)
+    before = copy.deepcopy((x, t, cond.label, cond.numeric, net.state_dict()))
+    versions = [v._version for v in (x, t, cond.label, cond.numeric)]
+    first = net(x, t, cond, RunContext())
+    assert [v._version for v in (x, t, cond.label, cond.numeric)] == versions
+    for a, b in zip(before, (x, t, cond.label, cond.numeric)):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, before[4][key]), key
+    assert torch.equal(net(x, t, cond), first)
+
+
+@every_backbone
+def test_no_value_of_the_batch_is_read(name: str) -> None:
+    """On the meta device there are no values: whoever reads or branches on one fails."""
+    with torch.device("meta"):
+        net = backbones.build(name, **SMALL.get(name, ({}, ()))[0])
+    x, t, cond = inputs(name, torch.float32)
+    assert net(x.to("meta"), t.to("meta"), cond.to("meta")).shape == x.shape
+
+
+@every_backbone
+@pytest.mark.parametrize("twice", [False, True])
+def test_gradient_of_the_input(name: str, twice: bool) -> None:
+    net = made(name).double().requires_grad_(False)
+    x, t, cond = inputs(name)
+    x, t, cond = x[:1] * 0.5, t[2:3], cond.index(slice(2, 3))
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(5), dtype=x.dtype)
+
+    def value(x: Tensor) -> Tensor:
+        out = net(x, t, cond, RunContext(double_backward=twice))
+        return out.square().sum()
+
+    def slope(x: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(value(x), x)[0]
+
+    h = 1e-5
+    if twice:
+        y = x.clone().requires_grad_()
+        first = torch.autograd.grad(value(y), y, create_graph=True)[0]
+        got, expected = torch.autograd.grad((first * direction).sum(), y)[0], (slope(x + h * direction) - slope(x - h * direction)) / (2 * h)
+    else:
+        got, expected = (slope(x) * direction).sum(), (value(x + h * direction) - value(x - h * direction)) / (2 * h)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
+
+
+@every_backbone
+def test_every_weight_is_trained(name: str) -> None:
+    net = made(name)
+    x, t, cond = inputs(name, torch.float32)
+    net(x, t, Cond(label=torch.tensor([0, -1, 3, 4]), numeric=torch.tensor([[1.0, torch.nan], [torch.nan, 2.0], [0.5, 0.5], [1.0, 1.0]]))).square().sum().backward()
+    for key, p in net.named_parameters():
+        assert p.grad is not None and bool(torch.isfinite(p.grad).all()) and float(p.grad.abs().max()) > 0, key
+
+
+@every_backbone
+def test_learned_variance_doubles_the_output(name: str) -> None:
+    net = made(name, learn_sigma=True).double()
+    x, t, cond = inputs(name)
+    mean, head = net(x, t, cond).chunk(2, dim=1)
+    assert mean.shape == head.shape == x.shape and float((mean - head).detach().abs().max()) > 1e-6
+
+
+@every_backbone
+def test_weights_are_the_whole_state(name: str) -> None:
+    first, second = made(name).double(), made(name, awake=False).double()
+    second.load_state_dict(first.state_dict())
+    x, t, cond = inputs(name)
+    assert torch.equal(first(x, t, cond), second(x, t, cond))

@@ -1,0 +1,130 @@
+"""What every registered sampler keeps on every path. A new entry is picked up by itself."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from mixture import Mixture, gaussian, points
+from torch import Tensor
+
+import samplers
+from backbones import Cond, NoiseSource
+from samplers import EDMPath, LinearPath, VPPath, build
+from samplers.space import Euclid
+
+PATHS = {
+    "linear": LinearPath(), "vp": VPPath(), "cosine": VPPath(schedule="cosine"), "zero": VPPath(zero_snr=True), "edm": EDMPath(),
+}  # fmt: skip
+every_sampler = pytest.mark.parametrize("name", list(samplers.REGISTRY))
+every_path = pytest.mark.parametrize("where", list(PATHS))
+MIX = Mixture()
+
+
+def variants(name: str) -> list[dict[str, Any]]:
+    return {"ddim": [{}, {"eta": 1.0}], "ddpm": [{}, {"variance": "fixed_large"}], "torchdiffeq": [{}, {"method": "rk4"}]}.get(name, [{}])
+
+
+def is_random(sampler: Any) -> bool:
+    """Whether two sets of draws give two results."""
+    path = LinearPath()
+    a, b = (sampler.sample(MIX.denoiser(path), points(2), noise=NoiseSource(seeds), num_steps=3) for seeds in ([0, 1], [2, 3]))
+    return not torch.equal(a, b)
+
+
+@every_sampler
+@every_path
+@pytest.mark.parametrize("num_steps", [1, 2, 3])
+def test_few_steps(name: str, where: str, num_steps: int) -> None:
+    """Finite, and the grid is kept, in float32 as in float64."""
+    path = PATHS[where]
+    for options in variants(name):
+        for dtype in (torch.float32, torch.float64):
+            noise = NoiseSource(range(16))
+            x = Euclid().prior(noise, (2,), scale=path.prior_scale, dtype=dtype)
+            steps = list(build(name, **options).steps(MIX.denoiser(path), x, noise=noise, num_steps=num_steps))
+            assert bool(torch.isfinite(steps[-1].x).all()) and steps[-1].x.dtype == dtype
+            if "variance" not in options:  # the large variance is large between two far levels; else nothing ends farther out than it began
+                assert float(steps[-1].x.abs().max()) < max(12.0, float(x.abs().max()))
+            assert steps[-1].s == 1.0 and all(a.s == pytest.approx(b.t, abs=1e-12) for a, b in zip(steps, steps[1:]))
+            for step in steps:
+                assert step.t < step.s and step.index < step.num_steps and bool(torch.isfinite(step.data_hat).all())
+            assert all(a.evaluations < b.evaluations for a, b in zip(steps, steps[1:]))
+
+
+@every_sampler
+@every_path
+def test_the_flow_or_the_law_of_a_gaussian(name: str, where: str) -> None:
+    """Deterministic samplers carry a m + √(a² v + s²) z to m + √v z for each z; random ones reproduce mean and variance."""
+    path, m, std = PATHS[where], 0.7, 0.5
+    model, n = gaussian(m, std).denoiser(path), 4096
+    for options in variants(name):
+        sampler = build(name, **options)
+        times = sampler.times(path, 250)
+        c, noise = path.coefficients(times[0]), NoiseSource(range(n))
+        z = Euclid().prior(noise, (1,), dtype=torch.float64)
+        x = sampler.sample(model, c.alpha * m + (c.alpha**2 * std**2 + c.sigma**2).sqrt() * z, noise=noise, num_steps=250)
+        assert abs(float(x.mean()) - m) < 0.01 + 4 * std / math.sqrt(n)
+        assert abs(float(x.std()) / std - 1) < 0.02 + 4 / math.sqrt(2 * n)
+        if is_random(sampler):
+            assert abs(float(((x - m) * z).mean()) / std) < 0.6  # the start is partly forgotten
+        else:
+            assert float((x - m - std * z).abs().max()) < 0.06 and float((x - m - std * z).square().mean().sqrt()) < 0.012
+
+
+@every_sampler
+def test_both_modes_of_a_mixture(name: str) -> None:
+    """The share of samples by component, at 100 steps from pure noise."""
+    path, n = LinearPath(), 4000
+    for options in variants(name):
+        noise = NoiseSource(range(n))
+        x = build(name, **options).sample(MIX.denoiser(path), Euclid().prior(noise, (2,), dtype=torch.float64), noise=noise, num_steps=100)
+        left = (x - torch.tensor(MIX.means[0])).norm(dim=1) < (x - torch.tensor(MIX.means[1])).norm(dim=1)
+        assert abs(float(left.double().mean()) - 0.4) < 0.035
+        torch.testing.assert_close(x[left].mean(0), torch.tensor(MIX.means[0], dtype=torch.float64), rtol=0, atol=0.1)
+
+
+@every_sampler
+def test_runs_do_not_touch_each_other(name: str) -> None:
+    """Two runs of one sampler object, interleaved step by step, are what they are alone; the input is left as it was."""
+    path, sampler = VPPath(), build(name)
+    model, x = MIX.denoiser(path), points(4)
+    kept = x.clone()
+
+    def run(seed: int) -> Any:
+        return sampler.steps(model, x + seed, noise=NoiseSource([seed] * 4), num_steps=5)
+
+    alone = [[s.x for s in run(seed)] for seed in (0, 1)]
+    mixed: list[list[Tensor]] = [[], []]
+    for pair in zip(run(0), run(1)):
+        for states, step in zip(mixed, pair):
+            states.append(step.x)
+    for a, b in zip(alone, mixed):
+        for p, q in zip(a, b):
+            assert torch.equal(p, q)
+    assert torch.equal(x, kept)
+
+
+@every_sampler
+def test_conditions_reach_the_model(name: str) -> None:
+    path, seen = LinearPath(), []
+    inner = MIX.denoiser(path)
+    model = samplers.FunctionDenoiser(path, lambda x, t, cond: (seen.append(cond), inner.predict(x, t, cond))[1])
+    cond = Cond(label=torch.tensor([3, 1]))
+    build(name).sample(model, points(2), cond, NoiseSource([0, 1]), num_steps=2)
+    assert seen and all(c is cond for c in seen)
+
+
+@every_sampler
+def test_refusals(name: str) -> None:
+    x = points(2)
+    with pytest.raises(ValueError, match="steps, expected an integer of at least 1"):
+        build(name).sample(MIX.denoiser(LinearPath()), x, noise=NoiseSource([0, 1]), num_steps=0)
+    with pytest.raises(ValueError, match="applies to VP tables only"):
+        build(name, spacing="leading").sample(MIX.denoiser(LinearPath()), x, noise=NoiseSource([0, 1]))
+    with pytest.raises(ValueError, match="unknown option 'stpes'"):
+        build(name, stpes=3)
+    other = MIX.denoiser(LinearPath())
+    other.family = "tokens"
+    with pytest.raises(ValueError, match=f"{type(build(name)).__name__} is for gaussian models, got a tokens model"):
+        build(name).sample(other, x)

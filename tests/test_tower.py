@@ -1,0 +1,98 @@
+"""The tower: each top-level package imports only those below it, no module imports itself by a detour, and ``ui`` knows no tensors."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ORDER = ["backbones", "samplers", "guidance", "studio", "ui"]
+PRESENT = [p for p in ORDER if (ROOT / p).is_dir()]
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the tower by its dotted name; a package by the name of its folder."""
+    found = {}
+    for package in PRESENT:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def nodes(tree: ast.AST, *, lazy: bool) -> Iterator[ast.AST]:
+    """All nodes; without ``lazy`` only those that run when the module is imported."""
+    for child in ast.iter_child_nodes(tree):
+        if not lazy and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name | ast.Attribute) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            continue
+        yield child
+        yield from nodes(child, lazy=lazy)
+
+
+def imports(module: str, source: str, *, lazy: bool = True, is_package: bool = False) -> set[str]:
+    """Dotted names that a module imports; ``from a import b`` is a.b where that is a module of ours, else a."""
+    names: set[str] = set()
+    for node in nodes(ast.parse(source), lazy=lazy):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = module.split(".")[: len(module.split(".")) - node.level + is_package]
+                base = ".".join([*above, *([base] if base else [])])
+            names |= {f"{base}.{a.name}" if f"{base}.{a.name}" in MODULES else base for a in node.names}
+    return names
+
+
+def of(module: str, *, lazy: bool = True) -> set[str]:
+    path = MODULES[module]
+    return imports(module, path.read_text(), lazy=lazy, is_package=path.name == "__init__.py")
+
+
+def upward(module: str, names: set[str]) -> list[str]:
+    floor = ORDER.index(module.split(".")[0])
+    return sorted(n for n in names if n.split(".")[0] in ORDER[floor + 1 :])
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_arrow_runs_up(module: str) -> None:
+    assert upward(module, of(module)) == [], f"{module} imports from a floor above its own"
+
+
+def cycles(graph: dict[str, set[str]]) -> list[str]:
+    """The modules on a loop, by removing again and again those that import nothing which is left."""
+    left = {m: {n for n in names if n in graph and n != m} for m, names in graph.items()}
+    while free := [m for m, names in left.items() if not names & left.keys()]:
+        for m in free:
+            del left[m]
+    return sorted(left)
+
+
+def test_no_cycles_at_import() -> None:
+    assert cycles({m: of(m, lazy=False) for m in MODULES}) == []
+
+
+def test_the_ui_knows_no_tensors() -> None:
+    for module in MODULES:
+        heads = {n.split(".")[0] for n in of(module)}
+        if module.split(".")[0] == "ui":
+            assert "torch" not in heads, module
+        else:
+            assert "gradio" not in heads, module
+
+
+def test_this_test_can_fail() -> None:
+    assert imports("samplers.x", "import guidance.cfg\nfrom studio import train") == {"guidance.cfg", "studio"}
+    assert upward("samplers.x", {"guidance.cfg", "backbones.dit", "torch"}) == ["guidance.cfg"]
+    assert upward("backbones.x", imports("backbones.x", "def f():\n    from samplers.paths import VPPath")) == ["samplers.paths"]
+    assert imports("samplers.x", "def f():\n    import studio\n", lazy=False) == set()
+    assert imports("samplers.x", "from . import ode\nfrom .paths import Path") == {"samplers.ode", "samplers.paths"}
+    assert imports("samplers", "from .base import Sampler", is_package=True) == {"samplers.base"}
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()}) == ["a", "b", "c", "d"]
+    assert PRESENT[:3] == ORDER[:3] and "backbones.dit" in MODULES

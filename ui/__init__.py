@@ -1,0 +1,1 @@
+"""Floor 5: the page in the browser, thin handlers over `studio`."""

@@ -1,0 +1,212 @@
+"""Handlers of the page: plain functions and one generator. Each returns values in the order of `CONTROLS` or `SHOWN`; the layout is `ui.app`'s.
+
+What a user can mend becomes a toast with the plain message; anything else is a bug and keeps its traceback.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from studio import catalog
+from studio.model import Card, card
+from studio.samples import command_of, read_recipe
+from studio.sampling import Stopped
+from ui import html
+from ui.engine import Engine, Result, Update
+from ui.settings import NONE, OWN, Settings
+
+CONTROLS = tuple(f.name for f in fields(Settings))
+SHOWN = ("status", "preview", "results", "gallery", "sheet", "paths", "selected", "stop")
+BOTTOM = ("bottom", "recipe", "command", "download")
+PICTURES, POINTS = "0-9", "0-999"
+LONG = 250  # solver steps that the slider offers unless a model or recipe asks for more
+SMALL = 128  # pictures below this height are shown with hard pixels
+
+
+def row(names: tuple[str, ...], **changes: Any) -> tuple[Any, ...]:
+    """One value per name; what is not mentioned stays as it is."""
+    unknown = set(changes) - set(names)
+    if unknown:
+        raise KeyError(f"got {', '.join(sorted(unknown))}, expected some of {', '.join(names)}")
+    return tuple(changes.get(name, gr.skip()) for name in names)
+
+
+@contextmanager
+def toasts() -> Iterator[None]:
+    """Errors that name what is wrong become toasts."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        raise gr.Error(escape(str(error)), print_exception=False) from None
+    except RuntimeError as error:
+        if "out of memory" in str(error).lower():
+            raise gr.Error("The device ran out of memory; ask for fewer seeds at once or a lower precision.", print_exception=False) from None
+        raise
+
+
+def owner(request: gr.Request | None) -> str:
+    """The browser session that asks."""
+    return getattr(request, "session_hash", None) or "local"
+
+
+class Handlers:
+    """Everything the page calls, over one `Engine`."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+
+    def open(self) -> tuple[Any, ...]:
+        """At page load: the first model with its defaults. CONTROLS + card."""
+        known = self.engine.cards()
+        if not known:
+            return (*row(CONTROLS, model=gr.update(choices=[], value=None)), html.no_models(self.engine.roots))
+        name = next(iter(known))
+        return self._controls(self._defaults(name, known[name], PICTURES), known[name], known)
+
+    def refresh(self, current: str | None) -> Any:
+        """New models in the list; the choice stays."""
+        known = self.engine.cards()
+        return gr.update(choices=_choices(known, current), value=current or next(iter(known), None))
+
+    def choose(self, name: str | None, seeds: str) -> tuple[Any, ...]:
+        """Another model: its classes, weights and defaults. CONTROLS + card."""
+        if not name:
+            raise gr.Error("Pick a model first.", print_exception=False)
+        with toasts():
+            shown = card(name)
+        return self._controls(self._defaults(name, shown, seeds), shown, self.engine.cards())
+
+    def _defaults(self, name: str, shown: Card, seeds: str) -> Settings:
+        own = catalog.defaults_of(shown)
+        if seeds in ("", PICTURES, POINTS):
+            seeds = PICTURES if catalog.one_file_each(shown) else POINTS
+        weights = catalog.weights_file(shown)[0]
+        return Settings(name, weights, OWN, seeds, own.num_steps, own.sampler, own.guidance, dtype=self.engine.dtype)
+
+    def _controls(self, settings: Settings, shown: Card, known: dict[str, Card]) -> tuple[Any, ...]:
+        """Every control set, with the choices that the model has."""
+        samplers, numbers = catalog.sampler_names(), catalog.numbers_of(shown)
+        value = asdict(settings)
+        value["model"] = gr.update(choices=_choices(known, settings.model), value=settings.model)
+        value["weights"] = gr.update(choices=list(dict.fromkeys([*shown.weights, settings.weights])), value=settings.weights)
+        value["label"] = gr.update(choices=[OWN, NONE, *shown.classes], value=settings.label, visible=bool(shown.classes))
+        value["num_steps"] = gr.update(maximum=max(LONG, settings.num_steps), value=settings.num_steps)
+        value["sampler"] = gr.update(choices=list(dict.fromkeys([*samplers, settings.sampler])), value=settings.sampler)
+        value["guidance"] = gr.update(value=settings.guidance, visible=bool(shown.classes or numbers))
+        value["conditions"] = gr.update(value=settings.conditions, visible=bool(numbers), info=f"name=number, ...; known: {', '.join(numbers)}" if numbers else None)
+        return (*row(CONTROLS, **value), html.card(shown, folder=str(shown.folder)))
+
+    def check_guidance(self, line: str) -> str:
+        """What the grammar makes of the line, or what it does not understand."""
+        return _checked(catalog.check_guidance, line or "", "off")
+
+    def check_sampler(self, spec: str | None) -> str:
+        """Nothing for a sampler that exists, the reason otherwise."""
+        return _checked(catalog.check_sampler, spec or "", "", quiet=True)
+
+    def generate(self, *values: Any, request: gr.Request | None = None) -> Iterator[tuple[Any, ...]]:
+        """One run: CONTROLS and the preview switch in, SHOWN out, again and again until it is done."""
+        settings, preview = Settings(**dict(zip(CONTROLS, values[:-1]))), bool(values[-1])
+        if not settings.model:
+            raise gr.Error("Pick a model first.", print_exception=False)
+        with toasts(), self.engine.job(owner(request)) as stop:
+            yield row(SHOWN, status=html.idle(f"Loading {Path(settings.model).name} …"), stop=gr.update(interactive=True))
+            try:
+                for news in self.engine.run(settings, stop, preview=preview):
+                    yield self._progress(news) if isinstance(news, Update) else self._result(news)
+            except Stopped as stopped:
+                yield row(SHOWN, status=html.idle(str(stopped)), stop=gr.update(interactive=False))
+
+    def _progress(self, update: Update) -> tuple[Any, ...]:
+        picture: dict[str, Any] = {}
+        if update.preview is not None:
+            picture = {"preview": gr.update(value=update.preview, visible=True), "results": gr.update(visible=False)}
+        return row(SHOWN, status=html.running(update), **picture)
+
+    def _result(self, result: Result) -> tuple[Any, ...]:
+        captions = [f"{r['seed']} · {r['class']}" if "class" in r else str(r["seed"]) for r in result.recipes]
+        if len(result.pictures) != len(result.recipes):
+            captions = [f"{len(result.recipes)} samples"]
+        paths = [str(p) for p in result.pictures]
+        return row(
+            SHOWN, status=html.finished(result), preview=gr.update(visible=False), results=gr.update(visible=True),
+            gallery=gr.update(value=list(zip(paths, captions)), selected_index=None, columns=min(5, len(paths)), elem_classes=_pixels(result.pictures[0])),
+            sheet=str(result.sheet), paths=paths, selected=paths[0], stop=gr.update(interactive=False),
+        )  # fmt: skip
+
+    def stop(self, request: gr.Request | None = None) -> tuple[Any, ...]:
+        """Raise the flag of this session's job. SHOWN."""
+        running = self.engine.stop(owner(request))
+        return row(SHOWN, status=html.idle("Stopped; nothing was saved." if running else "Nothing is running."), stop=gr.update(interactive=False))
+
+    def leave(self, request: gr.Request | None = None) -> None:
+        """The page was closed: its job need not go on."""
+        self.engine.stop(owner(request))
+
+    def select(self, paths: list[str], event: gr.SelectData) -> str:
+        """The path of the picture that was clicked."""
+        index = event.index if isinstance(event.index, int) else 0
+        return paths[index] if 0 <= index < len(paths) else paths[0]
+
+    def show(self, path: str | None) -> tuple[Any, ...]:
+        """Recipe, command and download of a picture. BOTTOM."""
+        if not path:
+            return row(BOTTOM)
+        with toasts():
+            recipe = read_recipe(path)
+        values = Path(path).with_name("samples.npz")  # the numbers behind a plot
+        return row(
+            BOTTOM, bottom=gr.update(visible=True), recipe=gr.update(value=recipe, label=f"Recipe of {Path(path).name}"), command=command_of(recipe),
+            download=gr.update(value=str(values if values.is_file() else path), label=f"Download {(values if values.is_file() else Path(path)).name}"),
+        )  # fmt: skip
+
+    def restore(self, path: str | None) -> tuple[Any, ...]:
+        """Every control from a picture's recipe. CONTROLS + card."""
+        if not path:
+            return (*row(CONTROLS), gr.skip())
+        with toasts():
+            restored = self.engine.restore(path)
+            shown = card(restored.settings.model)
+        for text in restored.notes:
+            gr.Warning(escape(text))
+        if not restored.notes:
+            gr.Info("Every control was set from the picture.", duration=3)
+        return self._controls(restored.settings, shown, self.engine.cards())
+
+    def dropped(self, path: str | None) -> tuple[Any, ...]:
+        """A picture from outside: controls, card, and its recipe and command below. CONTROLS + card + BOTTOM."""
+        controls = self.restore(path)
+        if not path:
+            return (*controls, *row(BOTTOM))
+        recipe = read_recipe(path)
+        return (*controls, *row(
+            BOTTOM, bottom=gr.update(visible=True), recipe=gr.update(value=recipe, label=f"Recipe of {Path(path).name}"), command=command_of(recipe),
+            download=gr.update(value=path, label=f"Download {Path(path).name}"),
+        ))  # fmt: skip
+
+
+def _choices(known: dict[str, Card], current: str | None) -> list[tuple[str, str]]:
+    """Short names where they are unique; a model that was typed in stays in the list."""
+    names = [c.name for c in known.values()]
+    listed = [(c.name if names.count(c.name) == 1 else f"{c.name} ({text})", text) for text, c in known.items()]
+    return listed if not current or current in known else [*listed, (current, current)]
+
+
+def _pixels(path: Path) -> list[str]:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return ["pixels"] if picture.height < SMALL else []
+
+
+def _checked(check: Callable[[str], str], text: str, empty: str, *, quiet: bool = False) -> str:
+    try:
+        canonical = check(text)
+    except ValueError as error:
+        return html.note(str(error), bad=True)
+    return "" if quiet else html.note(f"understood as {canonical}" if canonical else empty)

@@ -1,0 +1,90 @@
+"""What the controls of the page hold, as one plain value, and how a picture's recipe becomes such a value again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+OWN = "each seed its own"
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run as asked for. ``label``: `OWN`, `NONE`, a class name, a number, or a list of them; ``seeds``: ``0-7,12``; ``conditions``:
+    ``name=value, ...`` for numeric conditions. ``guidance`` "default" and ``num_steps`` 0 or ``sampler`` "" mean the model's own."""
+
+    model: str
+    weights: str = "ema"
+    label: str = OWN
+    seeds: str = "0-9"
+    num_steps: int = 0
+    sampler: str = ""
+    guidance: str = "default"
+    conditions: str = ""
+    dtype: str = "auto"
+    deterministic: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of ``Model.request``. Raises ``ValueError`` for a condition that is not ``name=number``."""
+        label = (self.label or "").strip()
+        return {
+            "labels": None if label in ("", OWN) else label, "seeds": str(self.seeds).strip(), "num_steps": int(self.num_steps) or None,
+            "sampler": self.sampler.strip() or None, "guidance": self.guidance.strip(), "conditions": parse_conditions(self.conditions),
+            "deterministic": bool(self.deterministic),
+        }  # fmt: skip
+
+
+def parse_conditions(text: str) -> dict[str, float]:
+    """``"ph=7, mass=1.5"`` to a dict."""
+    values: dict[str, float] = {}
+    for part in filter(None, (p.strip() for p in (text or "").split(","))):
+        name, _, number = part.partition("=")
+        try:
+            values[name.strip()] = float(number)
+        except ValueError:
+            raise ValueError(f"got condition {part!r}, expected name=number, such as ph=7") from None
+    return values
+
+
+def seeds_text(seeds: int | Sequence[int]) -> str:
+    """(0, 1, 2, 7) to ``"0-2,7"``; the order is kept."""
+    runs: list[list[int]] = []
+    for seed in [seeds] if isinstance(seeds, int) else seeds:
+        if runs and seed == runs[-1][1] + 1:
+            runs[-1][1] = seed
+        else:
+            runs.append([seed, seed])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def label_text(labels: int | None | Sequence[int | None], seeds: Sequence[int], classes: Sequence[str]) -> str:
+    """The class control for the labels of a recipe: a name where one serves all, `OWN` where each seed has its own, otherwise a list of numbers."""
+
+    def name(label: int | None) -> str:
+        return NONE if label is None or label < 0 else classes[label] if label < len(classes) else str(label)
+
+    if not classes:
+        return OWN
+    if not isinstance(labels, Sequence):
+        return name(labels)
+    if len(labels) > 1 and all(label == seed % len(classes) for label, seed in zip(labels, seeds)):
+        return OWN
+    if len(set(labels)) == 1:
+        return name(labels[0])
+    return ",".join(NONE if label is None or label < 0 else str(label) for label in labels)
+
+
+def from_recipe(recipe: Mapping[str, Any], model: str, classes: Sequence[str]) -> Settings:
+    """The settings that make a recipe's samples again with ``model``. Raises ``ValueError`` for a recipe that lacks what it takes."""
+    try:
+        seeds, labels = recipe["seed"], recipe.get("label")
+        listed = [int(s) for s in (seeds if isinstance(seeds, list) else [seeds])]
+        numbers = dict(recipe.get("conditions") or {})
+        return Settings(
+            model=model, weights=str(recipe["weights"]), label=label_text(labels, listed, classes), seeds=seeds_text(listed),
+            num_steps=int(recipe["num_steps"]), sampler=str(recipe["sampler"]), guidance=str(recipe["guidance"]),
+            conditions=", ".join(f"{k}={v:g}" for k, v in numbers.items()), dtype=str(recipe["dtype"]),
+            deterministic=bool(recipe.get("deterministic", False)),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the recipe is damaged: {error!r} is missing or not understood") from None
