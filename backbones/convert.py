@@ -29,7 +29,16 @@ def dit_from_original(state_dict: Mapping[str, Tensor], config: Mapping[str, Any
     """Original DiT constructor arguments and state-dict to our module in eval mode. ``compat`` changes nothing here: the forms agree."""
     dropout = config.get("class_dropout_prob", 0.1)
     keys = ("input_size", "patch_size", "in_channels", "hidden_size", "depth", "num_heads", "mlp_ratio", "num_classes")
-    original = {"input_size": 32, "patch_size": 2, "in_channels": 4, "hidden_size": 1152, "depth": 28, "num_heads": 16, "mlp_ratio": 4.0, "num_classes": 1000}
+    original = {
+        "input_size": 32,
+        "patch_size": 2,
+        "in_channels": 4,
+        "hidden_size": 1152,
+        "depth": 28,
+        "num_heads": 16,
+        "mlp_ratio": 4.0,
+        "num_classes": 1000,
+    }
     unknown = set(config) - set(keys) - {"class_dropout_prob", "learn_sigma"}
     if unknown:
         raise ValueError(f"got the unknown DiT arguments {sorted(unknown)}, expected {', '.join(keys)}, class_dropout_prob, learn_sigma")
@@ -40,7 +49,9 @@ def dit_from_original(state_dict: Mapping[str, Tensor], config: Mapping[str, Any
     for part in ("weight", "bias"):
         rows = [state.pop(f"{n}.{part}", None) for n in names]
         if any(r is None for r in rows):
-            raise ValueError(f"the weights lack {next(n for n, r in zip(names, rows) if r is None)}.{part}; expected an adaLN-Zero DiT of depth {options['depth']}")
+            raise ValueError(
+                f"the weights lack {next(n for n, r in zip(names, rows) if r is None)}.{part}; expected an adaLN-Zero DiT of depth {options['depth']}"
+            )
         state[f"modulation.{part}"] = torch.cat(rows)
     return _load(net, state, f"DiT {options}")
 
@@ -48,7 +59,9 @@ def dit_from_original(state_dict: Mapping[str, Tensor], config: Mapping[str, Any
 def dit_to_original(net: DiT) -> dict[str, Tensor]:
     """The original DiT's state-dict. Raises ``ValueError`` for parts the original does not have."""
     if net.stem is not None or net.n_embedder is not None or net.y_embedder is None:
-        raise ValueError("the original DiT has neither a convolutional stem nor numeric conditions and always has labels; this model cannot be written as one")
+        raise ValueError(
+            "the original DiT has neither a convolutional stem nor numeric conditions and always has labels; this model cannot be written as one"
+        )
     state = {k: v for k, v in net.state_dict().items() if not k.startswith("modulation.")}
     names = [f"blocks.{i}.adaLN_modulation.1" for i in range(len(net.blocks))] + ["final_layer.adaLN_modulation.1"]
     for part in ("weight", "bias"):
@@ -121,7 +134,9 @@ def dit_from_diffusers(model: nn.Module) -> DiT:
                 continue
             copies = [theirs[f"transformer_blocks.{i}.norm1.emb.{name}.{part}"] for i in range(config.num_layers)]
             if any(not torch.equal(copies[0], c) for c in copies[1:]):
-                raise ValueError(f"the blocks' copies of {name} differ, expected one shared embedder; this model was trained with an embedder per block")
+                raise ValueError(
+                    f"the blocks' copies of {name} differ, expected one shared embedder; this model was trained with an embedder per block"
+                )
             state[f"{ours}.{part}"] = copies[0]
         for i in range(config.num_layers):
             block = f"transformer_blocks.{i}"

@@ -77,6 +77,8 @@ class DiT(nn.Module):
     native grid's extent. ``frequency_shift`` and ``mlp_norm_eps`` are 1 and 1e-5 in diffusers' version.
     """
 
+    pos_embed: Tensor
+
     def __init__(
         self,
         *,
@@ -119,15 +121,13 @@ class DiT(nn.Module):
         self.register_buffer("pos_embed", grid_positions(hidden_size, self.grid)[None])  # (1, N, D), frozen
         self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_ratio, mlp_norm_eps) for _ in range(depth))
         if stem_channels:
-            self.stem = ConvStem(in_channels, stem_channels, stem_blocks, hidden_size)
-            self.head = ConvHead(self.out_channels, stem_channels, stem_blocks, hidden_size)
+            self.stem: ConvStem | None = ConvStem(in_channels, stem_channels, stem_blocks, hidden_size)
+            self.head: ConvHead | None = ConvHead(self.out_channels, stem_channels, stem_blocks, hidden_size)
             extra = [2 * b.channels for b in (*self.stem.blocks, *self.head.blocks)]
         else:
-            self.stem = self.head = None
-            self.x_embedder = nn.Module()
-            self.x_embedder.proj = nn.Conv2d(in_channels, hidden_size, patch_size, stride=patch_size)
-            self.final_layer = nn.Module()
-            self.final_layer.linear = nn.Linear(hidden_size, patch_size * patch_size * self.out_channels)
+            self.stem, self.head = None, None
+            self.x_embedder = nn.ModuleDict({"proj": nn.Conv2d(in_channels, hidden_size, patch_size, stride=patch_size)})
+            self.final_layer = nn.ModuleDict({"linear": nn.Linear(hidden_size, patch_size * patch_size * self.out_channels)})
             extra = []
         self.final_norm = nn.LayerNorm(hidden_size, eps=1e-6, elementwise_affine=False)
         self.splits = [6 * hidden_size] * depth + [2 * hidden_size] + extra
@@ -140,18 +140,18 @@ class DiT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for module in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
-            nn.init.normal_(module.weight, std=0.02)
-            nn.init.zeros_(module.bias)
+        for module in self.t_embedder.mlp:
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
         if self.y_embedder is not None:
             nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         if self.stem is None:
-            nn.init.xavier_uniform_(self.x_embedder.proj.weight.view(self.x_embedder.proj.out_channels, -1))
-            nn.init.zeros_(self.x_embedder.proj.bias)
-            nn.init.zeros_(self.final_layer.linear.weight)
-            nn.init.zeros_(self.final_layer.linear.bias)
+            patches, last = self.x_embedder["proj"], self.final_layer["linear"]
+            nn.init.xavier_uniform_(patches.weight.view(len(patches.weight), -1))  # type: ignore[operator, arg-type]
+            for zero in (patches.bias, last.weight, last.bias):
+                nn.init.zeros_(zero)  # type: ignore[arg-type]
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """(1, N, D) positions of a grid; another grid than the native one is stretched to the same extent."""
@@ -184,14 +184,14 @@ class DiT(nn.Module):
         if self.stem is not None:
             h, skips = self.stem(x, extra[: len(self.stem.blocks)])
         else:
-            h, skips = self.x_embedder.proj(x).flatten(2).transpose(1, 2), []  # (B, N, D)
+            h, skips = self.x_embedder["proj"](x).flatten(2).transpose(1, 2), []  # (B, N, D)
         h = h + self.positions(grid)
         for block, modulation in zip(self.blocks, per_block):
             h = block(h, modulation, ctx)
         h = modulate(self.final_norm(h), *final.chunk(2, dim=1))
         if self.head is not None:
             return self.head(h, grid, skips, extra[len(self.stem.blocks) :])
-        return self.unpatchify(self.final_layer.linear(h), grid)
+        return self.unpatchify(self.final_layer["linear"](h), grid)
 
     def modulate_all(self, c: Tensor, low: torch.dtype | None) -> Tensor:
         """(B, sum(splits)) of every block, in autocast's dtype. The product itself is never cast: few rows and many weights, casting costs more."""

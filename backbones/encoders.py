@@ -50,7 +50,7 @@ class TimeEncoder(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(frequencies, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.mlp(sinusoid(t, self.frequencies, shift=self.shift).to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoid(t, self.frequencies, shift=self.shift).to(next(self.mlp.parameters()).dtype))
 
 
 class ClassEncoder(nn.Module):
@@ -78,6 +78,6 @@ class NumericEncoder(nn.Module):
 
     def forward(self, numeric: Tensor) -> Tensor:
         missing = numeric.isnan()
-        known = torch.where(missing, torch.zeros_like(numeric), numeric)
+        known = torch.where(missing, torch.zeros_like(numeric), numeric).to(self.nulls.dtype)
         h = self.values(known) + missing.to(self.nulls.dtype) @ self.nulls  # (B, D)
         return self.out(F.silu(h))

@@ -37,7 +37,9 @@ class NoiseSource:
     in the global batch), so the draws do not depend on how a batch is split over processes. ``step`` selects a page of the stream.
     """
 
-    def __init__(self, seeds: Sequence[int] | Tensor, *, index: Sequence[int] | Tensor | None = None, step: int = 0, device: str | torch.device = "cpu"):
+    def __init__(
+        self, seeds: Sequence[int] | Tensor, *, index: Sequence[int] | Tensor | None = None, step: int = 0, device: str | torch.device = "cpu"
+    ):
         device = torch.device(device)
         values = [int(s) for s in (seeds.tolist() if isinstance(seeds, Tensor) else seeds)]
         if any(s < 0 or s >= 2**63 for s in values):

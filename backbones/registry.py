@@ -29,7 +29,9 @@ def build(registry: Mapping[str, str], name: str, kind: str, options: Mapping[st
 
 def suggest(word: str, known: typing.Iterable[str]) -> str:
     """`; did you mean 'x'?` or nothing."""
-    close = difflib.get_close_matches(word.replace("-", "_"), list(known), n=1, cutoff=0.5) or difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word.replace("-", "_"), list(known), n=1, cutoff=0.5) or difflib.get_close_matches(
+        word, list(known), n=1, cutoff=0.5
+    )
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -25,7 +25,7 @@ class ModulatedBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, h: Tensor, modulation: Tensor) -> Tensor:
         shift, scale = modulation[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1) each
@@ -68,7 +68,7 @@ class ConvHead(nn.Module):
         self.blocks = nn.ModuleList(ModulatedBlock(channels[-1]) for _ in range(blocks))
         self.last = nn.Conv2d(channels[0], out_channels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, tokens: Tensor, grid: tuple[int, int], skips: list[Tensor], modulations: list[Tensor]) -> Tensor:
         h = tokens.transpose(1, 2).unflatten(2, grid).contiguous(memory_format=torch.channels_last)

@@ -57,7 +57,8 @@ class Cond:
 
     def _map(self, fn: Callable[[Tensor], Tensor], names: Sequence[str] | None = None) -> "Cond":
         chosen = names or [f.name for f in fields(self)]
-        return replace(self, **{n: _each(getattr(self, n), fn) for n in chosen})
+        changed: dict[str, Any] = {n: _each(getattr(self, n), fn) for n in chosen}
+        return replace(self, **changed)
 
     def null(self) -> "Cond":
         """Every condition missing; what is known of the sample stays."""

@@ -26,9 +26,7 @@ BATCH, STEPS, SCALE = 16, 50, 2.0
 
 def network() -> DiT:
     torch.manual_seed(0)
-    net = DiT(
-        input_size=28, in_channels=1, patch_size=4, hidden_size=192, depth=6, num_heads=3, num_classes=10, frequency_shift=1, mlp_norm_eps=1e-5
-    )
+    net = DiT(input_size=28, in_channels=1, patch_size=4, hidden_size=192, depth=6, num_heads=3, num_classes=10, frequency_shift=1, mlp_norm_eps=1e-5)
     for p in net.parameters():  # adaLN-Zero would make every block an identity; give the gates something to do
         if p.ndim > 1 and not bool(p.any()):
             torch.nn.init.normal_(p, std=0.02)
@@ -102,19 +100,28 @@ def main() -> None:
         return
     args = arguments(__doc__ or "")
     net = network()
-    sides = {"diffusers fp32": theirs(net, False), "diffusers bf16 autocast": theirs(net, True), "ours, default precision": ours(net, "auto"), "ours fp32": ours(net, "fp32")}
+    sides = {
+        "diffusers fp32": theirs(net, False),
+        "diffusers bf16 autocast": theirs(net, True),
+        "ours, default precision": ours(net, "auto"),
+        "ours fp32": ours(net, "fp32"),
+    }
     exact, low, reference = sides["ours fp32"](), sides["ours, default precision"](), sides["diffusers fp32"]()
     agreement = float((exact - reference).norm() / reference.norm())
     medians = interleave(sides, rounds=3 if args.quick else 9, warmup=0)
     table(f"{STEPS} guided DDIM steps, batch {BATCH}, 49 tokens, {args.threads} threads", medians)
     print(f"  ours fp32 against diffusers fp32, same weights and noise: relative difference {agreement:.1e}")
-    peaks = {side: float(subprocess.run([sys.executable, "-m", "benchmarks.sample", "--peak", side], capture_output=True, text=True, check=True).stdout) for side in ("theirs", "ours")}
+    peaks = {
+        side: float(subprocess.run([sys.executable, "-m", "benchmarks.sample", "--peak", side], capture_output=True, text=True, check=True).stdout)
+        for side in ("theirs", "ours")
+    }
     table("peak memory", peaks, unit="MB", scale=1.0)
     finish(
         {
             "vs_fp32": medians["diffusers fp32"] / medians["ours, default precision"],
             "vs_bf16": medians["diffusers bf16 autocast"] / medians["ours, default precision"],
-            "relative_error": float((low - exact).norm() / exact.norm()), "overhead_share": overhead(net, 3 if args.quick else 7),
+            "relative_error": float((low - exact).norm() / exact.norm()),
+            "overhead_share": overhead(net, 3 if args.quick else 7),
             "memory": peaks["ours"] / peaks["theirs"],
         }  # fmt: skip
     )

@@ -23,12 +23,17 @@ from studio.config import load_config
 from studio.data import Arrays, Data
 from studio.trainer import Trainer
 
-SIZES = {"49": dict(width=192, depth=6, heads=3, picture=28, patch=4, batch=64), "256": dict(width=384, depth=8, heads=6, picture=32, patch=2, batch=8)}
+SIZES = {
+    "49": dict(width=192, depth=6, heads=3, picture=28, patch=4, batch=64),
+    "256": dict(width=384, depth=8, heads=6, picture=32, patch=2, batch=8),
+}
 
 
 def batch_of(size: dict[str, int]) -> tuple[torch.Tensor, torch.Tensor]:
     rng = np.random.default_rng(0)
-    return torch.from_numpy(rng.integers(0, 256, (size["batch"], 1, size["picture"], size["picture"]), dtype=np.uint8)), torch.arange(size["batch"]) % 10
+    return torch.from_numpy(rng.integers(0, 256, (size["batch"], 1, size["picture"], size["picture"]), dtype=np.uint8)), torch.arange(
+        size["batch"]
+    ) % 10
 
 
 def theirs(size: dict[str, int], bf16: bool) -> Callable[[], None]:
@@ -66,7 +71,13 @@ def ours(size: dict[str, int], dtype: str, folder: str) -> Callable[[], None]:
     """The trainer's own step: noise, times, objective, fused AdamW, EMA."""
     values, labels = batch_of(size)
     backbone = dict(name="dit", hidden_size=size["width"], depth=size["depth"], num_heads=size["heads"], patch_size=size["patch"])
-    config = load_config({"backbone": backbone, "train": {"steps": 10**6, "batch_size": size["batch"], "dtype": dtype, "ema": ["0.9999"]}, "objective": {"cond_drop": 0.1}})
+    config = load_config(
+        {
+            "backbone": backbone,
+            "train": {"steps": 10**6, "batch_size": size["batch"], "dtype": dtype, "ema": ["0.9999"]},
+            "objective": {"cond_drop": 0.1},
+        }
+    )
     arrays = Arrays(values.numpy(), labels.numpy())
     data = Data("bench", "image", tuple(values.shape[1:]), arrays, arrays, tuple(map(str, range(10))))
     config.backbone = fill_backbone(config.backbone, Info.of(data))
@@ -124,8 +135,11 @@ def main() -> None:
     table("peak memory, 49 tokens", peaks, unit="MB", scale=1.0)
     finish(
         {
-            "vs_fp32": ratios["49"]["vs_fp32"], "vs_fp32_256": ratios["256"]["vs_fp32"], "vs_bf16": min(r["vs_bf16"] for r in ratios.values()),
-            "fp32_vs_fp32": min(r["fp32_vs_fp32"] for r in ratios.values()), "memory": peaks["ours"] / peaks["theirs"],
+            "vs_fp32": ratios["49"]["vs_fp32"],
+            "vs_fp32_256": ratios["256"]["vs_fp32"],
+            "vs_bf16": min(r["vs_bf16"] for r in ratios.values()),
+            "fp32_vs_fp32": min(r["fp32_vs_fp32"] for r in ratios.values()),
+            "memory": peaks["ours"] / peaks["theirs"],
         }  # fmt: skip
     )
 

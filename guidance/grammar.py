@@ -8,7 +8,7 @@
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from backbones import registry
 from guidance.rules import Rule
@@ -42,14 +42,18 @@ def parse(spec: str, rules: Mapping[str, str]) -> list[dict[str, Any]]:
     while position < len(spec):
         match = _ITEM.match(spec, position)
         if match is None or match.end() == position:
-            raise ValueError(f"got guidance {spec!r}, which is not understood from {spec[position:]!r}; expected items such as cfg=2.0 or cfg(scale=2.0,channels=3)")
+            raise ValueError(
+                f"got guidance {spec!r}, which is not understood from {spec[position:]!r}; expected items such as cfg=2.0 or cfg(scale=2.0,channels=3)"
+            )
         position = match.end()
         name, inside, value = match[1].replace("-", "_"), match[2], match[3]
         if name in ("interval", "interval_sigma"):
             pair = value_of(value or "")
             if not isinstance(pair, tuple):
                 raise ValueError(f"got {name}={value}, expected two numbers a:b, such as {name}=0.1:0.9")
-            owner = next((p for p in reversed(parsed) if name in inspect.signature(registry.resolve(rules, p["name"], "guidance rule")).parameters), None)
+            owner = next(
+                (p for p in reversed(parsed) if name in inspect.signature(registry.resolve(rules, p["name"], "guidance rule")).parameters), None
+            )
             (pending if owner is None else owner)[name] = pair
             continue
         target = registry.resolve(rules, name, "guidance rule")
@@ -81,22 +85,27 @@ def build_all(spec: Spec, rules: Mapping[str, str]) -> list[Rule]:
         spec = parse(spec, rules)
     elif isinstance(spec, Mapping):
         spec = [spec]
-    built = []
-    for item in spec:
+    built, items = [], cast(Sequence[Any], spec)
+    for item in items:
         if isinstance(item, Rule):
             built.append(item)
         else:
             options = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(item).items()}
-            built.append(registry.build(rules, options.pop("name", ""), "guidance rule", options))
+            built.append(registry.build(rules, str(options.pop("name", "")), "guidance rule", options))
     return built
 
 
 def describe(spec: Spec, rules: Mapping[str, str]) -> str:
     """The canonical line of a line, number or list of trees; what a recipe records."""
+    trees: list[dict[str, Any]]
     if spec is None or isinstance(spec, str):
         trees = parse(spec, rules) if spec else []
     else:
-        trees = [{"name": "cfg", "scale": float(spec)}] if isinstance(spec, int | float) else [dict(s) for s in ([spec] if isinstance(spec, Mapping) else spec)]
+        trees = (
+            [{"name": "cfg", "scale": float(spec)}]
+            if isinstance(spec, int | float)
+            else [dict(cast(Any, s)) for s in ([spec] if isinstance(spec, Mapping) else spec)]
+        )
 
     def text(v: Any) -> str:
         if isinstance(v, tuple | list):
@@ -110,6 +119,12 @@ def describe(spec: Spec, rules: Mapping[str, str]) -> str:
         name, outside = tree["name"], [(k, tree[k]) for k in ("interval", "interval_sigma") if k in tree]
         inside = {k: v for k, v in tree.items() if k != "name" and k not in dict(outside)}
         main = _MAIN.get(name)
-        items.append(f"{name}={text(inside[main])}" if main and list(inside) == [main] else f"{name}({','.join(f'{k}={text(v)}' for k, v in inside.items())})" if inside else name)
+        items.append(
+            f"{name}={text(inside[main])}"
+            if main and list(inside) == [main]
+            else f"{name}({','.join(f'{k}={text(v)}' for k, v in inside.items())})"
+            if inside
+            else name
+        )
         items += [f"{k}={text(v)}" for k, v in outside]
     return ",".join(items)

@@ -43,7 +43,9 @@ class TorchDiffEq(Sampler):
         from torchdiffeq import odeint
 
         if cond.known is not None:
-            raise ValueError("torchdiffeq methods cannot put known entries back between their steps; choose euler, heun, ab2 or another of our solvers")
+            raise ValueError(
+                "torchdiffeq methods cannot put known entries back between their steps; choose euler, heun, ab2 or another of our solvers"
+            )
         run, path, fixed = _Run(denoiser, cond, ctx, grad=False), denoiser.path, self.method in FIXED
         clock = Clock(path)
         grid = torch.tensor([clock.at(t) for t in times[start:]], dtype=torch.float64)

@@ -29,7 +29,9 @@ class Denoiser(nn.Module):
 
     family = "gaussian"
 
-    def __init__(self, net: nn.Module, path: Path, parameterization: Parameterization, *, dtype: torch.dtype | None = None, known_trained: bool = False):
+    def __init__(
+        self, net: nn.Module, path: Path, parameterization: Parameterization, *, dtype: torch.dtype | None = None, known_trained: bool = False
+    ):
         super().__init__()
         self.net, self.path, self.parameterization, self.dtype, self.known_trained = net, path, parameterization, dtype, known_trained
 

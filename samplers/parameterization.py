@@ -92,5 +92,3 @@ def velocity() -> Direct:
 
 
 REGISTRY = {name: f"samplers.parameterization:{name}" for name in ("noise", "data", "v", "velocity")} | {"edm": "samplers.parameterization:EDM"}
-
-

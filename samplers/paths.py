@@ -155,7 +155,9 @@ class VPPath:
         self, *, schedule: str = "linear", num: int = 1000, start: float | None = None, end: float | None = None, zero_snr: bool = False,
         betas: Tensor | None = None,
     ):  # fmt: skip
-        self.betas = beta_table(schedule, num, start=start, end=end, zero_snr=zero_snr) if betas is None else torch.as_tensor(betas, dtype=torch.float64)
+        self.betas = (
+            beta_table(schedule, num, start=start, end=end, zero_snr=zero_snr) if betas is None else torch.as_tensor(betas, dtype=torch.float64)
+        )
         if self.betas.ndim != 1 or not bool(((self.betas > 0) & (self.betas <= 1)).all()):
             raise ValueError("got a beta table that is not one-dimensional with 0 < beta <= 1")
         self.size = len(self.betas)
@@ -235,9 +237,9 @@ class VPPath:
         if spacing != "trailing" and n > self.size:
             raise ValueError(f"got {num_steps} steps with spacing {spacing!r} on a table of {self.size}; ask for at most {self.size - extra}")
         if spacing == "leading":
-            return [int(k) for k in np.arange(n) * (self.size // n)][::-1][: num_steps]
+            return [int(k) for k in np.arange(n) * (self.size // n)][::-1][:num_steps]
         if spacing == "linspace":
-            return [int(k) for k in np.linspace(0, self.size - 1, n).round()][::-1][: num_steps]
+            return [int(k) for k in np.linspace(0, self.size - 1, n).round()][::-1][:num_steps]
         if spacing == "trailing":
             return [int(k) for k in np.round(np.arange(self.size, 0, -self.size / num_steps)) - 1][:num_steps]
         raise ValueError(f"got spacing {spacing!r}, expected leading, trailing or linspace")

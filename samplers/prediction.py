@@ -57,6 +57,8 @@ class Prediction:
             raise ValueError(f"got space {space!r}, expected one of {', '.join(SPACES)} or native")
         c = self._coefficients()
         a, s, x, value = c.alpha, c.sigma, self.x, self.value
+        data: Tensor | None
+        noise: Tensor | None
         if self.space == "noise" or self.space == "score":
             noise = value if self.space == "noise" else -s * value
             data = None
@@ -73,9 +75,9 @@ class Prediction:
         else:
             raise ValueError(f"got a prediction in the unknown space {self.space!r}")
         if space == "data":
-            return data if data is not None else _ratio(x - s * noise, a + torch.zeros_like(x))
+            return data if data is not None else _ratio(x - s * noise, a + torch.zeros_like(x))  # type: ignore[operator]
         if noise is None:
-            noise = _ratio(x - a * data, s + torch.zeros_like(x))
+            noise = _ratio(x - a * data, s + torch.zeros_like(x))  # type: ignore[operator]
         if space == "noise":
             return noise
         if space == "score":

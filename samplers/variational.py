@@ -41,7 +41,11 @@ def _cdf(x: Tensor) -> Tensor:
 def _binned_nll(data: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     inverse = (-log_std).exp()
     upper, lower = _cdf(inverse * (data - mean + 1 / 255)), _cdf(inverse * (data - mean - 1 / 255))
-    log_p = torch.where(data < -0.999, upper.clamp_min(1e-12).log(), torch.where(data > 0.999, (1 - lower).clamp_min(1e-12).log(), (upper - lower).clamp_min(1e-12).log()))
+    log_p = torch.where(
+        data < -0.999,
+        upper.clamp_min(1e-12).log(),
+        torch.where(data > 0.999, (1 - lower).clamp_min(1e-12).log(), (upper - lower).clamp_min(1e-12).log()),
+    )
     return -log_p
 
 

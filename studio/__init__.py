@@ -1,15 +1,22 @@
 """Floor 4: config, data, tasks, training, checkpoints, generation, the command line and the public Python API.
 
-    import studio
-    run = studio.train("fashion-dit")
-    samples = studio.load("fashion-dit").sample(labels=["Sandal"], seeds=range(8), guidance=2.0)
+import studio
+run = studio.train("fashion-dit")
+samples = studio.load("fashion-dit").sample(labels=["Sandal"], seeds=range(8), guidance=2.0)
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-_PUBLIC = {"train": "studio.trainer", "Run": "studio.trainer", "load": "studio.model", "Model": "studio.model", "list_models": "studio.model", "Samples": "studio.samples"}
+_PUBLIC = {
+    "train": "studio.trainer",
+    "Run": "studio.trainer",
+    "load": "studio.model",
+    "Model": "studio.model",
+    "list_models": "studio.model",
+    "Samples": "studio.samples",
+}
 __all__ = ["Model", "Run", "Samples", "__version__", "list_models", "load", "train"]
 
 if TYPE_CHECKING:

@@ -31,9 +31,7 @@ class Info:
 
     @staticmethod
     def of(data: Data) -> "Info":
-        return Info(
-            data.task, data.shape, data.classes, data.codec, data.name, data.hash, data.numeric, data.numeric_mean, data.numeric_std
-        )
+        return Info(data.task, data.shape, data.classes, data.codec, data.name, data.hash, data.numeric, data.numeric_mean, data.numeric_std)
 
     @staticmethod
     def from_meta(meta: dict[str, Any]) -> "Info":

@@ -63,9 +63,7 @@ def verify(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def save(
-    run: Path, step: int, networks: dict[str, nn.Module], ema: EMA, state: dict[str, Any], meta: dict[str, Any], *, preview: Any = None
-) -> Path:
+def save(run: Path, step: int, networks: dict[str, nn.Module], ema: EMA, state: dict[str, Any], meta: dict[str, Any], *, preview: Any = None) -> Path:
     """Write one checkpoint and return its folder. Checks the disk first; an existing folder of this step is kept as it is."""
     target = run / "checkpoints" / f"{step:09d}"
     if target.exists():

@@ -58,7 +58,14 @@ def train(
 
     run = run_training(config, changes, out=out, resume=resume, overwrite=overwrite, start_from=start_from, device=device)
     result = {"run": str(run.folder), "step": run.step, "interrupted": run.interrupted, **{k: v for k, v in run.metrics.items() if k != "step"}}
-    _emit(result, as_json, [f"{run.folder}  step {run.step}" + ("  (stopped; go on with --resume)" if run.interrupted else ""), f"studio sample {run.folder} --out pictures"])
+    _emit(
+        result,
+        as_json,
+        [
+            f"{run.folder}  step {run.step}" + ("  (stopped; go on with --resume)" if run.interrupted else ""),
+            f"studio sample {run.folder} --out pictures",
+        ],
+    )
     if run.interrupted:
         raise SystemExit(130)
 
@@ -220,7 +227,10 @@ def ui(
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: what a user can mend is one line on stderr and exit code 2, Ctrl-C is 130, anything else a traceback."""
     args = list(sys.argv[1:] if arguments is None else arguments)
-    args = [f"--{a[2:].partition('=')[0].replace('_', '-')}{'=' if '=' in a else ''}{a.partition('=')[2]}" if a.startswith("--") and len(a) > 2 else a for a in args]
+    args = [
+        f"--{a[2:].partition('=')[0].replace('_', '-')}{'=' if '=' in a else ''}{a.partition('=')[2]}" if a.startswith("--") and len(a) > 2 else a
+        for a in args
+    ]
     try:
         app(args, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):

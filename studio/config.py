@@ -160,7 +160,9 @@ def _tree_of(source: str | Path) -> dict[str, Any]:
     if not path.is_file():
         shelf = resources.files("configs") / f"{text.removesuffix('.yaml')}.yaml"
         if not shelf.is_file():
-            raise ValueError(f"got config {text!r}, expected a YAML file, images:DIR, npz:FILE or one of {', '.join(shipped())}{suggest(text, shipped())}")
+            raise ValueError(
+                f"got config {text!r}, expected a YAML file, images:DIR, npz:FILE or one of {', '.join(shipped())}{suggest(text, shipped())}"
+            )
         loaded = OmegaConf.create(shelf.read_text())
     else:
         try:
@@ -180,7 +182,9 @@ def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: Sequ
         key, eq, _ = text.partition("=")
         if not eq or not key:
             raise ValueError(f"got override {text!r}, expected key=value, such as train.steps=1000")
-    merged = OmegaConf.merge(OmegaConf.create(_plain(tree)), OmegaConf.from_dotlist([o.replace("-", "_", o.partition("=")[0].count("-")) for o in overrides]))
+    merged = OmegaConf.merge(
+        OmegaConf.create(_plain(tree)), OmegaConf.from_dotlist([o.replace("-", "_", o.partition("=")[0].count("-")) for o in overrides])
+    )
     result = typing.cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
     train, changed = result.get("train", {}), {o.partition("=")[0] for o in overrides}
     for mine, other in (("steps", "minutes"), ("minutes", "steps")):  # asking for one length replaces the other

@@ -13,7 +13,11 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"got device {name!r}, expected auto, cpu, cuda, cuda:N or mps") from None
-    there = {"cpu": True, "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(), "mps": torch.backends.mps.is_available()}
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if not there.get(device.type, False):
         raise ValueError(f"got device {name!r}, which is not there; expected one of {', '.join(k for k, v in there.items() if v)} (or auto)")
     return device

@@ -12,7 +12,16 @@ BINS = 10
 
 @torch.no_grad()
 def held_out_loss(
-    net: nn.Module, objective: Objective, codec: Codec, values: Tensor, cond: Cond, *, seed: int, device: torch.device, dtype: torch.dtype, batch: int = 128
+    net: nn.Module,
+    objective: Objective,
+    codec: Codec,
+    values: Tensor,
+    cond: Cond,
+    *,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    batch: int = 128,
 ) -> list[float]:
     """Mean loss in each of `BINS` equal stretches of t; sample i is used at one fixed time of every bin. Conditions are never dropped."""
     low = dtype if dtype != torch.float32 else None

@@ -30,7 +30,10 @@ def export(model: str, out: str | Path, *, weights: str = "ema", dtype: str = "f
     target = Path(out)
     if target.exists() and any(target.iterdir()):
         if not (overwrite and (target / "model.safetensors").is_file()):
-            raise FileExistsError(f"{target} holds something already; choose another --out" + (" or pass --overwrite" if (target / "model.safetensors").is_file() else ""))
+            raise FileExistsError(
+                f"{target} holds something already; choose another --out"
+                + (" or pass --overwrite" if (target / "model.safetensors").is_file() else "")
+            )
     tensors = {k.removeprefix("net."): v for k, v in files.load_tensors(there[key]).items()}
     stored = {k: v.to(STORAGE[dtype]) if v.is_floating_point() else v for k, v in tensors.items()}
     files.check_writable(target, need=sum(v.numel() * v.element_size() for v in stored.values()))
@@ -39,10 +42,16 @@ def export(model: str, out: str | Path, *, weights: str = "ema", dtype: str = "f
     draft.mkdir(parents=True)
     config = load_config(folder / "config.yaml")
     (draft / "config.yaml").write_text(config.yaml())
-    files.save_tensors(draft / "model.safetensors", stored, {"format": "pt", "modelspec.architecture": str(config.backbone.get("name")), "modelspec.title": config.name})
+    files.save_tensors(
+        draft / "model.safetensors",
+        stored,
+        {"format": "pt", "modelspec.architecture": str(config.backbone.get("name")), "modelspec.title": config.name},
+    )
     meta = checkpoint.read_meta(folder)
     meta |= {"step": int(spot.name) if spot != folder else meta.get("step"), "weights": key, "storage": dtype}
-    meta["files"] = {"model.safetensors": {"bytes": (draft / "model.safetensors").stat().st_size, "sha256": files.sha256(draft / "model.safetensors")}}
+    meta["files"] = {
+        "model.safetensors": {"bytes": (draft / "model.safetensors").stat().st_size, "sha256": files.sha256(draft / "model.safetensors")}
+    }
     files.write_json(draft / "meta.json", meta)
     if (spot / "preview.png").is_file():
         shutil.copyfile(spot / "preview.png", draft / "preview.png")

@@ -42,7 +42,12 @@ def catalogue(kind: str, roots: Sequence[str]) -> dict[str, str]:
 
     registries = {"backbones": backbones.REGISTRY, "samplers": samplers.REGISTRY, "guidance": guidance.REGISTRY, "data": REGISTRY}
     if kind == "models":
-        return {str(c.name if "models" in c.folder.parts else c.folder): f"{c.task} {'×'.join(map(str, c.shape))}, {c.backbone}, step {c.step}, {len(c.classes)} classes" for c in list_models(roots)}
+        return {
+            str(
+                c.name if "models" in c.folder.parts else c.folder
+            ): f"{c.task} {'×'.join(map(str, c.shape))}, {c.backbone}, step {c.step}, {len(c.classes)} classes"
+            for c in list_models(roots)
+        }
     if kind == "configs":
         return {name: f"{c.data.get('name')}, {c.backbone.get('name')}" for name in shipped() for c in [load_config(name)]}
     if kind not in registries:
@@ -60,7 +65,13 @@ def describe_config(source: str, overrides: Sequence[str]) -> dict[str, Any]:
     objective_of(config)
     with torch.device("meta"):
         parameters = sum(p.numel() for p in build_network(config).parameters())
-    return {"yaml": config.yaml(), "parameters": parameters, "samples": len(data.train), "held_out": len(data.held_out) if data.held_out is not None else 0, "classes": list(data.classes)}
+    return {
+        "yaml": config.yaml(),
+        "parameters": parameters,
+        "samples": len(data.train),
+        "held_out": len(data.held_out) if data.held_out is not None else 0,
+        "classes": list(data.classes),
+    }
 
 
 def count_flops(what: str, overrides: Sequence[str]) -> dict[str, Any]:

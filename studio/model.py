@@ -50,7 +50,9 @@ def locate(name: str | Path) -> tuple[Path, int | None]:
         raise ValueError(f"got {path}, a pickle, which is never loaded; models are folders with config.yaml and safetensors")
     if Path(path).is_dir():
         raise ValueError(f"{path} has no config.yaml, expected a run or an exported model")
-    raise ValueError(f"got model {text!r}, expected a folder, RUN@step, hf:org/name or a bundled model ({', '.join(bundled()) or 'none'}){suggest(text, bundled())}")
+    raise ValueError(
+        f"got model {text!r}, expected a folder, RUN@step, hf:org/name or a bundled model ({', '.join(bundled()) or 'none'}){suggest(text, bundled())}"
+    )
 
 
 def _from_hub(repo: str) -> Path:
@@ -107,9 +109,7 @@ def list_models(roots: Sequence[str | Path] = ("runs",)) -> list[Card]:
     return found
 
 
-def load(
-    name: str | Path, *, weights: str = "ema", device: str = "auto", dtype: str = "auto", backbone: nn.Module | None = None
-) -> "Model":
+def load(name: str | Path, *, weights: str = "ema", device: str = "auto", dtype: str = "auto", backbone: nn.Module | None = None) -> "Model":
     """A `Model` by name. ``weights``: ema (the first average), raw, or a profile such as ``ema-0.999``. ``backbone``: the module of a model that was
     trained with a network of your own. Raises ``ValueError`` for a model that cannot be read, with the way out."""
     folder, step = locate(name)
@@ -129,7 +129,9 @@ def load(
     if config.backbone.get("name") == "custom" and backbone is None:
         raise ValueError(f"{name} was trained with a network of its own; pass it: studio.load({str(name)!r}, backbone=MyNet())")
     net = backbone if backbone is not None else build_network(config)
-    tensors = {k.removeprefix("net.") if key != "raw" else k: v.float() if v.is_floating_point() else v for k, v in files.load_tensors(there[key]).items()}
+    tensors = {
+        k.removeprefix("net.") if key != "raw" else k: v.float() if v.is_floating_point() else v for k, v in files.load_tensors(there[key]).items()
+    }
     buffers = {k: v for k, v in net.state_dict().items() if k not in tensors and k in dict(net.named_buffers())}
     checkpoint.load_into(net, {**tensors, **buffers}, there[key])
     net = net.to(where).eval().requires_grad_(False)
@@ -175,7 +177,9 @@ class Model:
         rules = None
         if guidance == "default":
             guidance = defaults.guidance
-        if isinstance(guidance, Rule) or (isinstance(guidance, Sequence) and not isinstance(guidance, str) and any(isinstance(g, Rule) for g in guidance)):
+        if isinstance(guidance, Rule) or (
+            isinstance(guidance, Sequence) and not isinstance(guidance, str) and any(isinstance(g, Rule) for g in guidance)
+        ):
             rules = [guidance] if isinstance(guidance, Rule) else list(guidance)
             line = ",".join(type(r).__name__ for r in rules)
         else:
@@ -224,7 +228,9 @@ class Model:
         """Iterate the solver's steps; see `studio.sampling.stream`."""
         return sampling.stream(self.denoiser, self.info.shape, self.codec, request, device=self.device, rules=rules)
 
-    def sample(self, *, on_step: Callable[[sampling.Progress], Any] | None = None, origin: Mapping[str, Any] | None = None, **options: Any) -> Samples:
+    def sample(
+        self, *, on_step: Callable[[sampling.Progress], Any] | None = None, origin: Mapping[str, Any] | None = None, **options: Any
+    ) -> Samples:
         """Samples for ``labels=`` and ``seeds=``, with ``num_steps=, guidance=, sampler=, conditions=, init=, strength=, mask=, batch=, deterministic=``.
 
         ``guidance``: a line ("cfg=2.0,interval=0.1:0.9"), a number (the cfg scale), rules, "default" or None. ``on_step(progress)`` stops the run by
@@ -235,9 +241,7 @@ class Model:
         values = sampling.run(self.denoiser, self.info.shape, self.codec, request, device=self.device, on_step=on_step, rules=rules)
         return Samples(values, self.recipes(request, origin), self.task, time.perf_counter() - started)
 
-    def gathered(
-        self, request: sampling.Request, values: Sequence[Tensor], seconds: float, origin: Mapping[str, Any] | None = None
-    ) -> Samples:
+    def gathered(self, request: sampling.Request, values: Sequence[Tensor], seconds: float, origin: Mapping[str, Any] | None = None) -> Samples:
         """`Samples` of a request whose decoded samples a caller of `stream` has put together itself."""
         return Samples(torch.stack(list(values)), self.recipes(request, origin), self.task, seconds)
 
@@ -266,4 +270,6 @@ class Model:
 
     def with_dtype(self, dtype: str) -> "Model":
         """The same weights run in another precision."""
-        return replace(self, denoiser=Denoiser(self.denoiser.net, self.denoiser.path, self.denoiser.parameterization, dtype=pick_dtype(dtype, self.device)))
+        return replace(
+            self, denoiser=Denoiser(self.denoiser.net, self.denoiser.path, self.denoiser.parameterization, dtype=pick_dtype(dtype, self.device))
+        )

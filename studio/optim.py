@@ -35,7 +35,7 @@ class Muon:
             self.groups.setdefault((p.shape[0], p.numel() // p.shape[0]), []).append(p)
         self.momentum, self.weight_decay = momentum, weight_decay
         self.buffers = {shape: torch.zeros(len(ps), *shape, device=ps[0].device) for shape, ps in self.groups.items()}
-        self.param_groups = [{"lr": lr, "initial_lr": lr}]
+        self.param_groups: list[dict[str, Any]] = [{"params": [p for ps in self.groups.values() for p in ps], "lr": lr, "initial_lr": lr}]
 
     @torch.no_grad()
     def step(self) -> None:

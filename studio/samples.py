@@ -63,7 +63,11 @@ class Samples:
             import numpy as np
 
             np.savez(wanted[0], arr_0=self.values.numpy(), seeds=np.array([r["seed"] for r in self.recipes]))
-        save_png(folder / "grid.png", self.grid(), {**self.recipes[0], "seed": [r["seed"] for r in self.recipes], "label": [r.get("label") for r in self.recipes]})
+        save_png(
+            folder / "grid.png",
+            self.grid(),
+            {**self.recipes[0], "seed": [r["seed"] for r in self.recipes], "label": [r.get("label") for r in self.recipes]},
+        )
         files.write_json(folder / "recipe.json", list(self.recipes))
         return wanted
 

@@ -120,7 +120,9 @@ def _labels_of(item: Any, classes: Sequence[str]) -> list[int]:
         if chosen and max(chosen) >= len(classes):
             raise ValueError(f"got class {max(chosen)}, expected 0 to {len(classes) - 1} or one of {', '.join(classes)}")
         return chosen
-    raise ValueError(f"got class {text!r}, expected a number from 0 to {len(classes) - 1} or one of {', '.join(classes)}{suggest(text.lower(), by_name)}")
+    raise ValueError(
+        f"got class {text!r}, expected a number from 0 to {len(classes) - 1} or one of {', '.join(classes)}{suggest(text.lower(), by_name)}"
+    )
 
 
 def micro_batches(request: Request) -> list[list[int | None]]:
@@ -146,7 +148,9 @@ def start_index(num_steps: int, strength: float) -> int:
     return num_steps - max(1, min(int(num_steps * strength), num_steps))
 
 
-def stream(denoiser: Queryable, shape: Sequence[int], codec: Any, request: Request, *, device: torch.device, rules: Sequence[Rule] | None = None) -> Iterator[Progress]:
+def stream(
+    denoiser: Queryable, shape: Sequence[int], codec: Any, request: Request, *, device: torch.device, rules: Sequence[Rule] | None = None
+) -> Iterator[Progress]:
     """Iterate all steps of all micro-batches. ``rules`` replaces the request's guidance line by objects."""
     sampler = build_sampler(request.sampler)
     chosen = list(rules) if rules is not None else guidance_floor.parse(request.guidance)
@@ -187,7 +191,16 @@ def _cond(request: Request, rows: Sequence[int | None], device: torch.device) ->
     return Cond(label=label, numeric=numeric)
 
 
-def run(denoiser: Queryable, shape: Sequence[int], codec: Any, request: Request, *, device: torch.device, on_step: Any = None, rules: Sequence[Rule] | None = None) -> Tensor:
+def run(
+    denoiser: Queryable,
+    shape: Sequence[int],
+    codec: Any,
+    request: Request,
+    *,
+    device: torch.device,
+    on_step: Any = None,
+    rules: Sequence[Rule] | None = None,
+) -> Tensor:
     """All decoded samples (N, ...) on the CPU. ``on_step(progress)`` sees every step and stops the run by returning False."""
     out: list[Tensor | None] = [None] * len(request.seeds)
     for progress in stream(denoiser, shape, codec, request, device=device, rules=rules):
@@ -210,11 +223,15 @@ class Stopped(RuntimeError):
     """The caller asked the run to stop."""
 
 
-def numeric_rows(values: Mapping[str, float], names: Sequence[str], mean: Sequence[float], std: Sequence[float], count: int) -> tuple[tuple[float, ...], ...] | None:
+def numeric_rows(
+    values: Mapping[str, float], names: Sequence[str], mean: Sequence[float], std: Sequence[float], count: int
+) -> tuple[tuple[float, ...], ...] | None:
     """Standardised rows from values by name; missing names are NaN. Raises ``ValueError`` for unknown names."""
     for name in values:
         if name not in names:
-            raise ValueError(f"got condition {name!r}, expected one of {', '.join(names) or 'none (this model has no numeric conditions)'}{suggest(name, names)}")
+            raise ValueError(
+                f"got condition {name!r}, expected one of {', '.join(names) or 'none (this model has no numeric conditions)'}{suggest(name, names)}"
+            )
     if not names:
         return None
     row = tuple((float(values[n]) - m) / s if n in values else float("nan") for n, m, s in zip(names, mean, std))

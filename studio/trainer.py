@@ -8,6 +8,7 @@ import contextlib
 import copy
 import json
 import math
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,11 +88,13 @@ def train(
     net = backbone if backbone is not None else build_network(config)
     if start_from is not None:
         _start_from(net, start_from)
+    if overwrite and not resume:
+        _clear(folder)
     return Trainer(config, folder, source_data, net, objective, where, dtype, quiet, on_log).run()
 
 
 def _prepare(folder: Path, resume: bool, overwrite: bool) -> Config | None:
-    """Refuse or clear an existing folder; the recorded config when resuming."""
+    """Refuse an existing folder that may not be touched; the recorded config when resuming."""
     exists = (folder / "config.yaml").is_file()
     if exists and resume:
         return load_config(folder / "config.yaml")
@@ -100,20 +103,25 @@ def _prepare(folder: Path, resume: bool, overwrite: bool) -> Config | None:
     if not exists and folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
         raise FileExistsError(f"{folder} exists and is not a run; choose another --out")
     files.check_writable(folder)
-    if exists:
-        import shutil
-
-        for path in (folder / "checkpoints", folder / "config.yaml", folder / "metrics.jsonl", folder / "meta.json"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return None
+
+
+def _clear(folder: Path) -> None:
+    """Remove a run, when everything about the new one has been checked."""
+    for path in (folder / "checkpoints", folder / "config.yaml", folder / "metrics.jsonl", folder / "meta.json"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _resumed_config(recorded: Config, asked: Config, overrides: Sequence[str]) -> Config:
     """The recorded config with the overrides of this call, which may change its length and bookkeeping but not the model."""
     changed = load_config(recorded, overrides)
     for section in ("backbone", "objective", "data", "seed"):
-        if getattr(changed, section) != getattr(recorded, section):
-            raise ValueError(f"{section} differs from the run being resumed ({getattr(changed, section)} against {getattr(recorded, section)}); start a new run with --from")
+        was = getattr(recorded, section)
+        for now in (getattr(changed, section), getattr(asked, section)):
+            if any(was.get(k) != v for k, v in now.items()) if isinstance(now, dict) else now != was:
+                raise ValueError(
+                    f"{section} differs from the run being resumed (got {now}, it has {was}); start a new run with --from, or leave out --resume"
+                )
     return changed
 
 
@@ -168,6 +176,8 @@ class Trainer:
         existing = checkpoint.listing(self.folder)
         if existing:
             self._restore(existing[-1])
+        elif self.main:
+            (self.folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
         if self.main:
             self._write_header()
         length = self.config.train.steps or self.config.train.minutes
@@ -293,7 +303,9 @@ class Trainer:
         if not math.isfinite(float(loss)):
             self._diverged(float(loss))
         learning = [o.param_groups[0]["lr"] for o in self.optimizers]
-        self._log({"loss": float(loss), "lr": learning[0], "samples_per_s": round(rate * self.config.train.batch_size, 1), "memory_mb": round(memory_mb())})
+        self._log(
+            {"loss": float(loss), "lr": learning[0], "samples_per_s": round(rate * self.config.train.batch_size, 1), "memory_mb": round(memory_mb())}
+        )
 
     def _evaluate(self) -> None:
         if not self.main or self.data.train is None:
@@ -334,7 +346,13 @@ class Trainer:
         parameters = sum(p.numel() for p in self.networks["net"].parameters())
         files.write_json(
             self.folder / "meta.json",
-            {"version": checkpoint.VERSION, **self.info.tree(), "parameters": parameters, "studio": __version__, "torch": torch.__version__.split("+")[0]},
+            {
+                "version": checkpoint.VERSION,
+                **self.info.tree(),
+                "parameters": parameters,
+                "studio": __version__,
+                "torch": torch.__version__.split("+")[0],
+            },
         )
 
     def _save(self, keep: bool = False) -> None:
@@ -348,7 +366,13 @@ class Trainer:
             "optimizers": [o.state_dict() for o in self.optimizers], "recent": [float(v) for v in self.recent],
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
         }  # fmt: skip
-        meta = {"keep": keep, "elapsed": round(self.elapsed, 2), "dtype": DTYPE_NAMES[self.dtype], "studio": __version__, "torch": torch.__version__.split("+")[0]}
+        meta = {
+            "keep": keep,
+            "elapsed": round(self.elapsed, 2),
+            "dtype": DTYPE_NAMES[self.dtype],
+            "studio": __version__,
+            "torch": torch.__version__.split("+")[0],
+        }
         checkpoint.save(self.folder, self.step, self.networks, self.ema, state, meta, preview=self._preview())
         checkpoint.prune(self.folder, self.config.train.keep_last, self.config.train.keep_every)
 
@@ -367,8 +391,6 @@ class Trainer:
         if self.main and metrics.is_file():  # lines after the checkpoint will be written again
             lines = [line for line in metrics.read_text().splitlines(keepends=True) if line.endswith("\n") and json.loads(line)["step"] <= self.step]
             files.write_text(metrics, "".join(lines))
-        import shutil
-
         for draft in (self.folder / "checkpoints").glob("tmp-*"):
             shutil.rmtree(draft, ignore_errors=True)
 

@@ -1,4 +1,5 @@
-"""The tower: each top-level package imports only those below it, no module imports itself by a detour, and ``ui`` knows no tensors."""
+"""The tower: each top-level package imports only those below it, no module imports itself by a detour, ``ui`` knows no tensors, and nothing needs
+torchvision."""
 
 import ast
 from collections.abc import Iterator
@@ -87,11 +88,20 @@ def test_the_ui_knows_no_tensors() -> None:
             assert "gradio" not in heads, module
 
 
+def test_nothing_imports_torchvision() -> None:
+    """It is no dependency: its version has to match torch's to the patch, and pictures are read with pillow."""
+    files = [p for p in ROOT.rglob("*.py") if not any(part.startswith(".") or part in ("build", "dist") for part in p.relative_to(ROOT).parts)]
+    assert set(MODULES.values()) | {Path(__file__)} <= set(files)
+    for path in files:
+        assert "torchvision" not in {n.split(".")[0] for n in imports("x", path.read_text())}, path.relative_to(ROOT)
+
+
 def test_this_test_can_fail() -> None:
     assert imports("samplers.x", "import guidance.cfg\nfrom studio import train") == {"guidance.cfg", "studio"}
     assert upward("samplers.x", {"guidance.cfg", "backbones.dit", "torch"}) == ["guidance.cfg"]
     assert upward("backbones.x", imports("backbones.x", "def f():\n    from samplers.paths import VPPath")) == ["samplers.paths"]
     assert imports("samplers.x", "def f():\n    import studio\n", lazy=False) == set()
+    assert imports("x", "def f():\n    from torchvision.io import read_image") == {"torchvision.io"}
     assert imports("samplers.x", "from . import ode\nfrom .paths import Path") == {"samplers.ode", "samplers.paths"}
     assert imports("samplers", "from .base import Sampler", is_package=True) == {"samplers.base"}
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()}) == ["a", "b", "c", "d"]

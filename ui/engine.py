@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio import catalog, files, sampling
+from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
 from studio.model import Card, Model, card, list_models, load
-from studio.samples import read_recipe
-from ui.settings import Settings, from_recipe
+from studio.samples import command_of, read_recipe
+from ui.settings import Settings, from_recipe, shortened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,6 +25,7 @@ PREVIEW_EVERY = 0.25  # seconds between updates, at least
 PREVIEW_SHARE = 5  # a preview waits this many times its own cost, so that looking stays below a fifth of the work
 PREVIEW_WAIT = 2.0  # but never longer than this, in seconds
 PREVIEW_ROWS = 40
+BATCH, POINTS_BATCH = 64, 1024  # samples computed at once; one solver step of them is how long Stop may take
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,13 @@ class Result:
     seconds: float
 
 
+class Job:
+    """A browser session's run: ``flag`` asks it to stop, ``ended`` is set when it has, ``words`` say how."""
+
+    def __init__(self) -> None:
+        self.flag, self.ended, self.words = threading.Event(), threading.Event(), "Stopped; nothing was saved"
+
+
 @dataclass(frozen=True)
 class Restored:
     """Control values of a picture's recipe; ``notes`` say in plain words what will differ."""
@@ -65,8 +74,18 @@ class Engine:
     def __init__(self, roots: Sequence[str | Path] = ("runs",), out: str | Path = "outputs", *, device: str = "auto", dtype: str = "auto"):
         self.roots, self.out, self.device, self.dtype = tuple(roots), Path(out).expanduser().resolve(), device, dtype
         self._models: OrderedDict[tuple[Any, ...], Model] = OrderedDict()
-        self._jobs: dict[str, threading.Event] = {}
+        self._jobs: dict[str, Job] = {}
         self._busy = threading.Lock()
+
+    def check(self) -> None:
+        """Raises ``ValueError`` or ``OSError`` when the device, the number format or the output folder cannot be had."""
+        pick_dtype(self.dtype, pick_device(self.device))
+        files.check_writable(self.out)
+
+    def place(self) -> str:
+        """Device and number format in a few letters."""
+        where = pick_device(self.device)
+        return f"{where} · {DTYPE_NAMES[pick_dtype(self.dtype, where)]}"
 
     def cards(self) -> dict[str, Card]:
         """Models by the text that finds them: bundled ones and those below the roots."""
@@ -86,24 +105,31 @@ class Engine:
         return self._models[key]
 
     @contextmanager
-    def job(self, owner: str) -> Iterator[threading.Event]:
+    def job(self, owner: str) -> Iterator[Job]:
         """A running job of a browser session, with the flag that `stop` raises; waits until the job before has ended."""
-        flag = threading.Event()
+        job = Job()
         with self._busy:
-            self._jobs[owner] = flag
+            self._jobs[owner] = job
             try:
-                yield flag
+                yield job
+            except sampling.Stopped as stopped:
+                job.words = str(stopped)
+                raise
             finally:
                 self._jobs.pop(owner, None)
+                job.ended.set()
 
-    def stop(self, owner: str) -> bool:
-        """Ask the owner's job to stop after the solver step it is in; False when it has none."""
-        flag = self._jobs.get(owner)
-        if flag is not None:
-            flag.set()
-        return flag is not None
+    def stop(self, owner: str, *, wait: float = 0.0) -> str:
+        """Ask the owner's job to stop after the solver step it is in, and wait so many seconds for it; how it ended, or "" when there is none."""
+        job = self._jobs.get(owner)
+        if job is None:
+            return ""
+        job.flag.set()
+        return job.words if job.ended.wait(wait) else "Stopping after this step; nothing will be saved"
 
-    def run(self, settings: Settings, stop: threading.Event | None = None, *, preview: bool = True, every: float = PREVIEW_EVERY) -> Iterator[Update | Result]:
+    def run(
+        self, settings: Settings, stop: threading.Event | None = None, *, preview: bool = True, every: float = PREVIEW_EVERY
+    ) -> Iterator[Update | Result]:
         """Sample and save: updates at most once in ``every`` seconds, then one `Result`.
 
         Raises ``ValueError`` or ``OSError`` for what cannot be done and `studio.sampling.Stopped` when ``stop`` is set; nothing is saved then.
@@ -111,7 +137,7 @@ class Engine:
         stop = stop or threading.Event()
         files.check_writable(self.out)
         model = self.model(settings.model, weights=settings.weights, dtype=settings.dtype)
-        request, _ = model.request(**settings.options())
+        request, _ = model.request(**settings.options(), batch=BATCH if model.task.suffix == ".png" else POINTS_BATCH)
         started = time.perf_counter()
         values: list[Any] = [None] * len(request.seeds)
         last: sampling.Progress | None = None
@@ -156,14 +182,32 @@ class Engine:
             return folder
         raise FileExistsError(f"{self.out / stem} and 998 more exist already; choose another --out")
 
-    def restore(self, path: str | Path) -> Restored:
-        """Control values from a PNG. Raises ``ValueError`` when it has no recipe or its model is not here."""
+    def recipe(self, path: str | Path) -> dict[str, Any]:
+        """The recipe in a PNG. Raises ``ValueError`` when it has none, with the file's name instead of where the browser's copy lies."""
         try:
             recipe = read_recipe(path)
         except ValueError as error:
             raise ValueError(str(error).replace(str(path), Path(path).name)) from None
         if not isinstance(recipe, dict) or not isinstance(recipe.get("model"), str):
             raise ValueError(f"{Path(path).name} carries a recipe that names no model; it is damaged")
+        return recipe
+
+    def explain(self, path: str | Path) -> tuple[dict[str, Any], str]:
+        """A PNG's recipe with long lists in short, and the command that makes its samples again."""
+        recipe = self.recipe(path)
+        try:
+            classes = len(self._model_of(recipe)[1].classes)
+        except ValueError:
+            classes = 0
+        brief = shortened(recipe, classes)
+        try:
+            return brief, command_of(brief)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{Path(path).name} carries a damaged recipe: {error!r} is missing or not understood") from None
+
+    def restore(self, path: str | Path) -> Restored:
+        """Control values from a PNG. Raises ``ValueError`` when it has no recipe or its model is not here."""
+        recipe = self.recipe(path)
         name, shown, notes = self._model_of(recipe)
         settings = from_recipe(recipe, name, shown.classes)
         digest = str(recipe.get("model_hash", ""))
@@ -193,13 +237,19 @@ class Engine:
             return found, same, [f"{name} is not here, but {found} has the same weights and was chosen instead."]
         if plain in known:  # its step is gone; the difference in weights will be said
             return plain, known[plain], []
-        hint = "type it into the model field to fetch it, then drop the picture again" if error is None else "start the page with --models and the folder that holds it"
+        hint = (
+            "type it into the model field to fetch it, then drop the picture again"
+            if error is None
+            else "start the page with --models and the folder that holds it"
+        )
         raise ValueError(f"the model {name} that made this picture is not here; {hint}")
 
 
 def _halt(stop: threading.Event, last: sampling.Progress | None) -> None:
     if stop.is_set():
-        raise sampling.Stopped("Stopped before the first step" if last is None else f"Stopped after step {last.done} of {last.total}; nothing was saved")
+        raise sampling.Stopped(
+            "Stopped before the first step" if last is None else f"Stopped after step {last.done} of {last.total}; nothing was saved"
+        )
 
 
 def _preview(model: Model, progress: sampling.Progress) -> "Image":

@@ -6,7 +6,7 @@ What a user can mend becomes a toast with the plain message; anything else is a 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import gradio as gr
 
 from studio import catalog
 from studio.model import Card, card
-from studio.samples import command_of, read_recipe
 from studio.sampling import Stopped
 from ui import html
 from ui.engine import Engine, Result, Update
@@ -22,9 +21,11 @@ from ui.settings import NONE, OWN, Settings
 
 CONTROLS = tuple(f.name for f in fields(Settings))
 SHOWN = ("status", "preview", "results", "gallery", "sheet", "paths", "selected", "stop")
-BOTTOM = ("bottom", "recipe", "command", "download")
+BOTTOM = ("bottom", "recipe", "command", "download", "selected")
 PICTURES, POINTS = "0-9", "0-999"
+PICK = "pick a model first; where the list is empty, `studio train demo` makes one"
 LONG = 250  # solver steps that the slider offers unless a model or recipe asks for more
+STOP_WAIT = 5.0  # seconds that Stop waits for the solver step under way, to say where it ended
 SMALL = 128  # pictures below this height are shown with hard pixels
 
 
@@ -75,9 +76,9 @@ class Handlers:
 
     def choose(self, name: str | None, seeds: str) -> tuple[Any, ...]:
         """Another model: its classes, weights and defaults. CONTROLS + card."""
-        if not name:
-            raise gr.Error("Pick a model first.", print_exception=False)
         with toasts():
+            if not name:
+                raise ValueError(PICK)
             shown = card(name)
         return self._controls(self._defaults(name, shown, seeds), shown, self.engine.cards())
 
@@ -98,35 +99,54 @@ class Handlers:
         value["num_steps"] = gr.update(maximum=max(LONG, settings.num_steps), value=settings.num_steps)
         value["sampler"] = gr.update(choices=list(dict.fromkeys([*samplers, settings.sampler])), value=settings.sampler)
         value["guidance"] = gr.update(value=settings.guidance, visible=bool(shown.classes or numbers))
-        value["conditions"] = gr.update(value=settings.conditions, visible=bool(numbers), info=f"name=number, ...; known: {', '.join(numbers)}" if numbers else None)
+        value["conditions"] = gr.update(
+            value=settings.conditions, visible=bool(numbers), info=f"name=number, ...; known: {', '.join(numbers)}" if numbers else None
+        )
         return (*row(CONTROLS, **value), html.card(shown, folder=str(shown.folder)))
 
     def check_guidance(self, line: str) -> str:
         """What the grammar makes of the line, or what it does not understand."""
-        return _checked(catalog.check_guidance, line or "", "off")
+        return _checked(catalog.check_guidance, line or "", quiet=False)
 
     def check_sampler(self, spec: str | None) -> str:
         """Nothing for a sampler that exists, the reason otherwise."""
-        return _checked(catalog.check_sampler, spec or "", "", quiet=True)
+        return _checked(catalog.check_sampler, spec or "", quiet=True)
 
-    def generate(self, *values: Any, request: gr.Request | None = None) -> Iterator[tuple[Any, ...]]:
-        """One run: CONTROLS and the preview switch in, SHOWN out, again and again until it is done."""
+    def arm(self) -> tuple[Any, ...]:
+        """The moment Generate is pressed, before the queue: Stop works from here on. SHOWN."""
+        return row(SHOWN, status=html.idle("Waiting for the device …"), stop=gr.update(interactive=True))
+
+    def generate(self, request: gr.Request | None, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """One run: CONTROLS and the preview switch in, SHOWN out, again and again until it is done.
+
+        ``request`` stands first because the page fills it in by its place; it says whose Stop ends this run.
+        """
         settings, preview = Settings(**dict(zip(CONTROLS, values[:-1]))), bool(values[-1])
-        if not settings.model:
-            raise gr.Error("Pick a model first.", print_exception=False)
-        with toasts(), self.engine.job(owner(request)) as stop:
-            yield row(SHOWN, status=html.idle(f"Loading {Path(settings.model).name} …"), stop=gr.update(interactive=True))
-            try:
-                for news in self.engine.run(settings, stop, preview=preview):
-                    yield self._progress(news) if isinstance(news, Update) else self._result(news)
-            except Stopped as stopped:
-                yield row(SHOWN, status=html.idle(str(stopped)), stop=gr.update(interactive=False))
+        try:
+            with toasts():
+                try:
+                    with self.engine.job(owner(request)) as job:
+                        if not settings.model:
+                            raise ValueError(PICK)
+                        yield row(SHOWN, status=html.idle(f"Loading {Path(settings.model).name} …"), stop=gr.update(interactive=True))
+                        for news in self.engine.run(settings, job.flag, preview=preview):
+                            if isinstance(news, Result):
+                                job.words = f"Finished before it could stop; saved in {news.folder}"
+                            yield self._progress(news) if isinstance(news, Update) else self._result(news)
+                except Stopped as stopped:
+                    yield self._stopped(str(stopped))
+        except gr.Error as error:  # the toast goes away, the reason stays
+            yield row(SHOWN, status=html.note(unescape(str(error.message)), bad=True), stop=gr.update(interactive=False))
+            raise
 
     def _progress(self, update: Update) -> tuple[Any, ...]:
         picture: dict[str, Any] = {}
         if update.preview is not None:
-            picture = {"preview": gr.update(value=update.preview, visible=True), "results": gr.update(visible=False)}
+            picture = {"preview": gr.update(value=html.picture(update.preview), visible=True), "results": gr.update(visible=False)}
         return row(SHOWN, status=html.running(update), **picture)
+
+    def _stopped(self, text: str) -> tuple[Any, ...]:
+        return row(SHOWN, status=html.idle(text), stop=gr.update(interactive=False))
 
     def _result(self, result: Result) -> tuple[Any, ...]:
         captions = [f"{r['seed']} · {r['class']}" if "class" in r else str(r["seed"]) for r in result.recipes]
@@ -140,29 +160,30 @@ class Handlers:
         )  # fmt: skip
 
     def stop(self, request: gr.Request | None = None) -> tuple[Any, ...]:
-        """Raise the flag of this session's job. SHOWN."""
-        running = self.engine.stop(owner(request))
-        return row(SHOWN, status=html.idle("Stopped; nothing was saved." if running else "Nothing is running."), stop=gr.update(interactive=False))
+        """Raise the flag of this session's job and say where it ended. SHOWN."""
+        words = self.engine.stop(owner(request), wait=STOP_WAIT)
+        return self._stopped(words or "Stopped before it began; nothing was saved")
 
     def leave(self, request: gr.Request | None = None) -> None:
         """The page was closed: its job need not go on."""
         self.engine.stop(owner(request))
 
-    def select(self, paths: list[str], event: gr.SelectData) -> str:
-        """The path of the picture that was clicked."""
+    def select(self, paths: list[str], event: gr.SelectData) -> tuple[Any, ...]:
+        """Recipe, command and download of the picture that was clicked. BOTTOM."""
         index = event.index if isinstance(event.index, int) else 0
-        return paths[index] if 0 <= index < len(paths) else paths[0]
+        return self.show(paths[index] if 0 <= index < len(paths) else None)
 
     def show(self, path: str | None) -> tuple[Any, ...]:
         """Recipe, command and download of a picture. BOTTOM."""
         if not path:
             return row(BOTTOM)
         with toasts():
-            recipe = read_recipe(path)
-        values = Path(path).with_name("samples.npz")  # the numbers behind a plot
+            recipe, command = self.engine.explain(path)
+        name, numbers = Path(path).name, Path(path).with_name("samples.npz")  # the numbers behind a plot
+        file = numbers if name == "grid.png" and numbers.is_file() else Path(path)
         return row(
-            BOTTOM, bottom=gr.update(visible=True), recipe=gr.update(value=recipe, label=f"Recipe of {Path(path).name}"), command=command_of(recipe),
-            download=gr.update(value=str(values if values.is_file() else path), label=f"Download {(values if values.is_file() else Path(path)).name}"),
+            BOTTOM, bottom=gr.update(visible=True), recipe=gr.update(value=recipe, label=f"Recipe of {name}"), command=command,
+            download=gr.update(value=str(file), label=f"Download {file.name}"), selected=path,
         )  # fmt: skip
 
     def restore(self, path: str | None) -> tuple[Any, ...]:
@@ -173,21 +194,10 @@ class Handlers:
             restored = self.engine.restore(path)
             shown = card(restored.settings.model)
         for text in restored.notes:
-            gr.Warning(escape(text))
+            gr.Warning(escape(text), duration=20)
         if not restored.notes:
             gr.Info("Every control was set from the picture.", duration=3)
         return self._controls(restored.settings, shown, self.engine.cards())
-
-    def dropped(self, path: str | None) -> tuple[Any, ...]:
-        """A picture from outside: controls, card, and its recipe and command below. CONTROLS + card + BOTTOM."""
-        controls = self.restore(path)
-        if not path:
-            return (*controls, *row(BOTTOM))
-        recipe = read_recipe(path)
-        return (*controls, *row(
-            BOTTOM, bottom=gr.update(visible=True), recipe=gr.update(value=recipe, label=f"Recipe of {Path(path).name}"), command=command_of(recipe),
-            download=gr.update(value=path, label=f"Download {Path(path).name}"),
-        ))  # fmt: skip
 
 
 def _choices(known: dict[str, Card], current: str | None) -> list[tuple[str, str]]:
@@ -204,9 +214,10 @@ def _pixels(path: Path) -> list[str]:
         return ["pixels"] if picture.height < SMALL else []
 
 
-def _checked(check: Callable[[str], str], text: str, empty: str, *, quiet: bool = False) -> str:
+def _checked(check: Callable[[str], str], text: str, *, quiet: bool) -> str:
+    """The reason where the text is not understood; how it was, where that is not what was typed."""
     try:
-        canonical = check(text)
+        canonical = check(text.strip())
     except ValueError as error:
         return html.note(str(error), bad=True)
-    return "" if quiet else html.note(f"understood as {canonical}" if canonical else empty)
+    return html.note(f"understood as {canonical}") if not quiet and canonical != text.replace(" ", "") else ""

@@ -1,18 +1,41 @@
 """Small pieces of HTML: the model's card, the line under the picture, notes. Everything that comes from a file is escaped."""
 
+import base64
+import io
 from html import escape
+from typing import TYPE_CHECKING
 
 from studio.model import Card
 from ui.engine import Result, Update
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def picture(image: "Image") -> str:
+    """A PIL picture in the page itself, so that a preview leaves no file behind."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, format="PNG" if image.width * image.height < 500_000 else "JPEG")
+    kind = "png" if image.width * image.height < 500_000 else "jpeg"
+    return f'<img class="live" alt="The samples as they are now" src="data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+
+
+def header(place: str) -> str:
+    return f'<div class="brand"><b>drift-studio</b><span>diffusion and flow matching, steered</span><i>{escape(place)}</i></div>'
+
+
+def empty() -> str:
+    return '<div class="empty">Pictures appear here</div>'
 
 
 def card(shown: Card, *, folder: str) -> str:
     """What a model is, in a few chips."""
     size = " × ".join(map(str, shown.shape))
-    chips = [shown.task, size, shown.backbone, f"{len(shown.classes)} classes" if shown.classes else "no classes"]
+    chips = [f"{shown.task} {size}", f"{len(shown.classes)} classes" if shown.classes else "no classes", shown.backbone]
     if shown.step is not None:
         chips.append(f"step {shown.step:,}")
-    return f'<div class="chips">{"".join(f"<span>{escape(str(c))}</span>" for c in chips)}</div><div class="quiet" title="{escape(folder)}">{escape(folder)}</div>'
+    chips.append(" + ".join(shown.weights))
+    return f'<div class="chips" title="{escape(folder)}">{"".join(f"<span>{escape(str(c))}</span>" for c in chips)}</div>'
 
 
 def no_models(roots: tuple[object, ...]) -> str:
@@ -20,7 +43,7 @@ def no_models(roots: tuple[object, ...]) -> str:
     return f'<div class="note">No model in {places} yet. Train one with <code>studio train demo</code>, then press refresh.</div>'
 
 
-def idle(text: str = "Pick a model and press Generate.") -> str:
+def idle(text: str = "Press Generate, or Enter in the seeds.") -> str:
     return f'<div class="status">{escape(text)}</div>'
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 OWN = "each seed its own"
 NONE = "none"
+DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Settings:
         """Keyword arguments of ``Model.request``. Raises ``ValueError`` for a condition that is not ``name=number``."""
         label = (self.label or "").strip()
         return {
-            "labels": None if label in ("", OWN) else label, "seeds": str(self.seeds).strip(), "num_steps": int(self.num_steps) or None,
-            "sampler": self.sampler.strip() or None, "guidance": self.guidance.strip(), "conditions": parse_conditions(self.conditions),
+            "labels": None if label in ("", OWN) else label, "seeds": str(self.seeds or "").strip(), "num_steps": int(self.num_steps or 0) or None,
+            "sampler": (self.sampler or "").strip() or None, "guidance": (self.guidance or "").strip(), "conditions": parse_conditions(self.conditions),
             "deterministic": bool(self.deterministic),
         }  # fmt: skip
 
@@ -88,3 +89,14 @@ def from_recipe(recipe: Mapping[str, Any], model: str, classes: Sequence[str]) -
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the recipe is damaged: {error!r} is missing or not understood") from None
+
+
+def shortened(recipe: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    """A sheet's recipe with seeds as ranges and labels left out where each seed has its own, so that it can be read; that of one sample as it is."""
+    seeds, labels = recipe.get("seed"), recipe.get("label")
+    if not isinstance(seeds, list):
+        return dict(recipe)
+    brief = {k: v for k, v in recipe.items() if k not in ("class", "label")} | {"seed": seeds_text(seeds)}
+    if isinstance(labels, list) and labels != [None] * len(labels) and not (classes and labels == [s % classes for s in seeds]):
+        brief["label"] = labels[0] if len(set(labels)) == 1 else labels
+    return brief

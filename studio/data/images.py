@@ -20,7 +20,14 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def images(
-    *, path: str, size: int | None = None, channels: int | None = None, held_out: float = 0.05, strict: bool = False, workers: int = 2, cache: bool = True
+    *,
+    path: str,
+    size: int | None = None,
+    channels: int | None = None,
+    held_out: float = 0.05,
+    strict: bool = False,
+    workers: int = 2,
+    cache: bool = True,
 ) -> Data:
     """(C, H, W) pictures from a folder. ``size`` resizes the shorter side and crops the centre square; ``channels`` (1, 3, 4) converts.
 
@@ -41,7 +48,9 @@ def images(
             _write(store, values, kept)
     skipped = len(files) - len(kept)
     if skipped and strict:
-        raise ValueError(f"{skipped} pictures of {root} do not decode, first {files[sorted(set(range(len(files))) - set(kept.tolist()))[0]]}; mend them or leave out strict")
+        raise ValueError(
+            f"{skipped} pictures of {root} do not decode, first {files[sorted(set(range(len(files))) - set(kept.tolist()))[0]]}; mend them or leave out strict"
+        )
     chosen = None if labels is None else labels[kept]
     return from_arrays(root.name, values, chosen, classes, held_out=held_out, task="image", codec={"name": "pixels"}, skipped=skipped)
 
@@ -131,7 +140,15 @@ def decode(file: str | Path, size: int | None = None, channels: int | None = Non
         if handle.width * handle.height > MAX_PIXELS:
             raise TooLarge(f"{file} has {handle.width}×{handle.height} pixels, expected at most {MAX_PIXELS:,}; scale it down first")
         picture: Image.Image = handle
-        mode = MODES[channels] if channels else picture.mode if picture.mode in MODES.values() else "L" if picture.mode in ("1", "I", "F", "I;16", "LA") else "RGB"
+        mode = (
+            MODES[channels]
+            if channels
+            else picture.mode
+            if picture.mode in MODES.values()
+            else "L"
+            if picture.mode in ("1", "I", "F", "I;16", "LA")
+            else "RGB"
+        )
         picture = picture.convert(mode)
         if size is not None:
             scale = size / min(picture.size)

@@ -16,7 +16,14 @@ def fashion_mnist() -> Data:
         labels, test_labels = file["train_labels"].astype(np.int64), file["test_labels"].astype(np.int64)
         classes = tuple(str(c) for c in file["classes"])
     return Data(
-        "fashion-mnist", "image", tuple(train.shape[1:]), Arrays(train, labels), Arrays(test, test_labels), classes, {"name": "pixels"}, content_hash(train, labels)
+        "fashion-mnist",
+        "image",
+        tuple(train.shape[1:]),
+        Arrays(train, labels),
+        Arrays(test, test_labels),
+        classes,
+        {"name": "pixels"},
+        content_hash(train, labels),
     )
 
 

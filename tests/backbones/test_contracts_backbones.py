@@ -130,7 +130,8 @@ def test_gradient_of_the_input(name: str, twice: bool) -> None:
 def test_every_weight_is_trained(name: str) -> None:
     net = made(name)
     x, t, cond = inputs(name, torch.float32)
-    net(x, t, Cond(label=torch.tensor([0, -1, 3, 4]), numeric=torch.tensor([[1.0, torch.nan], [torch.nan, 2.0], [0.5, 0.5], [1.0, 1.0]]))).square().sum().backward()
+    numeric = torch.tensor([[1.0, torch.nan], [torch.nan, 2.0], [0.5, 0.5], [1.0, 1.0]])
+    net(x, t, Cond(label=cond.label, numeric=numeric)).square().sum().backward()
     for key, p in net.named_parameters():
         assert p.grad is not None and bool(torch.isfinite(p.grad).all()) and float(p.grad.abs().max()) > 0, key
 
@@ -141,6 +142,19 @@ def test_learned_variance_doubles_the_output(name: str) -> None:
     x, t, cond = inputs(name)
     mean, head = net(x, t, cond).chunk(2, dim=1)
     assert mean.shape == head.shape == x.shape and float((mean - head).detach().abs().max()) > 1e-6
+
+
+@every_backbone
+def test_computes_in_the_dtype_of_its_weights(name: str) -> None:
+    """float64 weights give float64 digits (float32 ones miss them), and conditions may come in float32."""
+    x, t, cond = inputs(name)
+    numeric = torch.tensor([[1.0, torch.nan], [0.5, 2.0], [0.25, 0.5], [-1.0, 1.0]])  # exact in both
+    exact = made(name).double().requires_grad_(False)(x, t, Cond(label=cond.label, numeric=numeric.double()))
+    assert exact.dtype == torch.float64
+    assert torch.equal(made(name).double()(x, t, Cond(label=cond.label, numeric=numeric)), exact)
+    single = made(name).requires_grad_(False)(x.float(), t, Cond(label=cond.label, numeric=numeric.double()))
+    error = float((single.double() - exact).norm() / exact.norm())
+    assert single.dtype == torch.float32 and 0 < error < 1e-5
 
 
 @every_backbone

@@ -66,7 +66,14 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
         build(REGISTRY, "thing", "widget", options)
 
 
-@pytest.mark.parametrize("name, message", [("think", "got widget 'think', expected one of counter, thing; did you mean 'thing'"), ("zzz", "expected one of counter, thing$"), (3, "got widget 3")])
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("think", "got widget 'think', expected one of counter, thing; did you mean 'thing'"),
+        ("zzz", "expected one of counter, thing$"),
+        (3, "got widget 3"),
+    ],
+)
 def test_wrong_names(name: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(REGISTRY, name, "widget")

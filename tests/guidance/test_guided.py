@@ -70,6 +70,7 @@ def test_the_same_condition_twice_is_no_guidance() -> None:
 
 def test_interval_in_t() -> None:
     """Half open, a ≤ t < b, and closed at the data when b is 1; outside of it the second call is not made."""
+
     def calls(t: float, interval: tuple[float, float]) -> int:
         model = Two(LinearPath())
         Guided(model, [CFG(2.0, interval=interval)]).predict(X, t, COND)
@@ -118,7 +119,9 @@ def test_what_is_known_of_the_sample_reaches_both_branches() -> None:
     seen: list[Cond] = []
     inner = Two(LinearPath())
     model = FunctionDenoiser(LinearPath(), lambda x, t, cond: (seen.append(cond), inner.predict(x, t, cond))[1])
-    cond = Cond(label=COND.label, numeric=torch.ones(6, 1), known=torch.ones(6, 2, dtype=torch.bool), given=X, valid=torch.ones(6, 2, dtype=torch.bool))
+    cond = Cond(
+        label=COND.label, numeric=torch.ones(6, 1), known=torch.ones(6, 2, dtype=torch.bool), given=X, valid=torch.ones(6, 2, dtype=torch.bool)
+    )
     Guided(model, [CFG(2.0)]).predict(X, 0.5, cond)
     c, u = seen
     assert c is cond and bool((u.label == -1).all()) and bool(u.numeric.isnan().all())
@@ -130,7 +133,12 @@ def test_channels(channels: int | None) -> None:
     """The first ones are guided, the rest stay conditional; heads come from the conditional branch."""
     g = torch.Generator().manual_seed(0)
     c, u, v = (torch.randn(2, 4, 3, 3, generator=g) for _ in range(3))
-    model = FunctionDenoiser(VPPath(), lambda x, t, cond: Prediction("noise", u if int(cond.label[0]) < 0 else c, x, t, VPPath(), {"variance": v if int(cond.label[0]) >= 0 else -v}))
+    model = FunctionDenoiser(
+        VPPath(),
+        lambda x, t, cond: Prediction(
+            "noise", u if int(cond.label[0]) < 0 else c, x, t, VPPath(), {"variance": v if int(cond.label[0]) >= 0 else -v}
+        ),
+    )
     out = Guided(model, [CFG(4.0, channels=channels)]).predict(torch.zeros(2, 4, 3, 3), 0.5, Cond(label=torch.zeros(2, dtype=torch.int64)))
     n = 4 if channels is None else channels
     torch.testing.assert_close(out.value[:, :n], (u + 4 * (c - u))[:, :n])

@@ -188,7 +188,12 @@ def test_velocity_weight_turns_data_errors_into_velocity_errors() -> None:
 
 
 def test_built_from_a_config() -> None:
-    tree = {"path": {"name": "vp", "schedule": "cosine"}, "parameterization": {"name": "noise", "variance": "learned_range"}, "cond_drop": 0.1, "bound_weight": 1}
+    tree = {
+        "path": {"name": "vp", "schedule": "cosine"},
+        "parameterization": {"name": "noise", "variance": "learned_range"},
+        "cond_drop": 0.1,
+        "bound_weight": 1,
+    }
     objective = build_objective(**objective_options(tree))
     assert objective.parameterization.variance == "learned_range" and objective.cond_drop == 0.1
     torch.testing.assert_close(objective.path.alpha_bar, VPPath(schedule="cosine").alpha_bar)

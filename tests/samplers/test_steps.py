@@ -62,7 +62,9 @@ def test_known_entries_come_back(path: Any, trained: bool, name: str, options: d
 
 def test_known_entries_are_in_place_at_the_first_query() -> None:
     seen: list[Tensor] = []
-    model = FunctionDenoiser(LinearPath(), lambda x, t, cond: (seen.append(x.clone()), Prediction("velocity", torch.zeros_like(x), x, t, LinearPath()))[1])
+    model = FunctionDenoiser(
+        LinearPath(), lambda x, t, cond: (seen.append(x.clone()), Prediction("velocity", torch.zeros_like(x), x, t, LinearPath()))[1]
+    )
     model.known_trained = True
     given = torch.full((3, 2), 9.0, dtype=torch.float64)
     cond = Cond(known=torch.tensor([True, False]).expand(3, 2), given=given)

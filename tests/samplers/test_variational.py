@@ -83,7 +83,10 @@ def test_it_trains_the_variance_only() -> None:
     data, noise = points(8, 4).view(8, 1, 2, 2).clamp(-1, 1), NoiseSource(range(8))
     grads = {}
     for weight in (0.0, 1.0, 3.0):
-        mean, head = torch.zeros(8, 1, 2, 2, dtype=torch.float64, requires_grad=True), torch.zeros(8, 1, 2, 2, dtype=torch.float64, requires_grad=True)
+        mean, head = (
+            torch.zeros(8, 1, 2, 2, dtype=torch.float64, requires_grad=True),
+            torch.zeros(8, 1, 2, 2, dtype=torch.float64, requires_grad=True),
+        )
         objective = Objective(PATH, noise_output(variance="learned_range"), bound_weight=weight)
         objective.loss(lambda x, t, cond, ctx, m=mean, h=head: torch.cat([m, h], 1), Batch(data), noise).per_sample.sum().backward()
         grads[weight] = (mean.grad, head.grad)

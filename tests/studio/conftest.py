@@ -1,0 +1,47 @@
+"""Runs that many tests look at, trained once."""
+
+from pathlib import Path
+
+import pytest
+from tiny import dit_config, points_config, write_pictures
+
+import studio
+from studio.model import Model
+from studio.trainer import Run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Decoded pictures are cached beside the tests, not in the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """64 grey 8×8 pictures of four classes."""
+    return write_pictures(tmp_path_factory.mktemp("data") / "pictures.npz")
+
+
+@pytest.fixture(scope="session")
+def picture_run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A class-conditional DiT, 48 steps, with previews, held-out losses and a weak snapshot."""
+    config = dit_config(pictures, steps=48, save_every=16, eval_every=16, preview=True)
+    return studio.train(config, out=tmp_path_factory.mktemp("runs") / "tiny", quiet=True)
+
+
+@pytest.fixture(scope="session")
+def points_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An unconditional MLP on eight Gaussians."""
+    return studio.train(points_config(steps=40, save_every=20), out=tmp_path_factory.mktemp("runs") / "dots", quiet=True)
+
+
+@pytest.fixture(scope="session")
+def picture_model(picture_run: Run) -> Model:
+    return studio.load(picture_run.folder, dtype="fp32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def points_model(points_run: Run) -> Model:
+    return studio.load(points_run.folder, dtype="fp32", device="cpu")

@@ -1,0 +1,118 @@
+"""Small data, small configs, and how two runs are compared: everything but the clock."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).parents[2]
+CLOCK = ("elapsed", "samples_per_s", "memory_mb")
+CLASSES = ("bar", "dot", "ring", "wedge")
+
+
+def write_pictures(path: Path, *, count: int = 64, size: int = 8, classes: int = 4, channels: int = 1, seed: int = 0) -> Path:
+    """An .npz of uint8 pictures whose class is the quarter that is bright."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    images = rng.integers(0, 60, (count, size, size, channels), dtype=np.uint8)
+    half = size // 2
+    for i, y in enumerate(labels):
+        r, c = divmod(int(y) % 4, 2)
+        images[i, r * half : (r + 1) * half, c * half : (c + 1) * half] += 180
+    np.savez(path, images=images[..., 0] if channels == 1 else images, labels=labels, classes=np.array(CLASSES[:classes]))
+    return path
+
+
+def dit_config(npz: Path, **train: Any) -> dict[str, Any]:
+    """A two-block DiT on an .npz; ``train`` overrides its section."""
+    return {
+        "name": "tiny",
+        "seed": 3,
+        "data": {"name": "npz", "path": str(npz), "held_out": 0.25},
+        "backbone": {"name": "dit", "hidden_size": 32, "depth": 2, "num_heads": 2, "patch_size": 2},
+        "objective": {"path": "linear", "parameterization": "velocity", "cond_drop": 0.3},
+        "train": {
+            "steps": 12, "batch_size": 8, "lr": 2e-3, "warmup": 3, "ema": ["0.99", "power-6"], "dtype": "fp32", "log_every": 4, "eval_every": 0,
+            "eval_samples": 16, "save_every": 5, "keep_last": 100, "preview": False, **train,
+        },
+        "sample": {"sampler": "ab2", "num_steps": 4, "guidance": "cfg=1.5,interval=0.1:0.9"},
+    }  # fmt: skip
+
+
+def points_config(kind: str = "eight_gaussians", *, labels: bool = False, **train: Any) -> dict[str, Any]:
+    """A narrow MLP on points in the plane."""
+    return {
+        "name": "dots",
+        "data": {"name": "points", "kind": kind, "count": 512, "labels": labels},
+        "backbone": {"name": "mlp", "width": 32, "depth": 1},
+        "objective": {"path": "linear", "parameterization": "velocity"},
+        "train": {
+            "steps": 8, "batch_size": 32, "lr": 2e-3, "warmup": 2, "ema": ["0.9"], "dtype": "fp32", "log_every": 2, "eval_every": 0, "save_every": 0,
+            "preview": False, **train,
+        },
+        "sample": {"sampler": "heun", "num_steps": 4, "guidance": ""},
+    }  # fmt: skip
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without times and memory."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in CLOCK} for line in lines]
+
+
+def differences(a: Any, b: Any, where: str = "") -> list[str]:
+    """Places where two trees of tensors and plain values differ, bit for bit."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        if set(a) != set(b):
+            return [f"{where}: keys {set(a) ^ set(b)}"]
+        return [d for k in a for d in differences(a[k], b[k], f"{where}/{k}")]
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        if len(a) != len(b):
+            return [f"{where}: lengths {len(a)}, {len(b)}"]
+        return [d for i, (x, y) in enumerate(zip(a, b)) for d in differences(x, y, f"{where}/{i}")]
+    if isinstance(a, torch.Tensor):
+        return [] if isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b) else [where]
+    return [] if a == b else [f"{where}: {a!r}, {b!r}"]
+
+
+def checkpoint_differences(a: Path, b: Path) -> list[str]:
+    """Between two checkpoint folders: names, bytes of every file but state.pt and meta.json, and all of state.pt but the clock."""
+    names = sorted(p.name for p in a.iterdir())
+    found = [] if names == sorted(p.name for p in b.iterdir()) else [f"files {names}, {sorted(p.name for p in b.iterdir())}"]
+    found += [n for n in names if n not in ("state.pt", "meta.json") and (b / n).is_file() and (a / n).read_bytes() != (b / n).read_bytes()]
+    one, two = (torch.load(p / "state.pt", weights_only=True) for p in (a, b))
+    return found + differences(*({k: v for k, v in s.items() if k != "elapsed"} for s in (one, two)), "state")
+
+
+def checkpoints(run: Path) -> list[int]:
+    """Steps that have a checkpoint folder."""
+    return sorted(int(p.name) for p in (run / "checkpoints").iterdir() if p.name.isdigit())
+
+
+def last_checkpoint(run: Path) -> Path:
+    return run / "checkpoints" / f"{checkpoints(run)[-1]:09d}"
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Every file by its relative name; to see that nothing was written or lost."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def environment() -> dict[str, str]:
+    """For subprocesses: the packages of this checkout, no colours."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
+    return inherited | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200"}
+
+
+def studio_command(*arguments: Any, python: tuple[str, ...] = ()) -> list[str]:
+    return [sys.executable, *python, "-m", "studio", *map(str, arguments)]
+
+
+def run_studio(*arguments: Any, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """``python -m studio ARGUMENTS`` to its end."""
+    return subprocess.run(studio_command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
