@@ -4,6 +4,7 @@ Heavy imports wait until a command runs, so ``--help`` answers at once.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JS
 
 
 def _emit(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
-    print(json.dumps(result) if as_json else "\n".join(lines))
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one process tells
+        print(json.dumps(result) if as_json else "\n".join(lines))
 
 
 @app.command(context_settings=WIDTH)

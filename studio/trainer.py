@@ -4,6 +4,7 @@ One step: data → codec → batch → coupling → path → network → objecti
 the effective batch), so a resumed run needs only the step, and the number of processes changes nothing but rounding.
 """
 
+import atexit
 import contextlib
 import copy
 import json
@@ -19,12 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import guidance
 from backbones.types import Cond, NoiseSource
 from samplers.objective import Batch, Objective
 from studio import __version__, checkpoint, files, sampling
 from studio.build import Info, build_network, denoiser_of, fill_backbone, objective_of
 from studio.codec import build_codec
-from studio.config import Config, load_config
+from studio.config import Config, SampleConfig, load_config
 from studio.data import Data, from_dataset, load_data
 from studio.data.loader import Batches, head
 from studio.devices import DTYPE_NAMES, keep_freed_memory, pick_device, pick_dtype
@@ -73,7 +75,7 @@ def train(
     folder = Path(out) if out is not None else Path("runs") / config.name
     prior_config = _prepare(folder, resume, overwrite)
     if prior_config is not None:
-        config = _resumed_config(prior_config, config, overrides)
+        config = _resumed_config(prior_config, config if backbone is None else replace(config, backbone={}), overrides)
     elif config.train.steps is None and config.train.minutes is None:
         raise ValueError("train has neither steps nor minutes, expected one; set e.g. train.steps=10000")
     where = pick_device(device)
@@ -82,15 +84,18 @@ def train(
     info = Info.of(source_data)
     config = replace(config, backbone={"name": "custom"} if backbone is not None else fill_backbone(config.backbone, info))
     objective = objective_of(config)
-    sampling.build_sampler(config.sample.sampler)
+    config = replace(config, sample=_checked_sample(config, info, objective, overrides))
     if where.type == "cpu":
         keep_freed_memory()
     net = backbone if backbone is not None else build_network(config)
     if start_from is not None:
         _start_from(net, start_from)
-    if overwrite and not resume:
-        _clear(folder)
-    return Trainer(config, folder, source_data, net, objective, where, dtype, quiet, on_log).run()
+    trainer = Trainer(config, folder, source_data, net, objective, where, dtype, quiet, on_log)
+    if overwrite and not resume:  # by one process, when nothing of the new run can be refused any more
+        if trainer.main:
+            _clear(folder)
+        trainer.accelerator.wait_for_everyone()
+    return trainer.run()
 
 
 def _prepare(folder: Path, resume: bool, overwrite: bool) -> Config | None:
@@ -100,7 +105,8 @@ def _prepare(folder: Path, resume: bool, overwrite: bool) -> Config | None:
         return load_config(folder / "config.yaml")
     if exists and not overwrite:
         raise FileExistsError(f"{folder} holds a run already; pass --resume to go on, --overwrite to start again, or another --out")
-    if not exists and folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
+    there = list(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
+    if not exists and any(not p.name.startswith(".config.yaml.") for p in there):  # a draft of a run that was killed in its first moment is none
         raise FileExistsError(f"{folder} exists and is not a run; choose another --out")
     files.check_writable(folder)
     return None
@@ -108,7 +114,7 @@ def _prepare(folder: Path, resume: bool, overwrite: bool) -> Config | None:
 
 def _clear(folder: Path) -> None:
     """Remove a run, when everything about the new one has been checked."""
-    for path in (folder / "checkpoints", folder / "config.yaml", folder / "metrics.jsonl", folder / "meta.json"):
+    for path in (folder / "checkpoints", folder / "metrics.jsonl", folder / "meta.json", folder / "config.yaml"):  # the last marks a run
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
@@ -123,6 +129,18 @@ def _resumed_config(recorded: Config, asked: Config, overrides: Sequence[str]) -
                     f"{section} differs from the run being resumed (got {now}, it has {was}); start a new run with --from, or leave out --resume"
                 )
     return changed
+
+
+def _checked_sample(config: Config, info: Info, objective: Objective, overrides: Sequence[str]) -> SampleConfig:
+    """The ``sample`` section after checking that previews can follow it. Guidance that a config brings along is left out where the data has no
+    conditions; one that was asked for in this call raises."""
+    sampling.build_sampler(config.sample.sampler).times(objective.path, config.sample.num_steps)
+    rules = guidance.parse(config.sample.guidance)
+    if info.classes or info.numeric or not any(r.needs for r in rules):
+        return config.sample
+    if any(o.startswith("sample.guidance=") for o in overrides):
+        raise ValueError(f"got sample.guidance={config.sample.guidance!r}, but this data has no conditions to guide towards; leave it out")
+    return replace(config.sample, guidance="")
 
 
 def _start_from(net: nn.Module, name: str) -> None:
@@ -155,6 +173,9 @@ class Trainer:
             self.accelerator.init_trackers(config.name)
         self.device = self.accelerator.device
         self.main, world = self.accelerator.is_main_process, self.accelerator.num_processes
+        if world > 1:  # gloo's threads abort a process that ends with its group still open
+            atexit.unregister(_leave_group)
+            atexit.register(_leave_group)
         if cfg.batch_size % (world * cfg.accumulate):
             raise ValueError(f"train.batch_size={cfg.batch_size} does not divide into {world} processes × accumulate={cfg.accumulate}")
         self.quiet = quiet or not self.main
@@ -168,7 +189,7 @@ class Trainer:
         self.step, self.elapsed, self.phase, self.weak_done, self.recent = 0, 0.0, 0, not cfg.weak_snapshot, []  # type: ignore[var-annotated]
         self.stop_signal: int | None = None
         self.last: dict[str, Any] = {}
-        self.resumed = False
+        self.resumed, self.saved = False, -1
 
     # ---- the run ---------------------------------------------------------------------------------------------------------------------
 
@@ -194,7 +215,7 @@ class Trainer:
                     interrupted = self._phase(phase, bar)
                     if interrupted:
                         break
-            if not checkpoint.listing(self.folder) or int(checkpoint.listing(self.folder)[-1].name) != self.step:
+            if self.saved != self.step:
                 self._save()
         finally:
             bar.close()
@@ -259,7 +280,7 @@ class Trainer:
                 data = torch.where(turned.view(-1, *[1] * (data.ndim - 1)), data.flip(-1), data)
             last = k + 1 == cfg.accumulate
             with contextlib.nullcontext() if last else self.accelerator.no_sync(net):
-                with torch.autocast(self.device.type, dtype=low, enabled=low is not None):
+                with self._generator(k), torch.autocast(self.device.type, dtype=low, enabled=low is not None):
                     loss = phase.objective.loss(net, Batch(data, cond.index(rows).to(self.device)), noise).per_sample.mean() / cfg.accumulate
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -276,6 +297,14 @@ class Trainer:
             scaler.update()
         self.ema.update(self.step + 1)
         return total
+
+    @contextlib.contextmanager
+    def _generator(self, k: int) -> Iterator[None]:
+        """torch's own generator for layers that draw from it (dropout in a network of yours): a function of (seed, step); the caller's is put back."""
+        place = (self.step * self.config.train.accumulate + k) * self.accelerator.num_processes + self.accelerator.process_index
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed((self.config.seed * 0x9E3779B1 + place) % 2**63)
+            yield
 
     def _batches(self, phase: Phase) -> Batches:
         cfg = self.config.train
@@ -342,6 +371,9 @@ class Trainer:
 
     def _write_header(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("config.yaml", "meta.json", "metrics.jsonl"):  # drafts of a process that was killed while writing
+            for draft in self.folder.glob(f".{name}.*"):
+                draft.unlink(missing_ok=True)
         files.write_text(self.folder / "config.yaml", self.config.yaml())
         parameters = sum(p.numel() for p in self.networks["net"].parameters())
         files.write_json(
@@ -356,6 +388,7 @@ class Trainer:
         )
 
     def _save(self, keep: bool = False) -> None:
+        self.saved = self.step  # on every process: all of them meet in the barrier or none
         self.accelerator.wait_for_everyone()
         if not self.main:
             return
@@ -386,12 +419,12 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.elapsed, self.phase, self.weak_done = state["step"], state["elapsed"], state["phase"], state["weak_done"]
         self.recent = [torch.tensor(v, device=self.device) for v in state["recent"]]
-        self.resumed = True
+        self.resumed, self.saved = True, self.step
         metrics = self.folder / "metrics.jsonl"
         if self.main and metrics.is_file():  # lines after the checkpoint will be written again
             lines = [line for line in metrics.read_text().splitlines(keepends=True) if line.endswith("\n") and json.loads(line)["step"] <= self.step]
             files.write_text(metrics, "".join(lines))
-        for draft in (self.folder / "checkpoints").glob("tmp-*"):
+        for draft in (self.folder / "checkpoints").glob("tmp-*") if self.main else ():
             shutil.rmtree(draft, ignore_errors=True)
 
     def _diverged(self, loss: float) -> None:
@@ -427,6 +460,11 @@ class Trainer:
             return self.stop_signal is not None
         asked = torch.tensor(float(self.stop_signal is not None), device=self.device)
         return bool(self.accelerator.reduce(asked, "sum") > 0)
+
+
+def _leave_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _trackers(names: Sequence[str]) -> list[str]:

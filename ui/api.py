@@ -1,4 +1,4 @@
-"""What scripts call on a running page, by names that stay: ``generate``, ``stop``, ``models`` and ``recipe``.
+"""What scripts call on a running page, by names that stay: ``generate``, ``stop`` and ``models``.
 
 from gradio_client import Client
 page = Client("http://127.0.0.1:7860")

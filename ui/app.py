@@ -21,6 +21,7 @@ CSS = Path(__file__).with_name("style.css")
 ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "device"}
 EXAMPLE = "cfg=2.0,interval=0.1:0.9"
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "sans-serif"]
+HEIGHT = 400  # of the gallery, in pixels
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
 
 
@@ -52,10 +53,9 @@ def build_app(engine: Engine) -> gr.Blocks:
 
 def _left() -> dict[str, Any]:
     p: dict[str, Any] = {}
-    with gr.Group():
-        with gr.Row(elem_classes="tight", equal_height=True):
-            p["model"] = gr.Dropdown(label="Model", allow_custom_value=True, scale=5, min_width=150, elem_id="model")
-            p["refresh"] = gr.Button("↻", scale=0, min_width=36, elem_id="refresh", elem_classes="icon")
+    with gr.Group(elem_id="picker"):
+        p["model"] = gr.Dropdown(label="Model", allow_custom_value=True, elem_id="model")
+        p["refresh"] = gr.Button("Refresh", size="sm", elem_id="refresh")
         p["card"] = gr.HTML(elem_id="card")
     with gr.Group():
         p["label"] = gr.Dropdown(label="Class", choices=[OWN], value=OWN, allow_custom_value=True, elem_id="label")
@@ -66,7 +66,7 @@ def _left() -> dict[str, Any]:
     with gr.Row(elem_classes="tight"):
         p["generate"] = gr.Button("Generate", variant="primary", scale=3, min_width=120, elem_id="generate")
         p["stop"] = gr.Button("Stop", variant="stop", scale=1, min_width=70, interactive=False, elem_id="stop")
-    p["drop"] = gr.File(label="Restore from a picture", file_types=[".png"], type="filepath", height=112, elem_id="drop")
+    p["drop"] = gr.File(label="Restore from a picture", file_types=[".png"], type="filepath", height=96, elem_id="drop")
     return p
 
 
@@ -78,7 +78,7 @@ def _centre() -> dict[str, Any]:
                 p["gallery"] = gr.Gallery(
                     show_label=False,
                     columns=5,
-                    height=480,
+                    height=HEIGHT,
                     object_fit="contain",
                     interactive=False,
                     buttons=["download", "fullscreen"],
@@ -90,7 +90,7 @@ def _centre() -> dict[str, Any]:
                     type="filepath",
                     format="png",
                     interactive=False,
-                    height=480,
+                    height=HEIGHT,
                     buttons=["download", "fullscreen"],
                     elem_id="sheet",
                 )
@@ -105,10 +105,10 @@ def _right() -> dict[str, Any]:
         p["sampler"] = gr.Dropdown(label="Sampler", allow_custom_value=True, info="Options in brackets: ddim(eta=0.5)", elem_id="sampler")
         p["sampler_note"] = gr.HTML(elem_classes="inset")
     with gr.Group():
-        p["guidance"] = gr.Textbox(label="Guidance", placeholder=EXAMPLE, info=f"Such as {EXAMPLE}; empty is off", max_lines=1, elem_id="guidance")
+        p["guidance"] = gr.Textbox(label="Guidance", placeholder="off", info="Example: " + EXAMPLE, max_lines=1, elem_id="guidance")
         p["guidance_note"] = gr.HTML(elem_classes="inset")
     with gr.Group():
-        p["weights"] = gr.Dropdown(label="Weights", elem_id="weights")
+        p["weights"] = gr.Dropdown(label="Weights", allow_custom_value=True, elem_id="weights")
         p["live"] = gr.Checkbox(label="Live preview", value=True, elem_id="live")
     with gr.Accordion("Precision", open=False):
         p["dtype"] = gr.Dropdown(label="Number format", choices=list(DTYPES), value="auto", elem_id="dtype")
@@ -120,20 +120,31 @@ def _bottom() -> dict[str, Any]:
     p: dict[str, Any] = {}
     with gr.Row(visible=False, elem_id="bottom", equal_height=False) as p["bottom"]:
         with gr.Column(scale=11, min_width=420):
-            p["recipe"] = gr.JSON(label="Recipe", max_height=190, elem_id="recipe")
+            p["recipe"] = gr.JSON(label="Recipe", max_height=200, elem_id="recipe")
         with gr.Column(scale=10, min_width=420):
             p["command"] = gr.Code(
-                label="The command that makes it again", language="shell", interactive=False, wrap_lines=True, buttons=["copy"], elem_id="command"
+                label="The command that makes it again",
+                language="shell",
+                interactive=False,
+                wrap_lines=True,
+                lines=3,
+                max_lines=6,
+                buttons=["copy"],
+                elem_id="command",
             )
             with gr.Row(elem_classes="tight"):
-                p["download"] = gr.DownloadButton("Download", elem_id="download")
-                p["again"] = gr.Button("Use these settings", elem_id="again")
+                p["download"] = gr.DownloadButton("Download", size="sm", elem_id="download")
+                p["again"] = gr.Button("Use these settings", size="sm", elem_id="again")
     return p
 
 
 def _wire(page: gr.Blocks, p: dict[str, Any], h: Handlers, api: Api) -> None:
     controls, shown, bottom = ([p[name] for name in names] for names in (CONTROLS, SHOWN, BOTTOM))
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    gr.api(api.generate, api_name="generate", **ONE_AT_A_TIME)
+    gr.api(api.stop, api_name="stop", queue=False)
+    gr.api(api.models, api_name="models")
+
     page.load(h.open, None, [*controls, p["card"]], **quiet)
     page.unload(h.leave)
 
@@ -151,11 +162,6 @@ def _wire(page: gr.Blocks, p: dict[str, Any], h: Handlers, api: Api) -> None:
     p["gallery"].select(h.select, p["paths"], bottom, **quiet)
     p["drop"].upload(h.restore, p["drop"], [*controls, p["card"]], **quiet).then(h.show, p["drop"], bottom, **quiet)
     p["again"].click(h.restore, p["selected"], [*controls, p["card"]], **quiet)
-
-    gr.api(api.generate, api_name="generate", **ONE_AT_A_TIME)
-    gr.api(api.stop, api_name="stop", queue=False)
-    gr.api(api.models, api_name="models")
-    gr.api(h.engine.recipe, api_name="recipe", api_visibility="private")
 
 
 def launch_options(engine: Engine) -> dict[str, Any]:

@@ -252,8 +252,16 @@ def _halt(stop: threading.Event, last: sampling.Progress | None) -> None:
         )
 
 
+def columns_for(count: int) -> int:
+    """Pictures side by side: five up to twenty, then eight."""
+    return min(5 if count <= 20 else 8, max(1, count))
+
+
 def _preview(model: Model, progress: sampling.Progress) -> "Image":
     """The data as seen from this step, as a contact sheet of the micro-batch."""
     values = model.codec.decode(progress.step.data_hat).cpu()
     real = [k for k, row in enumerate(progress.rows) if row is not None]
-    return model.task.sheet(values[real] if model.task.suffix != ".png" else values[real[:PREVIEW_ROWS]])
+    if model.task.suffix != ".png":
+        return model.task.sheet(values[real])
+    shown = real[:PREVIEW_ROWS]
+    return model.task.sheet(values[shown], columns=columns_for(len(shown)))

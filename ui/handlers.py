@@ -3,6 +3,7 @@
 What a user can mend becomes a toast with the plain message; anything else is a bug and keeps its traceback.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -16,7 +17,7 @@ from studio import catalog
 from studio.model import Card, card
 from studio.sampling import Stopped
 from ui import html
-from ui.engine import Engine, Result, Update
+from ui.engine import Engine, Result, Update, columns_for
 from ui.settings import NONE, OWN, Settings
 
 CONTROLS = tuple(f.name for f in fields(Settings))
@@ -43,7 +44,7 @@ def toasts() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, ImportError) as error:
-        raise gr.Error(escape(str(error)), print_exception=False) from None
+        raise gr.Error(escape(str(error), quote=False), print_exception=False) from None
     except RuntimeError as error:
         if "out of memory" in str(error).lower():
             raise gr.Error("The device ran out of memory; ask for fewer seeds at once or a lower precision.", print_exception=False) from None
@@ -155,7 +156,7 @@ class Handlers:
         paths = [str(p) for p in result.pictures]
         return row(
             SHOWN, status=html.finished(result), preview=gr.update(visible=False), results=gr.update(visible=True),
-            gallery=gr.update(value=list(zip(paths, captions)), selected_index=None, columns=min(5, len(paths)), elem_classes=_pixels(result.pictures[0])),
+            gallery=gr.update(value=list(zip(paths, captions)), selected_index=None, columns=columns_for(len(paths)), elem_classes=_look(paths)),
             sheet=str(result.sheet), paths=paths, selected=paths[0], stop=gr.update(interactive=False),
         )  # fmt: skip
 
@@ -194,7 +195,7 @@ class Handlers:
             restored = self.engine.restore(path)
             shown = card(restored.settings.model)
         for text in restored.notes:
-            gr.Warning(escape(text), duration=20)
+            gr.Warning(escape(text, quote=False), duration=20)
         if not restored.notes:
             gr.Info("Every control was set from the picture.", duration=3)
         return self._controls(restored.settings, shown, self.engine.cards())
@@ -207,11 +208,13 @@ def _choices(known: dict[str, Card], current: str | None) -> list[tuple[str, str
     return listed if not current or current in known else [*listed, (current, current)]
 
 
-def _pixels(path: Path) -> list[str]:
+def _look(paths: list[str]) -> list[str]:
+    """Classes of the gallery in the style sheet: hard pixels for small pictures, and one picture alone is shown large."""
     from PIL import Image
 
-    with Image.open(path) as picture:
-        return ["pixels"] if picture.height < SMALL else []
+    with Image.open(paths[0]) as picture:
+        small = picture.height < SMALL
+    return ["pixels"] * small + ["single"] * (len(paths) == 1)
 
 
 def _checked(check: Callable[[str], str], text: str, *, quiet: bool) -> str:
@@ -220,4 +223,4 @@ def _checked(check: Callable[[str], str], text: str, *, quiet: bool) -> str:
         canonical = check(text.strip())
     except ValueError as error:
         return html.note(str(error), bad=True)
-    return html.note(f"understood as {canonical}") if not quiet and canonical != text.replace(" ", "") else ""
+    return html.note(f"understood as {canonical}") if not quiet and canonical != re.sub(r"\s|(?<=\d)\.0+(?!\d)", "", text) else ""

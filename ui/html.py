@@ -51,15 +51,16 @@ def running(update: Update) -> str:
     """Progress bar and counts."""
     share = 100 * update.done / max(1, update.total)
     left = update.seconds * (update.total - update.done) / max(1, update.done)
-    text = f"step {update.done} of {update.total} · {update.evaluations} evaluations · {update.seconds:.1f} s · about {left:.0f} s left"
+    plural = "" if update.evaluations == 1 else "s"
+    text = f"step {update.done} of {update.total} · {update.evaluations} evaluation{plural} · {update.seconds:.1f} s · about {left:.0f} s left"
     return f'<div class="status">{text}<div class="bar"><div style="width:{share:.1f}%"></div></div></div>'
 
 
 def finished(result: Result) -> str:
-    count = len(result.recipes)
+    count, folder = len(result.recipes), result.folder
     text = f"{count} {'sample' if count == 1 else 'samples'} · {result.evaluations} evaluations · {result.seconds:.1f} s"
-    return f'<div class="status done">{text} · saved in <code>{escape(str(result.folder))}</code></div>'
+    return f'<div class="status done" title="{escape(str(folder))}">{text} · saved in <code>{escape(folder.name)}</code></div>'
 
 
 def note(text: str, *, bad: bool = False) -> str:
-    return f'<div class="note{" bad" if bad else ""}">{escape(text)}</div>' if text else ""
+    return f'<div class="note{" bad" if bad else ""}">{escape(text, quote=False)}</div>' if text else ""

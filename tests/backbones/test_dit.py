@@ -96,6 +96,18 @@ def test_other_grids(stem: tuple[int, ...]) -> None:
     assert float((net(x.flip(-1), t) - before.flip(-1)).abs().max()) > 1e-4  # it does see where things are
 
 
+def test_another_resolution_stretches_the_positions() -> None:
+    """At twice the resolution a network is the one of that native size with positions of half the spacing: the same extent, seen finer."""
+    net, big = awake(small(input_size=(8, 4))), awake(small(input_size=(16, 8)))
+    height, width = net.grid
+    fine = net.positions(big.grid)
+    torch.testing.assert_close(fine.view(2 * height, 2 * width, -1)[::2, ::2].flatten(0, 1), net.pos_embed[0])
+    assert float((fine - big.pos_embed).abs().max()) > 0.1
+    big.load_state_dict(net.state_dict() | {"pos_embed": fine})
+    x, t = inputs(3, 16, 8)
+    assert torch.equal(net(x, t), big(x, t))
+
+
 def test_picture_axes_are_not_mixed() -> None:
     """With attention silenced, a change in one patch stays where it is: rows and columns come back in place."""
     net = awake(small(input_size=(8, 16)), std=0.2)

@@ -1,0 +1,73 @@
+"""Two processes train what one does: the effective batch, its noise and its order do not depend on how it is split."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import checkpoints, dit_config, environment, last_checkpoint, metrics
+
+import studio
+from studio.config import from_tree
+
+
+def torchrun(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "studio", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment() | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300)
+
+
+def losses(run: Path) -> torch.Tensor:
+    return torch.tensor([m["loss"] for m in metrics(run) if "loss" in m], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
+def test_two_processes_train_what_one_does(optimizer: str, pictures: Path, tmp_path: Path) -> None:
+    tree = dit_config(pictures, optimizer=optimizer, steps=20, log_every=1, accumulate=2, flip=True, save_every=10, eval_every=10)
+    one = studio.train(tree, out=tmp_path / "one", quiet=True)
+    config = tmp_path / "tiny.yaml"
+    config.write_text(from_tree(tree).yaml())
+    done = torchrun("train", config, "--out", tmp_path / "two", "--threads", "1", "--device", "cpu", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"step": 20') == 1, "one process tells, not both"
+
+    a, b = losses(one.folder), losses(tmp_path / "two")
+    assert len(a) == len(b) == 20
+    assert ((a - b).abs() / a).max() <= 1e-5
+    assert checkpoints(one.folder) == checkpoints(tmp_path / "two")
+    mine, theirs = (load_file(last_checkpoint(run) / "ema-0.99.safetensors") for run in (one.folder, tmp_path / "two"))
+    assert mine.keys() == theirs.keys()
+    worst = max(float((mine[k] - theirs[k]).abs().max()) for k in mine)
+    assert worst < 1e-4, worst
+
+
+@pytest.mark.slow
+def test_a_run_moves_between_one_process_and_two(pictures: Path, tmp_path: Path) -> None:
+    tree = dit_config(pictures, steps=20, log_every=1, save_every=10, schedule="constant")
+    whole = studio.train(tree, out=tmp_path / "whole", quiet=True)
+    config = tmp_path / "tiny.yaml"
+    config.write_text(from_tree(tree).yaml())
+    first = torchrun("train", config, "train.steps=10", "--out", tmp_path / "run", "--threads", "1", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    studio.train(tree, ["train.steps=20"], out=tmp_path / "run", resume=True, quiet=True)
+    a, b = losses(whole.folder), losses(tmp_path / "run")
+    assert len(a) == len(b) == 20 and ((a - b).abs() / a).max() <= 1e-5
+
+
+def test_overwriting_with_two_processes(pictures: Path, tmp_path: Path) -> None:
+    """One process clears, both train: nothing races."""
+    config = tmp_path / "tiny.yaml"
+    config.write_text(from_tree(dit_config(pictures, steps=4, save_every=2)).yaml())
+    for flags in ((), ("--overwrite",)):
+        done = torchrun("train", config, "--out", tmp_path / "run", *flags, "--threads", "1", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert checkpoints(tmp_path / "run") == [2, 4]
+    refused = torchrun("train", config, "--out", tmp_path / "run", cwd=tmp_path)
+    assert refused.returncode != 0 and "--resume" in refused.stderr
+
+
+def test_a_batch_that_does_not_divide_is_refused(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not divisible by accumulate=3"):
+        studio.train(dit_config(pictures, accumulate=3), out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()

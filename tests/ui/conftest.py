@@ -1,0 +1,40 @@
+"""Two tiny models, trained once: 8 × 8 pictures of three classes, and points in the plane."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import studio
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A folder of runs, and the two in it."""
+
+    roots: tuple[str, ...]
+    pictures: str
+    points: str
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    home = tmp_path_factory.mktemp("shelf")
+    draws = np.random.default_rng(0)
+    labels = np.arange(96) % 3
+    pixels = (draws.random((96, 1, 8, 8)) * 60 + labels[:, None, None, None] * 90).astype(np.uint8)
+    np.savez(home / "squares.npz", images=pixels, labels=labels)
+    common = {"batch_size": 16, "warmup": 1, "preview": False, "eval_every": 0, "ema": ["0.9"], "dtype": "fp32"}
+    tree = {
+        "name": "squares", "data": {"name": "npz", "path": str(home / "squares.npz")},
+        "backbone": {"name": "dit", "hidden_size": 16, "depth": 1, "num_heads": 2, "patch_size": 4},
+        "objective": {"path": "linear", "parameterization": "velocity", "cond_drop": 0.1},
+        "train": {**common, "steps": 4, "save_every": 2}, "sample": {"sampler": "heun", "num_steps": 5, "guidance": "cfg=1.5,interval=0.1:0.9"},
+    }  # fmt: skip
+    pictures = studio.train(tree, out=home / "runs" / "squares", quiet=True).folder
+    points = studio.train(
+        "points", [f"train.{k}={v}" for k, v in {"steps": 2, "batch_size": 16, "preview": "false", "eval_every": 0}.items()] + ["data.count=200"],
+        out=home / "runs" / "points", quiet=True,
+    ).folder  # fmt: skip
+    return Shelf((str(home / "runs"),), str(Path(pictures)), str(Path(points)))

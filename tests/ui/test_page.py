@@ -1,0 +1,186 @@
+"""The page over the engine: handlers as they are called, and a served page driven over the network."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client, exceptions
+from PIL import Image
+
+from studio.samples import read_recipe
+from ui.app import build_app, launch_options, main
+from ui.engine import Engine
+from ui.handlers import BOTTOM, CONTROLS, SHOWN, Handlers
+from ui.settings import OWN, Settings
+
+
+@pytest.fixture
+def handlers(shelf: Any, tmp_path: Path) -> Handlers:
+    return Handlers(Engine(shelf.roots, tmp_path / "out", device="cpu", dtype="fp32"))
+
+
+def values(answer: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """A handler's answer by name, updates reduced to their value; what it leaves alone is left out."""
+    found = {}
+    for name, item in zip(names, answer):
+        if isinstance(item, dict) and item.get("__type__") == "update":
+            item = item.get("value", item)
+        if not (isinstance(item, dict) and item.get("__type__") == "update"):
+            found[name] = item
+    return found
+
+
+def inputs(settings: Settings, *, preview: bool = True) -> list[Any]:
+    return [*asdict(settings).values(), preview]
+
+
+def test_controls_are_the_settings() -> None:
+    assert CONTROLS == tuple(f.name for f in fields(Settings))
+
+
+def test_choosing_a_model_sets_its_own_defaults(handlers: Handlers, shelf: Any) -> None:
+    answer = handlers.choose(shelf.pictures, "0-9")
+    set_to = values(answer, CONTROLS)
+    assert set_to == asdict(Settings(shelf.pictures, "ema-0.9", OWN, "0-9", 5, "heun", "cfg=1.5,interval=0.1:0.9", dtype="fp32"))
+    label = answer[CONTROLS.index("label")]
+    assert label["visible"] is True and label["choices"] == [OWN, "none", "0", "1", "2"]
+    points = handlers.choose(shelf.points, "0-9")
+    assert values(points, CONTROLS)["seeds"] == "0-999" and points[CONTROLS.index("label")]["visible"] is False
+    assert values(handlers.choose(shelf.points, "4,7"), CONTROLS)["seeds"] == "4,7"  # what was typed stays
+    with pytest.raises(gr.Error, match="got model 'nowhere'"):
+        handlers.choose("nowhere", "0")
+
+
+def test_guidance_and_sampler_are_checked_in_plain_words(handlers: Handlers) -> None:
+    assert handlers.check_guidance("") == "" and handlers.check_guidance("cfg=2.0, interval=0.1:0.9") == handlers.check_sampler("ddim(eta=0.5)") == ""
+    assert "did you mean 'cfg'" in handlers.check_guidance("cgf=2") and "understood as cfg=2" in handlers.check_guidance("cfg(scale=2)")
+    assert "did you mean 'euler'" in handlers.check_sampler("eulr") and "&lt;b&gt;" in handlers.check_sampler("<b>")
+
+
+def test_generate_shows_previews_and_then_files(handlers: Handlers, shelf: Any) -> None:
+    settings = Settings(shelf.pictures, seeds="0-2", num_steps=4, sampler="euler")
+    first, *middle, last = handlers.generate(None, *inputs(settings))
+    assert "Loading squares" in values(first, SHOWN)["status"] and first[SHOWN.index("stop")]["interactive"] is True
+    seen = values(middle[0], SHOWN)
+    assert "step 1 of 4" in seen["status"] and 'src="data:image/png;base64,' in seen["preview"]
+    shown = values(last, SHOWN)
+    assert [Path(p).name for p in shown["paths"]] == [f"seed-00000{i}.png" for i in range(3)] and [p for p, _ in shown["gallery"]] == shown["paths"]
+    assert [text for _, text in shown["gallery"]] == ["0 · 0", "1 · 1", "2 · 2"] and last[SHOWN.index("stop")]["interactive"] is False
+    below = values(handlers.show(shown["selected"]), BOTTOM)
+    assert below["recipe"] == read_recipe(shown["paths"][0]) and below["command"].startswith(
+        f"studio sample {shelf.pictures}@4 --out again --seeds 0 "
+    )
+    assert below["download"] == shown["paths"][0]
+    assert not any("data:image" in str(answer) for answer in handlers.generate(None, *inputs(settings, preview=False)))
+
+
+def test_restore_sets_every_control(handlers: Handlers, shelf: Any) -> None:
+    settings = Settings(shelf.pictures, "raw", "2", "11", 3, "ddim(eta=0.5)", "cfg=3,interval=0.2:0.8", "", "fp32", True)
+    *_, last = handlers.generate(None, *inputs(settings))
+    picture = values(last, SHOWN)["paths"][0]
+    assert values(handlers.restore(picture), CONTROLS) == asdict(settings)
+    assert Settings(**dict(zip(CONTROLS, values(handlers.restore(picture), CONTROLS).values()))) == settings
+
+
+def test_stop_ends_the_generator_within_one_step(handlers: Handlers, shelf: Any) -> None:
+    run = handlers.generate(None, *inputs(Settings(shelf.pictures, seeds="0-3", num_steps=100_000, sampler="euler")))
+    next(run), next(run)
+    taken: list[Any] = []
+    stopper = threading.Thread(target=lambda: taken.append(handlers.stop(None)))
+    stopper.start()
+    while not (job := handlers.engine._jobs.get("local")) or not job.flag.is_set():
+        pass
+    *_, last = run
+    stopper.join(30)
+    text = values(last, SHOWN)["status"]
+    step = int(text.split("after step ")[1].split(" of")[0])
+    assert step <= 3 and "nothing was saved" in text and values(taken[0], SHOWN)["status"] == text
+    assert not handlers.engine.out.exists()
+    assert "before it began" in values(handlers.stop(None), SHOWN)["status"]
+
+
+def test_a_caller_that_goes_away_frees_the_device(handlers: Handlers, shelf: Any) -> None:
+    run = handlers.generate(None, *inputs(Settings(shelf.pictures, seeds="0", num_steps=1000, sampler="euler")))
+    next(run), next(run)
+    run.close()
+    assert handlers.engine._jobs == {} and not handlers.engine._busy.locked()
+
+
+def test_mistakes_become_toasts_and_stay_readable(handlers: Handlers, shelf: Any) -> None:
+    run = handlers.generate(None, *inputs(Settings(shelf.pictures, seeds="<i>")))
+    next(run)
+    answer = next(run)
+    assert "got seeds '&lt;i&gt;'" in values(answer, SHOWN)["status"] and answer[SHOWN.index("stop")]["interactive"] is False
+    with pytest.raises(gr.Error, match="got seeds"):
+        next(run)
+    with pytest.raises(gr.Error, match="pick a model first"):
+        list(handlers.generate(None, *inputs(Settings(""))))
+
+
+@pytest.fixture(scope="module")
+def served(shelf: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Engine]]:
+    engine = Engine(shelf.roots, tmp_path_factory.mktemp("served") / "out", device="cpu", dtype="fp32")
+    page = build_app(engine)
+    _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(engine))
+    yield url, engine
+    page.close()
+
+
+def test_served_page_generates_files_with_recipes(served: tuple[str, Engine], shelf: Any) -> None:
+    url, engine = served
+    client = Client(url, verbose=False)
+    assert shelf.pictures in [m["model"] for m in client.predict(api_name="/models")]
+    answer = client.predict(shelf.pictures, seeds="4,6", num_steps=2, sampler="euler", guidance="cfg=2", api_name="/generate")
+    assert [Path(p).name for p in answer["files"]] == ["seed-000004.png", "seed-000006.png", "grid.png"]
+    for path, recipe in zip(answer["files"], answer["recipes"]):
+        assert read_recipe(path) == recipe and recipe["sampler"] == "euler" and Path(path).is_relative_to(engine.out)
+    fetched = httpx.get(f"{url}gradio_api/file={answer['files'][0]}")
+    assert fetched.content == Path(answer["files"][0]).read_bytes()  # the text inside is not stripped
+    with pytest.raises(exceptions.AppError, match="did you mean 'euler'"):
+        client.predict(shelf.pictures, sampler="eulr", api_name="/generate")
+    assert client.predict(api_name="/stop") == ""
+
+
+def test_served_page_gives_nothing_but_pictures(served: tuple[str, Engine], shelf: Any, tmp_path: Path) -> None:
+    url, engine = served
+    outside = tmp_path / "secret.txt"
+    outside.write_text("secret")
+    for path in (outside, Path(shelf.pictures) / "config.yaml", engine.out.parent / "out-other", Path("/etc/passwd")):
+        assert httpx.get(f"{url}gradio_api/file={path}").status_code in (403, 404)
+    names = set(httpx.get(f"{url}gradio_api/info").json()["named_endpoints"])
+    assert names == {"/generate", "/stop", "/models"}  # internals stay private
+    config = httpx.get(f"{url}config").json()
+    assert config["analytics_enabled"] is False and config["title"] == "drift-studio"
+
+
+def test_one_click_on_the_served_page(served: tuple[str, Engine], shelf: Any) -> None:
+    """The Generate button's own event, with what the page would send, over the queue."""
+    url, engine = served
+    before = set(engine.out.glob("*"))
+    dependency = next(
+        d for d in httpx.get(f"{url}config").json()["dependencies"] if d["api_name"] == "generate_1" or len(d["inputs"]) == len(CONTROLS) + 1
+    )
+    data = inputs(Settings(shelf.pictures, seeds="1", num_steps=2, sampler="euler"))
+    body = {"data": data, "fn_index": dependency["id"], "session_hash": "click"}
+    assert httpx.post(f"{url}gradio_api/queue/join", json=body).status_code == 200
+    with httpx.stream("GET", f"{url}gradio_api/queue/data", params={"session_hash": "click"}, timeout=30) as stream:
+        for line in stream.iter_lines():
+            if '"process_completed"' in line:
+                break
+    (folder,) = set(engine.out.glob("*")) - before
+    assert read_recipe(folder / "seed-000001.png")["seed"] == 1
+    assert np.asarray(Image.open(folder / "seed-000001.png")).shape == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"device": "cuda:99"}, "which is not there"), ({"dtype": "fp8"}, "got dtype 'fp8'"), ({"port": 70000}, "cannot serve at")]
+)
+def test_what_cannot_be_served_is_said_before_it_starts(options: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=words):
+        main(out=str(tmp_path / "out"), **options)
