@@ -41,11 +41,10 @@ def locate(name: str | Path) -> tuple[Path, int | None]:
     path, _, step = text.partition("@")
     if step and not step.isdigit():
         raise ValueError(f"got model {text!r}, expected RUN@step with a whole number")
-    for folder in (Path(path).expanduser(), Path("runs") / path):
+    places = [Path(path).expanduser(), *([Path(str(resources.files("studio") / "models" / path))] if path in bundled() else []), Path("runs") / path]
+    for folder in places:
         if (folder / "config.yaml").is_file():
             return folder, int(step) if step else None
-    if path in bundled():
-        return Path(str(resources.files("studio") / "models" / path)), None
     if Path(path).suffix in (".pt", ".pth", ".ckpt", ".pkl", ".bin"):
         raise ValueError(f"got {path}, a pickle, which is never loaded; models are folders with config.yaml and safetensors")
     if Path(path).is_dir():

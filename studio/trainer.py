@@ -7,6 +7,7 @@ the effective batch), so a resumed run needs only the step, and the number of pr
 import atexit
 import contextlib
 import copy
+import gc
 import json
 import math
 import shutil
@@ -173,7 +174,7 @@ class Trainer:
             self.accelerator.init_trackers(config.name)
         self.device = self.accelerator.device
         self.main, world = self.accelerator.is_main_process, self.accelerator.num_processes
-        if world > 1:  # gloo's threads abort a process that ends with its group still open
+        if world > 1:
             atexit.unregister(_leave_group)
             atexit.register(_leave_group)
         if cfg.batch_size % (world * cfg.accumulate):
@@ -463,8 +464,10 @@ class Trainer:
 
 
 def _leave_group() -> None:
+    """Join the group's threads while the interpreter still lives; one that lets go of a tensor later aborts the process (gloo)."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+    gc.collect()  # wrapped networks hold the group too
 
 
 def _trackers(names: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The page over the engine: handlers as they are called, and a served page driven over the network."""
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -159,23 +160,45 @@ def test_served_page_gives_nothing_but_pictures(served: tuple[str, Engine], shel
     assert config["analytics_enabled"] is False and config["title"] == "drift-studio"
 
 
-def test_one_click_on_the_served_page(served: tuple[str, Engine], shelf: Any) -> None:
-    """The Generate button's own event, with what the page would send, over the queue."""
-    url, engine = served
-    before = set(engine.out.glob("*"))
-    dependency = next(
-        d for d in httpx.get(f"{url}config").json()["dependencies"] if d["api_name"] == "generate_1" or len(d["inputs"]) == len(CONTROLS) + 1
-    )
-    data = inputs(Settings(shelf.pictures, seeds="1", num_steps=2, sampler="euler"))
-    body = {"data": data, "fn_index": dependency["id"], "session_hash": "click"}
+def press(url: str, session: str, data: list[Any]) -> None:
+    """What the browser sends when Generate is pressed."""
+    event = next(d for d in httpx.get(f"{url}config").json()["dependencies"] if len(d["inputs"]) == len(CONTROLS) + 1)
+    body = {"data": data, "fn_index": event["id"], "session_hash": session}
     assert httpx.post(f"{url}gradio_api/queue/join", json=body).status_code == 200
-    with httpx.stream("GET", f"{url}gradio_api/queue/data", params={"session_hash": "click"}, timeout=30) as stream:
+
+
+def wait_for(url: str, session: str) -> None:
+    with httpx.stream("GET", f"{url}gradio_api/queue/data", params={"session_hash": session}, timeout=30) as stream:
         for line in stream.iter_lines():
             if '"process_completed"' in line:
-                break
+                return
+
+
+def test_one_click_on_the_served_page(served: tuple[str, Engine], shelf: Any) -> None:
+    url, engine = served
+    before = set(engine.out.glob("*"))
+    press(url, "click", inputs(Settings(shelf.pictures, seeds="1", num_steps=2, sampler="euler")))
+    wait_for(url, "click")
     (folder,) = set(engine.out.glob("*")) - before
     assert read_recipe(folder / "seed-000001.png")["seed"] == 1
     assert np.asarray(Image.open(folder / "seed-000001.png")).shape == (8, 8)
+
+
+def test_stop_reaches_the_run_of_its_own_session(served: tuple[str, Engine], shelf: Any) -> None:
+    url, engine = served
+    before = set(engine.out.glob("*"))
+    press(url, "long", inputs(Settings(shelf.pictures, seeds="1", num_steps=100_000, sampler="euler")))
+    waiting = threading.Thread(target=wait_for, args=(url, "long"))
+    waiting.start()
+    for _ in range(300):
+        if "long" in engine._jobs:
+            break
+        time.sleep(0.1)
+    assert Client(url, verbose=False).predict(api_name="/stop") == ""  # another session
+    assert not engine._jobs["long"].flag.is_set()
+    assert engine.stop("long", wait=30).startswith("Stopped after step")
+    waiting.join(30)
+    assert not waiting.is_alive() and set(engine.out.glob("*")) == before
 
 
 @pytest.mark.parametrize(
