@@ -90,6 +90,14 @@ def test_updates_count_steps_and_evaluations(engine: Engine, shelf: Any) -> None
     ]
 
 
+def test_many_seeds_run_in_micro_batches_that_count_together(engine: Engine, shelf: Any) -> None:
+    *updates, last = engine.run(Settings(shelf.pictures, seeds="0-69", num_steps=2, sampler="euler"), preview=False, every=0.0)
+    assert [(u.done, u.total, u.evaluations) for u in updates if isinstance(u, Update)] == [(1, 4, 1), (2, 4, 2), (3, 4, 3)]
+    assert isinstance(last, Result) and last.evaluations == 4 and [r["seed"] for r in last.recipes] == list(range(70))
+    alone = result_of(engine, Settings(shelf.pictures, seeds="69", num_steps=2, sampler="euler"))
+    assert np.abs(np.asarray(Image.open(alone.pictures[0])).astype(int) - np.asarray(Image.open(last.pictures[69]))).max() <= 1
+
+
 def test_stop_ends_the_run_after_the_step_it_is_in(engine: Engine, shelf: Any) -> None:
     flag = threading.Event()
     run = engine.run(Settings(shelf.pictures, seeds="0-3", num_steps=50, sampler="euler"), flag, every=0.0)
