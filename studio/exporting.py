@@ -34,7 +34,7 @@ def export(model: str, out: str | Path, *, weights: str = "ema", dtype: str = "f
                 f"{target} holds something already; choose another --out"
                 + (" or pass --overwrite" if (target / "model.safetensors").is_file() else "")
             )
-    tensors = {k.removeprefix("net."): v for k, v in files.load_tensors(there[key]).items()}
+    tensors = {k.removeprefix("net.") if key.startswith("ema-") else k: v for k, v in files.load_tensors(there[key]).items()}
     stored = {k: v.to(STORAGE[dtype]) if v.is_floating_point() else v for k, v in tensors.items()}
     files.check_writable(target, need=sum(v.numel() * v.element_size() for v in stored.values()))
     draft = target.with_name(f".{target.name}.tmp")

@@ -52,10 +52,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """A safetensors file."""
+    """A safetensors file; the same tensors give the same bytes (the library leaves the order of several metadata entries to chance)."""
     from safetensors.torch import save_file
 
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, metadata=dict(metadata or {"format": "pt"}))
+    if metadata is not None and len(metadata) > 1:
+        with open(path, "r+b") as handle:
+            length = int.from_bytes(handle.read(8), "little")
+            header = json.loads(handle.read(length))
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+            text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+            if len(text) <= length:
+                handle.seek(8)
+                handle.write(text.ljust(length))
     path.chmod(0o644)  # safetensors writes for the owner alone
 
 

@@ -9,6 +9,7 @@ import torch
 from backbones.registry import suggest
 from studio import checkpoint, files
 from studio.build import Info, build_network, fill_backbone, objective_of
+from studio.catalog import name_of
 from studio.config import from_tree, load_config, shipped
 from studio.model import card, list_models, locate, weights_in
 from studio.samples import command_of, read_recipe
@@ -43,10 +44,7 @@ def catalogue(kind: str, roots: Sequence[str]) -> dict[str, str]:
     registries = {"backbones": backbones.REGISTRY, "samplers": samplers.REGISTRY, "guidance": guidance.REGISTRY, "data": REGISTRY}
     if kind == "models":
         return {
-            str(
-                c.name if "models" in c.folder.parts else c.folder
-            ): f"{c.task} {'×'.join(map(str, c.shape))}, {c.backbone}, step {c.step}, {len(c.classes)} classes"
-            for c in list_models(roots)
+            name_of(c): f"{c.task} {'×'.join(map(str, c.shape))}, {c.backbone}, step {c.step}, {len(c.classes)} classes" for c in list_models(roots)
         }
     if kind == "configs":
         return {name: f"{c.data.get('name')}, {c.backbone.get('name')}" for name in shipped() for c in [load_config(name)]}

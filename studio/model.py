@@ -129,7 +129,8 @@ def load(name: str | Path, *, weights: str = "ema", device: str = "auto", dtype:
         raise ValueError(f"{name} was trained with a network of its own; pass it: studio.load({str(name)!r}, backbone=MyNet())")
     net = backbone if backbone is not None else build_network(config)
     tensors = {
-        k.removeprefix("net.") if key != "raw" else k: v.float() if v.is_floating_point() else v for k, v in files.load_tensors(there[key]).items()
+        k.removeprefix("net.") if key.startswith("ema-") else k: v.float() if v.is_floating_point() else v
+        for k, v in files.load_tensors(there[key]).items()
     }
     buffers = {k: v for k, v in net.state_dict().items() if k not in tensors and k in dict(net.named_buffers())}
     checkpoint.load_into(net, {**tensors, **buffers}, there[key])
@@ -236,6 +237,8 @@ class Model:
         returning False. ``origin`` adds entries (such as file names) to the recipes.
         """
         started = time.perf_counter()
+        named = {k: str(options[k]) for k in ("init", "mask") if isinstance(options.get(k), str | Path)}
+        origin = {**named, **dict(origin or {})}
         request, rules = self.request(**options)
         values = sampling.run(self.denoiser, self.info.shape, self.codec, request, device=self.device, on_step=on_step, rules=rules)
         return Samples(values, self.recipes(request, origin), self.task, time.perf_counter() - started)
@@ -263,7 +266,7 @@ class Model:
                 recipe |= {"label": label, "class": self.classes[label] if label >= 0 else "none"}
             if request.numeric is not None:
                 raw = zip(self.info.numeric, request.numeric[i], self.info.numeric_mean, self.info.numeric_std)
-                recipe["conditions"] = {n: round(v * s + m, 6) for n, v, m, s in raw if v == v}
+                recipe["conditions"] = {n: float(f"{v * s + m:.12g}") for n, v, m, s in raw if v == v}
             out.append(recipe)
         return tuple(out)
 

@@ -4,6 +4,7 @@ Every PNG carries its recipe as JSON in the tEXt chunk ``drift-studio``.
 """
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,11 +64,8 @@ class Samples:
             import numpy as np
 
             np.savez(wanted[0], arr_0=self.values.numpy(), seeds=np.array([r["seed"] for r in self.recipes]))
-        save_png(
-            folder / "grid.png",
-            self.grid(),
-            {**self.recipes[0], "seed": [r["seed"] for r in self.recipes], "label": [r.get("label") for r in self.recipes]},
-        )
+        several = {k: [r.get(k) for r in self.recipes] for k in ("seed", "label", "class")}
+        save_png(folder / "grid.png", self.grid(), {**self.recipes[0], **several})
         files.write_json(folder / "recipe.json", list(self.recipes))
         return wanted
 
@@ -110,18 +108,24 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 
 def command_of(recipe: dict[str, Any]) -> str:
     """The command that makes the sample of a recipe again."""
-    seeds, labels = recipe["seed"], recipe.get("label")
-    text = ",".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds)
-    parts = [f"studio sample {recipe['model']} --out again --seeds {text}"]
-    if labels is not None and labels != [None] * (len(labels) if isinstance(labels, list) else 0):
-        parts.append(f"--labels {','.join(map(str, labels)) if isinstance(labels, list) else labels}".replace("-1", "none"))
-    parts += [f"--set {k}={v}" for k, v in recipe.get("conditions", {}).items()]
+
+    def listed(key: str) -> list[Any]:
+        value = recipe.get(key)
+        return value if isinstance(value, list) else [value]
+
+    parts = [f"studio sample {shlex.quote(recipe['model'])} --out again --seeds {','.join(map(str, listed('seed')))}"]
+    labels, names = listed("label"), listed("class")
+    if any(label is not None for label in labels):
+        by_name = all(isinstance(n, str) and "," not in n for n in names)  # a number could be another class's name
+        numbers = ["none" if label == -1 else str(label) for label in labels]
+        parts.append(f"--labels {shlex.quote(','.join(names if by_name else numbers))}")
+    parts += [f"--set {shlex.quote(f'{k}={v}')}" for k, v in recipe.get("conditions", {}).items()]
     parts += [f"--num-steps {recipe['num_steps']}", f"--sampler '{recipe['sampler']}'", f"--guidance '{recipe['guidance']}'"]
     parts += [f"--weights {recipe['weights']}", f"--dtype {recipe['dtype']}"]
     if recipe.get("init"):
-        parts.append(f"--init {recipe['init']} --strength {recipe['strength']}")
+        parts.append(f"--init {shlex.quote(recipe['init'])} --strength {recipe['strength']}")
     if recipe.get("mask"):
-        parts.append(f"--mask {recipe['mask']}")
+        parts.append(f"--mask {shlex.quote(recipe['mask'])}")
     if recipe.get("deterministic"):
         parts.append("--deterministic")
     return " ".join(parts)

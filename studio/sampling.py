@@ -17,6 +17,7 @@ from backbones.registry import suggest
 from backbones.types import Cond, NoiseSource, RunContext
 from guidance.grammar import value_of
 from guidance.rules import Rule
+from samplers.adaptive import ADAPTIVE, TorchDiffEq
 from samplers.base import Sampler, Step
 from samplers.denoiser import Queryable
 from samplers.space import Euclid
@@ -84,7 +85,7 @@ def parse_seeds(text: str | int | Sequence[int]) -> tuple[int, ...]:
 def parse_labels(text: Any, classes: Sequence[str], seeds: Sequence[int]) -> tuple[int, ...] | None:
     """Class numbers for the seeds. ``text``: None (each seed's own: seed modulo classes), "none", numbers, ranges, names, or a list of them.
 
-    One label serves all seeds. Raises ``ValueError`` for a class that is out of range or unknown, or a count that does not match.
+    A whole number is a class number; in a text a name goes before a number (folders are often called 1, 2, ...). One label serves all seeds. Raises ``ValueError`` for a class that is out of range or unknown, or a count that does not match.
     """
     if not classes:
         if text not in (None, "", "none"):
@@ -92,9 +93,8 @@ def parse_labels(text: Any, classes: Sequence[str], seeds: Sequence[int]) -> tup
         return None
     if text is None or (isinstance(text, str) and text.strip() == ""):
         return tuple(s % len(classes) for s in seeds)
-    items: list[Any] = list(text) if isinstance(text, list | tuple) else [text]
-    if isinstance(text, Tensor):
-        items = text.tolist()
+    items: Any = [text] if isinstance(text, str | int) else text.tolist() if hasattr(text, "tolist") else list(text)
+    items = items if isinstance(items, list) else [items]
     if len(items) == 1 and isinstance(items[0], str) and items[0] not in classes:
         items = items[0].split(",")
     labels: list[int] = []
@@ -108,6 +108,10 @@ def parse_labels(text: Any, classes: Sequence[str], seeds: Sequence[int]) -> tup
 
 
 def _labels_of(item: Any, classes: Sequence[str]) -> list[int]:
+    if isinstance(item, int) and not isinstance(item, bool):
+        if not -1 <= item < len(classes):
+            raise ValueError(f"got class {item}, expected 0 to {len(classes) - 1} or one of {', '.join(classes)}")
+        return [item]
     text = str(item).strip()
     by_name = {c.lower(): i for i, c in enumerate(classes)}
     if text.lower() in by_name:
@@ -125,9 +129,12 @@ def _labels_of(item: Any, classes: Sequence[str]) -> list[int]:
     )
 
 
-def micro_batches(request: Request) -> list[list[int | None]]:
-    """Rows of the request in computing order; None is padding."""
+def micro_batches(request: Request, *, alone: bool = False) -> list[list[int | None]]:
+    """Rows of the request in computing order; None is padding. ``alone``: a solver whose steps depend on its batch, which ``deterministic`` runs
+    sample by sample."""
     n = len(request.seeds)
+    if request.deterministic and alone:
+        return [[i] for i in range(n)]
     if not request.deterministic:
         return [list(range(a, min(a + request.batch, n))) for a in range(0, n, request.batch)]
     batches: list[list[int | None]] = []
@@ -157,7 +164,7 @@ def stream(
     if chosen and request.labels is None and request.numeric is None and any(r.needs for r in chosen):
         raise ValueError("got guidance, but this model has no conditions to guide towards; leave it out")
     model: Queryable = guidance_floor.Guided(denoiser, chosen) if chosen else denoiser
-    batches = micro_batches(request)
+    batches = micro_batches(request, alone=isinstance(sampler, TorchDiffEq) and sampler.method in ADAPTIVE)
     grid = sampler.times(denoiser.path, request.num_steps)
     steps = len(grid) - 1
     start = start_index(steps, request.strength) if request.init is not None else 0
@@ -234,5 +241,10 @@ def numeric_rows(
             )
     if not names:
         return None
+    for name, value in values.items():
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"got condition {name}={value!r}, expected a number") from None
     row = tuple((float(values[n]) - m) / s if n in values else float("nan") for n, m, s in zip(names, mean, std))
     return (row,) * count

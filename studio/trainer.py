@@ -37,6 +37,7 @@ from studio.optim import build_optimizers, lr_factor
 from studio.procedure import Phase, plain
 from studio.progress import TrainingBar, memory_mb
 from studio.tasks import build_task
+from studio.tasks.image import MODES
 
 
 class Diverged(RuntimeError):
@@ -352,7 +353,7 @@ class Trainer:
 
     def _preview(self) -> Any:
         """A grid from fixed seeds with the first average, or None where the network has no samples worth showing."""
-        if not self.config.train.preview:
+        if not self.config.train.preview or (self.info.task == "image" and self.info.shape[0] not in MODES):
             return None
         if self.ema.shadow:
             self.ema.copy_to(next(iter(self.ema.shadow)), self.shown)
@@ -415,7 +416,10 @@ class Trainer:
         if len(state["optimizers"]) != len(self.optimizers):
             raise ValueError(f"{folder} was trained with another optimizer; keep train.optimizer as it was when resuming")
         for optimizer, saved in zip(self.optimizers, state["optimizers"]):
+            settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
             optimizer.load_state_dict(saved)
+            for group, own in zip(optimizer.param_groups, settings):  # rates, betas and decay are the config's, which this call may have changed
+                group.update(own)
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.elapsed, self.phase, self.weak_done = state["step"], state["elapsed"], state["phase"], state["weak_done"]

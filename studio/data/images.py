@@ -134,22 +134,23 @@ class TooLarge(ValueError):
     """A picture with more pixels than is reasonable to decode."""
 
 
+def _open(file: str | Path) -> Image.Image:
+    try:
+        return Image.open(file)
+    except Image.DecompressionBombError as error:  # Pillow looks at the size before we can
+        raise TooLarge(f"{file} has too many pixels ({error}), expected at most {MAX_PIXELS:,}; scale it down first") from None
+
+
 def decode(file: str | Path, size: int | None = None, channels: int | None = None) -> np.ndarray:
     """One picture as uint8 (C, H, W). Palette and 16-bit pictures become grey or RGB. Raises `TooLarge` above 64 million pixels."""
-    with Image.open(file) as handle:
+    with _open(file) as handle:
         if handle.width * handle.height > MAX_PIXELS:
             raise TooLarge(f"{file} has {handle.width}×{handle.height} pixels, expected at most {MAX_PIXELS:,}; scale it down first")
         picture: Image.Image = handle
-        mode = (
-            MODES[channels]
-            if channels
-            else picture.mode
-            if picture.mode in MODES.values()
-            else "L"
-            if picture.mode in ("1", "I", "F", "I;16", "LA")
-            else "RGB"
-        )
-        picture = picture.convert(mode)
+        if picture.mode == "I" or picture.mode.startswith("I;16"):  # 16 bits, which Pillow would cut off at 255
+            picture = Image.fromarray((np.asarray(picture).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
+        own = picture.mode if picture.mode in MODES.values() else "L" if picture.mode in ("1", "F", "LA") else "RGB"
+        picture = picture.convert(MODES[channels] if channels else own)
         if size is not None:
             scale = size / min(picture.size)
             picture = picture.resize((max(size, round(picture.width * scale)), max(size, round(picture.height * scale))), Image.Resampling.LANCZOS)
