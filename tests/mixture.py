@@ -56,6 +56,25 @@ def gaussian(mean: float, std: float, dim: int = 1) -> Mixture:
     return Mixture((1.0,), ((mean,) * dim,), (std,))
 
 
+def correlated(path: Path, mean: Tensor, cov: Tensor) -> FunctionDenoiser:
+    """The exact model of N(mean, cov), (d,) and (d, d): E[data | x] = mean + a cov (a² cov + s² I)⁻¹ (x − a mean)."""
+
+    def predict(x: Tensor, t: Time, cond: Cond) -> Prediction:
+        c = path.coefficients(t)
+        a, s = c.alpha.reshape(-1, 1, 1), c.sigma.reshape(-1, 1, 1)
+        total = a**2 * cov + s**2 * torch.eye(len(mean), dtype=cov.dtype)
+        off = (x.double() - a[..., 0] * mean)[..., None]
+        return Prediction("data", (mean + (a * cov @ torch.linalg.solve(total, off))[..., 0]).to(x.dtype), x, t, path)
+
+    return FunctionDenoiser(path, predict)
+
+
+def root(cov: Tensor) -> Tensor:
+    """The symmetric square root of a covariance."""
+    values, vectors = torch.linalg.eigh(cov)
+    return vectors @ values.sqrt().diag() @ vectors.T
+
+
 def points(n: int = 16, dim: int = 2, seed: int = 0) -> Tensor:
     """(n, dim) standard normal float64 draws."""
     return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from mixture import Mixture, gaussian, points
+from mixture import Mixture, correlated, gaussian, points, root
 from torch import Tensor
 
 import samplers
@@ -73,6 +73,50 @@ def test_the_flow_or_the_law_of_a_gaussian(name: str, where: str) -> None:
 
 
 @every_sampler
+@pytest.mark.parametrize("where", ["linear", "vp", "edm"])
+def test_the_covariance_of_a_gaussian(name: str, where: str) -> None:
+    """Of a correlated one: a mean + (a² cov + s² I)^½ z goes to mean + cov^½ z for each z, or has that law."""
+    path, n = PATHS[where], 2048
+    mean, cov = torch.tensor([0.7, -0.4], dtype=torch.float64), torch.tensor([[0.5, 0.3], [0.3, 0.4]], dtype=torch.float64)
+    for options in variants(name):
+        sampler, noise = build(name, **options), NoiseSource(range(n))
+        c, z = path.coefficients(sampler.times(path, 200)[0]), Euclid().prior(noise, (2,), dtype=torch.float64)
+        start = c.alpha * mean + z @ root(c.alpha**2 * cov + c.sigma**2 * torch.eye(2, dtype=torch.float64))
+        x = sampler.sample(correlated(path, mean, cov), start, noise=noise, num_steps=200)
+        if is_random(sampler):
+            spread = ((cov.diag()[:, None] * cov.diag() + cov**2) / n).sqrt()  # of a sample covariance
+            assert bool(((x.T.cov() - cov).abs() < 0.01 + 4 * spread).all())
+            assert bool(((x.mean(0) - mean).abs() < 0.01 + 4 * (cov.diag() / n).sqrt()).all())
+        else:
+            assert float((x - mean - z @ root(cov)).square().mean().sqrt()) < 0.02
+
+
+@every_sampler
+@every_path
+def test_steps_report_what_happened(name: str, where: str) -> None:
+    """``evaluations`` is the number of queries made, and ``data_hat`` the model's answer at the state that the step began from."""
+    path, queries = PATHS[where], [0]
+    inner = MIX.denoiser(path)
+
+    def predict(x: Tensor, t: Any, cond: Cond) -> samplers.Prediction:
+        queries[0] += 1
+        return inner.predict(x, t, cond)
+
+    for options in variants(name):
+        queries[0], noise, ahead = 0, NoiseSource(range(4)), name == "torchdiffeq"  # its thread is ahead of the reader
+        x = path.prior_scale * points(4)
+        for i, step in enumerate(build(name, **options).steps(samplers.FunctionDenoiser(path, predict), x, noise=noise, num_steps=4)):
+            assert step.index == i and step.evaluations <= queries[0] and (ahead or step.evaluations == queries[0])
+            c = path.coefficients(step.prediction.t)
+            torch.testing.assert_close(step.data_hat, MIX.denoise(step.prediction.x, c.alpha, c.sigma), rtol=1e-9, atol=1e-9)
+            if not ahead or options:  # an adaptive method keeps the slope at its start from the step before, and asks farther on
+                torch.testing.assert_close(step.prediction.x, x, rtol=1e-9, atol=1e-9)
+                assert float(step.prediction.t) == pytest.approx(step.t, abs=1e-12)
+            x = step.x
+        assert step.evaluations == queries[0]
+
+
+@every_sampler
 def test_both_modes_of_a_mixture(name: str) -> None:
     """The share of samples by component, at 100 steps from pure noise."""
     path, n = LinearPath(), 4000
@@ -124,6 +168,8 @@ def test_refusals(name: str) -> None:
         build(name, spacing="leading").sample(MIX.denoiser(LinearPath()), x, noise=NoiseSource([0, 1]))
     with pytest.raises(ValueError, match="unknown option 'stpes'"):
         build(name, stpes=3)
+    with pytest.raises(ValueError, match="got 9 steps on a table of 8; ask for at most 8"):
+        build(name).sample(MIX.denoiser(VPPath(betas=torch.linspace(0.01, 0.5, 8))), x, noise=NoiseSource([0, 1]), num_steps=9)
     other = MIX.denoiser(LinearPath())
     other.family = "tokens"
     with pytest.raises(ValueError, match=f"{type(build(name)).__name__} is for gaussian models, got a tokens model"):

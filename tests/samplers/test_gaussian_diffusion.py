@@ -31,7 +31,8 @@ def recorded(golden: Callable[[str], Any]) -> tuple[dict[str, Tensor], dict[str,
     return golden("gaussian_diffusion")
 
 
-def close(a: Tensor, b: Tensor, tolerance: float = 2e-5) -> None:
+def close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> None:
+    """Within 1e-5 of the largest entry, or of 1 where that is larger: the recording is float32."""
     assert a.shape == b.shape
     assert float((a.double() - b.double()).abs().max()) <= tolerance * max(1.0, float(b.abs().max()))
 
@@ -123,13 +124,13 @@ def test_mse_and_bound(recorded: Any, mode: str) -> None:
     close(loss.per_sample, g[f"output.{mode}.loss"], 1e-5)
     assert float(loss.logs["error"]) == pytest.approx(float(g[f"output.{mode}.mse"].mean()), rel=1e-5)
     assert float(loss.logs["bound"]) == pytest.approx(float(g[f"output.{mode}.vb"].mean()), rel=1e-4)
-    close(loss.per_sample - g[f"output.{mode}.mse"], g[f"output.{mode}.vb"], 2e-5)
+    close(loss.per_sample - g[f"output.{mode}.mse"], g[f"output.{mode}.vb"])
 
 
 def test_the_whole_bound(recorded: Any) -> None:
     """The rescaled KL mode is T times the bound's term."""
     g = recorded[0]
-    close(bound(prediction(g), g["input.x0"]) * PATH.size, g["output.training_losses_use_kl.loss"], 5e-5)
+    close(bound(prediction(g), g["input.x0"]) * PATH.size, g["output.training_losses_use_kl.loss"])
 
 
 def test_data_prediction_with_fixed_variance(recorded: Any) -> None:
@@ -159,4 +160,4 @@ def test_loops(recorded: Any, name: str) -> None:
     denoiser = Denoiser(Net(), PATH, noise_output(variance="learned_range"))
     noise = RecordedNoise({"step": list(g["input.loop.noise_seq"])})
     out = sampler.sample(denoiser, g["input.loop.z"], noise=noise)
-    close(out, g[f"output.{name}"], 1e-4)
+    close(out, g[f"output.{name}"], 2e-6)

@@ -165,6 +165,22 @@ def test_loss_of_a_sample_does_not_depend_on_its_batch() -> None:
     torch.testing.assert_close(alone.per_sample, together.per_sample[5:6]), torch.testing.assert_close(alone.t, together.t[5:6])
 
 
+def test_draws_do_not_depend_on_how_a_batch_is_split() -> None:
+    """Training keys each sample by (run seed, position in the global batch): two halves are the whole, dropout and times included."""
+    objective = Objective(VPPath(), Direct("noise"), cond_drop=0.5)
+    data, cond = points(16), Cond(label=torch.arange(16))
+
+    def run(rows: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        net, index = Constant(), torch.arange(16)[rows]
+        loss = objective.loss(net, Batch(data[rows], cond.index(rows)), NoiseSource([7] * len(index), index=index, step=3))
+        return loss.per_sample, loss.t, net.seen[0][0], net.seen[0][2].label
+
+    whole, halves = run(slice(0, 16)), [run(slice(0, 5)), run(slice(5, 16))]
+    for all_of_it, parts in zip(whole, zip(*halves)):
+        torch.testing.assert_close(torch.cat(parts), all_of_it, rtol=1e-12, atol=1e-12)
+    assert len(whole[0].unique()) == 16 and 0 < int((whole[3] == -1).sum()) < 16
+
+
 def test_weights_of_pairs() -> None:
     class Weighted:
         def __call__(self, source: Tensor, data: Tensor, cond: Cond, noise: NoiseSource) -> Coupled:

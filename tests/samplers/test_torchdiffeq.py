@@ -96,6 +96,26 @@ def test_other_paths(path: Any, method: str) -> None:
     assert max(seen) <= (path.time(0) if isinstance(path, VPPath) else 1 / (1 + path.sigma_min)) + 1e-12
 
 
+@pytest.mark.parametrize("path", [VPPath(), EDMPath()], ids=["vp", "edm"])
+def test_the_open_end_is_the_data_prediction(path: Any) -> None:
+    """Not the state there, which still carries the noise of the last entry or of sigma_min."""
+    m, std, z = 0.7, 0.05, points(8)
+    a, b = (path.coefficients(t) for t in (0.3, path.time(0) if isinstance(path, VPPath) else 1 / (1 + path.sigma_min)))
+    at = [c.alpha * m + (c.alpha**2 * std**2 + c.sigma**2).sqrt() * z for c in (a, b)]
+    sampler = build("torchdiffeq", method="dopri5", rtol=1e-9, atol=1e-9)
+    sampler.times = lambda path, num_steps: [0.3, 1.0]
+    expected = gaussian(m, std, 2).denoise(at[1], b.alpha, b.sigma)
+    assert float((expected - at[1]).abs().max()) > 5e-5
+    torch.testing.assert_close(sampler.sample(gaussian(m, std, 2).denoiser(path), at[0]), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("method, atol", [("rk4", 1e-10), ("dopri5", 1e-5)])
+def test_batches_agree_within_the_tolerance(method: str, atol: float) -> None:
+    """Fixed grids exactly; an adaptive one shares its step size, so only as far as it was asked to be accurate."""
+    sampler, model = build("torchdiffeq", method=method, rtol=1e-7, atol=1e-7), MIX.denoiser(LinearPath())
+    torch.testing.assert_close(sampler.sample(model, X[5:6]), sampler.sample(model, X)[5:6], rtol=0, atol=atol)
+
+
 @pytest.mark.parametrize("num_steps", [1, 2])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 def test_few_steps_on_a_table(num_steps: int, spacing: str) -> None:

@@ -95,6 +95,15 @@ def test_it_trains_the_variance_only() -> None:
     torch.testing.assert_close(grads[3.0][1], 3 * grads[1.0][1])
 
 
+def test_its_own_gradient_leaves_the_mean_alone() -> None:
+    """Also outside an objective: the bound detaches the data prediction and keeps the head."""
+    data = points(4, 3).clamp(-1, 1)
+    p = prediction(300, 0.2, data=data, guess=(0.5 * data).requires_grad_())
+    head = p.heads["variance"].clone().requires_grad_()
+    bound(Prediction("data", p.value, p.x, p.t, PATH, {"variance": head}), data).sum().backward()
+    assert p.value.grad is None and float(head.grad.abs().min()) > 0
+
+
 def test_needs_a_table() -> None:
     x = points(2, 2)
     with pytest.raises(ValueError, match="needs a VP path; use path: vp"):
