@@ -21,7 +21,7 @@ from benchmarks.common import arguments, finish, interleave, peak_mb, table
 from studio.build import Info, build_network, fill_backbone, objective_of
 from studio.config import load_config
 from studio.data import Arrays, Data
-from studio.trainer import Trainer
+from studio.loop import Trainer
 
 SIZES = {
     "49": dict(width=192, depth=6, heads=3, picture=28, patch=4, batch=64),

@@ -4,9 +4,9 @@
 know phases.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import nn
 
@@ -33,6 +33,3 @@ class Procedure(Protocol):
 def plain(networks: dict[str, nn.Module], objective: Objectives, data: Data) -> Iterator[Phase]:
     """One network, one objective, one data set."""
     yield Phase("main", tuple(networks), next(iter(networks)), objective, data)
-
-
-REGISTRY: dict[str, str | Callable[..., Any]] = {"plain": "studio.procedure:plain"}

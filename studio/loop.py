@@ -1,0 +1,344 @@
+"""The loop of training steps, with checkpoints that resume to the same bytes.
+
+One step: data → codec → batch → coupling → path → network → objective → optimiser → EMA. Everything random is a function of (seed, step, place in
+the effective batch), so a resumed run needs only the step, and the number of processes changes nothing but rounding.
+"""
+
+import atexit
+import contextlib
+import copy
+import gc
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from backbones.types import Cond, NoiseSource
+from samplers.objective import Batch, Objective
+from studio import __version__, checkpoint, files
+from studio.build import Info
+from studio.codec import build_codec
+from studio.config import Config
+from studio.data import Data
+from studio.data.loader import Batches, head
+from studio.devices import DTYPE_NAMES
+from studio.ema import EMA
+from studio.evaluation import held_out_loss, preview
+from studio.optim import build_optimizers, lr_factor
+from studio.procedure import Phase, plain
+from studio.progress import TrainingBar, memory_mb
+from studio.signals import StopSignal
+
+
+class Diverged(RuntimeError):
+    """The loss or the weights stopped being finite."""
+
+
+class Trainer:
+    """One run. Made by `studio.train`, which has checked everything; ``run`` goes on from the newest checkpoint in the folder."""
+
+    def __init__(
+        self, config: Config, folder: Path, data: Data, net: nn.Module, objective: Objective, device: torch.device, dtype: torch.dtype, quiet: bool,
+        on_log: Callable[[dict[str, Any]], None] | None,
+    ):  # fmt: skip
+        from accelerate import Accelerator
+
+        self.config, self.folder, self.data, self.objective, self.dtype, self.on_log = config, folder, data, objective, dtype, on_log
+        cfg = config.train
+        trackers = _trackers(cfg.trackers)
+        self.accelerator = Accelerator(
+            cpu=device.type == "cpu", mixed_precision="fp16" if dtype == torch.float16 else "no", log_with=trackers or None, project_dir=str(folder)
+        )
+        if trackers:
+            self.accelerator.init_trackers(config.name)
+        self.device = self.accelerator.device
+        self.main, world = self.accelerator.is_main_process, self.accelerator.num_processes
+        if world > 1:
+            atexit.unregister(_leave_group)
+            atexit.register(_leave_group)
+        if cfg.batch_size % (world * cfg.accumulate):
+            raise ValueError(f"train.batch_size={cfg.batch_size} does not divide into {world} processes × accumulate={cfg.accumulate}")
+        self.quiet = quiet or not self.main
+        self.codec, self.info = build_codec(data.codec), Info.of(data)
+        self.networks = {"net": net.to(self.device)}
+        self.ema = EMA(self.networks, cfg.ema)
+        self.shown = {name: copy.deepcopy(n).eval().requires_grad_(False) for name, n in self.networks.items()}  # holds averages for evaluation
+        self.wrapped: dict[str, Any] = {n: torch.compile(m) if cfg.compile else m for n, m in self.networks.items()}
+        self.wrapped = {n: self.accelerator.prepare_model(m) if world > 1 else m for n, m in self.wrapped.items()}
+        self.optimizers = build_optimizers(self.networks, cfg)
+        self.step, self.elapsed, self.phase, self.saved = 0, 0.0, 0, -1
+        self.weak_done = not cfg.weak_snapshot or (cfg.steps is not None and cfg.steps < 16)  # a sixteenth of so short a run is nothing
+        self.recent: list[Tensor] = []
+        self.last: dict[str, Any] = {}
+        self.stop = StopSignal()
+
+    # ---- the run ---------------------------------------------------------------------------------------------------------------------
+
+    def run(self) -> bool:
+        """Train to the end of the run; True when a signal stopped it early. `step` and `last` tell how far it came."""
+        existing = checkpoint.listing(self.folder)
+        if existing:
+            self._restore(existing[-1])
+        elif self.main:
+            (self.folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
+        if self.main:
+            self._write_header()
+        length = self.config.train.steps or self.config.train.minutes
+        bar = TrainingBar(self.config.name, total=float(length or 0), unit="steps" if self.config.train.steps else "minutes", quiet=self.quiet)
+        if self.data.skipped:
+            bar.note(f"{self.data.skipped} files did not decode and were left out")
+        interrupted = False
+        try:
+            with self.stop:
+                for index, phase in enumerate(plain(self.networks, self.objective, self.data)):
+                    if index < self.phase:
+                        continue
+                    self.phase = index
+                    interrupted = self._phase(phase, bar)
+                    if interrupted:
+                        break
+            if self.saved != self.step:
+                self._save()
+        finally:
+            bar.close()
+            if self.accelerator.trackers:
+                self.accelerator.end_training()
+        if interrupted:
+            bar.note(f"stopped at step {self.step}; go on with --resume")
+        return interrupted
+
+    def _progress(self) -> float:
+        cfg = self.config.train
+        return self.step / cfg.steps if cfg.steps else self.elapsed / (60 * cfg.minutes) if cfg.minutes else 0.0
+
+    def _phase(self, phase: Phase, bar: TrainingBar) -> bool:
+        """Train until the phase ends; True when a signal asked to stop."""
+        cfg, batches = self.config.train, self._batches(phase)
+        stream = batches.starting(self.step)
+        clock, rate = time.monotonic(), 0.0
+        while self._progress() < 1:
+            values, cond = next(stream)
+            loss = self._step(phase, values, cond, batches.local)
+            now = time.monotonic()
+            rate = 1 / max(now - clock, 1e-9) if not rate else 0.95 * rate + 0.05 / max(now - clock, 1e-9)
+            self.elapsed, clock = self.elapsed + now - clock, now
+            self.step += 1
+            self.recent.append(loss)
+            shown = float(self.recent[-1]) if self.device.type == "cpu" else None
+            bar.update(self.step if cfg.steps else self.elapsed / 60, step=self.step, loss=shown, rate=rate, batch=cfg.batch_size)
+            if shown is not None and not math.isfinite(shown):
+                self._diverged(shown)
+            if cfg.log_every and self.step % cfg.log_every == 0:
+                self._log_training(rate)
+            if cfg.eval_every and self.step % cfg.eval_every == 0:
+                self._evaluate()
+            if not self.weak_done and self._progress() >= 1 / 16:
+                self.weak_done = True
+                self._save(keep=True)
+            elif cfg.save_every and self.step % cfg.save_every == 0:
+                self._save()
+            if self._should_stop():
+                return True
+        return False
+
+    def _step(self, phase: Phase, values: Tensor, cond: Cond, local: Any) -> Tensor:
+        """One optimiser step; returns the mean loss, detached."""
+        cfg = self.config.train
+        factor = lr_factor(cfg, self.step, self._progress())
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+        net = self.wrapped[phase.network]
+        size, low = len(values) // cfg.accumulate, self.dtype if self.dtype != torch.float32 else None
+        total = torch.zeros((), device=self.device)
+        for k in range(cfg.accumulate):
+            rows = slice(k * size, (k + 1) * size)
+            noise = NoiseSource([self.config.seed] * size, index=torch.as_tensor(local[rows]), step=self.step, device=self.device)
+            data = self.codec.encode(values[rows].to(self.device, non_blocking=True))
+            if cfg.flip:
+                turned = noise.uniform(stream="flip") < 0.5
+                data = torch.where(turned.view(-1, *[1] * (data.ndim - 1)), data.flip(-1), data)
+            last = k + 1 == cfg.accumulate
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(net):
+                with self._generator(k), torch.autocast(self.device.type, dtype=low, enabled=low is not None):
+                    loss = phase.objective.loss(net, Batch(data, cond.index(rows).to(self.device)), noise).per_sample.mean() / cfg.accumulate
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        scaler = self.accelerator.scaler
+        if scaler is not None:
+            for optimizer in self.optimizers:
+                scaler.unscale_(optimizer)
+        if cfg.clip is not None:
+            torch.nn.utils.clip_grad_norm_([p for n in phase.networks for p in self.networks[n].parameters()], cfg.clip, foreach=True)
+        for optimizer in self.optimizers:
+            scaler.step(optimizer) if scaler is not None else optimizer.step()
+            optimizer.zero_grad()
+        if scaler is not None:
+            scaler.update()
+        self.ema.update(self.step + 1)
+        return total
+
+    @contextlib.contextmanager
+    def _generator(self, k: int) -> Iterator[None]:
+        """torch's own generator for layers that draw from it (dropout in a network of yours): a function of (seed, step); the caller's is put back."""
+        place = (self.step * self.config.train.accumulate + k) * self.accelerator.num_processes + self.accelerator.process_index
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed((self.config.seed * 0x9E3779B1 + place) % 2**63)
+            yield
+
+    def _batches(self, phase: Phase) -> Batches:
+        cfg = self.config.train
+        return Batches(
+            phase.data.train, cfg.batch_size, seed=self.config.seed, rank=self.accelerator.process_index, world=self.accelerator.num_processes,
+            workers=cfg.workers,
+        )  # fmt: skip
+
+    # ---- looking at it ---------------------------------------------------------------------------------------------------------------
+
+    def _log(self, values: dict[str, Any]) -> None:
+        entry = {"step": self.step, "elapsed": round(self.elapsed, 3), **values}
+        self.last = {**self.last, **entry}
+        if self.main:
+            with open(self.folder / "metrics.jsonl", "a") as handle:
+                handle.write(json.dumps(entry) + "\n")
+        if self.accelerator.trackers:
+            self.accelerator.log({k: v for k, v in values.items() if isinstance(v, int | float)}, step=self.step)
+        if self.on_log is not None and self.main:
+            self.on_log(entry)
+
+    def _log_training(self, rate: float) -> None:
+        loss = self.accelerator.reduce(torch.stack(self.recent).double().mean(), "mean")
+        self.recent = []
+        if not math.isfinite(float(loss)):
+            self._diverged(float(loss))
+        learning = [o.param_groups[0]["lr"] for o in self.optimizers]
+        self._log(
+            {"loss": float(loss), "lr": learning[0], "samples_per_s": round(rate * self.config.train.batch_size, 1), "memory_mb": round(memory_mb())}
+        )
+
+    def _evaluate(self) -> None:
+        if not self.main:
+            return
+        values, cond = head(self.data, self.config.train.eval_samples)
+        options = dict(seed=self.config.seed + 1, device=self.device, dtype=self._looking_dtype())
+        live = held_out_loss(self.networks["net"], self.objective, self.codec, values, cond, **options)  # type: ignore[arg-type]
+        entry: dict[str, Any] = {"held_out": sum(live) / len(live), "held_out_bins": [round(v, 5) for v in live]}
+        for profile in self.ema.shadow:
+            self.ema.copy_to(profile, self.shown)
+            bins = held_out_loss(self.shown["net"], self.objective, self.codec, values, cond, **options)  # type: ignore[arg-type]
+            entry |= {f"held_out_ema_{profile}": sum(bins) / len(bins), f"held_out_ema_{profile}_bins": [round(v, 5) for v in bins]}
+        self._log(entry)
+
+    def _preview(self) -> Any:
+        """A grid with the first average, the live weights without one."""
+        if not self.config.train.preview:
+            return None
+        if self.ema.shadow:
+            self.ema.copy_to(next(iter(self.ema.shadow)), self.shown)
+        else:
+            self.shown["net"].load_state_dict(self.networks["net"].state_dict())
+        return preview(self.shown["net"], self.config, self.info, self.codec, device=self.device, dtype=self._looking_dtype())
+
+    def _looking_dtype(self) -> torch.dtype:
+        """Evaluation runs in the training precision, but never in fp16."""
+        return torch.float32 if self.dtype == torch.float16 else self.dtype
+
+    # ---- keeping it ------------------------------------------------------------------------------------------------------------------
+
+    def _write_header(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("config.yaml", "meta.json", "metrics.jsonl"):  # drafts of a process that was killed while writing
+            for draft in self.folder.glob(f".{name}.*"):
+                draft.unlink(missing_ok=True)
+        files.write_text(self.folder / "config.yaml", self.config.yaml())
+        parameters = sum(p.numel() for p in self.networks["net"].parameters())
+        files.write_json(
+            self.folder / "meta.json",
+            {
+                "version": checkpoint.VERSION,
+                **self.info.tree(),
+                "parameters": parameters,
+                "studio": __version__,
+                "torch": torch.__version__.split("+")[0],
+            },
+        )
+
+    def _save(self, keep: bool = False) -> None:
+        self.saved = self.step  # on every process: all of them meet in the barrier or none
+        self.accelerator.wait_for_everyone()
+        if not self.main:
+            return
+        if not all(bool(torch.isfinite(p).all()) for net in self.networks.values() for p in net.parameters()):
+            self._diverged(float("nan"))
+        state = {
+            "step": self.step, "elapsed": self.elapsed, "phase": self.phase, "weak_done": self.weak_done,
+            "optimizers": [o.state_dict() for o in self.optimizers], "recent": [float(v) for v in self.recent],
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
+        }  # fmt: skip
+        meta = {
+            "keep": keep,
+            "elapsed": round(self.elapsed, 2),
+            "dtype": DTYPE_NAMES[self.dtype],
+            "studio": __version__,
+            "torch": torch.__version__.split("+")[0],
+        }
+        checkpoint.save(self.folder, self.step, self.networks, self.ema, state, meta, preview=self._preview())
+        checkpoint.prune(self.folder, self.config.train.keep_last, self.config.train.keep_every)
+
+    def _restore(self, folder: Path) -> None:
+        state = checkpoint.restore(folder, self.networks, self.ema)
+        if len(state["optimizers"]) != len(self.optimizers):
+            raise ValueError(f"{folder} was trained with another optimizer; keep train.optimizer as it was when resuming")
+        for optimizer, saved in zip(self.optimizers, state["optimizers"]):
+            settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+            optimizer.load_state_dict(saved)
+            for group, own in zip(optimizer.param_groups, settings):  # rates, betas and decay are the config's, which this call may have changed
+                group.update(own)
+        if state["scaler"] is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.step, self.elapsed, self.phase, self.weak_done = state["step"], state["elapsed"], state["phase"], state["weak_done"]
+        self.recent = [torch.tensor(v, device=self.device) for v in state["recent"]]
+        self.saved = self.step
+        metrics = self.folder / "metrics.jsonl"
+        if self.main and metrics.is_file():  # lines after the checkpoint will be written again
+            lines = [line for line in metrics.read_text().splitlines(keepends=True) if line.endswith("\n") and json.loads(line)["step"] <= self.step]
+            files.write_text(metrics, "".join(lines))
+        for draft in (self.folder / "checkpoints").glob("tmp-*") if self.main else ():
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _diverged(self, loss: float) -> None:
+        good = checkpoint.listing(self.folder)
+        last = f"the last good checkpoint is {self.folder}@{int(good[-1].name)}" if good else "there is no checkpoint yet"
+        raise Diverged(f"the loss became {loss} at step {self.step}; {last}. Nothing was overwritten; try a lower train.lr or train.clip=1.0")
+
+    def _should_stop(self) -> bool:
+        if self.accelerator.num_processes == 1:
+            return self.stop.asked
+        asked = torch.tensor(float(self.stop.asked), device=self.device)
+        return bool(self.accelerator.reduce(asked, "sum") > 0)
+
+
+def _leave_group() -> None:
+    """Join the group's threads while the interpreter still lives; one that lets go of a tensor later aborts the process (gloo)."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    gc.collect()  # wrapped networks hold the group too
+
+
+def _trackers(names: Sequence[str]) -> list[str]:
+    """Accelerate's trackers by name; raises ``ValueError`` for one that is not installed."""
+    if not names:
+        return []
+    from accelerate.tracking import get_available_trackers
+
+    there = [str(t) for t in get_available_trackers()]
+    for name in names:
+        if name not in there:
+            raise ValueError(f"got tracker {name!r}, which is not installed; there is {', '.join(there) or 'none'}. metrics.jsonl is always written")
+    return list(names)
