@@ -10,7 +10,7 @@ import guidance
 import samplers
 from studio import checkpoint, files
 from studio.config import SampleConfig, load_config
-from studio.model import Card, bundled, locate, weights_in
+from studio.model import Card, bundled, choose_weights, locate, spot_of
 from studio.sampling import build_sampler
 from studio.tasks import build_task
 
@@ -54,13 +54,8 @@ def one_file_each(card: Card) -> bool:
 
 
 def weights_file(card: Card, weights: str = "ema") -> tuple[str, Path]:
-    """The resolved name of the weights (``ema`` is the first average) and their file. Raises ``ValueError`` for weights that are not there."""
-    flat = (card.folder / "model.safetensors").is_file()
-    there = weights_in(card.folder if flat else checkpoint.find(card.folder, card.step))
-    key = next((k for k in there if k.startswith("ema")), "raw") if weights == "ema" else weights
-    if key not in there:
-        raise ValueError(f"got weights {weights!r}, {card.name} has {', '.join(there) or 'none'}")
-    return key, there[key]
+    """The resolved name of the weights and their file. Raises ``ValueError`` for weights that are not there."""
+    return choose_weights(spot_of(card.folder, card.step), weights)
 
 
 def weights_hash(card: Card, weights: str = "ema") -> str:

@@ -7,7 +7,7 @@ import torch
 
 from studio import checkpoint, files
 from studio.config import load_config
-from studio.model import locate, weights_in
+from studio.model import choose_weights, locate, spot_of
 
 STORAGE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -20,13 +20,10 @@ def export(model: str, out: str | Path, *, weights: str = "ema", dtype: str = "f
     if dtype not in STORAGE:
         raise ValueError(f"got storage dtype {dtype!r}, expected one of {', '.join(STORAGE)}")
     folder, step = locate(model)
-    spot = folder if (folder / "model.safetensors").is_file() else checkpoint.find(folder, step)
+    spot = spot_of(folder, step)
     if spot != folder:
         checkpoint.verify(spot)
-    there = weights_in(spot)
-    key = next((k for k in there if k.startswith("ema")), "raw") if weights == "ema" else weights
-    if key not in there:
-        raise ValueError(f"got weights {weights!r}, {spot} has {', '.join(there)}")
+    key, path = choose_weights(spot, weights)
     target = Path(out)
     if target.exists() and any(target.iterdir()):
         if not (overwrite and (target / "model.safetensors").is_file()):
@@ -34,7 +31,7 @@ def export(model: str, out: str | Path, *, weights: str = "ema", dtype: str = "f
                 f"{target} holds something already; choose another --out"
                 + (" or pass --overwrite" if (target / "model.safetensors").is_file() else "")
             )
-    tensors = {k.removeprefix("net.") if key.startswith("ema-") else k: v for k, v in files.load_tensors(there[key]).items()}
+    tensors = {k.removeprefix("net.") if key.startswith("ema-") else k: v for k, v in files.load_tensors(path).items()}
     stored = {k: v.to(STORAGE[dtype]) if v.is_floating_point() else v for k, v in tensors.items()}
     files.check_writable(target, need=sum(v.numel() * v.element_size() for v in stored.values()))
     draft = target.with_name(f".{target.name}.tmp")

@@ -11,7 +11,7 @@ from studio import checkpoint, files
 from studio.build import Info, build_network, fill_backbone, objective_of
 from studio.catalog import name_of
 from studio.config import from_tree, load_config, shipped
-from studio.model import card, list_models, locate, weights_in
+from studio.model import card, list_models, locate, spot_of, weights_in
 from studio.samples import command_of, read_recipe
 
 
@@ -25,7 +25,7 @@ def describe(what: str) -> dict[str, Any]:
     shown = card(what)
     folder, step = locate(what)
     config, meta = load_config(folder / "config.yaml"), checkpoint.read_meta(folder)
-    spot = folder if (folder / "model.safetensors").is_file() else checkpoint.find(folder, step)
+    spot = spot_of(folder, step)
     return {
         "name": shown.name, "folder": str(folder), "task": shown.task, "shape": list(shown.shape), "classes": ", ".join(shown.classes) or "none",
         "backbone": config.backbone, "objective": config.objective, "parameters": meta.get("parameters"), "step": shown.step,

@@ -86,13 +86,27 @@ def weights_in(folder: Path) -> dict[str, Path]:
     return found
 
 
+def spot_of(folder: Path, step: int | None) -> Path:
+    """Where the weights of a located model lie: the folder of an export, a checkpoint of a run."""
+    return folder if (folder / "model.safetensors").is_file() else checkpoint.find(folder, step)
+
+
+def choose_weights(spot: Path, weights: str = "ema") -> tuple[str, Path]:
+    """The resolved name (``ema`` is the first average, raw where there is none) and the file. Raises ``ValueError`` for weights that are not there."""
+    there = weights_in(spot)
+    key = next((k for k in there if k.startswith("ema")), "raw") if weights == "ema" else weights
+    if key not in there:
+        raise ValueError(f"got weights {weights!r}, {spot} has {', '.join(there) or 'none'}")
+    return key, there[key]
+
+
 def card(name: str | Path) -> Card:
     """Raises ``ValueError`` for a folder that is not a model."""
     folder, step = locate(name)
     config = load_config(folder / "config.yaml")
     meta = checkpoint.read_meta(folder)
     info = Info.from_meta(meta)
-    spot = folder if (folder / "model.safetensors").is_file() else checkpoint.find(folder, step)
+    spot = spot_of(folder, step)
     at = meta.get("step") if spot == folder else int(spot.name)
     return Card(config.name, folder, info.task, info.shape, info.classes, str(config.backbone.get("name")), at, tuple(weights_in(spot)))
 
@@ -117,28 +131,25 @@ def load(name: str | Path, *, weights: str = "ema", device: str = "auto", dtype:
     config = load_config(folder / "config.yaml")
     meta = checkpoint.read_meta(folder)
     info = Info.from_meta(meta)
-    spot = folder if (folder / "model.safetensors").is_file() else checkpoint.find(folder, step)
+    spot = spot_of(folder, step)
     if spot != folder:
         checkpoint.verify(spot)
         step = int(spot.name)
-    there = weights_in(spot)
-    key = next((k for k in there if k.startswith("ema")), "raw") if weights == "ema" else weights
-    if key not in there:
-        raise ValueError(f"got weights {weights!r}, {spot} has {', '.join(there) or 'none'}")
+    key, path = choose_weights(spot, weights)
     if config.backbone.get("name") == "custom" and backbone is None:
         raise ValueError(f"{name} was trained with a network of its own; pass it: studio.load({str(name)!r}, backbone=MyNet())")
     net = backbone if backbone is not None else build_network(config)
     tensors = {
         k.removeprefix("net.") if key.startswith("ema-") else k: v.float() if v.is_floating_point() else v
-        for k, v in files.load_tensors(there[key]).items()
+        for k, v in files.load_tensors(path).items()
     }
     buffers = {k: v for k, v in net.state_dict().items() if k not in tensors and k in dict(net.named_buffers())}
-    checkpoint.load_into(net, {**tensors, **buffers}, there[key])
+    checkpoint.load_into(net, {**tensors, **buffers}, path)
     net = net.to(where).eval().requires_grad_(False)
     label = str(name) if spot == folder else f"{str(name).partition('@')[0]}@{step}"
     return Model(
         name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind).eval(), codec=build_codec(info.codec), task=build_task(info.task),
-        device=where, weights=key, hash=files.sha256(there[key])[:16], folder=folder,
+        device=where, weights=key, hash=files.sha256(path)[:16], folder=folder,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The sampling engine: a request, its micro-batches, and an iterator over solver steps that everything else (API, command line, page) consumes.
 
 Sample i depends on seed i and its conditions only. With ``deterministic`` micro-batches have a fixed size and a sample sits at the place
-``seed % size`` of its batch, so the bytes do not depend on what is asked for beside it.
+``seed % size`` of its batch, so the bytes do not depend on what is asked for beside it. The same is done in bf16 on a CPU, where rounding
+would otherwise show the batch in the third digit and where batches beyond a few samples gain nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from samplers.denoiser import Queryable
 from samplers.space import Euclid
 
 FIXED_BATCH = 8
+FIXED_VECTORS = 256  # for samples that are points: their networks are small
 
 
 @dataclass(frozen=True)
@@ -129,20 +131,20 @@ def _labels_of(item: Any, classes: Sequence[str]) -> list[int]:
     )
 
 
-def micro_batches(request: Request, *, alone: bool = False) -> list[list[int | None]]:
+def micro_batches(request: Request, *, alone: bool = False, fixed: bool = False, size: int = FIXED_BATCH) -> list[list[int | None]]:
     """Rows of the request in computing order; None is padding. ``alone``: a solver whose steps depend on its batch, which ``deterministic`` runs
-    sample by sample."""
+    sample by sample. ``fixed``: lay batches out as ``deterministic`` does, ``size`` rows each."""
     n = len(request.seeds)
     if request.deterministic and alone:
         return [[i] for i in range(n)]
-    if not request.deterministic:
+    if not (request.deterministic or fixed):
         return [list(range(a, min(a + request.batch, n))) for a in range(0, n, request.batch)]
     batches: list[list[int | None]] = []
     for i, seed in enumerate(request.seeds):
-        place = seed % FIXED_BATCH
+        place = seed % size
         batch = next((b for b in batches if b[place] is None), None)
         if batch is None:
-            batch = [None] * FIXED_BATCH
+            batch = [None] * size
             batches.append(batch)
         batch[place] = i
     return batches
@@ -164,7 +166,9 @@ def stream(
     if chosen and request.labels is None and request.numeric is None and any(r.needs for r in chosen):
         raise ValueError("got guidance, but this model has no conditions to guide towards; leave it out")
     model: Queryable = guidance_floor.Guided(denoiser, chosen) if chosen else denoiser
-    batches = micro_batches(request, alone=isinstance(sampler, TorchDiffEq) and sampler.method in ADAPTIVE)
+    adaptive = isinstance(sampler, TorchDiffEq) and sampler.method in ADAPTIVE
+    rounded = device.type == "cpu" and getattr(denoiser, "dtype", None) == torch.bfloat16
+    batches = micro_batches(request, alone=adaptive, fixed=rounded and not adaptive, size=FIXED_BATCH if len(shape) == 3 else FIXED_VECTORS)
     grid = sampler.times(denoiser.path, request.num_steps)
     steps = len(grid) - 1
     start = start_index(steps, request.strength) if request.init is not None else 0

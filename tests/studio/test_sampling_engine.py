@@ -40,6 +40,17 @@ def test_a_seed_alone_is_the_seed_in_company(sampler: str, guidance: str | None,
     assert float((many - tripled).abs().max()) < 1e-4
 
 
+@pytest.mark.parametrize("sampler", ["ab2", "ddpm"])
+def test_bf16_on_a_cpu_rounds_every_sample_alike(sampler: str, picture_model: Model, points_model: Model) -> None:
+    """Without asking for it: rounding to three digits must not show the company a sample was computed in."""
+    for model, labels in ((picture_model.with_dtype("bf16"), [0, 1, 2, 3, 3, 2, 1, 0]), (points_model.with_dtype("bf16"), None)):
+        options = {"sampler": sampler, "num_steps": 6}
+        many = last_states(model, seeds=range(8), labels=labels, **options)
+        alone = last_states(model, seeds=[5], labels=labels and [2], **options)
+        assert torch.equal(many[5], alone[0])
+    assert micro_batches(Request((5,)), fixed=True) == [[None] * 5 + [0] + [None] * 2]
+
+
 @pytest.mark.parametrize("sampler", ["heun", "ddpm", "torchdiffeq(method=dopri5)"])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_deterministic_means_bytes(sampler: str, dtype: str, picture_model: Model) -> None:
