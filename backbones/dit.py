@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from backbones.attention import Full, attend
 from backbones.encoders import ClassEncoder, NumericEncoder, TimeEncoder, grid_positions
+from backbones.inference import linear_gelu
 from backbones.stem import ConvHead, ConvStem
 from backbones.types import Cond, RunContext
 
@@ -50,7 +51,7 @@ class MLP(nn.Module):
         self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return self.fc2(linear_gelu(x, self.fc1))
 
 
 class Block(nn.Module):
@@ -78,6 +79,7 @@ class DiT(nn.Module):
     """
 
     pos_embed: Tensor
+    low_precision = ("stem", "x_embedder", "blocks", "head", "final_layer", "modulation")  # see backbones.inference
 
     def __init__(
         self,
@@ -184,7 +186,7 @@ class DiT(nn.Module):
         if self.stem is not None:
             h, skips = self.stem(x, extra[: len(self.stem.blocks)])
         else:
-            h, skips = self.x_embedder["proj"](x).flatten(2).transpose(1, 2), []  # (B, N, D)
+            h, skips = self.x_embedder["proj"](x).flatten(2).transpose(1, 2).contiguous(), []  # (B, N, D)
         h = h + self.positions(grid)
         for block, modulation in zip(self.blocks, per_block):
             h = block(h, modulation, ctx)

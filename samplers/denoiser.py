@@ -6,10 +6,13 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from backbones.inference import lowered
 from backbones.types import Cond, RunContext
 from samplers.parameterization import Parameterization
 from samplers.paths import Path, Time
 from samplers.prediction import Prediction
+
+LOW = (torch.bfloat16, torch.float16)
 
 
 @runtime_checkable
@@ -35,9 +38,15 @@ class Denoiser(nn.Module):
         super().__init__()
         self.net, self.path, self.parameterization, self.dtype, self.known_trained = net, path, parameterization, dtype, known_trained
 
+    def lowered(self) -> "Denoiser":
+        """A twin for a run in which the weights do not change: those that autocast would cast at every call are cast once. Same results."""
+        if self.dtype not in LOW:
+            return self
+        return Denoiser(lowered(self.net, self.dtype), self.path, self.parameterization, dtype=self.dtype, known_trained=self.known_trained)
+
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
         """(B, ...) state at time t (a float or (B,)) to a prediction at the same place."""
-        low = self.dtype if self.dtype in (torch.bfloat16, torch.float16) else None
+        low = self.dtype if self.dtype in LOW else None
         with torch.autocast(x.device.type, dtype=low, enabled=low is not None):
             return self.parameterization.predict(self.net, x, t, cond, self.path, ctx)
 

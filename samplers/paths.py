@@ -6,6 +6,7 @@ Coefficients are functions of a float or a tensor of times and are computed in f
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -191,6 +192,9 @@ class VPPath:
         return p0 + u * (m0 + u * (c2 + u * c3)), m0 + u * (2 * c2 + 3 * u * c3)
 
     def coefficients(self, t: Time) -> Coefficients:
+        return _remembered(self, t) if isinstance(t, float) else self._coefficients(t)
+
+    def _coefficients(self, t: Time) -> Coefficients:
         j = (self.size * (1 - as_time(t))).clamp(0, self.size)
         value, slope = self._curve(j)
         bar = value.exp()
@@ -264,6 +268,12 @@ class VPPath:
             entries += [start + round(j * (size - 1) / (n - 1)) if n > 1 else start for j in range(n)]
             start += size
         return entries[::-1]
+
+
+@lru_cache(maxsize=4096)
+def _remembered(path: VPPath, t: float) -> Coefficients:
+    """A sampler asks for the same few times over and over; the cubic is a dozen small tensor operations."""
+    return path._coefficients(t)
 
 
 def sigma_of(path: Path, t: Time) -> Tensor:

@@ -20,7 +20,7 @@ from guidance.grammar import value_of
 from guidance.rules import Rule
 from samplers.adaptive import ADAPTIVE, TorchDiffEq
 from samplers.base import Sampler, Step
-from samplers.denoiser import Queryable
+from samplers.denoiser import Denoiser, Queryable
 from samplers.space import Euclid
 
 FIXED_BATCH = 8
@@ -165,7 +165,8 @@ def stream(
     chosen = list(rules) if rules is not None else guidance_floor.parse(request.guidance)
     if chosen and request.labels is None and request.numeric is None and any(r.needs for r in chosen):
         raise ValueError("got guidance, but this model has no conditions to guide towards; leave it out")
-    model: Queryable = guidance_floor.Guided(denoiser, chosen) if chosen else denoiser
+    fast = denoiser.lowered() if isinstance(denoiser, Denoiser) else denoiser
+    model: Queryable = guidance_floor.Guided(fast, chosen) if chosen else fast
     adaptive = isinstance(sampler, TorchDiffEq) and sampler.method in ADAPTIVE
     rounded = device.type == "cpu" and getattr(denoiser, "dtype", None) == torch.bfloat16
     batches = micro_batches(request, alone=adaptive, fixed=rounded and not adaptive, size=FIXED_BATCH if len(shape) == 3 else FIXED_VECTORS)
