@@ -1,8 +1,13 @@
-"""Interleaved timing: the sides take turns, so a machine that slows down slows all of them; medians and ratios of medians are reported."""
+"""Interleaved timing: the sides take turns, so a machine that slows down slows all of them; medians and ratios of medians are reported.
+
+A side may live in a process of its own (`Side`), so that neither sees what the other did to the memory allocator.
+"""
 
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,6 +37,53 @@ def interleave(sides: Mapping[str, Callable[[], Any]], *, rounds: int, warmup: i
             start = time.perf_counter()
             fn()
             times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+class Side:
+    """A process ``python -m MODULE --side NAME`` that runs `serve`; calling it with a job's name times that job there once."""
+
+    def __init__(self, module: str, name: str):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, "--side", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+
+    def __call__(self, job: str) -> float:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(job + "\n")
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"the side {self.process.args!r} ended early")
+        return float(answer)
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+def serve(make: Callable[[str], Callable[[], Any]], *, warmup: int = 1) -> None:
+    """Answer jobs from standard input: seconds of one call of ``make(job)()``, made and warmed up at its first mention; ``peak`` gives MB."""
+    torch.set_num_threads(THREADS)
+    jobs: dict[str, Callable[[], Any]] = {}
+    for line in sys.stdin:
+        job = line.strip()
+        if job == "peak":
+            print(peak_mb(), flush=True)
+            continue
+        if job not in jobs:
+            jobs[job] = make(job)
+            for _ in range(warmup):
+                jobs[job]()
+        start = time.perf_counter()
+        jobs[job]()
+        print(time.perf_counter() - start, flush=True)
+
+
+def take_turns(sides: Mapping[str, Side], job: str, *, rounds: int) -> dict[str, float]:
+    """Median seconds of ``job`` on each side."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            times[name].append(side(job))
     return {name: statistics.median(values) for name, values in times.items()}
 
 

@@ -2,11 +2,12 @@
 
     python -m benchmarks.sample [--quick]
 
-192 wide, 6 deep, 49 tokens, batch 16, the same weights on both sides. Keys: ``vs_fp32`` and ``vs_bf16`` their time over ours at our default precision;
-``relative_error`` of our final picture against ours in fp32; ``overhead_share``: time of our loop outside the network; ``memory``: peak ours over theirs.
+192 wide, 6 deep, 49 tokens, batch 16, the same weights on both sides. Every side is a process of its own and they take turns. Keys: ``vs_fp32`` and
+``vs_bf16`` their time over ours at our default precision; ``vs_bf16_kept`` the same with glibc told to keep freed memory in their process (ours runs
+as it comes); ``relative_error`` of our final picture against ours in fp32; ``overhead_share``: time of our loop outside the network; ``memory``: peak
+ours over theirs (bf16), in MB of the process.
 """
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import torch
 
 from backbones import Cond, DiT, NoiseSource
 from backbones.convert import dit_to_diffusers
-from benchmarks.common import arguments, finish, interleave, peak_mb, table
+from benchmarks.common import THREADS, Side, arguments, finish, serve, table, take_turns
 from guidance import CFG, Guided
 from samplers import Denoiser, VPPath, build
 from samplers import parameterization as parameterizations
@@ -89,41 +90,50 @@ def overhead(net: DiT, rounds: int) -> float:
     return sorted(shares)[len(shares) // 2]
 
 
-def main() -> None:
-    if "--peak" in sys.argv:
-        torch.set_num_threads(2)
-        import diffusers  # noqa: F401  both sides load the same libraries
+SIDES = {
+    "diffusers fp32": lambda net: theirs(net, False),
+    "diffusers bf16 autocast": lambda net: theirs(net, True),
+    "diffusers bf16, freed memory kept": lambda net: theirs(net, True),
+    "ours, default precision": lambda net: ours(net, "auto"),
+}
 
-        net = network()
-        (theirs(net, True) if sys.argv[-1] == "theirs" else ours(net, "auto"))()
-        print(peak_mb())
-        return
+
+def side(name: str) -> None:
+    import diffusers  # noqa: F401  every side loads the same libraries
+
+    from studio.devices import keep_freed_memory
+
+    if "kept" in name:
+        keep_freed_memory()
+    serve(lambda job: SIDES[name](network()))
+
+
+def main() -> None:
+    if "--side" in sys.argv:
+        return side(sys.argv[-1])
     args = arguments(__doc__ or "")
+    sides = {name: Side("benchmarks.sample", name) for name in SIDES}
     net = network()
-    sides = {
-        "diffusers fp32": theirs(net, False),
-        "diffusers bf16 autocast": theirs(net, True),
-        "ours, default precision": ours(net, "auto"),
-        "ours fp32": ours(net, "fp32"),
-    }
-    exact, low, reference = sides["ours fp32"](), sides["ours, default precision"](), sides["diffusers fp32"]()
-    agreement = float((exact - reference).norm() / reference.norm())
-    medians = interleave(sides, rounds=3 if args.quick else 9, warmup=0)
-    table(f"{STEPS} guided DDIM steps, batch {BATCH}, 49 tokens, {args.threads} threads", medians)
-    print(f"  ours fp32 against diffusers fp32, same weights and noise: relative difference {agreement:.1e}")
-    peaks = {
-        side: float(subprocess.run([sys.executable, "-m", "benchmarks.sample", "--peak", side], capture_output=True, text=True, check=True).stdout)
-        for side in ("theirs", "ours")
-    }
+    exact, low, reference = ours(net, "fp32")(), ours(net, "auto")(), theirs(net, False)()
+    medians = take_turns(sides, "sample", rounds=2 if args.quick else 9)
+    table(f"{STEPS} guided DDIM steps, batch {BATCH}, 49 tokens, {THREADS} threads", medians)
+    print(
+        f"  ours fp32 against diffusers fp32, same weights and noise: relative difference {float((exact - reference).norm() / reference.norm()):.1e}"
+    )
+    peaks = {name: run("peak") for name, run in sides.items()}
     table("peak memory", peaks, unit="MB", scale=1.0)
+    for run in sides.values():
+        run.close()
+    default = medians["ours, default precision"]
     finish(
         {
-            "vs_fp32": medians["diffusers fp32"] / medians["ours, default precision"],
-            "vs_bf16": medians["diffusers bf16 autocast"] / medians["ours, default precision"],
+            "vs_fp32": medians["diffusers fp32"] / default,
+            "vs_bf16": medians["diffusers bf16 autocast"] / default,
+            "vs_bf16_kept": medians["diffusers bf16, freed memory kept"] / default,
             "relative_error": float((low - exact).norm() / exact.norm()),
-            "overhead_share": overhead(net, 3 if args.quick else 7),
-            "memory": peaks["ours"] / peaks["theirs"],
-        }  # fmt: skip
+            "overhead_share": overhead(net, 2 if args.quick else 7),
+            "memory": peaks["ours, default precision"] / peaks["diffusers bf16 autocast"],
+        }
     )
 
 

@@ -2,13 +2,12 @@
 
     python -m benchmarks.train_step [--quick]
 
-Sizes: 192 wide, 6 deep, 49 tokens, batch 64; and 384 wide, 8 deep, 256 tokens, batch 8. Keys: ``vs_fp32`` and ``vs_fp32_256`` ours at its default
-precision against theirs in fp32, ``vs_bf16`` the smaller ratio against theirs under bf16 autocast, ``fp32_vs_fp32`` the smaller with both in fp32;
-``memory``: ours over theirs, peak memory of a process that trains a few steps at the first size.
+Sizes: 192 wide, 6 deep, 49 tokens, batch 64; and 384 wide, 8 deep, 256 tokens, batch 8. Every side is a process of its own and they take turns.
+Keys: ``vs_fp32`` and ``vs_fp32_256`` ours at its default precision against theirs in fp32, ``vs_bf16`` the smaller ratio against theirs under bf16
+autocast, ``fp32_vs_fp32`` the smaller with both in fp32; ``vs_bf16_kept`` gives their process the setting of glibc's allocator that `studio.train`
+makes for itself; ``memory``: our peak over theirs (bf16) at the first size, in MB of the process.
 """
 
-import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.common import arguments, finish, interleave, peak_mb, table
+from benchmarks.common import THREADS, Side, arguments, finish, serve, table, take_turns
 from studio.build import Info, build_network, fill_backbone, objective_of
 from studio.config import load_config
 from studio.data import Arrays, Data
@@ -96,51 +95,55 @@ def ours(size: dict[str, int], dtype: str, folder: str) -> Callable[[], None]:
     return step
 
 
-def peak_of(side: str) -> float:
-    """Peak resident MB of a fresh process that takes six steps at the first size."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.train_step", "--peak", side], capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout.splitlines()[-1])["peak_mb"])
+SIDES = {
+    "diffusers fp32": lambda size, folder: theirs(size, False),
+    "diffusers bf16 autocast": lambda size, folder: theirs(size, True),
+    "diffusers bf16, freed memory kept": lambda size, folder: theirs(size, True),
+    "ours, default precision": lambda size, folder: ours(size, "auto", folder),
+    "ours fp32": lambda size, folder: ours(size, "fp32", folder),
+}
+
+
+def side(name: str) -> None:
+    import accelerate  # noqa: F401  every side loads the same libraries
+    import diffusers  # noqa: F401
+
+    from studio.devices import keep_freed_memory
+
+    if name.startswith("ours") or "kept" in name:
+        keep_freed_memory()  # as studio.train does
+    with tempfile.TemporaryDirectory() as folder:
+        serve(lambda job: SIDES[name](SIZES[job], folder), warmup=1)
 
 
 def main() -> None:
-    if "--peak" in sys.argv:
-        torch.set_num_threads(2)
-        side = sys.argv[-1]
-        with tempfile.TemporaryDirectory() as folder:
-            import accelerate  # noqa: F401  both sides load the same libraries
-            import diffusers  # noqa: F401
-
-            step = theirs(SIZES["49"], side == "theirs-bf16") if side.startswith("theirs") else ours(SIZES["49"], "auto", folder)
-            for _ in range(6):
-                step()
-        print(json.dumps({"peak_mb": peak_mb()}))
-        return
+    if "--side" in sys.argv:
+        return side(sys.argv[-1])
     args = arguments(__doc__ or "")
+    sides = {name: Side("benchmarks.train_step", name) for name in SIDES}
     ratios: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, size in SIZES.items():
-            sides = {
-                "diffusers fp32": theirs(size, False), "diffusers bf16 autocast": theirs(size, True), "ours, default precision": ours(size, "auto", folder),
-                "ours fp32": ours(size, "fp32", folder),
-            }  # fmt: skip
-            rounds = (7 if name == "49" else 4) if args.quick else 20
-            medians = interleave(sides, rounds=rounds)
-            table(f"{size['width']} wide, {size['depth']} deep, {name} tokens, batch {size['batch']}, {args.threads} threads", medians)
-            ratios[name] = {
-                "vs_fp32": medians["diffusers fp32"] / medians["ours, default precision"],
-                "vs_bf16": medians["diffusers bf16 autocast"] / medians["ours, default precision"],
-                "fp32_vs_fp32": medians["diffusers fp32"] / medians["ours fp32"],
-            }
-    peaks = {side: peak_of(side) for side in ("theirs", "ours")}
-    table("peak memory, 49 tokens", peaks, unit="MB", scale=1.0)
+    for job, size in SIZES.items():
+        medians = take_turns(sides, job, rounds=(7 if job == "49" else 4) if args.quick else 20)
+        table(f"{size['width']} wide, {size['depth']} deep, {job} tokens, batch {size['batch']}, {THREADS} threads", medians)
+        default = medians["ours, default precision"]
+        ratios[job] = {
+            "vs_fp32": medians["diffusers fp32"] / default,
+            "vs_bf16": medians["diffusers bf16 autocast"] / default,
+            "vs_bf16_kept": medians["diffusers bf16, freed memory kept"] / default,
+            "fp32_vs_fp32": medians["diffusers fp32"] / medians["ours fp32"],
+        }
+        if job == "49":
+            peaks = {name: run("peak") for name, run in sides.items()}
+            table("peak memory, 49 tokens", peaks, unit="MB", scale=1.0)
+    for run in sides.values():
+        run.close()
     finish(
         {
             "vs_fp32": ratios["49"]["vs_fp32"],
             "vs_fp32_256": ratios["256"]["vs_fp32"],
-            "vs_bf16": min(r["vs_bf16"] for r in ratios.values()),
-            "fp32_vs_fp32": min(r["fp32_vs_fp32"] for r in ratios.values()),
-            "memory": peaks["ours"] / peaks["theirs"],
-        }  # fmt: skip
+            **{key: min(r[key] for r in ratios.values()) for key in ("vs_bf16", "vs_bf16_kept", "fp32_vs_fp32")},
+            "memory": peaks["ours, default precision"] / peaks["diffusers bf16 autocast"],
+        }
     )
 
 
