@@ -10,7 +10,7 @@ from torch import nn
 
 import guidance
 from samplers.objective import Objective
-from studio import files, sampling
+from studio import checkpoint, files, sampling
 from studio.build import Info, build_network, fill_backbone, objective_of
 from studio.config import Config, SampleConfig, load_config
 from studio.data import Data, from_dataset, load_data
@@ -60,6 +60,8 @@ def train(
     dtype = pick_dtype(config.train.dtype, where)
     source_data = data if isinstance(data, Data) else from_dataset(data, held_out) if data is not None else load_data(config.data)
     info = Info.of(source_data)
+    if prior_config is not None:
+        _same_data(folder, info)
     config = replace(config, backbone={"name": "custom"} if backbone is not None else fill_backbone(config.backbone, info))
     objective = objective_of(config)
     config = replace(config, sample=_checked_sample(config, info, objective, overrides))
@@ -89,6 +91,13 @@ def _prepare(folder: Path, resume: bool, overwrite: bool) -> Config | None:
         raise FileExistsError(f"{folder} exists and is not a run; choose another --out")
     files.check_writable(folder)
     return None
+
+
+def _same_data(folder: Path, info: Info) -> None:
+    """Refuse to resume on other data than the run began with."""
+    was = checkpoint.read_meta(folder).get("data_hash") if (folder / "meta.json").is_file() else None
+    if was and info.data_hash and was != info.data_hash:
+        raise ValueError(f"the data differs from that of the run being resumed (hash {info.data_hash}, it had {was}); start a new run with --from {folder}")
 
 
 def _clear(folder: Path) -> None:

@@ -84,7 +84,7 @@ def from_recipe(recipe: Mapping[str, Any], model: str, classes: Sequence[str]) -
         return Settings(
             model=model, weights=str(recipe["weights"]), label=label_text(labels, listed, classes), seeds=seeds_text(listed),
             num_steps=int(recipe["num_steps"]), sampler=str(recipe["sampler"]), guidance=str(recipe["guidance"]),
-            conditions=", ".join(f"{k}={v:g}" for k, v in numbers.items()), dtype=str(recipe["dtype"]),
+            conditions=", ".join(f"{k}={v}" for k, v in numbers.items()), dtype=str(recipe["dtype"]),
             deterministic=bool(recipe.get("deterministic", False)),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:

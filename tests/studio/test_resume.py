@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import checkpoint_differences, checkpoints, dit_config, last_checkpoint, metrics, points_config
@@ -146,3 +147,15 @@ def test_another_model_is_not_resumed(tmp_path: Path) -> None:
         studio.train(points_config(), ["train.ema=[power-3]"], out=run.folder, quiet=True, resume=True)
     with pytest.raises(ValueError, match="another optimizer"):
         studio.train(points_config(), ["train.optimizer=muon"], out=run.folder, quiet=True, resume=True)
+
+
+def test_other_data_is_not_resumed(pictures: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "pictures.npz"
+    shutil.copy(pictures, mine)
+    run = studio.train(dit_config(mine, steps=2, eval_every=0, save_every=0), out=tmp_path / "run", quiet=True)
+    arrays = dict(np.load(mine))
+    name = max(arrays, key=lambda k: arrays[k].size)
+    np.savez(mine, **{**arrays, name: 255 - arrays[name]})
+    with pytest.raises(ValueError, match="data differs from that of the run being resumed"):
+        studio.train(run.folder / "config.yaml", ["train.steps=4"], out=run.folder, quiet=True, resume=True)
+    assert checkpoints(run.folder) == [2]
