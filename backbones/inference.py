@@ -47,11 +47,13 @@ def lowered(net: nn.Module, dtype: torch.dtype) -> nn.Module:
     ``dtype``. It is run under the same autocast, shares everything else with ``net`` and gives the same results up to that dtype's rounding."""
     parts = [getattr(net, name, None) for name in getattr(net, "low_precision", ())]
     modules = [m for part in parts if part is not None for m in part.modules()]
+    if any(isinstance(m, PackedLinear) for m in modules):
+        return net  # a twin already
     linear, conv = [m for m in modules if type(m) is nn.Linear], [m for m in modules if type(m) is nn.Conv2d]
     packed: dict[int, nn.Module] = {}
     if dtype == torch.bfloat16 and can_pack():
         packed = {id(m): PackedLinear(m) for m in linear if m.weight.device.type == "cpu"}
-    cast = [p for m in (*linear, *conv) if id(m) not in packed for p in m.parameters()]
+    cast = [p for m in (*linear, *conv) if id(m) not in packed for p in m.parameters() if p.dtype != dtype]
     low = {id(p): nn.Parameter(p.detach().to(dtype), requires_grad=False) for p in cast}
     kept = {id(v): v for v in [*net.parameters(), *net.buffers()] if id(v) not in low}
     return copy.deepcopy(net, {**kept, **low, **packed}) if low or packed else net

@@ -16,10 +16,12 @@ _PUBLIC = {
     "Model": "studio.model",
     "list_models": "studio.model",
     "Samples": "studio.samples",
+    "generate": "studio.generation",
 }
-__all__ = ["Model", "Run", "Samples", "__version__", "list_models", "load", "train"]
+__all__ = ["Model", "Run", "Samples", "__version__", "generate", "list_models", "load", "train"]
 
 if TYPE_CHECKING:
+    from studio.generation import generate
     from studio.model import Model, list_models, load
     from studio.samples import Samples
     from studio.trainer import Run, train

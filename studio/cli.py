@@ -3,32 +3,21 @@
 Heavy imports wait until a command runs, so ``--help`` answers at once.
 """
 
-import json
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from studio import cli_sets
+from studio.cli_options import WIDTH, AsJson, Conditions, Device, Dtype, Steps, Threads, Weights, conditions_of, emit, guidance_of
+
 UI = "ui.app:main"
-WIDTH = {"max_content_width": 120, "help_option_names": ["-h", "--help"], "token_normalize_func": lambda name: name.replace("_", "-")}
 app = typer.Typer(
     name="studio", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", context_settings=WIDTH, pretty_exceptions_enable=False,
     help="Train, sample and steer conditional diffusion and flow-matching models.\n\n"
     "Examples:\n\n`studio sample fashion-dit --out pictures --seeds 0-7`\n\n`studio train images:my-folder train.minutes=30`\n\n`studio ui`",
 )  # fmt: skip
-
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Dtype = Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16 or fp16.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; default: the cores this process may use.")]
-Weights = Annotated[str, typer.Option(help="ema, raw, or a profile such as ema-0.999.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-
-
-def _emit(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
-    if os.environ.get("RANK", "0") == "0":  # under torchrun one process tells
-        print(json.dumps(result) if as_json else "\n".join(lines))
 
 
 @app.command(context_settings=WIDTH)
@@ -55,12 +44,12 @@ def train(
         from studio.inspect import describe_config
 
         result = describe_config(config, changes)
-        return _emit(result, as_json, [result["yaml"], *(f"{k}: {v}" for k, v in result.items() if k != "yaml")])
+        return emit(result, as_json, [result["yaml"], *(f"{k}: {v}" for k, v in result.items() if k != "yaml")])
     from studio.trainer import train as run_training
 
     run = run_training(config, changes, out=out, resume=resume, overwrite=overwrite, start_from=start_from, device=device)
     result = {"run": str(run.folder), "step": run.step, "interrupted": run.interrupted, **{k: v for k, v in run.metrics.items() if k != "step"}}
-    _emit(
+    emit(
         result,
         as_json,
         [
@@ -78,7 +67,7 @@ def sample(
     out: Annotated[Path, typer.Option(help="Folder for pictures, grid.png and recipe.json.")],
     seeds: Annotated[str, typer.Option(help="Numbers and ranges: 0-7,12.")] = "0-7",
     labels: Annotated[str | None, typer.Option(help="Class numbers, ranges or names, one or as many as seeds; none = unconditional.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE for any condition.")] = None,
+    set_: Conditions = None,
     num_steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Such as ab2, heun, 'ddim(eta=0.5)'.")] = None,
     guidance: Annotated[str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")] = "default",
@@ -99,46 +88,16 @@ def sample(
     from studio.model import load
 
     set_threads(threads)
-    conditions: dict[str, Any] = {}
-    for item in set_ or []:
-        name, eq, value = item.partition("=")
-        if not eq:
-            raise ValueError(f"got --set {item!r}, expected NAME=VALUE")
-        conditions[name] = value
     loaded = load(model, weights=weights, device=device, dtype=dtype)
     origin = {k: str(v) for k, v in (("init", init), ("mask", mask)) if v is not None}
-    with _Steps() as bar:
+    with Steps() as bar:
         samples = loaded.sample(
-            labels=labels, seeds=seeds, conditions=conditions, num_steps=num_steps, sampler=sampler, guidance=None if guidance in ("", "none") else guidance,
+            labels=labels, seeds=seeds, conditions=conditions_of(set_), num_steps=num_steps, sampler=sampler, guidance=guidance_of(guidance),
             init=init, strength=strength, mask=mask, batch=batch, deterministic=deterministic, origin=origin, on_step=bar,
         )  # fmt: skip
     written = samples.save(out, overwrite=overwrite)
     result = {"files": [str(p) for p in written], "grid": str(out / "grid.png"), "seconds": round(samples.seconds, 3), "recipe": samples.recipes[0]}
-    _emit(result, as_json, [*result["files"], result["grid"]])
-
-
-class _Steps:
-    """A progress line of solver steps on stderr."""
-
-    def __enter__(self) -> "_Steps":
-        self.bar: Any = None
-        return self
-
-    def __call__(self, progress: Any) -> None:
-        if not sys.stderr.isatty():
-            return
-        if self.bar is None:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self.bar = Progress(console=Console(stderr=True), transient=True)
-            self.bar.start()
-            self.task = self.bar.add_task("sampling", total=progress.total)
-        self.bar.update(self.task, completed=progress.done, total=progress.total)
-
-    def __exit__(self, *error: Any) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+    emit(result, as_json, [*result["files"], result["grid"]])
 
 
 @app.command(context_settings=WIDTH)
@@ -153,7 +112,7 @@ def info(
     from studio.inspect import describe
 
     result = describe(what)
-    _emit(result, as_json, [f"{k + ':':<14}{v}" for k, v in result.items()])
+    emit(result, as_json, [f"{k + ':':<14}{v}" for k, v in result.items()])
 
 
 @app.command("list", context_settings=WIDTH)
@@ -169,7 +128,7 @@ def list_(
     from studio.inspect import catalogue
 
     result = catalogue(kind, [str(r) for r in roots or [Path("runs")]])
-    _emit({kind: result}, as_json, [f"{name:<22}{text}" for name, text in result.items()])
+    emit({kind: result}, as_json, [f"{name:<22}{text}" for name, text in result.items()])
 
 
 @app.command(context_settings=WIDTH)
@@ -187,7 +146,7 @@ def export(
     from studio.exporting import export as run_export
 
     folder = run_export(model, out, weights=weights, dtype=dtype, overwrite=overwrite)
-    _emit({"folder": str(folder)}, as_json, [f"{folder}", f"studio sample {folder} --out pictures"])
+    emit({"folder": str(folder)}, as_json, [f"{folder}", f"studio sample {folder} --out pictures"])
 
 
 @app.command(context_settings=WIDTH)
@@ -203,7 +162,7 @@ def flops(
     from studio.inspect import count_flops
 
     result = count_flops(model, list(overrides or []))
-    _emit(result, as_json, [f"{k + ':':<14}{v}" for k, v in result.items()])
+    emit(result, as_json, [f"{k + ':':<14}{v}" for k, v in result.items()])
 
 
 @app.command(context_settings=WIDTH)
@@ -224,6 +183,10 @@ def ui(
     getattr(importlib.import_module(module), attribute)(
         models=models or ["runs"], host=host, port=port, out=str(out), device=device, dtype=dtype, threads=threads, open_browser=open_browser
     )
+
+
+for _command in (cli_sets.generate,):
+    app.command(context_settings=WIDTH)(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:

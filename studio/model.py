@@ -58,7 +58,7 @@ def _from_hub(repo: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repo, allow_patterns=["config.yaml", "meta.json", "*.safetensors"]))
+        return Path(snapshot_download(repo, allow_patterns=["config.yaml", "meta.json", "*.safetensors", "codec/*"]))
     except Exception as error:
         raise ValueError(f"hf:{repo} could not be fetched ({type(error).__name__}); download the folder elsewhere and give its path") from None
 
@@ -148,7 +148,7 @@ def load(name: str | Path, *, weights: str = "ema", device: str = "auto", dtype:
     net = net.to(where).eval().requires_grad_(False)
     label = str(name) if spot == folder else f"{str(name).partition('@')[0]}@{step}"
     return Model(
-        name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind).eval(), codec=build_codec(info.codec), task=build_task(info.task),
+        name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind).eval(), codec=build_codec(info.codec, folder), task=build_task(info.task),
         device=where, weights=key, hash=files.sha256(path)[:16], folder=folder,
     )  # fmt: skip
 
@@ -167,6 +167,12 @@ class Model:
     weights: str
     hash: str
     folder: Path
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """(C, H, W) or (d,) of a decoded sample."""
+        decoded = getattr(self.codec, "decoded_shape", None)
+        return tuple(decoded(self.info.shape) if decoded is not None else self.info.shape)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -219,9 +225,9 @@ class Model:
         else:
             from studio.data.images import decode
 
-            value = torch.from_numpy(decode(init, channels=self.info.shape[0]).copy())
-        if value is not None and tuple(value.shape) != tuple(self.info.shape):
-            raise ValueError(f"got a picture of shape {tuple(value.shape)}, expected {tuple(self.info.shape)} (C, H, W); resize it first")
+            value = torch.from_numpy(decode(init, channels=self.sample_shape[0]).copy())
+        if value is not None and tuple(value.shape) != self.sample_shape:
+            raise ValueError(f"got a picture of shape {tuple(value.shape)}, expected {self.sample_shape} (C, H, W); resize it first")
         return value
 
     def _mask(self, mask: Any) -> Tensor | None:

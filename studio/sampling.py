@@ -101,7 +101,7 @@ def parse_labels(text: Any, classes: Sequence[str], seeds: Sequence[int]) -> tup
         items = items[0].split(",")
     labels: list[int] = []
     for item in items:
-        labels += _labels_of(item, classes)
+        labels += labels_of(item, classes)
     if len(labels) == 1:
         labels *= len(seeds)
     if len(labels) != len(seeds):
@@ -109,7 +109,8 @@ def parse_labels(text: Any, classes: Sequence[str], seeds: Sequence[int]) -> tup
     return tuple(labels)
 
 
-def _labels_of(item: Any, classes: Sequence[str]) -> list[int]:
+def labels_of(item: Any, classes: Sequence[str]) -> list[int]:
+    """Class numbers of one item: a number, a name, a range "5-9" or "none" (−1). Raises ``ValueError`` for a class that does not exist."""
     if isinstance(item, int) and not isinstance(item, bool):
         if not -1 <= item < len(classes):
             raise ValueError(f"got class {item}, expected 0 to {len(classes) - 1} or one of {', '.join(classes)}")

@@ -52,6 +52,8 @@ def test_the_twin_is_the_same_function(stem: tuple[int, ...], x: torch.Tensor) -
     assert float((twin - exact).norm() / exact.norm()) < 1.3 * float((autocast - exact).norm() / exact.norm()) < 0.05
     assert all(torch.equal(v, before[k]) and v.dtype == torch.float32 for k, v in net.state_dict().items())
     assert not any(isinstance(m, PackedLinear) for m in net.modules())
+    twin_net = lowered(net, torch.bfloat16)
+    assert lowered(twin_net, torch.bfloat16) is twin_net
 
 
 def test_without_packing_the_twin_gives_the_same_bits(x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,42 @@
+"""Commands between programs: convert."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studio.cli_options import AsJson, emit
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="dit:FILE.pt, diffusers:DIR or hf:org/name; with --to a MODEL.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    config: Annotated[list[str] | None, typer.Option(help="key=value: num_heads=6, classes=FILE, name=..., sample.num_steps=250; with --to steps=50.")] = None,
+    to: Annotated[str | None, typer.Option(help="Write a MODEL of ours for others: diffusers.")] = None,
+    vae: Annotated[str | None, typer.Option(help="Folder of a diffusers AutoencoderKL, or hf:org/name.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a folder that was converted or exported before.")] = False,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Turn weights of others into a model folder, or a model of ours into what others read.
+
+    Pickles are read without objects; nothing is written before everything has been checked.
+
+    Examples: `studio convert dit:DiT-XL-2-256x256.pt --out dit-xl --vae sd-vae` · `studio convert diffusers:DiT-XL-2-256 --out dit-xl` ·
+    `studio convert my-model --to diffusers --out for-diffusers` · `studio convert dit:mine.pt --out mine --config num_heads=6 --config classes=names.txt`
+    """
+    from studio.convert import convert as run
+
+    folder = run(source, out, overrides=list(config or []), to=to, vae=vae, overwrite=overwrite)
+    if to is None:
+        from studio.model import card
+
+        shown = card(folder)
+        lines = [
+            f"{folder}  {shown.backbone} {'×'.join(map(str, shown.shape))}, {len(shown.classes)} classes",
+            f"studio sample {folder} --out pictures",
+        ]
+        return emit({"folder": str(folder), "shape": list(shown.shape), "classes": len(shown.classes)}, as_json, lines)
+    pipeline = (folder / "model_index.json").is_file()
+    lines = [str(folder), f"DiTPipeline.from_pretrained({str(folder)!r})" if pipeline else
+             "a transformer and a scheduler: this model works in pixels, and diffusers' DiTPipeline needs a VAE"]  # fmt: skip
+    emit({"folder": str(folder), "pipeline": pipeline}, as_json, lines)

@@ -1,0 +1,62 @@
+"""What the commands share: options, how results are printed, a progress line."""
+
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+WIDTH = {"max_content_width": 120, "help_option_names": ["-h", "--help"], "token_normalize_func": lambda name: name.replace("_", "-")}
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Dtype = Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16 or fp16.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; default: the cores this process may use.")]
+Weights = Annotated[str, typer.Option(help="ema, raw, or a profile such as ema-0.999.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Conditions = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE for any condition.")]
+
+
+def emit(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
+    """Results on stdout; under torchrun one process tells."""
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(result) if as_json else "\n".join(lines))
+
+
+def conditions_of(items: list[str] | None) -> dict[str, Any]:
+    """``--set NAME=VALUE`` items as a dict."""
+    conditions: dict[str, Any] = {}
+    for item in items or []:
+        name, eq, value = item.partition("=")
+        if not eq:
+            raise ValueError(f"got --set {item!r}, expected NAME=VALUE")
+        conditions[name] = value
+    return conditions
+
+
+def guidance_of(text: str) -> str | None:
+    """``''`` and ``none`` switch guidance off."""
+    return None if text in ("", "none") else text
+
+
+class Steps:
+    """A progress line of solver steps on stderr."""
+
+    def __enter__(self) -> "Steps":
+        self.bar: Any = None
+        return self
+
+    def __call__(self, progress: Any) -> None:
+        if not sys.stderr.isatty():
+            return
+        if self.bar is None:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self.bar = Progress(console=Console(stderr=True), transient=True)
+            self.bar.start()
+            self.task = self.bar.add_task("sampling", total=progress.total)
+        self.bar.update(self.task, completed=progress.done, total=progress.total)
+
+    def __exit__(self, *error: Any) -> None:
+        if self.bar is not None:
+            self.bar.stop()

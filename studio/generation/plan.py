@@ -1,0 +1,196 @@
+"""What a folder of generated samples is: index i ↔ (seed, label), and the manifest that pins everything the samples depend on.
+
+Sample i depends on ``seed(i)``, ``label(i)`` and the pinned settings only.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from backbones.types import NoiseSource
+from studio import __version__, files, sampling
+from studio.devices import DTYPE_NAMES
+from studio.model import Model
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Labels:
+    """``rule`` is what the manifest records: balanced (i mod K), random (a draw of the sample's seed), list (repeated) or file."""
+
+    rule: str
+    classes: int
+    values: tuple[int, ...] = ()
+
+    def of(self, index: Sequence[int], seeds: Sequence[int]) -> tuple[int, ...] | None:
+        """Class numbers of these samples, −1 for none."""
+        if not self.classes:
+            return None
+        if self.rule == "random":
+            u = NoiseSource(seeds).uniform(stream="label", dtype=torch.float64)
+            return tuple((u * self.classes).long().clamp_max(self.classes - 1).tolist())
+        if self.rule == "balanced":
+            return tuple(i % self.classes for i in index)
+        return tuple(self.values[i % len(self.values)] for i in index)
+
+
+def parse_rule(text: str | Sequence[Any] | None, classes: Sequence[str], num: int) -> Labels:
+    """``balanced``, ``random``, numbers and names (repeated in turn), or a file (one label a line, or .npy) with at least ``num`` labels.
+
+    Raises ``ValueError`` for classes that do not exist and for files that are too short.
+    """
+    if not classes:
+        if text not in (None, "", "none", "balanced"):
+            raise ValueError(f"got labels {text!r}, but this model has no classes; leave them out")
+        return Labels("none", 0)
+    if text is None or text in ("balanced", "random"):
+        return Labels(text or "balanced", len(classes))
+    path = Path(text) if isinstance(text, str) else None
+    if path is not None and path.suffix in (".txt", ".csv", ".npy"):
+        values = _from_file(path, classes)
+        if len(values) < num:
+            raise ValueError(f"{path} holds {len(values)} labels, expected at least --num {num}")
+        digest = hashlib.sha256(np.asarray(values, dtype=np.int64).tobytes()).hexdigest()[:16]
+        return Labels(f"file {digest}", len(classes), values)
+    items = text.split(",") if isinstance(text, str) else list(text)
+    if not items:
+        raise ValueError("got an empty list of labels, expected balanced, random, numbers, names or a file")
+    values = tuple(label for item in items for label in sampling.labels_of(item, classes))
+    return Labels(f"list {','.join(map(str, values))}", len(classes), values)
+
+
+def _from_file(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
+    if not path.is_file():
+        raise ValueError(f"got labels {str(path)!r}, and there is no such file; expected balanced, random, numbers, names or a file")
+    if path.suffix == ".npy":
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{path} is not a readable .npy file: {error}") from None
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise ValueError(f"{path} holds {array.dtype} of shape {array.shape}, expected a row of whole numbers")
+        items: list[Any] = array.tolist()
+    else:
+        items = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    return tuple(label for item in items for label in sampling.labels_of(item, classes))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a set of ``num`` samples but where it is written and how fast. ``request`` is the checked form of one sample."""
+
+    model: Model
+    num: int
+    seeds: tuple[int, ...]
+    labels: Labels
+    request: sampling.Request
+    threads: int | None = None
+
+    def batch(self, index: Sequence[int]) -> sampling.Request:
+        """The request for these samples."""
+        seeds = tuple(self.seeds[i] for i in index)
+        numeric = None if self.request.numeric is None else self.request.numeric[:1] * len(index)
+        return replace(self.request, seeds=seeds, labels=self.labels.of(index, seeds), numeric=numeric)
+
+    def pinned(self) -> dict[str, Any]:
+        """What the manifest pins. Batch size, device and the number of processes are not among it."""
+        model, r = self.model, self.request
+        fixed = sampling.FIXED_BATCH if len(model.info.shape) == 3 else sampling.FIXED_VECTORS
+        numbers = {} if r.numeric is None else model.recipes(self.batch([0]))[0]["conditions"]
+        tree = model.config.tree()
+        return {
+            "model_hash": model.hash, "weights": model.weights, "backbone": tree["backbone"], "objective": tree["objective"],
+            "shape": list(model.info.shape), "num": self.num, "seeds": _ranges(self.seeds), "labels": self.labels.rule, "conditions": numbers,
+            "sampler": r.sampler, "num_steps": r.num_steps, "guidance": r.guidance, "dtype": DTYPE_NAMES[model.denoiser.dtype or torch.float32],
+            "deterministic": {"micro_batch": fixed, "threads": self.threads} if r.deterministic else None,
+            "studio": __version__, "torch": torch.__version__.split("+")[0],
+        }  # fmt: skip
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """``0-49999`` or ``0-7,12``."""
+    out: list[str] = []
+    start = 0
+    for i in range(1, len(seeds) + 1):
+        if i == len(seeds) or seeds[i] != seeds[i - 1] + 1:
+            out.append(str(seeds[start]) if i - start == 1 else f"{seeds[start]}-{seeds[i - 1]}")
+            start = i
+    return ",".join(out)
+
+
+def make_plan(
+    model: Model, *, num: int | None, seeds: Any = None, labels: Any = None, conditions: Mapping[str, Any] | None = None, num_steps: int | None = None,
+    guidance: Any = "default", sampler: str | None = None, batch: int = 64, deterministic: bool = False, threads: int | None = None,
+) -> Plan:  # fmt: skip
+    """A checked `Plan`. Raises ``ValueError`` for anything that does not fit, before anything is written."""
+    if num is None and seeds is None:
+        raise ValueError("got neither num nor seeds, expected how many samples to make, such as --num 50000")
+    chosen = sampling.parse_seeds(seeds) if seeds is not None else tuple(range(num or 0))
+    if num is not None and num < 1:
+        raise ValueError(f"got num={num}, expected at least 1")
+    if num is not None and len(chosen) < num:
+        raise ValueError(f"got {len(chosen)} seeds for num={num}, expected as many; leave --num or --seeds out")
+    chosen = chosen[:num]
+    if len(set(chosen)) < len(chosen):
+        raise ValueError("got a seed twice, expected distinct seeds: equal seeds make equal samples")
+    rule = parse_rule(labels, model.classes, len(chosen))
+    request, rules = model.request(
+        labels=rule.of([0], chosen[:1]), seeds=chosen[:1], num_steps=num_steps, guidance=guidance, sampler=sampler, conditions=conditions, batch=batch,
+        deterministic=deterministic,
+    )  # fmt: skip
+    if rules is not None:
+        raise ValueError("got guidance as objects, expected a line such as 'cfg=2.0', which the manifest can record")
+    return Plan(model, len(chosen), chosen, rule, request, threads if deterministic else None)
+
+
+def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
+    """Write the manifest, or check the one that is there. ``ours``: the folder was one of samples until just now. Raises ``ValueError`` with the difference, ``FileExistsError`` for a folder of something else."""
+    path = folder / MANIFEST
+    wanted = plan.pinned()
+    if not path.is_file():
+        if not ours and folder.exists() and any(p for p in folder.iterdir() if not p.name.startswith(f".{MANIFEST}.")):
+            raise FileExistsError(f"{folder} holds something else (no {MANIFEST}); choose another --out")
+        files.check_writable(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(dir=folder, prefix=f".{MANIFEST}.")
+        with os.fdopen(handle, "w") as out:
+            out.write(json.dumps({"format": FORMAT, "model": plan.model.name, "pinned": wanted}, indent=1) + "\n")
+        os.chmod(draft, 0o644)
+        try:
+            os.link(draft, path)  # fails where another machine was faster; its manifest is then compared
+            return
+        except FileExistsError:
+            pass
+        except OSError:  # no hard links on this file system
+            os.replace(draft, path)
+            return
+        finally:
+            Path(draft).unlink(missing_ok=True)
+    there = read_manifest(folder)["pinned"]
+    differing = [k for k in {**there, **wanted} if there.get(k) != wanted.get(k)]
+    if differing:
+        shown = "; ".join(f"{k}: it has {there.get(k)!r}, this call {wanted.get(k)!r}" for k in differing)
+        raise ValueError(f"{folder} was begun with other settings ({shown}); use the same, another --out, or --overwrite to start again")
+    files.check_writable(folder)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Raises ``ValueError`` for a manifest that is damaged or newer than this version."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        version, pinned = manifest["format"], manifest["pinned"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ValueError(f"{folder / MANIFEST} is not readable ({error!r}); restore it, or choose another --out") from None
+    if not isinstance(version, int) or version > FORMAT or not isinstance(pinned, dict):
+        raise ValueError(f"{folder / MANIFEST} has format {version}, this version reads up to {FORMAT}; upgrade drift-studio")
+    return manifest

@@ -1,0 +1,289 @@
+"""`studio generate`: list what is missing, share it out, compute, write, and say whether everything is there.
+
+Work is split by index: over machines by ``shard``, over the processes of torchrun or accelerate by rank, and otherwise over local worker
+processes. One process lists, so nobody sees a different set of missing files; a worker dies with the process that started it.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from studio.devices import set_threads
+from studio.generation import store as stores
+from studio.generation import workers as local
+from studio.generation.engine import Stopped, Writer, compute
+from studio.generation.plan import MANIFEST, Plan, claim, make_plan, read_manifest
+from studio.model import Model, load
+from studio.signals import StopSignal
+
+SMALL = 256  # below this many missing samples further processes are not worth their start
+
+
+@dataclass(frozen=True)
+class Generated:
+    """``missing`` samples of this call's share are not there (0 when it ran through); ``elsewhere`` belong to other shards and are not there yet;
+    ``written`` were made by this call in ``seconds``; ``foreign`` files were moved aside; ``interrupted``: stopped by Ctrl-C or SIGTERM."""
+
+    folder: str
+    num: int
+    written: int
+    missing: int
+    elsewhere: int
+    seconds: float
+    samples_per_second: float
+    foreign: int
+    npz: str | None
+    interrupted: bool
+
+    def tree(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def generate(
+    model: str | Model, out: str | Path, *, num: int | None = None, seeds: Any = None, labels: Any = None, conditions: Mapping[str, Any] | None = None,
+    num_steps: int | None = None, guidance: Any = "default", sampler: str | None = None, batch: int | str = "auto", format: str | None = None,
+    deterministic: bool = False, overwrite: bool = False, weights: str = "ema", device: str = "auto", dtype: str = "auto", threads: int | None = None,
+    workers: int | str = "auto", shard: str | None = None, quiet: bool = False, on_progress: Callable[[int, int], Any] | None = None,
+) -> Generated:  # fmt: skip
+    """Make ``num`` samples in the folder ``out``, or those of them that are not there yet.
+
+    ``seeds``: "0-49999", by default 0 … num − 1. ``labels``: balanced (the default), random, a list repeated in turn, or a file. ``format``: png, npz or
+    both; points are always npz. ``batch``: "auto" or a number. ``workers``: local processes, "auto" or a number. ``shard``: "3/8" is the third of
+    eight machines. Raises ``ValueError`` and ``FileExistsError`` before anything is written, for settings that do not fit or differ from the
+    manifest's.
+    """
+    part = parse_shard(shard)
+    if deterministic:
+        threads = threads or 1
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    loaded = model if isinstance(model, Model) else load(model, weights=weights, device=device, dtype=dtype)
+    size = _batch(batch, loaded)
+    plan = make_plan(
+        loaded, num=num, seeds=seeds, labels=labels, conditions=conditions, num_steps=num_steps, guidance=guidance, sampler=sampler, batch=size,
+        deterministic=deterministic, threads=threads,
+    )  # fmt: skip
+    folder, form = Path(out), _format(format, plan)
+    count = _workers(workers, model, loaded, world)
+    store = stores.store_of(folder / ".parts" if form == "npz" else folder, plan)
+    wanted = stores.units(plan, store, part)
+    group = _Group(rank, world)
+    if rank == 0:
+        group.first(lambda: _open(folder, plan, overwrite))
+        foreign = len(stores.set_aside(store, plan))
+        whole = form == "npz" and stores.npz_is_whole(folder / "samples.npz", plan)
+        todo = [] if whole else stores.missing(store, wanted)
+    else:
+        group.first(None)
+        foreign, whole, todo = 0, False, []
+    todo, whole = group.share((todo, whole))
+    if len(todo) * store.unit < SMALL and workers == "auto":
+        count = 1
+    bar = _Bar(sum(_size(u, store, plan) for u in todo), quiet or rank > 0, on_progress)
+    started, interrupted = time.perf_counter(), False
+    with StopSignal() as signal:
+        if count > 1:
+            job = {"model": str(model), "weights": weights, "device": device, "dtype": dtype, "options": {
+                "num": plan.num, "seeds": plan.seeds if seeds is not None else None, "labels": labels, "conditions": dict(conditions or {}),
+                "num_steps": num_steps, "guidance": guidance, "sampler": sampler, "batch": size, "deterministic": deterministic,
+            }, "threads": threads or max(1, local.cores() // count), "root": str(store.root)}  # fmt: skip
+            interrupted = local.run(job, pieces(todo, store, count), bar.add, lambda: signal.asked)
+        else:
+            if threads or world > 1:
+                set_threads(threads or max(1, local.cores() // world))
+            interrupted = work(plan, store, pieces(todo, store, world)[rank], stop=lambda: signal.asked, on_written=bar.add, note=bar.note)
+    bar.close()
+    seconds = time.perf_counter() - started
+    group.wait()
+    npz, missing, elsewhere = None, 0, 0
+    if rank == 0:
+        mine = set(wanted)
+        rest = [] if whole else stores.missing(store, [u for u in stores.units(plan, store) if u not in mine])
+        absent = stores.missing(store, todo)
+        missing, elsewhere = (sum(_size(u, store, plan) for u in part) for part in (absent, rest))
+        absent += rest
+        if form in ("npz", "both") and not absent:
+            npz = str(folder / "samples.npz")
+            if not whole and not (form == "both" and not todo and stores.npz_is_whole(Path(npz), plan)):
+                stores.write_npz(Path(npz), store, plan)
+            if form == "npz":
+                stores.remove_parts(folder)
+    missing, elsewhere, npz = group.share((missing, elsewhere, npz))
+    group.end()
+    return Generated(
+        str(folder),
+        plan.num,
+        bar.done,
+        missing,
+        elsewhere,
+        round(seconds, 3),
+        round(bar.done / seconds, 2) if bar.done else 0.0,
+        foreign,
+        npz,
+        interrupted,
+    )
+
+
+def work(
+    plan: Plan, store: stores.Store, units: Sequence[int], *, stop: Callable[[], bool], on_written: Callable[[int], Any],
+    note: Callable[[str], None] = lambda text: None,
+) -> bool:  # fmt: skip
+    """Compute and write these units; True when it was stopped."""
+    index = [i for first in units for i in range(first, min(first + store.unit, plan.num))]
+    try:
+        with Writer(store, plan, on_written) as writer:
+            try:
+                for done, values in compute(plan, index, stop=stop, note=note):
+                    writer.put(done, values)
+            except Stopped:
+                return True
+    except OSError as error:
+        raise OSError(f"writing to {store.root} failed ({error}); what is there is kept: make room and run the same command again") from error
+    return False
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """``"3/8"`` to (3, 8). Raises ``ValueError`` for anything but K/N with 1 ≤ K ≤ N."""
+    if text is None:
+        return 1, 1
+    k, slash, n = text.partition("/")
+    if not (slash and k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
+        raise ValueError(f"got shard {text!r}, expected K/N with K from 1 to N, such as 3/8")
+    return int(k), int(n)
+
+
+def pieces(todo: Sequence[int], store: stores.Store, count: int) -> list[list[int]]:
+    """Deal units out to ``count`` processes in runs of 32, so that everybody ends at about the same time and micro-batches stay full."""
+    run = max(1, 32 // store.unit)
+    runs = [todo[a : a + run] for a in range(0, len(todo), run)]
+    return [[u for r in runs[k::count] for u in r] for k in range(count)]
+
+
+def _size(first: int, store: stores.Store, plan: Plan) -> int:
+    return min(store.unit, plan.num - first)
+
+
+def _open(folder: Path, plan: Plan, overwrite: bool) -> None:
+    again = overwrite and (folder / MANIFEST).is_file()
+    if again:
+        read_manifest(folder)
+        stores.remove(folder)
+    claim(folder, plan, ours=again)
+
+
+def _batch(batch: int | str, model: Model) -> int:
+    if batch == "auto":
+        return 256 if model.device.type == "cuda" else 64
+    if not str(batch).isdigit() or int(batch) < 1:
+        raise ValueError(f"got batch={batch}, expected auto or a number of at least 1")
+    return int(batch)
+
+
+def _format(format: str | None, plan: Plan) -> str:
+    pictures = plan.model.task.suffix == ".png"
+    if format is None:
+        return "png" if pictures else "both"
+    if format not in ("png", "npz", "both"):
+        raise ValueError(f"got format {format!r}, expected png, npz or both")
+    if not pictures and format == "png":
+        raise ValueError("got format 'png', but these samples are points; expected npz")
+    return format if pictures else "both"
+
+
+def _workers(workers: int | str, name: str | Model, model: Model, world: int) -> int:
+    if workers != "auto" and (not str(workers).isdigit() or int(workers) < 1):
+        raise ValueError(f"got workers={workers}, expected auto or a number of at least 1")
+    loadable = not isinstance(name, Model)
+    if workers != "auto" and int(workers) > 1 and (world > 1 or not loadable):
+        reason = "torchrun already started several processes" if world > 1 else "a model object cannot be loaded again by other processes"
+        raise ValueError(f"got workers={workers}, but {reason}; leave --workers out")
+    if workers != "auto":
+        return int(workers)
+    return local.cores() if loadable and world == 1 and model.device.type == "cpu" else 1
+
+
+class _Group:
+    """The processes of torchrun or accelerate, if there are any: the first one acts, the others follow."""
+
+    def __init__(self, rank: int, world: int):
+        self.rank, self.world, self.own = rank, world, world > 1 and not torch.distributed.is_initialized()
+        if self.own:
+            torch.distributed.init_process_group("gloo")
+
+    def share(self, value: Any) -> Any:
+        """The first process's value, everywhere."""
+        if self.world == 1:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def first(self, act: Callable[[], Any] | None) -> None:
+        """Let the first process act; an error of its raises everywhere."""
+        error: Exception | None = None
+        if act is not None:
+            try:
+                act()
+            except Exception as caught:
+                error = caught
+        error = self.share(error)
+        if error is not None:
+            raise error
+
+    def wait(self) -> None:
+        if self.world > 1:
+            torch.distributed.barrier()
+
+    def end(self) -> None:
+        """Take the group down together; a process that is simply gone makes the others abort."""
+        self.wait()
+        if self.own:
+            torch.distributed.destroy_process_group()
+
+
+class _Bar:
+    """Samples, samples/s and time left on stderr; plain lines where it is not a terminal."""
+
+    def __init__(self, total: int, quiet: bool, on_progress: Callable[[int, int], Any] | None):
+        self.total, self.quiet, self.on_progress = total, quiet, on_progress
+        self.done, self.started, self.shown = 0, time.monotonic(), time.monotonic()
+        self.bar: Any = None
+        if not quiet and total and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (
+                TextColumn("generating"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]} samples/s"),
+                TimeRemainingColumn(),
+            )
+            self.bar = Progress(*columns, console=Console(stderr=True))
+            self.bar.start()
+            self.task = self.bar.add_task("generating", total=total, rate="…")
+
+    def add(self, count: int) -> None:
+        self.done += count
+        if self.on_progress is not None:
+            self.on_progress(self.done, self.total)
+        now = time.monotonic()
+        rate = self.done / max(now - self.started, 1e-9)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.done, rate=f"{rate:.1f}")
+        elif not self.quiet and now - self.shown > 10:
+            self.shown = now
+            print(f"{self.done} of {self.total} · {rate:.1f} samples/s · {(self.total - self.done) / rate:.0f} s left", file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()

@@ -1,0 +1,203 @@
+"""Where generated samples lie, one unit a file: a PNG for each picture, an .npy for each thousand points; in folders of a thousand samples.
+
+A unit is trusted only if it decodes, has the right size and is the sample it claims to be. Files are written under another name and renamed.
+"""
+
+import io
+import json
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from studio.generation.plan import MANIFEST, Plan
+from studio.samples import KEY, save_png
+from studio.tasks.image import MODES
+
+FOLDER = 1000
+OURS = re.compile(r"\d{3,}")
+
+
+class Store(Protocol):
+    """``unit``: samples per file. ``write`` takes the values of whole units, ``read`` gives (n, ...) values as the npz holds them."""
+
+    root: Path
+    unit: int
+
+    def path(self, first: int) -> Path: ...
+    def write(self, first: int, values: Tensor, recipes: Sequence[dict[str, Any]]) -> None: ...
+    def valid(self, first: int) -> bool: ...
+    def read(self, first: int) -> np.ndarray: ...
+
+
+class Pictures:
+    """``NNN/NNNNNN.png``, each with its recipe inside."""
+
+    unit = 1
+
+    def __init__(self, root: Path, plan: Plan):
+        self.root, self.plan, self.task = root, plan, plan.model.task
+        self.size, self.mode = tuple(plan.model.sample_shape[:0:-1]), MODES[plan.model.sample_shape[0]]
+
+    def path(self, first: int) -> Path:
+        return self.root / f"{first // FOLDER:03d}" / f"{first:06d}.png"
+
+    def write(self, first: int, values: Tensor, recipes: Sequence[dict[str, Any]]) -> None:
+        path = self.path(first)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_png(path, self.task.pictures(values)[0], recipes[0])
+
+    def valid(self, first: int) -> bool:
+        from PIL import Image
+
+        try:
+            with Image.open(self.path(first)) as picture:
+                picture.load()
+                recipe = json.loads(picture.info[KEY])
+                return (
+                    picture.format == "PNG" and picture.size == self.size and picture.mode == self.mode
+                    and recipe["seed"] == self.plan.seeds[first] and recipe["model_hash"] == self.plan.model.hash
+                )  # fmt: skip
+        except Exception:  # whatever a damaged file makes PIL or json raise, the sample is made again
+            return False
+
+    def read(self, first: int) -> np.ndarray:
+        from PIL import Image
+
+        with Image.open(self.path(first)) as picture:
+            array = np.asarray(picture)
+        return array.reshape(1, *array.shape[:2], -1)
+
+
+class Vectors:
+    """``NNN.npy`` of up to a thousand rows (n, d), float32; beside it nothing, the seeds follow from the manifest."""
+
+    unit = FOLDER
+
+    def __init__(self, root: Path, plan: Plan):
+        self.root, self.plan = root, plan
+        self.shape = tuple(plan.model.info.shape)
+
+    def path(self, first: int) -> Path:
+        return self.root / f"{first // FOLDER:03d}.npy"
+
+    def write(self, first: int, values: Tensor, recipes: Sequence[dict[str, Any]]) -> None:
+        path = self.path(first)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.tmp")
+        with open(draft, "wb") as handle:
+            np.save(handle, values.float().numpy())
+        draft.replace(path)
+
+    def valid(self, first: int) -> bool:
+        try:
+            rows = np.load(self.path(first), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return False
+        expected = (min(self.unit, self.plan.num - first), *self.shape)
+        return rows.shape == expected and rows.dtype == np.float32 and bool(np.isfinite(rows).all())
+
+    def read(self, first: int) -> np.ndarray:
+        return np.load(self.path(first), allow_pickle=False)
+
+
+def store_of(root: Path, plan: Plan) -> Store:
+    """The store of the plan's task."""
+    return Pictures(root, plan) if plan.model.task.suffix == ".png" else Vectors(root, plan)
+
+
+def units(plan: Plan, store: Store, shard: tuple[int, int] = (1, 1)) -> list[int]:
+    """First indices of the units of shard k of n: blocks of 64 units are dealt out in turn."""
+    k, n = shard
+    return [u * store.unit for u in range(-(-plan.num // store.unit)) if u // 64 % n == k - 1]
+
+
+def missing(store: Store, wanted: Sequence[int]) -> list[int]:
+    """Those units that are not there or not to be trusted."""
+    with ThreadPoolExecutor(4) as pool:
+        return [first for first, good in zip(wanted, pool.map(store.valid, wanted, chunksize=64)) if not good]
+
+
+def set_aside(store: Store, plan: Plan) -> list[Path]:
+    """Move files that are not the plan's out of the sample folders into ``foreign/``, so that nobody counts them as samples; returns where they are."""
+    mine = {store.path(u) for u in range(0, plan.num, store.unit)}
+    moved = []
+    for folder in [p for p in store.root.iterdir() if p.is_dir() and OURS.fullmatch(p.name)] if store.root.is_dir() else []:
+        for path in sorted(folder.iterdir()):
+            if path in mine:
+                continue
+            if path.name.endswith(".tmp") and path.with_name(path.name[1:-4]) in mine:  # a draft of a process that was killed
+                path.unlink(missing_ok=True)
+                continue
+            target = store.root / "foreign" / folder.name / path.name
+            while target.exists():
+                target = target.with_name(f"{target.name}~")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+            moved.append(target)
+    return moved
+
+
+def remove(folder: Path) -> None:
+    """Delete what generation wrote and nothing else."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and (OURS.fullmatch(path.name) or path.name == ".parts"):
+            shutil.rmtree(path)
+        elif path.name == "samples.npz" or re.fullmatch(r"\d{3,}\.npy", path.name):
+            path.unlink()
+    (folder / MANIFEST).unlink(missing_ok=True)
+
+
+def _header(shape: tuple[int, ...], dtype: str) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def write_npz(path: Path, store: Store, plan: Plan) -> None:
+    """Stream all units into ``arr_0`` (uint8 NHWC, or float32 rows) and ``labels``; never more than one unit in memory."""
+    c, *rest = plan.model.sample_shape
+    shape, dtype = ((plan.num, *rest, c), "uint8") if rest else ((plan.num, c), "float32")
+    draft = path.with_name(f".{path.name}.tmp")
+    with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as out:
+            out.write(_header(shape, dtype))
+            for block in _read_all(store, plan):
+                out.write(np.ascontiguousarray(block).tobytes())
+        labels = plan.labels.of(range(plan.num), plan.seeds)
+        if labels is not None:
+            with archive.open("labels.npy", "w") as out:
+                out.write(_header((plan.num,), "int64"))
+                out.write(np.asarray(labels, dtype=np.int64).tobytes())
+    draft.replace(path)
+
+
+def _read_all(store: Store, plan: Plan) -> Iterator[np.ndarray]:
+    for first in range(0, plan.num, store.unit):
+        yield store.read(first)
+
+
+def npz_is_whole(path: Path, plan: Plan) -> bool:
+    """Whether a finished .npz is there: opens, has the right shape, and its checksums hold."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                return False
+            with archive.open("arr_0.npy") as handle:
+                np.lib.format.read_magic(handle)  # type: ignore[arg-type]
+                shape, _, dtype = np.lib.format.read_array_header_1_0(handle)  # type: ignore[arg-type]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError):
+        return False
+    c, *rest = plan.model.sample_shape
+    return shape == ((plan.num, *rest, c) if rest else (plan.num, c)) and dtype == np.dtype("uint8" if rest else "float32")
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete the single files that only served to make ``samples.npz``."""
+    shutil.rmtree(folder / ".parts", ignore_errors=True)
