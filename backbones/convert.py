@@ -4,13 +4,15 @@ Ours keeps the original names but for the adaLN projections: ``blocks.i.adaLN_mo
 of one matrix, ``modulation``.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from backbones.dit import DiT
+from backbones.encoders import sinusoid
 
 FAMILIES = {"dit": "backbones.convert:dit_from_original"}
 
@@ -44,16 +46,50 @@ def dit_from_original(state_dict: Mapping[str, Tensor], config: Mapping[str, Any
         raise ValueError(f"got the unknown DiT arguments {sorted(unknown)}, expected {', '.join(keys)}, class_dropout_prob, learn_sigma")
     options = {k: config.get(k, original[k]) for k in keys}
     net = DiT(**options, null_class=dropout > 0, learn_sigma=config.get("learn_sigma", True))
+    return _load(net, original_state(state_dict, options["depth"]), f"DiT {options}")
+
+
+def original_state(state_dict: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
+    """Our state-dict from an original one: its adaLN projections become one matrix. Raises ``ValueError`` naming the first that is missing."""
     state = dict(state_dict)
-    names = [f"blocks.{i}.adaLN_modulation.1" for i in range(options["depth"])] + ["final_layer.adaLN_modulation.1"]
+    names = [f"blocks.{i}.adaLN_modulation.1" for i in range(depth)] + ["final_layer.adaLN_modulation.1"]
     for part in ("weight", "bias"):
         rows = [state.pop(f"{n}.{part}", None) for n in names]
         if any(r is None for r in rows):
             raise ValueError(
-                f"the weights lack {next(n for n, r in zip(names, rows) if r is None)}.{part}; expected an adaLN-Zero DiT of depth {options['depth']}"
+                f"the weights lack {next(n for n, r in zip(names, rows) if r is None)}.{part}; expected an adaLN-Zero DiT of depth {depth}"
             )
         state[f"modulation.{part}"] = torch.cat(rows)
-    return _load(net, state, f"DiT {options}")
+    return state
+
+
+def original_shapes(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Constructor options of our DiT that the shapes of an original state-dict tell: all but the number of heads. A label table is taken to end in
+    the null class, the grid to be square.
+
+    Raises ``ValueError`` naming the first key that is missing, or the tensor whose shape is no DiT's.
+    """
+    ranks = {
+        "x_embedder.proj.weight": 4, "pos_embed": 3, "t_embedder.mlp.0.weight": 2, "y_embedder.embedding_table.weight": 2,
+        "blocks.0.attn.qkv.weight": 2, "blocks.0.mlp.fc1.weight": 2, "final_layer.linear.weight": 2,
+    }  # fmt: skip
+    for key, rank in ranks.items():
+        if key not in state:
+            raise ValueError(f"the weights lack {key}, expected a DiT in its original layout")
+        if state[key].ndim != rank:
+            raise ValueError(f"{key} has shape {tuple(state[key].shape)}, expected {rank} dimensions, as an original DiT has")
+    width, channels, patch, _ = state["x_embedder.proj.weight"].shape
+    depth = 0
+    while f"blocks.{depth}.attn.qkv.weight" in state:
+        depth += 1
+    tokens, out = state["pos_embed"].shape[1], state["final_layer.linear.weight"].shape[0]
+    if out not in (patch * patch * channels, 2 * patch * patch * channels):
+        raise ValueError(f"final_layer.linear.weight has {out} rows, expected {patch * patch * channels} for {channels} channels, or twice as many")
+    return {
+        "input_size": patch * math.isqrt(tokens), "patch_size": patch, "in_channels": channels, "hidden_size": width, "depth": depth,
+        "mlp_ratio": state["blocks.0.mlp.fc1.weight"].shape[0] / width, "num_classes": state["y_embedder.embedding_table.weight"].shape[0] - 1,
+        "learn_sigma": out != patch * patch * channels,
+    }  # fmt: skip
 
 
 def dit_to_original(net: DiT) -> dict[str, Tensor]:
@@ -94,11 +130,14 @@ def dit_to_diffusers(net: DiT) -> nn.Module:
     width = net.pos_embed.shape[-1]
     if net.blocks[0].mlp.fc1.out_features != 4 * width:
         raise ValueError(f"diffusers' DiT has an MLP ratio of 4, got {net.blocks[0].mlp.fc1.out_features / width:g}")
-    model = DiTTransformer2DModel(
-        num_attention_heads=heads, attention_head_dim=width // heads, in_channels=net.in_channels, out_channels=net.out_channels,
-        num_layers=len(net.blocks), sample_size=net.grid[0] * net.patch_size, patch_size=net.patch_size,
-        num_embeds_ada_norm=net.num_classes, norm_eps=net.blocks[0].norm2.eps,
-    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        model = DiTTransformer2DModel(
+            num_attention_heads=heads, attention_head_dim=width // heads, in_channels=net.in_channels, out_channels=net.out_channels,
+            num_layers=len(net.blocks), sample_size=net.grid[0] * net.patch_size, patch_size=net.patch_size,
+            num_embeds_ada_norm=net.num_classes, norm_eps=net.blocks[0].norm2.eps,
+        )  # fmt: skip
+    if not torch.allclose(model.pos_embed.pos_embed, net.pos_embed.cpu(), atol=1e-4):
+        raise ValueError("diffusers' DiT has fixed sin-cos positions, this model's are others; it cannot be written as one")
     out: dict[str, Tensor] = {}
     for key, value in state.items():
         stem, _, part = key.rpartition(".")
@@ -115,16 +154,31 @@ def dit_to_diffusers(net: DiT) -> nn.Module:
     return _load(model, out, "diffusers' DiTTransformer2DModel")
 
 
+def diffusers_options(config: Any) -> dict[str, Any]:
+    """Constructor options of our DiT from a ``DiTTransformer2DModel``'s config. Raises ``ValueError`` for parts that ours does not have."""
+    for key, value in (
+        ("norm_type", "ada_norm_zero"),
+        ("activation_fn", "gelu-approximate"),
+        ("attention_bias", True),
+        ("norm_elementwise_affine", False),
+    ):
+        if getattr(config, key) != value:
+            raise ValueError(f"got a diffusers DiT with {key}={getattr(config, key)!r}, ours has {value!r}; it cannot be read")
+    channels, out = config.in_channels, config.out_channels or config.in_channels
+    if out not in (channels, 2 * channels):
+        raise ValueError(f"got a diffusers DiT with {out} output channels for {channels}, expected as many or twice as many")
+    return dict(
+        input_size=config.sample_size, patch_size=config.patch_size, in_channels=channels,
+        hidden_size=config.num_attention_heads * config.attention_head_dim, depth=config.num_layers, num_heads=config.num_attention_heads,
+        num_classes=config.num_embeds_ada_norm, learn_sigma=out == 2 * channels, frequency_shift=1, mlp_norm_eps=config.norm_eps,
+    )  # fmt: skip
+
+
 def dit_from_diffusers(model: nn.Module) -> DiT:
     """Our DiT with the function of a diffusers ``DiTTransformer2DModel``. diffusers repeats the embedders in every block; they must agree."""
     config, theirs = model.config, model.state_dict()
-    width = config.num_attention_heads * config.attention_head_dim
-    options = dict(
-        input_size=config.sample_size, patch_size=config.patch_size, in_channels=config.in_channels, hidden_size=width,
-        depth=config.num_layers, num_heads=config.num_attention_heads, num_classes=config.num_embeds_ada_norm,
-        learn_sigma=model.out_channels == 2 * config.in_channels, frequency_shift=1, mlp_norm_eps=config.norm_eps,
-    )  # fmt: skip
-    net = DiT(**options)
+    with torch.random.fork_rng(devices=[]):
+        net = DiT(**diffusers_options(config))
     state = {"pos_embed": model.pos_embed.pos_embed}
     for part in ("weight", "bias"):
         for ours, name in (("x_embedder.proj", "pos_embed.proj"), ("final_layer.linear", "proj_out_2")):
@@ -147,3 +201,22 @@ def dit_from_diffusers(model: nn.Module) -> DiT:
         rows = [theirs[f"transformer_blocks.{i}.norm1.linear.{part}"] for i in range(config.num_layers)]
         state[f"modulation.{part}"] = torch.cat([*rows, theirs[f"proj_out_1.{part}"]])
     return _load(net, state, "our DiT")  # type: ignore[return-value]
+
+
+def shifted_time_embedding(weight: Tensor, bias: Tensor, exact: Sequence[int], count: int = 1000) -> tuple[Tensor, Tensor, float]:
+    """The time MLP's first layer (D, 256), (D,) rewritten from ``frequency_shift=0`` to 1 for integer times below ``count``: the same at the times
+    ``exact``, close at the others; and the largest error at ``exact``, relative to the layer's largest output.
+
+    With S0, S1 (count, 256) the sinusoids, W1 = W0 M, where M minimises ‖ω([S1, 1] M − S0)‖² + ‖M − I‖², ω = 1e5 at ``exact`` and 1 elsewhere. M has
+    257 rows, of which neighbouring times share many, so some 60 times of 1,000 can be met.
+    """
+    t, width = torch.arange(count, dtype=torch.float64), weight.shape[1]
+    ours, theirs = (sinusoid(t, width, shift=shift).double() for shift in (0, 1))
+    theirs, eye = torch.cat([theirs, torch.ones(count, 1, dtype=torch.float64)], dim=1), torch.eye(width + 1, dtype=torch.float64)
+    omega = torch.ones(count, 1, dtype=torch.float64)
+    omega[list(exact)] = 1e5
+    fold = torch.linalg.lstsq(torch.cat([omega * theirs, eye]), torch.cat([omega * ours, eye[:, :width]])).solution  # (257, 256)
+    both = weight.double() @ fold.T  # (D, 257)
+    new_weight, new_bias = both[:, :width].to(weight), (bias.double() + both[:, width]).to(bias)
+    want, got = (s[list(exact)] @ w.double().T + b.double() for s, w, b in ((ours, weight, bias), (theirs[:, :width], new_weight, new_bias)))
+    return new_weight, new_bias, float((got - want).abs().max() / want.abs().max())

@@ -11,7 +11,7 @@ from studio.cli_options import AsJson, emit
 def convert(
     source: Annotated[str, typer.Argument(help="dit:FILE.pt, diffusers:DIR or hf:org/name; with --to a MODEL.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    config: Annotated[list[str] | None, typer.Option(help="key=value: num_heads=6, classes=FILE, name=..., sample.num_steps=250; with --to steps=50.")] = None,
+    config: Annotated[list[str] | None, typer.Option(help="key=value: num_heads=6, classes=FILE, name=..., sample.num_steps=250; with --to steps=25.")] = None,
     to: Annotated[str | None, typer.Option(help="Write a MODEL of ours for others: diffusers.")] = None,
     vae: Annotated[str | None, typer.Option(help="Folder of a diffusers AutoencoderKL, or hf:org/name.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a folder that was converted or exported before.")] = False,
@@ -36,7 +36,9 @@ def convert(
             f"studio sample {folder} --out pictures",
         ]
         return emit({"folder": str(folder), "shape": list(shown.shape), "classes": len(shown.classes)}, as_json, lines)
-    pipeline = (folder / "model_index.json").is_file()
-    lines = [str(folder), f"DiTPipeline.from_pretrained({str(folder)!r})" if pipeline else
-             "a transformer and a scheduler: this model works in pixels, and diffusers' DiTPipeline needs a VAE"]  # fmt: skip
-    emit({"folder": str(folder), "pipeline": pipeline}, as_json, lines)
+    from studio.convert import ORIGIN
+    from studio.foreign import read_json
+
+    notes, pipeline = read_json(folder / ORIGIN)["notes"], (folder / "model_index.json").is_file()
+    lines = [str(folder), *([f"DiTPipeline.from_pretrained({str(folder)!r})"] if pipeline else []), *notes]
+    emit({"folder": str(folder), "pipeline": pipeline, "notes": notes}, as_json, lines)

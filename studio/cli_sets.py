@@ -1,7 +1,9 @@
-"""Commands over sets of samples: generate."""
+"""Commands over sets of samples: generate, evaluate, reference, sweep."""
 
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,3 +53,137 @@ def generate(
         raise SystemExit(130)
     if result.missing:
         raise SystemExit(1)
+
+
+Ref = Annotated[
+    str, typer.Option(help="A reference file, an ADM .npz, a folder, images:DIR, npz:FILE, points:KIND or fashion-mnist (@held_out: its test part).")
+]
+Metrics = Annotated[str | None, typer.Option(help="fid,sfid,is,pr,dc,kid,fd,fd_class,acc,nn; for points w2,energy,modes.")]
+Features = Annotated[str | None, typer.Option(help="inception, lenet or efficientnet.")]
+Inception = Annotated[Path | None, typer.Option(help="Weights of the FID Inception network; or set STUDIO_INCEPTION.")]
+AllowSmall = Annotated[bool, typer.Option(help="Frechet distances of fewer samples than dimensions.")]
+
+
+def evaluate(
+    samples: Annotated[str, typer.Argument(help="A folder of samples, an .npz, or a MODEL, which is sampled without writing pictures.")],
+    ref: Ref,
+    metrics: Metrics = None, features: Features = None, inception: Inception = None, allow_small: AllowSmall = False,
+    out: Annotated[Path | None, typer.Option(help="Where the result (.json) is kept; by default in the folder of samples.")] = None,
+    num: Annotated[int | None, typer.Option("--num", "--num-samples", help="For a MODEL: how many samples (10000).")] = None,
+    seeds: Annotated[str | None, typer.Option(help="For a MODEL.")] = None,
+    labels: Annotated[str | None, typer.Option(help="For a MODEL: balanced, random, a list or a file.")] = None,
+    set_: Conditions = None,
+    guidance: Annotated[str, typer.Option(help="For a MODEL.")] = "default", sampler: Annotated[str | None, typer.Option(help="For a MODEL.")] = None,
+    num_steps: Annotated[int | None, typer.Option(help="For a MODEL.")] = None, batch: Annotated[str, typer.Option(help="For a MODEL.")] = "auto",
+    weights: Weights = "ema", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Measure samples against a reference. Every distance stands beside that of two disjoint real sets, and the protocol is kept with the result.
+
+    Examples: `studio evaluate fid --ref fashion-mnist` · `studio evaluate fashion-dit --num 10000 --guidance cfg=1.5 --ref fashion-mnist` ·
+    `studio evaluate samples.npz --ref VIRTUAL_imagenet256_labeled.npz --features inception --inception pt_inception-2015-12-05-6726825d.pth`
+    """
+    from studio.devices import set_threads
+    from studio.evaluation import evaluate as run
+
+    set_threads(threads)
+    with _Count() as bar:
+        result = run(
+            samples, ref, metrics=metrics, features=features, inception=inception, allow_small=allow_small, num=num, seeds=seeds, labels=labels,
+            conditions=conditions_of(set_), guidance="default" if guidance == "default" else guidance_of(guidance), sampler=sampler, num_steps=num_steps,
+            batch=batch, weights=weights, device=device, dtype=dtype, on_progress=bar,
+        )  # fmt: skip
+    folder = Path(samples)
+    if out is None and (folder / "manifest.json").is_file():
+        out = folder / f"evaluation-{result.protocol.get('extractor', 'points')}-{str(result.protocol['reference_hash'])[:8]}.json"
+    if out is not None:
+        result.save(out)
+    emit(result.tree(), as_json, [*result.lines(), *([f"kept in {out}"] if out else [])])
+    if result.failed:
+        raise SystemExit(1)
+
+
+def reference(
+    data: Annotated[str, typer.Argument(help="A folder of pictures, an .npz, images:DIR, npz:FILE or fashion-mnist.")],
+    out: Annotated[Path, typer.Option(help="The reference file, an .npz.")],
+    features: Features = None, inception: Inception = None,
+    keep: Annotated[int, typer.Option(help="Real samples and features kept in the file, for precision and recall.")] = 10000,
+    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
+    threads: Threads = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Make a reference file once, to measure against it ever after.
+
+    Example: `studio reference images:photos --out photos-ref.npz --features inception --inception pt_inception-2015-12-05-6726825d.pth`
+    """
+    from studio.devices import set_threads
+    from studio.evaluation.reference import make_reference
+    from studio.evaluation.run import choose_extractor
+    from studio.evaluation.sets import open_set
+
+    set_threads(threads)
+    extractor = choose_extractor(features, open_set(data).shape, inception)
+    path = make_reference(data, out, extractor, keep=keep, overwrite=overwrite)
+    emit(
+        {"reference": str(path), "extractor": extractor.name, "extractor_hash": extractor.hash},
+        as_json,
+        [f"{path}  ({extractor.name} {extractor.hash})"],
+    )
+
+
+def sweep(
+    model: Annotated[str, typer.Argument(help="A MODEL.")],
+    out: Annotated[Path, typer.Option(help="Folder; a sweep that was interrupted is simply repeated.")],
+    x: Annotated[str, typer.Option("--x", help="KEY=VALUE,VALUE to the right, such as cfg.scale=1,1.5,2,3.")],
+    y: Annotated[str | None, typer.Option("--y", help="Downwards, such as num_steps=10,20,50.")] = None,
+    z: Annotated[str | None, typer.Option("--z", help="A third one, such as 'sampler=ab2,heun'.")] = None,
+    ref: Annotated[str | None, typer.Option(help="What to measure against; as in studio evaluate.")] = None,
+    metrics: Metrics = None, features: Features = None, inception: Inception = None, allow_small: AllowSmall = False,
+    num: Annotated[int, typer.Option("--num", "--num-samples", help="Samples measured at each combination.")] = 1000,
+    labels: Annotated[str | None, typer.Option(help="balanced, random, a list or a file.")] = None,
+    images: Annotated[int, typer.Option(help="Pictures of each combination in a contact sheet; 0: none.")] = 0,
+    guidance: Annotated[str, typer.Option(help="What is not swept of it.")] = "default",
+    sampler: Annotated[str | None, typer.Option(help="Where it is not swept.")] = None,
+    num_steps: Annotated[int | None, typer.Option(help="Where it is not swept.")] = None,
+    weights: Weights = "ema", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Every combination of a few settings, with the same seeds: a table, heat maps and a contact sheet.
+
+    Example: `studio sweep fashion-dit --out sweep --x cfg.scale=1,1.5,2,3 --y num_steps=10,20,50 --ref fashion-mnist --metrics fd,acc --images 4`
+    """
+    from studio.devices import set_threads
+    from studio.model import load
+    from studio.sweep import parse_axis
+    from studio.sweep import sweep as run
+
+    set_threads(threads)
+    axes = [parse_axis(text) for text in (x, y, z) if text is not None]
+    loaded = load(model, weights=weights, device=device, dtype=dtype)
+    rows: list[dict[str, Any]] = []
+    steps = run(
+        loaded, out, axes, ref=ref, metrics=metrics, features=features, inception=None if inception is None else str(inception), num=num, labels=labels,
+        images=images, allow_small=allow_small, guidance_line="default" if guidance == "default" else guidance_of(guidance), sampler=sampler,
+        num_steps=num_steps,
+    )  # fmt: skip
+    for job, result, done, total in steps:
+        rows.append({**job.settings, **(result.values if result else {})})
+        print(
+            f"{done} of {total} · " + " · ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in rows[-1].items()), file=sys.stderr
+        )
+    written = sorted(str(p) for p in out.iterdir() if p.is_file() and not p.name.startswith("."))
+    emit({"rows": rows, "files": written}, as_json, written)
+
+
+class _Count:
+    """A line of samples made, on stderr."""
+
+    def __enter__(self) -> "_Count":
+        self.shown = False
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        if sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
+            self.shown = True
+            print(f"\r{done} of {total} samples", end="", file=sys.stderr, flush=True)
+
+    def __exit__(self, *error: Any) -> None:
+        if self.shown:
+            print("\r", end="", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Data ↔ what the network sees. A codec belongs to the model and acts at its edges."""
 
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -42,10 +43,12 @@ class Scale:
         return x.float() * self.std
 
 
-REGISTRY = {"pixels": "studio.codec:Pixels", "scale": "studio.codec:Scale"}
+REGISTRY = {"pixels": "studio.codec:Pixels", "scale": "studio.codec:Scale", "vae": "studio.vae:VAECodec"}
 
 
-def build_codec(spec: dict) -> Codec:
-    """From ``{name: ..., options}``."""
+def build_codec(spec: dict, home: Path | None = None) -> Codec:
+    """From ``{name: ..., options}``. An option ``folder`` is relative to ``home``, the model's folder."""
     options = dict(spec)
+    if home is not None and isinstance(options.get("folder"), str):
+        options["folder"] = str(home / options["folder"])
     return build(REGISTRY, options.pop("name"), "codec", options)

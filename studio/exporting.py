@@ -52,6 +52,8 @@ def export(model: str, out: str | Path, *, weights: str = "ema", dtype: str = "f
     files.write_json(draft / "meta.json", meta)
     if (spot / "preview.png").is_file():
         shutil.copyfile(spot / "preview.png", draft / "preview.png")
+    if (folder / "codec").is_dir():
+        shutil.copytree(folder / "codec", draft / "codec")
     if target.exists():
         shutil.rmtree(target)
     draft.rename(target)

@@ -29,7 +29,7 @@ from studio.data import Data
 from studio.data.loader import Batches, head
 from studio.devices import DTYPE_NAMES
 from studio.ema import EMA
-from studio.evaluation import held_out_loss, preview
+from studio.held_out import held_out_loss, preview
 from studio.optim import build_optimizers, lr_factor
 from studio.procedure import Phase, plain
 from studio.progress import TrainingBar, memory_mb

@@ -97,7 +97,9 @@ def _same_data(folder: Path, info: Info) -> None:
     """Refuse to resume on other data than the run began with."""
     was = checkpoint.read_meta(folder).get("data_hash") if (folder / "meta.json").is_file() else None
     if was and info.data_hash and was != info.data_hash:
-        raise ValueError(f"the data differs from that of the run being resumed (hash {info.data_hash}, it had {was}); start a new run with --from {folder}")
+        raise ValueError(
+            f"the data differs from that of the run being resumed (hash {info.data_hash}, it had {was}); start a new run with --from {folder}"
+        )
 
 
 def _clear(folder: Path) -> None:

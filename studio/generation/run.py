@@ -63,7 +63,7 @@ def generate(
         threads = threads or 1
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     loaded = model if isinstance(model, Model) else load(model, weights=weights, device=device, dtype=dtype)
-    size = _batch(batch, loaded)
+    size = parse_batch(batch, loaded)
     plan = make_plan(
         loaded, num=num, seeds=seeds, labels=labels, conditions=conditions, num_steps=num_steps, guidance=guidance, sampler=sampler, batch=size,
         deterministic=deterministic, threads=threads,
@@ -176,7 +176,7 @@ def _open(folder: Path, plan: Plan, overwrite: bool) -> None:
     claim(folder, plan, ours=again)
 
 
-def _batch(batch: int | str, model: Model) -> int:
+def parse_batch(batch: int | str, model: Model) -> int:
     if batch == "auto":
         return 256 if model.device.type == "cuda" else 64
     if not str(batch).isdigit() or int(batch) < 1:

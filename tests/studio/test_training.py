@@ -20,7 +20,7 @@ from studio.config import from_tree
 from studio.data import load_data
 from studio.data.loader import head
 from studio.ema import decay_at
-from studio.evaluation import held_out_loss
+from studio.held_out import held_out_loss
 from studio.trainer import Diverged, Run
 
 

@@ -1,0 +1,119 @@
+"""`studio generate` against the usual script (batch, doubled batch for guidance, save), the same network in fp32, files on disk; two cores.
+
+    python -m benchmarks.generate [--quick]
+
+``fashion-dit``, 20 guided evaluations a sample. Keys: ``generate_vs_loop`` our samples per second (default settings, model loading and the start of worker
+processes included) over the loop's; ``io_share``: time in which the network waited for files, of one process's time; ``memory_growth``: peak memory
+after all samples over that after the first thousand; ``two_by_one``: two processes of one thread over one process of two threads.
+"""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import studio
+from benchmarks.common import arguments, finish, peak_mb, table
+from studio.generation.engine import Writer, compute
+from studio.generation.plan import make_plan
+from studio.generation.run import parse_batch
+from studio.generation.store import Pictures
+
+STEPS, SCALE, BATCH = 20, 2.0, 64
+
+
+def usual_loop(net: torch.nn.Module, num: int, out: Path) -> float:
+    """Seconds of the script that everybody writes."""
+    from PIL import Image
+
+    from backbones import Cond
+
+    start = time.perf_counter()
+    times = torch.linspace(0, 1, STEPS + 1)
+    out.mkdir()
+    with torch.no_grad():
+        for first in range(0, num, BATCH):
+            n = min(BATCH, num - first)
+            x = torch.randn(n, 1, 28, 28)
+            labels = torch.cat([torch.arange(first, first + n) % 10, torch.full((n,), 10)])
+            for t, s in zip(times[:-1], times[1:]):
+                velocity, null = net(torch.cat([x, x]), t.expand(2 * n), Cond(label=labels)).chunk(2)
+                x = x + (s - t) * (null + SCALE * (velocity - null))
+            for i, picture in enumerate(((x + 1) * 127.5).round().clamp(0, 255).byte()):
+                Image.fromarray(picture[0].numpy()).save(out / f"{first + i:06d}.png")
+    return time.perf_counter() - start
+
+
+def ours(num: int, out: Path, **options: object) -> float:
+    """Seconds of one call, everything included."""
+    start = time.perf_counter()
+    result = studio.generate("fashion-dit", out, num=num, guidance=f"cfg={SCALE}", num_steps=STEPS, quiet=True, **options)  # type: ignore[arg-type]
+    assert result.written == num
+    shutil.rmtree(out)
+    return time.perf_counter() - start
+
+
+def waiting(num: int, out: Path) -> tuple[float, float]:
+    """Shares of one process's time: the network held up by files, and the writing thread's own work."""
+    model = studio.load("fashion-dit")
+    plan = make_plan(model, num=num, guidance=f"cfg={SCALE}", num_steps=STEPS, batch=parse_batch("auto", model))
+    busy = [0.0]
+
+    class Timed(Writer):
+        def _run(self) -> None:
+            super()._run()
+            busy[0] = time.thread_time()
+
+    start = time.perf_counter()
+    with Timed(Pictures(out, plan), plan) as writer:
+        for index, values in compute(plan, range(num)):
+            writer.put(index, values)
+        end = time.perf_counter()
+    total = time.perf_counter() - start
+    return (writer.waited + start + total - end) / total, busy[0] / total
+
+
+def growth(num: int, out: Path) -> tuple[float, float]:
+    """Peak MB after the first thousand samples and at the end."""
+    marks: list[float] = []
+
+    def look(done: int, total: int) -> None:
+        if done == 1000:
+            marks.append(peak_mb())
+
+    studio.generate("fashion-dit", out, num=num, num_steps=1, guidance=None, workers=1, quiet=True, on_progress=look)
+    return marks[0], peak_mb()
+
+
+def main() -> None:
+    args = arguments(__doc__ or "")
+    num, loop = (384, 128) if args.quick else (2000, 500)
+    net = studio.load("fashion-dit", dtype="fp32").denoiser.net
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        before, after = growth(3000 if args.quick else 10000, root / "memory")
+        rates: dict[str, list[float]] = {}
+        for i in range(1 if args.quick else 3):
+            rates.setdefault("the usual loop, fp32", []).append(loop / usual_loop(net, loop, root / f"loop-{i}"))
+            rates.setdefault("studio generate", []).append(num / ours(num, root / "default"))
+            rates.setdefault("one process, two threads", []).append(num / ours(num, root / "one", workers=1, threads=2))
+            rates.setdefault("two processes, one thread", []).append(num / ours(num, root / "two", workers=2, threads=1))
+        medians = {k: sorted(v)[len(v) // 2] for k, v in rates.items()}
+        share, work = waiting(num // 2, root / "waiting")
+    table(f"fashion-dit, {STEPS} guided steps, files on disk, start included", medians, unit="samples/s", scale=1.0)
+    table("peak memory of one process", {"after 1,000 samples": before, "at the end": after}, unit="MB", scale=1.0)
+    print(f"  the writing thread worked {100 * work:.1f} % of the time")
+    finish(
+        {
+            "generate_vs_loop": medians["studio generate"] / medians["the usual loop, fp32"],
+            "io_share": share,
+            "memory_growth": after / before,
+            "two_by_one": medians["two processes, one thread"] / medians["one process, two threads"],
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Measures by name. Each takes two `Side`s, what an extractor saw of the samples and of the reference, and gives numbers; the same function on two
+disjoint real sets gives the floor."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from studio.metrics import distances, manifold, memorisation
+from studio.metrics.distances import Moments
+
+K_PRECISION, K_DENSITY, KID_SUBSET, KID_SUBSETS = 3, 5, 1000, 100
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One set as an extractor sees it: moments of all ``n`` samples; features (n, d), logits (n, K) and labels (n,) of all or, in a reference file, of
+    some of them; moments of the spatial tap (sFID). ``test``: features of real samples that no model was trained on."""
+
+    n: int
+    moments: Moments
+    features: Tensor | None = None
+    logits: Tensor | None = None
+    labels: np.ndarray | None = None
+    spatial: Moments | None = None
+    test: Tensor | None = None
+
+    def need(self, what: str) -> Tensor:
+        """Features or logits. Raises ``ValueError`` where there are none."""
+        value: Tensor | None = getattr(self, what)
+        if value is None:
+            raise ValueError(f"{what} are missing: the extractor or the reference file has none; choose other features or make the reference again")
+        return value
+
+    def part(self, index: np.ndarray) -> "Side":
+        """These rows as a set of their own."""
+        rows = torch.from_numpy(index)
+        features = self.need("features")[rows]
+        logits = None if self.logits is None else self.logits[rows]
+        labels = None if self.labels is None else self.labels[index]
+        return Side(len(index), Moments.of(features), features, logits, labels)
+
+
+@dataclass(frozen=True)
+class Options:
+    """``allow_small``: Fréchet distances of fewer samples than dimensions."""
+
+    allow_small: bool = False
+
+
+def fd(a: Side, b: Side, options: Options) -> dict[str, float]:
+    """Fréchet distance of the features."""
+    distances.refuse_small(min(a.n, b.n), a.moments.dim, options.allow_small)
+    return {"fd": distances.frechet(a.moments, b.moments)}
+
+
+def fid(a: Side, b: Side, options: Options) -> dict[str, float]:
+    """The same under the name it has with the Inception network's features."""
+    return {"fid": fd(a, b, options)["fd"]}
+
+
+def sfid(a: Side, b: Side, options: Options) -> dict[str, float]:
+    """Fréchet distance of the spatial tap (Nash et al. 2103.03841)."""
+    if a.spatial is None or b.spatial is None:
+        raise ValueError("spatial features are missing, expected the Inception network on both sides (or mu_s and sigma_s in the reference file)")
+    distances.refuse_small(min(a.n, b.n), a.spatial.dim, options.allow_small)
+    return {"sfid": distances.frechet(a.spatial, b.spatial)}
+
+
+def fd_class(a: Side, b: Side, options: Options) -> dict[str, float]:
+    """Mean over classes of the Fréchet distance within the class."""
+    if a.labels is None or b.labels is None:
+        raise ValueError("labels are missing on one side, expected them on both; generate with labels, and give a reference that has classes")
+    smallest = min(int(np.unique(side.labels, return_counts=True)[1].min()) for side in (a, b))
+    distances.refuse_small(smallest, a.moments.dim, options.allow_small)
+    return {"fd_class": distances.class_frechet(a.need("features"), a.labels, b.need("features"), b.labels)[0]}
+
+
+def kid(a: Side, b: Side, options: Options) -> dict[str, float]:
+    """Kernel distance, mean and standard deviation over subsets."""
+    size = min(KID_SUBSET, len(a.need("features")), len(b.need("features")))
+    mean, std = distances.kernel_distance(a.need("features"), b.need("features"), subsets=KID_SUBSETS, subset_size=size)
+    return {"kid": mean, "kid_std": std}
+
+
+def inception_score(a: Side, b: Side, options: Options) -> dict[str, float]:
+    """exp E KL(p(y|x) ‖ p(y)) of the extractor's own classes."""
+    mean, std = distances.inception_score(a.need("logits"), splits=10)
+    return {"is": mean, "is_std": std}
+
+
+@lru_cache(maxsize=2)
+def _balls(a: Side, b: Side) -> manifold.Manifold:
+    """Both pairs of numbers come from one pass."""
+    return manifold.manifold(a.need("features"), b.need("features"), k=K_PRECISION, density_k=K_DENSITY)
+
+
+def precision_recall(a: Side, b: Side, options: Options) -> dict[str, float]:
+    """Improved precision and recall."""
+    found = _balls(a, b)
+    return {"precision": found.precision, "recall": found.recall}
+
+
+def density_coverage(a: Side, b: Side, options: Options) -> dict[str, float]:
+    """Density and coverage."""
+    found = _balls(a, b)
+    return {"density": found.density, "coverage": found.coverage}
+
+
+def accuracy(a: Side, b: Side, options: Options) -> dict[str, float]:
+    """Share of samples that the extractor's classifier gives the class they were asked for."""
+    if a.labels is None:
+        raise ValueError("the samples have no labels, expected those they were generated with")
+    logits = a.need("logits")
+    if int(a.labels.max()) >= logits.shape[1]:
+        raise ValueError(f"got labels up to {int(a.labels.max())} for a classifier of {logits.shape[1]} classes; this extractor knows other classes")
+    return {"acc": float((logits.argmax(1).numpy() == a.labels).mean())}
+
+
+def memorised(a: Side, b: Side, options: Options) -> dict[str, float]:
+    """Share of samples nearer to the training set than 99 % of held-out real samples are, the same of the held-out samples, and both shares of
+    authentic ones (Alaa et al. 2102.08921)."""
+    if b.test is None:
+        raise ValueError("the reference has no held-out samples, expected a data set with a part kept from training")
+    found = memorisation.memorisation(a.need("features"), b.need("features"), b.test)
+    return {"nn": found.near, "nn_test": found.near_held_out, "authentic": found.authentic, "authentic_test": found.authentic_held_out}
+
+
+MEASURES: dict[str, Callable[[Side, Side, Options], dict[str, float]]] = {
+    "fid": fid, "sfid": sfid, "fd": fd, "fd_class": fd_class, "kid": kid, "is": inception_score, "pr": precision_recall, "dc": density_coverage,
+    "acc": accuracy, "nn": memorised,
+}  # fmt: skip
+OF_REAL = ("is", "acc")  # their floor is the value of the real set, not of a pair
+NO_FLOOR = ("nn",)  # carries its own

@@ -1,0 +1,119 @@
+"""The real side of a comparison: a data set's features, or a reference file made once from them and used ever after.
+
+``ref.npz`` holds mu, sigma (and mu_s, sigma_s of the spatial tap), features and labels of up to ``keep`` real samples, features of held-out samples,
+the pictures themselves under ``arr_0`` and a JSON text ``meta``. ADM's reference files (mu, sigma, mu_s, sigma_s, arr_0) are read too.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from studio import __version__, files
+from studio.evaluation.measures import Side
+from studio.evaluation.sets import SampleSet, npz_array, npz_members, open_set
+from studio.metrics.distances import Moments
+from studio.metrics.features import Extractor, features_of
+
+KEEP = 10000
+
+
+@dataclass(frozen=True)
+class Reference:
+    """``about``: name, hash, number of samples; ``shape`` of one sample where it is known."""
+
+    side: Side
+    about: dict[str, Any]
+    shape: tuple[int, ...] | None
+
+
+def side_of(samples: SampleSet, extractor: Extractor, *, test: SampleSet | None = None) -> Side:
+    """What an extractor sees of a set; features are cached by content."""
+    seen = features_of(samples, extractor)
+    held_out = None if test is None else features_of(test, extractor).features
+    return Side(len(samples), seen.moments, seen.features, seen.logits, samples.labels, seen.spatial, held_out)
+
+
+def open_reference(source: str | Path, extractor: Extractor) -> Reference:
+    """A data set, a folder, or a reference file. Raises ``ValueError`` for a file that another extractor made."""
+    path = Path(source).expanduser()
+    if path.suffix == ".npz" and path.is_file() and {"mu", "sigma"} <= set(npz_members(path)):
+        return _from_file(path, extractor)
+    real = open_set(source)
+    about = {"reference": real.name, "reference_hash": real.hash, "reference_n": len(real)}
+    return Reference(side_of(real, extractor, test=real.test), about, real.shape)
+
+
+def _from_file(path: Path, extractor: Extractor) -> Reference:
+    there = npz_members(path)
+    meta = json.loads(str(npz_array(path, "meta"))) if "meta" in there else {}
+    digest = files.sha256(path)[:16]
+    if meta and meta.get("extractor_hash") != extractor.hash:
+        raise ValueError(
+            f"{path} was made with {meta.get('extractor')} ({meta.get('extractor_hash')}), this call uses {extractor.name} ({extractor.hash}); "
+            "choose the same --features or make the reference again"
+        )
+    if not meta and extractor.name != "inception":
+        raise ValueError(
+            f"{path} holds Inception statistics (it was not made by studio reference), this call uses {extractor.name}; use --features inception"
+        )
+    mu, sigma = npz_array(path, "mu"), npz_array(path, "sigma")
+    if mu.shape != (extractor.dim,):
+        raise ValueError(f"{path} holds a mean of shape {mu.shape}, expected ({extractor.dim},) of {extractor.name}")
+    pictures = npz_array(path, "arr_0") if "arr_0" in there else None
+    count = int(meta.get("n", 50000 if pictures is None else max(len(pictures), 2)))
+    spatial = None
+    if {"mu_s", "sigma_s"} <= set(there):
+        spatial = Moments.given(count, npz_array(path, "mu_s"), npz_array(path, "sigma_s"))
+    features, logits, labels, test = (npz_array(path, k) if k in there else None for k in ("features", "logits", "labels", "test_features"))
+    if features is None and pictures is not None:  # ADM's files: statistics of all, pictures of ten thousand
+        seen = features_of(open_set(path), extractor)
+        features, logits = seen.features.numpy(), None if seen.logits is None else seen.logits.numpy()
+    side = Side(
+        count, Moments.given(count, mu, sigma), *(None if v is None else torch.from_numpy(np.ascontiguousarray(v)) for v in (features, logits)),
+        None if labels is None else labels.astype(np.int64), spatial, None if test is None else torch.from_numpy(np.ascontiguousarray(test)),
+    )  # fmt: skip
+    shape = None if pictures is None else (pictures.shape[-1], *pictures.shape[1:3])
+    return Reference(side, {"reference": meta.get("data", path.name), "reference_hash": digest, "reference_n": count}, shape)
+
+
+def make_reference(source: str, out: str | Path, extractor: Extractor, *, keep: int = KEEP, overwrite: bool = False) -> Path:
+    """Write ``out`` (.npz) from a data set or folder. Raises ``FileExistsError`` for a file that is there, unless ``overwrite``."""
+    path = Path(out)
+    if path.suffix != ".npz":
+        raise ValueError(f"got {path}, expected a name that ends in .npz")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists already; choose another --out or pass --overwrite")
+    real = open_set(source)
+    side = side_of(real, extractor, test=real.test)
+    index = np.sort(np.random.Generator(np.random.Philox(key=0)).permutation(len(real))[:keep])
+    files.check_writable(path.parent, need=len(index) * (int(np.prod(real.shape)) + 4 * extractor.dim) + 16 * extractor.dim**2)
+    pictures = real.values[index]
+    arrays: dict[str, np.ndarray] = {
+        "mu": side.moments.mean.numpy(), "sigma": side.moments.covariance.numpy(), "features": side.need("features")[torch.from_numpy(index)].numpy(),
+        "arr_0": pictures.transpose(0, 2, 3, 1) if pictures.ndim == 4 else pictures,
+    }  # fmt: skip
+    if side.logits is not None:
+        arrays["logits"] = side.logits[torch.from_numpy(index)].numpy()
+    if side.labels is not None:
+        arrays["labels"] = side.labels[index]
+    if side.spatial is not None:
+        arrays |= {"mu_s": side.spatial.mean.numpy(), "sigma_s": side.spatial.covariance.numpy()}
+    if side.test is not None:
+        arrays["test_features"] = side.test.numpy()
+    meta = {
+        "data": real.name,
+        "data_hash": real.hash,
+        "n": len(real),
+        "extractor": extractor.name,
+        "extractor_hash": extractor.hash,
+        "studio": __version__,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.stem}.tmp.npz")
+    np.savez(draft, meta=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]
+    draft.replace(path)
+    return path

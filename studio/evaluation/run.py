@@ -1,0 +1,159 @@
+"""`studio evaluate`: samples against a reference, every measure with its floor and the protocol; what cannot be computed is named, the rest is."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backbones.registry import suggest
+from studio import __version__
+from studio.evaluation import measures, points
+from studio.evaluation.measures import MEASURES, Options, Side
+from studio.evaluation.reference import Reference, open_reference, side_of
+from studio.evaluation.results import Result
+from studio.evaluation.sets import SampleSet, is_data, open_set
+from studio.metrics.features import Extractor, build_extractor
+from studio.metrics.inception import find_inception
+from studio.model import Model, load
+
+DEFAULT = {"inception": ("fid", "sfid", "is", "pr", "dc", "kid", "nn"), "lenet": ("fd", "fd_class", "pr", "dc", "kid", "is", "acc", "nn")}
+OTHERS = ("fd", "fd_class", "pr", "dc", "kid", "nn")
+
+
+def evaluate(
+    samples: str | Path | Model | SampleSet, ref: str | Path | Reference, *, metrics: str | Sequence[str] | None = None, features: str | Extractor | None = None,
+    inception: str | Path | None = None, allow_small: bool = False, batch: int | str = "auto", on_progress: Callable[[int, int], Any] | None = None,
+    **sampling: Any,
+) -> Result:  # fmt: skip
+    """Measure a set of samples, or a MODEL (``num=``, ``seeds=``, ``labels=``, ``guidance=`` ... as in `generate`; no pictures are written).
+
+    ``ref``: a reference file of `studio.evaluation.make_reference`, an ADM .npz, a folder or a data set. ``features``: inception, lenet,
+    efficientnet or an `Extractor`; by default inception where its weights are given, lenet for 1×28×28. Raises ``ValueError`` for what does not fit together;
+    a single measure that cannot be computed is listed in ``failed``.
+    """
+    chosen = opened(samples, batch=batch, on_progress=on_progress, **sampling)
+    if chosen.task == "points":
+        if isinstance(ref, Reference):
+            raise ValueError("got a reference of features for points, expected a set of points")
+        return points.evaluate(chosen, open_set(ref), metrics)
+    extractor = choose_extractor(features, chosen.shape, inception)
+    wanted = parse_metrics(metrics, extractor)
+    reference = ref if isinstance(ref, Reference) else open_reference(ref, extractor)
+    if reference.shape is not None and tuple(reference.shape) != chosen.shape:
+        raise ValueError(f"got samples of {chosen.shape} and a reference of {reference.shape} (C, H, W), expected the same; resize one of them first")
+    side, options = side_of(chosen, extractor), Options(allow_small)
+    values, failed = measured(wanted, side, reference.side, options)
+    floor, pair = floors([m for m in wanted if m not in failed], reference.side, len(chosen), options)
+    return Result(chosen.name, values, floor, failed, protocol_of(chosen, reference, extractor, pair))
+
+
+def opened(samples: Any, *, batch: int | str = "auto", on_progress: Callable[[int, int], Any] | None = None, **sampling: Any) -> SampleSet:
+    """The samples as a set; a model makes them in memory first."""
+    if isinstance(samples, SampleSet):
+        return samples
+    if not isinstance(samples, Model):
+        path = Path(samples).expanduser()
+        there = path.exists() and not (path / "config.yaml").is_file()
+        if there or is_data(str(samples)):
+            given = [k for k, v in sampling.items() if v not in (None, "default", False, "ema", "auto")]
+            if given:
+                raise ValueError(f"got {given[0]}={sampling[given[0]]!r} for samples that are made already; leave it out, or give a MODEL")
+            return open_set(samples)
+    return generated(samples, batch=batch, on_progress=on_progress, **sampling)
+
+
+def generated(
+    model: str | Path | Model, *, num: int | None = None, weights: str = "ema", device: str = "auto", dtype: str = "auto", batch: int | str = "auto",
+    on_progress: Callable[[int, int], Any] | None = None, **options: Any,
+) -> SampleSet:  # fmt: skip
+    """A model's samples in memory, with what made them in ``about``."""
+    from studio.generation.engine import compute
+    from studio.generation.plan import make_plan
+    from studio.generation.run import parse_batch
+
+    loaded = model if isinstance(model, Model) else load(str(model), weights=weights, device=device, dtype=dtype)
+    if num is None and options.get("seeds") is None:
+        num = 10000
+    plan = make_plan(loaded, num=num, batch=parse_batch(batch, loaded), **options)
+    c, *rest = loaded.sample_shape
+    values = np.empty((plan.num, c, *rest), np.uint8 if rest else np.float32)
+    done = 0
+    for index, made in compute(plan, range(plan.num)):
+        values[index] = made.numpy()
+        done += len(index)
+        if on_progress is not None:
+            on_progress(done, plan.num)
+    labels = plan.labels.of(range(plan.num), plan.seeds)
+    pinned = plan.pinned()
+    about = {k: pinned[k] for k in ("sampler", "num_steps", "guidance", "labels", "seeds", "weights", "dtype", "model_hash", "conditions")}
+    about |= {"model": loaded.name, "deterministic": pinned["deterministic"] is not None}
+    return SampleSet(loaded.name, values, None if labels is None else np.array(labels), loaded.classes, about)
+
+
+def choose_extractor(name: str | Extractor | None, shape: tuple[int, ...], inception: str | Path | None = None) -> Extractor:
+    """The extractor asked for, by name or as it is; otherwise the one that papers use where its weights are there, and the one that fits the pictures where not."""
+    if isinstance(name, Extractor):
+        return name
+    if name is None:
+        try:
+            find_inception(inception)
+            name = "inception"
+        except ValueError:
+            if inception is not None:
+                raise
+            name = "lenet" if shape == (1, 28, 28) else "efficientnet"
+    return build_extractor(name, inception=inception)
+
+
+def parse_metrics(metrics: str | Sequence[str] | None, extractor: Extractor) -> list[str]:
+    """Names from ``"fd,acc"`` or a list. Raises ``ValueError`` for unknown names and an empty list."""
+    names = list(DEFAULT.get(extractor.name, OTHERS)) if metrics is None else metrics.split(",") if isinstance(metrics, str) else list(metrics)
+    names = [n.strip() for n in names]
+    if not [n for n in names if n]:
+        raise ValueError(f"got an empty list of metrics, expected some of {', '.join(MEASURES)}")
+    for n in names:
+        if n not in MEASURES:
+            raise ValueError(f"got metric {n!r}, expected some of {', '.join(MEASURES)}{suggest(n, MEASURES)}")
+    return list(dict.fromkeys(names))
+
+
+def measured(names: Sequence[str], samples: Side, reference: Side, options: Options) -> tuple[dict[str, float], dict[str, str]]:
+    """Values, and the reasons of those that could not be computed."""
+    values: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            found = MEASURES[name](samples, reference, options)
+            if not all(math.isfinite(v) for v in found.values()):
+                raise ValueError(f"the result is {found}, expected finite numbers")
+            values |= found
+        except ValueError as error:
+            failed[name] = str(error)
+    return values, failed
+
+
+def floors(names: Sequence[str], reference: Side, count: int, options: Options) -> tuple[dict[str, float], int]:
+    """Each measure of two disjoint real sets of ``count`` samples (fewer where the reference has fewer), and how many they were; scores that need
+    no pair are those of the real set."""
+    if reference.features is None or len(reference.features) < 4:
+        return {}, 0
+    have = len(reference.features)
+    n = min(count, have // 2)
+    order = np.random.Generator(np.random.Philox(key=1)).permutation(have)
+    one, two = reference.part(np.sort(order[:n])), reference.part(np.sort(order[n : 2 * n]))
+    found = measured([m for m in names if m not in (*measures.NO_FLOOR, *measures.OF_REAL, "sfid")], one, two, Options(allow_small=True))[0]
+    found |= measured([m for m in names if m in measures.OF_REAL], reference, reference, options)[0]
+    return {k: v for k, v in found.items() if not k.endswith("_std")}, n
+
+
+def protocol_of(samples: SampleSet, reference: Reference, extractor: Extractor, pair: int) -> dict[str, Any]:
+    """Everything a reader needs to know before comparing a number with another."""
+    about: Mapping[str, Any] = samples.about
+    return {
+        "extractor": extractor.name, "extractor_hash": extractor.hash, "dimensions": extractor.dim, "resize": getattr(extractor, "resize", "none"), "samples": len(samples),
+        "sample_hash": samples.hash, "sample_dtype": "uint8", **reference.about, "floor": f"two disjoint real sets of {pair}" if pair else "none",
+        **{k: about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "labels", "seeds", "dtype", "conditions")},
+        "precision_recall_k": measures.K_PRECISION, "density_coverage_k": measures.K_DENSITY, "studio": __version__,
+    }  # fmt: skip
