@@ -62,6 +62,8 @@ def generate(
     if deterministic:
         threads = threads or 1
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # each process its own
     loaded = model if isinstance(model, Model) else load(model, weights=weights, device=device, dtype=dtype)
     size = parse_batch(batch, loaded)
     plan = make_plan(
@@ -69,23 +71,21 @@ def generate(
         deterministic=deterministic, threads=threads,
     )  # fmt: skip
     folder, form = Path(out), _format(format, plan)
-    count = _workers(workers, model, loaded, world)
+    count = _workers(workers, model, loaded, world, threads)
     store = stores.store_of(folder / ".parts" if form == "npz" else folder, plan)
     wanted = stores.units(plan, store, part)
     group = _Group(rank, world)
+    foreign, whole, todo = 0, False, []
+    group.first((lambda: _open(folder, plan, overwrite)) if rank == 0 else None)
     if rank == 0:
-        group.first(lambda: _open(folder, plan, overwrite))
         foreign = len(stores.set_aside(store, plan))
         whole = form == "npz" and stores.npz_is_whole(folder / "samples.npz", plan)
         todo = [] if whole else stores.missing(store, wanted)
-    else:
-        group.first(None)
-        foreign, whole, todo = 0, False, []
     todo, whole = group.share((todo, whole))
     if len(todo) * store.unit < SMALL and workers == "auto":
         count = 1
     bar = _Bar(sum(_size(u, store, plan) for u in todo), quiet or rank > 0, on_progress)
-    started, interrupted = time.perf_counter(), False
+    started, before = time.perf_counter(), torch.get_num_threads()
     with StopSignal() as signal:
         if count > 1:
             job = {"model": str(model), "weights": weights, "device": device, "dtype": dtype, "options": {
@@ -96,37 +96,33 @@ def generate(
         else:
             if threads or world > 1:
                 set_threads(threads or max(1, local.cores() // world))
-            interrupted = work(plan, store, pieces(todo, store, world)[rank], stop=lambda: signal.asked, on_written=bar.add, note=bar.note)
+            try:
+                interrupted = work(plan, store, pieces(todo, store, world)[rank], stop=lambda: signal.asked, on_written=bar.add, note=bar.note)
+            finally:
+                torch.set_num_threads(before)
     bar.close()
-    seconds = time.perf_counter() - started
-    group.wait()
-    npz, missing, elsewhere = None, 0, 0
-    if rank == 0:
-        mine = set(wanted)
-        rest = [] if whole else stores.missing(store, [u for u in stores.units(plan, store) if u not in mine])
-        absent = stores.missing(store, todo)
-        missing, elsewhere = (sum(_size(u, store, plan) for u in part) for part in (absent, rest))
-        absent += rest
-        if form in ("npz", "both") and not absent:
-            npz = str(folder / "samples.npz")
-            if not whole and not (form == "both" and not todo and stores.npz_is_whole(Path(npz), plan)):
-                stores.write_npz(Path(npz), store, plan)
-            if form == "npz":
-                stores.remove_parts(folder)
-    missing, elsewhere, npz = group.share((missing, elsewhere, npz))
+    written, seconds = group.sum(bar.done), time.perf_counter() - started  # the sum waits for everybody
+    missing, elsewhere, npz = group.share(_finish(folder, form, plan, store, wanted, todo, whole) if rank == 0 else None)
     group.end()
-    return Generated(
-        str(folder),
-        plan.num,
-        bar.done,
-        missing,
-        elsewhere,
-        round(seconds, 3),
-        round(bar.done / seconds, 2) if bar.done else 0.0,
-        foreign,
-        npz,
-        interrupted,
-    )
+    rate = round(written / seconds, 2) if written else 0.0
+    return Generated(str(folder), plan.num, written, missing, elsewhere, round(seconds, 3), rate, foreign, npz, interrupted)
+
+
+def _finish(
+    folder: Path, form: str, plan: Plan, store: stores.Store, wanted: Sequence[int], todo: Sequence[int], whole: bool
+) -> tuple[int, int, str | None]:  # fmt: skip
+    """Samples missing of this call's share and elsewhere; and the .npz, which is written when every sample is there."""
+    mine = set(wanted)
+    absent = stores.missing(store, todo)
+    rest = [] if whole else stores.missing(store, [u for u in stores.units(plan, store) if u not in mine])
+    npz = folder / "samples.npz"
+    if form != "png" and not absent and not rest:
+        if not whole and (todo or form == "npz" or not stores.npz_is_whole(npz, plan)):
+            stores.write_npz(npz, store, plan)
+        if form == "npz":
+            stores.remove_parts(folder)
+    missing, elsewhere = (sum(_size(u, store, plan) for u in part) for part in (absent, rest))
+    return missing, elsewhere, str(npz) if npz.is_file() and not missing + elsewhere else None
 
 
 def work(
@@ -195,7 +191,7 @@ def _format(format: str | None, plan: Plan) -> str:
     return format if pictures else "both"
 
 
-def _workers(workers: int | str, name: str | Model, model: Model, world: int) -> int:
+def _workers(workers: int | str, name: str | Model, model: Model, world: int, threads: int | None) -> int:
     if workers != "auto" and (not str(workers).isdigit() or int(workers) < 1):
         raise ValueError(f"got workers={workers}, expected auto or a number of at least 1")
     loadable = not isinstance(name, Model)
@@ -204,7 +200,7 @@ def _workers(workers: int | str, name: str | Model, model: Model, world: int) ->
         raise ValueError(f"got workers={workers}, but {reason}; leave --workers out")
     if workers != "auto":
         return int(workers)
-    return local.cores() if loadable and world == 1 and model.device.type == "cpu" else 1
+    return max(1, local.cores() // (threads or 1)) if loadable and world == 1 and model.device.type == "cpu" else 1
 
 
 class _Group:
@@ -235,13 +231,18 @@ class _Group:
         if error is not None:
             raise error
 
-    def wait(self) -> None:
-        if self.world > 1:
-            torch.distributed.barrier()
+    def sum(self, count: int) -> int:
+        """Of all processes; waits for the slowest."""
+        if self.world == 1:
+            return count
+        counts = [0] * self.world
+        torch.distributed.all_gather_object(counts, count)
+        return sum(counts)
 
     def end(self) -> None:
         """Take the group down together; a process that is simply gone makes the others abort."""
-        self.wait()
+        if self.world > 1:
+            torch.distributed.barrier()
         if self.own:
             torch.distributed.destroy_process_group()
 
