@@ -16,7 +16,7 @@ from studio import __version__, files
 from studio.evaluation.measures import Side
 from studio.evaluation.sets import SampleSet, npz_array, npz_members, open_set
 from studio.metrics.distances import Moments
-from studio.metrics.features import Extractor, features_of
+from studio.metrics.features import Extractor, Features, cached, extract
 
 KEEP = 10000
 
@@ -30,11 +30,16 @@ class Reference:
     shape: tuple[int, ...] | None
 
 
+def features_of(samples: SampleSet, extractor: Extractor) -> Features:
+    """Of all samples; kept in the user's cache by the hashes of content and extractor."""
+    return cached(f"{samples.hash} {extractor.name} {extractor.hash} kept", lambda: extract(samples.batches(), extractor, keep=True))
+
+
 def side_of(samples: SampleSet, extractor: Extractor, *, test: SampleSet | None = None) -> Side:
     """What an extractor sees of a set; features are cached by content."""
     seen = features_of(samples, extractor)
-    held_out = None if test is None else features_of(test, extractor).features
-    return Side(len(samples), seen.moments, seen.features, seen.logits, samples.labels, seen.spatial, held_out)
+    held_out = None if test is None else features_of(test, extractor).values
+    return Side(len(samples), seen.moments, seen.values, seen.logits, samples.labels, seen.spatial, held_out)
 
 
 def open_reference(source: str | Path, extractor: Extractor) -> Reference:
@@ -61,7 +66,7 @@ def _from_file(path: Path, extractor: Extractor) -> Reference:
             f"{path} holds Inception statistics (it was not made by studio reference), this call uses {extractor.name}; use --features inception"
         )
     mu, sigma = npz_array(path, "mu"), npz_array(path, "sigma")
-    if mu.shape != (extractor.dim,):
+    if extractor.dim and mu.shape != (extractor.dim,):
         raise ValueError(f"{path} holds a mean of shape {mu.shape}, expected ({extractor.dim},) of {extractor.name}")
     pictures = npz_array(path, "arr_0") if "arr_0" in there else None
     count = int(meta.get("n", 50000 if pictures is None else max(len(pictures), 2)))
@@ -71,7 +76,8 @@ def _from_file(path: Path, extractor: Extractor) -> Reference:
     features, logits, labels, test = (npz_array(path, k) if k in there else None for k in ("features", "logits", "labels", "test_features"))
     if features is None and pictures is not None:  # ADM's files: statistics of all, pictures of ten thousand
         seen = features_of(open_set(path), extractor)
-        features, logits = seen.features.numpy(), None if seen.logits is None else seen.logits.numpy()
+        features = None if seen.values is None else seen.values.numpy()
+        logits = None if seen.logits is None else seen.logits.numpy()
     side = Side(
         count, Moments.given(count, mu, sigma), *(None if v is None else torch.from_numpy(np.ascontiguousarray(v)) for v in (features, logits)),
         None if labels is None else labels.astype(np.int64), spatial, None if test is None else torch.from_numpy(np.ascontiguousarray(test)),
@@ -90,7 +96,7 @@ def make_reference(source: str, out: str | Path, extractor: Extractor, *, keep: 
     real = open_set(source)
     side = side_of(real, extractor, test=real.test)
     index = np.sort(np.random.Generator(np.random.Philox(key=0)).permutation(len(real))[:keep])
-    files.check_writable(path.parent, need=len(index) * (int(np.prod(real.shape)) + 4 * extractor.dim) + 16 * extractor.dim**2)
+    files.check_writable(path.parent, need=len(index) * (int(np.prod(real.shape)) + 4 * side.moments.dim) + 16 * side.moments.dim**2)
     pictures = real.values[index]
     arrays: dict[str, np.ndarray] = {
         "mu": side.moments.mean.numpy(), "sigma": side.moments.covariance.numpy(), "features": side.need("features")[torch.from_numpy(index)].numpy(),

@@ -46,7 +46,7 @@ def evaluate(
     side, options = side_of(chosen, extractor), Options(allow_small)
     values, failed = measured(wanted, side, reference.side, options)
     floor, pair = floors([m for m in wanted if m not in failed], reference.side, len(chosen), options)
-    return Result(chosen.name, values, floor, failed, protocol_of(chosen, reference, extractor, pair))
+    return Result(chosen.name, values, floor, failed, protocol_of(chosen, reference, extractor, side, pair))
 
 
 def opened(samples: Any, *, batch: int | str = "auto", on_progress: Callable[[int, int], Any] | None = None, **sampling: Any) -> SampleSet:
@@ -57,7 +57,7 @@ def opened(samples: Any, *, batch: int | str = "auto", on_progress: Callable[[in
         path = Path(samples).expanduser()
         there = path.exists() and not (path / "config.yaml").is_file()
         if there or is_data(str(samples)):
-            given = [k for k, v in sampling.items() if v not in (None, "default", False, "ema", "auto")]
+            given = [k for k, v in sampling.items() if v not in (None, "default", False, "ema", "auto", {})]
             if given:
                 raise ValueError(f"got {given[0]}={sampling[given[0]]!r} for samples that are made already; leave it out, or give a MODEL")
             return open_set(samples)
@@ -94,7 +94,7 @@ def generated(
 
 def choose_extractor(name: str | Extractor | None, shape: tuple[int, ...], inception: str | Path | None = None) -> Extractor:
     """The extractor asked for, by name or as it is; otherwise the one that papers use where its weights are there, and the one that fits the pictures where not."""
-    if isinstance(name, Extractor):
+    if name is not None and not isinstance(name, str):
         return name
     if name is None:
         try:
@@ -104,7 +104,7 @@ def choose_extractor(name: str | Extractor | None, shape: tuple[int, ...], incep
             if inception is not None:
                 raise
             name = "lenet" if shape == (1, 28, 28) else "efficientnet"
-    return build_extractor(name, inception=inception)
+    return build_extractor(name, inception=inception if name == "inception" else None)
 
 
 def parse_metrics(metrics: str | Sequence[str] | None, extractor: Extractor) -> list[str]:
@@ -148,11 +148,11 @@ def floors(names: Sequence[str], reference: Side, count: int, options: Options) 
     return {k: v for k, v in found.items() if not k.endswith("_std")}, n
 
 
-def protocol_of(samples: SampleSet, reference: Reference, extractor: Extractor, pair: int) -> dict[str, Any]:
+def protocol_of(samples: SampleSet, reference: Reference, extractor: Extractor, side: Side, pair: int) -> dict[str, Any]:
     """Everything a reader needs to know before comparing a number with another."""
     about: Mapping[str, Any] = samples.about
     return {
-        "extractor": extractor.name, "extractor_hash": extractor.hash, "dimensions": extractor.dim, "resize": getattr(extractor, "resize", "none"), "samples": len(samples),
+        "extractor": extractor.name, "extractor_hash": extractor.hash, "dimensions": side.moments.dim, "resize": getattr(extractor, "resize", "none"), "samples": len(samples),
         "sample_hash": samples.hash, "sample_dtype": "uint8", **reference.about, "floor": f"two disjoint real sets of {pair}" if pair else "none",
         **{k: about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "labels", "seeds", "dtype", "conditions")},
         "precision_recall_k": measures.K_PRECISION, "density_coverage_k": measures.K_DENSITY, "studio": __version__,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from studio.files import load_tensors, save_tensors, sha256
 
-SIZE, FEATURES, CLASSES = 28, 64, 10
+SIZE, FEATURES, CLASSES, EPOCHS = 28, 64, 10, 20
 FILE = "lenet-fashion.safetensors"
 
 
@@ -101,7 +101,7 @@ def augment(values: Tensor, draws: torch.Generator) -> Tensor:
     return F.pad(values, (2, 2, 2, 2))[torch.arange(len(values))[:, None, None], 0, rows[:, :, None], columns[:, None, :]][:, None]
 
 
-def train(*, epochs: int = 20, batch: int = 128, rate: float = 4e-3, seed: int = 0) -> tuple[LeNet, dict[str, str]]:
+def train(*, epochs: int = EPOCHS, batch: int = 128, rate: float = 4e-3, seed: int = 0) -> tuple[LeNet, dict[str, str]]:
     """AdamW on one cycle with label smoothing; weights are rounded to fp16 as they will be stored. Prints the accuracy on held-out pictures."""
     from studio.data import load_data
 
@@ -136,13 +136,14 @@ def train(*, epochs: int = 20, batch: int = 128, rate: float = 4e-3, seed: int =
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the lenet extractor, or tell the accuracy of the shipped one.")
     parser.add_argument("--train", action="store_true")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--out", type=Path, help="the .safetensors file to write")
     args = parser.parse_args()
     if not args.train:
         return print(load_lenet()[1], metadata(shipped()))
     if args.out is None or args.out.suffix != ".safetensors":
         parser.error(f"got --out {args.out}, expected a .safetensors file")
-    net, notes = train()
+    net, notes = train(epochs=args.epochs)
     state = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
     save_tensors(args.out, state, notes)
     print(args.out, sha256(args.out)[:16])

@@ -90,8 +90,8 @@ def squared_distances(x: Pointset, y: Pointset, i: Tensor, j: Tensor) -> Tensor:
             return squared_distances(x, y, pairs // len(y), pairs % len(y))[place]
     out, step = torch.empty(len(i), dtype=torch.float64), max(1, PIECE // x.rows.shape[1])
     for a in range(0, len(i), step):
-        out[a : a + step] = torch.linalg.vector_norm(x.rows[i[a : a + step]].double().sub_(y.rows[j[a : a + step]]), dim=1)
-    return out.square_()
+        out[a : a + step] = x.rows[i[a : a + step]].double().sub_(y.rows[j[a : a + step]]).square_().sum(1)
+    return out
 
 
 def blocks(x: Pointset, y: Pointset, block: int | None) -> Iterator[slice]:

@@ -61,7 +61,7 @@ def test_a_sweep_of_pictures_and_numbers(picture_model: Model, pictures: Path, t
     def features(values: Tensor) -> Tensor:
         return torch.nn.functional.adaptive_avg_pool2d(values.float() / 255, 2).flatten(1)
 
-    rough = from_callable(features, "rough", "0123456789abcdef", dim=4)
+    rough = from_callable(features, "coarse", "fedcba9876543210")
     axes = [parse_axis("cfg.scale=1,3"), parse_axis("num_steps=1,2,4")]
     options: dict[str, Any] = {"ref": f"npz:{pictures}", "metrics": "fd,pr", "features": rough, "num": 24, "images": 3}
     out = tmp_path / "out"
