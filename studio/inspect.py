@@ -22,6 +22,8 @@ def describe(what: str) -> dict[str, Any]:
         recipe = read_recipe(path if path.is_file() else path / "grid.png")
         extra = {} if path.is_file() else {"samples": len(recipe["seed"])}
         return {**extra, **recipe, "command": command_of(recipe)}
+    if (path / "manifest.json").is_file():
+        return _generated(path)
     shown = card(what)
     folder, step = locate(what)
     config, meta = load_config(folder / "config.yaml"), checkpoint.read_meta(folder)
@@ -32,6 +34,16 @@ def describe(what: str) -> dict[str, Any]:
         "weights": {k: files.sha256(p)[:16] for k, p in weights_in(spot).items()}, "sample": vars(config.sample),
         "command": f"studio sample {what} --out pictures",
     }  # fmt: skip
+
+
+def _generated(folder: Path) -> dict[str, Any]:
+    """A folder of `studio generate`: what it pins, how much of it is there, and the command that goes on with it."""
+    from studio.generation.plan import command_of_manifest, read_manifest
+
+    manifest = read_manifest(folder)
+    pinned = manifest["pinned"]
+    there = len(list(folder.glob("[0-9]*/[0-9]*.png"))) or (pinned["num"] if (folder / "samples.npz").is_file() else 0)
+    return {"model": manifest.get("model"), "there": f"{there} of {pinned['num']}", **pinned, "command": command_of_manifest(manifest, folder)}
 
 
 def catalogue(kind: str, roots: Sequence[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ Sample i depends on ``seed(i)``, ``label(i)`` and the pinned settings only.
 import hashlib
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -194,3 +195,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(version, int) or version > FORMAT or not isinstance(pinned, dict):
         raise ValueError(f"{folder / MANIFEST} has format {version}, this version reads up to {FORMAT}; upgrade drift-studio")
     return manifest
+
+
+def command_of_manifest(manifest: dict[str, Any], folder: Path) -> str:
+    """The call of `studio generate` that goes on with a folder. A file of labels is named by its digest only."""
+    p = manifest["pinned"]
+    parts = [f"studio generate {shlex.quote(str(manifest.get('model')))} --out {shlex.quote(str(folder))} --num {p['num']}"]
+    if p["seeds"] != f"0-{p['num'] - 1}":
+        parts.append(f"--seeds {p['seeds']}")
+    kind, _, rest = str(p["labels"]).partition(" ")
+    if kind not in ("none", "balanced"):
+        parts.append(f"--labels {rest if kind == 'list' else 'LABELS' if kind == 'file' else kind}")
+    parts += [f"--set {shlex.quote(f'{k}={v}')}" for k, v in p["conditions"].items()]
+    parts += [f"--num-steps {p['num_steps']} --sampler {shlex.quote(p['sampler'])} --guidance {shlex.quote(p['guidance'] or 'none')}"]
+    parts += [f"--weights {p['weights']} --dtype {p['dtype']}"]
+    if p["deterministic"]:
+        parts.append(f"--deterministic --threads {p['deterministic']['threads']}")
+    return " ".join(parts)

@@ -49,7 +49,9 @@ def build_extractor(name: str, *, inception: str | Path | None = None, device: s
     kind = resolve(REGISTRY, name, "extractor")
     takes_file = "path" in inspect.signature(kind).parameters
     if inception is not None and not takes_file:
-        raise ValueError(f"got inception={inception} for the extractor {name!r}, which has its own weights; choose the extractor inception or leave it out")
+        raise ValueError(
+            f"got inception={inception} for the extractor {name!r}, which has its own weights; choose the extractor inception or leave it out"
+        )
     return kind(inception, device=device) if takes_file else kind(device=device)
 
 
@@ -66,7 +68,9 @@ class Wrapped:
         features = found.get("features")
         if features is None or features.ndim != 2 or len(features) != len(values) or (self.dim and features.shape[1] != self.dim):
             got = f"features of shape {tuple(features.shape)}" if features is not None else f"the keys {', '.join(found)}"
-            raise ValueError(f"the extractor {self.name!r} gave {got} for {len(values)} pictures, expected features ({len(values)}, {self.dim or 'd'})")
+            raise ValueError(
+                f"the extractor {self.name!r} gave {got} for {len(values)} pictures, expected features ({len(values)}, {self.dim or 'd'})"
+            )
         self.dim = features.shape[1]
         return {k: v.detach().cpu() for k, v in found.items()}
 

@@ -9,6 +9,7 @@ The weights are in no package: they are the user's file, found by `find_inceptio
 import functools
 import os
 import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -243,7 +244,9 @@ def read_state(file: Path) -> dict[str, Tensor]:
     """A ``torch.save`` of a dict of tensors; nothing in the file is run. Raises ``ValueError`` for anything else."""
     refusal = f"{file} is refused: expected a dict of tensors saved by torch.save, or .safetensors; code in a file (TorchScript, pickled objects) is never run"
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of what is refused below
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a different class for every kind of bad file
         raise ValueError(f"{refusal} ({type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no text'})") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state

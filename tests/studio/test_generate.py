@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -333,3 +334,16 @@ def test_a_plan_is_checked_before_it_is_used(picture_model: Model) -> None:
     plan = make_plan(picture_model, num=3, seeds="5-9", labels="random", num_steps=2)
     assert plan.seeds == (5, 6, 7) and plan.pinned()["seeds"] == "5-7"
     assert plan.batch([2]).labels == (parse_rule("random", picture_model.classes, 3).of([0], [7]))
+
+
+def test_the_folder_tells_how_to_go_on(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "part"
+    shutil.copytree(whole, out)
+    (out / "000" / "000002.png").unlink()
+    shown = run_studio("info", out, "--json", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    described = json.loads(shown.stdout)
+    assert described["there"] == "20 of 21" and described["guidance"] == "cfg=2"
+    done = run_studio(*shlex.split(described["command"])[1:], "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 0 and "21 of 21 samples (1 new" in done.stdout, done.stderr
+    assert pictures_in(out) == pictures_in(whole)
