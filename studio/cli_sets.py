@@ -1,7 +1,7 @@
 """Commands over sets of samples: generate, evaluate, reference, sweep."""
 
-import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -173,16 +173,19 @@ def sweep(
 
 
 class _Count:
-    """A line of samples made, on stderr."""
+    """Samples made, on stderr: a line that changes, or one every ten seconds where stderr is not a terminal."""
 
     def __enter__(self) -> "_Count":
-        self.shown = False
+        self.shown, self.last = False, time.monotonic()
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        if sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
+        if sys.stderr.isatty():
             self.shown = True
             print(f"\r{done} of {total} samples", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self.last > 10:
+            self.last = time.monotonic()
+            print(f"{done} of {total} samples", file=sys.stderr, flush=True)
 
     def __exit__(self, *error: Any) -> None:
         if self.shown:

@@ -24,7 +24,7 @@ REGISTRY = {
     "lenet": "studio.metrics.lenet:LeNetExtractor",
     "efficientnet": "studio.metrics.efficientnet:EfficientNetExtractor",
 }
-BATCH = 32  # pictures a network sees at once, whatever batches come in
+BATCH = 32  # pictures a network sees at once, whatever batches come in; an extractor with a ``batch`` of its own sees that many
 FOLD = 1024  # rows after which moments are brought up to date
 FORMAT = "1"
 
@@ -129,20 +129,21 @@ def extract(batches: Iterable[Tensor], extractor: Extractor, *, keep: bool) -> F
 
 
 def regroup(batches: Iterable[Tensor], extractor: Extractor) -> Iterator[Tensor]:
-    """Groups of `BATCH` pictures in order, with the channels the extractor wants; a change of size starts a new group."""
+    """Groups of `BATCH` (or the extractor's own ``batch``) pictures in order, with the channels the extractor wants; a change of size starts a new group."""
     pending: list[Tensor] = []
+    size = getattr(extractor, "batch", BATCH)
     for batch in batches:
         batch = with_channels(batch, extractor)
         if pending and pending[0].shape[1:] != batch.shape[1:]:
             yield torch.cat(pending)
             pending = []
         pending.append(batch)
-        if sum(map(len, pending)) >= BATCH:
-            *full, rest = torch.cat(pending).split(BATCH) if len(pending) > 1 else batch.split(BATCH)
+        if sum(map(len, pending)) >= size:
+            *full, rest = torch.cat(pending).split(size)
             yield from full
-            if len(rest) == BATCH:
+            if len(rest) == size:
                 yield rest
-            pending = [rest] if len(rest) < BATCH else []
+            pending = [rest] if len(rest) < size else []
     if pending and any(map(len, pending)):
         yield torch.cat(pending)
 

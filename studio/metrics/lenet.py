@@ -72,7 +72,7 @@ def metadata(path: Path) -> dict[str, str]:
 class LeNetExtractor:
     """`Extractor` of the shipped network."""
 
-    name, dim, channels = "lenet", FEATURES, 1
+    name, dim, channels, batch = "lenet", FEATURES, 1, 256
 
     def __init__(self, *, device: str | torch.device = "cpu"):
         net, self.hash = load_lenet()

@@ -2,7 +2,7 @@
 
 With x̂, ŷ rounded to a low precision, e = |x̂ − x| / |x| at most, and their product added up in float32, Cauchy–Schwarz and 2ab <= a² + b² give
 
-    |2 x̂·ŷ − 2 x·y| <= h (|x|² + |y|²)   with   h = e_x + e_y + d 2⁻²⁴,   plus u |2 x̂·ŷ| where the product itself is rounded to unit roundoff u.
+    |2 x̂·ŷ − 2 x·y| <= h (|x|² + |y|²)   with   h = e_x + e_y + d 2⁻²⁴,   plus u max |2 x̂·ŷ| where the product itself is rounded to unit roundoff u.
 
 What this band leaves open is decided by Σ (x_k − y_k)² in float64, so every decision is that of the full float64 matrix, ties included, and never more
 than ``block`` rows × M distances are held. Rows are centred first, which makes norms and band small. Where too much stays open (a set collapsed to a point
@@ -20,8 +20,8 @@ from torch import Tensor
 from studio.devices import fast_bf16
 from studio.metrics.distances import Array, checked, same_width
 
-HELD = 1 << 22  # distances that are held at a time
-PIECE = 1 << 19  # numbers that are held in float64 at a time
+HELD = 1 << 21  # distances that are held at a time
+PIECE = 1 << 20  # numbers that are held in float64 at a time
 TINY = 1e-33  # below float32's smallest products, in units of the largest norm
 CROWD = 64  # open pairs a row, beyond which a block is multiplied in float64
 
@@ -82,15 +82,34 @@ def prepare(*sets: Array, dtype: torch.dtype | None = None) -> tuple[Pointset, .
     return tuple(made)
 
 
-def squared_distances(x: Pointset, y: Pointset, i: Tensor, j: Tensor) -> Tensor:
+class Scratch:
+    """Memory that is used again and again: fresh pages cost more than the arithmetic on them."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Tensor] = {}
+
+    def take(self, name: str, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+        """(rows, columns), holding whatever was there before."""
+        have = self.held.get(name)
+        if have is None or have.numel() < rows * columns or have.dtype != dtype:
+            have = self.held[name] = torch.empty(rows * columns, dtype=dtype)
+        return have[: rows * columns].view(rows, columns)
+
+
+def squared_distances(x: Pointset, y: Pointset, i: Tensor, j: Tensor, scratch: Scratch) -> Tensor:
     """(P,) float64 squared distances of the pairs (x_i, y_j); the same bits with the roles exchanged."""
     if len(i) > CROWD * (len(x) + len(y)) // 8:  # copies of one sample make many pairs with one distance
         pairs, place = torch.unique(x.twins[i] * len(y) + y.twins[j], return_inverse=True)
         if len(pairs) <= len(i) // 2:
-            return squared_distances(x, y, pairs // len(y), pairs % len(y))[place]
-    out, step = torch.empty(len(i), dtype=torch.float64), max(1, PIECE // x.rows.shape[1])
+            return squared_distances(x, y, pairs // len(y), pairs % len(y), scratch)[place]
+    width = x.rows.shape[1]
+    out, step = torch.empty(len(i), dtype=torch.float64), max(1, PIECE // width)
     for a in range(0, len(i), step):
-        out[a : a + step] = x.rows[i[a : a + step]].double().sub_(y.rows[j[a : a + step]]).square_().sum(1)
+        p, q = i[a : a + step], j[a : a + step]
+        off = scratch.take("difference", len(p), width, torch.float64)
+        off.copy_(torch.index_select(x.rows, 0, p, out=scratch.take("row of x", len(p), width, x.rows.dtype)))
+        off.sub_(torch.index_select(y.rows, 0, q, out=scratch.take("row of y", len(p), width, y.rows.dtype))).square_()
+        torch.sum(off, 1, out=out[a : a + step])
     return out
 
 
@@ -100,13 +119,14 @@ def blocks(x: Pointset, y: Pointset, block: int | None) -> Iterator[slice]:
     return (slice(i, i + step) for i in range(0, len(x), step))
 
 
-def bounds(x: Pointset, y: Pointset, rows: slice) -> Iterator[tuple[Tensor, Tensor, float, float]]:
+def bounds(x: Pointset, y: Pointset, rows: slice, scratch: Scratch) -> Iterator[tuple[Tensor, Tensor, float, float]]:
     """``(lower, two, h, u)``: 2 x·y (block, M), its h and u, and lower bounds on |x − y|² − (1 − h) |x|²; first fast, then in float64."""
-    width = x.rows.shape[1]
-    two = (x.low[rows] * 2) @ y.low.T
+    left, width = x.low[rows] * 2, x.rows.shape[1]
+    two = torch.mm(left, y.low.T, out=scratch.take("two", len(left), len(y), left.dtype))
     h, u = 1.02 * (x.error + y.error + (width + 32) * 2.0**-24), 1.02 * 2.0**-8 if two.dtype == torch.bfloat16 else 0.0
-    lower = ((1 - h) * y.square - TINY).float() - two
-    yield lower.sub_(two.abs(), alpha=u) if u else lower, two, h, u
+    rounding = u * max(abs(float(v)) for v in two.aminmax()) if u else 0.0
+    constant = ((1 - h) * y.square - TINY - rounding).float()
+    yield torch.sub(constant, two, out=scratch.take("lower", len(left), len(y), torch.float32)), two, h, u
     left = (x.rows[rows].double() - x.centre).mul_(2 * x.scale)
     two = torch.cat([left @ (p.double() - y.centre).mul_(y.scale).T for p in y.rows.split(4096)], 1)
     h = (width + 32) * 2.0**-52
@@ -129,9 +149,10 @@ def nearest(x: Pointset, y: Pointset, k: int, *, block: int | None = None) -> tu
     if k < 1 or len(y) < need:
         raise ValueError(f"got {len(y)} reference samples, expected at least {need} for k={k}; use more samples or a smaller k")
     distances, indices = torch.empty(len(x), k, dtype=torch.float64), torch.empty(len(x), k, dtype=torch.int64)
+    scratch = Scratch()
     for rows in blocks(x, y, block):
         place = torch.arange(len(x))[rows, None]
-        for lower, two, h, u in bounds(x, y, rows):
+        for lower, two, h, u in bounds(x, y, rows, scratch):
             if x is y:
                 lower.diagonal(rows.start).fill_(torch.inf)
             few = lower.topk(k, largest=False).indices
@@ -139,7 +160,7 @@ def nearest(x: Pointset, y: Pointset, k: int, *, block: int | None = None) -> tu
             i, j = (lower <= (bound - (1 - h) * x.square[rows, None]).to(lower)).nonzero(as_tuple=True)
             if len(i) <= CROWD * k * len(place):
                 break
-        d = squared_distances(x, y, rows.start + i, j)
+        d = squared_distances(x, y, rows.start + i, j, scratch)
         order = d.argsort(stable=True)
         order = order[i[order].argsort(stable=True)]  # by row, then distance, then index
         count = i.bincount(minlength=len(place))
@@ -151,14 +172,15 @@ def nearest(x: Pointset, y: Pointset, k: int, *, block: int | None = None) -> tu
 def inside(x: Pointset, y: Pointset, balls: Sequence[Balls], *, block: int | None = None) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """For blocks of rows of x the pairs (i, j) that are inside, a list in the order of ``balls``."""
     groups = [g for g in ([b for b in balls if b.rows], [b for b in balls if not b.rows]) if g]
+    scratch = Scratch()
     for rows in blocks(x, y, block):
-        for lower, two, h, u in bounds(x, y, rows):
-            found = [candidates(x, y, g, rows, lower, two, h, u) for g in groups]
+        for lower, two, h, u in bounds(x, y, rows, scratch):
+            found = [candidates(x, y, g, rows, lower, two, h, u, scratch) for g in groups]
             if sum(int(still.sum()) for *_, still in found) <= CROWD * len(lower):
                 break
         hits = {}
         for group, (i, j, d, still) in zip(groups, found):
-            d[still] = squared_distances(x, y, i[still], j[still])
+            d[still] = squared_distances(x, y, i[still], j[still], scratch)
             for b in group:
                 r = b.squared[i if b.rows else j]
                 hit = d < r if b.strict else d <= r
@@ -167,12 +189,15 @@ def inside(x: Pointset, y: Pointset, balls: Sequence[Balls], *, block: int | Non
 
 
 def candidates(
-    x: Pointset, y: Pointset, balls: Sequence[Balls], rows: slice, lower: Tensor, two: Tensor, h: float, u: float
+    x: Pointset, y: Pointset, balls: Sequence[Balls], rows: slice, lower: Tensor, two: Tensor, h: float, u: float, scratch: Scratch
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Pairs (i, j) that may be inside some of the balls, all of rows of x or all of y; upper bounds on their squared distances; which stay open."""
     by_row, limit = balls[0].rows, (h - 1) * x.square[rows, None]
     r = torch.stack([b.squared for b in balls]).amax(0) * x.scale**2
-    near = lower <= (limit + r[rows, None]).to(lower) if by_row else lower - r.to(lower) <= limit.to(lower)
+    if by_row:
+        near = lower <= (limit + r[rows, None]).to(lower)
+    else:
+        near = torch.sub(lower, r.to(lower), out=scratch.take("less radius", *lower.shape, lower.dtype)) <= limit.to(lower)
     i, j = near.nonzero(as_tuple=True)
     high = uppers(x, y, rows.start + i, j, two[i, j], h, u) / x.scale**2
     i = rows.start + i
