@@ -1,7 +1,7 @@
 """Distances between two sets of features, from their moments or from a kernel; everything is added up in float64.
 
 Fréchet (FID, Heusel et al. 1706.08500): |m1 − m2|² + tr S1 + tr S2 − 2 tr (S1 S2)^½. With S1 = A Aᵀ and S2 = B Bᵀ the last trace is the sum of the
-singular values of Aᵀ B, whose squares are the eigenvalues of A ᵀS2 A: no root of a matrix that is not symmetric, no imaginary parts, and no rounding
+singular values of Aᵀ B, whose squares are the eigenvalues of Aᵀ S2 A: no root of a matrix that is not symmetric, no imaginary parts, and no rounding
 blown up by a root of eigenvalues near zero.
 
 Kernel (KID, Bińkowski et al. 1801.01401): the unbiased squared MMD with k(x, y) = (x·y / d + 1)³. Inception score (Salimans et al. 1606.03498):

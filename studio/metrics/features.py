@@ -44,8 +44,11 @@ class Extractor(Protocol):
 
 
 def build_extractor(name: str, *, inception: str | Path | None = None, device: str | torch.device = "cpu") -> Extractor:
-    """By name; ``inception`` is the file with FID's weights. Raises ``ValueError`` for an unknown name, weights that are not there, or a file given to
-    an extractor that takes none, and ``ImportError`` for an extra that is not installed."""
+    """By name; ``inception`` is the file with FID's weights.
+
+    Raises ``ValueError`` for an unknown name, weights that are not there, or a file given to an extractor that takes none, and ``ImportError`` for an
+    extra that is not installed.
+    """
     kind = resolve(REGISTRY, name, "extractor")
     takes_file = "path" in inspect.signature(kind).parameters
     if inception is not None and not takes_file:
@@ -85,7 +88,7 @@ def from_callable(fn: Callable[[Tensor], Tensor | Mapping[str, Tensor]], name: s
 
 @dataclass(frozen=True)
 class Features:
-    """``moments`` of the features and of the ``spatial`` ones (None where there are none); ``values`` (N, dim) and ``logits`` (N, K) float32 when kept."""
+    """``moments`` of the features and of the ``spatial`` ones (None without any); ``values`` (N, dim) and ``logits`` (N, K) float32 when kept."""
 
     extractor: str
     hash: str
@@ -101,8 +104,8 @@ class Features:
 def extract(batches: Iterable[Tensor], extractor: Extractor, *, keep: bool) -> Features:
     """One pass over batches of uint8 (B, C, H, W) of any size; ``keep`` the features and logits beside the moments.
 
-    The network always sees the same groups of pictures, so the batches that come in change nothing. Raises ``ValueError`` for no pictures, other types
-    or shapes, channels that the extractor cannot take, and features that are not finite.
+    The network always sees the same groups of pictures, so the batches that come in change nothing. Raises ``ValueError`` for no pictures, other
+    types or shapes, channels that the extractor cannot take, and features that are not finite.
     """
     moments: dict[str, Moments] = {}
     kept: dict[str, list[Tensor]] = {"features": [], "logits": []}
@@ -115,6 +118,8 @@ def extract(batches: Iterable[Tensor], extractor: Extractor, *, keep: bool) -> F
 
     for group in regroup(batches, extractor):
         out = extractor(group)
+        if "features" not in out:
+            raise ValueError(f"the extractor {extractor.name!r} gave {', '.join(out) or 'nothing'}, expected features (B, d)")
         for key in out.keys() & {"features", "spatial"}:
             waiting.setdefault(key, []).append(out[key].flatten(1).float())
         for key in kept.keys() & out.keys() if keep else ():
@@ -129,7 +134,7 @@ def extract(batches: Iterable[Tensor], extractor: Extractor, *, keep: bool) -> F
 
 
 def regroup(batches: Iterable[Tensor], extractor: Extractor) -> Iterator[Tensor]:
-    """Groups of `BATCH` (or the extractor's own ``batch``) pictures in order, with the channels the extractor wants; a change of size starts a new group."""
+    """Groups of `BATCH` (or the extractor's own ``batch``) pictures in order, with the channels it wants; a change of size starts a new group."""
     pending: list[Tensor] = []
     size = getattr(extractor, "batch", BATCH)
     for batch in batches:
@@ -167,8 +172,8 @@ def cache_folder() -> Path:
 
 
 def cached(key: str, compute: Callable[[], Features], folder: str | Path | None = None) -> Features:
-    """What ``compute()`` gives, kept under ``key``, which must hold whatever the result depends on: the content hash of the pictures, the extractor's name
-    and hash, and whether features are kept.
+    """What ``compute()`` gives, kept under ``key``, which must hold whatever the result depends on: the content hash of the pictures, the extractor's
+    name and hash, and whether features are kept.
 
     A file that is damaged or belongs to another key is made again; a cache that cannot be written costs time, never the run.
     """

@@ -23,9 +23,9 @@ SIZE, CLASSES = 299, 1008
 TAPS = ("64", "192", "768", "2048", "spatial7", "logits_unbiased", "logits")
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 HELP = (
-    f"pass inception=FILE or set STUDIO_INCEPTION=FILE, where FILE is {FILE} from the release fid_weights of pytorch-fid (torch-fidelity publishes the "
-    "same as weights-inception-2015-12-05-6726825d.pth; 6726825d is the start of its SHA-256) or its tensors in a .safetensors; every other extractor and "
-    "metric works without it"
+    f"pass inception=FILE or set STUDIO_INCEPTION=FILE, where FILE is {FILE} from the release fid_weights of pytorch-fid (torch-fidelity publishes "
+    "the same as weights-inception-2015-12-05-6726825d.pth; 6726825d is the start of its SHA-256) or its tensors in a .safetensors; every other "
+    "extractor and metric works without it"
 )
 
 
@@ -196,7 +196,8 @@ def find_inception(path: str | Path | None = None) -> Path:
 
 
 def load_inception(path: str | Path) -> Inception:
-    """The network in eval mode from a .safetensors, .pth or .pt of tensors, with keys as in pytorch-fid or torch-fidelity; ``hash`` is the file's SHA-256.
+    """The network in eval mode from a .safetensors, .pth or .pt of tensors, with keys as in pytorch-fid or torch-fidelity; ``hash`` is the SHA-256 of
+    the file.
 
     A common prefix of all keys, counters of batches and the auxiliary head are ignored. Raises ``ValueError`` for archives of code, pickles of
     anything but tensors, files that are cut off, and tensors that are missing or of another shape.
@@ -242,7 +243,7 @@ class InceptionExtractor:
 
 def read_state(file: Path) -> dict[str, Tensor]:
     """A ``torch.save`` of a dict of tensors; nothing in the file is run. Raises ``ValueError`` for anything else."""
-    refusal = f"{file} is refused: expected a dict of tensors saved by torch.save, or .safetensors; code in a file (TorchScript, pickled objects) is never run"
+    refusal = f"{file} is refused: expected a dict of tensors saved by torch.save, or .safetensors; code (TorchScript, pickled objects) is never run"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of what is refused below

@@ -23,7 +23,7 @@ FILE = "lenet-fashion.safetensors"
 
 
 class LeNet(nn.Module):
-    """uint8 (B, 1, 28, 28) → features (B, 64), after their ReLU, and logits (B, 10). Two convolutions at each of 28, 14 and 7 pixels, mean, linear."""
+    """uint8 (B, 1, 28, 28) → features (B, 64), after ReLU, and logits (B, 10): two convolutions each at 28, 14 and 7 pixels, mean, linear."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
 """Are the samples copies of the training set? Distances to the nearest training sample, held against those of held-out data.
 
-A generator that has learned the distribution lies as far from its training data as new data does, so the honest floor is the held-out set: the share of
-samples that are nearer than the q-quantile of the held-out distances should be q, and nearer than their median one half. Authenticity (Alaa et al.
-2102.08921): a sample is a copy when it is nearer to its training sample than that one is to any other training sample. Distances are Euclidean, between
-features or flattened pictures, exact, in blocks.
+A generator that has learned the distribution lies as far from its training data as new data does, so the honest floor is the held-out set: the
+share of samples that are nearer than the q-quantile of the held-out distances should be q, and nearer than their median one half. Authenticity (Alaa
+et al. 2102.08921): a sample is a copy when it is nearer to its training sample than that one is to any other training sample. Distances are
+Euclidean, between features or flattened pictures, exact, in blocks.
 """
 
 from dataclasses import dataclass
@@ -54,6 +54,8 @@ def memorisation(samples: Array, train: Array, held_out: Array, *, q: float = 0.
         raise ValueError(f"got q={q}, expected a quantile above 0 and below 0.5")
     if len(held_out) < 1 / q:
         raise ValueError(f"got {len(held_out)} held-out samples, expected at least {round(1 / q)} for the {q:g}-quantile; use more or a larger q")
+    if len(train) < 2:
+        raise ValueError(f"got {len(train)} training samples, expected at least 2; pass the features of the whole training set")
     t, x, h = prepare(train, samples, held_out)
     own = nearest(t, t, 1)[0][:, 0].sqrt()  # of each training sample to its nearest other
     (distance, place), (floor, floor_place) = ((d[:, 0].sqrt(), i[:, 0]) for d, i in (nearest(x, t, 1), nearest(h, t, 1)))

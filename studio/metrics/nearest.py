@@ -4,9 +4,9 @@ With x̂, ŷ rounded to a low precision, e = |x̂ − x| / |x| at most, and thei
 
     |2 x̂·ŷ − 2 x·y| <= h (|x|² + |y|²)   with   h = e_x + e_y + d 2⁻²⁴,   plus u max |2 x̂·ŷ| where the product itself is rounded to unit roundoff u.
 
-What this band leaves open is decided by Σ (x_k − y_k)² in float64, so every decision is that of the full float64 matrix, ties included, and never more
-than ``block`` rows × M distances are held. Rows are centred first, which makes norms and band small. Where too much stays open (a set collapsed to a point
-far from the other) the block is multiplied again in float64. bf16 products are taken where the hardware has them.
+What this band leaves open is decided by Σ (x_k − y_k)² in float64, so every decision is that of the full float64 matrix, ties included, and never
+more than ``block`` rows × M distances are held. Rows are centred first, which makes norms and band small. Where too much stays open (a set collapsed
+to a point far from the other) the block is multiplied again in float64. bf16 products are taken where the hardware has them.
 """
 
 import functools
@@ -20,16 +20,16 @@ from torch import Tensor
 from studio.devices import fast_bf16
 from studio.metrics.distances import Array, checked, same_width
 
-HELD = 1 << 21  # distances that are held at a time
-PIECE = 1 << 20  # numbers that are held in float64 at a time
+HELD = 1 << 22  # distances that are held at a time
+PIECE = 1 << 19  # numbers that are held in float64 at a time
 TINY = 1e-33  # below float32's smallest products, in units of the largest norm
 CROWD = 64  # open pairs a row, beyond which a block is multiplied in float64
 
 
 @dataclass(frozen=True)
 class Pointset:
-    """``rows`` (N, d) as they came; ``low`` (N, d) = ``scale`` (rows − ``centre``) in low precision; ``square`` (N,) its squared norms before rounding,
-    float64; ``error`` the largest relative rounding error of a row."""
+    """``rows`` (N, d) as they came; ``low`` (N, d) = ``scale`` (rows − ``centre``) in low precision; ``square`` (N,) its squared norms before
+    rounding, float64; ``error`` the largest relative rounding error of a row."""
 
     rows: Tensor
     low: Tensor
@@ -64,20 +64,25 @@ def prepare(*sets: Array, dtype: torch.dtype | None = None) -> tuple[Pointset, .
     for a in arrays[1:]:
         same_width(arrays[0], a)
     kind = dtype or (torch.bfloat16 if fast_bf16(torch.device("cpu")) else torch.float32)
-    width = arrays[0].shape[1]
+    width, scratch = arrays[0].shape[1], Scratch()
     centre, step = arrays[0].mean(0, dtype=torch.float64), max(1, PIECE // width)
-    squares = [torch.cat([(p.double() - centre).square_().sum(1) for p in a.split(step)]) for a in arrays]
+
+    def centred(part: Tensor) -> Tensor:
+        return scratch.take("centred", len(part), width, torch.float64).copy_(part).sub_(centre)
+
+    def rounding(part: Tensor, rows: Tensor) -> Tensor:
+        """Fills ``rows`` and returns how far off each of them is."""
+        exact = centred(part).mul_(scale)
+        return exact.sub_(scratch.take("rounded", len(part), width, torch.float64).copy_(rows.copy_(exact))).square_().sum(1)
+
+    squares = [torch.cat([centred(p).square_().sum(1) for p in a.split(step)]) for a in arrays]
     largest = max(float(s.max()) for s in squares)
     scale = largest**-0.5 if largest else 1.0
     made = []
     for a, square in zip(arrays, squares):
-        low, off = torch.empty(a.shape, dtype=kind), torch.empty(len(a))
-        for i in range(0, len(a), step):
-            exact = ((a[i : i + step].double() - centre) * scale).float()
-            low[i : i + step] = exact.to(kind)
-            off[i : i + step] = torch.linalg.vector_norm(exact.sub_(low[i : i + step]), dim=1)
-        square = square * scale**2
-        error = float((off / square.clamp(min=1e-60).sqrt()).max()) + 2.0**-23
+        low, square = torch.empty(a.shape, dtype=kind), square * scale**2
+        off = torch.cat([rounding(part, rows) for part, rows in zip(a.split(step), low.split(step))])
+        error = float((off / square.clamp(min=1e-120)).max().sqrt()) + 2.0**-23
         made.append(Pointset(a, low, square, centre, scale, error))
     return tuple(made)
 
@@ -106,11 +111,16 @@ def squared_distances(x: Pointset, y: Pointset, i: Tensor, j: Tensor, scratch: S
     out, step = torch.empty(len(i), dtype=torch.float64), max(1, PIECE // width)
     for a in range(0, len(i), step):
         p, q = i[a : a + step], j[a : a + step]
-        off = scratch.take("difference", len(p), width, torch.float64)
-        off.copy_(torch.index_select(x.rows, 0, p, out=scratch.take("row of x", len(p), width, x.rows.dtype)))
-        off.sub_(torch.index_select(y.rows, 0, q, out=scratch.take("row of y", len(p), width, y.rows.dtype))).square_()
-        torch.sum(off, 1, out=out[a : a + step])
+        left, right = (gather(points, index, name, scratch) for points, index, name in ((x, p, "x"), (y, q, "y")))
+        torch.sum(left.sub_(right).square_(), 1, out=out[a : a + step])
     return out
+
+
+def gather(points: Pointset, index: Tensor, name: str, scratch: Scratch) -> Tensor:
+    """Rows in float64."""
+    size = len(index), points.rows.shape[1]
+    rows = torch.index_select(points.rows, 0, index, out=scratch.take(f"rows of {name}", *size, points.rows.dtype))
+    return scratch.take(f"exact rows of {name}", *size, torch.float64).copy_(rows)
 
 
 def blocks(x: Pointset, y: Pointset, block: int | None) -> Iterator[slice]:

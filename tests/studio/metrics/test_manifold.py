@@ -125,6 +125,11 @@ def test_an_outlier_in_the_reference_inflates_precision_but_not_density() -> Non
     assert precision == 1.0 and density <= 0.2 + 1e-9 and coverage < 0.01
 
 
+def test_density_and_coverage_need_no_second_sample() -> None:
+    y = normal(50, 4)
+    assert density_coverage(y[:1], y)[1] > 0 and density_coverage(y[:1] + 100, y) == (0.0, 0.0)
+
+
 def test_equal_distributions_have_density_one() -> None:
     density, coverage = density_coverage(normal(4000, 4), normal(4000, 4, seed=1))
     assert density == pytest.approx(1, abs=0.05) and coverage == pytest.approx(1 - 0.5**5, abs=0.02)  # Naeem et al., lemma 2
@@ -143,6 +148,10 @@ def test_refusals() -> None:
         manifold(x[:3], x)
     with pytest.raises(ValueError, match="k=0"):
         precision_recall(x, x, k=0)
+    with pytest.raises(ValueError, match="density_k=0"):
+        manifold(x, x, density_k=0)
+    with pytest.raises(ValueError, match="k=0; use more or a smaller k, from 1"):
+        density_coverage(x, x, k=0)
     (p,) = prepare(x)
     with pytest.raises(ValueError, match="expected at least 11 for k=10"):
         nearest(p, p, 10)

@@ -65,5 +65,5 @@ def test_refusals() -> None:
         memorisation(FRESH, TRAIN, HELD_OUT, q=0)
     with pytest.raises(ValueError, match="12 and 3 dimensions"):
         memorisation(FRESH[:, :3], TRAIN, HELD_OUT)
-    with pytest.raises(ValueError, match="got 1 reference samples"):
+    with pytest.raises(ValueError, match="got 1 training samples"):
         memorisation(FRESH, TRAIN[:1], HELD_OUT)
