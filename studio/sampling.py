@@ -219,7 +219,7 @@ def run(
     for progress in stream(denoiser, shape, codec, request, device=device, rules=rules):
         if on_step is not None and on_step(progress) is False:
             raise Stopped("sampling was stopped")
-        if progress.step.s == 1.0 and progress.step.index + 1 == progress.step.num_steps:
+        if progress.step.s == 1.0:
             collect(out, progress, codec)
     return torch.stack([v for v in out if v is not None])
 

@@ -183,3 +183,9 @@ def test_sampler_lines() -> None:
     for wrong, text in (("ddim(eta=0.5", "name\\(key=value"), ("ddim(0.5)", "expected key=value"), ("ddim(etta=1)", "did you mean 'eta'")):
         with pytest.raises(ValueError, match=text):
             build_sampler(wrong)
+
+
+def test_an_adaptive_solver_may_need_fewer_steps_than_were_asked_for(picture_model: Model) -> None:
+    loose = picture_model.sample(seeds=[0, 1], labels=[0, 1], num_steps=200, guidance=None, sampler="torchdiffeq(method=dopri5,rtol=0.1,atol=0.1)")
+    tight = picture_model.sample(seeds=[0, 1], labels=[0, 1], num_steps=200, guidance=None, sampler="torchdiffeq(method=dopri5)")
+    assert len(loose) == 2 and float((loose.values.float() - tight.values.float()).abs().mean()) < 20
