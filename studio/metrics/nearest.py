@@ -10,7 +10,9 @@ to a point far from the other) the block is multiplied again in float64. bf16 pr
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,26 +103,47 @@ class Scratch:
         return have[: rows * columns].view(rows, columns)
 
 
-def squared_distances(x: Pointset, y: Pointset, i: Tensor, j: Tensor, scratch: Scratch) -> Tensor:
+class Workers:
+    """A thread a core, each with its own `Scratch`, for work in pieces: none waits for another at every operation."""
+
+    def __init__(self) -> None:
+        self.pool, self.own = ThreadPoolExecutor(torch.get_num_threads()), threading.local()
+
+    def each(self, fn: Callable[[int, Scratch], None], starts: range) -> None:
+        def run(start: int) -> None:
+            if not hasattr(self.own, "scratch"):
+                self.own.scratch = Scratch()
+            fn(start, self.own.scratch)
+
+        list(self.pool.map(run, starts))
+
+
+def squared_distances(x: Pointset, y: Pointset, i: Tensor, j: Tensor, workers: Workers) -> Tensor:
     """(P,) float64 squared distances of the pairs (x_i, y_j); the same bits with the roles exchanged."""
     if len(i) > CROWD * (len(x) + len(y)) // 8:  # copies of one sample make many pairs with one distance
         pairs, place = torch.unique(x.twins[i] * len(y) + y.twins[j], return_inverse=True)
         if len(pairs) <= len(i) // 2:
-            return squared_distances(x, y, pairs // len(y), pairs % len(y), scratch)[place]
-    width = x.rows.shape[1]
-    out, step = torch.empty(len(i), dtype=torch.float64), max(1, PIECE // width)
-    for a in range(0, len(i), step):
-        p, q = i[a : a + step], j[a : a + step]
-        left, right = (gather(points, index, name, scratch) for points, index, name in ((x, p, "x"), (y, q, "y")))
-        torch.sum(left.sub_(right).square_(), 1, out=out[a : a + step])
-    return out
+            return squared_distances(x, y, pairs // len(y), pairs % len(y), workers)[place]
+    left, right, p, q = x.rows.numpy(), y.rows.numpy(), i.numpy(), j.numpy()
+    out, step = np.empty(len(p)), max(1, PIECE // left.shape[1])
+
+    def piece(start: int, scratch: Scratch) -> None:
+        part = slice(start, start + step)
+        off = gather(left, p[part], "x", scratch)
+        off -= gather(right, q[part], "y", scratch)
+        np.einsum("ij,ij->i", off, off, out=out[part])
+
+    workers.each(piece, range(0, len(p), step))
+    return torch.from_numpy(out)
 
 
-def gather(points: Pointset, index: Tensor, name: str, scratch: Scratch) -> Tensor:
+def gather(rows: np.ndarray, index: np.ndarray, name: str, scratch: Scratch) -> np.ndarray:
     """Rows in float64."""
-    size = len(index), points.rows.shape[1]
-    rows = torch.index_select(points.rows, 0, index, out=scratch.take(f"rows of {name}", *size, points.rows.dtype))
-    return scratch.take(f"exact rows of {name}", *size, torch.float64).copy_(rows)
+    size, dtype = (len(index), rows.shape[1]), torch.from_numpy(rows[:0]).dtype
+    found = np.take(rows, index, axis=0, out=scratch.take(f"rows of {name}", *size, dtype).numpy(), mode="clip")
+    exact = scratch.take(f"exact rows of {name}", *size, torch.float64).numpy()
+    exact[...] = found
+    return exact
 
 
 def blocks(x: Pointset, y: Pointset, block: int | None) -> Iterator[slice]:
@@ -159,7 +182,7 @@ def nearest(x: Pointset, y: Pointset, k: int, *, block: int | None = None) -> tu
     if k < 1 or len(y) < need:
         raise ValueError(f"got {len(y)} reference samples, expected at least {need} for k={k}; use more samples or a smaller k")
     distances, indices = torch.empty(len(x), k, dtype=torch.float64), torch.empty(len(x), k, dtype=torch.int64)
-    scratch = Scratch()
+    scratch, workers = Scratch(), Workers()
     for rows in blocks(x, y, block):
         place = torch.arange(len(x))[rows, None]
         for lower, two, h, u in bounds(x, y, rows, scratch):
@@ -170,7 +193,7 @@ def nearest(x: Pointset, y: Pointset, k: int, *, block: int | None = None) -> tu
             i, j = (lower <= (bound - (1 - h) * x.square[rows, None]).to(lower)).nonzero(as_tuple=True)
             if len(i) <= CROWD * k * len(place):
                 break
-        d = squared_distances(x, y, rows.start + i, j, scratch)
+        d = squared_distances(x, y, rows.start + i, j, workers)
         order = d.argsort(stable=True)
         order = order[i[order].argsort(stable=True)]  # by row, then distance, then index
         count = i.bincount(minlength=len(place))
@@ -182,7 +205,7 @@ def nearest(x: Pointset, y: Pointset, k: int, *, block: int | None = None) -> tu
 def inside(x: Pointset, y: Pointset, balls: Sequence[Balls], *, block: int | None = None) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """For blocks of rows of x the pairs (i, j) that are inside, a list in the order of ``balls``."""
     groups = [g for g in ([b for b in balls if b.rows], [b for b in balls if not b.rows]) if g]
-    scratch = Scratch()
+    scratch, workers = Scratch(), Workers()
     for rows in blocks(x, y, block):
         for lower, two, h, u in bounds(x, y, rows, scratch):
             found = [candidates(x, y, g, rows, lower, two, h, u, scratch) for g in groups]
@@ -190,7 +213,7 @@ def inside(x: Pointset, y: Pointset, balls: Sequence[Balls], *, block: int | Non
                 break
         hits = {}
         for group, (i, j, d, still) in zip(groups, found):
-            d[still] = squared_distances(x, y, i[still], j[still], scratch)
+            d[still] = squared_distances(x, y, i[still], j[still], workers)
             for b in group:
                 r = b.squared[i if b.rows else j]
                 hit = d < r if b.strict else d <= r

@@ -81,22 +81,35 @@ def test_few_pairs_need_the_exact_distance(monkeypatch: pytest.MonkeyPatch) -> N
     x, y, pairs = normal(600, 128), normal(600, 128, seed=1), [0]
     exact = engine.squared_distances
 
-    def counted(a: engine.Pointset, b: engine.Pointset, i: Tensor, j: Tensor, scratch: engine.Scratch) -> Tensor:
+    def counted(a: engine.Pointset, b: engine.Pointset, i: Tensor, j: Tensor, workers: engine.Workers) -> Tensor:
         pairs[0] += len(i)
-        return exact(a, b, i, j, scratch)
+        return exact(a, b, i, j, workers)
 
     monkeypatch.setattr(engine, "squared_distances", counted)
     manifold(x, y, dtype=torch.bfloat16)
     assert 0 < pairs[0] < 0.06 * 3 * 600 * 600
 
 
-def test_copies_need_one_distance_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_need_one_distance_for_all() -> None:
     """A collapsed generator leaves every pair open; equal pairs are computed once."""
     x = normal(4, 64).repeat(500, 1)
     (a,) = prepare(x)
     assert a.twins.unique().tolist() == [0, 1, 2, 3]
     i, j = torch.arange(2000).repeat_interleave(50), torch.arange(50).repeat(2000)
-    assert torch.equal(engine.squared_distances(a, a, i, j, engine.Scratch()), full(x[:4], x[:4])[i % 4, j % 4])
+    d = engine.squared_distances(a, a, i, j, engine.Workers())
+    assert torch.allclose(d, full(x[:4], x[:4])[i % 4, j % 4], rtol=1e-12) and len(d.unique()) == 7
+
+
+@pytest.mark.parametrize("dim", [1, 3, 64, 2048])
+def test_a_distance_has_the_same_bits_in_any_company(dim: int) -> None:
+    """Ties between a radius and a distance are decided by equality, so both must come out the same however many pairs are computed at once."""
+    x, y = prepare(normal(40, dim), normal(30, dim, seed=1))
+    i, j = torch.arange(40).repeat_interleave(30), torch.arange(30).repeat(40)
+    workers = engine.Workers()
+    together = engine.squared_distances(x, y, i, j, workers)
+    assert torch.equal(together, torch.cat([engine.squared_distances(x, y, i[n : n + 1], j[n : n + 1], workers) for n in range(1200)]))
+    assert torch.equal(together, engine.squared_distances(y, x, j, i, workers))
+    assert torch.allclose(together, full(x.rows, y.rows).flatten(), rtol=1e-12)
 
 
 def test_identical_sets_score_one() -> None:
