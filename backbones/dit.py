@@ -196,7 +196,8 @@ class DiT(nn.Module):
         return self.unpatchify(self.final_layer["linear"](h), grid)
 
     def modulate_all(self, c: Tensor, low: torch.dtype | None) -> Tensor:
-        """(B, sum(splits)) of every block, in autocast's dtype. The product itself is never cast: few rows and many weights, casting costs more."""
+        """(B, sum(splits)) of every block, in autocast's dtype. In training the product itself is never cast: few rows and many
+        weights, casting costs more."""
         if low is None:
             return self.modulation(F.silu(c))
         with torch.autocast(c.device.type, enabled=False):

@@ -26,20 +26,6 @@ def arguments(text: str) -> argparse.Namespace:
     return parsed
 
 
-def interleave(sides: Mapping[str, Callable[[], Any]], *, rounds: int, warmup: int = 2) -> dict[str, float]:
-    """Median seconds of each side."""
-    for _ in range(warmup):
-        for fn in sides.values():
-            fn()
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, fn in sides.items():
-            start = time.perf_counter()
-            fn()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 class Side:
     """A process ``python -m MODULE --side NAME`` that runs `serve`; calling it with a job's name times that job there once."""
 

@@ -135,11 +135,12 @@ def sweep(
     x: Annotated[str, typer.Option("--x", help="KEY=VALUE,VALUE to the right, such as cfg.scale=1,1.5,2,3.")],
     y: Annotated[str | None, typer.Option("--y", help="Downwards, such as num_steps=10,20,50.")] = None,
     z: Annotated[str | None, typer.Option("--z", help="A third one, such as 'sampler=ab2,heun'.")] = None,
-    ref: Annotated[str | None, typer.Option(help="What to measure against; as in studio evaluate.")] = None,
+    ref: Annotated[str | None, typer.Option(help="What to measure against, as in studio evaluate; default: the data the model was trained on.")] = None,
     metrics: Metrics = None, features: Features = None, inception: Inception = None, allow_small: AllowSmall = False,
     num: Annotated[int, typer.Option("--num", "--num-samples", help="Samples measured at each combination.")] = 1000,
     labels: Annotated[str | None, typer.Option(help="balanced, random, a list or a file.")] = None,
-    images: Annotated[int, typer.Option(help="Pictures of each combination in a contact sheet; 0: none.")] = 0,
+    images: Annotated[bool, typer.Option("--images", help="A contact sheet; alone, without --ref or --metrics, nothing is measured.")] = False,
+    pictures: Annotated[int, typer.Option(help="Pictures of each combination in the contact sheet.")] = 4,
     guidance: Annotated[str, typer.Option(help="What is not swept of it.")] = "default",
     sampler: Annotated[str | None, typer.Option(help="Where it is not swept.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="Where it is not swept.")] = None,
@@ -147,7 +148,7 @@ def sweep(
 ) -> None:  # fmt: skip
     """Every combination of a few settings, with the same seeds: a table, heat maps and a contact sheet.
 
-    Example: `studio sweep fashion-dit --out sweep --x cfg.scale=1,1.5,2,3 --y num_steps=10,20,50 --ref fashion-mnist --metrics fd,acc --images 4`
+    Example: `studio sweep fashion-dit --out sweep --x cfg.scale=1,1.5,2,3 --y num_steps=10,20,50 --metrics fd,acc --images`
     """
     from studio.devices import set_threads
     from studio.model import load
@@ -160,7 +161,7 @@ def sweep(
     rows: list[dict[str, Any]] = []
     steps = run(
         loaded, out, axes, ref=ref, metrics=metrics, features=features, inception=None if inception is None else str(inception), num=num, labels=labels,
-        images=images, allow_small=allow_small, guidance_line="default" if guidance == "default" else guidance_of(guidance), sampler=sampler,
+        images=pictures if images else 0, allow_small=allow_small, guidance_line="default" if guidance == "default" else guidance_of(guidance), sampler=sampler,
         num_steps=num_steps,
     )  # fmt: skip
     for job, result, done, total in steps:

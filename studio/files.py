@@ -1,11 +1,12 @@
 """Writing so that nothing is lost: to a temporary name first, then renamed; checked before it starts."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,22 @@ def check_writable(folder: Path, need: int = 0) -> None:
     free = shutil.disk_usage(parent).free
     if free < need + SPARE_BYTES:
         raise ValueError(f"cannot write {need / 1e6:.0f} MB to {folder}: {free / 1e6:.0f} MB are free; make room or choose another --out")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` to write to; it becomes ``path`` when the block ends well and is removed when it does not."""
+    draft = path.with_name(f".{path.name}.tmp")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def cache_home() -> Path:
+    """Where things are kept that can be made again: XDG_CACHE_HOME (or ~/.cache) / drift-studio."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drift-studio"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from backbones.registry import suggest
 from guidance import describe
 from guidance.rules import Rule
 from samplers.denoiser import Denoiser
-from studio import __version__, checkpoint, files, sampling
+from studio import __version__, checkpoint, files, foreign, sampling
 from studio.build import Info, build_network, denoiser_of
 from studio.codec import Codec, build_codec
 from studio.config import Config, load_config
@@ -25,6 +25,8 @@ from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
 from studio.samples import Samples
 from studio.tasks import build_task
 from studio.tasks.base import Task
+
+HUB = ("config.yaml", "meta.json", "*.safetensors", "codec/*")  # what a model on the hub consists of
 
 
 def bundled() -> list[str]:
@@ -37,7 +39,7 @@ def locate(name: str | Path) -> tuple[Path, int | None]:
     """The folder of a MODEL and the step asked for. Raises ``ValueError`` with the names there are."""
     text = str(name)
     if text.startswith("hf:"):
-        return _from_hub(text.removeprefix("hf:")), None
+        return foreign.fetch(text.removeprefix("hf:"), HUB), None
     path, _, step = text.partition("@")
     if step and not step.isdigit():
         raise ValueError(f"got model {text!r}, expected RUN@step with a whole number")
@@ -52,15 +54,6 @@ def locate(name: str | Path) -> tuple[Path, int | None]:
     raise ValueError(
         f"got model {text!r}, expected a folder, RUN@step, hf:org/name or a bundled model ({', '.join(bundled()) or 'none'}){suggest(text, bundled())}"
     )
-
-
-def _from_hub(repo: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(repo, allow_patterns=["config.yaml", "meta.json", "*.safetensors", "codec/*"]))
-    except Exception as error:
-        raise ValueError(f"hf:{repo} could not be fetched ({type(error).__name__}); download the folder elsewhere and give its path") from None
 
 
 @dataclass(frozen=True)

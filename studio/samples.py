@@ -83,9 +83,8 @@ def save_png(path: Path, picture: "Image", recipe: dict[str, Any]) -> None:
 
     info = PngInfo()
     info.add_text(KEY, json.dumps(recipe))
-    draft = path.with_name(f".{path.name}.tmp")
-    picture.save(draft, format="PNG", pnginfo=info)
-    draft.replace(path)
+    with files.replacing(path) as draft:
+        picture.save(draft, format="PNG", pnginfo=info)
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:

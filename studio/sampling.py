@@ -54,6 +54,11 @@ class Progress:
     done: int
     total: int
 
+    @property
+    def finished(self) -> bool:
+        """Whether the micro-batch has arrived at the data; an adaptive solver may get there in fewer steps than were asked for."""
+        return self.step.s == 1.0
+
 
 def build_sampler(spec: str) -> Sampler:
     """``"ab2"`` or ``"ddim(eta=0.5,spacing=leading)"``. Raises ``ValueError`` for unknown names and options."""
@@ -219,7 +224,7 @@ def run(
     for progress in stream(denoiser, shape, codec, request, device=device, rules=rules):
         if on_step is not None and on_step(progress) is False:
             raise Stopped("sampling was stopped")
-        if progress.step.s == 1.0:
+        if progress.finished:
             collect(out, progress, codec)
     return torch.stack([v for v in out if v is not None])
 

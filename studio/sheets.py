@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageDraw
 
+from studio import files
+
 
 class Axis(Protocol):
     """See `studio.sweep.Axis`."""
@@ -33,9 +35,8 @@ def contact_sheet(path: Path, axes: Sequence[Axis], pictures: Mapping[tuple[int,
         for i in range(columns):
             with Image.open(pictures[(i, *rest)]) as picture:
                 sheet.paste(picture.convert("RGB"), (edge + i * (width + gap), head + j * (height + gap)))
-    draft = path.with_name(f".{path.name}.tmp")
-    sheet.save(draft, format="PNG")
-    draft.replace(path)
+    with files.replacing(path) as draft:
+        sheet.save(draft, format="PNG")
 
 
 def heat_map(path: Path, name: str, axes: Sequence[Axis], grid: np.ndarray) -> None:
@@ -62,6 +63,5 @@ def heat_map(path: Path, name: str, axes: Sequence[Axis], grid: np.ndarray) -> N
             if np.isfinite(value):
                 bright = high > low and (value - low) / (high - low) > 0.6
                 ax.text(i, j, f"{value:.3g}", ha="center", va="center", color="black" if bright else "white", fontsize=8)
-    draft = path.with_name(f".{path.name}.tmp")
-    figure.savefig(draft, format="png")
-    draft.replace(path)
+    with files.replacing(path) as draft:
+        figure.savefig(draft, format="png")

@@ -19,9 +19,10 @@ from backbones.registry import suggest
 from guidance import grammar
 from guidance.grammar import value_of
 from studio import files
-from studio.evaluation.reference import open_reference
+from studio.evaluation.reference import Reference, open_reference
 from studio.evaluation.results import Result, load_result, table
 from studio.evaluation.run import choose_extractor, evaluate, parse_metrics
+from studio.evaluation.sets import SampleSet, of_data, open_set
 from studio.generation.plan import parse_rule
 from studio.model import Model
 from studio.samples import save_png
@@ -128,19 +129,19 @@ def sweep(
     inception: str | None = None, num: int = 1000, labels: str | None = None, images: int = 0, allow_small: bool = False, **base: Any,
 ) -> Iterator[tuple[Job, Result | None, int, int]]:  # fmt: skip
     """Yield (job, result, done, total) as they are finished; at the end ``sweep.csv``, a heat map per measure and, with ``images`` pictures a job, a
-    contact sheet lie in ``out``. Raises before anything is written for settings that do not fit."""
+    contact sheet lie in ``out``. Without ``ref`` the model's own training data is the reference; with ``images`` and neither ``ref`` nor ``metrics`` nothing
+    is measured. Raises before anything is written for settings that do not fit."""
     jobs = jobs_of(model, axes, **base)
-    if ref is None and not images:
-        raise ValueError("got neither a reference nor images, expected --ref to measure against, --images to look at, or both")
     if num < 1 or images < 0:
         raise ValueError(f"got num={num} and images={images}, expected at least 1 and 0")
     points = len(model.sample_shape) == 1
-    reference: Any = ref
+    measure = ref is not None or metrics is not None or not images
+    reference: Any = _real(model, ref) if measure else None
     extractor: Any = None
-    if ref is not None and not points:
+    if measure and not points:
         extractor = choose_extractor(features, model.sample_shape, inception)
         parse_metrics(metrics, extractor)
-        reference = open_reference(ref, extractor)
+        reference = open_reference(reference, extractor)
     folder = Path(out)
     there = list(folder.iterdir()) if folder.is_dir() else []
     if there and not (folder / MARK).is_file():
@@ -148,13 +149,13 @@ def sweep(
     files.check_writable(folder)
     (folder / "jobs").mkdir(parents=True, exist_ok=True)
     files.write_json(folder / MARK, {"model": model.name, "model_hash": model.hash, "axes": {a.key: list(a.values) for a in axes}, "num": num})
-    ruler = [model.hash, num, labels, None if ref is None else str(ref), getattr(getattr(reference, "about", None), "get", lambda k: None)("reference_hash"),
-             metrics, None if extractor is None else extractor.hash, allow_small]  # fmt: skip
+    digest = reference.about["reference_hash"] if isinstance(reference, Reference) else reference.hash if measure else None
+    ruler = [model.hash, num, labels, digest, metrics, None if extractor is None else extractor.hash, allow_small]
     stems = [folder / "jobs" / hashlib.sha256(json.dumps([ruler, job.options], sort_keys=True).encode()).hexdigest()[:16] for job in jobs]
     results: list[Result | None] = []
     for job, path in zip(jobs, stems):
         result = load_result(path.with_suffix(".json")) if path.with_suffix(".json").is_file() else None
-        if ref is not None and result is None:
+        if measure and result is None:
             result = evaluate(
                 model, reference, metrics=metrics, features=extractor, allow_small=allow_small, num=num, labels=labels, **job.options
             )  # fmt: skip
@@ -171,6 +172,16 @@ def sweep(
         yield job, result, len(results), len(jobs)
 
 
+def _real(model: Model, ref: str | Path | None) -> str | Path | SampleSet:
+    """What to measure against: what was asked for, otherwise the model's own training data."""
+    if ref is not None:
+        return open_set(ref) if len(model.sample_shape) == 1 else ref
+    try:
+        return of_data(model.config.data, str(model.config.data.get("name")))
+    except ValueError as error:
+        raise ValueError(f"the data that {model.name} was trained on is not here ({error}); give another with --ref") from None
+
+
 def _few(labels: str | None, model: Model, count: int) -> Any:
     return parse_rule(labels, model.classes, count).of(range(count), range(count))
 
@@ -178,13 +189,11 @@ def _few(labels: str | None, model: Model, count: int) -> Any:
 def _write(folder: Path, axes: Sequence[Axis], jobs: Sequence[Job], results: Sequence[Result | None]) -> None:
     """``sweep.csv``, ``table.md`` and a heat map per measure."""
     columns = list(dict.fromkeys(k for r in results if r is not None for k in r.values))
-    draft = folder / ".sweep.csv.tmp"
-    with open(draft, "w", newline="") as handle:
+    with files.replacing(folder / "sweep.csv") as draft, open(draft, "w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow([a.key for a in axes] + columns)
         for job, result in zip(jobs, results):
             writer.writerow([job.settings[a.key] for a in axes] + [result.values.get(c, "") if result else "" for c in columns])
-    draft.replace(folder / "sweep.csv")
     measured = [r for r in results if r is not None]
     if not measured:
         return

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from studio.data.arrays import Data, from_arrays
+from studio.files import cache_home
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 MAX_PIXELS = 64_000_000
@@ -38,7 +39,7 @@ def images(
         raise ValueError(f"got image folder {root}, which does not exist or is not a folder; check the path")
     if channels not in (None, *MODES):
         raise ValueError(f"got data.channels={channels}, expected 1, 3 or 4")
-    files, labels, classes = _listing(root)
+    files, labels, classes = listing(root)
     store = _cache_path(root, files, size, channels)
     if cache and store.with_suffix(".npy").exists():
         values, kept = np.load(store.with_suffix(".npy"), mmap_mode="r"), np.load(store.with_suffix(".kept.npy"))
@@ -55,7 +56,8 @@ def images(
     return from_arrays(root.name, values, chosen, classes, held_out=held_out, task="image", codec={"name": "pixels"}, skipped=skipped)
 
 
-def _listing(root: Path) -> tuple[list[Path], np.ndarray | None, list[str]]:
+def listing(root: Path) -> tuple[list[Path], np.ndarray | None, list[str]]:
+    """Files, class numbers and class names of a folder of pictures. Raises ``ValueError`` for none, for a label that is missing, and for a mixture."""
     files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not files:
         raise ValueError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))}); check the path")
@@ -84,8 +86,7 @@ def _cache_path(root: Path, files: list[Path], size: int | None, channels: int |
     for p in files:
         stat = p.stat()
         digest.update(f"{p.relative_to(root)}|{stat.st_size}|{stat.st_mtime_ns}".encode())
-    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "drift-studio"
-    return base / digest.hexdigest()[:24]
+    return cache_home() / digest.hexdigest()[:24]
 
 
 def _write(store: Path, values: np.ndarray, kept: np.ndarray) -> None:

@@ -2,8 +2,7 @@
 disjoint real sets gives the floor."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,10 +16,10 @@ K_PRECISION, K_DENSITY, KID_SUBSET, KID_SUBSETS = 3, 5, 1000, 100
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One set as an extractor sees it: moments of all ``n`` samples; features (n, d), logits (n, K) and labels (n,) of all or, in a reference file, of
+    """One set as an extractor sees it: moments of all ``n`` samples (None where a file of others does not tell how many); features (n, d), logits (n, K) and labels (n,) of all or, in a reference file, of
     some of them; moments of the spatial tap (sFID). ``test``: features of real samples that no model was trained on."""
 
-    n: int
+    n: int | None
     moments: Moments
     features: Tensor | None = None
     logits: Tensor | None = None
@@ -46,19 +45,30 @@ class Side:
 
 @dataclass(frozen=True)
 class Options:
-    """``allow_small``: Fréchet distances of fewer samples than dimensions."""
+    """``allow_small``: Fréchet distances of fewer samples than dimensions. ``extractor``: its name. ``memo``: what two measures of one evaluation share."""
 
     allow_small: bool = False
+    extractor: str = ""
+    memo: dict[tuple[int, int], manifold.Manifold] = field(default_factory=dict)
+
+
+def smaller(a: Side, b: Side) -> int:
+    """Samples of the smaller set, of those whose number is known."""
+    return min(side.n for side in (a, b) if side.n is not None)
 
 
 def fd(a: Side, b: Side, options: Options) -> dict[str, float]:
     """Fréchet distance of the features."""
-    distances.refuse_small(min(a.n, b.n), a.moments.dim, options.allow_small)
+    distances.refuse_small(smaller(a, b), a.moments.dim, options.allow_small)
     return {"fd": distances.frechet(a.moments, b.moments)}
 
 
 def fid(a: Side, b: Side, options: Options) -> dict[str, float]:
-    """The same under the name it has with the Inception network's features."""
+    """The same under the name it has with the Inception network's features, and only with them."""
+    if options.extractor != "inception":
+        raise ValueError(
+            f"FID is the distance in Inception features, these are {options.extractor}'s; give the weights with --inception or STUDIO_INCEPTION, or use fd"
+        )
     return {"fid": fd(a, b, options)["fd"]}
 
 
@@ -66,7 +76,7 @@ def sfid(a: Side, b: Side, options: Options) -> dict[str, float]:
     """Fréchet distance of the spatial tap (Nash et al. 2103.03841)."""
     if a.spatial is None or b.spatial is None:
         raise ValueError("spatial features are missing, expected the Inception network on both sides (or mu_s and sigma_s in the reference file)")
-    distances.refuse_small(min(a.n, b.n), a.spatial.dim, options.allow_small)
+    distances.refuse_small(smaller(a, b), a.spatial.dim, options.allow_small)
     return {"sfid": distances.frechet(a.spatial, b.spatial)}
 
 
@@ -92,21 +102,23 @@ def inception_score(a: Side, b: Side, options: Options) -> dict[str, float]:
     return {"is": mean, "is_std": std}
 
 
-@lru_cache(maxsize=2)
-def _balls(a: Side, b: Side) -> manifold.Manifold:
+def _balls(a: Side, b: Side, options: Options) -> manifold.Manifold:
     """Both pairs of numbers come from one pass."""
-    return manifold.manifold(a.need("features"), b.need("features"), k=K_PRECISION, density_k=K_DENSITY)
+    key = id(a), id(b)
+    if key not in options.memo:
+        options.memo[key] = manifold.manifold(a.need("features"), b.need("features"), k=K_PRECISION, density_k=K_DENSITY)
+    return options.memo[key]
 
 
 def precision_recall(a: Side, b: Side, options: Options) -> dict[str, float]:
     """Improved precision and recall."""
-    found = _balls(a, b)
+    found = _balls(a, b, options)
     return {"precision": found.precision, "recall": found.recall}
 
 
 def density_coverage(a: Side, b: Side, options: Options) -> dict[str, float]:
     """Density and coverage."""
-    found = _balls(a, b)
+    found = _balls(a, b, options)
     return {"density": found.density, "coverage": found.coverage}
 
 

@@ -23,11 +23,11 @@ KEEP = 10000
 
 @dataclass(frozen=True)
 class Reference:
-    """``about``: name, hash, number of samples; ``shape`` of one sample where it is known."""
+    """``about``: name, hash, number of samples; ``real``: the samples themselves, or as many as a file keeps, where there are any."""
 
     side: Side
     about: dict[str, Any]
-    shape: tuple[int, ...] | None
+    real: SampleSet | None
 
 
 def features_of(samples: SampleSet, extractor: Extractor) -> Features:
@@ -42,14 +42,15 @@ def side_of(samples: SampleSet, extractor: Extractor, *, test: SampleSet | None 
     return Side(len(samples), seen.moments, seen.values, seen.logits, samples.labels, seen.spatial, held_out)
 
 
-def open_reference(source: str | Path, extractor: Extractor) -> Reference:
-    """A data set, a folder, or a reference file. Raises ``ValueError`` for a file that another extractor made."""
-    path = Path(source).expanduser()
+def open_reference(source: str | Path | SampleSet, extractor: Extractor) -> Reference:
+    """A set, a data set, a folder, or a reference file. Raises ``ValueError`` for a file that another extractor made."""
+    path = Path("" if isinstance(source, SampleSet) else source).expanduser()
     if path.suffix == ".npz" and path.is_file() and {"mu", "sigma"} <= set(npz_members(path)):
         return _from_file(path, extractor)
-    real = open_set(source)
+    real = source if isinstance(source, SampleSet) else open_set(source)
     about = {"reference": real.name, "reference_hash": real.hash, "reference_n": len(real)}
-    return Reference(side_of(real, extractor, test=real.test), about, real.shape)
+    about |= {"test_hash": real.test.hash} if real.test is not None else {}
+    return Reference(side_of(real, extractor, test=real.test), about, real)
 
 
 def _from_file(path: Path, extractor: Extractor) -> Reference:
@@ -68,22 +69,23 @@ def _from_file(path: Path, extractor: Extractor) -> Reference:
     mu, sigma = npz_array(path, "mu"), npz_array(path, "sigma")
     if extractor.dim and mu.shape != (extractor.dim,):
         raise ValueError(f"{path} holds a mean of shape {mu.shape}, expected ({extractor.dim},) of {extractor.name}")
-    pictures = npz_array(path, "arr_0") if "arr_0" in there else None
-    count = int(meta.get("n", 50000 if pictures is None else max(len(pictures), 2)))
+    real = open_set(path) if "arr_0" in there else None
+    told = int(meta["n"]) if "n" in meta else None  # ADM's files do not tell how many samples are behind their statistics
+    count = told or 2
     spatial = None
     if {"mu_s", "sigma_s"} <= set(there):
         spatial = Moments.given(count, npz_array(path, "mu_s"), npz_array(path, "sigma_s"))
     features, logits, labels, test = (npz_array(path, k) if k in there else None for k in ("features", "logits", "labels", "test_features"))
-    if features is None and pictures is not None:  # ADM's files: statistics of all, pictures of ten thousand
-        seen = features_of(open_set(path), extractor)
+    if features is None and real is not None:  # ADM's files: statistics of all, pictures of ten thousand
+        seen = features_of(real, extractor)
         features = None if seen.values is None else seen.values.numpy()
         logits = None if seen.logits is None else seen.logits.numpy()
     side = Side(
-        count, Moments.given(count, mu, sigma), *(None if v is None else torch.from_numpy(np.ascontiguousarray(v)) for v in (features, logits)),
+        told, Moments.given(count, mu, sigma), *(None if v is None else torch.from_numpy(np.ascontiguousarray(v)) for v in (features, logits)),
         None if labels is None else labels.astype(np.int64), spatial, None if test is None else torch.from_numpy(np.ascontiguousarray(test)),
     )  # fmt: skip
-    shape = None if pictures is None else (pictures.shape[-1], *pictures.shape[1:3])
-    return Reference(side, {"reference": meta.get("data", path.name), "reference_hash": digest, "reference_n": count}, shape)
+    about = {"reference": meta.get("data", path.name), "reference_hash": digest, "reference_n": told}
+    return Reference(side, about | ({"test_hash": meta["test_hash"]} if "test_hash" in meta else {}), real)
 
 
 def make_reference(source: str, out: str | Path, extractor: Extractor, *, keep: int = KEEP, overwrite: bool = False) -> Path:
@@ -118,8 +120,8 @@ def make_reference(source: str, out: str | Path, extractor: Extractor, *, keep: 
         "extractor_hash": extractor.hash,
         "studio": __version__,
     }
+    meta |= {"test_hash": real.test.hash} if real.test is not None else {}
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.stem}.tmp.npz")
-    np.savez(draft, meta=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]
-    draft.replace(path)
+    with files.replacing(path) as draft, open(draft, "wb") as handle:
+        np.savez(handle, meta=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]
     return path

@@ -23,7 +23,7 @@ OTHERS = ("fd", "fd_class", "pr", "dc", "kid", "nn")
 
 
 def evaluate(
-    samples: str | Path | Model | SampleSet, ref: str | Path | Reference, *, metrics: str | Sequence[str] | None = None, features: str | Extractor | None = None,
+    samples: str | Path | Model | SampleSet, ref: str | Path | SampleSet | Reference, *, metrics: str | Sequence[str] | None = None, features: str | Extractor | None = None,
     inception: str | Path | None = None, allow_small: bool = False, batch: int | str = "auto", on_progress: Callable[[int, int], Any] | None = None,
     **sampling: Any,
 ) -> Result:  # fmt: skip
@@ -37,15 +37,17 @@ def evaluate(
     if chosen.task == "points":
         if isinstance(ref, Reference):
             raise ValueError("got a reference of features for points, expected a set of points")
-        return points.evaluate(chosen, open_set(ref), metrics)
+        return points.evaluate(chosen, ref if isinstance(ref, SampleSet) else open_set(ref), metrics)
     extractor = choose_extractor(features, chosen.shape, inception)
     wanted = parse_metrics(metrics, extractor)
     reference = ref if isinstance(ref, Reference) else open_reference(ref, extractor)
-    if reference.shape is not None and tuple(reference.shape) != chosen.shape:
-        raise ValueError(f"got samples of {chosen.shape} and a reference of {reference.shape} (C, H, W), expected the same; resize one of them first")
-    side, options = side_of(chosen, extractor), Options(allow_small)
+    if reference.real is not None and reference.real.shape != chosen.shape:
+        raise ValueError(
+            f"got samples of {chosen.shape} and a reference of {reference.real.shape} (C, H, W), expected the same; resize one of them first"
+        )
+    side, options = side_of(chosen, extractor), Options(allow_small, extractor.name)
     values, failed = measured(wanted, side, reference.side, options)
-    floor, pair = floors([m for m in wanted if m not in failed], reference.side, len(chosen), options)
+    floor, pair = floors([m for m in wanted if m not in failed], reference, len(chosen), extractor)
     return Result(chosen.name, values, floor, failed, protocol_of(chosen, reference, extractor, side, pair))
 
 
@@ -134,17 +136,22 @@ def measured(names: Sequence[str], samples: Side, reference: Side, options: Opti
     return values, failed
 
 
-def floors(names: Sequence[str], reference: Side, count: int, options: Options) -> tuple[dict[str, float], int]:
+def floors(names: Sequence[str], reference: Reference, count: int, extractor: Extractor) -> tuple[dict[str, float], int]:
     """Each measure of two disjoint real sets of ``count`` samples (fewer where the reference has fewer), and how many they were; scores that need
     no pair are those of the real set."""
-    if reference.features is None or len(reference.features) < 4:
+    side = reference.side
+    if side.features is None or len(side.features) < 4:
         return {}, 0
-    have = len(reference.features)
+    have = len(side.features)
     n = min(count, have // 2)
     order = np.random.Generator(np.random.Philox(key=1)).permutation(have)
-    one, two = reference.part(np.sort(order[:n])), reference.part(np.sort(order[n : 2 * n]))
-    found = measured([m for m in names if m not in (*measures.NO_FLOOR, *measures.OF_REAL, "sfid")], one, two, Options(allow_small=True))[0]
-    found |= measured([m for m in names if m in measures.OF_REAL], reference, reference, options)[0]
+    halves = [np.sort(order[:n]), np.sort(order[n : 2 * n])]
+    one, two = (side.part(half) for half in halves)
+    if "sfid" in names and reference.real is not None:  # of the spatial tap only moments are kept, so each half is looked at again
+        one, two = (side_of(reference.real.take(half), extractor) for half in halves)
+    options = Options(True, extractor.name)
+    found = measured([m for m in names if m not in (*measures.NO_FLOOR, *measures.OF_REAL)], one, two, options)[0]
+    found |= measured([m for m in names if m in measures.OF_REAL], side, side, options)[0]
     return {k: v for k, v in found.items() if not k.endswith("_std")}, n
 
 

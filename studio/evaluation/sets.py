@@ -1,9 +1,8 @@
 """What can be measured: a folder that `studio generate` made, a folder of pictures, an .npz or .npy of arrays, or a data set. All are opened as a
 `SampleSet`, whose values are read in blocks and never held whole."""
 
-import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from studio.data import REGISTRY, Arrays, load_data
 from studio.data.arrays import content_hash
-from studio.data.images import SUFFIXES, decode
+from studio.data.images import SUFFIXES, decode, listing
 
 BLOCK = 256
 
@@ -136,19 +135,24 @@ def _data(text: str) -> SampleSet:
             "(with @held_out for the part kept from training)"
         )
     options = {"images": {"path": rest}, "npz": {"path": rest}, "points": {"kind": rest}}.get(kind, {})
-    data = load_data({"name": kind, **options})
-
-    def made(arrays: Any, label: str, test: SampleSet | None) -> SampleSet:
-        if not isinstance(arrays, Arrays):
-            raise ValueError(f"{text} has no {label} part")
-        return SampleSet(text, arrays.values, arrays.labels, tuple(data.classes), {"data": data.name, "part": label}, test)
-
-    held_out = None if data.held_out is None else made(data.held_out, "held_out", None)
+    whole = of_data({"name": kind, **options}, text)
     if part == "held_out":
-        if held_out is None:
+        if whole.test is None:
             raise ValueError(f"{name} keeps no part from training; leave @held_out out")
-        return held_out
-    return made(data.train, "train", held_out)
+        return whole.test
+    return whole
+
+
+def of_data(spec: Mapping[str, Any], name: str) -> SampleSet:
+    """The training part of a config's ``data`` section, with the held-out part as its ``test``."""
+    data = load_data(spec)
+
+    def made(arrays: Any, part: str, test: SampleSet | None) -> SampleSet:
+        if not isinstance(arrays, Arrays):
+            raise ValueError(f"{name} has no {part} part")
+        return SampleSet(name, arrays.values, arrays.labels, tuple(data.classes), {"data": data.name, "part": part}, test)
+
+    return made(data.train, "train", None if data.held_out is None else made(data.held_out, "held_out", None))
 
 
 def _generated(folder: Path) -> SampleSet:
@@ -177,15 +181,14 @@ def _generated(folder: Path) -> SampleSet:
 
 
 def _pictures(folder: Path) -> SampleSet:
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and p.name != "grid.png")
-    if not paths:
-        raise ValueError(f"{folder} holds no pictures, expected a folder of samples; check the path")
-    inside = {p.relative_to(folder).parts[0] for p in paths if p.parent != folder}
-    labels, classes = None, ()
-    if inside and all(p.parent != folder for p in paths) and not all(name.isdigit() and len(name) >= 3 for name in inside):
-        classes = tuple(sorted(inside))
-        labels = np.array([classes.index(p.relative_to(folder).parts[0]) for p in paths])
-    return SampleSet(str(folder), PictureFiles(paths), labels, classes)
+    """Classes as training reads them: sub-folders or ``labels.csv``; numbered sub-folders of three digits and more only hold parts of a large set."""
+    inside = {p.name for p in folder.iterdir() if p.is_dir()}
+    if inside and all(name.isdigit() and len(name) >= 3 for name in inside):
+        return SampleSet(str(folder), PictureFiles(sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)))
+    paths, labels, classes = listing(folder)
+    if labels is None:
+        paths = [p for p in paths if p.name != "grid.png"] or paths  # the sheet of `studio sample` is no sample
+    return SampleSet(str(folder), PictureFiles(paths), labels, tuple(classes))
 
 
 def _arrays(path: Path) -> SampleSet:
@@ -246,8 +249,3 @@ def npz_array(path: Path, name: str) -> np.ndarray:
             return file[name]
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: {name} is not readable ({error}); the file may be cut off: make it again") from None
-
-
-def dumped(value: Any) -> str:
-    """Compact JSON with sorted keys, for comparisons and files."""
-    return json.dumps(value, sort_keys=True)

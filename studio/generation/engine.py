@@ -45,7 +45,7 @@ def compute(
             for progress in sampling.stream(denoiser, model.info.shape, model.codec, request, device=model.device):
                 if stop():
                     raise Stopped
-                if progress.step.s == 1.0:
+                if progress.finished:
                     values = model.codec.decode(progress.step.x).cpu()
                     rows = [(place, i) for place, i in enumerate(progress.rows) if i is not None]
                     yield [piece[i] for _, i in rows], values[[place for place, _ in rows]]

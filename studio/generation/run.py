@@ -78,7 +78,7 @@ def generate(
     foreign, whole, todo = 0, False, []
     group.first((lambda: _open(folder, plan, overwrite)) if rank == 0 else None)
     if rank == 0:
-        foreign = len(stores.set_aside(store, plan))
+        foreign = len(stores.set_aside(store, plan, folder))
         whole = form == "npz" and stores.npz_is_whole(folder / "samples.npz", plan)
         todo = [] if whole else stores.missing(store, wanted)
     todo, whole = group.share((todo, whole))
@@ -92,7 +92,7 @@ def generate(
                 "num": plan.num, "seeds": plan.seeds if seeds is not None else None, "labels": labels, "conditions": dict(conditions or {}),
                 "num_steps": num_steps, "guidance": guidance, "sampler": sampler, "batch": size, "deterministic": deterministic,
             }, "threads": threads or max(1, local.cores() // count), "root": str(store.root)}  # fmt: skip
-            interrupted = local.run(job, pieces(todo, store, count), bar.add, lambda: signal.asked)
+            interrupted = local.run(job, pieces(todo, store, count), bar.add, lambda: signal.asked, bar.note)
         else:
             if threads or world > 1:
                 set_threads(threads or max(1, local.cores() // world))

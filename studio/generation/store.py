@@ -16,12 +16,14 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from studio import files
 from studio.generation.plan import MANIFEST, Plan
 from studio.samples import KEY, save_png
 from studio.tasks.image import MODES
 
 FOLDER = 1000
 OURS = re.compile(r"\d{3,}")
+SAMPLE = re.compile(r"\d{6,}\.png|\.\d{6,}\.png\.tmp")
 
 
 class Store(Protocol):
@@ -90,10 +92,8 @@ class Vectors:
     def write(self, first: int, values: Tensor, recipes: Sequence[dict[str, Any]]) -> None:
         path = self.path(first)
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.tmp")
-        with open(draft, "wb") as handle:
+        with files.replacing(path) as draft, open(draft, "wb") as handle:
             np.save(handle, values.float().numpy())
-        draft.replace(path)
 
     def valid(self, first: int) -> bool:
         try:
@@ -124,33 +124,42 @@ def missing(store: Store, wanted: Sequence[int]) -> list[int]:
         return [first for first, good in zip(wanted, pool.map(store.valid, wanted, chunksize=64)) if not good]
 
 
-def set_aside(store: Store, plan: Plan) -> list[Path]:
-    """Move files that are not the plan's out of the sample folders into ``foreign/``, so that nobody counts them as samples; returns where they are."""
+def set_aside(store: Store, plan: Plan, home: Path) -> list[Path]:
+    """Move files that are not the plan's out of the sample folders into ``home/foreign/``, so that nobody counts them as samples; returns where
+    they are."""
     mine = {store.path(u) for u in range(0, plan.num, store.unit)}
     moved = []
     for folder in [p for p in store.root.iterdir() if p.is_dir() and OURS.fullmatch(p.name)] if store.root.is_dir() else []:
         for path in sorted(folder.iterdir()):
-            if path in mine:
+            draft = path.name.endswith(".tmp") and path.with_name(path.name[1:-4]) in mine
+            if path in mine or draft:  # a draft is written over when its sample is made, or another machine is just writing it
                 continue
-            if path.name.endswith(".tmp") and path.with_name(path.name[1:-4]) in mine:  # a draft of a process that was killed
-                path.unlink(missing_ok=True)
-                continue
-            target = store.root / "foreign" / folder.name / path.name
-            while target.exists():
-                target = target.with_name(f"{target.name}~")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(target)
-            moved.append(target)
+            moved.append(_moved(path, home / "foreign" / folder.name / path.name))
     return moved
 
 
+def _moved(path: Path, target: Path) -> Path:
+    while target.exists():
+        target = target.with_name(f"{target.name}~")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+    return target
+
+
 def remove(folder: Path) -> None:
-    """Delete what generation wrote and nothing else."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and (OURS.fullmatch(path.name) or path.name == ".parts"):
-            shutil.rmtree(path)
-        elif path.name == "samples.npz" or re.fullmatch(r"\d{3,}\.npy", path.name):
-            path.unlink()
+    """Delete what generation wrote, by its names, and nothing else; the rest of the sample folders goes to ``foreign/``."""
+    for root in (folder, folder / ".parts"):
+        for path in sorted(root.iterdir()) if root.is_dir() else []:
+            if path.is_dir() and OURS.fullmatch(path.name):
+                for file in sorted(path.iterdir()):
+                    if SAMPLE.fullmatch(file.name):
+                        file.unlink()
+                    else:
+                        _moved(file, folder / "foreign" / path.name / file.name)
+                path.rmdir()
+            elif path.name == "samples.npz" or re.fullmatch(r"\d{3,}\.npy", path.name):
+                path.unlink()
+    remove_parts(folder)
     (folder / MANIFEST).unlink(missing_ok=True)
 
 
@@ -164,8 +173,7 @@ def write_npz(path: Path, store: Store, plan: Plan) -> None:
     """Stream all units into ``arr_0`` (uint8 NHWC, or float32 rows) and ``labels``; never more than one unit in memory."""
     c, *rest = plan.model.sample_shape
     shape, dtype = ((plan.num, *rest, c), "uint8") if rest else ((plan.num, c), "float32")
-    draft = path.with_name(f".{path.name}.tmp")
-    with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with files.replacing(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as out:
             out.write(_header(shape, dtype))
             for block in _read_all(store, plan):
@@ -175,7 +183,6 @@ def write_npz(path: Path, store: Store, plan: Plan) -> None:
             with archive.open("labels.npy", "w") as out:
                 out.write(_header((plan.num,), "int64"))
                 out.write(np.asarray(labels, dtype=np.int64).tobytes())
-    draft.replace(path)
 
 
 def _read_all(store: Store, plan: Plan) -> Iterator[np.ndarray]:

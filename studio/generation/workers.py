@@ -18,8 +18,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run(job: Mapping[str, Any], pieces: Sequence[Sequence[int]], add: Callable[[int], Any], stop: Callable[[], bool]) -> bool:
-    """One process per piece; ``add(count)`` hears of every sample written. Returns True when ``stop()`` ended it early. Raises ``RuntimeError`` with a
+def run(
+    job: Mapping[str, Any], pieces: Sequence[Sequence[int]], add: Callable[[int], Any], stop: Callable[[], bool], note: Callable[[str], Any]
+) -> bool:  # fmt: skip
+    """One process per piece; ``add(count)`` hears of every sample written, ``note(text)`` what a worker has to say. Returns True when ``stop()`` ended it early. Raises ``RuntimeError`` with a
     worker's own words when one fails; the others are then stopped."""
     home = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))}
@@ -30,13 +32,13 @@ def run(job: Mapping[str, Any], pieces: Sequence[Sequence[int]], add: Callable[[
         )
         for piece in pieces if piece
     ]  # fmt: skip
-    lock, errors, interrupted = threading.Lock(), [], False
+    lock, interrupted = threading.Lock(), False
 
     def listen(process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
         for line in process.stdout:
             with lock:
-                add(int(line))
+                add(int(line)) if line.strip().isdigit() else note(line.strip())
 
     def hear(process: "subprocess.Popen[str]", into: list[str]) -> None:
         assert process.stderr is not None
@@ -109,7 +111,7 @@ def main() -> None:
     try:
         stopped = work(
             plan, store_of(Path(job["root"]), plan), job["units"], stop=closed.is_set, on_written=written,
-            note=lambda text: print(text, file=sys.stderr, flush=True),
+            note=lambda text: print(text, flush=True),
         )  # fmt: skip
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         print(f"{error}", file=sys.stderr, flush=True)

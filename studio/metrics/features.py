@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from backbones.registry import resolve
-from studio.files import save_tensors
+from studio.files import cache_home, save_tensors
 from studio.metrics.distances import Moments
 
 REGISTRY = {
@@ -167,8 +167,8 @@ def with_channels(values: Tensor, extractor: Extractor) -> Tensor:
 
 
 def cache_folder() -> Path:
-    """Where features are kept: XDG_CACHE_HOME (or ~/.cache) / drift-studio / features."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drift-studio" / "features"
+    """Where features are kept."""
+    return cache_home() / "features"
 
 
 def cached(key: str, compute: Callable[[], Features], folder: str | Path | None = None) -> Features:

@@ -38,8 +38,3 @@ class ImageTask:
             if captions:
                 draw.text((x, y + height + 1), captions[i][: max(4, width // 6)], fill="black")
         return sheet
-
-    def metrics(self, values: Tensor, reference: Tensor) -> dict[str, float]:
-        """Mean grey level and contrast of samples and reference (0…255); distances between sets are `studio evaluate`'s business."""
-        a, b = values.float(), reference.float()
-        return {"mean": float(a.mean()), "reference_mean": float(b.mean()), "std": float(a.std()), "reference_std": float(b.std())}

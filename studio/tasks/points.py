@@ -1,4 +1,4 @@
-"""Points in the plane: (B, d) float. Shown as a scatter plot; judged by the Wasserstein-2 distance (exact, POT)."""
+"""Points in the plane: (B, d) float. Shown as a scatter plot."""
 
 import io
 from collections.abc import Sequence
@@ -30,15 +30,6 @@ class PointsTask:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
         return Image.open(buffer).convert("RGB")
-
-    def metrics(self, values: Tensor, reference: Tensor) -> dict[str, float]:
-        """``w2``: Wasserstein-2 distance between the samples and as many reference points."""
-        import numpy as np
-        import ot
-
-        a, b = values.double().cpu().numpy(), reference.double().cpu().numpy()
-        weights = np.full(len(a), 1 / len(a)), np.full(len(b), 1 / len(b))
-        return {"w2": float(np.sqrt(ot.emd2(*weights, ot.dist(a, b), numItermax=10_000_000)))}
 
 
 def exact_mixture(path: Path, *, std: float = 1.0) -> FunctionDenoiser:

@@ -4,7 +4,6 @@ before anything is written. All networks are small and random."""
 import argparse
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,8 @@ from studio.convert_diffusers import _objective
 from studio.convert_dit import PUBLISHED
 from studio.model import Model, card
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZES = {"input_size": 8, "patch_size": 2, "in_channels": 4, "hidden_size": 32, "depth": 2, "num_heads": 4, "num_classes": 7, "learn_sigma": True}
 X = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 T, Y = torch.tensor([0, 400, 999]), torch.tensor([1, 7, 3])
@@ -62,15 +63,6 @@ def load(folder: Path) -> Model:
 
 def weights(model: Model) -> dict[str, Tensor]:
     return dict(model.denoiser.net.state_dict())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small only wait for a second thread, for a long time when the machine has something else to do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -205,3 +205,36 @@ def test_the_command_keeps_its_result_beside_the_samples(generated: Path, tmp_pa
     before = files_below(out)
     done = run_studio("evaluate", out, "--ref", out, "--metrics", "pr", "--features", "lenet", cwd=tmp_path)
     assert done.returncode == 2 and "28" in done.stderr and files_below(out) == before  # 8×8 pictures are none of lenet's
+
+
+def test_fid_is_said_of_inception_features_only(fashion: SampleSet) -> None:
+    result = evaluate(subset(fashion, 0, 100), "fashion-mnist@held_out", features="lenet", metrics="fid,pr")
+    assert "these are lenet's" in result.failed["fid"] and "fid" not in result.values
+
+
+def test_the_spatial_distance_has_a_floor_too(pictures: Path, tmp_path: Path) -> None:
+    def taps(values: Tensor) -> dict[str, Tensor]:
+        x = torch.nn.functional.adaptive_avg_pool2d(values.float() / 255, 2).flatten(1)
+        return {"features": x, "spatial": x[:, :3] + 1}
+
+    extractor = from_callable(taps, "taps", "aaaabbbbccccdddd")
+    real = open_set(f"npz:{pictures}")
+    for ref in (real, make_reference(f"npz:{pictures}", tmp_path / "ref.npz", extractor)):
+        result = evaluate(real, ref, features=extractor, metrics="sfid,fd")
+        assert result.failed == {} and result.values["sfid"] < 1e-6 < result.floor["sfid"] < 1
+
+
+def test_folders_of_pictures_have_the_classes_that_training_gives_them(tmp_path: Path) -> None:
+    """Numbers in the order of numbers, names from labels.csv."""
+    for name in ("0", "2", "10"):
+        (tmp_path / "sorted" / name).mkdir(parents=True)
+        Image.new("L", (8, 8), int(name)).save(tmp_path / "sorted" / name / "a.png")
+    found = open_set(tmp_path / "sorted")
+    assert found.classes == ("0", "2", "10")
+    assert [found.classes[k] for k in found.labels.tolist()] == [str(int(v)) for v in found.values[:].reshape(3, -1).mean(1)]  # type: ignore[union-attr]
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("L", (8, 8)).save(flat / name)
+    (flat / "labels.csv").write_text("a.png,wedge\nb.png,bar\n")
+    assert open_set(flat).classes == ("bar", "wedge") and open_set(flat).labels.tolist() == [1, 0]  # type: ignore[union-attr]

@@ -69,14 +69,14 @@ def test_a_second_call_makes_what_is_missing_and_touches_nothing_else(whole: Pat
     shutil.copy(out / "000" / "000007.png", out / "000" / "000008.png")  # decodes at the right size, and is another sample
     Image.new("L", (9, 8)).save(out / "000" / "000009.png")
     Image.new("L", (8, 8)).save(out / "000" / "cat.png")
-    (out / "000" / ".000011.png.tmp").write_bytes(b"half")
+    (out / "000" / ".000003.png.tmp").write_bytes(b"half")
     before = {p.name: p.stat().st_mtime_ns for p in (out / "000").iterdir()}
     result = generate(picture_run, out)
     assert (result.written, result.missing, result.foreign) == (4, 0, 1)
     assert pictures_in(out) == pictures_in(whole)
     assert sorted(p.name for p in (out / "000").iterdir()) == [f"{i:06d}.png" for i in range(21)]
     assert (out / "foreign" / "000" / "cat.png").is_file()
-    kept = [n for n in before if n not in ("000004.png", "000008.png", "000009.png", "cat.png", ".000011.png.tmp")]
+    kept = [n for n in before if n not in ("000004.png", "000008.png", "000009.png", "cat.png", ".000003.png.tmp")]
     assert all((out / "000" / n).stat().st_mtime_ns == before[n] for n in kept)
     assert generate(picture_run, out).written == 0
 
@@ -221,8 +221,10 @@ def test_folders_of_something_else_are_left_alone(picture_run: Run, tmp_path: Pa
     out = tmp_path / "out"
     generate(picture_run, out, num=2)
     (out / "notes.txt").write_text("mine")
+    (out / "000" / "sketch.png").write_bytes(b"mine too")
     generate(picture_run, out, num=3, overwrite=True)
     assert (out / "notes.txt").read_text() == "mine" and len(pictures_in(out)) == 3
+    assert (out / "foreign" / "000" / "sketch.png").read_bytes() == b"mine too"
     (out / "manifest.json").write_text('{"format": 99, "pinned": {}}')
     with pytest.raises(ValueError, match="format 99, this version reads up to"):
         generate(picture_run, out, num=3)

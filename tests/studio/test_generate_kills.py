@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import environment, studio_command
+from tiny import environment, kill_until_done, studio_command
 
 from studio.samples import read_recipe
 from studio.trainer import Run
@@ -30,24 +30,11 @@ def count(out: Path) -> int:
     return len(list((out / "000").glob("[0-9]*.png"))) if (out / "000").is_dir() else 0
 
 
-def kill_until_done(run: Run, out: Path, rng: random.Random, most: int, *, deterministic: bool) -> int:
-    """Start, kill −9 a random while after the first new file, ``most`` times at most, then to the end. Returns the number of kills."""
-    kills = 0
-    while True:
-        process = start(run, out, batch=rng.choice([3, 8, 64]), workers=rng.choice([1, 2]), deterministic=deterministic)
-        if kills < most:
-            before, end = count(out), time.monotonic() + 60
-            while count(out) == before and process.poll() is None and time.monotonic() < end:
-                time.sleep(0.002)
-            time.sleep(rng.uniform(0.0, 0.15))
-        if kills < most and process.poll() is None:
-            process.kill()
-            process.communicate()
-            kills += 1
-            continue
-        _, error = process.communicate(timeout=240)
-        assert process.returncode == 0, error
-        return kills
+def killed(run: Run, out: Path, rng: random.Random, most: int, *, deterministic: bool) -> int:
+    """Another batch and another number of processes at every start; the number of kills."""
+    return kill_until_done(
+        lambda: start(run, out, batch=rng.choice([3, 8, 64]), workers=rng.choice([1, 2]), deterministic=deterministic), lambda: count(out), rng, most, 0.15
+    )  # fmt: skip
 
 
 def pixels(out: Path) -> dict[str, np.ndarray]:
@@ -71,7 +58,7 @@ def test_kills_leave_no_trace(deterministic: bool, kills: int, picture_run: Run,
     rng, done, rounds = random.Random(kills), 0, 0
     while done < kills:
         out = tmp_path / f"killed-{rounds}"
-        done += kill_until_done(picture_run, out, rng, kills - done, deterministic=deterministic)
+        done += killed(picture_run, out, rng, kills - done, deterministic=deterministic)
         for name, picture in pixels(out).items():
             assert np.abs(picture - expected[name]).max() <= (0 if deterministic else 1), name
         rounds += 1

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny import checkpoint_differences, checkpoints, dit_config, environment, last_checkpoint, metrics, run_studio, studio_command
+from tiny import checkpoint_differences, checkpoints, dit_config, environment, kill_until_done, last_checkpoint, metrics, run_studio, studio_command
 
 from studio.config import from_tree
 
@@ -38,23 +38,10 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], li
         time.sleep(0.002)
 
 
-def kill_until_done(config: Path, out: Path, rng: random.Random, most: int) -> int:
-    """Resume and kill −9 a random while after training has begun, ``most`` times, then to the end. Returns the number of kills."""
-    kills = 0
-    while True:
-        process = start(config, out)
-        if kills < most:
-            before = (out / "metrics.jsonl").stat().st_mtime_ns if (out / "metrics.jsonl").is_file() else 0
-            wait_until(lambda b=before: (out / "metrics.jsonl").is_file() and (out / "metrics.jsonl").stat().st_mtime_ns != b, process)
-            time.sleep(rng.uniform(0.0, 0.4))
-        if kills < most and process.poll() is None:
-            process.kill()
-            process.communicate()
-            kills += 1
-            continue
-        _, error = process.communicate(timeout=240)
-        assert process.returncode == 0, error
-        return kills
+def killed(config: Path, out: Path, rng: random.Random, most: int) -> int:
+    """Resume and kill a random while after something was logged, then to the end; the number of kills."""
+    log = out / "metrics.jsonl"
+    return kill_until_done(lambda: start(config, out), lambda: log.stat().st_mtime_ns if log.is_file() else 0, rng, most, 0.4)
 
 
 def assert_as_if_undisturbed(whole: Path, killed: Path) -> None:
@@ -68,7 +55,7 @@ def test_two_kills_leave_no_trace(pictures: Path, tmp_path: Path) -> None:
     config = config_file(pictures, tmp_path, steps=80, workers=2, log_every=1, save_every=4, eval_every=7, flip=True, accumulate=2)
     done = run_studio("train", config, "--out", tmp_path / "whole", "--threads", "1", "--device", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    kill_until_done(config, tmp_path / "killed", random.Random(1), 2)
+    killed(config, tmp_path / "killed", random.Random(1), 2)
     assert_as_if_undisturbed(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -83,7 +70,7 @@ def test_twenty_kills_leave_no_trace(pictures: Path, tmp_path: Path) -> None:
     rng, kills, rounds = random.Random(20), 0, 0
     while kills < 20:
         out = tmp_path / f"killed-{rounds}"
-        kills += kill_until_done(config, out, rng, 20 - kills)
+        kills += killed(config, out, rng, 20 - kills)
         assert_as_if_undisturbed(tmp_path / "whole", out)
         rounds += 1
         assert rounds < 20, "runs end before they can be killed"

@@ -11,7 +11,6 @@ from backbones import Cond, NoiseSource
 from samplers import EDMPath, LinearPath, VPPath
 from studio.data import load_data
 from studio.data.points import KINDS, draw
-from studio.tasks import build_task
 from studio.tasks.points import exact_mixture
 
 N = 20000
@@ -113,12 +112,3 @@ def test_the_exact_denoiser(path: object, std: float) -> None:
     if not isinstance(path, VPPath):
         c = path.coefficients(times)  # type: ignore[attr-defined]
         torch.testing.assert_close(ours.predict(x, times, Cond()).to("data"), scaled.denoise(x, c.alpha, c.sigma), rtol=1e-10, atol=1e-10)
-
-
-def test_the_distance_that_judges_points() -> None:
-    task = build_task("points")
-    points, _ = drawn("moons", 200)
-    assert task.metrics(points, points)["w2"] == pytest.approx(0, abs=1e-6)
-    assert task.metrics(points, points + torch.tensor([3.0, 4.0]))["w2"] == pytest.approx(5, rel=1e-6)  # a shift is its own optimal plan
-    line = torch.stack([torch.arange(4.0), torch.zeros(4)], 1)
-    assert task.metrics(line, line.flip(0) * 2)["w2"] == pytest.approx(math.sqrt((0 + 1 + 4 + 9) / 4))  # in one dimension: sort

@@ -1,6 +1,7 @@
 """A grid of settings: every job once, resumable, the same seeds everywhere."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tiny import files_below, run_studio
 from torch import Tensor
 
 from studio.evaluation import evaluate, load_result
+from studio.evaluation.sets import of_data
 from studio.metrics.features import from_callable
 from studio.model import Model
 from studio.sweep import applied, jobs_of, parse_axis, sweep
@@ -104,10 +106,20 @@ def test_a_third_axis_and_points(points_model: Model, tmp_path: Path) -> None:
 
 
 def test_the_command(picture_run: Run, tmp_path: Path) -> None:
-    done = run_studio("sweep", picture_run.folder, "--out", tmp_path / "out", "--x", "num_steps=1,2", "--images", 2, "--device", "cpu", cwd=tmp_path)
+    done = run_studio(
+        "sweep", picture_run.folder, "--out", tmp_path / "out", "--x", "num_steps=1,2", "--images", "--pictures", 2, "--device", "cpu", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert "2 of 2" in done.stderr and (tmp_path / "out" / "sheet.png").is_file() and "sweep.csv" in done.stdout
-    wrong = run_studio("sweep", picture_run.folder, "--out", tmp_path / "other", "--x", "num_stps=1,2", "--images", 2, cwd=tmp_path)
+    wrong = run_studio("sweep", picture_run.folder, "--out", tmp_path / "other", "--x", "num_stps=1,2", "--images", cwd=tmp_path)
     assert wrong.returncode == 2 and "num_steps" in wrong.stderr and "Traceback" not in wrong.stderr
-    wrong = run_studio("sweep", picture_run.folder, "--out", tmp_path / "other", "--x", "num_steps=1,2", cwd=tmp_path)
-    assert wrong.returncode == 2 and "neither a reference nor images" in wrong.stderr
+
+
+def test_without_a_reference_it_is_the_training_data(points_model: Model, tmp_path: Path) -> None:
+    found = list(sweep(points_model, tmp_path / "out", [parse_axis("num_steps=1,4")], num=200))
+    data = points_model.config.data
+    alone = evaluate(points_model, of_data(data, str(data["name"])), num=200, num_steps=4)
+    assert found[1][1] is not None and found[1][1].values == alone.values
+    lost = replace(points_model, config=replace(points_model.config, data={"name": "npz", "path": str(tmp_path / "gone.npz")}))
+    with pytest.raises(ValueError, match="gone.npz.*give another with --ref"):
+        list(sweep(lost, tmp_path / "other", [parse_axis("num_steps=1,4")], num=200))

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from studio.codec import build_codec
 from studio.vae import SCALE, VAECodec, read_vae, vae_folder
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def tiny_vae(folder: Path, **options: Any) -> Path:
     """Pictures (3, 2s, 2s) ↔ latents (4, s, s), random weights."""
@@ -23,15 +24,6 @@ def tiny_vae(folder: Path, **options: Any) -> Path:
         vae = AutoencoderKL(down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **config)
     vae.save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small only wait for a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,11 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +119,24 @@ def studio_command(*arguments: Any, python: tuple[str, ...] = ()) -> list[str]:
 def run_studio(*arguments: Any, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """``python -m studio ARGUMENTS`` to its end."""
     return subprocess.run(studio_command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
+
+
+def kill_until_done(start: Callable[[], "subprocess.Popen[str]"], trace: Callable[[], Any], rng: random.Random, most: int, longest: float) -> int:
+    """Start, kill −9 up to ``longest`` seconds after ``trace()`` first changes, ``most`` times, then let it run to its end. Returns the number of kills."""
+    kills = 0
+    while True:
+        process = start()
+        if kills < most:
+            before, end = trace(), time.monotonic() + 120
+            while trace() == before and process.poll() is None:
+                assert time.monotonic() < end, "the process makes no progress"
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0.0, longest))
+        if kills < most and process.poll() is None:
+            process.kill()
+            process.communicate()
+            kills += 1
+            continue
+        _, error = process.communicate(timeout=240)
+        assert process.returncode == 0, error
+        return kills
