@@ -7,12 +7,12 @@ from samplers.base import Sampler, Step
 from samplers.coupling import Coupled
 from samplers.denoiser import Denoiser, FunctionDenoiser
 from samplers.objective import Batch, Loss, Objective, build_objective
-from samplers.paths import Coefficients, EDMPath, LinearPath, VPPath, beta_table
+from samplers.paths import Coefficients, EDMPath, LinearPath, LipmanPath, TrigPath, VPPath, beta_table
 from samplers.prediction import Prediction
 
 __all__ = [
-    "Batch", "Coefficients", "Coupled", "Denoiser", "EDMPath", "FunctionDenoiser", "LinearPath", "Loss", "Objective", "Prediction", "REGISTRY",
-    "Sampler", "Step", "VPPath", "beta_table", "build", "build_objective",
+    "Batch", "Coefficients", "Coupled", "Denoiser", "EDMPath", "FunctionDenoiser", "LinearPath", "LipmanPath", "Loss", "Objective", "Prediction",
+    "REGISTRY", "Sampler", "Step", "TrigPath", "VPPath", "beta_table", "build", "build_objective",
 ]  # fmt: skip
 
 REGISTRY = {
@@ -25,10 +25,15 @@ REGISTRY = {
     "midpoint": "samplers.ode:Midpoint",
     "heun": "samplers.ode:Heun",
     "rk4": "samplers.ode:RK4",
+    "edm_heun": "samplers.stochastic:EDMHeun",
+    "euler_maruyama": "samplers.stochastic:EulerMaruyama",
+    "diffusers": "samplers.from_diffusers:Diffusers",
     "torchdiffeq": "samplers.adaptive:TorchDiffEq",
 }
 
 
 def build(name: str, **options: Any) -> Sampler:
     """A sampler by its registry name, e.g. ``build("ddim", eta=0.5, spacing="leading")``. Raises ``ValueError`` for unknown names or options."""
-    return registry.build(REGISTRY, name, "sampler", options)
+    target = registry.resolve(REGISTRY, name, "sampler")
+    gather = getattr(target, "gather", None)  # a sampler that passes options on to another library
+    return registry.build(REGISTRY, name, "sampler", options if gather is None else gather(options))

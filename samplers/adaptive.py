@@ -7,6 +7,7 @@ step size is shared by the batch, so an adaptive result depends on the batch it 
 import queue
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from backbones.types import Cond, Noise, RunContext
 from samplers.base import Sampler, Step, _Run
 from samplers.denoiser import Queryable
 from samplers.ode import Clock
-from samplers.paths import EDMPath, VPPath
+from samplers.paths import last_trained
+from samplers.prediction import Prediction
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
@@ -27,19 +29,44 @@ class _Stopped(Exception):
 
 
 class TorchDiffEq(Sampler):
-    """``method``: one of torchdiffeq's. Adaptive methods use ``rtol`` and ``atol`` and ignore the grid but for its ends; fixed ones step on it."""
+    """``method``: one of torchdiffeq's. Adaptive methods use ``rtol`` and ``atol`` and ignore the grid but for its ends; fixed ones step on it.
+    ``alone`` solves sample by sample, so that no sample's steps depend on its company; steps are then reported for one sample after the other."""
 
-    def __init__(self, *, method: str = "dopri5", rtol: float = 1e-5, atol: float = 1e-5, spacing: str | None = None):
-        super().__init__(spacing=spacing)
+    def __init__(
+        self, *, method: str = "dopri5", rtol: float = 1e-5, atol: float = 1e-5, alone: bool = False, spacing: str | None = None, shift: float = 1.0,
+        skew: float = 1.0,
+    ):  # fmt: skip
+        super().__init__(spacing=spacing, shift=shift, skew=skew)
         if method not in ADAPTIVE + FIXED:
             raise ValueError(f"got method {method!r}, expected one of {', '.join(ADAPTIVE + FIXED)}")
         if rtol <= 0 or atol <= 0:
             raise ValueError(f"got rtol={rtol}, atol={atol}, expected positive tolerances")
-        self.method, self.rtol, self.atol = method, rtol, atol
+        self.method, self.rtol, self.atol, self.alone = method, rtol, atol, alone
 
     def _iterate(
         self, denoiser: Queryable, x: Tensor, cond: Cond, noise: Noise | None, times: list[float], start: int, ctx: RunContext
     ) -> Iterator[Step]:
+        return (
+            self._one_by_one(denoiser, x, cond, times, start, ctx) if self.alone and len(x) > 1 else self._solve(denoiser, x, cond, times, start, ctx)
+        )
+
+    def _one_by_one(self, denoiser: Queryable, x: Tensor, cond: Cond, times: list[float], start: int, ctx: RunContext) -> Iterator[Step]:
+        """The steps of each sample in turn; ``x`` and ``data_hat`` hold the others where they are. Only the very last step has index num_steps − 1."""
+        state, data = x.clone(), x.clone()
+        index, count = start, 0
+        for i in range(len(x)):
+            row, done = slice(i, i + 1), count
+            own = replace(ctx, caches={}, states={}, taps={})  # what rules and caches keep belongs to one sample
+            for step in self._solve(denoiser, x[row], cond.index(row), times, start, own):
+                before, state, data, count = state, state.clone(), data.clone(), done + step.evaluations
+                state[row], data[row] = step.x, step.data_hat
+                more = i + 1 < len(x) or step.index + 1 < step.num_steps or step.s < times[-1]
+                seen = Prediction("data", data, before, step.prediction.t, denoiser.path)
+                yield Step(index, max(len(times) - 1, index + 1 + more), step.t, step.s, state, seen, count)
+                index += 1
+            data[row] = state[row]
+
+    def _solve(self, denoiser: Queryable, x: Tensor, cond: Cond, times: list[float], start: int, ctx: RunContext) -> Iterator[Step]:
         from torchdiffeq import odeint
 
         if cond.known is not None:
@@ -51,7 +78,7 @@ class TorchDiffEq(Sampler):
         grid = torch.tensor([clock.at(t) for t in times[start:]], dtype=torch.float64)
         finite_end = not clock.open_end(times[-1])
         if not finite_end:  # stop at the last place the network was trained for, else short of the data, and take the data prediction there
-            entry = clock.at(path.time(0) if isinstance(path, VPPath) else 1 / (1 + path.sigma_min) if isinstance(path, EDMPath) else 1.0)
+            entry = clock.at(last_trained(path))
             if entry - grid[-2] > 1e-9:
                 grid[-1] = entry
             elif len(grid) > 2:
@@ -120,7 +147,8 @@ class TorchDiffEq(Sampler):
                     if item[0] == "end" and not finite_end:
                         with torch.no_grad():
                             end, count = run.predict(end, clock.time(float(grid[-1]))).to("data"), run.count
-                    yield Step(index, max(len(times) - 1, index + 1), held[1], s, end, held[4], count)
+                    total = index + 1 if item[0] == "end" else max(len(times) - 1, index + 1)  # only at the end is it known
+                    yield Step(index, total, held[1], s, end, held[4], count)
                     index += 1
                 if item[0] == "end":
                     return

@@ -24,16 +24,16 @@ VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "learned_range")
 class Ancestral(Sampler):
     """What DDPM and DDIM share: a clipped data prediction and respaced tables."""
 
-    def __init__(self, *, spacing: str | None = None, respacing: str | None = None, clip: float | None = None):
-        super().__init__(spacing=spacing)
+    def __init__(self, *, spacing: str | None = None, shift: float = 1.0, skew: float = 1.0, respacing: str | None = None, clip: float | None = None):
+        super().__init__(spacing=spacing, shift=shift, skew=skew)
         if clip is not None and clip <= 0:
             raise ValueError(f"got clip={clip}, expected a positive bound or none")
         self.respacing, self.clip = respacing, clip
 
-    def times(self, path: Path, num_steps: int) -> list[float]:
+    def grid(self, path: Path, num_steps: int) -> list[float]:
         check_steps(num_steps)
         if self.respacing is None:
-            return super().times(path, num_steps)
+            return super().grid(path, num_steps)
         if not isinstance(path, VPPath):
             raise ValueError(f"got respacing={self.respacing!r}, which needs a VP table; leave it out for this model")
         return [path.time(k) for k in path.respaced(self.respacing)] + [1.0]
@@ -61,8 +61,11 @@ class DDPM(Ancestral):
     """``variance``: fixed_small (the posterior's; fixed_small_log is the same, through its logarithm), fixed_large (β), learned_range (needs the
     model's variance head). ``clip`` bounds the data prediction. No noise is added in the last step."""
 
-    def __init__(self, *, variance: str = "fixed_small", spacing: str | None = None, respacing: str | None = None, clip: float | None = None):
-        super().__init__(spacing=spacing, respacing=respacing, clip=clip)
+    def __init__(
+        self, *, variance: str = "fixed_small", spacing: str | None = None, shift: float = 1.0, skew: float = 1.0, respacing: str | None = None,
+        clip: float | None = None,
+    ):  # fmt: skip
+        super().__init__(spacing=spacing, shift=shift, skew=skew, respacing=respacing, clip=clip)
         if variance not in VARIANCES:
             raise ValueError(f"got variance {variance!r}, expected one of {', '.join(VARIANCES)}")
         self.variance = variance
@@ -83,9 +86,10 @@ class DDIM(Ancestral):
     """``eta`` scales the noise. ``recompute_noise``: after clipping, derive the noise again from the clipped data (ADM does, diffusers does not)."""
 
     def __init__(
-        self, *, eta: float = 0.0, recompute_noise: bool = False, spacing: str | None = None, respacing: str | None = None, clip: float | None = None
-    ):
-        super().__init__(spacing=spacing, respacing=respacing, clip=clip)
+        self, *, eta: float = 0.0, recompute_noise: bool = False, spacing: str | None = None, shift: float = 1.0, skew: float = 1.0,
+        respacing: str | None = None, clip: float | None = None,
+    ):  # fmt: skip
+        super().__init__(spacing=spacing, shift=shift, skew=skew, respacing=respacing, clip=clip)
         if not 0 <= eta <= 1:
             raise ValueError(f"got eta={eta}, expected 0 (deterministic) to 1 (DDPM)")
         self.eta, self.recompute_noise = eta, recompute_noise

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from backbones.types import Cond, Noise, RunContext
 from samplers.denoiser import Queryable
-from samplers.paths import Path
+from samplers.paths import Path, check_warp, warp
 from samplers.prediction import Prediction
 from samplers.space import Euclid
 
@@ -39,16 +39,29 @@ class Step:
 
 
 class Sampler:
-    """Base of all samplers. ``family``: which models it fits. ``spacing``: leading | trailing | linspace on VP tables."""
+    """Base of all samplers. ``family``: which models it fits. ``spacing``: leading | trailing | linspace on VP tables. ``shift`` and ``skew`` bend the
+    grid (`samplers.paths.warp`); above 1 more of the steps are at the noise end."""
 
     family = "gaussian"
 
-    def __init__(self, *, spacing: str | None = None):
-        self.spacing = spacing
+    def __init__(self, *, spacing: str | None = None, shift: float = 1.0, skew: float = 1.0):
+        check_warp(shift, skew)
+        self.spacing, self.shift, self.skew = spacing, shift, skew
 
     def times(self, path: Path, num_steps: int) -> list[float]:
         """num_steps + 1 increasing times ending at 1 (data)."""
+        times = self.grid(path, num_steps)
+        if self.shift == 1 and self.skew == 1:
+            return times
+        return [*warp(path, torch.tensor(times[:-1], dtype=torch.float64), self.shift, self.skew).tolist(), times[-1]]
+
+    def grid(self, path: Path, num_steps: int) -> list[float]:
+        """The times before they are bent: the path's own."""
         return path.grid(num_steps, self.spacing)
+
+    def begin(self, path: Path, times: list[float], start: int) -> list[Any]:
+        """What a run's ``history`` holds before the first step."""
+        return []
 
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
         """The state at s from the state x at t. ``predict(x, t)`` queries the model; ``history`` is this run's list to keep things in."""
@@ -75,7 +88,7 @@ class Sampler:
     ) -> Iterator[Step]:
         run = _Run(denoiser, cond, ctx, grad=torch.is_grad_enabled() and x.requires_grad)
         restore = _restorer(denoiser, cond, noise, x)
-        history: list[Any] = []
+        history = self.begin(denoiser.path, times, start)
         ctx.num_steps = len(times) - 1
         with run.mode():
             x = restore(x, times[start])

@@ -1,32 +1,276 @@
-"""Who is paired with whom, and with what weight."""
+"""Who is paired with whom, and with what weight.
 
-from dataclasses import dataclass
-from typing import Protocol
+    independent   every data point with its own source (diffusion, I-CFM)
+    ot            the exact optimal transport of the batch (OT-CFM; Tong et al. 2302.00482, Pooladian et al. 2304.14772)
+    sinkhorn      pairs drawn from the entropic plan of the batch
+    gibbs         independent pairs with the weight exp(−c/eps) (W-CFM; Calvo-Ordoñez et al. 2507.22270), `samplers.gibbs`
+    paired        the source that the data brings, and nothing else
 
+A coupling sees one batch; where a step is split over processes or micro-batches, it pairs within each part. Data points keep their places, and
+with them their conditions: sources move. All draws come from the ``NoiseSource``. To write one's own: a class with ``__call__`` as in `Coupling`
+and a line in ``REGISTRY``, or the object itself as ``Objective(coupling=...)``.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
 from torch import Tensor
 
-from backbones.types import Cond, Noise
+from backbones.types import Cond, NoiseSource
+from samplers import transport
+
+COSTS = ("l2", "l2sq")
+Chosen = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
 class Coupled:
-    """A batch of pairs. ``weight`` (B,) has mean 1 over the batch, or is None for all ones."""
+    """A batch of pairs. ``weight`` (B,) has mean 1 over the batch, or is None for all ones. ``logs``: detached scalars. ``jitter`` (B, ...): the
+    normal draw of a path that adds noise between the ends."""
 
     source: Tensor
     data: Tensor
     cond: Cond
     weight: Tensor | None = None
+    logs: Mapping[str, Tensor] = field(default_factory=dict)
+    jitter: Tensor | None = None
 
 
 class Coupling(Protocol):
-    def __call__(self, source: Tensor, data: Tensor, cond: Cond, noise: Noise) -> Coupled: ...
+    """A coupling may set ``needs_source = True`` to refuse batches without a source of their own, and ``remembers = True`` to be called with
+    ``state=``: a dict of tensors that lives as long as the run (`Objective.loss`)."""
+
+    def __call__(self, source: Tensor, data: Tensor, cond: Cond, noise: NoiseSource) -> Coupled: ...
 
 
 class Independent:
     """Every data point with its own draw of the source: the plain diffusion and I-CFM pairing."""
 
-    def __call__(self, source: Tensor, data: Tensor, cond: Cond, noise: Noise) -> Coupled:
+    def __call__(self, source: Tensor, data: Tensor, cond: Cond, noise: NoiseSource) -> Coupled:
         return Coupled(source, data, cond)
 
 
-REGISTRY = {"independent": "samplers.coupling:Independent"}
+class Paired:
+    """The source that came with each data point. Raises ``ValueError`` (in the objective) where none came."""
+
+    needs_source = True
+
+    def __call__(self, source: Tensor, data: Tensor, cond: Cond, noise: NoiseSource) -> Coupled:
+        return Coupled(source, data, cond)
+
+
+class Once:
+    """Warnings of one object, each kind once: a run has its own couplings, so no run keeps another's warnings from being seen."""
+
+    def __init__(self) -> None:
+        self.said: set[str] = set()
+
+    def __call__(self, kind: str, text: str) -> None:
+        if kind not in self.said:
+            self.said.add(kind)
+            warnings.warn_explicit(text, UserWarning, __file__, 0, module=__name__, registry={})  # Python's own register is the module's
+
+
+def check(source: Tensor, data: Tensor) -> None:
+    """Raises ``ValueError`` for ends that cannot be paired."""
+    if source.shape != data.shape:
+        raise ValueError(f"got sources of shape {tuple(source.shape)} for data of shape {tuple(data.shape)}, expected as many of the same shape")
+
+
+def check_cost(cost: str) -> None:
+    if cost not in COSTS:
+        raise ValueError(f"got cost {cost!r}, expected l2 (distance) or l2sq (its square)")
+
+
+def pair_costs(source: Tensor, data: Tensor, cost: str, free: Tensor | None = None) -> Tensor:
+    """(B,) costs of the pairs as they stand."""
+    squares = transport.pair_squares(source, data, free)
+    return squares if cost == "l2sq" else squares.sqrt()
+
+
+def free_entries(data: Tensor, cond: Cond) -> Tensor | None:
+    """(B, ...) bool of the entries that a flow moves, None for all: not those that are known, not padding."""
+    free = None if cond.known is None else ~cond.known.expand_as(data)
+    if cond.valid is not None and data.shape[: cond.valid.ndim] == cond.valid.shape:
+        valid = cond.valid.bool().reshape(*cond.valid.shape, *[1] * (data.ndim - cond.valid.ndim)).expand_as(data)
+        free = valid if free is None else free & valid
+    return free
+
+
+def groups_of(cond: Cond) -> Tensor | None:
+    """(B,) int64: the class of each sample, counting every combination of labels as one; None without labels."""
+    if cond.label is None:
+        return None
+    columns = list(cond.label.values()) if isinstance(cond.label, Mapping) else [cond.label]
+    return torch.stack([c.flatten() for c in columns], 1).unique(dim=0, return_inverse=True)[1]
+
+
+def condition_distance(cond: Cond) -> Tensor | None:
+    """(B, B): 1 where labels differ, plus the squared difference of numbers in units of twice their variance (1 on average); a number that one of
+    two samples lacks counts 1. None without labels and numbers."""
+    total, groups = None, groups_of(cond)
+    if groups is not None:
+        total = (groups[:, None] != groups).double()
+    if cond.numeric is not None:
+        columns = list(cond.numeric.values()) if isinstance(cond.numeric, Mapping) else [cond.numeric]
+        values = torch.cat([c.reshape(len(c), -1).double() for c in columns], 1)  # (B, K)
+        missing = values.isnan()
+        filled = values.nan_to_num(0.0)
+        variance = torch.where(missing, 0, (filled - filled.sum(0) / (~missing).sum(0).clamp_min(1)) ** 2).sum(0) / (~missing).sum(0).clamp_min(1)
+        apart = (filled[:, None] - filled) ** 2 / (2 * variance.clamp_min(1e-12))  # (B, B, K)
+        one, both = missing[:, None] ^ missing, missing[:, None] & missing
+        apart = torch.where(both, 0.0, torch.where(one, 1.0, apart)).mean(-1)
+        total = apart if total is None else total + apart
+    return total
+
+
+class Planned:
+    """What exact and entropic transport share: the cost, labels, and how pairs come out of a plan.
+
+    ``labels="per_class"`` transports within each class, so that every class starts from the whole prior, as sampling does; ``label_cost`` = c adds
+    c mean costs to pairs of a source whose first partner had another label (or other numbers); ``labels="ignore"`` does neither. ``resample``
+    draws B pairs from the plan with replacement instead of keeping every data point.
+    """
+
+    def __init__(self, *, cost: str, resample: bool, labels: str | None, label_cost: float | None, max_points: int):
+        check_cost(cost)
+        if labels not in (None, "per_class", "ignore"):
+            raise ValueError(f"got labels {labels!r}, expected per_class, ignore or none")
+        if labels is not None and label_cost is not None:
+            raise ValueError(f"got labels={labels!r} and label_cost={label_cost}, expected one of them")
+        if label_cost is not None and label_cost < 0:
+            raise ValueError(f"got label_cost={label_cost}, expected 0 or more")
+        self.cost, self.resample, self.labels, self.label_cost, self.max_points = cost, resample, labels, label_cost, max_points
+        self.say = Once()
+
+    def __call__(self, source: Tensor, data: Tensor, cond: Cond, noise: NoiseSource) -> Coupled:
+        check(source, data)
+        if len(data) > self.max_points:
+            raise transport.memory_error(len(data), self.max_points)
+        with transport.exact(data.device):
+            free = free_entries(data, cond)
+            which, rows, weight = self.choose(source, data, cond, free, self._groups(cond), noise)
+        if rows is not None:
+            data, cond = data[rows], cond.index(rows)
+            free = None if free is None else free[rows]
+        source = source[which]
+        with transport.exact(data.device):
+            costs = pair_costs(source, data, self.cost, free)
+        return Coupled(source, data, cond, weight, logs={"mean_cost": (costs if weight is None else costs * weight.to(costs)).mean()})
+
+    def choose(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource) -> Chosen:
+        """Indices of the sources, of the data where it does not keep its places, and weights (B,) where they are not all 1."""
+        raise TypeError(f"{type(self).__name__} chooses no pairs: subclass Planned and write choose")
+
+    def costs(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None) -> Tensor:
+        """(B, B)."""
+        costs = transport.squared_distances(source, data, free)
+        costs = costs if self.cost == "l2sq" else costs.sqrt()
+        if self.label_cost:
+            apart = condition_distance(cond)
+            if apart is None:
+                raise ValueError("got label_cost, but the batch has no labels or numbers; leave it out")
+            costs = costs + (self.label_cost * costs.mean()) * apart.to(costs)
+        return costs
+
+    def order(self, noise: NoiseSource) -> Tensor:
+        """(B,) an order of the batch that was drawn with its samples, whatever their places."""
+        return noise.uniform(stream="pair_order", dtype=torch.float64).argsort()
+
+    def _groups(self, cond: Cond) -> Tensor | None:
+        if self.labels == "per_class":
+            groups = groups_of(cond)
+            if groups is None:
+                raise ValueError("got labels='per_class', but the batch has no labels; leave it out")
+            return groups
+        if self.labels is None and self.label_cost is None and any(v is not None for v in (cond.label, cond.numeric, cond.tokens, cond.image)):
+            self.say(
+                "labels",
+                "this coupling pairs noise and data without regard to conditions: each class (or prompt) then learns to start from a part of the noise, "
+                "while sampling starts from all of it, and samples follow their condition less well. Set labels: per_class (or label_cost: 1.0) in the "
+                "coupling, or labels: ignore to keep it as it is",
+            )
+        return None
+
+
+class OT(Planned):
+    """The exact transport of the batch: a permutation of the sources (``resample=False``), or B independent draws from the plan with replacement,
+    which leaves out a third of the points in each batch (as torchcfm does). On a line it sorts."""
+
+    def __init__(
+        self, *, cost: str = "l2sq", resample: bool = False, labels: str | None = None, label_cost: float | None = None, max_points: int = 16384
+    ):
+        super().__init__(cost=cost, resample=resample, labels=labels, label_cost=label_cost, max_points=max_points)
+
+    def choose(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource) -> Chosen:
+        parts = [torch.arange(len(data), device=data.device)] if groups is None else [(groups == g).nonzero()[:, 0] for g in groups.unique()]
+        which = torch.empty(len(data), dtype=torch.int64, device=data.device)
+        for rows in parts:
+            x, y = source[rows], data[rows]
+            if x[0].numel() == 1 and free is None and not self.label_cost:
+                inside = transport.sort_assignment(x.flatten(), y.flatten())
+            else:
+                part = cond if groups is None else cond.index(rows)
+                inside = transport.assignment(self.costs(x, y, part, None if free is None else free[rows]))
+            which[rows] = rows[inside]
+        if not self.resample:
+            return which, None, None
+        order = self.order(noise)
+        rows = order[(noise.uniform(stream="pair_data", dtype=torch.float64) * len(order)).long().clamp_max(len(order) - 1)]
+        return which[rows], rows, None
+
+
+class Sinkhorn(Planned):
+    """Pairs from the entropic plan at temperature ``reg`` (in the cost's units), or ``relative`` times the batch's mean cost (0.05 by default).
+
+    A Schrödinger bridge with reference sigma·dW has cost l2sq and reg = 2 sigma². Every data point keeps its place and draws its source from its
+    column of the plan. ``unbalanced`` = λ lets the marginals differ at the price λ·KL: points far from everything then count less (a weight, or
+    fewer draws with ``resample``).
+    """
+
+    def __init__(
+        self, *, reg: float | None = None, relative: float | None = None, cost: str = "l2sq", iterations: int = 500, tolerance: float = 1e-4,
+        unbalanced: float | None = None, resample: bool = False, labels: str | None = None, label_cost: float | None = None, max_points: int = 16384,
+    ):  # fmt: skip
+        super().__init__(cost=cost, resample=resample, labels=labels, label_cost=label_cost, max_points=max_points)
+        if reg is not None and relative is not None:
+            raise ValueError(f"got reg={reg} and relative={relative}, expected one of them")
+        for name, value in (("reg", reg), ("relative", relative), ("unbalanced", unbalanced)):
+            if value is not None and value <= 0:
+                raise ValueError(f"got {name}={value}, expected a positive number")
+        if iterations < 1:
+            raise ValueError(f"got iterations={iterations}, expected at least 1")
+        self.reg, self.relative = reg, 0.05 if reg is None and relative is None else relative
+        self.iterations, self.tolerance, self.unbalanced = iterations, tolerance, unbalanced
+
+    def plan(self, costs: Tensor, groups: Tensor | None = None) -> Tensor:
+        """(B, B) costs to the log of the plan. Pairs of different groups get nothing."""
+        reg = self.reg if self.relative is None else float(self.relative * costs.mean().clamp_min(1e-30))
+        assert reg is not None
+        log_kernel = -costs / reg
+        if groups is not None:
+            log_kernel = torch.where(groups[:, None] == groups, log_kernel, -torch.inf)
+        strength = 1.0 if self.unbalanced is None else self.unbalanced / (self.unbalanced + reg)
+        return transport.entropic_plan(log_kernel, self.iterations, tolerance=self.tolerance, strength=strength)
+
+    def choose(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource) -> Chosen:
+        log_plan = self.plan(self.costs(source, data, cond, free), groups)
+        order, rows, weight = self.order(noise), None, None
+        mass = log_plan.logsumexp(0).exp()  # (B,) of each data point: 1/B unless unbalanced
+        if self.resample:
+            rows = order[transport.pick(mass[order], noise.uniform(stream="pair_data", dtype=torch.float64))]
+        elif self.unbalanced is not None:
+            weight = mass / mass.mean()
+        return transport.draw(log_plan, order, noise.uniform(stream="pair_source", dtype=torch.float64), rows), rows, weight
+
+
+REGISTRY: dict[str, Any] = {
+    "independent": "samplers.coupling:Independent",
+    "ot": "samplers.coupling:OT",
+    "sinkhorn": "samplers.coupling:Sinkhorn",
+    "gibbs": "samplers.gibbs:Gibbs",
+    "paired": "samplers.coupling:Paired",
+}

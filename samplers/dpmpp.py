@@ -21,8 +21,8 @@ from samplers.paths import Path, VPPath
 class DPMpp1(Sampler):
     """First order; with ``spacing`` leading or linspace its grid is DPM-Solver++'s (n + 1 points without the last)."""
 
-    def times(self, path: Path, num_steps: int) -> list[float]:
-        return path.grid(num_steps, self.spacing, extra=1) if isinstance(path, VPPath) else super().times(path, num_steps)
+    def grid(self, path: Path, num_steps: int) -> list[float]:
+        return path.grid(num_steps, self.spacing, extra=1) if isinstance(path, VPPath) else super().grid(path, num_steps)
 
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
         prediction = predict(x, t)

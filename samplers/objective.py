@@ -5,26 +5,26 @@ out of the loss; a learned variance adds its variational term.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from backbones.registry import build, check_options, resolve
+from backbones.registry import build, check_options
 from backbones.types import Backbone, Cond, NoiseSource, RunContext
 from samplers import coupling as couplings
 from samplers import parameterization as parameterizations
 from samplers import space as spaces
 from samplers import times as time_samplers
+from samplers.coefficients import Coefficients
 from samplers.coupling import Coupling
 from samplers.parameterization import Parameterization
-from samplers.paths import Path
+from samplers.paths import PATHS, Flow, Path
 from samplers.prediction import Prediction, expand
 from samplers.space import Space
 from samplers.variational import bound
-
-PATHS = {"linear": "samplers.paths:LinearPath", "vp": "samplers.paths:VPPath", "edm": "samplers.paths:EDMPath"}
+from samplers.weights import WEIGHTS, LossWeight
 
 
 @dataclass(frozen=True)
@@ -63,42 +63,59 @@ class Objective:
 
     def __init__(
         self, path: Path, parameterization: Parameterization, *, coupling: Coupling | None = None, times: time_samplers.TimeSampler | None = None,
-        weight: str = "uniform", cond_drop: float = 0.0, space: Space | None = None, bound_weight: float = 1.0,
+        weight: str | Mapping[str, Any] | LossWeight = "uniform", cond_drop: float = 0.0, space: Space | None = None, bound_weight: float = 1.0,
     ):  # fmt: skip
         if not 0 <= cond_drop <= 1:
             raise ValueError(f"got cond_drop={cond_drop}, expected a probability between 0 and 1")
         self.path, self.parameterization = path, parameterization
         self.coupling, self.times = coupling or couplings.Independent(), times or time_samplers.Uniform()
-        self.weight, self.cond_drop, self.bound_weight = resolve(time_samplers.WEIGHTS, weight, "loss weight"), cond_drop, bound_weight
+        self.cond_drop, self.bound_weight = cond_drop, bound_weight
+        self.weight: LossWeight = _entry(WEIGHTS, weight, "loss weight") if isinstance(weight, str | Mapping) else weight
         self.space = space or spaces.Euclid()
 
-    def sample_pairs(self, batch: Batch, noise: NoiseSource) -> couplings.Coupled:
+    def sample_pairs(self, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None) -> couplings.Coupled:
+        """The batch with its sources, paired. Raises ``ValueError`` when the coupling needs sources and the batch brings none."""
+        if batch.source is None and getattr(self.coupling, "needs_source", False):
+            raise ValueError(
+                "got a batch without a source, expected pairs; use data that brings a source for each sample, or the coupling independent"
+            )
         source = batch.source if batch.source is not None else self.space.prior(noise, batch.data.shape[1:], dtype=batch.data.dtype)
-        return self.coupling(source, batch.data, batch.cond, noise)
+        options = {"state": memory(ctx, "coupling")} if getattr(self.coupling, "remembers", False) else {}
+        pairs = self.coupling(source, batch.data, batch.cond, noise, **options)
+        if isinstance(self.path, Flow) and self.path.sigma > 0:
+            pairs = replace(pairs, jitter=noise.normal(pairs.data.shape[1:], stream="jitter", dtype=pairs.data.dtype))
+        return pairs
 
     def predict(self, net: Backbone, pairs: couplings.Coupled, t: Tensor, ctx: RunContext | None = None) -> Prediction:
         """The network's prediction on the path between the pairs at times t (B,)."""
-        x = self.space.interpolate(pairs.source, pairs.data, self.path.coefficients(t))
+        x = self.space.interpolate(pairs.source, pairs.data, self._ends(t))
+        if pairs.jitter is not None:
+            assert isinstance(self.path, Flow)
+            x = x + self.path.sigma * pairs.jitter
         known = pairs.cond.known
         if known is not None:
             x = torch.where(known, pairs.data if pairs.cond.given is None else pairs.cond.given, x)
         return self.parameterization.predict(net, x, t, pairs.cond, self.path, ctx)
 
     def loss(self, net: Backbone, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None, *, t: Tensor | None = None) -> Loss:
-        """Per-sample loss of one batch; all randomness comes from ``noise`` (streams prior, time, drop). ``t`` (B,) overrides the draw."""
-        pairs = self.sample_pairs(batch, noise)
+        """Per-sample loss of one batch; all randomness comes from ``noise`` (streams prior, time, drop and the coupling's). ``t`` (B,) overrides the
+        draw. ``ctx.states`` keeps what a coupling remembers from batch to batch. ``logs``: error, bound, those of the coupling, and on flows
+        path_energy, the mean squared norm of the velocity that is learned."""
+        pairs = self.sample_pairs(batch, noise, ctx)
         t = self.times(noise, self.path) if t is None else t
-        pairs = couplings.Coupled(pairs.source, pairs.data, pairs.cond.drop(self.cond_drop, noise), pairs.weight)
+        pairs = replace(pairs, cond=pairs.cond.drop(self.cond_drop, noise))
         prediction = self.predict(net, pairs, t, ctx)
-        squared = self.parameterization.error(prediction, pairs.data, pairs.source).square()
+        squared = self._error(prediction, pairs, t).square()
         known = pairs.cond.known
         if known is None:
             error = squared.flatten(1).mean(1)
         else:
             free = (~known).expand_as(squared).to(squared.dtype)
             error = (squared * free).flatten(1).sum(1) / free.flatten(1).sum(1).clamp_min(1)
-        weighted = error * self.weight(self.path.coefficients(t)).to(error)
-        logs = {"error": error.detach().mean()}
+        weighted = error * self._weight(t).to(error)
+        logs = {"error": error.detach().mean(), **pairs.logs}
+        if self.path.native == "velocity":
+            logs["path_energy"] = self._energy(pairs, t)
         if self.parameterization.variance is not None:
             variational = bound(prediction.with_(prediction.space, prediction.value.detach()), pairs.data)
             weighted = weighted + self.bound_weight * variational
@@ -107,10 +124,44 @@ class Objective:
             weighted = weighted * expand(pairs.weight, weighted)
         return Loss(weighted, logs, t)
 
+    def _ends(self, t: Tensor) -> Coefficients:
+        """Factors of data and source: the path's, but for noise that it adds between them."""
+        return self.path.ends(t) if isinstance(self.path, Flow) else self.path.coefficients(t)
+
+    def _velocity(self, pairs: couplings.Coupled, t: Tensor) -> Tensor:
+        c = self._ends(t)
+        return expand(c.d_alpha, pairs.data) * pairs.data + expand(c.d_sigma, pairs.data) * pairs.source
+
+    def _error(self, prediction: Prediction, pairs: couplings.Coupled, t: Tensor) -> Tensor:
+        """(B, ...) in the network's own space. Where the path adds noise, its noise is that and the source together, its velocity the pair's."""
+        if pairs.jitter is None or not isinstance(self.path, Flow):
+            return self.parameterization.error(prediction, pairs.data, pairs.source)
+        if getattr(self.parameterization, "space", None) == "velocity":
+            return prediction.value - self._velocity(pairs, t)
+        ends, total = self._ends(t), self.path.coefficients(t).sigma
+        noise = expand(ends.sigma / total, pairs.data) * pairs.source + expand(self.path.sigma / total, pairs.data) * pairs.jitter
+        return self.parameterization.error(prediction, pairs.data, noise)
+
+    def _weight(self, t: Tensor) -> Tensor:
+        """(B,) factors of the squared error in the network's own space."""
+        c = self.path.coefficients(t)
+        return self.weight(c) if self.weight.own else self.weight(c) / self.parameterization.factor(c).clamp_min(1e-30)
+
+    @torch.no_grad()
+    def _energy(self, pairs: couplings.Coupled, t: Tensor) -> Tensor:
+        """E|x'|² over the pairs, weighted as the loss weighs them."""
+        energy = self._velocity(pairs, t).flatten(1).float().square().sum(1)
+        return energy.mean() if pairs.weight is None else (energy * pairs.weight.to(energy)).sum() / pairs.weight.to(energy).sum()
+
+
+def memory(ctx: RunContext | None, owner: str) -> dict[str, Tensor] | None:
+    """What a part keeps between the batches of a run: a dict of tensors in the run's context, None without one."""
+    return None if ctx is None else ctx.states.setdefault(owner, {})
+
 
 def build_objective(
     path: str | dict[str, Any] = "linear", parameterization: str | dict[str, Any] = "velocity", coupling: str | dict[str, Any] = "independent",
-    times: str | dict[str, Any] = "uniform", weight: str = "uniform", cond_drop: float = 0.0, bound_weight: float = 1.0, space: str = "euclid",
+    times: str | dict[str, Any] = "uniform", weight: str | dict[str, Any] = "uniform", cond_drop: float = 0.0, bound_weight: float = 1.0, space: str = "euclid",
 ) -> Objective:  # fmt: skip
     """An objective from names or ``{name: ..., options}`` trees, as configs write them."""
     return Objective(

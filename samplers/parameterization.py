@@ -2,6 +2,8 @@
 
 ``noise``, ``data``, ``v`` and ``velocity`` read the output as it is; ``edm`` wraps it in the preconditioning of Karras et al. 2206.00364, table 1.
 With ``variance="learned_range"`` the output has twice the channels and its second half is the head ``variance`` (Nichol & Dhariwal 2102.09672).
+With ``conditioning="none"`` the network is not told t (its clock stays at 0) and reads the noise level off its input (Sun et al. 2502.13129); scales
+such as EDM's, and the sampler, keep using t.
 """
 
 from typing import Protocol
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 from backbones.types import Backbone, Cond, RunContext
+from samplers.coefficients import Coefficients
 from samplers.paths import Path, Time, sigma_of
 from samplers.prediction import Prediction, expand
 
@@ -19,24 +22,31 @@ class Parameterization(Protocol):
 
     def predict(self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: Path, ctx: RunContext | None = None) -> Prediction: ...
     def error(self, prediction: Prediction, data: Tensor, noise: Tensor) -> Tensor: ...
+    def factor(self, c: Coefficients) -> Tensor: ...
 
 
-def call(net: Backbone, x: Tensor, t: Time, cond: Cond, path: Path, ctx: RunContext | None) -> Tensor:
-    """The network at the path's own clock; the output in x's dtype."""
+def call(net: Backbone, x: Tensor, t: Time, cond: Cond, path: Path, ctx: RunContext | None, *, timed: bool = True) -> Tensor:
+    """The network at the path's own clock, or at 0 throughout; the output in x's dtype."""
     clock = path.network_time(t).to(x.device, torch.float32)
-    return net(x, clock.expand(len(x)), cond, ctx).to(x.dtype)
+    return net(x, (clock if timed else torch.zeros_like(clock)).expand(len(x)), cond, ctx).to(x.dtype)
+
+
+def is_timed(conditioning: str) -> bool:
+    if conditioning not in ("time", "none"):
+        raise ValueError(f"got conditioning {conditioning!r}, expected 'time' or 'none'")
+    return conditioning == "time"
 
 
 class Direct:
     """The output is the prediction in ``space``; the error is measured there."""
 
-    def __init__(self, space: str, *, variance: str | None = None):
+    def __init__(self, space: str, *, variance: str | None = None, conditioning: str = "time"):
         if variance not in (None, "learned_range"):
             raise ValueError(f"got variance {variance!r}, expected null or 'learned_range'")
-        self.space, self.variance = space, variance
+        self.space, self.variance, self.timed = space, variance, is_timed(conditioning)
 
     def predict(self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: Path, ctx: RunContext | None = None) -> Prediction:
-        out, heads = call(net, x, t, cond, path, ctx), {}
+        out, heads = call(net, x, t, cond, path, ctx, timed=self.timed), {}
         if self.variance is not None:
             out, heads["variance"] = out.chunk(2, dim=1)
         return Prediction(self.space, out, x, t, path, heads)
@@ -51,14 +61,22 @@ class Direct:
         target = c.d_alpha * data + c.d_sigma * noise if self.space == "velocity" else c.alpha * noise - c.sigma * data
         return prediction.value - target
 
+    def factor(self, c: Coefficients) -> Tensor:
+        """Squared error in this space that goes with a squared error of 1 of the data, at the same x."""
+        alpha, sigma = c.alpha.clamp_min(1e-8), c.sigma.clamp_min(1e-8)
+        slope = {
+            "data": torch.ones_like(alpha), "noise": alpha / sigma, "v": (alpha**2 + sigma**2) / sigma, "velocity": c.d_alpha - c.d_sigma * alpha / sigma
+        }  # fmt: skip
+        return slope[self.space] ** 2
+
 
 class EDM:
     """D = c_skip·x + c_out·F(c_in·x, ln(σ)/4) on data of standard deviation ``sigma_data``; the error is measured on F."""
 
     variance = None
 
-    def __init__(self, *, sigma_data: float = 0.5):
-        self.sigma_data = sigma_data
+    def __init__(self, *, sigma_data: float = 0.5, conditioning: str = "time"):
+        self.sigma_data, self.timed = sigma_data, is_timed(conditioning)
 
     def _scales(self, x: Tensor, t: Time, path: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         sigma, d = sigma_of(path, t), self.sigma_data
@@ -68,27 +86,32 @@ class EDM:
 
     def predict(self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: Path, ctx: RunContext | None = None) -> Prediction:
         skip, out, inp, _ = self._scales(x, t, path)
-        return Prediction("data", skip * x + out * call(net, inp * x, t, cond, path, ctx), x, t, path)
+        return Prediction("data", skip * x + out * call(net, inp * x, t, cond, path, ctx, timed=self.timed), x, t, path)
 
     def error(self, prediction: Prediction, data: Tensor, noise: Tensor) -> Tensor:
         _, out, _, _ = self._scales(data, prediction.t, prediction.path)
         return (prediction.value - data) / out
 
-
-def noise(*, variance: str | None = None) -> Direct:
-    return Direct("noise", variance=variance)
-
-
-def data(*, variance: str | None = None) -> Direct:
-    return Direct("data", variance=variance)
+    def factor(self, c: Coefficients) -> Tensor:
+        """1/c_out², which is the weight of the data's error in Karras et al."""
+        sigma = c.sigma / c.alpha.clamp_min(1e-8)
+        return (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data).clamp_min(1e-8) ** 2
 
 
-def v(*, variance: str | None = None) -> Direct:
-    return Direct("v", variance=variance)
+def noise(*, variance: str | None = None, conditioning: str = "time") -> Direct:
+    return Direct("noise", variance=variance, conditioning=conditioning)
 
 
-def velocity() -> Direct:
-    return Direct("velocity")
+def data(*, variance: str | None = None, conditioning: str = "time") -> Direct:
+    return Direct("data", variance=variance, conditioning=conditioning)
+
+
+def v(*, variance: str | None = None, conditioning: str = "time") -> Direct:
+    return Direct("v", variance=variance, conditioning=conditioning)
+
+
+def velocity(*, conditioning: str = "time") -> Direct:
+    return Direct("velocity", conditioning=conditioning)
 
 
 REGISTRY = {name: f"samplers.parameterization:{name}" for name in ("noise", "data", "v", "velocity")} | {"edm": "samplers.parameterization:EDM"}

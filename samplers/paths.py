@@ -1,282 +1,49 @@
-"""Paths from source to data: x_t = alpha(t)·data + sigma(t)·noise, with t = 0 the source (noise) end and t = 1 the data.
+"""All paths from source to data, and the clocks on them. t = 0 is the source (noise), t = 1 the data.
 
-Coefficients are functions of a float or a tensor of times and are computed in float64 (float32 on devices without it). log SNR is
-2 log(alpha/sigma); `time_of` is its inverse.
+    x_t = alpha(t)·data + sigma(t)·noise
+
+`coefficients` has what they share, `flows`, `vp` and `ve` the paths themselves. ``warp`` bends a clock: with τ in [0, 1] along the path,
+
+    τ ← τ^skew,   τ ← τ / (τ + shift·(1 − τ))
+
+so that values above 1 of either spend more of the steps (or training times) at the noise end; ``shift`` is that of Esser et al. 2403.03206, which on
+the linear path multiplies sigma/alpha by ``shift``.
 """
 
-import math
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol
-
-import numpy as np
-import torch
 from torch import Tensor
 
-Time = float | Tensor
+from samplers.coefficients import Coefficients, Path, Time, as_time, check_steps, no_spacing, sigma_of
+from samplers.flows import Flow, LinearPath, LipmanPath, TrigPath
+from samplers.ve import EDMPath
+from samplers.vp import VPPath, beta_table
+
+__all__ = [
+    "Coefficients", "EDMPath", "Flow", "LinearPath", "LipmanPath", "PATHS", "Path", "Time", "TrigPath", "VPPath", "as_time", "beta_table",
+    "check_steps", "check_warp", "last_trained", "no_spacing", "sigma_of", "warp",
+]  # fmt: skip
+
+PATHS = {
+    "linear": "samplers.flows:LinearPath",
+    "lipman": "samplers.flows:LipmanPath",
+    "trig": "samplers.flows:TrigPath",
+    "vp": "samplers.vp:VPPath",
+    "edm": "samplers.ve:EDMPath",
+}
 
 
-@dataclass(frozen=True)
-class Coefficients:
-    """alpha, sigma and their derivatives in t; each of t's shape."""
-
-    alpha: Tensor
-    sigma: Tensor
-    d_alpha: Tensor
-    d_sigma: Tensor
+def last_trained(path: Path) -> float:
+    """The time nearest to the data that a network on this path was trained at."""
+    return path.time(0) if isinstance(path, VPPath) else 1 / (1 + path.sigma_min) if isinstance(path, EDMPath) else 1.0
 
 
-class Path(Protocol):
-    """``native`` is the space its users call the model's output; ``t_start`` where sampling begins; ``prior_scale`` the noise's scale there."""
-
-    native: str
-    t_start: float
-    prior_scale: float
-
-    def coefficients(self, t: Time) -> Coefficients: ...
-    def log_snr(self, t: Time) -> Tensor: ...
-    def time_of(self, log_snr: Time) -> Tensor: ...
-    def network_time(self, t: Time) -> Tensor: ...
-    def grid(self, num_steps: int, spacing: str | None = None) -> list[float]: ...
+def check_warp(shift: float, skew: float) -> None:
+    if shift <= 0 or skew <= 0:
+        raise ValueError(f"got shift={shift}, skew={skew}, expected positive numbers; 1 changes nothing")
 
 
-def as_time(t: Time) -> Tensor:
-    """A float or tensor as a float64 tensor (float32 on MPS)."""
-    if not isinstance(t, Tensor):
-        return torch.tensor(t, dtype=torch.float64)  # as_tensor would round a Python float to float32
-    return t.float() if t.device.type == "mps" else t.double()
-
-
-def check_steps(num_steps: int) -> None:
-    if not isinstance(num_steps, int) or num_steps < 1:
-        raise ValueError(f"got {num_steps!r} steps, expected an integer of at least 1")
-
-
-def no_spacing(spacing: str | None, path: str) -> None:
-    if spacing is not None:
-        raise ValueError(f"got spacing={spacing!r}, which applies to VP tables only; leave it out on the {path} path")
-
-
-class LinearPath:
-    """alpha = t, sigma = 1 − t: flow matching with straight paths. The network sees 1000·t."""
-
-    native, t_start, prior_scale = "velocity", 0.0, 1.0
-
-    def coefficients(self, t: Time) -> Coefficients:
-        t = as_time(t)
-        return Coefficients(t, 1 - t, torch.ones_like(t), -torch.ones_like(t))
-
-    def log_snr(self, t: Time) -> Tensor:
-        t = as_time(t)
-        return 2 * (t.log() - (1 - t).log())
-
-    def time_of(self, log_snr: Time) -> Tensor:
-        return torch.sigmoid(as_time(log_snr) / 2)
-
-    def network_time(self, t: Time) -> Tensor:
-        return 1000 * as_time(t)
-
-    def grid(self, num_steps: int, spacing: str | None = None) -> list[float]:
-        check_steps(num_steps)
-        no_spacing(spacing, "linear")
-        return [i / num_steps for i in range(num_steps + 1)]
-
-
-class EDMPath:
-    """Variance exploding, alpha = 1, sigma = (1 − t)/t, i.e. t = 1/(1 + sigma) (Karras et al. 2206.00364). The network sees ln(sigma)/4.
-
-    The grid is theirs: sigma_i^(1/rho) evenly spaced from sigma_max to sigma_min, then 0.
-    """
-
-    native = "data"
-
-    def __init__(self, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0):
-        if not 0 < sigma_min < sigma_max:
-            raise ValueError(f"got sigma_min={sigma_min}, sigma_max={sigma_max}, expected 0 < sigma_min < sigma_max")
-        self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
-        self.t_start, self.prior_scale = 1 / (1 + sigma_max), sigma_max
-
-    def coefficients(self, t: Time) -> Coefficients:
-        t = as_time(t)
-        return Coefficients(torch.ones_like(t), (1 - t) / t, torch.zeros_like(t), -1 / t**2)
-
-    def log_snr(self, t: Time) -> Tensor:
-        t = as_time(t)
-        return 2 * (t.log() - (1 - t).log())
-
-    def time_of(self, log_snr: Time) -> Tensor:
-        return torch.sigmoid(as_time(log_snr) / 2)
-
-    def network_time(self, t: Time) -> Tensor:
-        t = as_time(t)
-        return ((1 - t) / t).clamp_min(1e-20).log() / 4
-
-    def grid(self, num_steps: int, spacing: str | None = None) -> list[float]:
-        check_steps(num_steps)
-        no_spacing(spacing, "EDM")
-        a, b = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        sigmas = [(a + i / max(num_steps - 1, 1) * (b - a)) ** self.rho for i in range(num_steps)]
-        return [1 / (1 + s) for s in sigmas] + [1.0]
-
-
-def beta_table(schedule: str, num: int = 1000, *, start: float | None = None, end: float | None = None, zero_snr: bool = False) -> Tensor:
-    """(T,) float64 betas. ``linear`` 1e-4…0.02, ``scaled_linear`` 8.5e-4…0.012 (linear in the root), ``cosine`` (Nichol & Dhariwal 2102.09672),
-    ``sigmoid``. ``zero_snr`` shifts and scales √ᾱ so that the last is 0 (Lin et al. 2305.08891)."""
-    lo, hi = {"scaled_linear": (0.00085, 0.012)}.get(schedule, (1e-4, 0.02))
-    lo, hi = lo if start is None else start, hi if end is None else end
-    if schedule == "linear":
-        betas = np.linspace(lo, hi, num)
-    elif schedule == "scaled_linear":
-        betas = np.linspace(lo**0.5, hi**0.5, num) ** 2
-    elif schedule == "cosine":
-        f = np.cos((np.arange(num + 1) / num + 0.008) / 1.008 * np.pi / 2) ** 2
-        betas = np.minimum(1 - f[1:] / f[:-1], 0.999)
-    elif schedule == "sigmoid":
-        betas = 1 / (1 + np.exp(-np.linspace(-6, 6, num))) * (hi - lo) + lo
-    else:
-        raise ValueError(f"got schedule {schedule!r}, expected linear, scaled_linear, cosine or sigmoid")
-    if zero_snr:
-        root = np.sqrt(np.cumprod(1 - betas))
-        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-        bar = root**2
-        betas = 1 - np.concatenate([bar[:1], bar[1:] / bar[:-1]])
-    return torch.from_numpy(betas)
-
-
-class VPPath:
-    """A variance-preserving table: alpha² = ᾱ_k, sigma² = 1 − ᾱ_k at t = 1 − (k + 1)/T; k = −1 is data. The network sees k.
-
-    Between table entries log ᾱ is a monotone cubic through its neighbours (Catmull–Rom), so derivatives are continuous; at entries the table is
-    exact. ``time_of`` inverts that curve, or returns the nearest entry with ``snap=True``.
-    """
-
-    native, prior_scale = "noise", 1.0
-
-    def __init__(
-        self, *, schedule: str = "linear", num: int = 1000, start: float | None = None, end: float | None = None, zero_snr: bool = False,
-        betas: Tensor | None = None,
-    ):  # fmt: skip
-        self.betas = (
-            beta_table(schedule, num, start=start, end=end, zero_snr=zero_snr) if betas is None else torch.as_tensor(betas, dtype=torch.float64)
-        )
-        if self.betas.ndim != 1 or not bool(((self.betas > 0) & (self.betas <= 1)).all()):
-            raise ValueError("got a beta table that is not one-dimensional with 0 < beta <= 1")
-        self.size = len(self.betas)
-        self.alpha_bar = torch.cumprod(1 - self.betas, 0)  # (T,)
-        bar = torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bar])  # entry j = k + 1
-        self._bar = bar
-        self._log = bar.clamp_min(1e-20).log()
-        slope = torch.empty_like(self._log)  # d log ᾱ / dj
-        fall = self._log.diff()  # a cubic is monotone where no slope exceeds three times its neighbours' (Fritsch & Carlson 1980)
-        slope[1:-1] = torch.maximum((self._log[2:] - self._log[:-2]) / 2, 3 * torch.maximum(fall[:-1], fall[1:]))
-        slope[0], slope[-1] = 2 * self._log[1] - self._log[2] / 2, self._log[-1] - self._log[-2]
-        self._slope = slope
-        self.t_start = 0.0
-
-    def time(self, k: int | float) -> float:
-        """The time of table entry k (−1 is data)."""
-        return 1 - (k + 1) / self.size
-
-    def index(self, t: Time) -> Tensor:
-        """Continuous table index of a time."""
-        return self.size * (1 - as_time(t)) - 1
-
-    def _curve(self, j: Tensor) -> tuple[Tensor, Tensor]:
-        """log ᾱ and its derivative at continuous j = k + 1."""
-        log, slope = self._log.to(j), self._slope.to(j)
-        i = j.floor().long().clamp(0, self.size - 1)
-        u = j - i
-        p0, p1, m0, m1 = log[i], log[i + 1], slope[i], slope[i + 1]
-        d = p1 - p0
-        c2, c3 = 3 * d - 2 * m0 - m1, m0 + m1 - 2 * d
-        return p0 + u * (m0 + u * (c2 + u * c3)), m0 + u * (2 * c2 + 3 * u * c3)
-
-    def coefficients(self, t: Time) -> Coefficients:
-        return _remembered(self, t) if isinstance(t, float) else self._coefficients(t)
-
-    def _coefficients(self, t: Time) -> Coefficients:
-        j = (self.size * (1 - as_time(t))).clamp(0, self.size)
-        value, slope = self._curve(j)
-        bar = value.exp()
-        near = j.round()
-        entry = (j - near).abs() < 1e-3  # float32 times miss the grid by up to 1e-4 of a step
-        bar = torch.where(entry, self._bar.to(bar)[near.long()], bar)
-        alpha, sigma = bar.sqrt(), (1 - bar).clamp_min(0).sqrt()
-        d_alpha = alpha * slope * (-self.size / 2)  # dj/dt = −T
-        return Coefficients(alpha, sigma, d_alpha, -alpha * d_alpha / sigma)
-
-    def log_snr(self, t: Time) -> Tensor:
-        c = self.coefficients(t)
-        return 2 * (c.alpha.log() - c.sigma.log())
-
-    def time_of(self, log_snr: Time, *, snap: bool = False) -> Tensor:
-        target = torch.nn.functional.logsigmoid(as_time(log_snr))  # log ᾱ
-        if snap:
-            table = self.alpha_bar.to(target)
-            k = (target.exp()[..., None] - table).abs().argmin(-1)
-            return 1 - (k.to(target) + 1) / self.size
-        low, high = torch.zeros_like(target), torch.full_like(target, self.size)
-        for _ in range(60):  # log ᾱ falls in j
-            middle = (low + high) / 2
-            above = self._curve(middle)[0] > target
-            low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-        return 1 - (low + high) / 2 / self.size
-
-    def network_time(self, t: Time) -> Tensor:
-        k = self.index(t)
-        near = k.round()
-        return torch.where((k - near).abs() < 1e-3, near, k)
-
-    def grid(self, num_steps: int, spacing: str | None = None, *, extra: int = 0) -> list[float]:
-        """Times of the usual step spacings, then 1. ``extra=1`` is DPM-Solver++'s variant (an n + 1 grid without its last)."""
-        return [self.time(int(k)) for k in self.entries(num_steps, spacing, extra=extra)] + [1.0]
-
-    def entries(self, num_steps: int, spacing: str | None = None, *, extra: int = 0) -> list[int]:
-        """Descending table entries visited by a spacing: leading, trailing (the default; the only one that starts at T − 1) or linspace."""
-        check_steps(num_steps)
-        if num_steps > self.size:
-            raise ValueError(f"got {num_steps} steps on a table of {self.size}; ask for at most {self.size}")
-        spacing = spacing or "trailing"
-        n = num_steps + extra
-        if spacing != "trailing" and n > self.size:
-            raise ValueError(f"got {num_steps} steps with spacing {spacing!r} on a table of {self.size}; ask for at most {self.size - extra}")
-        if spacing == "leading":
-            return [int(k) for k in np.arange(n) * (self.size // n)][::-1][:num_steps]
-        if spacing == "linspace":
-            return [int(k) for k in np.linspace(0, self.size - 1, n).round()][::-1][:num_steps]
-        if spacing == "trailing":
-            return [int(k) for k in np.round(np.arange(self.size, 0, -self.size / num_steps)) - 1][:num_steps]
-        raise ValueError(f"got spacing {spacing!r}, expected leading, trailing or linspace")
-
-    def respaced(self, spec: str) -> list[int]:
-        """Descending entries of ADM's respacing: ``"50"``, ``"10,15,20"`` (steps per section) or ``"ddimN"`` (a constant stride)."""
-        try:
-            if spec.startswith("ddim"):
-                n = int(spec[4:])
-                stride = next((s for s in range(1, self.size) if len(range(0, self.size, s)) == n), None)
-                if stride is None:
-                    raise ValueError(f"got respacing {spec!r}: no integer stride visits exactly {n} of {self.size} steps")
-                return list(range(0, self.size, stride))[::-1]
-            counts = [int(c) for c in spec.split(",")]
-        except ValueError as error:
-            raise error if "stride" in str(error) else ValueError(f"got respacing {spec!r}, expected 'N', 'a,b,c' or 'ddimN'") from None
-        entries, start = [], 0
-        for i, n in enumerate(counts):
-            size = self.size // len(counts) + (i < self.size % len(counts))
-            if not 1 <= n <= size:
-                raise ValueError(f"got {n} steps in a section of {size}, expected 1 to {size}")
-            entries += [start + round(j * (size - 1) / (n - 1)) if n > 1 else start for j in range(n)]
-            start += size
-        return entries[::-1]
-
-
-@lru_cache(maxsize=4096)
-def _remembered(path: VPPath, t: float) -> Coefficients:
-    """A sampler asks for the same few times over and over; the cubic is a dozen small tensor operations."""
-    return path._coefficients(t)
-
-
-def sigma_of(path: Path, t: Time) -> Tensor:
-    """The noise level in EDM's sense, sigma(t)/alpha(t)."""
-    c = path.coefficients(t)
-    return torch.where(c.alpha > 0, c.sigma / c.alpha.clamp_min(1e-30), torch.full_like(c.alpha, math.inf))
+def warp(path: Path, t: Tensor, shift: float = 1.0, skew: float = 1.0) -> Tensor:
+    """Times (...) moved along the path; its ends stay where they are."""
+    if shift == 1 and skew == 1:
+        return t
+    along = ((t - path.t_start) / (1 - path.t_start)).clamp(0, 1) ** skew
+    return path.t_start + (1 - path.t_start) * along / (along + shift * (1 - along))

@@ -223,7 +223,7 @@ def test_built_from_a_config() -> None:
         ({"path": "vpp"}, "got path 'vpp'.*did you mean 'vp'"),
         ({"path": {"schedule": "cosine"}}, "got a path without a name"),
         ({"path": {"name": "linear", "schedule": "cosine"}}, "unknown option 'schedule'"),
-        ({"weight": "min_snr"}, "got loss weight 'min_snr', expected one of"),
+        ({"weight": "max_snr"}, "got loss weight 'max_snr', expected one of.*did you mean 'min_snr'"),
         ({"cond_drop": 1.5}, "got cond_drop=1.5, expected a probability"),
         ({"parameterization": {"name": "noise", "variance": "learned"}}, "got variance 'learned'"),
     ):

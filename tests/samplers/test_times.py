@@ -2,15 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from backbones import NoiseSource
-from samplers import EDMPath, LinearPath, VPPath
+from samplers import EDMPath, LinearPath, TrigPath, VPPath
 from samplers.objective import build_objective
 from samplers.space import Euclid
-from samplers.times import LogitNormal, Uniform
+from samplers.times import LogitNormal, LogNormal, Uniform
 
 N = 40_000
 NOISE = NoiseSource(range(N))
@@ -69,3 +70,55 @@ def test_prior_and_projection() -> None:
     x = Euclid().prior(NoiseSource([1]), (N,), scale=80.0, dtype=torch.float64)
     assert stats.kstest(x[0].numpy() / 80, "norm").pvalue > 1e-3
     assert torch.equal(Euclid().project(x), x)
+
+
+@pytest.mark.parametrize("mean, std", [(-1.2, 1.2), (0.0, 0.8)])
+def test_log_normal(mean: float, std: float) -> None:
+    """ln(sigma/alpha) is normal on every path."""
+    for path in (EDMPath(), LinearPath(), TrigPath()):
+        c = path.coefficients(LogNormal(mean=mean, std=std)(NOISE, path))
+        assert stats.kstest((c.sigma / c.alpha).log().numpy(), "norm", args=(mean, std)).pvalue > 1e-3
+    edm, same = LogNormal()(NOISE, EDMPath()), LogitNormal(mean=1.2, std=1.2)(NOISE, EDMPath())
+    assert stats.ks_2samp(edm.numpy(), same.numpy()).pvalue > 1e-3
+    path = VPPath()
+    k = path.index(LogNormal()(NOISE, path))
+    assert float((k - k.round()).abs().max()) < 1e-9 and float(k.min()) >= 0
+    c = path.coefficients(LogNormal()(NOISE, path))
+    assert float((c.sigma / c.alpha).log().median()) == pytest.approx(-1.2, abs=0.03)
+
+
+@pytest.mark.parametrize("shift, skew", [(3.0, 1.0), (1.0, 2.0), (0.5, 1.5)])
+def test_bent_training_times(shift: float, skew: float) -> None:
+    """The distribution of the warped draw; on a table the share of every entry is that of the stretch of t that ends at it."""
+
+    def cdf(t: np.ndarray) -> np.ndarray:
+        along = shift * t / (1 - t + shift * t)  # undoes τ/(τ + shift·(1 − τ))
+        return along ** (1 / skew)
+
+    t = Uniform(shift=shift, skew=skew)(NOISE, LinearPath())
+    assert stats.kstest(t.numpy(), cdf).pvalue > 1e-3
+    path = VPPath(betas=torch.linspace(0.01, 0.3, 20))
+    k = path.index(Uniform(shift=shift, skew=skew)(NOISE, path))
+    assert float((k - k.round()).abs().max()) < 1e-9
+    counts = torch.bincount(k.round().long(), minlength=20)
+    edges = cdf(np.array([1 - j / 20 for j in range(21)]))
+    assert len(counts) == 20 and stats.chisquare(counts.numpy(), N * (edges[:-1] - edges[1:])).pvalue > 1e-3
+
+
+def test_shifted_logit_normal() -> None:
+    """A shift of s moves the mean of the logit by −ln s."""
+    t = LogitNormal(mean=0.3, std=0.9, shift=2.0)(NOISE, LinearPath())
+    assert stats.kstest(torch.logit(t).numpy(), "norm", args=(0.3 - math.log(2), 0.9)).pvalue > 1e-3
+
+
+def test_options_of_bent_times() -> None:
+    objective = build_objective(times={"name": "uniform", "shift": 3, "skew": 1.5})
+    assert (objective.times.shift, objective.times.skew) == (3.0, 1.5)
+    assert build_objective(path="edm", parameterization="edm", times="log_normal").times.mean == -1.2
+    for bad, message in (
+        ({"name": "uniform", "shift": 0.0}, "got shift=0.0, skew=1.0, expected positive numbers"),
+        ({"name": "logit_normal", "shift": -1.0}, "got shift=-1.0"),
+        ({"name": "log_normal", "std": 0.0}, "got std=0.0, expected a positive number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build_objective(times=bad)

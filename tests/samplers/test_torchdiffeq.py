@@ -190,3 +190,51 @@ def test_refusals() -> None:
     cond = Cond(known=torch.ones(16, 2, dtype=torch.bool), given=X)
     with pytest.raises(ValueError, match="known entries.*choose euler, heun, ab2"):
         build("torchdiffeq").sample(MIX.denoiser(LinearPath()), X, cond)
+
+
+@pytest.mark.parametrize("path", [LinearPath(), VPPath(), EDMPath()], ids=["linear", "vp", "edm"])
+@pytest.mark.parametrize("method", ["dopri5", "rk4"])
+def test_alone_every_sample_is_what_it_is_by_itself(path: Any, method: str) -> None:
+    """Bit for bit, whatever its company; steps come sample by sample, and only the very last one says that it is the last."""
+    x, queries = path.prior_scale * X[:5], [0]
+    inner = MIX.denoiser(path)
+
+    def predict(x: Tensor, t: Any, cond: Cond) -> Prediction:
+        assert len(x) == 1 and cond.label.shape == (1,)
+        queries[0] += 1
+        return inner.predict(x, t, cond)
+
+    model, cond = FunctionDenoiser(path, predict), Cond(label=torch.arange(5))
+    steps = list(build("torchdiffeq", method=method, alone=True).steps(model, x, cond, num_steps=12))
+    assert steps[-1].evaluations == queries[0] and [s.index for s in steps] == list(range(len(steps)))
+    assert [s.index + 1 == s.num_steps and s.s == 1 for s in steps] == [False] * (len(steps) - 1) + [True]
+    assert all(a.evaluations < b.evaluations for a, b in zip(steps, steps[1:])) and sum(s.s == 1 for s in steps) == 5
+    for i in range(5):
+        by_itself = build("torchdiffeq", method=method).sample(model, x[i : i + 1], cond.index(slice(i, i + 1)), num_steps=12)
+        assert torch.equal(steps[-1].x[i : i + 1], by_itself)
+    before = x
+    for step in steps:  # one row moves at a time
+        assert step.x.shape == step.data_hat.shape == x.shape and torch.equal(step.prediction.x, before)
+        assert int((step.x != before).any(1).sum()) == 1
+        before = step.x
+
+
+def test_alone_keeps_the_states_of_rules_apart() -> None:
+    contexts: list[RunContext] = []
+
+    class Watching(FunctionDenoiser):
+        def predict(self, x: Tensor, t: Any, cond: Cond, ctx: RunContext | None = None) -> Prediction:
+            ctx.states.setdefault("rule", []).append(float(x[0, 0]))
+            contexts.append(ctx)
+            return super().predict(x, t, cond, ctx)
+
+    shared = RunContext()
+    build("torchdiffeq", method="euler", alone=True).sample(Watching(LinearPath(), MIX.denoiser(LinearPath()).fn), X[:3], ctx=shared, num_steps=4)
+    assert [len(c.states["rule"]) for c in contexts[::4]] == [4, 4, 4] and shared.states == {}
+
+
+def test_the_last_step_knows_that_it_is_the_last() -> None:
+    """Also where an adaptive method took fewer or more steps than asked for."""
+    for num_steps in (1, 100):
+        steps = list(build("torchdiffeq").steps(MIX.denoiser(LinearPath()), X, num_steps=num_steps))
+        assert steps[-1].index + 1 == steps[-1].num_steps and [s.s == 1 for s in steps] == [False] * (len(steps) - 1) + [True]

@@ -1,0 +1,61 @@
+"""What every path has: x_t = alpha(t)·data + sigma(t)·noise, with t = 0 the source (noise) end and t = 1 the data.
+
+Coefficients are functions of a float or a tensor of times and are computed in float64 (float32 on devices without it). log SNR is
+2 log(alpha/sigma); `time_of` is its inverse.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Time = float | Tensor
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """alpha, sigma and their derivatives in t; each of t's shape."""
+
+    alpha: Tensor
+    sigma: Tensor
+    d_alpha: Tensor
+    d_sigma: Tensor
+
+
+class Path(Protocol):
+    """``native`` is the space its users call the model's output; ``t_start`` where sampling begins; ``prior_scale`` the noise's scale there."""
+
+    native: str
+    t_start: float
+    prior_scale: float
+
+    def coefficients(self, t: Time) -> Coefficients: ...
+    def log_snr(self, t: Time) -> Tensor: ...
+    def time_of(self, log_snr: Time) -> Tensor: ...
+    def network_time(self, t: Time) -> Tensor: ...
+    def grid(self, num_steps: int, spacing: str | None = None) -> list[float]: ...
+
+
+def as_time(t: Time) -> Tensor:
+    """A float or tensor as a float64 tensor (float32 on MPS)."""
+    if not isinstance(t, Tensor):
+        return torch.tensor(t, dtype=torch.float64)  # as_tensor would round a Python float to float32
+    return t.float() if t.device.type == "mps" else t.double()
+
+
+def check_steps(num_steps: int) -> None:
+    if not isinstance(num_steps, int) or num_steps < 1:
+        raise ValueError(f"got {num_steps!r} steps, expected an integer of at least 1")
+
+
+def no_spacing(spacing: str | None, path: str) -> None:
+    if spacing is not None:
+        raise ValueError(f"got spacing={spacing!r}, which applies to VP tables only; leave it out on the {path} path")
+
+
+def sigma_of(path: Path, t: Time) -> Tensor:
+    """The noise level in EDM's sense, sigma(t)/alpha(t)."""
+    c = path.coefficients(t)
+    return torch.where(c.alpha > 0, c.sigma / c.alpha.clamp_min(1e-30), torch.full_like(c.alpha, math.inf))

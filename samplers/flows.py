@@ -1,0 +1,108 @@
+"""Paths of flow matching: x_t = a(t)·data + b(t)·source (+ sigma·eps), regressed on the velocity a'·data + b'·source.
+
+    linear   a = t,           b = 1 − t                      (I-CFM, rectified flow; Tong et al. 2302.00482)
+    lipman   a = t,           b = 1 − (1 − sigma_min)·t      (Lipman et al. 2210.02747)
+    trig     a = sin(πt/2),   b = cos(πt/2)                  (variance preserving; Albergo & Vanden-Eijnden 2209.15571)
+
+``sigma`` adds Gaussian noise of that standard deviation between the ends, independent of t. For a Gaussian source the noise and the source are one
+Gaussian of standard deviation s = √(b² + sigma²), and the regressed field is the path's own: E[a' data + b' source | x] = a' D + s'(x − a D)/s with D =
+E[data | x]. So sampling and conversions use (a, s), training uses the ends; sampling ends with that noise still in the samples.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from samplers.coefficients import Coefficients, Time, as_time, check_steps, no_spacing
+
+
+class Flow:
+    """Base: a subclass writes ``ends`` and, where it has a closed form, ``_time_of``. The network sees 1000·t."""
+
+    native, t_start = "velocity", 0.0
+
+    def __init__(self, *, sigma: float = 0.0):
+        if sigma < 0:
+            raise ValueError(f"got sigma={sigma}, expected 0 or more")
+        self.sigma, self.prior_scale = sigma, math.sqrt(1 + sigma**2)
+
+    def ends(self, t: Time) -> Coefficients:
+        """Factors of data and source, and their slopes."""
+        raise TypeError(f"{type(self).__name__} has no ends: subclass Flow and write them")
+
+    def coefficients(self, t: Time) -> Coefficients:
+        c = self.ends(t)
+        if self.sigma == 0:
+            return c
+        total = (c.sigma**2 + self.sigma**2).sqrt()
+        return Coefficients(c.alpha, total, c.d_alpha, c.sigma * c.d_sigma / total)
+
+    def log_snr(self, t: Time) -> Tensor:
+        c = self.coefficients(t)
+        return 2 * (c.alpha.log() - c.sigma.log())
+
+    def time_of(self, log_snr: Time) -> Tensor:
+        """The inverse of log_snr, kept within 0 and 1."""
+        target = as_time(log_snr)
+        if self.sigma == 0:
+            return self._time_of(target)
+        low, high = torch.zeros_like(target), torch.ones_like(target)
+        for _ in range(60):
+            middle = (low + high) / 2
+            below = self.log_snr(middle) < target
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return torch.where(target == -torch.inf, 0.0, high)
+
+    def _time_of(self, log_snr: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} has no inverse of its log SNR: write _time_of")
+
+    def network_time(self, t: Time) -> Tensor:
+        return 1000 * as_time(t)
+
+    def grid(self, num_steps: int, spacing: str | None = None) -> list[float]:
+        check_steps(num_steps)
+        no_spacing(spacing, type(self).__name__.removesuffix("Path").lower())
+        return [i / num_steps for i in range(num_steps + 1)]
+
+
+class LinearPath(Flow):
+    """Straight paths."""
+
+    def ends(self, t: Time) -> Coefficients:
+        t = as_time(t)
+        return Coefficients(t, 1 - t, torch.ones_like(t), -torch.ones_like(t))
+
+    def _time_of(self, log_snr: Tensor) -> Tensor:
+        return torch.sigmoid(log_snr / 2)
+
+
+class LipmanPath(Flow):
+    """Straight paths that end with noise of standard deviation ``sigma_min`` about the data."""
+
+    def __init__(self, *, sigma_min: float = 1e-4):
+        super().__init__()
+        if not 0 <= sigma_min < 1:
+            raise ValueError(f"got sigma_min={sigma_min}, expected 0 to below 1")
+        self.sigma_min = sigma_min
+
+    def ends(self, t: Time) -> Coefficients:
+        t = as_time(t)
+        fall = 1 - self.sigma_min
+        return Coefficients(t, 1 - fall * t, torch.ones_like(t), torch.full_like(t, -fall))
+
+    def _time_of(self, log_snr: Tensor) -> Tensor:
+        inverse = (-log_snr / 2).exp()  # sigma/alpha
+        return (1 / (inverse + 1 - self.sigma_min)).clamp(0, 1)
+
+
+class TrigPath(Flow):
+    """A quarter of a circle: variance preserving for data of variance 1."""
+
+    def ends(self, t: Time) -> Coefficients:
+        angle = as_time(t) * (math.pi / 2)
+        sine, cosine = angle.sin(), (math.pi / 2 - angle).sin()  # so that the cosine is 0 at t = 1
+        return Coefficients(sine, cosine, math.pi / 2 * cosine, -math.pi / 2 * sine)
+
+    def _time_of(self, log_snr: Tensor) -> Tensor:
+        return (log_snr / 2).exp().atan() * (2 / math.pi)

@@ -1,0 +1,257 @@
+"""The schedulers of Hugging Face diffusers as samplers.
+
+A scheduler steps a state of its own on a scale of its own: VP (alpha² + sigma² = 1), VE (alpha = 1) or flow (alpha + sigma = 1). Only the noise level
+ℓ = sigma/alpha is common, so each of its steps is taken from the model's path to its scale and back: x' = x·√(alpha'² + sigma'²)/√(alpha² + sigma²) at equal ℓ, and
+the model is asked on its own path. Schedulers with a table of betas get the model's, or its path cut into a thousand entries.
+
+Schedulers compute in float32. Each run makes its own, so no state is shared; draws come from the ``NoiseSource``, as numbers where the scheduler takes
+them (``variance_noise``) and else as one seeded generator a sample.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backbones.registry import check_options, suggest
+from backbones.types import Noise
+from samplers.base import Predict, Sampler
+from samplers.paths import EDMPath, Path, VPPath, check_steps
+from samplers.prediction import Prediction
+
+Options = Mapping[str, Any]
+
+
+def never(o: Options) -> bool:
+    return False
+
+
+def always(o: Options) -> bool:
+    return True
+
+
+def churned(o: Options) -> bool:
+    return bool(o.get("s_churn", 0))
+
+
+def flow_noise(o: Options) -> bool:
+    return bool(o.get("s_churn", 0)) or bool(o.get("stochastic_sampling", False))
+
+
+def by_eta(o: Options) -> bool:
+    return bool(o.get("eta", 0))
+
+
+def sde(o: Options) -> bool:
+    return str(o.get("algorithm_type", "")).startswith("sde")
+
+
+# the scale of the state, whether levels are looked up by time step, and whether steps draw noise
+KNOWN: dict[str, tuple[str, bool, Callable[[Options], bool]]] = {
+    "DDIMParallelScheduler": ("vp", True, by_eta),
+    "DDIMScheduler": ("vp", True, by_eta),
+    "DDPMParallelScheduler": ("vp", True, always),
+    "DDPMScheduler": ("vp", True, always),
+    "DEISMultistepScheduler": ("vp", False, never),
+    "DPMSolverMultistepScheduler": ("vp", False, sde),
+    "DPMSolverSinglestepScheduler": ("vp", False, sde),
+    "EDMDPMSolverMultistepScheduler": ("edm", False, sde),
+    "EDMEulerScheduler": ("edm", False, churned),
+    "EulerAncestralDiscreteScheduler": ("ve", False, always),
+    "EulerDiscreteScheduler": ("ve", False, churned),
+    "FlowMatchEulerDiscreteScheduler": ("flow", False, flow_noise),
+    "FlowMatchHeunDiscreteScheduler": ("flow", False, churned),
+    "HeunDiscreteScheduler": ("ve", False, never),
+    "KDPM2AncestralDiscreteScheduler": ("ve", False, always),
+    "KDPM2DiscreteScheduler": ("ve", False, never),
+    "LCMScheduler": ("vp", True, always),
+    "LMSDiscreteScheduler": ("ve", False, never),
+    "SASolverScheduler": ("vp", False, always),
+    "TCDScheduler": ("vp", True, always),
+    "UniPCMultistepScheduler": ("vp", False, never),
+}
+MODELS_OWN = ("trained_betas", "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "rescale_betas_zero_snr", "solver_p")
+STEPS_OWN = ("model_output", "timestep", "sample", "generator", "variance_noise", "return_dict", "pred_original_sample", "per_token_timesteps")
+
+
+class Diffusers(Sampler):
+    """``scheduler``: a class name of diffusers. Its own options, and those of its ``step`` (eta, s_churn, ...), are given beside:
+    ``build("diffusers", scheduler="UniPCMultistepScheduler", use_karras_sigmas=True)``. Clipping is off unless asked for. Quirks are kept: DDIM's
+    scheduler steps by T//n whatever the spacing, so with linspace, or n that does not divide T, it is off its own levels."""
+
+    def __init__(self, *, scheduler: str = "DPMSolverMultistepScheduler", spacing: str | None = None, options: dict[str, Any] | None = None):
+        super().__init__(spacing=spacing)
+        if scheduler not in KNOWN:
+            raise ValueError(
+                f"got scheduler {scheduler!r}, expected one of {', '.join(KNOWN)}{suggest(scheduler, KNOWN)}; others step more than once in a place, need "
+                "models of another kind, or draw noise that can't be given to them"
+            )
+        import diffusers
+
+        self.scheduler, self.kind = scheduler, getattr(diffusers, scheduler)
+        self.scale, self.by_step, self.random = KNOWN[scheduler]
+        chosen, where = dict(options or {}), f"scheduler {scheduler!r}"
+        for name in MODELS_OWN:
+            if name in chosen:
+                raise ValueError(f"got {name} for the {where}, but the table of noise levels is the model's; leave it out")
+        stepping = inspect.signature(self.kind.step).parameters
+        self.step_options = {k: chosen.pop(k) for k in list(chosen) if k in stepping and k not in (*STEPS_OWN, "self")}
+        self.takes_noise = "variance_noise" in stepping
+        self.accepts = inspect.signature(self.kind.__init__).parameters
+        own = {"clip_sample": False, "lower_order_final": True}  # the latter is what singlestep solvers set for themselves, with a message
+        self.options: dict[str, Any] = {k: v for k, v in own.items() if k in self.accepts}
+        self.options |= check_options(self.kind, chosen, where)
+        defaults = {k: p.default for k, p in self.accepts.items()} | {k: stepping[k].default for k in stepping}
+        self.draws = self.random({**defaults, **self.options, **self.step_options})
+
+    @classmethod
+    def gather(cls, options: Options) -> dict[str, Any]:
+        """Flat options as keyword arguments: what is not ours is the scheduler's."""
+        ours = {k: v for k, v in options.items() if k in ("scheduler", "spacing", "options")}
+        rest = {k: v for k, v in options.items() if k not in ours}
+        return ours | ({"options": {**(ours.get("options") or {}), **rest}} if rest else {})
+
+    def make(self, path: Path, num_steps: int) -> Any:
+        """A scheduler for this path, set to its steps."""
+        options = dict(self.options)
+        if "trained_betas" in self.accepts:
+            bar = _table(path)
+            options |= {"num_train_timesteps": len(bar), "trained_betas": (1 - bar / torch.cat([bar.new_ones(1), bar[:-1]])).tolist()}
+            if float(bar[-1]) == 0:
+                if "rescale_betas_zero_snr" not in self.accepts:
+                    raise ValueError(f"the {self.scheduler} can't start from a table that ends in pure noise; choose DDIMScheduler or another one")
+                options["rescale_betas_zero_snr"] = True  # which such a table is left alone by, and which keeps its logarithms finite
+                if self.by_step:
+                    options = {"prediction_type": "sample"} | options  # noise says nothing of the data at the first step
+        if self.spacing is not None and "timestep_spacing" in self.accepts:
+            options["timestep_spacing"] = self.spacing
+        if isinstance(path, EDMPath) and self.scale == "edm":
+            options = {"sigma_min": path.sigma_min, "sigma_max": path.sigma_max, "rho": path.rho} | options
+        made = self.kind(**options)
+        made.set_timesteps(num_steps)
+        return made
+
+    def grid(self, path: Path, num_steps: int) -> list[float]:
+        check_steps(num_steps)
+        path.grid(num_steps, self.spacing)  # refuses what the path refuses
+        made = self.make(path, num_steps)
+        order = getattr(made, "order", 1)
+        times = [self._time(made, path, i) for i in range(0, len(made.timesteps), order)] + [1.0]
+        if len(times) != num_steps + 1 or not all(a < b for a, b in zip(times[:-1], times[1:])):
+            raise ValueError(
+                f"the {self.scheduler} takes {len(times) - 1} steps for the {num_steps} that were asked for, not all of them forward on this model's path; "
+                "ask for another number, another spacing or another scheduler"
+            )
+        return times
+
+    def begin(self, path: Path, times: list[float], start: int) -> list[Any]:
+        made = self.make(path, len(times) - 1)
+        if hasattr(made, "set_begin_index"):
+            made.set_begin_index(start * getattr(made, "order", 1))
+        return [made, start, path]
+
+    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+        made, index, path = history
+        history[1] = index + 1
+        order, calls = getattr(made, "order", 1), len(made.timesteps)
+        first = index * order
+        state = x * self._factor(made, path, t, self._level(made, first))
+        for call in range(first, min(first + order, calls)):
+            level = self._level(made, call)
+            if call == first:
+                prediction = predict(x, t)
+            else:
+                between = float(path.time_of(_log_snr(level)))
+                prediction = predict(state / self._factor(made, path, between, level), between)
+            output = self._output(made, prediction, state, level)
+            made.scale_model_input(state, made.timesteps[call]) if hasattr(made, "scale_model_input") else None  # some count their steps in it
+            state = self._advance(made, output, made.timesteps[call], state, noise).to(x.dtype)
+        last = self._level(made, first + order) if first + order < calls else self._end(made)
+        return state / self._factor(made, path, s, last)
+
+    def _advance(self, made: Any, output: Tensor, timestep: Tensor, state: Tensor, noise: Noise | None) -> Tensor:
+        """One call of the scheduler; raises ``ValueError`` if it draws noise that was not given to it."""
+        given: dict[str, Any] = dict(self.step_options)
+        if self.draws:
+            if noise is None:
+                raise ValueError(f"the {self.scheduler} adds noise in its steps; pass noise=NoiseSource(seeds)")
+            if self.takes_noise:
+                given["variance_noise"] = noise.normal(state.shape[1:], stream="step", dtype=state.dtype).to(state.device)
+            else:
+                bits = noise.normal((1,), stream="step", dtype=torch.float64).view(torch.int64)[:, 0] & (2**63 - 1)
+                given["generator"] = [torch.Generator().manual_seed(int(b)) for b in bits.tolist()]
+        before = torch.get_rng_state()
+        out = made.step(output, timestep, state, return_dict=False, **given)[0]
+        if not torch.equal(before, torch.get_rng_state()):
+            raise ValueError(f"the {self.scheduler} drew from torch's own generator with these options; choose others, or one of our samplers")
+        return out  # type: ignore[no-any-return]
+
+    # ---- the two scales --------------------------------------------------------------------------------------------------------------
+
+    def _level(self, made: Any, call: int) -> float:
+        """sigma/alpha of the state that the scheduler expects at its call-th time step."""
+        if self.by_step:
+            bar = float(made.alphas_cumprod[int(made.timesteps[call])])
+            return math.sqrt((1 - bar) / bar) if bar > 0 else math.inf
+        between = call % getattr(made, "order", 1) == 1 and hasattr(made, "sigmas_interpol")
+        return self._of_sigma(made, float((made.sigmas_interpol if between else made.sigmas)[call]))
+
+    def _end(self, made: Any) -> float:
+        return 0.0 if self.by_step else self._of_sigma(made, float(made.sigmas[-1]))
+
+    def _of_sigma(self, made: Any, sigma: float) -> float:
+        if self._scale(made) != "flow":
+            return sigma
+        return math.inf if sigma >= 1 else sigma / (1 - sigma)
+
+    def _scale(self, made: Any) -> str:
+        return "flow" if getattr(made.config, "use_flow_sigmas", False) else self.scale
+
+    def _time(self, made: Any, path: Path, call: int) -> float:
+        """The path's time of a call; a table's own entry where the scheduler names one."""
+        t = min(max(float(path.time_of(_log_snr(self._level(made, call)))), path.t_start), 1.0)
+        if isinstance(path, VPPath):
+            k = float(made.timesteps[call])
+            if k == round(k) and 0 <= k < path.size and abs(float(path.index(t)) - k) < 0.05:
+                return path.time(int(k))
+        return t
+
+    def _factor(self, made: Any, path: Path, t: float, level: float) -> float:
+        """By which a state at t is larger on the scheduler's scale."""
+        scale, c = self._scale(made), path.coefficients(t)
+        there = 1.0 if scale == "vp" or math.isinf(level) else math.hypot(1, level) / (1 + level if scale == "flow" else 1)
+        return there / float(torch.hypot(c.alpha, c.sigma))
+
+    def _output(self, made: Any, prediction: Prediction, state: Tensor, level: float) -> Tensor:
+        """What the scheduler takes for the network's output, in the form its ``prediction_type`` names."""
+        kind = getattr(made.config, "prediction_type", "flow_prediction")
+        data, eps = prediction.to("data"), prediction.to("noise")
+        if self.scale == "edm":  # it undoes EDM's preconditioning
+            spread = made.config.sigma_data
+            total = level**2 + spread**2
+            out = (data - spread**2 / total * state) / (level * spread / math.sqrt(total))
+            return -out if kind == "v_prediction" else out
+        if kind == "v_prediction":
+            out = eps / math.hypot(1, level) - data / math.hypot(1, 1 / level)
+        else:
+            forms = {"epsilon": eps, "sample": data, "flow_prediction": eps - data}
+            if kind not in forms:
+                raise ValueError(f"got prediction_type {kind!r}, expected epsilon, sample, v_prediction or flow_prediction; leave it out")
+            out = forms[kind]
+        learned = getattr(made.config, "variance_type", None) in ("learned", "learned_range")
+        return torch.cat([out, prediction.head("variance")], 1) if learned else out
+
+
+def _table(path: Path) -> Tensor:
+    """(T,) float64: the ᾱ of a VP table with the path's noise levels."""
+    if isinstance(path, VPPath):
+        return path.alpha_bar
+    t = 1 - (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000 * (1 - path.t_start)
+    return torch.sigmoid(path.log_snr(t))
+
+
+def _log_snr(level: float) -> float:
+    return math.inf if level == 0 else -2 * math.log(level)

@@ -1,0 +1,57 @@
+"""Sampling a model on another path than it was trained on.
+
+Every Gaussian path passes the same noise levels, at other times and on another scale. A state x at t of the new path is the state x' = s·x at t' of the
+trained one, where t' has the same log SNR and s = √(alpha'² + sigma'²)/√(alpha² + sigma²); what the model predicts of data and noise there holds here
+(the schedule transform of Pokle et al. 2310.07894 and of exponential integrators before it). The ODE's solution is the same curve, so every solver ends at
+the same place in the limit of small steps; at few steps the paths differ.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backbones.registry import build
+from backbones.types import Cond, RunContext
+from samplers.denoiser import Queryable
+from samplers.paths import PATHS, Path, Time, VPPath, as_time, last_trained
+from samplers.prediction import Prediction, expand
+
+
+class Reparameterised:
+    """A denoiser that lives on ``path``. Levels outside those it was trained on are taken to the nearest; ``snap`` asks a model on a VP table at
+    its entries only. Heads that belong to the trained path's steps (a learned variance) are left out."""
+
+    def __init__(self, denoiser: Queryable, path: Path, *, snap: bool = False):
+        if snap and not isinstance(denoiser.path, VPPath):
+            raise ValueError("got snap=True for a model that was not trained on a VP table; leave it out")
+        self.denoiser, self.path, self.snap = denoiser, path, snap
+        self.known_trained, self.family = denoiser.known_trained, denoiser.family
+
+    def place(self, t: Time) -> tuple[Tensor, Tensor]:
+        """(t', s): where on the trained path, and by what factor the state is larger there."""
+        trained, here = self.denoiser.path, self.path.coefficients(t)
+        log_snr = self.path.log_snr(t)
+        there = trained.time_of(log_snr, snap=True) if self.snap and isinstance(trained, VPPath) else trained.time_of(log_snr)
+        there = as_time(there).clamp(trained.t_start, last_trained(trained))
+        c = trained.coefficients(there)
+        return there, torch.hypot(c.alpha, c.sigma) / torch.hypot(here.alpha, here.sigma)
+
+    def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
+        """(B, ...) state at time t of ``path`` to a prediction at the same place."""
+        there, scale = self.place(t)
+        if not isinstance(t, Tensor):
+            answer = self.denoiser.predict(float(scale) * x, float(there), cond, ctx)
+        else:
+            answer = self.denoiser.predict(expand(scale, x) * x, there, cond, ctx)
+        return Prediction("data", answer.to("data"), x, t, self.path)
+
+
+def on_path(denoiser: Queryable, path: Path | str | dict[str, Any], *, snap: bool = False) -> Reparameterised:
+    """A trained model on another path: an object, a name, or ``{"name": ..., options}`` as configs write it."""
+    if isinstance(path, str | dict):
+        options = {"name": path} if isinstance(path, str) else dict(path)
+        if "name" not in options:
+            raise ValueError(f"got a path without a name: {options}, expected e.g. {{'name': 'linear'}}")
+        path = build(PATHS, options.pop("name"), "path", options)
+    return Reparameterised(denoiser, path, snap=snap)  # type: ignore[arg-type]

@@ -1,0 +1,18 @@
+"""The example of a coupling of one's own runs, and does what it says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_example_of_an_own_coupling() -> None:
+    done = subprocess.run(
+        [sys.executable, "examples/own_coupling.py"], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stderr
+    far = {name: float(value) for name, value in re.findall(r"(\w+): two steps are ([\d.]+) away", done.stdout)}
+    assert far["sliced"] < 0.8 * far["independent"]  # straighter paths need fewer steps
