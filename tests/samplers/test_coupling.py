@@ -10,7 +10,7 @@ from torch import Tensor
 
 from backbones import Cond, NoiseSource
 from samplers import Batch, LinearPath, Objective, build_objective, transport
-from samplers.coupling import OT, REGISTRY, Coupled, Independent, Once, Paired, Sinkhorn, condition_distance, groups_of
+from samplers.coupling import OT, REGISTRY, Coupled, Independent, Once, Paired, Sinkhorn
 from samplers.gibbs import Gibbs
 from samplers.parameterization import Direct
 
@@ -152,31 +152,6 @@ def test_unbalanced_transport_serves_outliers_less() -> None:
     torch.testing.assert_close(stiff.weight, torch.ones(N, dtype=torch.float64), rtol=0, atol=1e-3)
 
 
-def test_per_class_stays_within_classes() -> None:
-    """Each class is transported by itself: its sources are those that were drawn beside it."""
-    for kind in (OT(labels="per_class"), Sinkhorn(labels="per_class"), OT(label_cost=1e6)):
-        for i, j in pairs(kind(SOURCE, DATA, Cond(label=LABELS), NOISE)):
-            assert LABELS[i] == LABELS[j]
-    out = OT(labels="per_class")(SOURCE, DATA, Cond(label=LABELS), NOISE)
-    for c in range(3):
-        rows = LABELS == c
-        alone = OT()(SOURCE[rows], DATA[rows], Cond(), NOISE.select(rows))
-        assert torch.equal(out.source[rows], alone.source)
-    assert pairs(OT(label_cost=0.0)(SOURCE, DATA, Cond(label=LABELS), NOISE)) == pairs(OT(labels="ignore")(SOURCE, DATA, Cond(label=LABELS), NOISE))
-    two = groups_of(Cond(label={"a": torch.tensor([0, 0, 1, 1]), "b": torch.tensor([0, 1, 0, 0])}))
-    assert len({int(v) for v in two}) == 3 and two[2] == two[3]
-
-
-def test_distance_of_conditions() -> None:
-    apart = condition_distance(Cond(label=torch.tensor([0, 0, 1])))
-    assert apart.tolist() == [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
-    values = points(500, 2)
-    assert float(condition_distance(Cond(numeric=5 * values)).mean()) == pytest.approx(1.0, abs=0.02)
-    values = torch.tensor([[0.0], [1.0], [torch.nan], [torch.nan]])
-    apart = condition_distance(Cond(numeric=values))
-    assert apart[0, 2] == 1 and apart[2, 3] == 0 and apart[0, 1] == pytest.approx(1 / (2 * 0.25))
-
-
 def test_known_and_padded_entries_have_no_say() -> None:
     """The pairing is that of the entries which are free."""
     known = torch.zeros(N, 3, dtype=torch.bool)
@@ -191,19 +166,6 @@ def test_known_and_padded_entries_have_no_say() -> None:
     free = Gibbs(eps=1.0, normalise="none")(nodes, to, Cond(valid=valid), NoiseSource(range(6)))
     expected = (-((nodes - to).square() * valid[..., None]).sum((1, 2)).sqrt()).exp()
     torch.testing.assert_close(free.weight, expected)
-
-
-def test_labels_are_spoken_of_once() -> None:
-    for conditions in (Cond(label=LABELS), Cond(numeric=torch.zeros(N, 1)), Cond(tokens=torch.zeros(N, 1, 2))):
-        for kind in (OT(), Sinkhorn()):
-            with pytest.warns(UserWarning, match="without regard to conditions.*labels: per_class") as caught:
-                kind(SOURCE, DATA, conditions, NOISE), kind(SOURCE, DATA, conditions, NOISE.at(1))
-            assert len(caught) == 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for quiet in (OT(labels="ignore"), OT(labels="per_class"), OT(label_cost=1.0)):
-            quiet(SOURCE, DATA, Cond(label=LABELS), NOISE)
-        OT()(SOURCE, DATA, Cond(), NOISE)
 
 
 def test_warnings_of_two_runs_are_apart() -> None:
