@@ -27,6 +27,8 @@ REGISTRY = {
     "rk4": "samplers.ode:RK4",
     "edm_heun": "samplers.stochastic:EDMHeun",
     "euler_maruyama": "samplers.stochastic:EulerMaruyama",
+    "bridge": "samplers.bridge_steps:BridgeAncestral",
+    "bridge_sde": "samplers.bridge_steps:BridgeSDE",
     "diffusers": "samplers.from_diffusers:Diffusers",
     "torchdiffeq": "samplers.adaptive:TorchDiffEq",
 }

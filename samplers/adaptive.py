@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from backbones.types import Cond, Noise, RunContext
-from samplers.base import Sampler, Step, _Run
+from samplers.base import Step, _Run
 from samplers.denoiser import Queryable
-from samplers.ode import Clock
+from samplers.ode import ODE, Clock
 from samplers.paths import last_trained
 from samplers.prediction import Prediction
 
@@ -28,7 +28,7 @@ class _Stopped(Exception):
     pass
 
 
-class TorchDiffEq(Sampler):
+class TorchDiffEq(ODE):
     """``method``: one of torchdiffeq's. Adaptive methods use ``rtol`` and ``atol`` and ignore the grid but for its ends; fixed ones step on it.
     ``alone`` solves sample by sample, so that no sample's steps depend on its company; steps are then reported for one sample after the other."""
 

@@ -39,10 +39,12 @@ class Step:
 
 
 class Sampler:
-    """Base of all samplers. ``family``: which models it fits. ``spacing``: leading | trailing | linspace on VP tables. ``shift`` and ``skew`` bend the
+    """Base of all samplers. ``families``: which models it fits, those that start from noise (gaussian) or from data (bridge). ``needs``: which
+    side of a bridge it asks for, the velocity or the drift towards the data. ``spacing``: leading | trailing | linspace on VP tables. ``shift`` and ``skew`` bend the
     grid (`samplers.paths.warp`); above 1 more of the steps are at the noise end."""
 
-    family = "gaussian"
+    families: tuple[str, ...] = ("gaussian",)
+    needs = "velocity"
 
     def __init__(self, *, spacing: str | None = None, shift: float = 1.0, skew: float = 1.0):
         check_warp(shift, skew)
@@ -75,8 +77,11 @@ class Sampler:
 
         Raises ``ValueError`` when the sampler does not fit the model's family or a stochastic step has no noise.
         """
-        if self.family != denoiser.family:
-            raise ValueError(f"the sampler {type(self).__name__} is for {self.family} models, got a {denoiser.family} model; choose another sampler")
+        if denoiser.family not in self.families:
+            raise ValueError(
+                f"the sampler {type(self).__name__} is for {' and '.join(self.families)} models, got a {denoiser.family} model; choose "
+                + ("bridge, bridge_sde or an ODE sampler such as heun" if denoiser.family == "bridge" else "another sampler")
+            )
         cond, ctx = cond if cond is not None else Cond(), ctx if ctx is not None else RunContext()
         times = self.times(denoiser.path, num_steps)
         if not 0 <= start < len(times) - 1:

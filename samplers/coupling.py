@@ -19,8 +19,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from backbones.types import Cond, NoiseSource
+from backbones.types import Cond, NoiseSource, RunContext
 from samplers import transport
+from samplers.space import Space
 
 COSTS = ("l2", "l2sq")
 Chosen = tuple[Tensor, Tensor | None, Tensor | None]
@@ -44,6 +45,21 @@ class Coupling(Protocol):
     ``state=``: a dict of tensors that lives as long as the run (`Objective.loss`)."""
 
     def __call__(self, source: Tensor, data: Tensor, cond: Cond, noise: NoiseSource) -> Coupled: ...
+
+
+def pair(
+    coupling: Coupling, space: Space, source: Tensor | None, data: Tensor, cond: Cond, noise: NoiseSource, ctx: RunContext | None = None
+) -> Coupled:  # fmt: skip
+    """A batch with its own source, or a draw of the space's prior, paired. Raises ``ValueError`` when the coupling needs sources and there are none."""
+    if source is None and getattr(coupling, "needs_source", False):
+        raise ValueError("got a batch without a source, expected pairs; use data that brings a source for each sample, or the coupling independent")
+    start = source if source is not None else space.prior(noise, data.shape[1:], dtype=data.dtype)
+    return coupling(start, data, cond, noise, **({"state": memory(ctx, "coupling")} if getattr(coupling, "remembers", False) else {}))
+
+
+def memory(ctx: RunContext | None, owner: str) -> dict[str, Tensor] | None:
+    """What a part keeps between the batches of a run: a dict of tensors in the run's context, None without one."""
+    return None if ctx is None else ctx.states.setdefault(owner, {})
 
 
 class Independent:

@@ -28,21 +28,26 @@ class Queryable(Protocol):
 
 class Denoiser(nn.Module):
     """Network + path + parameterisation. ``dtype`` torch.bfloat16 or float16 runs the network under autocast; x and the prediction keep x's
-    dtype. ``known_trained``: the network saw clean known entries in training (a sampler then puts them back clean)."""
-
-    family = "gaussian"
+    dtype. ``known_trained``: the network saw clean known entries in training (a sampler then puts them back clean). ``family``: ``bridge`` for a
+    model that starts from data instead of noise."""
 
     def __init__(
-        self, net: nn.Module, path: Path, parameterization: Parameterization, *, dtype: torch.dtype | None = None, known_trained: bool = False
-    ):
+        self, net: nn.Module, path: Path, parameterization: Parameterization, *, dtype: torch.dtype | None = None, known_trained: bool = False,
+        family: str = "gaussian",
+    ):  # fmt: skip
         super().__init__()
         self.net, self.path, self.parameterization, self.dtype, self.known_trained = net, path, parameterization, dtype, known_trained
+        self.family = family
 
     def lowered(self) -> "Denoiser":
         """A twin for a run in which the weights do not change: those that autocast would cast at every call are cast once. Same results."""
         if self.dtype not in LOW:
             return self
-        return Denoiser(lowered(self.net, self.dtype), self.path, self.parameterization, dtype=self.dtype, known_trained=self.known_trained)
+        return self.with_net(lowered(self.net, self.dtype))
+
+    def with_net(self, net: nn.Module, dtype: torch.dtype | None = None) -> "Denoiser":
+        """The same model with another network, and precision where one is given."""
+        return Denoiser(net, self.path, self.parameterization, dtype=dtype or self.dtype, known_trained=self.known_trained, family=self.family)
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
         """(B, ...) state at time t (a float or (B,)) to a prediction at the same place."""

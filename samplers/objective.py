@@ -5,20 +5,22 @@ out of the loss; a learned variance adds its variational term.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from backbones.registry import build, check_options
-from backbones.types import Backbone, Cond, NoiseSource, RunContext
+from backbones.types import Backbone, NoiseSource, RunContext
+from samplers import bridge, bridge_heads, bridge_objective
 from samplers import coupling as couplings
 from samplers import parameterization as parameterizations
 from samplers import space as spaces
 from samplers import times as time_samplers
+from samplers.batch import Batch, Loss
 from samplers.coefficients import Coefficients
-from samplers.coupling import Coupling
+from samplers.coupling import Coupled, Coupling
 from samplers.parameterization import Parameterization
 from samplers.paths import PATHS, Flow, Path
 from samplers.prediction import Prediction, expand
@@ -27,26 +29,11 @@ from samplers.variational import bound
 from samplers.weights import WEIGHTS, LossWeight
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Data (B, ...) as the network sees it, its conditions, and a source where the data brings one."""
-
-    data: Tensor
-    cond: Cond = field(default_factory=Cond)
-    source: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Loss:
-    """``per_sample`` (B,), weights included; ``logs`` are detached scalars; ``t`` (B,) the times."""
-
-    per_sample: Tensor
-    logs: dict[str, Tensor]
-    t: Tensor
-
-
 class Objectives(Protocol):
-    def loss(self, net: Backbone, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None) -> Loss: ...
+    def sample_pairs(self, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None) -> Coupled: ...
+    def loss(
+        self, net: Backbone, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None, *, t: Tensor | None = None, pairs: Coupled | None = None
+    ) -> Loss: ...  # fmt: skip
 
 
 def _entry(registry: Mapping[str, str], spec: str | Mapping[str, Any], kind: str) -> Any:
@@ -75,13 +62,7 @@ class Objective:
 
     def sample_pairs(self, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None) -> couplings.Coupled:
         """The batch with its sources, paired. Raises ``ValueError`` when the coupling needs sources and the batch brings none."""
-        if batch.source is None and getattr(self.coupling, "needs_source", False):
-            raise ValueError(
-                "got a batch without a source, expected pairs; use data that brings a source for each sample, or the coupling independent"
-            )
-        source = batch.source if batch.source is not None else self.space.prior(noise, batch.data.shape[1:], dtype=batch.data.dtype)
-        options = {"state": memory(ctx, "coupling")} if getattr(self.coupling, "remembers", False) else {}
-        pairs = self.coupling(source, batch.data, batch.cond, noise, **options)
+        pairs = couplings.pair(self.coupling, self.space, batch.source, batch.data, batch.cond, noise, ctx)
         if isinstance(self.path, Flow) and self.path.sigma > 0:
             pairs = replace(pairs, jitter=noise.normal(pairs.data.shape[1:], stream="jitter", dtype=pairs.data.dtype))
         return pairs
@@ -97,11 +78,13 @@ class Objective:
             x = torch.where(known, pairs.data if pairs.cond.given is None else pairs.cond.given, x)
         return self.parameterization.predict(net, x, t, pairs.cond, self.path, ctx)
 
-    def loss(self, net: Backbone, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None, *, t: Tensor | None = None) -> Loss:
-        """Per-sample loss of one batch; all randomness comes from ``noise`` (streams prior, time, drop and the coupling's). ``t`` (B,) overrides the
-        draw. ``ctx.states`` keeps what a coupling remembers from batch to batch. ``logs``: error, bound, those of the coupling, and on flows
+    def loss(
+        self, net: Backbone, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None, *, t: Tensor | None = None, pairs: couplings.Coupled | None = None
+    ) -> Loss:  # fmt: skip
+        """Per-sample loss of one batch; all randomness comes from ``noise`` (streams prior, time, drop and the coupling's). ``t`` (B,) and ``pairs`` (of
+        `sample_pairs`) override the draws. ``ctx.states`` keeps what a coupling remembers from batch to batch. ``logs``: error, bound, those of the coupling, and on flows
         path_energy, the mean squared norm of the velocity that is learned."""
-        pairs = self.sample_pairs(batch, noise, ctx)
+        pairs = self.sample_pairs(batch, noise, ctx) if pairs is None else pairs
         t = self.times(noise, self.path) if t is None else t
         pairs = replace(pairs, cond=pairs.cond.drop(self.cond_drop, noise))
         prediction = self.predict(net, pairs, t, ctx)
@@ -154,20 +137,24 @@ class Objective:
         return energy.mean() if pairs.weight is None else (energy * pairs.weight.to(energy)).sum() / pairs.weight.to(energy).sum()
 
 
-def memory(ctx: RunContext | None, owner: str) -> dict[str, Tensor] | None:
-    """What a part keeps between the batches of a run: a dict of tensors in the run's context, None without one."""
-    return None if ctx is None else ctx.states.setdefault(owner, {})
-
-
 def build_objective(
     path: str | dict[str, Any] = "linear", parameterization: str | dict[str, Any] = "velocity", coupling: str | dict[str, Any] = "independent",
-    times: str | dict[str, Any] = "uniform", weight: str | dict[str, Any] = "uniform", cond_drop: float = 0.0, bound_weight: float = 1.0, space: str = "euclid",
-) -> Objective:  # fmt: skip
-    """An objective from names or ``{name: ..., options}`` trees, as configs write them."""
+    times: str | dict[str, Any] = "uniform", weight: str | dict[str, Any] | None = None, cond_drop: float = 0.0, bound_weight: float = 1.0, space: str = "euclid",
+) -> Any:  # fmt: skip
+    """An objective from names or ``{name: ..., options}`` trees, as configs write them: an `Objective`, or a `BridgeObjective` on a bridge's path."""
+    name = path if isinstance(path, str) else path.get("name")
+    drawn = _entry(time_samplers.REGISTRY, times, "time sampler")
+    if name in bridge.PATHS:
+        between = _entry(bridge.PATHS, path, "path")
+        return bridge_objective.BridgeObjective(
+            between, bridge_heads.build_head(parameterization),
+            coupling=_entry(couplings.REGISTRY, bridge_objective.default_coupling(between, coupling), "coupling"), times=drawn,
+            weight="inverse_variance" if weight is None else str(weight), cond_drop=cond_drop,
+        )  # fmt: skip
     return Objective(
-        _entry(PATHS, path, "path"), _entry(parameterizations.REGISTRY, parameterization, "parameterization"),
-        coupling=_entry(couplings.REGISTRY, coupling, "coupling"), times=_entry(time_samplers.REGISTRY, times, "time sampler"),
-        weight=weight, cond_drop=cond_drop, bound_weight=bound_weight, space=_entry(spaces.REGISTRY, space, "space"),
+        _entry({**PATHS, **bridge.PATHS}, path, "path"), _entry(parameterizations.REGISTRY, parameterization, "parameterization"),
+        coupling=_entry(couplings.REGISTRY, coupling, "coupling"), times=drawn, weight=weight or "uniform", cond_drop=cond_drop, bound_weight=bound_weight,
+        space=_entry(spaces.REGISTRY, space, "space"),
     )  # fmt: skip
 
 

@@ -52,13 +52,19 @@ def start(predict: Predict, x: Tensor, t: float, s: float) -> tuple[Clock, float
     return clock, clock.at(s) - clock.at(t), clock.slope(first)
 
 
-class Euler(Sampler):
+class ODE(Sampler):
+    """What solves a velocity, wherever it starts."""
+
+    families = ("gaussian", "bridge")
+
+
+class Euler(ODE):
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
         _, h, u = start(predict, x, t, s)
         return x + h * u
 
 
-class AB2(Sampler):
+class AB2(ODE):
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
         _, h, u = start(predict, x, t, s)
         before = history[-1] if history else None
@@ -68,13 +74,13 @@ class AB2(Sampler):
         return x + h * (u + h / (2 * before[0]) * (u - before[1]))
 
 
-class Midpoint(Sampler):
+class Midpoint(ODE):
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
         clock, h, u = start(predict, x, t, s)
         return x + h * clock.slope(predict(x + h / 2 * u, clock.time(clock.at(t) + h / 2)))
 
 
-class Heun(Sampler):
+class Heun(ODE):
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
         clock, h, u = start(predict, x, t, s)
         if clock.open_end(s):
@@ -82,7 +88,7 @@ class Heun(Sampler):
         return x + h / 2 * (u + clock.slope(predict(x + h * u, s)))
 
 
-class RK4(Sampler):
+class RK4(ODE):
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
         clock, h, k1 = start(predict, x, t, s)
         middle = clock.time(clock.at(t) + h / 2)

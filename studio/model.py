@@ -282,6 +282,4 @@ class Model:
 
     def with_dtype(self, dtype: str) -> "Model":
         """The same weights run in another precision."""
-        return replace(
-            self, denoiser=Denoiser(self.denoiser.net, self.denoiser.path, self.denoiser.parameterization, dtype=pick_dtype(dtype, self.device))
-        )
+        return replace(self, denoiser=self.denoiser.with_net(self.denoiser.net, pick_dtype(dtype, self.device)))

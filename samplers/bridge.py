@@ -1,0 +1,215 @@
+"""Bridges between two data sets, and what can be predicted on them.
+
+All are Brownian bridges in a clock of their own. With m(t) the share of the reference's variance that is spent by t, from 0 to 1, and sigma² the whole,
+
+    x_t = m·data + (1 − m)·source + sigma √(m(1 − m)) z
+
+    brownian   m = t                                        (Schrödinger bridges; Tong et al. 2307.03672, Shi et al. 2303.16852)
+    i2sb       m from the cumulated table of Liu et al. 2302.05872, whose betas rise to the middle and fall again
+
+A mixture of such bridges has two drifts, f towards the data and g towards the source (in reversed time); with score = ∇ log p_t they obey
+
+    f = m'(E[data|x] − x)/(1 − m),   g = m'(E[source|x] − x)/m,   f + g = sigma² m' score,   (f − g)/2 = v, the probability flow.
+
+So a prediction of one end gives one drift, and flow and score together give everything.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samplers.coefficients import Coefficients, Time, as_time, check_steps, no_spacing
+from samplers.prediction import expand
+
+EDGE = 1e-3  # training keeps this far from both ends, where targets have infinite variance
+
+
+class BridgePath:
+    """Base: a subclass writes ``share`` and ``rate``. ``sigma`` is the reference's standard deviation over the whole way, 0 for straight lines."""
+
+    native, t_start, prior_scale = "velocity", 0.0, 1.0
+    sigma: float
+
+    def share(self, t: Time) -> Tensor:
+        """m(t)."""
+        raise TypeError(f"{type(self).__name__} has no share: subclass BridgePath and write it")
+
+    def rate(self, t: Time) -> Tensor:
+        """m'(t)."""
+        raise TypeError(f"{type(self).__name__} has no rate: subclass BridgePath and write it")
+
+    def coefficients(self, t: Time) -> Coefficients:
+        """Factors of data and source, and their slopes."""
+        m, slope = self.share(t), self.rate(t)
+        return Coefficients(m, 1 - m, slope, -slope)
+
+    def marginal(self, t: Time) -> tuple[Tensor, Tensor, Tensor]:
+        """Factors of data, source and z at t."""
+        m = self.share(t)
+        return m, 1 - m, self.sigma * (m * (1 - m)).clamp_min(0).sqrt()
+
+    def trained_time(self, t: Tensor) -> Tensor:
+        """Times in (0, 1) moved to where training may look."""
+        return t.clamp(EDGE, 1 - EDGE)
+
+    def network_time(self, t: Time) -> Tensor:
+        return 1000 * as_time(t)
+
+    def log_snr(self, t: Time) -> Tensor:
+        raise ValueError("a bridge starts from data, not from noise: it has no signal-to-noise ratio; choose a sampler for bridges")
+
+    def time_of(self, log_snr: Time) -> Tensor:
+        return self.log_snr(log_snr)
+
+    def grid(self, num_steps: int, spacing: str | None = None) -> list[float]:
+        check_steps(num_steps)
+        no_spacing(spacing, "bridge")
+        return [i / num_steps for i in range(num_steps + 1)]
+
+
+class BrownianBridge(BridgePath):
+    """m = t; ``sigma`` = 0 is flow matching between two data sets."""
+
+    def __init__(self, *, sigma: float = 1.0):
+        if not sigma >= 0:
+            raise ValueError(f"got sigma={sigma}, expected 0 or more")
+        self.sigma = sigma
+
+    def share(self, t: Time) -> Tensor:
+        return as_time(t)
+
+    def rate(self, t: Time) -> Tensor:
+        return torch.ones_like(as_time(t))
+
+
+class I2SBPath(BridgePath):
+    """``steps`` entries with betas (linspace(√beta_min, √beta_max, steps)/√steps)², the first half mirrored, so that the variance is
+    spent mostly in the middle. Entry n of the table stands at t = 1 − (n + 1)/steps and the network sees n. ``stochastic=False`` is the straight
+    (OT-ODE) variant, with the same clock and no noise."""
+
+    def __init__(self, *, beta_max: float = 0.3, beta_min: float = 0.1, steps: int = 1000, stochastic: bool = True):
+        if steps < 2 or steps % 2 or not 0 < beta_min <= beta_max:
+            raise ValueError(
+                f"got steps={steps}, beta_min={beta_min}, beta_max={beta_max}, expected an even number of steps and 0 < beta_min <= beta_max"
+            )
+        root = torch.linspace((beta_min / steps) ** 0.5, (beta_max / steps) ** 0.5, steps, dtype=torch.float64)
+        half = root.square()[: steps // 2]
+        self.betas = torch.cat([half, half.flip(0)])
+        self.ahead = torch.cat([self.betas.new_zeros(1), self.betas.cumsum(0)])  # variance between entry n and the data, at n + 1
+        self.size, self.stochastic = steps, stochastic
+        self.total = float(self.ahead[-1])
+        self.sigma = self.total**0.5 if stochastic else 0.0
+
+    def _entry(self, t: Time) -> Tensor:
+        """n + 1 as a float, 0 at the data."""
+        return (self.size * (1 - as_time(t))).clamp(0, self.size)
+
+    def share(self, t: Time) -> Tensor:
+        place, table = self._entry(t), self.ahead.to(as_time(t))
+        low = place.floor().long().clamp_max(self.size - 1)
+        ahead = torch.lerp(table[low], table[low + 1], place - low)
+        return 1 - ahead / self.total
+
+    def rate(self, t: Time) -> Tensor:
+        place = (self._entry(t).ceil().long() - 1).clamp(0, self.size - 1)
+        return self.betas.to(as_time(t))[place] * self.size / self.total
+
+    def marginal(self, t: Time) -> tuple[Tensor, Tensor, Tensor]:
+        """As published: the entry's own beta counts on both sides."""
+        n = (self._entry(t).round().long() - 1).clamp_min(0)
+        ahead, betas = self.ahead.to(as_time(t)), self.betas.to(as_time(t))
+        forward = ahead[n + 1]
+        backward = self.total - forward + betas[n]
+        std = (forward * backward / (forward + backward)).sqrt() if self.stochastic else torch.zeros_like(forward)
+        return backward / (forward + backward), forward / (forward + backward), std
+
+    def trained_time(self, t: Tensor) -> Tensor:
+        return 1 - (self.size * (1 - t)).ceil().clamp(1, self.size) / self.size
+
+    def network_time(self, t: Time) -> Tensor:
+        return (self._entry(t) - 1).clamp_min(0)
+
+    def grid(self, num_steps: int, spacing: str | None = None) -> list[float]:
+        """Evenly spaced entries, whole numbers, then the data."""
+        check_steps(num_steps)
+        no_spacing(spacing, "bridge")
+        if num_steps > self.size:
+            raise ValueError(f"got {num_steps} steps, expected at most the table's {self.size}")
+        entries = torch.linspace(self.size - 1, 0, num_steps + 1, dtype=torch.float64).round()[:-1]
+        return [*(1 - (entries + 1) / self.size).tolist(), 1.0]
+
+
+PATHS = {"brownian": "samplers.bridge:BrownianBridge", "i2sb": "samplers.bridge:I2SBPath"}
+SPACES = ("data", "source", "drift", "backward", "velocity", "score")
+
+
+@dataclass(frozen=True)
+class BridgePrediction:
+    """``value`` (B, ...) in ``space`` at state ``x`` and time ``t``. The head ``half_score`` is (f + g)/2 = sigma² m' score/2 of a model that knows
+    both drifts. Raises ``ValueError`` from `to` for what this model cannot say."""
+
+    space: str
+    value: Tensor
+    x: Tensor
+    t: float | Tensor
+    path: BridgePath
+    heads: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def to(self, space: str) -> Tensor:
+        """(B, ...) in another space: data, source, drift (towards the data), backward (towards the source, in reversed time), velocity or score."""
+        space = self.path.native if space == "native" else space
+        if space == self.space:
+            return self.value
+        if space not in SPACES:
+            raise ValueError(f"got space {space!r}, expected one of {', '.join(SPACES)} or native")
+        c = self.path.coefficients(self.t)
+        m, rest, slope = (expand(v, self.x) for v in (c.alpha, c.sigma, c.d_alpha))
+        ahead, behind = self._drifts(m, rest, slope)
+        if space in ("drift", "data") and ahead is not None:
+            return ahead if space == "drift" else self.x + rest / slope * ahead
+        if space in ("backward", "source") and behind is not None:
+            return behind if space == "backward" else self.x + m / slope * behind
+        if ahead is not None and behind is not None:
+            if space == "velocity":
+                return (ahead - behind) / 2
+            if space == "score" and self.path.sigma > 0:
+                return (ahead + behind) / (self.path.sigma**2 * slope)
+        raise ValueError(
+            f"this bridge predicts {self.space} only, from which {space} does not follow; choose the sampler bridge or bridge_sde, or train flow_score"
+        )
+
+    def _drifts(self, m: Tensor, rest: Tensor, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """f and g, None where this prediction does not know them."""
+        if self.space == "velocity":
+            half = self.heads.get("half_score", torch.zeros_like(self.value) if self.path.sigma == 0 else None)
+            return (None, None) if half is None else (self.value + half, half - self.value)
+        towards = {
+            "drift": lambda: self.value, "data": lambda: _over(slope * (self.value - self.x), rest), "backward": lambda: self.value,
+            "source": lambda: _over(slope * (self.value - self.x), m),
+        }.get(self.space)  # fmt: skip
+        if towards is None:
+            raise ValueError(f"got a prediction in the unknown space {self.space!r}")
+        return (towards(), None) if self.space in ("drift", "data") else (None, towards())
+
+    def with_(self, space: str, value: Tensor) -> "BridgePrediction":
+        """The same place with another value."""
+        return replace(self, space=self.path.native if space == "native" else space, value=value)
+
+    def head(self, name: str) -> Any:
+        if name not in self.heads:
+            raise ValueError(f"this model has no {name} head (it has {', '.join(self.heads) or 'none'}); choose an option that does not need it")
+        return self.heads[name]
+
+    def reversed(self, x: Tensor, t: float | Tensor) -> "BridgePrediction":
+        """The same, seen by someone who walks from the data to the source."""
+        turned = {"data": "source", "source": "data", "drift": "backward", "backward": "drift", "velocity": "velocity", "score": "score"}[self.space]
+        return BridgePrediction(turned, -self.value if turned == "velocity" else self.value, x, t, self.path, self.heads)
+
+
+def _over(a: Tensor, b: Tensor) -> Tensor:
+    """a/b, and 0 where b is 0: at an end that is reached there is nowhere to go."""
+    zero = b == 0
+    return torch.where(zero, torch.zeros_like(a), a / torch.where(zero, torch.ones_like(b), b))

@@ -1,0 +1,161 @@
+"""What a network on a bridge emits, and its regression target (`samplers.bridge` has the notation).
+
+    data          the data itself
+    displacement  (x_t − data) / (sigma √(1 − m))             I²SB (Liu et al. 2302.05872, eq. 12)
+    drift         m'(data − x_t)/(1 − m)                      bridge matching, one side of DSBM (Shi et al. 2303.16852)
+    velocity      m'(data − source + sigma (1 − 2m)/(2√(m(1 − m))) z)        SB-CFM (Tong et al. 2302.00482, eq. 24)
+    flow_score    that and (sigma² m'/2) ∇ log p_t, whose target is −(sigma m'/(2√(m(1 − m)))) z      [SF]²M (Tong et al. 2307.03672)
+    two_way       two networks of ``drift``, one in each direction
+
+Every squared error is divided by the variance that its target would have between ends of unit variance (weight ``inverse_variance``), which keeps the
+ends from taking over; ``uniform`` does not. With ``cond_source`` the network reads x_t and the source side by side (channels).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from backbones.registry import build
+from backbones.types import Backbone, Cond, RunContext
+from samplers.bridge import BridgePath, BridgePrediction
+from samplers.coefficients import Time
+from samplers.parameterization import is_timed
+from samplers.prediction import expand
+
+
+class BridgeHead(Protocol):
+    """``channels`` is how many channels the network emits for each of the sample's."""
+
+    channels: int
+    cond_source: bool
+
+    def predict(self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None) -> BridgePrediction: ...
+    def errors(self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor) -> list[tuple[Tensor, Tensor]]: ...
+
+
+class OneHead:
+    """``space``: data, displacement, drift or velocity."""
+
+    channels = 1
+
+    def __init__(self, space: str, *, conditioning: str = "time", cond_source: bool = False):
+        self.space, self.timed, self.cond_source = space, is_timed(conditioning), cond_source
+
+    def predict(self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None) -> BridgePrediction:
+        out = query(net, x, t, cond, path, ctx, timed=self.timed, cond_source=self.cond_source)
+        if self.space != "displacement":
+            return BridgePrediction(self.space, out, x, t, path)
+        return BridgePrediction("data", x - self._reach(path, t, x) * out, x, t, path)
+
+    def _reach(self, path: BridgePath, t: Time, x: Tensor) -> Tensor:
+        """Standard deviation of what lies between x_t and the data; that of the clock alone where the path has no noise."""
+        scale = path.sigma if path.sigma > 0 else getattr(path, "total", 1.0) ** 0.5
+        return expand(scale * path.coefficients(t).sigma.clamp_min(0).sqrt(), x)
+
+    def errors(self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Differences (B, ...) with the variances () or (B,) of their targets."""
+        c, sigma = p.path.coefficients(p.t), p.path.sigma
+        m, rest, slope = c.alpha, c.sigma, c.d_alpha
+        one = torch.ones_like(m)
+        if self.space == "data":
+            return [(p.value - data, one)]
+        if self.space == "displacement":  # in the network's own units
+            return [((p.value - data) / self._reach(p.path, p.t, data), one)]
+        if self.space == "drift":
+            target = expand(slope / rest, data) * (data - p.x)
+            return [(p.value - target, slope**2 * (2 + sigma**2 * m / rest))]
+        return [(p.value - flow(p.path, m, slope, data, source, z), slope**2 * (2 + sigma**2 * (1 - 2 * m) ** 2 / (4 * m * rest)))]
+
+
+class FlowScore:
+    """Two heads side by side in the channels: the flow, and half the score in units of sigma² m'."""
+
+    channels = 2
+
+    def __init__(self, *, conditioning: str = "time", cond_source: bool = False):
+        self.timed, self.cond_source = is_timed(conditioning), cond_source
+
+    def predict(self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None) -> BridgePrediction:
+        if path.sigma == 0:
+            raise ValueError("got flow_score on a bridge without noise, which has no score; set sigma above 0 or predict the velocity")
+        out = query(net, x, t, cond, path, ctx, timed=self.timed, cond_source=self.cond_source)
+        velocity, half = out.chunk(2, dim=1)
+        return BridgePrediction("velocity", velocity, x, t, path, {"half_score": half})
+
+    def errors(self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """As in `OneHead`, the flow's and the score's."""
+        c, sigma = p.path.coefficients(p.t), p.path.sigma
+        m, rest, slope = c.alpha, c.sigma, c.d_alpha
+        spread = sigma**2 / (4 * m * rest)
+        half = expand(-slope * spread.sqrt(), data) * z
+        return [
+            (p.value - flow(p.path, m, slope, data, source, z), slope**2 * (2 + (1 - 2 * m) ** 2 * spread)),
+            (p.heads["half_score"] - half, slope**2 * spread),
+        ]
+
+
+class TwoWay:
+    """``net``: a module dict with ``forward`` and ``backward``, each trained on `drift` in its own direction of time."""
+
+    channels = 1
+
+    def __init__(self, *, conditioning: str = "time", cond_source: bool = False):
+        if cond_source:
+            raise ValueError("got cond_source=true for two_way, whose networks start from ends that are not known in training; leave it out")
+        self.side, self.cond_source = OneHead("drift", conditioning=conditioning), False
+
+    def predict(self, net: Any, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None) -> BridgePrediction:
+        ahead = self.side.predict(net["forward"], x, t, cond, path, ctx).value
+        behind = self.side.predict(net["backward"], x, 1 - t, cond, path, ctx).value
+        return BridgePrediction("velocity", (ahead - behind) / 2, x, t, path, {"half_score": (ahead + behind) / 2})
+
+    def errors(self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor) -> list[tuple[Tensor, Tensor]]:
+        raise ValueError("two_way is trained one side at a time; set procedure: {name: dsbm}")
+
+
+def flow(path: BridgePath, m: Tensor, slope: Tensor, data: Tensor, source: Tensor, z: Tensor) -> Tensor:
+    """(B, ...) velocity of one bridge."""
+    if path.sigma == 0:
+        return expand(slope, data) * (data - source)
+    bend = path.sigma * (1 - 2 * m) / (2 * (m * (1 - m)).sqrt())
+    return expand(slope, data) * (data - source + expand(bend, data) * z)
+
+
+def query(net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None, *, timed: bool, cond_source: bool) -> Tensor:
+    """The network at the path's clock, in x's dtype. ``cond.image`` is the source where the network reads it."""
+    clock = path.network_time(t).to(x.device, torch.float32)
+    inside = x
+    if cond_source:
+        if not isinstance(cond.image, Tensor) or cond.image.shape != x.shape:
+            raise ValueError(f"this model reads the source beside x, expected Cond(image=source) of shape {tuple(x.shape)}")
+        inside, cond = torch.cat([x, cond.image.to(x)], 1), Cond(cond.label, cond.numeric, cond.tokens, None, cond.valid, cond.known, cond.given)
+    return net(inside, (clock if timed else torch.zeros_like(clock)).expand(len(x)), cond, ctx).to(x.dtype)
+
+
+def data(*, conditioning: str = "time", cond_source: bool = False) -> OneHead:
+    return OneHead("data", conditioning=conditioning, cond_source=cond_source)
+
+
+def displacement(*, conditioning: str = "time", cond_source: bool = False) -> OneHead:
+    return OneHead("displacement", conditioning=conditioning, cond_source=cond_source)
+
+
+def drift(*, conditioning: str = "time", cond_source: bool = False) -> OneHead:
+    return OneHead("drift", conditioning=conditioning, cond_source=cond_source)
+
+
+def velocity(*, conditioning: str = "time", cond_source: bool = False) -> OneHead:
+    return OneHead("velocity", conditioning=conditioning, cond_source=cond_source)
+
+
+REGISTRY = {name: f"samplers.bridge_heads:{name}" for name in ("data", "displacement", "drift", "velocity")} | {
+    "flow_score": "samplers.bridge_heads:FlowScore", "two_way": "samplers.bridge_heads:TwoWay",
+}  # fmt: skip
+
+
+def build_head(spec: str | Mapping[str, Any]) -> BridgeHead:
+    """From ``"drift"`` or ``{name: ..., options}``."""
+    options = {"name": spec} if isinstance(spec, str) else dict(spec)
+    return build(REGISTRY, options.pop("name", "velocity"), "parameterization of a bridge", options)

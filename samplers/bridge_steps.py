@@ -1,0 +1,75 @@
+"""Samplers for bridges, and the view of one from its other end.
+
+    bridge      the bridge's own step: from x_t towards the predicted data D, with r = (m_s − m_t)/(1 − m_t),
+                x_s = x_t + r (D − x_t) + sigma √(r (1 − m_s)) z                    (DDPM's posterior; Liu et al. 2302.05872, eq. 4)
+    bridge_sde  Euler–Maruyama on dX = f dt + sigma √m' dW                          (weak order 1)
+
+``euler``, ``heun``, ``midpoint``, ``ab2`` and ``rk4`` solve the probability flow v of models that know it.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from backbones.types import Cond, Noise, RunContext
+from samplers.base import Predict, Sampler
+from samplers.bridge import BridgePath, BridgePrediction
+from samplers.coefficients import Time
+from samplers.denoiser import Queryable
+from samplers.stochastic import draw
+
+
+class BridgeAncestral(Sampler):
+    """Ends on the prediction itself, without noise; ``deterministic`` leaves the noise out of every step (the OT-ODE of Liu et al., section 3.3)."""
+
+    families = ("bridge",)
+    needs = "drift"
+
+    def __init__(self, *, deterministic: bool = False):
+        super().__init__()
+        self.deterministic = deterministic
+
+    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+        prediction = predict(x, t)
+        path: BridgePath = prediction.path  # type: ignore[assignment]
+        here, there = path.coefficients(t).sigma, path.coefficients(s).sigma  # what is left of the way
+        if float(there) == 0:
+            return prediction.to("data")
+        r = 1 - there / here
+        mean = x + r * (prediction.to("data") - x)
+        if self.deterministic or path.sigma == 0:
+            return mean
+        return mean + path.sigma * (r * there).sqrt() * draw(self, x, noise)
+
+
+class BridgeSDE(Sampler):
+    """``final_noise=False`` leaves the noise out of the last step, for pictures."""
+
+    families = ("bridge",)
+    needs = "drift"
+
+    def __init__(self, *, final_noise: bool = True):
+        super().__init__()
+        self.final_noise = final_noise
+
+    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+        prediction = predict(x, t)
+        path: BridgePath = prediction.path  # type: ignore[assignment]
+        spent = path.coefficients(s).alpha - path.coefficients(t).alpha
+        x = x + spent / path.coefficients(t).d_alpha * prediction.to("drift")
+        if path.sigma == 0 or (s == 1 and not self.final_noise):
+            return x
+        return x + path.sigma * spent.sqrt() * draw(self, x, noise)
+
+
+class Reversed:
+    """A denoiser walked from its data to its source: the same samplers then run backward. For paths that are their own mirror image (brownian)."""
+
+    family, known_trained = "bridge", False
+
+    def __init__(self, inner: Queryable):
+        self.inner, self.path = inner, inner.path
+
+    def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> BridgePrediction:
+        prediction: Any = self.inner.predict(x, 1 - t, cond, ctx)
+        return prediction.reversed(x, t)
