@@ -73,7 +73,7 @@ class DiT(nn.Module):
     """``net(x, t, cond)``: (B, C, H, W), (B,) on the trained time scale, Cond(label=(B,), numeric=(B, K)) → (B, C_out, H, W).
 
     ``size`` ("S/2", "Ti/4") sets width, depth, heads and patch. ``num_classes=0``: no labels. ``null_class=False``: no row for a missing label.
-    ``learn_sigma`` doubles the output channels (the second half is the variance head). ``stem_channels`` replaces the linear patches by a
+    ``out_channels`` (``in_channels`` by default); ``learn_sigma`` doubles them (the second half is the variance head, or another). ``stem_channels`` replaces the linear patches by a
     convolutional stem and head; the patch is then 2^len(stem_channels). Any H, W divisible by the patch works; positions stretch to the
     native grid's extent. ``frequency_shift`` and ``mlp_norm_eps`` are 1 and 1e-5 in diffusers' version.
     """
@@ -88,6 +88,7 @@ class DiT(nn.Module):
         input_size: int | tuple[int, int] = 32,
         patch_size: int = 2,
         in_channels: int = 4,
+        out_channels: int | None = None,
         hidden_size: int = 384,
         depth: int = 12,
         num_heads: int = 6,
@@ -115,7 +116,7 @@ class DiT(nn.Module):
         if hidden_size % num_heads:
             raise ValueError(f"got width {hidden_size} and {num_heads} heads, expected a width divisible by the heads")
         self.patch_size, self.grid, self.num_classes = patch_size, (height // patch_size, width // patch_size), num_classes
-        self.in_channels, self.out_channels, self.learn_sigma = in_channels, in_channels * (2 if learn_sigma else 1), learn_sigma
+        self.in_channels, self.out_channels, self.learn_sigma = in_channels, (out_channels or in_channels) * (2 if learn_sigma else 1), learn_sigma
 
         self.t_embedder = TimeEncoder(hidden_size, shift=frequency_shift)
         self.y_embedder = ClassEncoder(num_classes, hidden_size, null=null_class) if num_classes else None

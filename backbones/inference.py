@@ -45,6 +45,8 @@ def can_pack() -> bool:
 def lowered(net: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A twin of ``net`` in the parts that ``net.low_precision`` names: linear layers packed (bf16 on a CPU), other weights of products stored in
     ``dtype``. It is run under the same autocast, shares everything else with ``net`` and gives the same results up to that dtype's rounding."""
+    if isinstance(net, nn.ModuleDict):
+        return nn.ModuleDict({name: lowered(part, dtype) for name, part in net.items()})
     parts = [getattr(net, name, None) for name in getattr(net, "low_precision", ())]
     modules = [m for part in parts if part is not None for m in part.modules()]
     if any(isinstance(m, PackedLinear) for m in modules):

@@ -53,7 +53,7 @@ class BridgePath:
 
     def trained_time(self, t: Tensor) -> Tensor:
         """Times in (0, 1) moved to where training may look."""
-        return t.clamp(EDGE, 1 - EDGE)
+        return t.clamp(EDGE if self.sigma > 0 else 0.0, 1 - EDGE)
 
     def network_time(self, t: Time) -> Tensor:
         return 1000 * as_time(t)

@@ -97,7 +97,7 @@ class FlowScore:
 
 
 class TwoWay:
-    """``net``: a module dict with ``forward`` and ``backward``, each trained on `drift` in its own direction of time."""
+    """``net``: a module dict with ``to_data`` and ``to_source``, each trained on `drift` in its own direction of time."""
 
     channels = 1
 
@@ -107,8 +107,8 @@ class TwoWay:
         self.side, self.cond_source = OneHead("drift", conditioning=conditioning), False
 
     def predict(self, net: Any, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None) -> BridgePrediction:
-        ahead = self.side.predict(net["forward"], x, t, cond, path, ctx).value
-        behind = self.side.predict(net["backward"], x, 1 - t, cond, path, ctx).value
+        ahead = self.side.predict(net["to_data"], x, t, cond, path, ctx).value
+        behind = self.side.predict(net["to_source"], x, 1 - t, cond, path, ctx).value
         return BridgePrediction("velocity", (ahead - behind) / 2, x, t, path, {"half_score": (ahead + behind) / 2})
 
     def errors(self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from backbones.types import Cond, Noise, RunContext
 from samplers.base import Predict, Sampler
-from samplers.bridge import BridgePath, BridgePrediction
+from samplers.bridge import BridgePath
+from samplers.bridge_heads import FlowScore, OneHead, TwoWay
 from samplers.coefficients import Time
-from samplers.denoiser import Queryable
+from samplers.denoiser import Denoiser, Queryable
 from samplers.stochastic import draw
 
 
@@ -62,6 +63,26 @@ class BridgeSDE(Sampler):
         return x + path.sigma * spent.sqrt() * draw(self, x, noise)
 
 
+def facing(denoiser: Queryable, needs: str, direction: str = "forward") -> Queryable:
+    """What a sampler walks: the model as it is, its view from the other end, or the one network of `two_way` that is enough for a drift.
+
+    Raises ``ValueError`` for a way that the model does not know.
+    """
+    if direction not in ("forward", "backward"):
+        raise ValueError(f"got direction {direction!r}, expected forward (source to data) or backward")
+    head = getattr(denoiser, "parameterization", None)
+    if isinstance(denoiser, Denoiser) and isinstance(head, TwoWay) and needs == "drift":
+        side = denoiser.with_net(denoiser.net["to_data" if direction == "forward" else "to_source"])  # type: ignore[index]
+        side.parameterization = head.side  # type: ignore[assignment]
+        return side
+    if direction == "forward":
+        return denoiser
+    both_ways = isinstance(head, TwoWay | FlowScore) or (isinstance(head, OneHead) and head.space == "velocity" and denoiser.path.sigma == 0)  # type: ignore[attr-defined]
+    if not both_ways:
+        raise ValueError("got direction backward, but this model was trained towards its data only; train flow_score or procedure: {name: dsbm}")
+    return Reversed(denoiser)
+
+
 class Reversed:
     """A denoiser walked from its data to its source: the same samplers then run backward. For paths that are their own mirror image (brownian)."""
 
@@ -70,6 +91,6 @@ class Reversed:
     def __init__(self, inner: Queryable):
         self.inner, self.path = inner, inner.path
 
-    def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> BridgePrediction:
+    def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Any:
         prediction: Any = self.inner.predict(x, 1 - t, cond, ctx)
         return prediction.reversed(x, t)

@@ -151,6 +151,8 @@ class Planned:
     draws B pairs from the plan with replacement instead of keeping every data point.
     """
 
+    slow = True  # worth finding ahead of the step
+
     def __init__(self, *, cost: str, resample: bool, labels: str | None, label_cost: float | None, max_points: int):
         check_cost(cost)
         if labels not in (None, "per_class", "ignore"):

@@ -65,4 +65,22 @@ class LogNormal:
         return path.time_of(log_snr, snap=True) if isinstance(path, VPPath) else path.time_of(log_snr)
 
 
-REGISTRY = {"uniform": "samplers.times:Uniform", "logit_normal": "samplers.times:LogitNormal", "log_normal": "samplers.times:LogNormal"}
+class Constant:
+    """The same time for every sample; ``t`` = 0 on a bridge trains a plain regression from source to data."""
+
+    def __init__(self, *, t: float = 0.0):
+        if not 0 <= t <= 1:
+            raise ValueError(f"got t={t}, expected a time from 0 (source) to 1 (data)")
+        self.t = t
+
+    def __call__(self, noise: NoiseSource, path: Path) -> Tensor:
+        """(B,) float64 times."""
+        return on_entries(torch.full_like(noise.uniform(stream="time", dtype=torch.float64), self.t), path)
+
+
+REGISTRY = {
+    "uniform": "samplers.times:Uniform",
+    "logit_normal": "samplers.times:LogitNormal",
+    "log_normal": "samplers.times:LogNormal",
+    "constant": "samplers.times:Constant",
+}

@@ -9,6 +9,8 @@ from torch import nn
 
 import backbones
 from backbones.registry import resolve
+from samplers.bridge import BridgePath
+from samplers.bridge_heads import TwoWay
 from samplers.denoiser import Denoiser
 from samplers.objective import Objective, build_objective, objective_options
 from studio.config import Config
@@ -28,10 +30,24 @@ class Info:
     numeric: tuple[str, ...] = ()
     numeric_mean: tuple[float, ...] = ()
     numeric_std: tuple[float, ...] = ()
+    source: str = ""
+    paired: bool = False
 
     @staticmethod
     def of(data: Data) -> "Info":
-        return Info(data.task, data.shape, data.classes, data.codec, data.name, data.hash, data.numeric, data.numeric_mean, data.numeric_std)
+        return Info(
+            data.task,
+            data.shape,
+            data.classes,
+            data.codec,
+            data.name,
+            data.hash,
+            data.numeric,
+            data.numeric_mean,
+            data.numeric_std,
+            data.source_name,
+            data.paired,
+        )
 
     @staticmethod
     def from_meta(meta: dict[str, Any]) -> "Info":
@@ -45,8 +61,9 @@ class Info:
         return asdict(self)
 
 
-def fill_backbone(spec: dict[str, Any], info: Info) -> dict[str, Any]:
-    """The ``backbone`` section with sizes and class counts taken from the data where the constructor asks for them and the config is silent."""
+def fill_backbone(spec: dict[str, Any], info: Info, head: Any = None) -> dict[str, Any]:
+    """The ``backbone`` section with sizes and class counts taken from the data where the constructor asks for them and the config is silent.
+    ``head``: the objective's parameterisation, which may ask for more channels in or out."""
     if "name" not in spec:
         raise ValueError(f"backbone has no name, expected one of {', '.join(backbones.REGISTRY)}")
     accepts = inspect.signature(resolve(backbones.REGISTRY, spec["name"], "backbone")).parameters
@@ -55,6 +72,12 @@ def fill_backbone(spec: dict[str, Any], info: Info) -> dict[str, Any]:
         known |= {"in_channels": info.shape[0], "input_size": info.shape[1] if info.shape[1] == info.shape[2] else info.shape[1:]}
     else:
         known |= {"dim": info.shape[0]}
+    if getattr(head, "cond_source", False):
+        if len(info.shape) != 3:
+            raise ValueError("got cond_source=true for data that is not pictures, expected (C, H, W); leave it out")
+        known |= {"in_channels": 2 * info.shape[0], "out_channels": info.shape[0]}
+    if getattr(head, "channels", 1) == 2:
+        known["learn_sigma"] = True
     filled = {**{k: v for k, v in known.items() if k in accepts}, **spec}
     if filled.get("num_classes", len(info.classes)) < len(info.classes):
         raise ValueError(f"backbone.num_classes is {filled['num_classes']}, expected at least the data's {len(info.classes)} classes")
@@ -62,11 +85,13 @@ def fill_backbone(spec: dict[str, Any], info: Info) -> dict[str, Any]:
 
 
 def build_network(config: Config) -> nn.Module:
-    """A freshly initialised backbone; the same seed gives the same weights and the global generator is left alone."""
+    """A freshly initialised backbone, or a module dict of two where the procedure trains both directions; the same seed gives the same weights and the global generator is left alone."""
     options = dict(config.backbone)
     name = options.pop("name")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
+        if config.procedure.get("name") == "dsbm":
+            return nn.ModuleDict({side: backbones.build(name, **options) for side in ("to_data", "to_source")})
         return backbones.build(name, **options)
 
 
@@ -74,7 +99,9 @@ def objective_of(config: Config) -> Objective:
     return build_objective(**objective_options(config.objective))
 
 
-def denoiser_of(config: Config, net: nn.Module, *, dtype: torch.dtype | None = None) -> Denoiser:
-    """The queryable form of a trained network."""
+def denoiser_of(config: Config, net: nn.Module, *, dtype: torch.dtype | None = None, source: bool = False) -> Denoiser:
+    """The queryable form of a trained network. ``source``: it starts from data of its own."""
     objective = objective_of(config)
-    return Denoiser(net, objective.path, objective.parameterization, dtype=dtype)
+    head = TwoWay() if isinstance(net, nn.ModuleDict) else objective.parameterization
+    family = "bridge" if source or isinstance(objective.path, BridgePath) else "gaussian"
+    return Denoiser(net, objective.path, head, dtype=dtype, family=family)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import guidance
 import samplers
+from backbones.registry import resolve
 from studio import checkpoint, files
 from studio.config import SampleConfig, load_config
 from studio.model import Card, bundled, choose_weights, locate, spot_of
@@ -16,8 +17,8 @@ from studio.tasks import build_task
 
 
 def sampler_names() -> list[str]:
-    """Names of the registry, in its order."""
-    return list(samplers.REGISTRY)
+    """Those that start from noise, in the registry's order."""
+    return [name for name in samplers.REGISTRY if "gaussian" in resolve(samplers.REGISTRY, name, "sampler").families]
 
 
 def check_sampler(spec: str) -> str:

@@ -4,6 +4,7 @@ A checkpoint is written to a temporary folder and renamed, so a folder with its 
 and SHA-256.
 """
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,6 @@ def find(run: Path, step: int | None = None) -> Path:
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """meta.json of a checkpoint or export; raises ``ValueError`` for one from a newer version."""
-    import json
-
     try:
         meta = json.loads((folder / "meta.json").read_text())
     except (OSError, ValueError) as error:
@@ -84,6 +83,26 @@ def save(run: Path, step: int, networks: dict[str, nn.Module], ema: EMA, state: 
     files.write_json(draft / "meta.json", {"version": VERSION, "step": step, **meta, "files": listed})
     draft.rename(target)
     return target
+
+
+def write_header(run: Path, config: str, meta: dict[str, Any]) -> None:
+    """The run's ``config.yaml`` and ``meta.json``; drafts of a process that was killed while writing are removed."""
+    run.mkdir(parents=True, exist_ok=True)
+    for name in ("config.yaml", "meta.json", "metrics.jsonl"):
+        for draft in run.glob(f".{name}.*"):
+            draft.unlink(missing_ok=True)
+    files.write_text(run / "config.yaml", config)
+    files.write_json(run / "meta.json", meta)
+
+
+def forget_after(run: Path, step: int) -> None:
+    """Remove what a killed run left behind after the checkpoint of a step: lines of metrics, which will be written again, and drafts."""
+    metrics = run / "metrics.jsonl"
+    if metrics.is_file():
+        lines = [line for line in metrics.read_text().splitlines(keepends=True) if line.endswith("\n") and json.loads(line)["step"] <= step]
+        files.write_text(metrics, "".join(lines))
+    for draft in (run / "checkpoints").glob("tmp-*"):
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def prune(run: Path, keep_last: int, keep_every: int) -> None:

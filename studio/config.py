@@ -1,6 +1,6 @@
 """Configs: one YAML tree, typed, with ``key=value`` overrides; an unknown key is an error with a suggestion.
 
-``data``, ``backbone``, ``objective`` and ``sampler`` sections name a registry entry and its options, which are checked against the entry's own
+``data``, ``backbone``, ``objective`` and ``procedure`` sections name a registry entry and its options, which are checked against the entry's own
 signature; ``train`` and ``sample`` are the dataclasses below. The resolved tree is what a run folder records.
 """
 
@@ -71,6 +71,7 @@ class Config:
     data: dict[str, Any] = field(default_factory=dict)
     backbone: dict[str, Any] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
+    procedure: dict[str, Any] = field(default_factory=dict)
     train: TrainConfig = field(default_factory=TrainConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
     schema: int = SCHEMA

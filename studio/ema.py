@@ -30,15 +30,17 @@ class EMA:
         for profile in profiles:
             decay_at(profile, 1)
         self.names = [f"{net}.{key}" for net, module in networks.items() for key, _ in module.named_parameters()]
+        self.owners = [net for net, module in networks.items() for _ in module.parameters()]
         self.live = [p for module in networks.values() for p in module.parameters()]
         self.shadow = {profile: [p.detach().float().clone() for p in self.live] for profile in profiles}
 
     @torch.no_grad()
-    def update(self, n: int) -> None:
-        """After the n-th optimiser step."""
-        live = [p.detach() if p.dtype == torch.float32 else p.detach().float() for p in self.live]
+    def update(self, n: int, networks: Sequence[str] | None = None) -> None:
+        """After the n-th optimiser step, of all networks or of those that it trained."""
+        chosen = [i for i, owner in enumerate(self.owners) if networks is None or owner in networks]
+        live = [p.detach() if p.dtype == torch.float32 else p.detach().float() for p in (self.live[i] for i in chosen)]
         for profile, shadow in self.shadow.items():
-            torch._foreach_lerp_(shadow, live, 1 - decay_at(profile, n))
+            torch._foreach_lerp_([shadow[i] for i in chosen], live, 1 - decay_at(profile, n))
 
     def tensors(self, profile: str) -> dict[str, Tensor]:
         """``network.parameter`` to average."""

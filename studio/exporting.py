@@ -7,7 +7,7 @@ import torch
 
 from studio import checkpoint, files
 from studio.config import load_config
-from studio.model import choose_weights, locate, spot_of
+from studio.model import choose_weights, locate, read_weights, spot_of
 
 STORAGE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -31,7 +31,7 @@ def export(model: str, out: str | Path, *, weights: str = "ema", dtype: str = "f
                 f"{target} holds something already; choose another --out"
                 + (" or pass --overwrite" if (target / "model.safetensors").is_file() else "")
             )
-    tensors = {k.removeprefix("net.") if key.startswith("ema-") else k: v for k, v in files.load_tensors(path).items()}
+    tensors = read_weights(key, path)
     stored = {k: v.to(STORAGE[dtype]) if v.is_floating_point() else v for k, v in tensors.items()}
     files.check_writable(target, need=sum(v.numel() * v.element_size() for v in stored.values()))
     draft = target.with_name(f".{target.name}.tmp")

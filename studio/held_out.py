@@ -1,17 +1,20 @@
 """Looking at a network in training: the held-out loss along the path (ten bins of time, fixed noise, the same samples every time) and a grid of
 samples from fixed seeds."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from backbones.types import Cond, NoiseSource
-from samplers.objective import Batch, Objective
+from samplers.objective import Batch
 from studio import sampling
 from studio.build import Info, denoiser_of
 from studio.codec import Codec
 from studio.config import Config
+from studio.data import Data
+from studio.data.loader import head_source
+from studio.sheets import before_and_after
 from studio.tasks import build_task
 from studio.tasks.image import MODES
 
@@ -24,11 +27,12 @@ BINS = 10
 @torch.no_grad()
 def held_out_loss(
     net: nn.Module,
-    objective: Objective,
+    objective: Any,
     codec: Codec,
     values: Tensor,
     cond: Cond,
     *,
+    source: Tensor | None = None,
     seed: int,
     device: torch.device,
     dtype: torch.dtype,
@@ -48,8 +52,9 @@ def held_out_loss(
                 u = noise.uniform(stream="bin", dtype=torch.float64)
                 t = start + (1 - start) * (b + u) / BINS
                 data = codec.encode(values[rows].to(device))
+                start_from = None if source is None else codec.encode(source[rows].to(device))
                 with torch.autocast(device.type, dtype=low, enabled=low is not None):
-                    loss = objective.loss(net, Batch(data, cond.index(rows).to(device)), noise, t=t)
+                    loss = objective.loss(net, Batch(data, cond.index(rows).to(device), start_from), noise, t=t)
                 losses[b] += loss.per_sample.double().sum().cpu()
     finally:
         objective.cond_drop = drop
@@ -57,14 +62,16 @@ def held_out_loss(
     return [float(v) for v in losses / len(values)]
 
 
-def preview(net: nn.Module, config: Config, info: Info, codec: Codec, *, device: torch.device, dtype: torch.dtype) -> "Image | None":
-    """A grid from seeds 0, 1, … with the config's own sampling, or None for channels that make no picture."""
+def preview(net: nn.Module, config: Config, info: Info, codec: Codec, data: Data, *, device: torch.device, dtype: torch.dtype) -> "Image | None":
+    """A grid from seeds 0, 1, … (from held-out sources where the data has them, which are shown above what becomes of them) with the config's own
+    sampling, or None for channels that make no picture."""
     if info.task == "image" and info.shape[0] not in MODES:
         return None
     seeds = tuple(range(512 if info.task == "points" else 20))
     request = sampling.Request(
         seeds, sampling.parse_labels(None, info.classes, seeds), sampling.numeric_rows({}, info.numeric, info.numeric_mean, info.numeric_std, len(seeds)),
         config.sample.num_steps, config.sample.sampler, config.sample.guidance, batch=len(seeds),
+        sources=head_source(data, len(seeds)),
     )  # fmt: skip
-    values = sampling.run(denoiser_of(config, net, dtype=dtype), info.shape, codec, request, device=device)
-    return build_task(info.task).sheet(values)
+    values = sampling.run(denoiser_of(config, net, dtype=dtype, source=bool(info.source)), info.shape, codec, request, device=device)
+    return before_and_after(build_task(info.task), request.sources, values)

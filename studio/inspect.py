@@ -71,8 +71,7 @@ def describe_config(source: str, overrides: Sequence[str]) -> dict[str, Any]:
 
     config = load_config(source, overrides)
     data = load_data(config.data)
-    config.backbone = fill_backbone(config.backbone, Info.of(data))
-    objective_of(config)
+    config.backbone = fill_backbone(config.backbone, Info.of(data), objective_of(config).parameterization)
     with torch.device("meta"):
         parameters = sum(p.numel() for p in build_network(config).parameters())
     return {
@@ -106,7 +105,7 @@ def count_flops(what: str, overrides: Sequence[str]) -> dict[str, Any]:
 
             config = load_config(what, overrides)
             info = Info.of(load_data(config.data))
-            config.backbone, shape = fill_backbone(config.backbone, info), info.shape
+            config.backbone, shape = fill_backbone(config.backbone, info, objective_of(config).parameterization), info.shape
     with torch.device("meta"):
         net = build_network(config).eval()
         counter = FlopCounterMode(display=False)

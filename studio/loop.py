@@ -10,28 +10,28 @@ import copy
 import gc
 import json
 import math
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from backbones.types import Cond, NoiseSource
-from samplers.objective import Batch, Objective
-from studio import __version__, checkpoint, files
+from backbones.types import RunContext
+from samplers.objective import Objective
+from studio import __version__, checkpoint
 from studio.build import Info
 from studio.codec import build_codec
 from studio.config import Config
 from studio.data import Data
-from studio.data.loader import Batches, head
+from studio.data.loader import head, head_source
 from studio.devices import DTYPE_NAMES
 from studio.ema import EMA
+from studio.feed import Feed, Ready
 from studio.held_out import held_out_loss, preview
 from studio.optim import build_optimizers, lr_factor
-from studio.procedure import Phase, plain
+from studio.procedure import Phase, Setting, build_procedure
 from studio.progress import TrainingBar, memory_mb
 from studio.signals import StopSignal
 
@@ -66,15 +66,19 @@ class Trainer:
             raise ValueError(f"train.batch_size={cfg.batch_size} does not divide into {world} processes × accumulate={cfg.accumulate}")
         self.quiet = quiet or not self.main
         self.codec, self.info = build_codec(data.codec), Info.of(data)
-        self.networks = {"net": net.to(self.device)}
+        net = net.to(self.device)
+        self.networks: dict[str, nn.Module] = dict(net.items()) if isinstance(net, nn.ModuleDict) else {"net": net}
         self.ema = EMA(self.networks, cfg.ema)
         self.shown = {name: copy.deepcopy(n).eval().requires_grad_(False) for name, n in self.networks.items()}  # holds averages for evaluation
         self.wrapped: dict[str, Any] = {n: torch.compile(m) if cfg.compile else m for n, m in self.networks.items()}
         self.wrapped = {n: self.accelerator.prepare_model(m) if world > 1 else m for n, m in self.wrapped.items()}
         self.optimizers = build_optimizers(self.networks, cfg)
-        self.step, self.elapsed, self.phase, self.saved = 0, 0.0, 0, -1
+        self.context = RunContext()  # what couplings and samplers of time remember lives in its ``states``
+        self.feed = Feed(config, self.codec, self.device, self.accelerator.process_index, world)
+        self.step, self.elapsed, self.phase, self.phase_start, self.saved = 0, 0.0, 0, 0, -1
         self.weak_done = not cfg.weak_snapshot or (cfg.steps is not None and cfg.steps < 16)  # a sixteenth of so short a run is nothing
         self.recent: list[Tensor] = []
+        self.logs: dict[str, list[Tensor]] = {}  # since the last line of the log
         self.last: dict[str, Any] = {}
         self.stop = StopSignal()
 
@@ -82,6 +86,9 @@ class Trainer:
 
     def run(self) -> bool:
         """Train to the end of the run; True when a signal stopped it early. `step` and `last` tell how far it came."""
+        length = self.config.train.steps or self.config.train.minutes
+        bar = TrainingBar(self.config.name, total=float(length or 0), unit="steps" if self.config.train.steps else "minutes", quiet=self.quiet)
+        phases = build_procedure(self.config.procedure)(self._setting(bar))
         existing = checkpoint.listing(self.folder)
         if existing:
             self._restore(existing[-1])
@@ -89,17 +96,16 @@ class Trainer:
             (self.folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
         if self.main:
             self._write_header()
-        length = self.config.train.steps or self.config.train.minutes
-        bar = TrainingBar(self.config.name, total=float(length or 0), unit="steps" if self.config.train.steps else "minutes", quiet=self.quiet)
         if self.data.skipped:
             bar.note(f"{self.data.skipped} files did not decode and were left out")
         interrupted = False
         try:
             with self.stop:
-                for index, phase in enumerate(plain(self.networks, self.objective, self.data)):
+                for index, phase in enumerate(phases):
                     if index < self.phase:
                         continue
-                    self.phase = index
+                    if index > self.phase:
+                        self.phase, self.phase_start = index, self.step
                     interrupted = self._phase(phase, bar)
                     if interrupted:
                         break
@@ -119,12 +125,10 @@ class Trainer:
 
     def _phase(self, phase: Phase, bar: TrainingBar) -> bool:
         """Train until the phase ends; True when a signal asked to stop."""
-        cfg, batches = self.config.train, self._batches(phase)
-        stream = batches.starting(self.step)
+        cfg, stream = self.config.train, self.feed.steps(phase, self.step, self.phase_start, self.context)
         clock, rate = time.monotonic(), 0.0
-        while self._progress() < 1:
-            values, cond = next(stream)
-            loss = self._step(phase, values, cond, batches.local)
+        while self._progress() < phase.until:
+            loss = self._step(phase, next(stream))
             now = time.monotonic()
             rate = 1 / max(now - clock, 1e-9) if not rate else 0.95 * rate + 0.05 / max(now - clock, 1e-9)
             self.elapsed, clock = self.elapsed + now - clock, now
@@ -137,7 +141,7 @@ class Trainer:
             if cfg.log_every and self.step % cfg.log_every == 0:
                 self._log_training(rate)
             if cfg.eval_every and self.step % cfg.eval_every == 0:
-                self._evaluate()
+                self._evaluate(phase)
             if not self.weak_done and self._progress() >= 1 / 16:
                 self.weak_done = True
                 self._save(keep=True)
@@ -147,7 +151,7 @@ class Trainer:
                 return True
         return False
 
-    def _step(self, phase: Phase, values: Tensor, cond: Cond, local: Any) -> Tensor:
+    def _step(self, phase: Phase, work: Iterable[Ready]) -> Tensor:
         """One optimiser step; returns the mean loss, detached."""
         cfg = self.config.train
         factor = lr_factor(cfg, self.step, self._progress())
@@ -155,21 +159,18 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
         net = self.wrapped[phase.network]
-        size, low = len(values) // cfg.accumulate, self.dtype if self.dtype != torch.float32 else None
+        low = self.dtype if self.dtype != torch.float32 else None
         total = torch.zeros((), device=self.device)
-        for k in range(cfg.accumulate):
-            rows = slice(k * size, (k + 1) * size)
-            noise = NoiseSource([self.config.seed] * size, index=torch.as_tensor(local[rows]), step=self.step, device=self.device)
-            data = self.codec.encode(values[rows].to(self.device, non_blocking=True))
-            if cfg.flip:
-                turned = noise.uniform(stream="flip") < 0.5
-                data = torch.where(turned.view(-1, *[1] * (data.ndim - 1)), data.flip(-1), data)
+        for k, ready in enumerate(work):
             last = k + 1 == cfg.accumulate
             with contextlib.nullcontext() if last else self.accelerator.no_sync(net):
                 with self._generator(k), torch.autocast(self.device.type, dtype=low, enabled=low is not None):
-                    loss = phase.objective.loss(net, Batch(data, cond.index(rows).to(self.device)), noise).per_sample.mean() / cfg.accumulate
-                self.accelerator.backward(loss)
-            total += loss.detach()
+                    loss = phase.objective.loss(net, ready.batch, ready.noise, self.context, pairs=ready.pairs)
+                    mean = loss.per_sample.mean() / cfg.accumulate
+                self.accelerator.backward(mean)
+            total += mean.detach()
+            for name, value in loss.logs.items():
+                self.logs.setdefault(name, []).append(value.detach())
         scaler = self.accelerator.scaler
         if scaler is not None:
             for optimizer in self.optimizers:
@@ -181,7 +182,7 @@ class Trainer:
             optimizer.zero_grad()
         if scaler is not None:
             scaler.update()
-        self.ema.update(self.step + 1)
+        self.ema.update(self.step + 1, phase.networks)
         return total
 
     @contextlib.contextmanager
@@ -192,11 +193,17 @@ class Trainer:
             torch.manual_seed((self.config.seed * 0x9E3779B1 + place) % 2**63)
             yield
 
-    def _batches(self, phase: Phase) -> Batches:
-        cfg = self.config.train
-        return Batches(
-            phase.data.train, cfg.batch_size, seed=self.config.seed, rank=self.accelerator.process_index, world=self.accelerator.num_processes,
-            workers=cfg.workers,
+    def _setting(self, bar: TrainingBar) -> Setting:
+        def average(name: str) -> nn.Module:
+            if self.ema.shadow:
+                self.ema.copy_to(next(iter(self.ema.shadow)), self.shown)
+            else:
+                self.shown[name].load_state_dict(self.networks[name].state_dict())
+            return self.shown[name]
+
+        cfg, world = self.config.train, self.accelerator.num_processes
+        return Setting(
+            self.networks, average, self.objective, self.data, self.codec, cfg.batch_size // world, self.config.seed, self.device, self._looking_dtype(), bar.note
         )  # fmt: skip
 
     # ---- looking at it ---------------------------------------------------------------------------------------------------------------
@@ -217,21 +224,32 @@ class Trainer:
         self.recent = []
         if not math.isfinite(float(loss)):
             self._diverged(float(loss))
+        means = {k: sum(map(float, v)) / len(v) for k, v in self.logs.items() if k != "error" or len(self.logs) > 1}
+        self.logs = {}
         learning = [o.param_groups[0]["lr"] for o in self.optimizers]
         self._log(
-            {"loss": float(loss), "lr": learning[0], "samples_per_s": round(rate * self.config.train.batch_size, 1), "memory_mb": round(memory_mb())}
+            {
+                "loss": float(loss),
+                **{k: round(v, 6) for k, v in means.items()},
+                "lr": learning[0],
+                "samples_per_s": round(rate * self.config.train.batch_size, 1),
+                "memory_mb": round(memory_mb()),
+            }
         )
 
-    def _evaluate(self) -> None:
-        if not self.main:
+    def _evaluate(self, phase: Phase) -> None:
+        if not self.main or phase.pairs is not None:  # of simulated pairs none are held out
             return
-        values, cond = head(self.data, self.config.train.eval_samples)
-        options = dict(seed=self.config.seed + 1, device=self.device, dtype=self._looking_dtype())
-        live = held_out_loss(self.networks["net"], self.objective, self.codec, values, cond, **options)  # type: ignore[arg-type]
+        count = self.config.train.eval_samples
+        values, cond = head(self.data, count)
+        source = head_source(self.data, len(values))
+        ends = (source, values) if phase.swap and source is not None else (values, source)
+        options = dict(source=ends[1], seed=self.config.seed + 1, device=self.device, dtype=self._looking_dtype())
+        live = held_out_loss(self.networks[phase.network], phase.objective, self.codec, ends[0], cond, **options)  # type: ignore[arg-type]
         entry: dict[str, Any] = {"held_out": sum(live) / len(live), "held_out_bins": [round(v, 5) for v in live]}
         for profile in self.ema.shadow:
             self.ema.copy_to(profile, self.shown)
-            bins = held_out_loss(self.shown["net"], self.objective, self.codec, values, cond, **options)  # type: ignore[arg-type]
+            bins = held_out_loss(self.shown[phase.network], phase.objective, self.codec, ends[0], cond, **options)  # type: ignore[arg-type]
             entry |= {f"held_out_ema_{profile}": sum(bins) / len(bins), f"held_out_ema_{profile}_bins": [round(v, 5) for v in bins]}
         self._log(entry)
 
@@ -242,8 +260,10 @@ class Trainer:
         if self.ema.shadow:
             self.ema.copy_to(next(iter(self.ema.shadow)), self.shown)
         else:
-            self.shown["net"].load_state_dict(self.networks["net"].state_dict())
-        return preview(self.shown["net"], self.config, self.info, self.codec, device=self.device, dtype=self._looking_dtype())
+            for name, net in self.shown.items():
+                net.load_state_dict(self.networks[name].state_dict())
+        net = self.shown["net"] if "net" in self.shown else nn.ModuleDict(self.shown)
+        return preview(net, self.config, self.info, self.codec, self.data, device=self.device, dtype=self._looking_dtype())
 
     def _looking_dtype(self) -> torch.dtype:
         """Evaluation runs in the training precision, but never in fp16."""
@@ -252,22 +272,9 @@ class Trainer:
     # ---- keeping it ------------------------------------------------------------------------------------------------------------------
 
     def _write_header(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name in ("config.yaml", "meta.json", "metrics.jsonl"):  # drafts of a process that was killed while writing
-            for draft in self.folder.glob(f".{name}.*"):
-                draft.unlink(missing_ok=True)
-        files.write_text(self.folder / "config.yaml", self.config.yaml())
-        parameters = sum(p.numel() for p in self.networks["net"].parameters())
-        files.write_json(
-            self.folder / "meta.json",
-            {
-                "version": checkpoint.VERSION,
-                **self.info.tree(),
-                "parameters": parameters,
-                "studio": __version__,
-                "torch": torch.__version__.split("+")[0],
-            },
-        )
+        parameters = sum(p.numel() for net in self.networks.values() for p in net.parameters())
+        entries = {"version": checkpoint.VERSION, **self.info.tree(), "parameters": parameters}
+        checkpoint.write_header(self.folder, self.config.yaml(), {**entries, **_versions()})
 
     def _save(self, keep: bool = False) -> None:
         self.saved = self.step  # on every process: all of them meet in the barrier or none
@@ -277,7 +284,8 @@ class Trainer:
         if not all(bool(torch.isfinite(p).all()) for net in self.networks.values() for p in net.parameters()):
             self._diverged(float("nan"))
         state = {
-            "step": self.step, "elapsed": self.elapsed, "phase": self.phase, "weak_done": self.weak_done,
+            "step": self.step, "elapsed": self.elapsed, "phase": self.phase, "phase_start": self.phase_start, "states": self.context.states, "weak_done": self.weak_done,
+            "logs": {k: [float(v) for v in values] for k, values in self.logs.items()},
             "optimizers": [o.state_dict() for o in self.optimizers], "recent": [float(v) for v in self.recent],
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
         }  # fmt: skip
@@ -285,8 +293,7 @@ class Trainer:
             "keep": keep,
             "elapsed": round(self.elapsed, 2),
             "dtype": DTYPE_NAMES[self.dtype],
-            "studio": __version__,
-            "torch": torch.__version__.split("+")[0],
+            **_versions(),
         }
         checkpoint.save(self.folder, self.step, self.networks, self.ema, state, meta, preview=self._preview())
         checkpoint.prune(self.folder, self.config.train.keep_last, self.config.train.keep_every)
@@ -304,13 +311,11 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.elapsed, self.phase, self.weak_done = state["step"], state["elapsed"], state["phase"], state["weak_done"]
         self.recent = [torch.tensor(v, device=self.device) for v in state["recent"]]
+        self.logs = {k: [torch.tensor(v, dtype=torch.float64) for v in values] for k, values in state.get("logs", {}).items()}
+        self.phase_start, self.context.states = state.get("phase_start", 0), state.get("states", {})
         self.saved = self.step
-        metrics = self.folder / "metrics.jsonl"
-        if self.main and metrics.is_file():  # lines after the checkpoint will be written again
-            lines = [line for line in metrics.read_text().splitlines(keepends=True) if line.endswith("\n") and json.loads(line)["step"] <= self.step]
-            files.write_text(metrics, "".join(lines))
-        for draft in (self.folder / "checkpoints").glob("tmp-*") if self.main else ():
-            shutil.rmtree(draft, ignore_errors=True)
+        if self.main:
+            checkpoint.forget_after(self.folder, self.step)
 
     def _diverged(self, loss: float) -> None:
         good = checkpoint.listing(self.folder)
@@ -322,6 +327,10 @@ class Trainer:
             return self.stop.asked
         asked = torch.tensor(float(self.stop.asked), device=self.device)
         return bool(self.accelerator.reduce(asked, "sum") > 0)
+
+
+def _versions() -> dict[str, str]:
+    return {"studio": __version__, "torch": torch.__version__.split("+")[0]}
 
 
 def _leave_group() -> None:

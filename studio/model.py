@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from backbones.registry import suggest
 from guidance import describe
 from guidance.rules import Rule
+from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser
 from studio import __version__, checkpoint, files, foreign, sampling
 from studio.build import Info, build_network, denoiser_of
@@ -73,7 +74,7 @@ class Card:
 def weights_in(folder: Path) -> dict[str, Path]:
     """Weight files by name: ``raw`` and ``ema-…``, or ``ema`` for an export."""
     found = {p.stem: p for p in sorted(folder.glob("ema-*.safetensors"))}
-    for stem, name in (("net", "raw"), ("model", "ema")):
+    for stem, name in (("to_data", "raw"), ("net", "raw"), ("model", "ema")):
         if (folder / f"{stem}.safetensors").is_file():
             found[name] = folder / f"{stem}.safetensors"
     return found
@@ -91,6 +92,13 @@ def choose_weights(spot: Path, weights: str = "ema") -> tuple[str, Path]:
     if key not in there:
         raise ValueError(f"got weights {weights!r}, {spot} has {', '.join(there) or 'none'}")
     return key, there[key]
+
+
+def read_weights(key: str, path: Path) -> dict[str, Tensor]:
+    """A model's tensors by the names its network has; the two files of a model of two networks as one."""
+    if key == "raw" and path.stem == "to_data":
+        return {f"{side}.{k}": v for side in ("to_data", "to_source") for k, v in files.load_tensors(path.with_stem(side)).items()}
+    return {k.removeprefix("net.") if key.startswith("ema-") else k: v for k, v in files.load_tensors(path).items()}
 
 
 def card(name: str | Path) -> Card:
@@ -132,16 +140,13 @@ def load(name: str | Path, *, weights: str = "ema", device: str = "auto", dtype:
     if config.backbone.get("name") == "custom" and backbone is None:
         raise ValueError(f"{name} was trained with a network of its own; pass it: studio.load({str(name)!r}, backbone=MyNet())")
     net = backbone if backbone is not None else build_network(config)
-    tensors = {
-        k.removeprefix("net.") if key.startswith("ema-") else k: v.float() if v.is_floating_point() else v
-        for k, v in files.load_tensors(path).items()
-    }
+    tensors = {k: v.float() if v.is_floating_point() else v for k, v in read_weights(key, path).items()}
     buffers = {k: v for k, v in net.state_dict().items() if k not in tensors and k in dict(net.named_buffers())}
     checkpoint.load_into(net, {**tensors, **buffers}, path)
     net = net.to(where).eval().requires_grad_(False)
     label = str(name) if spot == folder else f"{str(name).partition('@')[0]}@{step}"
     return Model(
-        name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind).eval(), codec=build_codec(info.codec, folder), task=build_task(info.task),
+        name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind, source=bool(info.source)).eval(), codec=build_codec(info.codec, folder), task=build_task(info.task),
         device=where, weights=key, hash=files.sha256(path)[:16], folder=folder,
     )  # fmt: skip
 
@@ -174,13 +179,14 @@ class Model:
     def request(
         self, *, labels: Any = None, seeds: Any = range(8), num_steps: int | None = None, guidance: Any = "default", sampler: str | None = None,
         conditions: Mapping[str, Any] | None = None, init: Any = None, strength: float | None = None, mask: Any = None, batch: int = 64,
-        deterministic: bool = False,
+        deterministic: bool = False, sources: Tensor | None = None, direction: str = "forward",
     ) -> tuple[sampling.Request, list[Rule] | None]:  # fmt: skip
         """A checked request, and the guidance as rules when it was given as objects. Raises ``ValueError`` for anything that does not fit."""
         defaults = self.config.sample
         chosen = sampling.parse_seeds(seeds)
         if not chosen:
             raise ValueError("got no seeds, expected at least one")
+        self._check_start(sources, direction, init, len(chosen))
         values = dict(conditions or {})
         if "label" in values or "class" in values:
             labels = values.pop("label", values.pop("class", None))
@@ -200,7 +206,10 @@ class Model:
         if batch < 1:
             raise ValueError(f"got batch={batch}, expected at least 1")
         spec = sampler or defaults.sampler
-        sampling.build_sampler(spec).times(self.denoiser.path, steps)
+        solver = sampling.build_sampler(spec)
+        solver.times(self.denoiser.path, steps)
+        if self.denoiser.family == "bridge":
+            facing(self.denoiser, solver.needs, direction)
         init, mask = self._picture(init), self._mask(mask)
         share = strength if strength is not None else (1.0 if mask is not None else 0.6)
         if init is not None:
@@ -208,9 +217,30 @@ class Model:
         request = sampling.Request(
             chosen, sampling.parse_labels(labels, self.classes, chosen),
             sampling.numeric_rows(values, self.info.numeric, self.info.numeric_mean, self.info.numeric_std, len(chosen)),
-            steps, spec, line, init, share, mask, batch, deterministic,
+            steps, spec, line, init, share, mask, batch, deterministic, sources, direction,
         )  # fmt: skip
         return request, rules
+
+    def _check_start(self, sources: Tensor | None, direction: str, init: Any, count: int) -> None:
+        """A bridge starts from its source and from nothing else; other models have no source."""
+        if not self.info.source:
+            if sources is not None or direction != "forward":
+                raise ValueError(f"{self.name} starts from noise and translates nothing; use sample (with init= for a picture to start from)")
+            return
+        if init is not None:
+            raise ValueError(f"{self.name} starts from a source, not from a picture with noise; leave init out")
+        if sources is None:
+            raise ValueError(
+                f"{self.name} starts from {self.info.source}, not from noise; use `studio translate {self.name} PICTURES --out DIR` or model.translate(pictures)"
+            )
+        if tuple(sources.shape) != (count, *self.sample_shape):
+            raise ValueError(f"got sources of shape {tuple(sources.shape)} for {count} seeds, expected {(count, *self.sample_shape)}")
+
+    def translate(self, sources: Any, *, on_step: Callable[[sampling.Progress], Any] | None = None, **options: Any) -> Samples:
+        """`Samples` made from ``sources``: (N, C, H, W) uint8 or (N, d) float, as files hold them. Options as in `sample`, seeds 0, 1, … by default,
+        and ``direction="backward"`` for models that know the way back. Raises ``ValueError`` for a model that starts from noise."""
+        values = torch.as_tensor(sources)
+        return self.sample(sources=values, on_step=on_step, **{"seeds": range(len(values)), **options})
 
     def _picture(self, init: Any) -> Tensor | None:
         if init is None or isinstance(init, Tensor):
@@ -268,6 +298,8 @@ class Model:
             common["strength"] = request.strength
         if request.deterministic:
             common["deterministic"] = True
+        if request.sources is not None:
+            common["direction"] = request.direction
         out = []
         for i, seed in enumerate(request.seeds):
             recipe = {**common, **dict(origin or {}), "seed": seed}

@@ -1,35 +1,73 @@
 """How networks are trained: a model is a dict of named networks and a procedure yields phases.
 
 ``plain`` has one phase. Recipes with alternating networks, several stages or adversaries yield more; the trainer, checkpoints and resume only
-know phases.
+know phases. A phase ends at a share of the run's length, in steps or minutes alike.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
+from backbones.registry import build
 from samplers.objective import Objectives
 from studio.data import Data
+from studio.data.loader import Draw
 
 
 @dataclass(frozen=True)
 class Phase:
-    """``networks``: names of those trained; ``network``: the one the objective queries; ``steps`` None = to the end of the run."""
+    """``networks``: names of those trained; ``network``: the one the objective queries; ``until``: the share of the run at which it ends. ``swap``
+    exchanges the ends of a bridge. ``pairs(step)`` gives the batch of a step of this phase, instead of the data, from step 0 on."""
 
     name: str
     networks: tuple[str, ...]
     network: str
     objective: Objectives
     data: Data
-    steps: int | None = None
+    until: float = 1.0
+    swap: bool = False
+    pairs: Callable[[int], Draw] | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a procedure is given: the live networks, a reader of their averages, the objective, the data and its codec, and how to compute."""
+
+    networks: dict[str, nn.Module]
+    average: Callable[[str], nn.Module]
+    objective: Any
+    data: Data
+    codec: Any
+    batch_size: int
+    seed: int
+    device: Any
+    dtype: Any
+    note: Callable[[str], None]
 
 
 class Procedure(Protocol):
-    def __call__(self, networks: dict[str, nn.Module], objective: Objectives, data: Data) -> Iterator[Phase]: ...
+    """``check`` raises ``ValueError`` for an objective or data that it cannot train, before anything is written."""
+
+    def check(self, objective: Any, data: Data) -> None: ...
+    def __call__(self, setting: Setting) -> Iterator[Phase]: ...
 
 
-def plain(networks: dict[str, nn.Module], objective: Objectives, data: Data) -> Iterator[Phase]:
+class Plain:
     """One network, one objective, one data set."""
-    yield Phase("main", tuple(networks), next(iter(networks)), objective, data)
+
+    def check(self, objective: Any, data: Data) -> None:
+        pass
+
+    def __call__(self, setting: Setting) -> Iterator[Phase]:
+        yield Phase("main", tuple(setting.networks), next(iter(setting.networks)), setting.objective, setting.data)
+
+
+REGISTRY = {"plain": "studio.procedure:Plain", "dsbm": "studio.dsbm:DSBM"}
+
+
+def build_procedure(spec: Mapping[str, Any]) -> Procedure:
+    """From a config's ``procedure`` section, plain by default."""
+    options = dict(spec)
+    return build(REGISTRY, options.pop("name", "plain"), "procedure", options)

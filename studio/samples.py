@@ -112,6 +112,12 @@ def command_of(recipe: dict[str, Any]) -> str:
         value = recipe.get(key)
         return value if isinstance(value, list) else [value]
 
+    if recipe.get("source"):
+        return (
+            f"studio translate {shlex.quote(recipe['model'])} {shlex.quote(recipe['source'])} --out again --seed {recipe['seed_base']} "
+            f"--num-steps {recipe['num_steps']} --sampler '{recipe['sampler']}' --direction {recipe['direction']} --weights {recipe['weights']} "
+            f"--dtype {recipe['dtype']}"
+        )
     parts = [f"studio sample {shlex.quote(recipe['model'])} --out again --seeds {','.join(map(str, listed('seed')))}"]
     labels, names = listed("label"), listed("class")
     if any(label is not None for label in labels):

@@ -20,6 +20,7 @@ from guidance.grammar import value_of
 from guidance.rules import Rule
 from samplers.adaptive import ADAPTIVE, TorchDiffEq
 from samplers.base import Sampler, Step
+from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser, Queryable
 from samplers.space import Euclid
 
@@ -30,7 +31,8 @@ FIXED_VECTORS = 256  # for samples that are points: their networks are small
 @dataclass(frozen=True)
 class Request:
     """What is asked for. ``labels`` (class numbers, −1 = none) and ``numeric`` rows go with ``seeds``. ``init`` (C, H, W) uint8 with
-    ``strength`` in (0, 1] starts from a picture; ``mask`` (H, W) bool marks what may change, the rest of ``init`` is kept."""
+    ``strength`` in (0, 1] starts from a picture; ``mask`` (H, W) bool marks what may change, the rest of ``init`` is kept.
+    ``sources`` (N, ...), as files hold them, is where a bridge starts, one for each seed; ``direction`` forward or backward."""
 
     seeds: tuple[int, ...]
     labels: tuple[int, ...] | None = None
@@ -43,6 +45,8 @@ class Request:
     mask: Tensor | None = field(default=None, compare=False)
     batch: int = 64
     deterministic: bool = False
+    sources: Tensor | None = field(default=None, compare=False)
+    direction: str = "forward"
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,10 @@ def stream(
     chosen = list(rules) if rules is not None else guidance_floor.parse(request.guidance)
     if chosen and request.labels is None and request.numeric is None and any(r.needs for r in chosen):
         raise ValueError("got guidance, but this model has no conditions to guide towards; leave it out")
-    fast = denoiser.lowered() if isinstance(denoiser, Denoiser) else denoiser
+    fast = denoiser
+    if denoiser.family == "bridge":
+        fast = facing(denoiser, sampler.needs, request.direction)
+    fast = fast.lowered() if isinstance(fast, Denoiser) else fast
     model: Queryable = guidance_floor.Guided(fast, chosen) if chosen else fast
     adaptive = isinstance(sampler, TorchDiffEq) and sampler.method in ADAPTIVE
     rounded = device.type == "cpu" and getattr(denoiser, "dtype", None) == torch.bfloat16
@@ -188,6 +195,11 @@ def stream(
         cond = _cond(request, rows, device)
         prior = Euclid().prior(noise, tuple(shape), scale=denoiser.path.prior_scale)
         x = prior
+        if request.sources is not None:
+            given = [0 if i is None else i for i in rows]
+            x = codec.encode(request.sources[given]).to(device)
+            if getattr(getattr(denoiser, "parameterization", None), "cond_source", False):
+                cond = replace(cond, image=x)
         if init is not None:
             c = denoiser.path.coefficients(grid[start])
             x = c.alpha * init + (c.sigma / denoiser.path.prior_scale) * prior

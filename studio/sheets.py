@@ -1,13 +1,16 @@
-"""Pictures of a sweep: a contact sheet with the values along its edges, and heat maps of its measures."""
+"""Pictures of many pictures: the contact sheet and the heat maps of a sweep, and what a bridge made of its sources."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from studio import files
+from studio.tasks.base import Task
 
 
 class Axis(Protocol):
@@ -65,3 +68,16 @@ def heat_map(path: Path, name: str, axes: Sequence[Axis], grid: np.ndarray) -> N
                 ax.text(i, j, f"{value:.3g}", ha="center", va="center", color="black" if bright else "white", fontsize=8)
     with files.replacing(path) as draft:
         figure.savefig(draft, format="png")
+
+
+def before_and_after(task: Task, sources: Tensor | None, values: Tensor) -> Image.Image:
+    """A sheet of samples; of a bridge, rows of sources with rows of what became of them below."""
+    if sources is None or values.ndim != 4:
+        return task.sheet(values)
+    columns = min(10, len(values))
+    rows = []
+    for a in range(0, len(values), columns):
+        for part in (sources[a : a + columns], values[a : a + columns]):
+            blank = torch.full((columns - len(part), *values.shape[1:]), 255, dtype=values.dtype)
+            rows.append(torch.cat([part.to(values), blank]))
+    return task.sheet(torch.cat(rows), columns=columns)

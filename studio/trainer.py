@@ -16,6 +16,7 @@ from studio.config import Config, SampleConfig, load_config
 from studio.data import Data, from_dataset, load_data
 from studio.devices import keep_freed_memory, pick_device, pick_dtype
 from studio.loop import Diverged, Trainer
+from studio.procedure import build_procedure
 
 __all__ = ["Diverged", "Run", "train"]
 
@@ -62,8 +63,13 @@ def train(
     info = Info.of(source_data)
     if prior_config is not None:
         _same_data(folder, info)
-    config = replace(config, backbone={"name": "custom"} if backbone is not None else fill_backbone(config.backbone, info))
+    config = replace(
+        config, backbone={"name": "custom"} if backbone is not None else fill_backbone(config.backbone, info, objective_of(config).parameterization)
+    )
     objective = objective_of(config)
+    build_procedure(config.procedure).check(objective, source_data)
+    if source_data.source is None and getattr(objective.coupling, "needs_source", False):
+        raise ValueError("objective.coupling is paired, but this data brings no sources; use data with pairs, or the coupling independent")
     config = replace(config, sample=_checked_sample(config, info, objective, overrides))
     if where.type == "cpu":
         keep_freed_memory()
@@ -111,7 +117,7 @@ def _clear(folder: Path) -> None:
 def _resumed_config(recorded: Config, asked: Config, overrides: Sequence[str]) -> Config:
     """The recorded config with the overrides of this call, which may change its length and bookkeeping but not the model."""
     changed = load_config(recorded, overrides)
-    for section in ("backbone", "objective", "data", "seed"):
+    for section in ("backbone", "objective", "procedure", "data", "seed"):
         was = getattr(recorded, section)
         for now in (getattr(changed, section), getattr(asked, section)):
             if any(was.get(k) != v for k, v in now.items()) if isinstance(now, dict) else now != was:

@@ -35,7 +35,8 @@ class Arrays(torch.utils.data.Dataset):
 class Data:
     """``train`` and ``held_out`` are map-style data sets of ``(value, label)``; ``shape`` is one value's; ``codec`` what turns values into what a
     network sees; ``task`` names how samples are shown and judged; ``hash`` identifies the content; ``skipped`` counts files left out; ``numeric``
-    names numeric conditions, which the data set holds standardised by ``numeric_mean`` and ``numeric_std``."""
+    names numeric conditions, which the data set holds standardised by ``numeric_mean`` and ``numeric_std``. ``source`` and ``held_out_source`` are
+    data sets of where a bridge starts, called ``source_name``: of the same length and order where ``paired``, a set of its own otherwise."""
 
     name: str
     task: str
@@ -49,6 +50,14 @@ class Data:
     numeric: tuple[str, ...] = ()
     numeric_mean: tuple[float, ...] = ()
     numeric_std: tuple[float, ...] = ()
+    source: Any = None
+    held_out_source: Any = None
+    source_name: str = ""
+    paired: bool = False
+
+    def sources(self, held_out: bool = False) -> Any:
+        """The data set of sources that goes with a part, None for data that starts from noise."""
+        return self.held_out_source if held_out and self.held_out_source is not None else self.source
 
 
 def content_hash(*arrays: np.ndarray) -> str:

@@ -4,7 +4,7 @@ What a process gets is its slice of the effective batch, so neither the number o
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from backbones.types import Cond
 from studio.data.arrays import Arrays, Data
+
+UNPAIRED = 0x5EED  # the order of sources that go with nothing in particular
 
 
 class Batches:
@@ -35,7 +37,7 @@ class Batches:
         return out
 
     def at(self, step: int) -> tuple[Tensor, Cond]:
-        return _fetch(self.dataset, self.indices(step))
+        return fetch(self.dataset, self.indices(step))
 
     def starting(self, step: int) -> Iterator[tuple[Tensor, Cond]]:
         """All steps from ``step`` on, read ahead by ``workers`` processes where there are any."""
@@ -64,7 +66,7 @@ class _Whole(torch.utils.data.Dataset):
         self.dataset = dataset
 
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Cond]]:
-        return [_fetch(self.dataset, indices)]
+        return [fetch(self.dataset, indices)]
 
 
 class _Endless:
@@ -79,7 +81,7 @@ def _first(items: list[Any]) -> Any:
     return items[0]
 
 
-def _fetch(dataset: Any, indices: list[int]) -> tuple[Tensor, Cond]:
+def fetch(dataset: Any, indices: list[int]) -> tuple[Tensor, Cond]:
     """(B, ...) values and their conditions. An item is a value, ``(value, label)`` or ``(value, {"label": ..., "numeric": [...]})``."""
     if isinstance(dataset, Arrays):
         return dataset.__getitems__(indices)
@@ -91,7 +93,37 @@ def _fetch(dataset: Any, indices: list[int]) -> tuple[Tensor, Cond]:
     return values, Cond(**columns)
 
 
+class Draw(NamedTuple):
+    """A batch: values (B, ...), their conditions, and sources (B, ...) of data that has them. ``encoded``: as the network sees them, not as files
+    hold them."""
+
+    values: Tensor
+    cond: Cond
+    source: Tensor | None = None
+    encoded: bool = False
+
+
+def draws(
+    data: Data, batch_size: int, step: int, *, seed: int, rank: int = 0, world: int = 1, workers: int = 0, swap: bool = False
+) -> Iterator[Draw]:  # fmt: skip
+    """All batches from a step on, sources beside their data; paired ones share the order, others have their own. ``swap`` exchanges the ends."""
+    options: dict[str, Any] = dict(rank=rank, world=world, workers=workers)
+    values = Batches(data.train, batch_size, seed=seed, **options).starting(step)
+    if data.source is None:
+        for value, cond in values:
+            yield Draw(value, cond)
+    sources = Batches(data.source, batch_size, seed=seed if data.paired else seed ^ UNPAIRED, **options).starting(step)
+    for (value, cond), (source, own) in zip(values, sources):
+        yield Draw(source, own, value) if swap else Draw(value, cond, source)
+
+
+def head_source(data: Data, count: int, *, held_out: bool = True) -> Tensor | None:
+    """The first ``count`` sources of a part, repeated where there are fewer; None for data that starts from noise."""
+    part = data.sources(held_out and data.held_out is not None)
+    return None if part is None else fetch(part, [i % len(part) for i in range(count)])[0]
+
+
 def head(data: Data, count: int, *, held_out: bool = True) -> tuple[Tensor, Cond]:
     """The first ``count`` values of a part and their conditions."""
     part = data.held_out if held_out and data.held_out is not None else data.train
-    return _fetch(part, list(range(min(count, len(part)))))
+    return fetch(part, list(range(min(count, len(part)))))

@@ -1,13 +1,14 @@
 """Points in the plane: the toy distributions of the flow-matching literature, drawn from a seed."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from backbones.noise import NoiseSource
-from studio.data.arrays import Data, from_arrays
+from studio.data.arrays import Arrays, Data, content_hash, from_arrays, split
 
 KINDS = ("eight_gaussians", "moons", "spiral", "checkerboard", "mixture")
 MIXTURE = {"weights": (0.4, 0.6), "means": ((-1.5, 0.5), (1.0, -1.0)), "stds": (0.35, 0.6)}  # a Gaussian mixture with an exact score
@@ -41,9 +42,20 @@ def draw(kind: str, noise: NoiseSource) -> tuple[Tensor, Tensor]:
     raise ValueError(f"got points kind {kind!r}, expected one of {', '.join(KINDS)}")
 
 
-def points(*, kind: str = "eight_gaussians", count: int = 20000, seed: int = 0, labels: bool = False, held_out: float = 0.1) -> Data:
-    """``count`` points of a kind: eight_gaussians, moons, spiral, checkerboard or mixture; ``labels`` keeps their component as the class."""
+def points(
+    *, kind: str = "eight_gaussians", count: int = 20000, seed: int = 0, labels: bool = False, held_out: float = 0.1, source: str | None = None
+) -> Data:  # fmt: skip
+    """``count`` points of a kind: eight_gaussians, moons, spiral, checkerboard or mixture; ``labels`` keeps their component as the class. ``source``: a kind that a
+    bridge starts from, unpaired; normal noise without one."""
     values, y = draw(kind, NoiseSource([seed] * count, index=range(count)))
     names = [str(i) for i in range(int(y.max()) + 1)] if labels else []
     codec = {"name": "scale", "std": float(np.round(values.std().item(), 4))}
-    return from_arrays(f"points-{kind}", values.numpy(), y.numpy() if labels else None, names, held_out=held_out, task="points", codec=codec)
+    data = from_arrays(f"points-{kind}", values.numpy(), y.numpy() if labels else None, names, held_out=held_out, task="points", codec=codec)
+    if source is None:
+        return data
+    start = draw(source, NoiseSource([seed ^ 0x50CE] * count, index=range(count)))[0].numpy()
+    kept = split(count, held_out)
+    return replace(
+        data, source=Arrays(start[kept[0]]), held_out_source=Arrays(start[kept[1]]) if len(kept[1]) else None, source_name=source,
+        hash=content_hash(values.numpy(), start),
+    )  # fmt: skip

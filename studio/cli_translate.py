@@ -1,0 +1,47 @@
+"""`studio translate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studio.cli_options import AsJson, Device, Dtype, Steps, Threads, Weights, emit
+
+
+def translate(
+    model: Annotated[str, typer.Argument(help="A bridge: a run or exported folder, RUN@step or a bundled model.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder for the translated pictures and before-after.png.")],
+    num_steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="bridge, bridge_sde, or an ODE sampler for models that know both ways.")] = None,
+    direction: Annotated[str, typer.Option(help="forward (as trained) or backward.")] = "forward",
+    seed: Annotated[int, typer.Option(help="Added to the seed that every file name has.")] = 0,
+    resize: Annotated[bool, typer.Option(help="Convert pictures of another size or kind.")] = False,
+    batch: Annotated[int, typer.Option(help="Pictures computed at once.")] = 32,
+    overwrite: Annotated[bool, typer.Option(help="Replace files of the same names.")] = False,
+    weights: Weights = "ema", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Translate pictures through a bridge. Files that are there already are kept, so a call that was cut off goes on.
+
+    Examples: `studio translate fashion-restore blurred/ --out restored` · `studio translate fashion-restore shoe.png --out restored --num-steps 5`
+    """
+    from studio.devices import set_threads
+    from studio.model import load
+    from studio.translate import translate as run
+
+    set_threads(threads)
+    with Steps() as bar:
+        done = run(
+            load(model, weights=weights, device=device, dtype=dtype), inputs, out, num_steps=num_steps, sampler=sampler, direction=direction, seed=seed,
+            resize=resize, batch=batch, overwrite=overwrite, on_step=bar,
+        )  # fmt: skip
+    result = {
+        "written": [str(p) for p in done.written],
+        "kept": [str(p) for p in done.kept],
+        "failed": done.failed,
+        "sheet": str(out / "before-after.png"),
+    }
+    lines = [*result["written"], f"{len(done.written)} written, {len(done.kept)} were there, {len(done.failed)} failed", result["sheet"]]
+    emit(result, as_json, [*map(str, lines), *(f"failed: {name}: {why}" for name, why in done.failed.items())])
+    if done.failed:
+        raise SystemExit(1)

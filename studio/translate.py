@@ -1,0 +1,157 @@
+"""`studio translate`: pictures through a bridge, one file each, with the recipe inside and a sheet of before and after.
+
+A picture's seed comes from its file name, so it does not matter what is translated beside it. A file that was translated with the same recipe is left as
+it is, so a run that was cut off goes on; a file that does not decode is listed and the rest is done.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from studio import files
+from studio.data.images import MODES, SUFFIXES, decode
+from studio.model import Model
+from studio.samples import read_recipe, save_png
+from studio.sheets import before_and_after
+
+SHEET = "before-after.png"
+
+
+@dataclass(frozen=True)
+class Translated:
+    """``written`` and ``kept`` (translated before) files; ``failed``: file name to reason."""
+
+    written: list[Path]
+    kept: list[Path]
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def gather(inputs: Sequence[str | Path]) -> list[tuple[Path, Path]]:
+    """Pictures with their names below the output folder: of a file its name, of a folder the path within it. Raises ``ValueError`` for none."""
+    found: list[tuple[Path, Path]] = []
+    for text in inputs:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and p.name != SHEET)
+            if not inside:
+                raise ValueError(f"{path} holds no pictures ({', '.join(sorted(SUFFIXES))}); check the path")
+            found += [(p, p.relative_to(path).with_suffix(".png")) for p in inside]
+        elif path.is_file():
+            found.append((path, Path(path.name).with_suffix(".png")))
+        else:
+            raise ValueError(f"got input {path}, which does not exist; expected pictures or folders of pictures")
+    seen: dict[Path, Path] = {}
+    for path, name in found:
+        if name in seen:
+            raise ValueError(f"{seen[name]} and {path} would both become {name}; translate them into different folders")
+        seen[name] = path
+    return found
+
+
+def seed_of(name: Path, base: int) -> int:
+    """A seed below 2³¹ from a file's name and the run's seed."""
+    return (int.from_bytes(hashlib.sha256(name.as_posix().encode()).digest()[:4], "big") + base) % 2**31
+
+
+def read(path: Path, shape: Sequence[int], resize: bool) -> Tensor:
+    """(C, H, W) uint8. Raises ``ValueError`` for a picture that does not decode, or is of another size or kind unless ``resize``."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            size, channels = picture.size, len(picture.getbands()) if picture.mode not in ("P", "1", "LA") else None
+        if not resize and (size != (shape[2], shape[1]) or channels != shape[0]):
+            raise ValueError(
+                f"got {size[0]}×{size[1]} with {channels or 'a palette of'} channels, expected {shape[2]}×{shape[1]} with {shape[0]}; pass --resize to convert"
+            )
+        if not resize:
+            return torch.from_numpy(decode(path, None, shape[0]).copy())
+        with Image.open(path) as picture:
+            fitted = picture.convert(MODES[shape[0]]).resize((shape[2], shape[1]), Image.Resampling.LANCZOS)
+        return torch.from_numpy(np.asarray(fitted).reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1).copy())
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"does not decode ({error})") from None
+
+
+def translate(
+    model: Model, inputs: Sequence[str | Path], out: str | Path, *, num_steps: int | None = None, sampler: str | None = None, direction: str = "forward",
+    seed: int = 0, resize: bool = False, batch: int = 32, overwrite: bool = False, on_step: Callable[[Any], Any] | None = None,
+) -> Translated:  # fmt: skip
+    """Translate pictures into the folder ``out``. Raises ``ValueError`` where nothing could be translated, ``FileExistsError`` for a file that another
+    recipe has made, unless ``overwrite``."""
+    if not model.info.source:
+        raise ValueError(f"{model.name} starts from noise and translates nothing; use `studio sample {model.name} --init PICTURE`")
+    if model.task.suffix != ".png":
+        raise ValueError(f"{model.name} makes {model.info.task}, not pictures; use model.translate(values) in Python")
+    folder, found = Path(out), gather(inputs)
+    sources: dict[Path, Tensor] = {}
+    failed: dict[str, str] = {}
+    for path, name in found:
+        try:
+            sources[name] = read(path, model.sample_shape, resize)
+        except ValueError as error:
+            failed[str(path)] = str(error)
+    if not sources:
+        first = next(iter(failed.items()))
+        raise ValueError(f"none of {len(found)} pictures can be translated; {first[0]}: {first[1]}")
+    options: dict[str, Any] = dict(num_steps=num_steps, sampler=sampler, direction=direction)
+    probe = next(iter(sources.values()))[None]
+    recipe = model.recipes(model.request(seeds=[0], sources=probe, **options)[0])[0]  # refuses what does not fit before anything is written
+    files.check_writable(folder, need=len(sources) * probe.numel() * 2)
+    kept, todo = [], []
+    for path, name in found:
+        if name not in sources:
+            continue
+        own = {**recipe, "seed": seed_of(name, seed), "seed_base": seed, "source": str(path), "source_hash": _hash(sources[name])}
+        target = folder / name
+        if target.exists() and _same(target, own):
+            kept.append(target)
+        elif target.exists() and not overwrite:
+            raise FileExistsError(f"{target} exists and was not made by this call; choose another --out or pass --overwrite")
+        else:
+            todo.append((name, own))
+    written = []
+    for a in range(0, len(todo), batch):
+        part = todo[a : a + batch]
+        seeds = [own["seed"] for _, own in part]
+        made = model.translate(torch.stack([sources[name] for name, _ in part]), seeds=seeds, labels=_no_labels(model), on_step=on_step, **options)
+        for (name, own), picture in zip(part, made.pictures):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            save_png(folder / name, picture, own)
+            written.append(folder / name)
+    _sheet(model, folder, sources)
+    return Translated(written, kept, failed)
+
+
+def _no_labels(model: Model) -> str | None:
+    return "none" if model.classes else None
+
+
+def _hash(values: Tensor) -> str:
+    return hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]
+
+
+def _same(path: Path, recipe: dict[str, Any]) -> bool:
+    """Whether a file is what a recipe makes, wherever its source lay."""
+    try:
+        there = read_recipe(path)
+    except (ValueError, OSError):
+        return False
+    return {k: v for k, v in there.items() if k != "source"} == {k: v for k, v in recipe.items() if k != "source"}
+
+
+def _sheet(model: Model, folder: Path, sources: dict[Path, Tensor], limit: int = 40) -> None:
+    """The first pictures before and after, read from the files."""
+    names = [n for n in sources if (folder / n).exists()][:limit]
+    after = torch.stack([torch.from_numpy(decode(folder / n, None, model.sample_shape[0]).copy()) for n in names])
+    sheet = before_and_after(model.task, torch.stack([sources[n] for n in names]), after)
+    with files.replacing(folder / SHEET) as draft:
+        sheet.save(draft, format="PNG")
