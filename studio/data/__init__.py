@@ -10,6 +10,8 @@ __all__ = ["Arrays", "Data", "REGISTRY", "from_dataset", "load_data"]
 
 REGISTRY = {
     "fashion-mnist": "studio.data.sources:fashion_mnist",
+    "fashion-restore": "studio.data.degraded:fashion_restore",
+    "emoji": "studio.data.emoji:emoji",
     "npz": "studio.data.sources:npz",
     "images": "studio.data.images:images",
     "points": "studio.data.points:points",

@@ -1,0 +1,49 @@
+"""Emoji drawn by two studios: an unpaired translation whose true partners are known."""
+
+from pathlib import Path
+
+import numpy as np
+
+from studio.data.arrays import Arrays, Data, content_hash
+
+TONES = {"1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
+OTHER = {"noto": "twemoji", "twemoji": "noto"}
+
+
+def base_of(codepoints: str) -> str:
+    """The emoji without skin tone and without the marks that only choose a presentation."""
+    return "-".join(c for c in codepoints.upper().split("-") if c not in TONES and c != "FE0F")
+
+
+def emoji(
+    *, path: str = "data/emoji32.npz", target: str = "twemoji", held_out: float = 0.1, paired: bool = False, skin_tones: bool = True, seed: int = 0
+) -> Data:  # fmt: skip
+    """32×32×3 emoji of one studio, from those of the other. Every emoji that both have drawn; a base code point is either trained on or held out.
+
+    ``paired`` keeps the order of both the same; unpaired training never sees which belongs to which. The held-out parts always correspond. Raises
+    ``ValueError`` for a file that is not there.
+    """
+    where = Path(path).expanduser()
+    if not where.is_file():
+        raise ValueError(f"got emoji file {where}, which does not exist; it lies in the repository under data/, set data.path")
+    if target not in OTHER:
+        raise ValueError(f"got target {target!r}, expected {' or '.join(OTHER)}")
+    if not 0 < held_out < 1:
+        raise ValueError(f"got held_out={held_out}, expected a fraction between 0 and 1")
+    with np.load(where, allow_pickle=False) as file:
+        images, style, codes, toned = file["images"], file["styles"][file["style"]], file["codepoints"], file["has_skin_tone"]
+    rows = {s: {c: i for i, c in enumerate(codes) if style[i] == s and (skin_tones or not toned[i])} for s in OTHER}
+    shared = sorted(set(rows["noto"]) & set(rows["twemoji"]))
+    bases = sorted({base_of(c) for c in shared})
+    order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(bases))
+    aside = {bases[i] for i in order[: max(1, round(held_out * len(bases)))]}
+
+    def part(studio: str, held: bool) -> np.ndarray:
+        chosen = [rows[studio][c] for c in shared if (base_of(c) in aside) == held]
+        return np.ascontiguousarray(images[chosen].transpose(0, 3, 1, 2))
+
+    train, source = part(target, False), part(OTHER[target], False)
+    return Data(
+        f"emoji-{target}", "image", tuple(train.shape[1:]), Arrays(train), Arrays(part(target, True)), hash=content_hash(train, source), source=Arrays(source),
+        held_out_source=Arrays(part(OTHER[target], True)), source_name=f"{OTHER[target]} emoji", paired=paired,
+    )  # fmt: skip
