@@ -17,13 +17,32 @@ import torch
 THREADS = 2
 
 
-def arguments(text: str) -> argparse.Namespace:
+def parser_of(text: str) -> argparse.ArgumentParser:
+    """The options that all benchmarks share."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer repeats, under 50 s on two cores")
     parser.add_argument("--threads", type=int, default=THREADS)
-    parsed = parser.parse_args()
+    return parser
+
+
+def arguments(text: str) -> argparse.Namespace:
+    parsed = parser_of(text).parse_args()
     torch.set_num_threads(parsed.threads)
     return parsed
+
+
+def interleave(sides: Mapping[str, Callable[[], Any]], *, rounds: int, warmup: int = 2) -> dict[str, float]:
+    """Median seconds of each side, all in this process."""
+    for _ in range(warmup):
+        for fn in sides.values():
+            fn()
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, fn in sides.items():
+            start = time.perf_counter()
+            fn()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 class Side:
