@@ -85,7 +85,10 @@ class Objective:
         `sample_pairs`) override the draws. ``ctx.states`` keeps what a coupling remembers from batch to batch. ``logs``: error, bound, those of the coupling, and on flows
         path_energy, the mean squared norm of the velocity that is learned."""
         pairs = self.sample_pairs(batch, noise, ctx) if pairs is None else pairs
-        t = self.times(noise, self.path) if t is None else t
+        drawn, state = t is None, couplings.memory(ctx, "times")
+        remembers = getattr(self.times, "remembers", False)
+        if t is None:
+            t = self.times(noise, self.path, **({"state": state} if remembers else {}))
         pairs = replace(pairs, cond=pairs.cond.drop(self.cond_drop, noise))
         prediction = self.predict(net, pairs, t, ctx)
         squared = self._error(prediction, pairs, t).square()
@@ -105,6 +108,8 @@ class Objective:
             logs["bound"] = variational.detach().mean()
         if pairs.weight is not None:
             weighted = weighted * expand(pairs.weight, weighted)
+        if remembers and drawn:
+            weighted = self.times.balance(self.path, t, weighted, state)  # type: ignore[attr-defined]
         return Loss(weighted, logs, t)
 
     def _ends(self, t: Tensor) -> Coefficients:
@@ -139,7 +144,7 @@ class Objective:
 
 def build_objective(
     path: str | dict[str, Any] = "linear", parameterization: str | dict[str, Any] = "velocity", coupling: str | dict[str, Any] = "independent",
-    times: str | dict[str, Any] = "uniform", weight: str | dict[str, Any] | None = None, cond_drop: float = 0.0, bound_weight: float = 1.0, space: str = "euclid",
+    times: str | dict[str, Any] = "uniform", weight: str | dict[str, Any] = "", cond_drop: float = 0.0, bound_weight: float = 1.0, space: str = "euclid",
 ) -> Any:  # fmt: skip
     """An objective from names or ``{name: ..., options}`` trees, as configs write them: an `Objective`, or a `BridgeObjective` on a bridge's path."""
     name = path if isinstance(path, str) else path.get("name")
@@ -149,7 +154,7 @@ def build_objective(
         return bridge_objective.BridgeObjective(
             between, bridge_heads.build_head(parameterization),
             coupling=_entry(couplings.REGISTRY, bridge_objective.default_coupling(between, coupling), "coupling"), times=drawn,
-            weight="inverse_variance" if weight is None else str(weight), cond_drop=cond_drop,
+            weight=str(weight or "inverse_variance"), cond_drop=cond_drop,
         )  # fmt: skip
     return Objective(
         _entry({**PATHS, **bridge.PATHS}, path, "path"), _entry(parameterizations.REGISTRY, parameterization, "parameterization"),

@@ -78,9 +78,52 @@ class Constant:
         return on_entries(torch.full_like(noise.uniform(stream="time", dtype=torch.float64), self.t), path)
 
 
+class Importance:
+    """Entries of a VP table in proportion to √E[L²] of their last ``history`` losses, each loss then divided by its share × entries, so that the
+    gradient stays that of uniform times with less noise (Nichol & Dhariwal 2102.09672, eq. 18; meant for the variational bound). Uniform until every
+    entry has its history; a share of ``uniform`` stays so. What it remembers lives in the run (``state``), and ends with it.
+    """
+
+    remembers = True
+
+    def __init__(self, *, history: int = 10, uniform: float = 0.001):
+        if history < 1 or not 0 < uniform <= 1:
+            raise ValueError(f"got history={history}, uniform={uniform}, expected at least 1 and a share above 0 up to 1")
+        self.history, self.uniform = history, uniform
+
+    def shares(self, path: Path, state: dict[str, Tensor] | None) -> Tensor:
+        """(T,) float64 probabilities of the entries. Raises ``ValueError`` on a path without a table."""
+        if not isinstance(path, VPPath):
+            raise ValueError("got times: importance on a path without a table, expected vp; use uniform, logit_normal or log_normal")
+        even = torch.full((path.size,), 1 / path.size, dtype=torch.float64)
+        if not state or int(state["seen"].min()) < self.history:
+            return even
+        share = state["losses"].square().mean(1).sqrt()
+        return (1 - self.uniform) * share / share.sum().clamp_min(1e-300) + self.uniform * even
+
+    def __call__(self, noise: NoiseSource, path: Path, *, state: dict[str, Tensor] | None = None) -> Tensor:
+        """(B,) float64 times."""
+        shares = self.shares(path, state).to(noise.device)
+        k = torch.searchsorted(shares.cumsum(0), noise.uniform(stream="time", dtype=torch.float64)).clamp_max(len(shares) - 1)
+        return 1 - (k + 1).double() / len(shares)
+
+    def balance(self, path: Path, t: Tensor, loss: Tensor, state: dict[str, Tensor] | None) -> Tensor:
+        """The losses (B,) divided by share × entries; they are remembered as they came."""
+        shares = self.shares(path, state)
+        k = (len(shares) * (1 - t) - 1).round().long().cpu()
+        if state is not None and torch.is_grad_enabled():
+            if not state:
+                state |= {"losses": torch.zeros(len(shares), self.history, dtype=torch.float64), "seen": torch.zeros(len(shares), dtype=torch.int64)}
+            for place, value in zip(k.tolist(), loss.detach().double().cpu().tolist()):
+                state["losses"][place, int(state["seen"][place]) % self.history] = value
+                state["seen"][place] += 1
+        return loss / (shares[k] * len(shares)).to(loss)
+
+
 REGISTRY = {
     "uniform": "samplers.times:Uniform",
     "logit_normal": "samplers.times:LogitNormal",
     "log_normal": "samplers.times:LogNormal",
     "constant": "samplers.times:Constant",
+    "importance": "samplers.times:Importance",
 }

@@ -62,6 +62,11 @@ class Trainer:
         if world > 1:
             atexit.unregister(_leave_group)
             atexit.register(_leave_group)
+        for part in ("coupling", "times"):
+            if world > 1 and getattr(getattr(objective, part, None), "remembers", False):
+                raise ValueError(
+                    f"objective.{part} keeps values from batch to batch, which processes do not share; train with one process, or choose another"
+                )
         if cfg.batch_size % (world * cfg.accumulate):
             raise ValueError(f"train.batch_size={cfg.batch_size} does not divide into {world} processes × accumulate={cfg.accumulate}")
         self.quiet = quiet or not self.main

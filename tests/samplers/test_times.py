@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor
 
-from backbones import NoiseSource
-from samplers import EDMPath, LinearPath, TrigPath, VPPath
-from samplers.objective import build_objective
+from backbones import NoiseSource, RunContext
+from samplers import Batch, EDMPath, LinearPath, TrigPath, VPPath
+from samplers.objective import Objective, build_objective
+from samplers.parameterization import Direct
 from samplers.space import Euclid
-from samplers.times import LogitNormal, LogNormal, Uniform
+from samplers.times import Importance, LogitNormal, LogNormal, Uniform
 
 N = 40_000
 NOISE = NoiseSource(range(N))
@@ -122,3 +124,36 @@ def test_options_of_bent_times() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             build_objective(times=bad)
+
+
+def test_importance_follows_the_losses_and_keeps_the_mean() -> None:
+    """Losses that grow with k: after the history is full, entries are drawn as √E[L²] and the balanced losses average to the uniform mean."""
+    path, sampler, state = VPPath(betas=torch.linspace(0.01, 0.3, 8)), Importance(history=4, uniform=0.01), {}
+
+    def losses(t: Tensor) -> Tensor:
+        return (8 * (1 - t)).double() ** 2
+
+    for step in range(40):
+        noise = NoiseSource([0] * 64, index=range(64), step=step)
+        t = sampler(noise, path, state=state)
+        balanced = sampler.balance(path, t, losses(t).requires_grad_(), state)
+    expected = torch.arange(1, 9).double() ** 2
+    shares = sampler.shares(path, state)
+    torch.testing.assert_close(shares, 0.99 * expected / expected.sum() + 0.01 / 8)
+    counts = (8 * (1 - sampler(NoiseSource([1] * 20000, index=range(20000)), path, state=state)) - 1).round().long().bincount(minlength=8) / 20000
+    assert float((counts - shares).abs().max()) < 0.01
+    balanced = balanced.detach()
+    assert float(balanced.std() / balanced.mean()) < 0.3 and float((balanced.mean() - expected.mean()).abs()) / float(expected.mean()) < 0.2
+    with pytest.raises(ValueError, match="importance on a path without a table, expected vp"):
+        sampler(NoiseSource([0]), LinearPath())
+
+
+def test_importance_in_an_objective_is_unbiased_and_remembers() -> None:
+    """With equal losses everywhere nothing changes; the run's context holds the history."""
+    objective = Objective(VPPath(betas=torch.full((4,), 0.02)), Direct("noise"), times=Importance(history=2))
+    ctx = RunContext()
+    for step in range(12):
+        noise = NoiseSource([0] * 32, index=range(32), step=step)
+        loss = objective.loss(lambda x, t, cond, ctx: torch.zeros_like(x), Batch(torch.zeros(32, 2)), noise, ctx)
+    assert int(ctx.states["times"]["seen"].sum()) == 12 * 32
+    assert bool(torch.isfinite(loss.per_sample).all())
