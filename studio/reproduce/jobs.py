@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -96,7 +97,7 @@ def load(job: Job, folder: Path) -> Result | None:
                     return None
                 arrays = {k: found[k] for k in found.files if k != "key"}
         return Result(**tree, arrays=arrays)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
 
 

@@ -60,7 +60,7 @@ def tilt(settings: Mapping[str, Any], work: Path) -> Outcome:
     count = settings["count"]
     values = torch.from_numpy(np.asarray(load_data({"name": pictures.DATA}).train.values[:count])).double().flatten(1) / 127.5 - 1
     noise = NoiseSource([settings["seed"]] * count, index=range(count)).normal((values.shape[1],), stream="prior", dtype=torch.float64)
-    costs = transport.squared_distances(noise, values).sqrt()  # (sources, pictures)
+    costs = transport.squared_distances(noise, values).sqrt().double()  # (sources, pictures)
     beta = inverse_temperature(costs.diagonal(), settings["ess"])
     shares, by_picture = two_way(-costs * beta)
     design = torch.stack([torch.ones(count).double(), values.norm(dim=1)], 1)
