@@ -1,0 +1,45 @@
+"""The command `studio reproduce`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studio.cli_options import AsJson, Threads, emit
+
+
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="A page; without one, --list shows what there is.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few steps to see that it runs; its own folder, numbers without meaning.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where pages are kept; default docs/results, with --quick a temporary folder.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="The pages, or the jobs of one and which of them are done; nothing runs.")] = False,
+    threads: Threads = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Run a page's experiments and write it: README.md, table.csv and plots. What is done already is kept, so the same command goes on.
+
+    Examples: `studio reproduce --list` · `studio reproduce wcfm --quick` · `studio reproduce wcfm`
+    """
+    from studio.devices import set_threads
+    from studio.reproduce import command
+
+    if name is None:
+        if not list_:
+            raise ValueError(f"got no page, expected one of {', '.join(command.pages())}; --list says what they are")
+        titles = command.pages()
+        return emit({"pages": titles}, as_json, [f"{page:<26}{title}" for page, title in titles.items()])
+    set_threads(threads)
+    if list_:
+        jobs = command.state(name, quick)
+        rows = [{"job": job.name, "done": done, "minutes": job.minutes} for job, done in jobs]
+        left = sum(job.minutes for job, done in jobs if not done)
+        lines = [f"{'done' if r['done'] else 'to do':<7}{r['minutes']:>5.1f} min  {r['job']}" for r in rows]
+        return emit({"page": name, "jobs": rows, "minutes_left": round(left, 1)}, as_json, [*lines, f"about {left:.0f} minutes left"])
+    written = command.reproduce(name, quick=quick, out=out)
+    result = {
+        "page": str(written.folder), "files": [str(p) for p in written.files], "interrupted": written.interrupted, "done": written.done,
+        "jobs": written.jobs,
+    }  # fmt: skip
+    stopped = [f"stopped with {written.done} of {written.jobs} jobs done; the same command goes on"]
+    emit(result, as_json, stopped if written.interrupted else result["files"])
+    if written.interrupted:
+        raise SystemExit(130)

@@ -1,0 +1,85 @@
+"""What `studio reproduce` does: run the jobs that are missing, then write the page."""
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from backbones.registry import resolve
+from studio import files
+from studio.reproduce.jobs import Job, Page, Result, load, run_jobs
+from studio.reproduce.page import MARK, protocol
+
+RUNS, RESULTS = Path("runs") / "reproduce", Path("docs") / "results"
+
+
+@dataclass(frozen=True)
+class Written:
+    """``folder`` of the page and ``files`` in it; ``interrupted``: jobs are missing, and nothing was written."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    interrupted: bool
+    done: int
+    jobs: int
+
+
+def find(name: str) -> Page:
+    """Raises ``ValueError`` with the nearest name for a page that does not exist."""
+    from studio.reproduce import PAGES
+
+    page: Page = resolve(PAGES, name, "page")
+    return page
+
+
+def pages() -> dict[str, str]:
+    """Titles by name."""
+    from studio.reproduce import PAGES
+
+    return {name: find(name).title for name in PAGES}
+
+
+def places(name: str, quick: bool, out: str | Path | None) -> tuple[Path, Path]:
+    """The page's folder and that of its jobs. A quick run keeps to itself: its own name, a temporary folder unless told otherwise."""
+    if not quick:
+        return Path(RESULTS if out is None else out) / name, RUNS / name
+    folder = Path(tempfile.mkdtemp(prefix="studio-reproduce-") if out is None else out) / f"{name}-quick"
+    return folder, folder / "jobs"
+
+
+def state(name: str, quick: bool = False) -> list[tuple[Job, bool]]:
+    """The jobs of a page and whether each is done."""
+    return [(job, load(job, RUNS / name) is not None and not quick) for job in find(name).jobs(quick)]
+
+
+def reproduce(name: str, *, quick: bool = False, out: str | Path | None = None, quiet: bool = False) -> Written:
+    """Run what is missing of a page and write it. The same call goes on after an interruption.
+
+    ``quick`` is a smoke run of a few steps whose numbers mean nothing. Raises ``ValueError`` for an unknown page, ``FileExistsError`` for a folder that
+    holds something else.
+    """
+    page = find(name)
+    folder, cache = places(name, quick, out)
+    readme = folder / "README.md"
+    if readme.is_file() and not readme.read_text().startswith(MARK):
+        raise FileExistsError(f"{readme} was not written by studio reproduce; choose another --out")
+    files.check_writable(folder)
+    files.check_writable(cache)
+    jobs = page.jobs(quick)
+    left = {job.name: job.minutes for job in jobs if load(job, cache) is None}
+
+    def tell(result: Result, done: int, total: int) -> None:
+        if left.pop(result.name, None) is not None and not quiet:
+            rest = f" · about {sum(left.values()):.0f} minutes left" if left and not quick else ""
+            print(f"{done} of {total} · {result.name} · {result.seconds:.0f} s{rest}", file=sys.stderr, flush=True)
+
+    results = run_jobs(jobs, cache, on_done=tell)
+    if results is None:
+        return Written(folder, (), True, sum(load(job, cache) is not None for job in jobs), len(jobs))
+    folder.mkdir(parents=True, exist_ok=True)
+    body = page.write(results, folder)
+    note = "\n**This is a quick run: a few steps to see that everything works. Its numbers mean nothing.**\n" if quick else ""
+    command = f"studio reproduce {name}" + (" --quick" if quick else "")
+    files.write_text(readme, f"{MARK} -->\n\n# {page.title}\n{note}\n{body.strip()}\n\n{protocol(list(results.values()), command)}\n")
+    written = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    return Written(folder, tuple(written), False, len(jobs), len(jobs))
