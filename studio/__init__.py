@@ -14,7 +14,7 @@ _PUBLIC = {
     "Run": "studio.trainer",
     "load": "studio.model",
     "Model": "studio.model",
-    "list_models": "studio.model",
+    "list_models": "studio.shelf",
     "Samples": "studio.samples",
     "generate": "studio.generation",
 }
@@ -22,8 +22,9 @@ __all__ = ["Model", "Run", "Samples", "__version__", "generate", "list_models", 
 
 if TYPE_CHECKING:
     from studio.generation import generate
-    from studio.model import Model, list_models, load
+    from studio.model import Model, load
     from studio.samples import Samples
+    from studio.shelf import list_models
     from studio.trainer import Run, train
 
 

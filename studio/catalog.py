@@ -11,8 +11,8 @@ import samplers
 from backbones.registry import resolve
 from studio import checkpoint, files
 from studio.config import SampleConfig, load_config
-from studio.model import Card, bundled, choose_weights, locate, spot_of
 from studio.sampling import build_sampler
+from studio.shelf import Card, bundled, choose_weights, locate, spot_of
 from studio.tasks import build_task
 
 

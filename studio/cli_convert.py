@@ -28,7 +28,7 @@ def convert(
 
     folder = run(source, out, overrides=list(config or []), to=to, vae=vae, overwrite=overwrite)
     if to is None:
-        from studio.model import card
+        from studio.shelf import card
 
         shown = card(folder)
         lines = [

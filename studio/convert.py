@@ -22,7 +22,8 @@ from samplers.objective import Objective
 from studio import __version__, checkpoint, files, foreign, sampling
 from studio.build import Info, build_network, objective_of
 from studio.config import Config, load_config
-from studio.model import load, locate
+from studio.model import load
+from studio.shelf import locate
 from studio.vae import FOLDER, SCALE, read_vae, vae_folder
 
 FAMILIES = {"dit": "studio.convert_dit:read", "diffusers": "studio.convert_diffusers:read"}

@@ -9,7 +9,8 @@ OUT = Path("demo")
 
 def main() -> None:
     from studio.devices import set_threads
-    from studio.model import bundled, load
+    from studio.model import load
+    from studio.shelf import bundled
     from studio.trainer import train
 
     set_threads(None)

@@ -7,7 +7,7 @@ import torch
 
 from studio import checkpoint, files
 from studio.config import load_config
-from studio.model import choose_weights, locate, read_weights, spot_of
+from studio.shelf import choose_weights, locate, read_weights, spot_of
 
 STORAGE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

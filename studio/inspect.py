@@ -11,8 +11,8 @@ from studio import checkpoint, files
 from studio.build import Info, build_network, fill_backbone, objective_of
 from studio.catalog import name_of
 from studio.config import from_tree, load_config, shipped
-from studio.model import card, list_models, locate, spot_of, weights_in
 from studio.samples import command_of, read_recipe
+from studio.shelf import card, list_models, locate, spot_of, weights_in
 
 
 def describe(what: str) -> dict[str, Any]:

@@ -1,126 +1,30 @@
 """A trained model: found by name, loaded from a folder, sampled.
 
-MODEL is a folder (a run or an export), ``RUN@step``, ``hf:org/name`` or the name of a bundled model. ``list_models`` reads YAML and JSON only.
+MODEL is what `studio.shelf.locate` finds.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from backbones.registry import suggest
 from guidance import describe
 from guidance.rules import Rule
 from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser
-from studio import __version__, checkpoint, files, foreign, sampling
+from studio import __version__, checkpoint, files, sampling
 from studio.build import Info, build_network, denoiser_of
 from studio.codec import Codec, build_codec
 from studio.config import Config, load_config
 from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
 from studio.samples import Samples
+from studio.shelf import choose_weights, locate, read_weights, spot_of
 from studio.tasks import build_task
 from studio.tasks.base import Task
-
-HUB = ("config.yaml", "meta.json", "*.safetensors", "codec/*")  # what a model on the hub consists of
-
-
-def bundled() -> list[str]:
-    """Names of the models that come with the package."""
-    shelf = resources.files("studio") / "models"
-    return sorted(p.name for p in shelf.iterdir() if (p / "config.yaml").is_file()) if shelf.is_dir() else []
-
-
-def locate(name: str | Path) -> tuple[Path, int | None]:
-    """The folder of a MODEL and the step asked for. Raises ``ValueError`` with the names there are."""
-    text = str(name)
-    if text.startswith("hf:"):
-        return foreign.fetch(text.removeprefix("hf:"), HUB), None
-    path, _, step = text.partition("@")
-    if step and not step.isdigit():
-        raise ValueError(f"got model {text!r}, expected RUN@step with a whole number")
-    places = [Path(path).expanduser(), *([Path(str(resources.files("studio") / "models" / path))] if path in bundled() else []), Path("runs") / path]
-    for folder in places:
-        if (folder / "config.yaml").is_file():
-            return folder, int(step) if step else None
-    if Path(path).suffix in (".pt", ".pth", ".ckpt", ".pkl", ".bin"):
-        raise ValueError(f"got {path}, a pickle, which is never loaded; models are folders with config.yaml and safetensors")
-    if Path(path).is_dir():
-        raise ValueError(f"{path} has no config.yaml, expected a run or an exported model")
-    raise ValueError(
-        f"got model {text!r}, expected a folder, RUN@step, hf:org/name or a bundled model ({', '.join(bundled()) or 'none'}){suggest(text, bundled())}"
-    )
-
-
-@dataclass(frozen=True)
-class Card:
-    """What the picker shows of a model without loading it."""
-
-    name: str
-    folder: Path
-    task: str
-    shape: tuple[int, ...]
-    classes: tuple[str, ...]
-    backbone: str
-    step: int | None
-    weights: tuple[str, ...]
-
-
-def weights_in(folder: Path) -> dict[str, Path]:
-    """Weight files by name: ``raw`` and ``ema-…``, or ``ema`` for an export."""
-    found = {p.stem: p for p in sorted(folder.glob("ema-*.safetensors"))}
-    for stem, name in (("to_data", "raw"), ("net", "raw"), ("model", "ema")):
-        if (folder / f"{stem}.safetensors").is_file():
-            found[name] = folder / f"{stem}.safetensors"
-    return found
-
-
-def spot_of(folder: Path, step: int | None) -> Path:
-    """Where the weights of a located model lie: the folder of an export, a checkpoint of a run."""
-    return folder if (folder / "model.safetensors").is_file() else checkpoint.find(folder, step)
-
-
-def choose_weights(spot: Path, weights: str = "ema") -> tuple[str, Path]:
-    """The resolved name (``ema`` is the first average, raw where there is none) and the file. Raises ``ValueError`` for weights that are not there."""
-    there = weights_in(spot)
-    key = next((k for k in there if k.startswith("ema")), "raw") if weights == "ema" else weights
-    if key not in there:
-        raise ValueError(f"got weights {weights!r}, {spot} has {', '.join(there) or 'none'}")
-    return key, there[key]
-
-
-def read_weights(key: str, path: Path) -> dict[str, Tensor]:
-    """A model's tensors by the names its network has; the two files of a model of two networks as one."""
-    if key == "raw" and path.stem == "to_data":
-        return {f"{side}.{k}": v for side in ("to_data", "to_source") for k, v in files.load_tensors(path.with_stem(side)).items()}
-    return {k.removeprefix("net.") if key.startswith("ema-") else k: v for k, v in files.load_tensors(path).items()}
-
-
-def card(name: str | Path) -> Card:
-    """Raises ``ValueError`` for a folder that is not a model."""
-    folder, step = locate(name)
-    config = load_config(folder / "config.yaml")
-    meta = checkpoint.read_meta(folder)
-    info = Info.from_meta(meta)
-    spot = spot_of(folder, step)
-    at = meta.get("step") if spot == folder else int(spot.name)
-    return Card(config.name, folder, info.task, info.shape, info.classes, str(config.backbone.get("name")), at, tuple(weights_in(spot)))
-
-
-def list_models(roots: Sequence[str | Path] = ("runs",)) -> list[Card]:
-    """Bundled models and those below ``roots``; folders that cannot be read are left out."""
-    found: list[Card] = []
-    for name in [*bundled(), *(p.parent for root in roots if Path(root).is_dir() for p in sorted(Path(root).glob("*/config.yaml")))]:
-        try:
-            found.append(card(name))
-        except (ValueError, OSError):
-            continue
-    return found
 
 
 def load(name: str | Path, *, weights: str = "ema", device: str = "auto", dtype: str = "auto", backbone: nn.Module | None = None) -> "Model":

@@ -1,6 +1,6 @@
 """The page: what stands where, and which handler each control calls. The handlers are in `ui.handlers`, the work in `ui.engine`.
 
-Left: model, condition, seeds, a picture to restore from. Centre: the run and its pictures. Right: sampler and guidance. Below: the recipe.
+Left: model, condition, seeds, a picture to restore from. Centre: the run and its pictures. Right: sampler and guidance. Below: the recipe. A second tab translates pictures (`ui.translate`).
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import html
+from ui import html, translate
 from ui.api import Api
 from ui.engine import Engine
 from ui.handlers import BOTTOM, CONTROLS, SHOWN, Handlers
@@ -38,14 +38,18 @@ def build_app(engine: Engine) -> gr.Blocks:
     """The page over an engine, not yet served."""
     with gr.Blocks(title="drift-studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)) as page:
         gr.HTML(html.header(engine.place()), elem_id="header")
-        with gr.Row(equal_height=False, elem_id="main"):
-            with gr.Column(scale=5, min_width=260):
-                parts = _left()
-            with gr.Column(scale=11, min_width=420):
-                parts |= _centre()
-            with gr.Column(scale=5, min_width=250):
-                parts |= _right()
-        parts |= _bottom()
+        with gr.Tabs(elem_id="pages"):
+            with gr.Tab("Sample"):
+                with gr.Row(equal_height=False, elem_id="main"):
+                    with gr.Column(scale=5, min_width=260):
+                        parts = _left()
+                    with gr.Column(scale=11, min_width=420):
+                        parts |= _centre()
+                    with gr.Column(scale=5, min_width=250):
+                        parts |= _right()
+                parts |= _bottom()
+            with gr.Tab("Translate"):
+                translate.panel(engine, **ONE_AT_A_TIME)
         _wire(page, parts, Handlers(engine), Api(engine))
     page.queue(max_size=32)
     return page

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from studio import catalog, files, sampling
 from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
-from studio.model import Card, Model, card, list_models, load
+from studio.model import Model, load
 from studio.samples import command_of, read_recipe
+from studio.shelf import Card, card, list_models
 from ui.settings import Settings, from_recipe, shortened
 
 if TYPE_CHECKING:
@@ -88,8 +89,12 @@ class Engine:
         return f"{where} · {DTYPE_NAMES[pick_dtype(self.dtype, where)]}"
 
     def cards(self) -> dict[str, Card]:
-        """Models by the text that finds them: bundled ones and those below the roots."""
-        return {catalog.name_of(c): c for c in list_models(self.roots)}
+        """Models that start from noise, by the text that finds them: bundled ones and those below the roots."""
+        return {catalog.name_of(c): c for c in list_models(self.roots) if not c.source}
+
+    def bridges(self) -> dict[str, Card]:
+        """Models that start from pictures."""
+        return {catalog.name_of(c): c for c in list_models(self.roots) if c.source and catalog.one_file_each(c)}
 
     def model(self, name: str, *, weights: str = "ema", dtype: str = "auto") -> Model:
         """A loaded model; the two used last are kept. A checkpoint written since is loaded anew."""

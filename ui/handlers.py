@@ -14,8 +14,8 @@ from typing import Any
 import gradio as gr
 
 from studio import catalog
-from studio.model import Card, card
 from studio.sampling import Stopped
+from studio.shelf import Card, card
 from ui import html
 from ui.engine import Engine, Result, Update, columns_for
 from ui.settings import NONE, OWN, Settings

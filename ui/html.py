@@ -5,7 +5,7 @@ import io
 from html import escape
 from typing import TYPE_CHECKING
 
-from studio.model import Card
+from studio.shelf import Card
 from ui.engine import Result, Update
 
 if TYPE_CHECKING:

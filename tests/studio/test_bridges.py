@@ -18,8 +18,8 @@ from studio.data.arrays import Arrays, Data
 from studio.data.loader import draws
 from studio.exporting import export
 from studio.inspect import describe
-from studio.model import card
 from studio.samples import read_recipe
+from studio.shelf import card
 
 
 def bridge_config(procedure: dict[str, Any] | None = None, *, sigma: float = 0.6, **objective: Any) -> dict[str, Any]:

@@ -31,7 +31,8 @@ from studio.config import from_tree
 from studio.convert import class_names, convert
 from studio.convert_diffusers import _objective
 from studio.convert_dit import PUBLISHED
-from studio.model import Model, card
+from studio.model import Model
+from studio.shelf import card
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,7 +14,8 @@ import studio
 from studio import checkpoint
 from studio.catalog import find_by_hash, name_of, weights_hash
 from studio.exporting import export
-from studio.model import Model, card, locate, weights_in
+from studio.model import Model
+from studio.shelf import card, locate, weights_in
 from studio.trainer import Run
 
 GOLDEN = Path(__file__).parents[1] / "golden"
