@@ -34,22 +34,29 @@ def panel(engine: Engine, **queued: Any) -> None:
         shown = engine.bridges()
         return _about(shown, name), gr.update(value=_steps(shown, name))
 
-    def run(name: str | None, sources: list[str] | None, count: int, number: int, convert: bool, request: gr.Request) -> tuple[str, str, list[str]]:
-        with toasts():
-            if not name or not sources:
-                raise ValueError("pick a bridge and one or more pictures first")
-            with engine.job(owner(request)) as job:
-                folder = Path(engine.out) / f"translate-{datetime.now():%Y%m%d-%H%M%S-%f}"
-                done = translate(
-                    engine.model(name), sources, folder, num_steps=int(count), seed=int(number or 0), resize=bool(convert),
-                    on_step=lambda progress: not job.flag.is_set(),
-                )  # fmt: skip
-        text = f"{len(done.written)} translated into {folder}" + "".join(f" · {Path(k).name}: {why}" for k, why in done.failed.items())
-        return html.note(text, bad=bool(done.failed)), str(folder / SHEET), [str(p) for p in done.written]
+    def press(name: str | None, sources: list[str] | None, count: int, number: int, convert: bool, request: gr.Request) -> tuple[str, str, list[str]]:
+        return run(engine, name, sources, count, number, convert, owner(request))
 
     quiet: dict[str, Any] = {"api_visibility": "private"}
     model.change(choose, model, [about, steps], show_progress="hidden", **quiet)
-    go.click(run, [model, files, steps, seed, resize], [status, sheet, made], **quiet, **queued)
+    go.click(press, [model, files, steps, seed, resize], [status, sheet, made], **quiet, **queued)
+
+
+def run(
+    engine: Engine, name: str | None, sources: list[str] | None, num_steps: int, seed: int, resize: bool, who: str = "local"
+) -> tuple[str, str, list[str]]:  # fmt: skip
+    """What the button does: a line of text, the sheet and the files."""
+    with toasts():
+        if not name or not sources:
+            raise ValueError("pick a bridge and one or more pictures first")
+        with engine.job(who) as job:
+            folder = Path(engine.out) / f"translate-{datetime.now():%Y%m%d-%H%M%S-%f}"
+            done = translate(
+                engine.model(name), sources, folder, num_steps=int(num_steps), seed=int(seed or 0), resize=bool(resize),
+                on_step=lambda progress: not job.flag.is_set(),
+            )  # fmt: skip
+    text = f"{len(done.written)} translated into {folder}" + "".join(f" · {Path(k).name}: {why}" for k, why in done.failed.items())
+    return html.note(text, bad=bool(done.failed)), str(folder / SHEET), [str(p) for p in done.written]
 
 
 def _about(bridges: dict[str, Card], name: str | None) -> str:
