@@ -30,7 +30,7 @@ class Info:
     numeric: tuple[str, ...] = ()
     numeric_mean: tuple[float, ...] = ()
     numeric_std: tuple[float, ...] = ()
-    source: str = ""
+    starts_from: str = ""
     paired: bool = False
 
     @staticmethod

@@ -73,5 +73,5 @@ def preview(net: nn.Module, config: Config, info: Info, codec: Codec, data: Data
         config.sample.num_steps, config.sample.sampler, config.sample.guidance, batch=len(seeds),
         sources=head_source(data, len(seeds)),
     )  # fmt: skip
-    values = sampling.run(denoiser_of(config, net, dtype=dtype, source=bool(info.source)), info.shape, codec, request, device=device)
+    values = sampling.run(denoiser_of(config, net, dtype=dtype, source=bool(info.starts_from)), info.shape, codec, request, device=device)
     return before_and_after(build_task(info.task), request.sources, values)

@@ -50,7 +50,7 @@ def load(name: str | Path, *, weights: str = "ema", device: str = "auto", dtype:
     net = net.to(where).eval().requires_grad_(False)
     label = str(name) if spot == folder else f"{str(name).partition('@')[0]}@{step}"
     return Model(
-        name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind, source=bool(info.source)).eval(), codec=build_codec(info.codec, folder), task=build_task(info.task),
+        name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind, source=bool(info.starts_from)).eval(), codec=build_codec(info.codec, folder), task=build_task(info.task),
         device=where, weights=key, hash=files.sha256(path)[:16], folder=folder,
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ class Model:
 
     def _check_start(self, sources: Tensor | None, direction: str, init: Any, count: int) -> None:
         """A bridge starts from its source and from nothing else; other models have no source."""
-        if not self.info.source:
+        if not self.info.starts_from:
             if sources is not None or direction != "forward":
                 raise ValueError(f"{self.name} starts from noise and translates nothing; use sample (with init= for a picture to start from)")
             return
@@ -135,7 +135,7 @@ class Model:
             raise ValueError(f"{self.name} starts from a source, not from a picture with noise; leave init out")
         if sources is None:
             raise ValueError(
-                f"{self.name} starts from {self.info.source}, not from noise; use `studio translate {self.name} PICTURES --out DIR` or model.translate(pictures)"
+                f"{self.name} starts from {self.info.starts_from}, not from noise; use `studio translate {self.name} PICTURES --out DIR` or model.translate(pictures)"
             )
         if tuple(sources.shape) != (count, *self.sample_shape):
             raise ValueError(f"got sources of shape {tuple(sources.shape)} for {count} seeds, expected {(count, *self.sample_shape)}")

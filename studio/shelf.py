@@ -58,7 +58,7 @@ class Card:
     backbone: str
     step: int | None
     weights: tuple[str, ...]
-    source: str = ""
+    starts_from: str = ""
 
 
 def weights_in(folder: Path) -> dict[str, Path]:
@@ -99,7 +99,7 @@ def card(name: str | Path) -> Card:
     info = Info.from_meta(meta)
     spot = spot_of(folder, step)
     at = meta.get("step") if spot == folder else int(spot.name)
-    return Card(config.name, folder, info.task, info.shape, info.classes, str(config.backbone.get("name")), at, tuple(weights_in(spot)), info.source)
+    return Card(config.name, folder, info.task, info.shape, info.classes, str(config.backbone.get("name")), at, tuple(weights_in(spot)), info.starts_from)
 
 
 def list_models(roots: Sequence[str | Path] = ("runs",)) -> list[Card]:

@@ -87,7 +87,7 @@ def translate(
 ) -> Translated:  # fmt: skip
     """Translate pictures into the folder ``out``. Raises ``ValueError`` where nothing could be translated, ``FileExistsError`` for a file that another
     recipe has made, unless ``overwrite``."""
-    if not model.info.source:
+    if not model.info.starts_from:
         raise ValueError(f"{model.name} starts from noise and translates nothing; use `studio sample {model.name} --init PICTURE`")
     if model.task.suffix != ".png":
         raise ValueError(f"{model.name} makes {model.info.task}, not pictures; use model.translate(values) in Python")

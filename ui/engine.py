@@ -90,11 +90,11 @@ class Engine:
 
     def cards(self) -> dict[str, Card]:
         """Models that start from noise, by the text that finds them: bundled ones and those below the roots."""
-        return {catalog.name_of(c): c for c in list_models(self.roots) if not c.source}
+        return {catalog.name_of(c): c for c in list_models(self.roots) if not c.starts_from}
 
     def bridges(self) -> dict[str, Card]:
         """Models that start from pictures."""
-        return {catalog.name_of(c): c for c in list_models(self.roots) if c.source and catalog.one_file_each(c)}
+        return {catalog.name_of(c): c for c in list_models(self.roots) if c.starts_from and catalog.one_file_each(c)}
 
     def model(self, name: str, *, weights: str = "ema", dtype: str = "auto") -> Model:
         """A loaded model; the two used last are kept. A checkpoint written since is loaded anew."""

@@ -16,7 +16,11 @@ from studio.reproduce import pictures
 from studio.reproduce.jobs import Job, Outcome, Page, Result
 
 MODEL = "fashion-ddpm"
-WAYS = [("ddpm(variance=learned_range)", 50), ("ddpm(variance=learned_range)", 250), *((s, n) for s in ("ddim", "dpmpp_2m") for n in (10, 20, 50))]
+WAYS = [
+    ("ddpm(variance=learned_range,clip=1)", 50),
+    ("ddpm(variance=learned_range,clip=1)", 250),
+    *((f"{s}(clip=1)", n) for s in ("ddim", "dpmpp_2m") for n in (10, 20, 50)),
+]
 SHOWN = 20
 METRICS = {"fd": "Fréchet distance", "precision": "precision", "recall": "recall", "acc": "class accuracy"}
 

@@ -205,6 +205,17 @@ def test_clipping() -> None:
         torch.testing.assert_close(out, c2.alpha * bounded + c2.sigma * (x - c.alpha * source) / c.sigma, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", ["dpmpp_1", "dpmpp_2m"])
+def test_dpmpp_bounds_its_data(name: str) -> None:
+    """One step towards bounded data: the exponential integrator's formula with the prediction clamped."""
+    path, x = VPPath(), 3 * points(4)
+    model, t, s = MIX.denoiser(path), path.time(300), path.time(100)
+    c, c2 = path.coefficients(t), path.coefficients(s)
+    bounded = MIX.denoise(x, c.alpha, c.sigma).clamp(-0.5, 0.5)
+    out = build(name, clip=0.5).step(x, t, s, lambda x, t: model.predict(x, t, Cond()), None, [])
+    torch.testing.assert_close(out, c2.sigma / c.sigma * x - (c.alpha * c2.sigma / c.sigma - c2.alpha) * bounded, rtol=1e-10, atol=1e-10)
+
+
 def test_refusals() -> None:
     x, model = points(2), MIX.denoiser(VPPath())
     graph = FunctionDenoiser(VPPath(), model.fn)
