@@ -99,7 +99,9 @@ def card(name: str | Path) -> Card:
     info = Info.from_meta(meta)
     spot = spot_of(folder, step)
     at = meta.get("step") if spot == folder else int(spot.name)
-    return Card(config.name, folder, info.task, info.shape, info.classes, str(config.backbone.get("name")), at, tuple(weights_in(spot)), info.starts_from)
+    return Card(
+        config.name, folder, info.task, info.shape, info.classes, str(config.backbone.get("name")), at, tuple(weights_in(spot)), info.starts_from
+    )
 
 
 def list_models(roots: Sequence[str | Path] = ("runs",)) -> list[Card]:

@@ -71,6 +71,7 @@ def write_csv(path: Path, results: Sequence[Result], keys: Sequence[str] = ()) -
 def lines(path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]]]]], *, x: str, y: str, levels: Mapping[str, float] | None = None) -> None:  # fmt: skip
     """A panel each: curves by name, ``(xs, values of the seeds at each x)``, with standard errors; ``levels``: a horizontal line by panel."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(5.2 * len(panels), 4.2), dpi=110, layout="constrained")
     for k, (title, curves) in enumerate(panels.items()):
@@ -85,6 +86,8 @@ def lines(path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[float], S
         ticks = sorted({v for xs, _ in curves.values() for v in xs})
         ax.set_xticks(ticks, [f"{v:g}" for v in ticks])
         ax.minorticks_off()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+        ax.yaxis.set_major_formatter("{x:g}")
         ax.legend(fontsize=7)
     _save(figure, path)
 
@@ -149,10 +152,15 @@ def protocol(results: Sequence[Result], command: str) -> str:
     def several(key: str) -> str:
         return ", ".join(sorted({str(m[key]) for m in machines}))
 
+    sizes = {"steps": "training steps", "minutes": "training minutes", "batch": "batch", "batch_size": "batch", "count": "samples", "num": "samples"}
+    told_sizes = {}
+    for r in results:
+        group = r.name.partition("-")[0]
+        told_sizes[group] = ", ".join(f"{text} {r.settings[k]:g}" for k, text in sizes.items() if k in r.settings)
     seeds = sorted({r.settings["seed"] for r in results if "seed" in r.settings})
     told = {
         "command": f"`{command}`", "jobs": f"{len(results)}, {sum(r.seconds for r in results) / 60:.1f} minutes in all, the longest {max(r.seconds for r in results) / 60:.1f}",
-        "seeds": ", ".join(map(str, seeds)), "threads": several("threads"), "dtype": ", ".join(sorted({r.values["dtype"] for r in results if "dtype" in r.values})),
+        "seeds": ", ".join(map(str, seeds)), **{f"size of {group}": text for group, text in told_sizes.items()}, "threads": several("threads"), "dtype": ", ".join(sorted({r.values["dtype"] for r in results if "dtype" in r.values})),
         "machine": f"{several('cpu')}, {several('cores')} cores", "versions": f"drift-studio {several('studio')}, torch {several('torch')}, Python {several('python')}",
         "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }  # fmt: skip

@@ -146,19 +146,26 @@ def floor(data: str, *, seed: int, count: int = 1500) -> float:
 
 def conditional(denoiser: Denoiser, *, seed: int, per_class: int = 180, euler: int = 4) -> dict[str, float]:
     """On the eight Gaussians, with labels: share of samples nearest to their own class's centre, and the mean over classes of W2 within the class."""
-    pool = ends("normal", "eight_gaussians", seed, 2 * CLASSES * per_class, TEST)
+    real, other = (_by_class(ends("normal", "eight_gaussians", seed, 2 * CLASSES * per_class, page), per_class) for page in (TEST, FLOOR))
     label = torch.arange(CLASSES).repeat_interleave(per_class)
-    x = NoiseSource([2 * seed + 1] * len(label), index=range(len(label)), step=FLOOR).normal((2,), stream="prior")
-    real = [pool.data[pool.label == k][:per_class] for k in range(CLASSES)]
+    x = NoiseSource([2 * seed + 1] * len(label), index=range(len(label)), step=SAMPLER).normal((2,), stream="prior")
     angle = torch.arange(CLASSES) * (torch.pi / 4)
     centres = 5 * torch.stack([angle.cos(), angle.sin()], 1)
-    values = {}
+    values = {"w2_class_real": _mean_w2(other, real)}
     for name, made in (
         (f"euler{euler}", sample(denoiser, x, "euler", euler, Cond(label=label))),
         ("converged", converged(denoiser, x, Cond(label=label))[0]),
     ):
         nearest = torch.cdist(made, centres).argmin(1)
         values[f"accuracy_{name}"] = float((nearest == label).double().mean())
-        parts = zip(made.split(per_class), real)
-        values[f"w2_class_{name}"] = sum(wasserstein2(a, b) for a, b in parts) / CLASSES
+        values[f"w2_class_{name}"] = _mean_w2(list(made.split(per_class)), real)
     return values
+
+
+def _by_class(pool: Ends, count: int) -> list[Tensor]:
+    """The first points of each class."""
+    return [pool.data[pool.label == k][:count] for k in range(CLASSES)]
+
+
+def _mean_w2(sets: list[Tensor], others: list[Tensor]) -> float:
+    return sum(wasserstein2(a, b) for a, b in zip(sets, others)) / len(sets)

@@ -251,7 +251,10 @@ def test_the_command(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["done"] == 3
     main(["reproduce", "own-page", "--list", "--threads", "1"])
     assert capsys.readouterr().out.count("done ") == 3
-    for arguments, text in ((["reproduce", "wcmf"], "did you mean 'wcfm'?"), (["reproduce"], "expected one of wcfm, noise-free-conditioning")):
+    for arguments, text in (
+        (["reproduce", "wcmf"], "did you mean 'wcfm'?"),
+        (["reproduce"], "expected one of wcfm, bridge, ddpm, noise-free-conditioning"),
+    ):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2 and text in capsys.readouterr().err
