@@ -81,15 +81,15 @@ def ours(size: dict[str, int], dtype: str, folder: str) -> Callable[[], None]:
     data = Data("bench", "image", tuple(values.shape[1:]), arrays, arrays, tuple(map(str, range(10))))
     config.backbone = fill_backbone(config.backbone, Info.of(data))
     from studio.devices import pick_device, pick_dtype
-    from studio.procedure import plain
+    from studio.procedure import Phase
 
     device = pick_device("cpu")
     trainer = Trainer(config, Path(folder), data, build_network(config), objective_of(config), device, pick_dtype(dtype, device), True, None)
-    phase = next(plain(trainer.networks, trainer.objective, data))
-    batches = trainer._batches(phase)
+    phase = Phase("main", ("net",), "net", trainer.objective, data)
+    batches = trainer.feed.steps(phase, 0, 0, trainer.context)
 
     def step() -> None:
-        trainer._step(phase, *batches.at(trainer.step), batches.local)
+        trainer._step(phase, next(batches))
         trainer.step += 1
 
     return step

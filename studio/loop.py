@@ -7,11 +7,10 @@ the effective batch), so a resumed run needs only the step, and the number of pr
 import atexit
 import contextlib
 import copy
-import gc
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from studio.feed import Feed, Ready
 from studio.held_out import held_out_loss, preview
 from studio.optim import build_optimizers, lr_factor
 from studio.procedure import Phase, Setting, build_procedure
+from studio.processes import leave_group, trackers_named
 from studio.progress import TrainingBar, memory_mb
 from studio.signals import StopSignal
 
@@ -51,7 +51,7 @@ class Trainer:
 
         self.config, self.folder, self.data, self.objective, self.dtype, self.on_log = config, folder, data, objective, dtype, on_log
         cfg = config.train
-        trackers = _trackers(cfg.trackers)
+        trackers = trackers_named(cfg.trackers)
         self.accelerator = Accelerator(
             cpu=device.type == "cpu", mixed_precision="fp16" if dtype == torch.float16 else "no", log_with=trackers or None, project_dir=str(folder)
         )
@@ -60,8 +60,8 @@ class Trainer:
         self.device = self.accelerator.device
         self.main, world = self.accelerator.is_main_process, self.accelerator.num_processes
         if world > 1:
-            atexit.unregister(_leave_group)
-            atexit.register(_leave_group)
+            atexit.unregister(leave_group)
+            atexit.register(leave_group)
         for part in ("coupling", "times"):
             if world > 1 and getattr(getattr(objective, part, None), "remembers", False):
                 raise ValueError(
@@ -336,23 +336,3 @@ class Trainer:
 
 def _versions() -> dict[str, str]:
     return {"studio": __version__, "torch": torch.__version__.split("+")[0]}
-
-
-def _leave_group() -> None:
-    """Join the group's threads while the interpreter still lives; one that lets go of a tensor later aborts the process (gloo)."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    gc.collect()  # wrapped networks hold the group too
-
-
-def _trackers(names: Sequence[str]) -> list[str]:
-    """Accelerate's trackers by name; raises ``ValueError`` for one that is not installed."""
-    if not names:
-        return []
-    from accelerate.tracking import get_available_trackers
-
-    there = [str(t) for t in get_available_trackers()]
-    for name in names:
-        if name not in there:
-            raise ValueError(f"got tracker {name!r}, which is not installed; there is {', '.join(there) or 'none'}. metrics.jsonl is always written")
-    return list(names)
