@@ -13,7 +13,7 @@ from torch import Tensor
 
 from backbones.registry import build
 from backbones.types import Cond, RunContext
-from samplers.denoiser import Queryable
+from samplers.denoiser import Denoiser, Queryable
 from samplers.paths import PATHS, Path, Time, VPPath, as_time, last_trained
 from samplers.prediction import Prediction, expand
 
@@ -27,6 +27,16 @@ class Reparameterised:
             raise ValueError("got snap=True for a model that was not trained on a VP table; leave it out")
         self.denoiser, self.path, self.snap = denoiser, path, snap
         self.known_trained, self.family = denoiser.known_trained, denoiser.family
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What the network runs in."""
+        return getattr(self.denoiser, "dtype", None)
+
+    def lowered(self) -> "Reparameterised":
+        """See `Denoiser.lowered`."""
+        inner = self.denoiser.lowered() if isinstance(self.denoiser, Denoiser) else self.denoiser
+        return Reparameterised(inner, self.path, snap=self.snap)
 
     def place(self, t: Time) -> tuple[Tensor, Tensor]:
         """(t', s): where on the trained path, and by what factor the state is larger there."""

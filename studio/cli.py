@@ -71,6 +71,7 @@ def sample(
     num_steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Such as ab2, heun, 'ddim(eta=0.5)'.")] = None,
     guidance: Annotated[str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")] = "default",
+    path: Annotated[str, typer.Option(help="Sample on another path than the model's own: linear, lipman, trig, vp or edm.")] = "",
     init: Annotated[Path | None, typer.Option(help="A picture to start from.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much of the way is run anew: 0 keeps the picture, 1 ignores it.")] = None,
     mask: Annotated[Path | None, typer.Option(help="With --init: white may change, black is kept.")] = None,
@@ -89,6 +90,7 @@ def sample(
 
     set_threads(threads)
     loaded = load(model, weights=weights, device=device, dtype=dtype)
+    loaded = loaded.on_path(path) if path else loaded
     origin = {k: str(v) for k, v in (("init", init), ("mask", mask)) if v is not None}
     with Steps() as bar:
         samples = loaded.sample(

@@ -16,6 +16,7 @@ from guidance import describe
 from guidance.rules import Rule
 from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser
+from samplers.reparameterised import Reparameterised, on_path
 from studio import __version__, checkpoint, files, sampling
 from studio.build import Info, build_network, denoiser_of
 from studio.codec import Codec, build_codec
@@ -62,13 +63,14 @@ class Model:
     name: str
     config: Config
     info: Info
-    denoiser: Denoiser
+    denoiser: Denoiser | Reparameterised
     codec: Codec
     task: Task
     device: torch.device
     weights: str
     hash: str
     folder: Path
+    path: str | dict[str, Any] = ""
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -202,6 +204,8 @@ class Model:
             common["strength"] = request.strength
         if request.deterministic:
             common["deterministic"] = True
+        if self.path:
+            common["path"] = self.path
         if request.sources is not None:
             common["direction"] = request.direction
         out = []
@@ -216,6 +220,17 @@ class Model:
             out.append(recipe)
         return tuple(out)
 
+    def on_path(self, path: str | dict[str, Any]) -> "Model":
+        """The same model sampled on another path (`samplers.reparameterised`): a name such as ``"trig"`` or ``{"name": ..., options}``. Recipes name it.
+
+        Raises ``ValueError`` for an unknown path, and for a model that starts from data.
+        """
+        if self.denoiser.family != "gaussian":
+            raise ValueError(f"{self.name} starts from data, so it has no other path; sample it on its own")
+        return replace(self, denoiser=on_path(self.denoiser, path), path=path)
+
     def with_dtype(self, dtype: str) -> "Model":
         """The same weights run in another precision."""
+        if self.path:
+            raise ValueError("got a precision for a model on another path; choose it first: model.with_dtype(...).on_path(...)")
         return replace(self, denoiser=self.denoiser.with_net(self.denoiser.net, pick_dtype(dtype, self.device)))

@@ -131,6 +131,8 @@ def command_of(recipe: dict[str, Any]) -> str:
         parts.append(f"--init {shlex.quote(recipe['init'])} --strength {recipe['strength']}")
     if recipe.get("mask"):
         parts.append(f"--mask {shlex.quote(recipe['mask'])}")
+    if isinstance(recipe.get("path"), str):
+        parts.append(f"--path {recipe['path']}")
     if recipe.get("deterministic"):
         parts.append("--deterministic")
     return " ".join(parts)

@@ -22,6 +22,7 @@ from samplers.adaptive import ADAPTIVE, TorchDiffEq
 from samplers.base import Sampler, Step
 from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser, Queryable
+from samplers.reparameterised import Reparameterised
 from samplers.space import Euclid
 
 FIXED_BATCH = 8
@@ -178,7 +179,7 @@ def stream(
     fast = denoiser
     if denoiser.family == "bridge":
         fast = facing(denoiser, sampler.needs, request.direction)
-    fast = fast.lowered() if isinstance(fast, Denoiser) else fast
+    fast = fast.lowered() if isinstance(fast, Denoiser | Reparameterised) else fast
     model: Queryable = guidance_floor.Guided(fast, chosen) if chosen else fast
     adaptive = isinstance(sampler, TorchDiffEq) and sampler.method in ADAPTIVE
     rounded = device.type == "cpu" and getattr(denoiser, "dtype", None) == torch.bfloat16

@@ -163,3 +163,15 @@ def test_the_bundled_model_is_found_by_its_name() -> None:
     assert shown.shape == (1, 28, 28) and len(shown.classes) == 10 and weights_in(shown.folder).keys() == {"ema"}
     model = studio.load("fashion-dit", device="cpu")
     assert model.name == "fashion-dit" and sum(p.numel() for p in model.denoiser.net.parameters()) == checkpoint.read_meta(shown.folder)["parameters"]
+
+
+def test_a_model_on_another_path_makes_nearly_the_same_pictures(picture_model: Model) -> None:
+    """Both solve one curve: with many steps the pictures agree; the recipe names the path, and the command that it gives makes them again."""
+    from studio.samples import command_of
+
+    options = dict(seeds=[0, 1], labels=[0, 1], num_steps=60, sampler="heun", guidance=None)
+    own, other = picture_model.sample(**options), picture_model.on_path("trig").sample(**options)
+    assert float((own.values.float() - other.values.float()).abs().mean()) < 2.0
+    assert other.recipes[0]["path"] == "trig" and "--path trig" in command_of(other.recipes[0]) and "path" not in own.recipes[0]
+    with pytest.raises(ValueError, match="got path 'trigg', .*did you mean 'trig'"):
+        picture_model.on_path("trigg")
