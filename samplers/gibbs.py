@@ -76,14 +76,15 @@ class Gibbs:
 
     ``normalise``: ``batch`` divides by the batch's mean weight, ``running`` by the mean over the run so far (its last hundred batches or so),
     ``none`` not at all, which is the paper's formula and makes gradients as small as the weights are. Balanced weights have mean 1 by construction
-    and are left as they are unless asked.
+    and are left as they are unless asked. ``memory``: balance over this batch and as many of the run before it, whose marginals are less noisy, at
+    (1 + memory)² times the cost.
 
     ``logs``: ess, tilt_source and tilt_data (relative variances of a and b, from the first ``tilt_points`` of the batch), mean_cost (weighted), eps.
     """
 
     def __init__(
         self, *, eps: float | None = None, kappa: float | None = None, relative: float | None = None, ess: float | None = None, cost: str = "l2",
-        normalise: str | None = None, balance: int = 0, tilt_points: int = 128, max_points: int = 16384,
+        normalise: str | None = None, balance: int = 0, memory: int = 0, tilt_points: int = 128, max_points: int = 16384,
     ):  # fmt: skip
         given = {k: v for k, v in {"eps": eps, "kappa": kappa, "relative": relative, "ess": ess}.items() if v is not None}
         if len(given) > 1:
@@ -100,12 +101,15 @@ class Gibbs:
             raise ValueError(
                 f"got normalise={normalise!r} with a temperature that changes from batch to batch; set eps or kappa, or normalise: batch"
             )
-        if balance < 0 or tilt_points < 0:
-            raise ValueError(f"got balance={balance}, tilt_points={tilt_points}, expected 0 or more")
+        if balance < 0 or tilt_points < 0 or memory < 0:
+            raise ValueError(f"got balance={balance}, tilt_points={tilt_points}, memory={memory}, expected 0 or more")
+        if memory and not balance:
+            raise ValueError(f"got memory={memory} without balance, expected balance rounds that use it; set balance: 10")
         self.eps, self.kappa, self.relative, self.ess = eps, kappa, relative, ess if given else 0.7
         self.cost, self.balance, self.tilt_points, self.max_points = cost, balance, tilt_points, max_points
         self.normalise = normalise or ("none" if balance else "batch")
-        self.remembers = self.normalise == "running"
+        self.memory = memory
+        self.remembers = self.normalise == "running" or memory > 0
         self.say = Once()
 
     def __call__(self, source: Tensor, data: Tensor, cond: Cond, noise: NoiseSource, *, state: dict[str, Tensor] | None = None) -> Coupled:
@@ -115,9 +119,10 @@ class Gibbs:
             raise transport.memory_error(len(data), self.max_points)
         if self.remembers and state is None and torch.is_grad_enabled():
             raise ValueError(
-                "got normalise='running' without a run to keep the mean in; call loss(net, batch, noise, ctx) with one ctx=RunContext() for the whole "
+                "got normalise='running' or memory without a run to keep the mean in; call loss(net, batch, noise, ctx) with one ctx=RunContext() for the whole "
                 "run, or set normalise: batch"
             )
+        training = torch.is_grad_enabled()
         with transport.exact(data.device):
             free = free_entries(data, cond)
             costs = pair_costs(source, data, self.cost, free)
@@ -127,7 +132,10 @@ class Gibbs:
             grid = grid if self.cost == "l2sq" else grid.sqrt_()
             grid.diagonal().copy_(costs[few])  # to the last digit: a weight is about this pair
             beta = self._inverse_temperature(costs, grid, data[0].numel()).to(costs)
-            if self.balance:
+            if self.balance and self.memory:
+                log_weight, log_grid = self._balanced_over(source, data, free, beta, state, training)
+                log_weight = log_weight.to(costs)
+            elif self.balance:
                 log_grid = self._balanced(grid, beta)
                 log_weight = log_grid.diagonal().to(costs) + 2 * math.log(len(data))
             else:
@@ -163,11 +171,28 @@ class Gibbs:
         """(B, B) log of the plan with uniform marginals."""
         return transport.entropic_plan(-grid * beta, self.balance)
 
+    def _balanced_over(
+        self, source: Tensor, data: Tensor, free: Tensor | None, beta: Tensor, state: dict[str, Tensor] | None, training: bool
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """(B,) log weights and the (B, B) part of the log plan, from the plan of this batch and the remembered ones; ``state`` takes this batch in."""
+        if free is not None:
+            raise ValueError("got memory for data with known entries or padding, which differ from batch to batch; leave memory out")
+        past = state if state is not None and "sources" in state else {"sources": source[:0], "data": data[:0]}
+        x, y = torch.cat([source, past["sources"].to(source)]), torch.cat([data, past["data"].to(data)])
+        grid = transport.squared_distances(x, y)
+        grid = grid if self.cost == "l2sq" else grid.sqrt_()
+        log_plan = self._balanced(grid, beta)
+        if state is not None and training:
+            keep = self.memory * len(data)
+            state["sources"], state["data"] = x[:keep].detach(), y[:keep].detach()
+        few = slice(len(data))
+        return log_plan.diagonal()[few] + 2 * math.log(len(x)), log_plan[few, few]
+
     def _normalised(self, log_weight: Tensor, state: dict[str, Tensor] | None) -> Tensor:
         if self.normalise == "none":
             return log_weight.exp()
         mean = log_weight.logsumexp(0) - math.log(len(log_weight))
-        if self.remembers and state is not None:
+        if self.normalise == "running" and state is not None:
             count = state.get("count", torch.zeros_like(mean)).clamp_max(99)
             if "log_mean" in state:  # of all batches so far, of the last hundred after that
                 mean = torch.logaddexp((count / (count + 1)).log() + state["log_mean"].to(mean), mean - (count + 1).log())

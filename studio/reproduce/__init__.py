@@ -10,6 +10,7 @@ __all__ = ["Job", "PAGES", "Page", "Result", "reproduce"]
 
 PAGES = {
     "wcfm": "studio.reproduce.wcfm:page",
+    "balanced": "studio.reproduce.balanced:page",
     "bridge": "studio.reproduce.bridge:page",
     "ddpm": "studio.reproduce.ddpm:page",
     "noise-free-conditioning": "studio.reproduce.noise_free:page",

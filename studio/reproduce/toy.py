@@ -79,6 +79,7 @@ def train(objective: Objective, net: ToyNet, pairs: Ends, *, steps: int = 6000, 
     if len(pairs.data) != steps * batch:
         raise ValueError(f"got {len(pairs.data)} pairs, expected {steps} steps × {batch}")
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
+    ctx = RunContext()
     times, logs = objective.times(pairs.noise, objective.path), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what couplings warn of is what is measured here
@@ -86,7 +87,7 @@ def train(objective: Objective, net: ToyNet, pairs: Ends, *, steps: int = 6000, 
             rows = slice(step * batch, (step + 1) * batch)
             cond = Cond(label=pairs.label[rows]) if net.classes else Cond()
             noise = pairs.noise.select(rows).at(step)
-            loss = objective.loss(net, Batch(pairs.data[rows], cond, pairs.source[rows]), noise, t=times[rows])
+            loss = objective.loss(net, Batch(pairs.data[rows], cond, pairs.source[rows]), noise, ctx, t=times[rows])
             loss.per_sample.mean().backward()
             optimizer.param_groups[0]["lr"] = 1e-3 * rate(step, steps)
             optimizer.step()

@@ -15,6 +15,7 @@ from samplers import Batch, LinearPath, Objective, build_objective
 from samplers.coupling import Coupled
 from samplers.gibbs import Gibbs, ess_of, inverse_temperature
 from samplers.parameterization import Direct
+from samplers.transport import entropic_plan
 
 N = 64
 X, Y, NOISE = points(N), 3 * points(N, 2, 1), NoiseSource(range(N))
@@ -243,3 +244,18 @@ def test_refusals() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             Gibbs(**options)
+
+
+def test_memory_balances_over_past_batches() -> None:
+    """Batches that follow each other weigh as the front of the plan of all of them; what is remembered is the last ones."""
+    coupling, state = Gibbs(eps=1.0, balance=200, memory=2), {}
+    batches = [(points(24, 2, 2 * i), 0.5 * points(24, 2, 2 * i + 1) + 1) for i in range(3)]
+    with torch.enable_grad():
+        for x, y in batches:
+            out = coupling(x, y, Cond(), NoiseSource(range(24)), state=state)
+    assert state["sources"].shape == (48, 2) and torch.equal(state["sources"][:24], batches[2][0])
+    x, y = (torch.cat([b[k] for b in reversed(batches)]) for k in (0, 1))
+    plan = entropic_plan(-torch.cdist(x, y).double(), 200)
+    torch.testing.assert_close(out.weight.double(), (plan.diagonal()[:24] + 2 * math.log(72)).exp(), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="memory=2 without balance"):
+        Gibbs(eps=1.0, memory=2)

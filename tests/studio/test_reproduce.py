@@ -253,7 +253,7 @@ def test_the_command(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("done ") == 3
     for arguments, text in (
         (["reproduce", "wcmf"], "did you mean 'wcfm'?"),
-        (["reproduce"], "expected one of wcfm, bridge, ddpm, noise-free-conditioning"),
+        (["reproduce"], "expected one of wcfm, balanced, bridge, ddpm, noise-free-conditioning"),
     ):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
@@ -278,7 +278,7 @@ def test_jobs_in_the_plane_run_on_every_method(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["wcfm", "noise-free-conditioning", "bridge", "ddpm"])
+@pytest.mark.parametrize("name", ["wcfm", "balanced", "noise-free-conditioning", "bridge", "ddpm"])
 def test_a_whole_page_in_short(name: str, tmp_path: Path) -> None:
     written = command.reproduce(name, quick=True, out=tmp_path, quiet=True)
     text = (written.folder / "README.md").read_text()
