@@ -104,4 +104,4 @@ def denoiser_of(config: Config, net: nn.Module, *, dtype: torch.dtype | None = N
     objective = objective_of(config)
     head = TwoWay() if isinstance(net, nn.ModuleDict) else objective.parameterization
     family = "bridge" if source or isinstance(objective.path, BridgePath) else "gaussian"
-    return Denoiser(net, objective.path, head, dtype=dtype, family=family)
+    return Denoiser(net, objective.path, head, dtype=dtype, family=family, known_trained=family == "bridge")

@@ -16,6 +16,7 @@ def translate(
     sampler: Annotated[str | None, typer.Option(help="bridge, bridge_sde, or an ODE sampler for models that know both ways.")] = None,
     direction: Annotated[str, typer.Option(help="forward (as trained) or backward.")] = "forward",
     seed: Annotated[int, typer.Option(help="Added to the seed that every file name has.")] = 0,
+    mask: Annotated[Path | None, typer.Option(help="White may change, black is kept, in every picture.")] = None,
     resize: Annotated[bool, typer.Option(help="Convert pictures of another size or kind.")] = False,
     batch: Annotated[int, typer.Option(help="Pictures computed at once.")] = 32,
     overwrite: Annotated[bool, typer.Option(help="Replace files of the same names.")] = False,
@@ -32,7 +33,7 @@ def translate(
     set_threads(threads)
     with Steps() as bar:
         done = run(
-            load(model, weights=weights, device=device, dtype=dtype), inputs, out, num_steps=num_steps, sampler=sampler, direction=direction, seed=seed,
+            load(model, weights=weights, device=device, dtype=dtype), inputs, out, num_steps=num_steps, sampler=sampler, direction=direction, seed=seed, mask=mask,
             resize=resize, batch=batch, overwrite=overwrite, on_step=bar,
         )  # fmt: skip
     result = {

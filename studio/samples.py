@@ -116,7 +116,7 @@ def command_of(recipe: dict[str, Any]) -> str:
         return (
             f"studio translate {shlex.quote(recipe['model'])} {shlex.quote(recipe['source'])} --out again --seed {recipe['seed_base']} "
             f"--num-steps {recipe['num_steps']} --sampler '{recipe['sampler']}' --direction {recipe['direction']} --weights {recipe['weights']} "
-            f"--dtype {recipe['dtype']}"
+            f"--dtype {recipe['dtype']}" + (f" --mask {shlex.quote(recipe['mask'])}" if recipe.get("mask") else "")
         )
     parts = [f"studio sample {shlex.quote(recipe['model'])} --out again --seeds {','.join(map(str, listed('seed')))}"]
     labels, names = listed("label"), listed("class")

@@ -188,7 +188,7 @@ def stream(
     steps = len(grid) - 1
     start = start_index(steps, request.strength) if request.init is not None else 0
     total, done = len(batches) * (steps - start), 0
-    if request.mask is not None and request.init is None:
+    if request.mask is not None and request.init is None and request.sources is None:
         raise ValueError("got a mask without a picture; give the picture to keep with --init")
     init = None if request.init is None else codec.encode(request.init[None]).to(device)
     for rows in batches:
@@ -201,6 +201,9 @@ def stream(
             x = codec.encode(request.sources[given]).to(device)
             if getattr(getattr(denoiser, "parameterization", None), "cond_source", False):
                 cond = replace(cond, image=x)
+            if request.mask is not None:
+                free = request.mask.to(device).expand(len(rows), *shape)
+                cond = replace(cond, known=~free, given=x)
         if init is not None:
             c = denoiser.path.coefficients(grid[start])
             x = c.alpha * init + (c.sigma / denoiser.path.prior_scale) * prior

@@ -18,7 +18,8 @@ def base_of(codepoints: str) -> str:
 def emoji(
     *, path: str = "data/emoji32.npz", target: str = "twemoji", held_out: float = 0.1, paired: bool = False, skin_tones: bool = True, seed: int = 0
 ) -> Data:  # fmt: skip
-    """32×32×3 emoji of one studio, from those of the other. Every emoji that both have drawn; a base code point is either trained on or held out.
+    """32×32×3 emoji of one studio, from those of the other. Every emoji that both have drawn; a base code point is either trained on or held out, and no held-out drawing
+    of either studio stands among the trained ones.
 
     ``paired`` keeps the order of both the same; unpaired training never sees which belongs to which. The held-out parts always correspond. Raises
     ``ValueError`` for a file that is not there.
@@ -38,9 +39,12 @@ def emoji(
     order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(bases))
     aside = {bases[i] for i in order[: max(1, round(held_out * len(bases)))]}
 
+    trained = [c for c in shared if base_of(c) not in aside]
+    drawn = {images[rows[studio][c]].tobytes() for studio in OTHER for c in trained}  # some codes share one drawing
+    fresh = [c for c in shared if base_of(c) in aside and not any(images[rows[studio][c]].tobytes() in drawn for studio in OTHER)]
+
     def part(studio: str, held: bool) -> np.ndarray:
-        chosen = [rows[studio][c] for c in shared if (base_of(c) in aside) == held]
-        return np.ascontiguousarray(images[chosen].transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(images[[rows[studio][c] for c in (fresh if held else trained)]].transpose(0, 3, 1, 2))
 
     train, source = part(target, False), part(OTHER[target], False)
     return Data(

@@ -219,6 +219,17 @@ def test_translate_does_the_rest_when_a_file_is_bad(restored: Path, inputs: Path
     assert done.returncode == 1 and len(json.loads(done.stdout)["written"]) == 5
 
 
+def test_a_mask_keeps_the_rest_of_every_source(restored: Path, inputs: Path, tmp_path: Path) -> None:
+    mask = np.zeros((8, 8), dtype=np.uint8)
+    mask[2:6, 2:6] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    done = run_studio("translate", restored, inputs, "--out", tmp_path / "out", "--mask", tmp_path / "mask.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    before, after = (np.asarray(Image.open(folder / "a.png")) for folder in (inputs, tmp_path / "out"))
+    assert np.array_equal(before[mask == 0], after[mask == 0]) and not np.array_equal(before[mask > 0], after[mask > 0])
+    assert "--mask" in describe(str(tmp_path / "out" / "a.png"))["command"]
+
+
 def test_refusals(restored: Path, inputs: Path, tmp_path: Path) -> None:
     model = studio.load(restored)
     noise = studio.train(points_config(), out=tmp_path / "noise", quiet=True).load()
