@@ -32,7 +32,8 @@ def describe(what: str) -> dict[str, Any]:
         "name": shown.name, "folder": str(folder), "task": shown.task, "shape": list(shown.shape), "classes": ", ".join(shown.classes) or "none",
         "backbone": config.backbone, "objective": config.objective, "parameters": meta.get("parameters"), "step": shown.step,
         "weights": {k: files.sha256(p)[:16] for k, p in weights_in(spot).items()}, "sample": vars(config.sample),
-        "command": f"studio sample {what} --out pictures",
+        **({"starts_from": shown.starts_from, "procedure": config.procedure} if shown.starts_from else {}),
+        "command": f"studio translate {what} PICTURES --out translated" if shown.starts_from else f"studio sample {what} --out pictures",
     }  # fmt: skip
 
 
@@ -108,6 +109,8 @@ def count_flops(what: str, overrides: Sequence[str]) -> dict[str, Any]:
             config.backbone, shape = fill_backbone(config.backbone, info, objective_of(config).parameterization), info.shape
     with torch.device("meta"):
         net = build_network(config).eval()
+        net = net["to_data"] if isinstance(net, torch.nn.ModuleDict) else net  # one evaluation asks one of the two
+        shape = (config.backbone.get("in_channels", shape[0]), *shape[1:])
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             net(torch.empty(1, *shape), torch.empty(1), Cond())

@@ -253,3 +253,13 @@ def test_refusals(restored: Path, inputs: Path, tmp_path: Path) -> None:
     for arguments, text in (((restored, tmp_path / "nothing"), "does not exist"), ((tmp_path / "noise", inputs), "translates nothing")):
         done = run_studio("translate", *arguments, "--out", tmp_path / "out", cwd=tmp_path)
         assert done.returncode == 2 and text in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_info_and_flops_know_bridges(restored: Path, tmp_path: Path) -> None:
+    from studio.inspect import count_flops
+
+    told = describe(str(restored))
+    assert told["starts_from"] == "negative" and told["command"].startswith("studio translate")
+    assert count_flops(str(restored), [])["parameters"] == told["parameters"]
+    two = studio.train(dsbm_config(), out=tmp_path / "two", quiet=True).folder
+    assert 2 * count_flops(str(two), [])["parameters"] == describe(str(two))["parameters"]
