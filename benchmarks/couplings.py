@@ -4,7 +4,7 @@
 
 A step is fed as the trainer feeds it (`studio.feed`): Fashion-MNIST pictures, a small DiT in bf16 where the hardware has it, batch 128, loss, backward and
 AdamW. Pairs of exact transport are found ahead in a thread, and in line beside it. Keys: ``wcfm_step_overhead``, ``balanced_step_overhead`` and
-``ot_prefetched_overhead`` are steps over that of independent pairs; ``ot_speedup_vs_pot`` is pairing 256 pictures of 3×32×32 with POT's network simplex over
+``ot_prefetched_overhead`` are steps over that of independent pairs; ``ot_speedup_vs_pot`` is pairing 256 pictures of 3×32×32 (emoji) with POT's network simplex over
 ours, distances included on both sides and total costs compared; ``ot_vs_pot_256`` and ``ot_vs_pot_1024`` the same for points in the plane.
 ``--plot`` draws how pairing grows with the batch, 64 to 4096.
 """
@@ -32,6 +32,7 @@ from studio.devices import pick_dtype
 from studio.feed import Feed
 from studio.procedure import Phase
 
+EMOJI = Path(__file__).parents[1] / "data" / "emoji32.npz"
 KINDS: dict[str, Any] = {
     "independent": "independent",
     "W-CFM (gibbs)": {"name": "gibbs", "ess": 0.7},
@@ -42,13 +43,14 @@ KINDS: dict[str, Any] = {
 
 
 def ends(size: int, dim: int) -> tuple[Tensor, Tensor]:
-    """Noise, and eight clusters in the plane or smooth pictures of 64 factors."""
+    """Noise, and eight clusters in the plane, Fashion-MNIST pictures, or emoji of 32×32 in three colours."""
     g = torch.Generator().manual_seed(size + dim)
     if dim == 2:
         angle = torch.randint(8, (size,), generator=g) * (math.pi / 4)
         return torch.randn(size, 2, generator=g), 5 * torch.stack([angle.cos(), angle.sin()], 1) + 0.56 * torch.randn(size, 2, generator=g)
-    factors = torch.randn(64, dim, generator=g) / 8
-    return torch.randn(size, dim, generator=g), 0.6 * torch.tanh(torch.randn(size, 64, generator=g) @ factors)
+    data = load_data({"name": "emoji", "path": str(EMOJI)} if dim == 3072 else {"name": "fashion-mnist"})
+    chosen = torch.randperm(len(data.train), generator=g)[:size]
+    return torch.randn(size, dim, generator=g), torch.from_numpy(data.train.values)[chosen].flatten(1).float() / 127.5 - 1
 
 
 def step_of(name: str) -> Callable[[], None]:

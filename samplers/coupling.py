@@ -24,7 +24,7 @@ from samplers import transport
 from samplers.space import Space
 
 COSTS = ("l2", "l2sq")
-Chosen = tuple[Tensor, Tensor | None, Tensor | None]
+Chosen = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -170,17 +170,19 @@ class Planned:
             raise transport.memory_error(len(data), self.max_points)
         with transport.exact(data.device):
             free = free_entries(data, cond)
-            which, rows, weight = self.choose(source, data, cond, free, self._groups(cond), noise)
+            which, rows, weight, costs = self.choose(source, data, cond, free, self._groups(cond), noise)
         if rows is not None:
             data, cond = data[rows], cond.index(rows)
             free = None if free is None else free[rows]
         source = source[which]
-        with transport.exact(data.device):
-            costs = pair_costs(source, data, self.cost, free)
+        if costs is None:
+            with transport.exact(data.device):
+                costs = pair_costs(source, data, self.cost, free)
         return Coupled(source, data, cond, weight, logs={"mean_cost": (costs if weight is None else costs * weight.to(costs)).mean()})
 
     def choose(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource) -> Chosen:
-        """Indices of the sources, of the data where it does not keep its places, and weights (B,) where they are not all 1."""
+        """Indices of the sources, of the data where it does not keep its places, weights (B,) where they are not all 1, and the costs (B,) of the pairs
+        where they are at hand."""
         raise TypeError(f"{type(self).__name__} chooses no pairs: subclass Planned and write choose")
 
     def costs(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None) -> Tensor:
@@ -225,20 +227,23 @@ class OT(Planned):
 
     def choose(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource) -> Chosen:
         parts = [torch.arange(len(data), device=data.device)] if groups is None else [(groups == g).nonzero()[:, 0] for g in groups.unique()]
-        which = torch.empty(len(data), dtype=torch.int64, device=data.device)
+        which, costs = torch.empty(len(data), dtype=torch.int64, device=data.device), None
         for rows in parts:
-            x, y = source[rows], data[rows]
+            x, y = (source, data) if groups is None else (source[rows], data[rows])
             if x[0].numel() == 1 and free is None and not self.label_cost:
                 inside = transport.sort_assignment(x.flatten(), y.flatten())
             else:
                 part = cond if groups is None else cond.index(rows)
-                inside = transport.assignment(self.costs(x, y, part, None if free is None else free[rows]))
+                grid = self.costs(x, y, part, None if free is None else free[rows])
+                inside = transport.assignment(grid)
+                if groups is None and not self.label_cost:
+                    costs = grid[inside, rows]
             which[rows] = rows[inside]
         if not self.resample:
-            return which, None, None
+            return which, None, None, costs
         order = self.order(noise)
         rows = order[(noise.uniform(stream="pair_data", dtype=torch.float64) * len(order)).long().clamp_max(len(order) - 1)]
-        return which[rows], rows, None
+        return which[rows], rows, None, None
 
 
 class Sinkhorn(Planned):
@@ -282,7 +287,7 @@ class Sinkhorn(Planned):
             rows = order[transport.pick(mass[order], noise.uniform(stream="pair_data", dtype=torch.float64))]
         elif self.unbalanced is not None:
             weight = mass / mass.mean()
-        return transport.draw(log_plan, order, noise.uniform(stream="pair_source", dtype=torch.float64), rows), rows, weight
+        return transport.draw(log_plan, order, noise.uniform(stream="pair_source", dtype=torch.float64), rows), rows, weight, None
 
 
 REGISTRY: dict[str, Any] = {

@@ -12,6 +12,7 @@ potentials that are nearly the dual solution; a few rounds of Sinkhorn give such
 import contextlib
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -46,7 +47,19 @@ def squared_distances(x: Tensor, y: Tensor, free: Tensor | None = None) -> Tenso
         mask = free.flatten(1).to(dtype)
         y = y * mask
         base = x.square() @ mask.T + y.square().sum(1)
+    if x.dtype == torch.float32 and x.device.type == "cpu" and _onednn() and not torch.is_grad_enabled():
+        return base.sub_(_product(x.contiguous(), y.contiguous()), alpha=2).clamp_min_(0)
     return torch.addmm(base, x, y.T, alpha=-2).clamp_min_(0)
+
+
+@lru_cache(maxsize=1)
+def _onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def _product(x: Tensor, y: Tensor) -> Tensor:
+    """x yᵀ in float32 by oneDNN, which is twice as fast as MKL's product on some CPUs."""
+    return torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "")
 
 
 def pair_squares(x: Tensor, y: Tensor, free: Tensor | None = None) -> Tensor:
