@@ -40,9 +40,16 @@ class Muon:
     @torch.no_grad()
     def step(self) -> None:
         lr = self.param_groups[0]["lr"]
-        for shape, params in self.groups.items():
+        for shape, everything in self.groups.items():
+            rows = [i for i, p in enumerate(everything) if p.grad is not None]  # a phase may train one network of several
+            if not rows:
+                continue
+            params = [everything[i] for i in rows]
             grads = torch.stack([p.grad.reshape(shape) for p in params])  # type: ignore[union-attr]  # (n, r, c)
-            buffer = self.buffers[shape].lerp_(grads, 1 - self.momentum)
+            whole = len(rows) == len(everything)
+            buffer = (self.buffers[shape] if whole else self.buffers[shape][rows]).lerp_(grads, 1 - self.momentum)
+            if not whole:
+                self.buffers[shape][rows] = buffer
             update = orthogonalise(grads.lerp_(buffer, self.momentum)).to(grads.dtype)
             if self.weight_decay:
                 torch._foreach_mul_(params, 1 - lr * self.weight_decay)

@@ -107,3 +107,24 @@ def test_warm_up_and_cosine() -> None:
     assert lr_factor(cfg, 25, 0.25) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4)))
     flat = TrainConfig(steps=100, warmup=0, schedule="constant")
     assert [lr_factor(flat, s, s / 100) for s in (0, 50, 99)] == [1.0, 1.0, 1.0]
+
+
+def test_muon_leaves_a_network_alone_that_is_not_trained() -> None:
+    """Two networks of one shape, one with gradients: the other and its momentum stay; the trained one moves as it does by itself."""
+
+    def layers(seed: int) -> nn.ModuleDict:
+        torch.manual_seed(seed)
+        return nn.ModuleDict({"blocks": nn.ModuleList(nn.Linear(6, 6, bias=False) for _ in range(2))})
+
+    a, b, alone = layers(0), layers(1), layers(0)
+    (both,) = build_optimizers({"a": a, "b": b}, TrainConfig(optimizer="muon"))
+    (single,) = build_optimizers({"a": alone}, TrainConfig(optimizer="muon"))
+    kept = [p.clone() for p in b.parameters()]
+    for _ in range(3):
+        for net, optimizer in ((a, both), (alone, single)):
+            sum(layer(torch.ones(1, 6)).square().sum() for layer in net["blocks"]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert all(torch.equal(p, q) for p, q in zip(b.parameters(), kept)) and float(both.buffers[6, 6][2:].abs().max()) == 0
+    for p, q in zip(a.parameters(), alone.parameters()):
+        torch.testing.assert_close(p, q, rtol=1e-2, atol=1e-4)  # bf16 products of batches of two and four
