@@ -16,13 +16,15 @@ from studio import checkpoint, files, foreign
 from studio.build import Info
 from studio.config import load_config
 
+FIRST = "fashion-dit"
 HUB = ("config.yaml", "meta.json", "*.safetensors", "codec/*")  # what a model on the hub consists of
 
 
 def bundled() -> list[str]:
-    """Names of the models that come with the package."""
+    """Names of the models that come with the package, the one to begin with first."""
     shelf = resources.files("studio") / "models"
-    return sorted(p.name for p in shelf.iterdir() if (p / "config.yaml").is_file()) if shelf.is_dir() else []
+    names = sorted(p.name for p in shelf.iterdir() if (p / "config.yaml").is_file()) if shelf.is_dir() else []
+    return sorted(names, key=lambda name: name != FIRST)
 
 
 def locate(name: str | Path) -> tuple[Path, int | None]:
