@@ -1,7 +1,8 @@
-"""What an objective takes and gives."""
+"""What an objective takes and gives, and how it treats entries that are known."""
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from backbones.types import Cond
@@ -23,3 +24,16 @@ class Loss:
     per_sample: Tensor
     logs: dict[str, Tensor]
     t: Tensor
+
+
+def with_known(x: Tensor, data: Tensor, cond: Cond) -> Tensor:
+    """x (B, ...) with known entries in their clean place: the given values, or the data's."""
+    return x if cond.known is None else torch.where(cond.known, data if cond.given is None else cond.given, x)
+
+
+def mean_unknown(squared: Tensor, known: Tensor | None) -> Tensor:
+    """(B,) mean of (B, ...) over the entries that are not known."""
+    if known is None:
+        return squared.flatten(1).mean(1)
+    free = (~known).expand_as(squared).to(squared.dtype)
+    return (squared * free).flatten(1).sum(1) / free.flatten(1).sum(1).clamp_min(1)

@@ -14,23 +14,22 @@ A mixture of such bridges has two drifts, f towards the data and g towards the s
 So a prediction of one end gives one drift, and flow and score together give everything.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from samplers.coefficients import Coefficients, Time, as_time, check_steps, no_spacing
-from samplers.prediction import expand
+from samplers.prediction import Prediction, expand, ratio
 
 EDGE = 1e-3  # training keeps this far from both ends, where targets have infinite variance
 
 
 class BridgePath:
-    """Base: a subclass writes ``share`` and ``rate``. ``sigma`` is the reference's standard deviation over the whole way, 0 for straight lines."""
+    """Base: a subclass writes ``share`` and ``rate``. ``sigma`` is the reference's standard deviation over the whole way, 0 for straight lines; ``unit`` the
+    scale of the way itself, which a path without noise keeps."""
 
-    native, t_start, prior_scale = "velocity", 0.0, 1.0
+    native, t_start, prior_scale, unit = "velocity", 0.0, 1.0, 1.0
     sigma: float
 
     def share(self, t: Time) -> Tensor:
@@ -101,7 +100,8 @@ class I2SBPath(BridgePath):
         self.ahead = torch.cat([self.betas.new_zeros(1), self.betas.cumsum(0)])  # variance between entry n and the data, at n + 1
         self.size, self.stochastic = steps, stochastic
         self.total = float(self.ahead[-1])
-        self.sigma = self.total**0.5 if stochastic else 0.0
+        self.unit = self.total**0.5
+        self.sigma = self.unit if stochastic else 0.0
 
     def _entry(self, t: Time) -> Tensor:
         """n + 1 as a float, 0 at the data."""
@@ -147,16 +147,11 @@ SPACES = ("data", "source", "drift", "backward", "velocity", "score")
 
 
 @dataclass(frozen=True)
-class BridgePrediction:
-    """``value`` (B, ...) in ``space`` at state ``x`` and time ``t``. The head ``half_score`` is (f + g)/2 = sigma² m' score/2 of a model that knows
-    both drifts. Raises ``ValueError`` from `to` for what this model cannot say."""
+class BridgePrediction(Prediction):
+    """A `Prediction` on a bridge. The head ``half_score`` is (f + g)/2 = sigma² m' score/2 of a model that knows both drifts. Raises ``ValueError`` from `to`
+    for what this model cannot say."""
 
-    space: str
-    value: Tensor
-    x: Tensor
-    t: float | Tensor
     path: BridgePath
-    heads: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, space: str) -> Tensor:
         """(B, ...) in another space: data, source, drift (towards the data), backward (towards the source, in reversed time), velocity or score."""
@@ -187,29 +182,14 @@ class BridgePrediction:
             half = self.heads.get("half_score", torch.zeros_like(self.value) if self.path.sigma == 0 else None)
             return (None, None) if half is None else (self.value + half, half - self.value)
         towards = {
-            "drift": lambda: self.value, "data": lambda: _over(slope * (self.value - self.x), rest), "backward": lambda: self.value,
-            "source": lambda: _over(slope * (self.value - self.x), m),
+            "drift": lambda: self.value, "data": lambda: ratio(slope * (self.value - self.x), rest), "backward": lambda: self.value,
+            "source": lambda: ratio(slope * (self.value - self.x), m),
         }.get(self.space)  # fmt: skip
         if towards is None:
             raise ValueError(f"got a prediction in the unknown space {self.space!r}")
         return (towards(), None) if self.space in ("drift", "data") else (None, towards())
 
-    def with_(self, space: str, value: Tensor) -> "BridgePrediction":
-        """The same place with another value."""
-        return replace(self, space=self.path.native if space == "native" else space, value=value)
-
-    def head(self, name: str) -> Any:
-        if name not in self.heads:
-            raise ValueError(f"this model has no {name} head (it has {', '.join(self.heads) or 'none'}); choose an option that does not need it")
-        return self.heads[name]
-
     def reversed(self, x: Tensor, t: float | Tensor) -> "BridgePrediction":
         """The same, seen by someone who walks from the data to the source."""
         turned = {"data": "source", "source": "data", "drift": "backward", "backward": "drift", "velocity": "velocity", "score": "score"}[self.space]
         return BridgePrediction(turned, -self.value if turned == "velocity" else self.value, x, t, self.path, self.heads)
-
-
-def _over(a: Tensor, b: Tensor) -> Tensor:
-    """a/b, and 0 where b is 0: at an end that is reached there is nowhere to go."""
-    zero = b == 0
-    return torch.where(zero, torch.zeros_like(a), a / torch.where(zero, torch.ones_like(b), b))

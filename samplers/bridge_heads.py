@@ -1,17 +1,17 @@
 """What a network on a bridge emits, and its regression target (`samplers.bridge` has the notation).
 
     data          the data itself
-    displacement  (x_t − data) / (sigma √(1 − m))             I²SB (Liu et al. 2302.05872, eq. 12)
+    displacement  (x_t − data) / (sigma √(1 − m))             I²SB (Liu et al. 2302.05872)
     drift         m'(data − x_t)/(1 − m)                      bridge matching, one side of DSBM (Shi et al. 2303.16852)
-    velocity      m'(data − source + sigma (1 − 2m)/(2√(m(1 − m))) z)        SB-CFM (Tong et al. 2302.00482, eq. 24)
+    velocity      m'(data − source + sigma (1 − 2m)/(2√(m(1 − m))) z)        SB-CFM (Tong et al. 2302.00482)
     flow_score    that and (sigma² m'/2) ∇ log p_t, whose target is −(sigma m'/(2√(m(1 − m)))) z      [SF]²M (Tong et al. 2307.03672)
-    two_way       two networks of ``drift``, one in each direction
 
 Every squared error is divided by the variance that its target would have between ends of unit variance (weight ``inverse_variance``), which keeps the
 ends from taking over; ``uniform`` does not. With ``cond_source`` the network reads x_t and the source side by side (channels).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -21,7 +21,7 @@ from backbones.registry import build
 from backbones.types import Backbone, Cond, RunContext
 from samplers.bridge import BridgePath, BridgePrediction
 from samplers.coefficients import Time
-from samplers.parameterization import is_timed
+from samplers.parameterization import call, is_timed
 from samplers.prediction import expand
 
 
@@ -51,8 +51,7 @@ class OneHead:
 
     def _reach(self, path: BridgePath, t: Time, x: Tensor) -> Tensor:
         """Standard deviation of what lies between x_t and the data; that of the clock alone where the path has no noise."""
-        scale = path.sigma if path.sigma > 0 else getattr(path, "total", 1.0) ** 0.5
-        return expand(scale * path.coefficients(t).sigma.clamp_min(0).sqrt(), x)
+        return expand((path.sigma or path.unit) * path.coefficients(t).sigma.clamp_min(0).sqrt(), x)
 
     def errors(self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Differences (B, ...) with the variances () or (B,) of their targets."""
@@ -97,22 +96,16 @@ class FlowScore:
 
 
 class TwoWay:
-    """``net``: a module dict with ``to_data`` and ``to_source``, each trained on `drift` in its own direction of time."""
+    """What the two networks of DSBM say together. ``net``: a module dict with ``to_data`` and ``to_source``, each trained on ``side`` (a drift) in its own
+    direction of time. It is queried, never trained."""
 
-    channels = 1
-
-    def __init__(self, *, conditioning: str = "time", cond_source: bool = False):
-        if cond_source:
-            raise ValueError("got cond_source=true for two_way, whose networks start from ends that are not known in training; leave it out")
-        self.side, self.cond_source = OneHead("drift", conditioning=conditioning), False
+    def __init__(self, side: OneHead):
+        self.side = side
 
     def predict(self, net: Any, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None) -> BridgePrediction:
         ahead = self.side.predict(net["to_data"], x, t, cond, path, ctx).value
         behind = self.side.predict(net["to_source"], x, 1 - t, cond, path, ctx).value
         return BridgePrediction("velocity", (ahead - behind) / 2, x, t, path, {"half_score": (ahead + behind) / 2})
-
-    def errors(self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor) -> list[tuple[Tensor, Tensor]]:
-        raise ValueError("two_way is trained one side at a time; set procedure: {name: dsbm}")
 
 
 def flow(path: BridgePath, m: Tensor, slope: Tensor, data: Tensor, source: Tensor, z: Tensor) -> Tensor:
@@ -125,13 +118,12 @@ def flow(path: BridgePath, m: Tensor, slope: Tensor, data: Tensor, source: Tenso
 
 def query(net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None, *, timed: bool, cond_source: bool) -> Tensor:
     """The network at the path's clock, in x's dtype. ``cond.image`` is the source where the network reads it."""
-    clock = path.network_time(t).to(x.device, torch.float32)
     inside = x
     if cond_source:
         if not isinstance(cond.image, Tensor) or cond.image.shape != x.shape:
             raise ValueError(f"this model reads the source beside x, expected Cond(image=source) of shape {tuple(x.shape)}")
-        inside, cond = torch.cat([x, cond.image.to(x)], 1), Cond(cond.label, cond.numeric, cond.tokens, None, cond.valid, cond.known, cond.given)
-    return net(inside, (clock if timed else torch.zeros_like(clock)).expand(len(x)), cond, ctx).to(x.dtype)
+        inside, cond = torch.cat([x, cond.image.to(x)], 1), replace(cond, image=None)
+    return call(net, inside, t, cond, path, ctx, timed=timed)
 
 
 def data(*, conditioning: str = "time", cond_source: bool = False) -> OneHead:
@@ -151,8 +143,8 @@ def velocity(*, conditioning: str = "time", cond_source: bool = False) -> OneHea
 
 
 REGISTRY = {name: f"samplers.bridge_heads:{name}" for name in ("data", "displacement", "drift", "velocity")} | {
-    "flow_score": "samplers.bridge_heads:FlowScore", "two_way": "samplers.bridge_heads:TwoWay",
-}  # fmt: skip
+    "flow_score": "samplers.bridge_heads:FlowScore",
+}
 
 
 def build_head(spec: str | Mapping[str, Any]) -> BridgeHead:

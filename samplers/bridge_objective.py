@@ -13,8 +13,8 @@ from torch import Tensor
 from backbones.types import Backbone, Cond, NoiseSource, RunContext
 from samplers import coupling as couplings
 from samplers import times as time_samplers
-from samplers.batch import Batch, Loss
-from samplers.bridge import BridgePath, BridgePrediction
+from samplers.batch import Batch, Loss, mean_unknown, with_known
+from samplers.bridge import BridgePath
 from samplers.bridge_heads import BridgeHead
 from samplers.coupling import Coupling
 from samplers.prediction import expand
@@ -45,15 +45,8 @@ class BridgeObjective:
         """x_t (B, ...), its normal draw, and the conditions that go with it. Known entries are the given ones, clean."""
         a, b, s = (expand(v, pairs.data) for v in self.path.marginal(t))
         z = noise.normal(pairs.data.shape[1:], stream="jitter", dtype=pairs.data.dtype)
-        x, cond = a * pairs.data + b * pairs.source + s * z, pairs.cond
-        if cond.known is not None:
-            x = torch.where(cond.known, pairs.data if cond.given is None else cond.given, x)
+        x, cond = with_known(a * pairs.data + b * pairs.source + s * z, pairs.data, pairs.cond), pairs.cond
         return x, z, replace(cond, image=pairs.source) if self.parameterization.cond_source else cond
-
-    def predict(self, net: Backbone, pairs: couplings.Coupled, t: Tensor, noise: NoiseSource, ctx: RunContext | None = None) -> BridgePrediction:
-        """The network's prediction between the pairs at times t (B,)."""
-        x, _, cond = self.place(pairs, t, noise)
-        return self.parameterization.predict(net, x, t, cond, self.path, ctx)
 
     def loss(
         self, net: Backbone, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None, *, t: Tensor | None = None, pairs: couplings.Coupled | None = None
@@ -67,20 +60,12 @@ class BridgeObjective:
         prediction = self.parameterization.predict(net, x, t, cond, self.path, ctx)
         total = torch.zeros(len(x), dtype=torch.float32, device=x.device)
         for difference, variance in self.parameterization.errors(prediction, pairs.data, pairs.source, z):
-            error = _mean(difference.square(), pairs.cond.known)
+            error = mean_unknown(difference.square(), pairs.cond.known)
             total = total + (error if self.weight == "uniform" else error / variance.to(error).clamp_min(1e-12))
         logs = {"error": total.detach().mean(), "path_energy": (pairs.data - pairs.source).detach().flatten(1).square().sum(1).mean(), **pairs.logs}
         if pairs.weight is not None:
             total = total * pairs.weight.to(total)
         return Loss(total, logs, t)
-
-
-def _mean(squared: Tensor, known: Tensor | None) -> Tensor:
-    """(B,) mean over the entries that are not known."""
-    if known is None:
-        return squared.flatten(1).mean(1)
-    free = (~known).expand_as(squared).to(squared.dtype)
-    return (squared * free).flatten(1).sum(1) / free.flatten(1).sum(1).clamp_min(1)
 
 
 def default_coupling(path: BridgePath, spec: str | Mapping[str, Any]) -> str | dict[str, Any]:

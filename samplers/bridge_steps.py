@@ -1,7 +1,7 @@
 """Samplers for bridges, and the view of one from its other end.
 
     bridge      the bridge's own step: from x_t towards the predicted data D, with r = (m_s − m_t)/(1 − m_t),
-                x_s = x_t + r (D − x_t) + sigma √(r (1 − m_s)) z                    (DDPM's posterior; Liu et al. 2302.05872, eq. 4)
+                x_s = x_t + r (D − x_t) + sigma √(r (1 − m_s)) z                    (DDPM's posterior; Liu et al. 2302.05872)
     bridge_sde  Euler–Maruyama on dX = f dt + sigma √m' dW                          (weak order 1)
 
 ``euler``, ``heun``, ``midpoint``, ``ab2`` and ``rk4`` solve the probability flow v of models that know it.
@@ -21,7 +21,7 @@ from samplers.stochastic import draw
 
 
 class BridgeAncestral(Sampler):
-    """Ends on the prediction itself, without noise; ``deterministic`` leaves the noise out of every step (the OT-ODE of Liu et al., section 3.3)."""
+    """Ends on the prediction itself, without noise; ``deterministic`` leaves the noise out of every step (the OT-ODE of Liu et al.)."""
 
     families = ("bridge",)
     needs = "drift"

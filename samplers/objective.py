@@ -18,7 +18,7 @@ from samplers import coupling as couplings
 from samplers import parameterization as parameterizations
 from samplers import space as spaces
 from samplers import times as time_samplers
-from samplers.batch import Batch, Loss
+from samplers.batch import Batch, Loss, mean_unknown, with_known
 from samplers.coefficients import Coefficients
 from samplers.coupling import Coupled, Coupling
 from samplers.parameterization import Parameterization
@@ -73,9 +73,7 @@ class Objective:
         if pairs.jitter is not None:
             assert isinstance(self.path, Flow)
             x = x + self.path.sigma * pairs.jitter
-        known = pairs.cond.known
-        if known is not None:
-            x = torch.where(known, pairs.data if pairs.cond.given is None else pairs.cond.given, x)
+        x = with_known(x, pairs.data, pairs.cond)
         return self.parameterization.predict(net, x, t, pairs.cond, self.path, ctx)
 
     def loss(
@@ -91,13 +89,7 @@ class Objective:
             t = self.times(noise, self.path, **({"state": state} if remembers else {}))
         pairs = replace(pairs, cond=pairs.cond.drop(self.cond_drop, noise))
         prediction = self.predict(net, pairs, t, ctx)
-        squared = self._error(prediction, pairs, t).square()
-        known = pairs.cond.known
-        if known is None:
-            error = squared.flatten(1).mean(1)
-        else:
-            free = (~known).expand_as(squared).to(squared.dtype)
-            error = (squared * free).flatten(1).sum(1) / free.flatten(1).sum(1).clamp_min(1)
+        error = mean_unknown(self._error(prediction, pairs, t).square(), pairs.cond.known)
         weighted = error * self._weight(t).to(error)
         logs = {"error": error.detach().mean(), **pairs.logs}
         if self.path.native == "velocity":
@@ -150,6 +142,8 @@ def build_objective(
     name = path if isinstance(path, str) else path.get("name")
     drawn = _entry(time_samplers.REGISTRY, times, "time sampler")
     if name in bridge.PATHS:
+        if bound_weight != 1.0 or space != "euclid":
+            raise ValueError(f"got bound_weight={bound_weight}, space={space!r} on the bridge {name}, which has neither; leave them out")
         between = _entry(bridge.PATHS, path, "path")
         return bridge_objective.BridgeObjective(
             between, bridge_heads.build_head(parameterization),

@@ -25,7 +25,7 @@ def expand(c: Tensor, x: Tensor) -> Tensor:
     return c if c.ndim == 0 else c.to(x).view(-1, *[1] * (x.ndim - 1))
 
 
-def _ratio(a: Tensor, b: Tensor) -> Tensor:
+def ratio(a: Tensor, b: Tensor) -> Tensor:
     """a/b, and 0 where b is 0."""
     zero = b == 0
     return torch.where(zero, torch.zeros_like(a), a / torch.where(zero, torch.ones_like(b), b))
@@ -75,15 +75,15 @@ class Prediction:
         else:
             raise ValueError(f"got a prediction in the unknown space {self.space!r}")
         if space == "data":
-            return data if data is not None else _ratio(x - s * noise, a + torch.zeros_like(x))  # type: ignore[operator]
+            return data if data is not None else ratio(x - s * noise, a + torch.zeros_like(x))  # type: ignore[operator]
         if noise is None:
-            noise = _ratio(x - a * data, s + torch.zeros_like(x))  # type: ignore[operator]
+            noise = ratio(x - a * data, s + torch.zeros_like(x))  # type: ignore[operator]
         if space == "noise":
             return noise
         if space == "score":
-            return -_ratio(noise, s + torch.zeros_like(x))
+            return -ratio(noise, s + torch.zeros_like(x))
         if data is None:
-            data = _ratio(x - s * noise, a + torch.zeros_like(x))
+            data = ratio(x - s * noise, a + torch.zeros_like(x))
         if space == "v":
             return a * noise - s * data
         slope = torch.where(torch.isfinite(c.d_sigma), c.d_sigma, 0.0)

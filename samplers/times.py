@@ -80,7 +80,7 @@ class Constant:
 
 class Importance:
     """Entries of a VP table in proportion to √E[L²] of their last ``history`` losses, each loss then divided by its share × entries, so that the
-    gradient stays that of uniform times with less noise (Nichol & Dhariwal 2102.09672, eq. 18; meant for the variational bound). Uniform until every
+    gradient stays that of uniform times with less noise (Nichol & Dhariwal 2102.09672; meant for the variational bound). Uniform until every
     entry has its history; a share of ``uniform`` stays so. What it remembers lives in the run (``state``), and ends with it.
     """
 

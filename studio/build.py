@@ -31,7 +31,6 @@ class Info:
     numeric_mean: tuple[float, ...] = ()
     numeric_std: tuple[float, ...] = ()
     starts_from: str = ""
-    paired: bool = False
 
     @staticmethod
     def of(data: Data) -> "Info":
@@ -46,7 +45,6 @@ class Info:
             data.numeric_mean,
             data.numeric_std,
             data.source_name,
-            data.paired,
         )
 
     @staticmethod
@@ -102,6 +100,6 @@ def objective_of(config: Config) -> Objective:
 def denoiser_of(config: Config, net: nn.Module, *, dtype: torch.dtype | None = None, source: bool = False) -> Denoiser:
     """The queryable form of a trained network. ``source``: it starts from data of its own."""
     objective = objective_of(config)
-    head = TwoWay() if isinstance(net, nn.ModuleDict) else objective.parameterization
+    head = TwoWay(objective.parameterization) if isinstance(net, nn.ModuleDict) else objective.parameterization
     family = "bridge" if source or isinstance(objective.path, BridgePath) else "gaussian"
     return Denoiser(net, objective.path, head, dtype=dtype, family=family, known_trained=family == "bridge")

@@ -63,10 +63,9 @@ def train(
     info = Info.of(source_data)
     if prior_config is not None:
         _same_data(folder, info)
-    config = replace(
-        config, backbone={"name": "custom"} if backbone is not None else fill_backbone(config.backbone, info, objective_of(config).parameterization)
-    )
     objective = objective_of(config)
+    filled = {"name": "custom"} if backbone is not None else fill_backbone(config.backbone, info, objective.parameterization)
+    config = replace(config, backbone=filled)
     build_procedure(config.procedure).check(objective, source_data)
     if source_data.source is None and getattr(objective.coupling, "needs_source", False):
         raise ValueError("objective.coupling is paired, but this data brings no sources; use data with pairs, or the coupling independent")
