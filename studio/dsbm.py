@@ -26,6 +26,7 @@ from studio.data.loader import Draw, fetch
 from studio.procedure import Phase, Setting
 
 SIDES = ("to_source", "to_data")
+ROWS, PAIRS = 0, 1  # what randomness is used for
 
 
 class DSBM:
@@ -48,13 +49,15 @@ class DSBM:
         self.warm_start, self.simulate_batch = warm_start, simulate_batch
 
     def check(self, objective: Any, data: Data) -> None:
-        """Raises ``ValueError`` for an objective that is no bridge of one drift, and for data without a source."""
+        """Raises ``ValueError`` for an objective that is no bridge of one drift, for one whose network reads the source, and for data without a source."""
         if (
             not isinstance(objective.path, BridgePath)
             or not isinstance(objective.parameterization, OneHead)
             or objective.parameterization.space != "drift"
         ):
             raise ValueError("procedure dsbm trains drifts of a bridge; set objective: {path: {name: brownian}, parameterization: drift}")
+        if objective.parameterization.cond_source:
+            raise ValueError("got cond_source=true for dsbm, whose networks start from ends that they make themselves; leave it out")
         if data.source is None:
             raise ValueError("procedure dsbm needs data with a source of its own, this data starts from noise; see data.source")
 
@@ -90,19 +93,19 @@ class Simulated:
         if step // self.plan.refresh != self.round:
             self.round = step // self.plan.refresh
             self.ends = self._simulate()
-        rows = torch.from_numpy(self._chance("rows", step).integers(0, len(self.ends[0]), self.setting.batch_size))
+        rows = torch.from_numpy(self._chance(ROWS, step).integers(0, len(self.ends[0]), self.setting.batch_size))[self.setting.places]
         return Draw(self.ends[0][rows], Cond(), self.ends[1][rows], encoded=True)
 
-    def _chance(self, use: str, at: int) -> np.random.Generator:
-        return np.random.default_rng([self.setting.seed, self.phase, at, len(use)])
+    def _chance(self, use: int, at: int) -> np.random.Generator:
+        return np.random.default_rng([self.setting.seed, self.phase, use, at])
 
     def _simulate(self) -> tuple[Tensor, Tensor]:
         plan, s = self.plan, self.setting
         part = s.data.source if self.side == "to_source" else s.data.train
-        chance = self._chance("pairs", self.round)
+        chance = self._chance(PAIRS, self.round)
         indices = chance.permutation(len(part))[: plan.num_pairs].tolist()
         seed = int(chance.integers(2**62))
-        other = SIDES[(SIDES.index(self.side) + 1) % 2]
+        other = next(side for side in SIDES if side != self.side)
         reference = self.phase == 0
         s.note(f"simulating {len(indices)} pairs for {self.side} with the {'reference' if reference else other} process")
         path: Any = s.objective.path

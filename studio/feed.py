@@ -29,6 +29,8 @@ class Feed:
 
     def __init__(self, config: Config, codec: Codec, device: torch.device, rank: int = 0, world: int = 1):
         self.config, self.codec, self.device, self.rank, self.world = config, codec, device, rank, world
+        share = config.train.batch_size // world
+        self.places = slice(rank * share, (rank + 1) * share)  # of this process in the effective batch
 
     def steps(self, phase: Phase, start: int, phase_start: int, ctx: RunContext) -> Iterator[list[Ready]]:
         """The micro-batches of every step from ``start`` on. Pairs that take long to find (a coupling with ``slow``) are found one step ahead in a
@@ -58,7 +60,7 @@ class Feed:
         size, out = len(draw.values) // cfg.accumulate, []
         for k in range(cfg.accumulate):
             rows = slice(k * size, (k + 1) * size)
-            place = torch.arange(k * size, (k + 1) * size) + self.rank * cfg.batch_size // self.world
+            place = torch.arange(k * size, (k + 1) * size) + self.places.start
             noise = NoiseSource([self.config.seed] * size, index=place, step=step, device=self.device)
             ends = []
             for value in (draw.values, draw.source):

@@ -206,9 +206,8 @@ class Trainer:
                 self.shown[name].load_state_dict(self.networks[name].state_dict())
             return self.shown[name]
 
-        cfg, world = self.config.train, self.accelerator.num_processes
         return Setting(
-            self.networks, average, self.objective, self.data, self.codec, cfg.batch_size // world, self.config.seed, self.device, self._looking_dtype(), bar.note
+            self.networks, average, self.objective, self.data, self.codec, self.config.train.batch_size, self.feed.places, self.config.seed, self.device, self._looking_dtype(), bar.note
         )  # fmt: skip
 
     # ---- looking at it ---------------------------------------------------------------------------------------------------------------

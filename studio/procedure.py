@@ -33,7 +33,8 @@ class Phase:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a procedure is given: the live networks, a reader of their averages, the objective, the data and its codec, and how to compute."""
+    """What a procedure is given: the live networks, a reader of their averages, the objective, the data and its codec, and how to compute. ``places`` are this
+    process's in the effective batch."""
 
     networks: dict[str, nn.Module]
     average: Callable[[str], nn.Module]
@@ -41,6 +42,7 @@ class Setting:
     data: Data
     codec: Any
     batch_size: int
+    places: slice
     seed: int
     device: Any
     dtype: Any

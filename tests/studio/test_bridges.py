@@ -13,6 +13,7 @@ from test_resume import assert_same_run, stop_at
 from tiny import files_below, last_checkpoint, metrics, points_config, run_studio
 
 import studio
+from backbones import Cond
 from studio.data import load_data
 from studio.data.arrays import Arrays, Data
 from studio.data.loader import draws
@@ -169,6 +170,40 @@ def test_the_two_networks_of_dsbm_translate_both_ways(tmp_path: Path) -> None:
     assert card(run).task == "points"
 
 
+def test_simulated_pairs_are_shared_out_between_processes(tmp_path: Path) -> None:
+    """Two processes take the two halves of the batch that one would have."""
+    from dataclasses import replace
+
+    from studio.build import build_network, objective_of
+    from studio.codec import build_codec
+    from studio.config import from_tree
+    from studio.procedure import Setting, build_procedure
+
+    config, data = from_tree(dsbm_config(start="ipf") | {"backbone": {"name": "mlp", "width": 8, "depth": 1}}), load_data(dsbm_config()["data"])
+    networks = dict(build_network(config).items())
+    setting = Setting(
+        networks, networks.__getitem__, objective_of(config), data, build_codec(data.codec), 32, slice(0, 32), 0, torch.device("cpu"), torch.float32, lambda text: None
+    )  # fmt: skip
+    batches = []
+    for places in (slice(0, 32), slice(0, 16), slice(16, 32)):
+        phases = build_procedure(config.procedure)(replace(setting, places=places))
+        batches.append([phase.pairs(4) for phase in phases])
+    for whole, first, second in zip(*batches):
+        assert len(whole.values) == 32 and whole.source is not None
+        assert torch.equal(whole.values, torch.cat([first.values, second.values])) and torch.equal(
+            whole.source, torch.cat([first.source, second.source])
+        )
+
+
+def test_networks_that_are_not_told_t_stay_so_when_asked_together(tmp_path: Path) -> None:
+    """DSBM without t: the joint model asks both networks at clock 0, as they were trained."""
+    config = bridge_config(DSBM, parameterization={"name": "drift", "conditioning": "none"})
+    model = studio.train(config, out=tmp_path / "run", quiet=True).load()
+    x = torch.randn(4, 2)
+    at = [model.denoiser.predict(x, t, Cond()).to("velocity") for t in (0.2, 0.8)]
+    torch.testing.assert_close(*at)
+
+
 def test_a_paired_bridge_learns(tmp_path: Path) -> None:
     """Straight lines from a shifted copy: the velocity is the shift, and one step goes all the way."""
     x = np.random.default_rng(0).normal(size=(512, 2)).astype(np.float32)
@@ -245,6 +280,8 @@ def test_refusals(restored: Path, inputs: Path, tmp_path: Path) -> None:
         (lambda: studio.train(picture_config(coupling="paired"), out=tmp_path / "x", data=Data("plain", "image", (1, 8, 8), paired_pictures().train), quiet=True), "objective.coupling is paired, but this data brings no sources"),
         (lambda: studio.train(points_config() | {"procedure": {"name": "dsbm"}}, out=tmp_path / "y", quiet=True), "procedure dsbm trains drifts of a bridge"),
         (lambda: studio.train(dsbm_config(shares=(1.0,)), out=tmp_path / "y", quiet=True), "expected at least two positive lengths"),
+        (lambda: studio.train(bridge_config(DSBM, parameterization={"name": "drift", "cond_source": True}), out=tmp_path / "y", quiet=True), "cond_source=true"),
+        (lambda: studio.train(bridge_config(bound_weight=2.0), out=tmp_path / "y", quiet=True), "on the bridge brownian, which has neither"),
         (lambda: studio.train(dsbm_config(strat="ipf"), out=tmp_path / "y", quiet=True), "did you mean 'start'"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
