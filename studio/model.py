@@ -143,10 +143,11 @@ class Model:
             raise ValueError(f"got sources of shape {tuple(sources.shape)} for {count} seeds, expected {(count, *self.sample_shape)}")
 
     def translate(self, sources: Any, *, on_step: Callable[[sampling.Progress], Any] | None = None, **options: Any) -> Samples:
-        """`Samples` made from ``sources``: (N, C, H, W) uint8 or (N, d) float, as files hold them. Options as in `sample`, seeds 0, 1, … by default,
-        and ``direction="backward"`` for models that know the way back. Raises ``ValueError`` for a model that starts from noise."""
+        """`Samples` made from ``sources``: (N, C, H, W) uint8 or (N, d) float, as files hold them. Options as in `sample`, but seeds are 0, 1, … and
+        labels none unless given, and ``direction="backward"`` for models that know the way back. Raises ``ValueError`` for a model that starts from noise."""
         values = torch.as_tensor(sources)
-        return self.sample(sources=values, on_step=on_step, **{"seeds": range(len(values)), **options})
+        defaults: dict[str, Any] = {"seeds": range(len(values)), "labels": "none"}
+        return self.sample(sources=values, on_step=on_step, **{**defaults, **options})
 
     def _picture(self, init: Any) -> Tensor | None:
         if init is None or isinstance(init, Tensor):

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from studio import files
-from studio.data.images import MODES, SUFFIXES, decode
+from studio.data.images import SUFFIXES, decode
 from studio.model import Model
 from studio.samples import read_recipe, save_png
 from studio.sheets import before_and_after
@@ -60,25 +59,19 @@ def seed_of(name: Path, base: int) -> int:
 
 
 def read(path: Path, shape: Sequence[int], resize: bool) -> Tensor:
-    """(C, H, W) uint8. Raises ``ValueError`` for a picture that does not decode, or is of another size or kind unless ``resize``."""
-    from PIL import Image
-
+    """(C, H, W) uint8. Raises ``ValueError`` for a picture that does not decode, or is of another size or kind unless ``resize``, which converts as the
+    training data is converted: the shorter side is scaled and the centre cut out."""
     try:
-        with Image.open(path) as picture:
-            size, channels = picture.size, len(picture.getbands()) if picture.mode not in ("P", "1", "LA") else None
-        if not resize and (size != (shape[2], shape[1]) or channels != shape[0]):
-            raise ValueError(
-                f"got {size[0]}×{size[1]} with {channels or 'a palette of'} channels, expected {shape[2]}×{shape[1]} with {shape[0]}; pass --resize to convert"
-            )
-        if not resize:
-            return torch.from_numpy(decode(path, None, shape[0]).copy())
-        with Image.open(path) as picture:
-            fitted = picture.convert(MODES[shape[0]]).resize((shape[2], shape[1]), Image.Resampling.LANCZOS)
-        return torch.from_numpy(np.asarray(fitted).reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1).copy())
-    except ValueError:
-        raise
-    except Exception as error:
+        values = decode(path, shape[1] if resize else None, shape[0] if resize else None)
+    except Exception as error:  # whatever a damaged file makes PIL raise
         raise ValueError(f"does not decode ({error})") from None
+    if values.shape != tuple(shape):
+        channels, height, width = values.shape
+        raise ValueError(
+            f"got {width}×{height} with {channels} channels, expected {shape[2]}×{shape[1]} with {shape[0]}"
+            + ("" if resize else "; pass --resize to convert")
+        )
+    return torch.from_numpy(values.copy())
 
 
 def translate(
@@ -104,7 +97,7 @@ def translate(
         raise ValueError(f"none of {len(found)} pictures can be translated; {first[0]}: {first[1]}")
     options: dict[str, Any] = dict(num_steps=num_steps, sampler=sampler, direction=direction, mask=mask)
     probe = next(iter(sources.values()))[None]
-    recipe = model.recipes(model.request(seeds=[0], sources=probe, **options)[0], {"mask": str(mask)} if mask is not None else None)[
+    recipe = model.recipes(model.request(seeds=[0], labels="none", sources=probe, **options)[0], {"mask": str(mask)} if mask is not None else None)[
         0
     ]  # refuses what does not fit before anything is written
     files.check_writable(folder, need=len(sources) * probe.numel() * 2)
@@ -124,17 +117,13 @@ def translate(
     for a in range(0, len(todo), batch):
         part = todo[a : a + batch]
         seeds = [own["seed"] for _, own in part]
-        made = model.translate(torch.stack([sources[name] for name, _ in part]), seeds=seeds, labels=_no_labels(model), on_step=on_step, **options)
+        made = model.translate(torch.stack([sources[name] for name, _ in part]), seeds=seeds, on_step=on_step, **options)
         for (name, own), picture in zip(part, made.pictures):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             save_png(folder / name, picture, own)
             written.append(folder / name)
     _sheet(model, folder, sources)
     return Translated(written, kept, failed)
-
-
-def _no_labels(model: Model) -> str | None:
-    return "none" if model.classes else None
 
 
 def _hash(values: Tensor) -> str:
