@@ -15,14 +15,13 @@ from studio.shelf import bundled
 from studio.trainer import train
 
 EMOJI = {"name": "emoji", "path": "data/emoji32.npz"}
-POINTS = {k: v for k, v in gaussians.METHODS.items()}
 FEW = (1, 2, 5, 10, 50)
 
 
 def points(settings: Mapping[str, Any], work: Path) -> Outcome:
     """Moons → eight Gaussians by one method with one seed: W2 to held-out points, path energy of the flow."""
-    method = POINTS[settings["method"]]
-    tree = gaussians.config({**settings, "method": settings["method"]})
+    method = gaussians.METHODS[settings["method"]]
+    tree = gaussians.config(settings)
     tree |= {"data": {"name": "points", "kind": "eight_gaussians", "source": "moons", "count": settings["data"], "seed": settings["seed"]}}
     trained = train(tree, out=work / "run", resume=(work / "run" / "config.yaml").is_file(), quiet=True)
     if trained.interrupted:
@@ -54,26 +53,26 @@ def jobs(quick: bool) -> list[Job]:
             for method in ("exact", *gaussians.METHODS):
                 steps = (20 if quick else 3000) * (2 if method.startswith("dsbm") else 1)
                 settings = {"method": method, "dim": dim, "seed": seed, "steps": steps, **size}
-                made.append(Job(f"gaussian-{dim}-{method}-{seed}", gaussians.run, settings, 1.0))
+                made.append(Job(f"gaussian-{dim}-{method}-{seed}", gaussians.run, settings, 0.7))
     plane = {**size, "count": 300 if quick else 1500, "batch": 64 if quick else 256}
     for seed in seeds:
-        for method in POINTS:
+        for method in gaussians.METHODS:
             steps = (20 if quick else 3000) * (2 if method.startswith("dsbm") else 1)
-            made.append(Job(f"points-{method}-{seed}", points, {"method": method, "seed": seed, "steps": steps, **plane}, 0.5))
+            made.append(Job(f"points-{method}-{seed}", points, {"method": method, "seed": seed, "steps": steps, **plane}, 0.4))
     few = [1, 2] if quick else list(FEW)
     num = 60 if quick else 2000
-    length: dict[str, Any] = {"steps": 3, "batch_size": 8} if quick else {"minutes": 4.0}
+    length: dict[str, Any] = {"steps": 3, "batch_size": 8} if quick else {"minutes": 3.0}
     made.append(Job("restore-untrained", restoring.untrained, {"num": num}, 0.1))
     for seed in range(1 if quick else 2):
         for method in restoring.HEADS:
             settings = {"method": method, "seed": seed, "num": num, "few": [1] if method == "regression" else few, **length}
-            made.append(Job(f"restore-{method}-{seed}", restoring.run, settings, 6.0))
+            made.append(Job(f"restore-{method}-{seed}", restoring.run, settings, 4.5))
     made.append(Job("emoji-untrained", translating.untrained, {"data": EMOJI}, 0.1))
     ways = [["heun", 2]] if quick else [["heun", 1], ["heun", 10], ["bridge_sde(final_noise=false)", 20]]
     for seed in range(1 if quick else 2):
         for method in ("sf2m", "cfm", "dsbm"):
             settings = {"method": method, "seed": seed, "data": EMOJI, "ways": ways, **length}
-            made.append(Job(f"emoji-{method}-{seed}", translating.run, settings, 6.0))
+            made.append(Job(f"emoji-{method}-{seed}", translating.run, settings, 4.0))
     if not quick:
         made.append(Job("restore-bundled", restoring.run, {"model": "fashion-restore", "num": num, "few": few}, 3.0))
         if "noto-twemoji" in bundled():
@@ -113,14 +112,14 @@ def _gaussian(results: Mapping[str, Result], dim: int) -> str:
 
 def _points(results: Mapping[str, Result], folder: Path) -> str:
     heads = {"w2_bridge_sde": "W2, SDE", "w2_heun": "W2, flow", "pe": "path energy of the flow"}
-    rows = [{"method": m} | {k: of(results, f"points-{m}", k) or None for k in heads} for m in POINTS]
-    seen = {m: results[f"points-{m}-0"].arrays for m in POINTS}
+    rows = [{"method": m} | {k: of(results, f"points-{m}", k) or None for k in heads} for m in gaussians.METHODS]
+    seen = {m: results[f"points-{m}-0"].arrays for m in gaussians.METHODS}
     panels = {f"{m}, {'SDE' if 'bridge_sde' in a else 'flow'}": a.get("bridge_sde", a["heun"]) for m, a in seen.items()}
     pages.scatters(folder / "points.png", panels, seen["cfm"]["true"], columns=3)
     floor, ends = of(results, "points-cfm", "floor"), of(results, "points-cfm", "w2sq_ends")
     told = [
         pages.compare(m, of(results, f"points-{m}", "w2_heun"), "CFM", of(results, "points-cfm", "w2_heun"), "W2 of the flow")
-        for m in list(POINTS)[1:]
+        for m in list(gaussians.METHODS)[1:]
     ]
     return "\n".join(
         [

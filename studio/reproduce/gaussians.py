@@ -1,4 +1,4 @@
-"""The Schrödinger bridge between two Gaussians (Shi et al. 2303.16852, section 6): every method against the closed form.
+"""The Schrödinger bridge between two Gaussians (Shi et al. 2303.16852): every method against the closed form.
 
 N(−0.1, I) → N(0.1, I) with sigma = 1 in d dimensions: the variance is 1.0590 half way and the ends correlate by (√5 − 1)/2. A method is trained by
 `studio.train`, sampled from fresh sources, and its law is compared at t = 0, ¼, ½, ¾, 1:

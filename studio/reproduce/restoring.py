@@ -54,7 +54,7 @@ def run(settings: Mapping[str, Any], work: Path) -> Outcome:
 
 def measure(model: Model, settings: Mapping[str, Any]) -> Outcome:
     """``KIND-psnr@STEPS`` and ``KIND-fd@STEPS`` for each kind of damage, and some pictures."""
-    clean, values, arrays = test_pictures(settings["num"]), {}, {}
+    clean, values, arrays = unseen(settings["num"]), {}, {}
     for kind in KINDS:
         damaged = degrade(clean, kind)
         for steps in settings["few"]:
@@ -66,7 +66,7 @@ def measure(model: Model, settings: Mapping[str, Any]) -> Outcome:
 
 def untrained(settings: Mapping[str, Any], work: Path) -> Outcome:
     """The damaged pictures themselves (bicubic, mean fill), and clean ones against clean ones."""
-    clean, values, arrays = test_pictures(settings["num"]), {}, {}
+    clean, values, arrays = unseen(settings["num"]), {}, {}
     for kind in KINDS:
         damaged = degrade(clean, kind)
         values |= {f"{kind}-psnr": psnr(damaged, clean), f"{kind}-fd": distance(damaged)}
@@ -74,7 +74,7 @@ def untrained(settings: Mapping[str, Any], work: Path) -> Outcome:
     return {**values, "fd_real": distance(clean)}, {**arrays, "clean": clean[:SHOWN].numpy()}
 
 
-def test_pictures(num: int) -> Tensor:
+def unseen(num: int) -> Tensor:
     """(N, 1, 28, 28) uint8 that no network was trained on."""
     return torch.from_numpy(load_data({"name": pictures.DATA}).held_out.values[:num].copy())
 
