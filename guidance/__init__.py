@@ -4,14 +4,34 @@ from typing import Any
 
 from backbones import registry
 from guidance import grammar
+from guidance.apg import APG
+from guidance.autoguidance import Autoguidance
 from guidance.cfg import CFG
+from guidance.dual import Dual
 from guidance.guided import Guided
+from guidance.plus_plus import CFGPlusPlus
+from guidance.prior import PriorSwap
 from guidance.rescale import Rescale
 from guidance.rules import Interval, Rule
+from guidance.tangential import Tangential
+from guidance.zero_star import CFGZeroStar
 
-__all__ = ["CFG", "Guided", "Interval", "REGISTRY", "Rescale", "Rule", "build", "describe", "parse"]
+__all__ = [
+    "APG", "Autoguidance", "CFG", "CFGPlusPlus", "CFGZeroStar", "Dual", "Guided", "Interval", "PriorSwap", "REGISTRY", "Rescale", "Rule", "Tangential",
+    "build", "describe", "parse",
+]  # fmt: skip
 
-REGISTRY = {"cfg": "guidance.cfg:CFG", "rescale": "guidance.rescale:Rescale"}
+REGISTRY = {
+    "cfg": "guidance.cfg:CFG",
+    "rescale": "guidance.rescale:Rescale",
+    "tcfg": "guidance.tangential:Tangential",
+    "prior_swap": "guidance.prior:PriorSwap",
+    "apg": "guidance.apg:APG",
+    "cfg_zero_star": "guidance.zero_star:CFGZeroStar",
+    "cfg_plus_plus": "guidance.plus_plus:CFGPlusPlus",
+    "autoguidance": "guidance.autoguidance:Autoguidance",
+    "dual": "guidance.dual:Dual",
+}
 
 
 def build(name: str, **options: Any) -> Rule:

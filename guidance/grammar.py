@@ -1,8 +1,9 @@
 """One line of text for guidance, the same in the command line, the page, configs and recipes.
 
-    cfg=2.0,interval=0.1:0.9,rescale=0.7        items are name, name=value or name(key=value,...)
+    prior=NAME,tcfg(space=noise),cfg=2.0,interval=0.1:0.9,rescale=0.7        items are name, name=value or name(key=value,...)
 
-``interval=a:b`` (t) and ``interval_sigma=a:b`` belong to the rule before them that takes one, or to the next.
+``name=value`` sets the rule's first option. ``interval=a:b`` (t) and ``interval_sigma=a:b`` belong to the rule before them that takes one, or to the next. A value with a comma, a bracket or an
+equals sign stands in double quotes.
 """
 
 import inspect
@@ -13,8 +14,11 @@ from typing import Any, cast
 from backbones import registry
 from guidance.rules import Rule
 
-_ITEM = re.compile(r"\s*([A-Za-z_][\w+-]*)\s*(?:\(([^()]*)\)|=\s*([^,()=]+))?\s*(?:,|$)")
-_MAIN = {"cfg": "scale", "rescale": "phi"}
+_NAME = re.compile(r"[A-Za-z_][\w+*-]*")
+_VALUE = re.compile(r'\s*(?:"([^"]*)"|([^,()="]+))\s*')
+_SHORT = {"prior": "prior_swap", "cfg_zero": "cfg_zero_star", "cfgpp": "cfg_plus_plus"}
+_FORMAL = {"prior_swap": "prior"}
+_SPANS = ("interval", "interval_sigma")
 Spec = str | float | Sequence[Any] | Mapping[str, Any] | None
 
 
@@ -34,59 +38,117 @@ def value_of(text: str) -> Any:
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
+class _Reader:
+    """A place in a line, and what is said when the line cannot be read on from there."""
+
+    def __init__(self, line: str):
+        self.line, self.at = line, 0
+
+    def fail(self, message: str, at: int | None = None) -> ValueError:
+        place = self.at if at is None else at
+        return ValueError(f"{message}\n  {self.line}\n  {' ' * place}^")
+
+    def skip(self) -> None:
+        while self.at < len(self.line) and self.line[self.at].isspace():
+            self.at += 1
+
+    def took(self, sign: str) -> bool:
+        self.skip()
+        if self.line[self.at : self.at + 1] != sign:
+            return False
+        self.at += 1
+        return True
+
+    @property
+    def done(self) -> bool:
+        self.skip()
+        return self.at >= len(self.line)
+
+    def name(self, what: str) -> str:
+        self.skip()
+        match = _NAME.match(self.line, self.at)
+        if match is None:
+            got = repr(self.line[self.at]) if self.at < len(self.line) else "the end"
+            raise self.fail(f"got {got} in the guidance, expected {what} here, as in cfg=2.0 or cfg(scale=2.0,channels=3)")
+        self.at = match.end()
+        return match[0].replace("-", "_")
+
+    def value(self, key: str) -> Any:
+        match = _VALUE.match(self.line, self.at)
+        if match is None or not (match[1] or match[2] or "").strip():
+            raise self.fail(f"got no value for {key}, expected {key}=value")
+        self.at = match.end()
+        return match[1] if match[1] is not None else value_of(match[2])
+
+    def options(self, rule: str) -> dict[str, Any]:
+        """``key=value,...)`` up to its bracket."""
+        opened, found = self.at - 1, {}  # type: int, dict[str, Any]
+        while not self.took(")"):
+            if self.done:
+                raise self.fail(f"got a bracket of {rule} that is never closed, expected )", opened)
+            place = self.at
+            key = self.name(f"an option of {rule}, key=value,")
+            if not self.took("="):
+                raise self.fail(f"got {key!r} inside {rule}(...), expected {key}=value", place)
+            if key in found:
+                raise self.fail(f"got {key} twice in {rule}(...), expected it once", place)
+            found[key] = self.value(key)
+            if not self.took(",") and self.line[self.at : self.at + 1] != ")":
+                if self.done:
+                    raise self.fail(f"got a bracket of {rule} that is never closed, expected )", opened)
+                raise self.fail(f"got {self.line[self.at]!r} after {key}, expected a comma or )")
+        return found
+
+
 def parse(spec: str, rules: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A line to a list of ``{"name": ..., options}``. Raises ``ValueError`` at the first item that is not understood."""
+    """A line to a list of ``{"name": ..., options}``. Raises ``ValueError`` that points at the first character that is not understood."""
     parsed: list[dict[str, Any]] = []
     pending: dict[str, Any] = {}
-    position, spec = 0, spec.strip()
-    while position < len(spec):
-        match = _ITEM.match(spec, position)
-        if match is None or match.end() == position:
-            raise ValueError(
-                f"got guidance {spec!r}, which is not understood from {spec[position:]!r}; expected items such as cfg=2.0 or cfg(scale=2.0,channels=3)"
-            )
-        position = match.end()
-        name, inside, value = match[1].replace("-", "_"), match[2], match[3]
-        if name in ("interval", "interval_sigma"):
-            pair = value_of(value or "")
-            if not isinstance(pair, tuple):
-                raise ValueError(f"got {name}={value}, expected two numbers a:b, such as {name}=0.1:0.9")
-            owner = next(
-                (p for p in reversed(parsed) if name in inspect.signature(registry.resolve(rules, p["name"], "guidance rule")).parameters), None
-            )
-            (pending if owner is None else owner)[name] = pair
+    reader = _Reader(spec)
+    last_place = 0
+    while not reader.done:
+        reader.skip()
+        place = last_place = reader.at
+        name = reader.name("a rule")
+        name = _SHORT.get(name, name)
+        bracket = reader.took("(")
+        options = reader.options(name) if bracket else {}
+        value = reader.value(name) if not bracket and reader.took("=") else None
+        end = reader.at
+        if not reader.done and not reader.took(","):
+            raise reader.fail(f"got {reader.line[reader.at]!r} after {name}, expected a comma")
+        if name in _SPANS:
+            if not isinstance(value, tuple) or len(value) != 2:
+                raise reader.fail(f"got {spec[place:end].strip()}, expected two numbers a:b, such as {name}=0.1:0.9", place)
+            owner = next((p for p in reversed(parsed) if name in _parameters(rules, p["name"])), None)
+            (pending if owner is None else owner)[name] = value
             continue
-        target = registry.resolve(rules, name, "guidance rule")
-        options: dict[str, Any] = {}
-        if inside:
-            for part in inside.split(","):
-                key, eq, text = part.partition("=")
-                if not eq:
-                    raise ValueError(f"got {part!r} inside {name}(...), expected key=value")
-                options[key.strip().replace("-", "_")] = value_of(text)
+        try:
+            known = _parameters(rules, name)
+        except ValueError as error:
+            raise reader.fail(str(error), place) from None
         if value is not None:
-            options[_MAIN.get(name) or next(iter(inspect.signature(target).parameters))] = value_of(value)
-        if pending and any(k in inspect.signature(target).parameters for k in pending):
+            options[next(iter(known))] = value
+        if pending and any(k in known for k in pending):
             options |= pending
             pending = {}
         parsed.append({"name": name, **options})
     if pending:
-        raise ValueError(f"got {', '.join(pending)} without a rule that takes it; write e.g. cfg=2.0,interval=0.1:0.9")
+        raise reader.fail(f"got {', '.join(pending)} without a rule that takes it; write e.g. cfg=2.0,interval=0.1:0.9", last_place)
     return parsed
+
+
+def _parameters(rules: Mapping[str, str], name: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(registry.resolve(rules, name, "guidance rule")).parameters
 
 
 def build_all(spec: Spec, rules: Mapping[str, str]) -> list[Rule]:
     """Rules from a line, a number (= the cfg scale), a list of rules or trees, or None (no guidance)."""
-    if spec is None or spec == "":
-        return []
-    if isinstance(spec, int | float):
-        spec = [{"name": "cfg", "scale": float(spec)}]
-    elif isinstance(spec, str):
-        spec = parse(spec, rules)
-    elif isinstance(spec, Mapping):
-        spec = [spec]
-    built, items = [], cast(Sequence[Any], spec)
-    for item in items:
+    if isinstance(spec, Rule):
+        return [spec]
+    built: list[Rule] = []
+    items = spec if isinstance(spec, Sequence) and not isinstance(spec, str) else _trees(spec, rules)
+    for item in cast(Sequence[Any], items):
         if isinstance(item, Rule):
             built.append(item)
         else:
@@ -95,36 +157,39 @@ def build_all(spec: Spec, rules: Mapping[str, str]) -> list[Rule]:
     return built
 
 
+def _trees(spec: Spec, rules: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A line, a number, or trees as a list of trees."""
+    if spec is None:
+        return []
+    if isinstance(spec, str):
+        return parse(spec, rules)
+    if isinstance(spec, int | float):
+        return [{"name": "cfg", "scale": float(spec)}]
+    return [dict(cast(Any, s)) for s in ([spec] if isinstance(spec, Mapping) else spec)]
+
+
 def describe(spec: Spec, rules: Mapping[str, str]) -> str:
     """The canonical line of a line, number or list of trees; what a recipe records."""
-    trees: list[dict[str, Any]]
-    if spec is None or isinstance(spec, str):
-        trees = parse(spec, rules) if spec else []
-    else:
-        trees = (
-            [{"name": "cfg", "scale": float(spec)}]
-            if isinstance(spec, int | float)
-            else [dict(cast(Any, s)) for s in ([spec] if isinstance(spec, Mapping) else spec)]
-        )
-
-    def text(v: Any) -> str:
-        if isinstance(v, tuple | list):
-            return ":".join(text(float(x)) for x in v)
-        if isinstance(v, float):
-            return f"{v:g}" if float(f"{v:g}") == v else repr(v)  # short where that loses nothing
-        return str(v).lower() if isinstance(v, bool) else str(v)
-
     items = []
-    for tree in trees:
-        name, outside = tree["name"], [(k, tree[k]) for k in ("interval", "interval_sigma") if k in tree]
+    for tree in _trees(spec, rules):
+        name, outside = tree["name"], [(k, tree[k]) for k in _SPANS if k in tree]
         inside = {k: v for k, v in tree.items() if k != "name" and k not in dict(outside)}
-        main = _MAIN.get(name)
-        items.append(
-            f"{name}={text(inside[main])}"
-            if main and list(inside) == [main]
-            else f"{name}({','.join(f'{k}={text(v)}' for k, v in inside.items())})"
-            if inside
-            else name
-        )
-        items += [f"{k}={text(v)}" for k, v in outside]
+        main, shown = next(iter(_parameters(rules, name))), _FORMAL.get(name, name)
+        if list(inside) == [main]:
+            items.append(f"{shown}={_text(inside[main])}")
+        else:
+            items.append(f"{shown}({','.join(f'{k}={_text(v)}' for k, v in inside.items())})" if inside else shown)
+        items += [f"{k}={_text(v)}" for k, v in outside]
     return ",".join(items)
+
+
+def _text(value: Any) -> str:
+    """A value so that it reads back as itself."""
+    if isinstance(value, tuple | list):
+        return ":".join(_text(float(x)) for x in value)
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)  # short where that loses nothing
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value)
+    return f'"{text}"' if isinstance(value, str) and (re.search(r'[,()="]', text) or value_of(text) != text) else text

@@ -1,25 +1,41 @@
 """The engine: a `Denoiser` and an ordered list of rules are again something that can be queried.
 
-A query makes the conditional prediction, then the branches that active rules need, lets every rule transform them in its own space and
-combines. Where no rule that needs another branch is active, the conditional prediction is returned and nothing else is computed.
+A query makes the conditional prediction, then the branches that active rules need (each from the rule that provides it, otherwise from the model
+itself without conditions), lets rules transform them in their own space and combines. Where no active rule needs another branch, the conditional
+prediction is returned and nothing else is computed.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from backbones.types import Cond, RunContext
-from guidance.rules import Rule
+from guidance.probe import record
+from guidance.rules import STAGES, Rule
 from samplers.denoiser import Queryable
 from samplers.paths import Path, Time
 from samplers.prediction import Prediction
 
 
 class Guided:
-    """``Guided(denoiser, [CFG(2.0, interval=(0.1, 0.9)), Rescale(0.7)])``. Learned-variance and other heads come from the conditional branch."""
+    """``Guided(denoiser, [PriorSwap(base), Tangential(), CFG(2.0, interval=(0.1, 0.9))])``. Learned-variance and other heads come from the
+    conditional branch. Raises ``ValueError`` for rules that do not fit the model or have nothing to act on."""
 
     def __init__(self, denoiser: Queryable, stages: Sequence[Rule]):
-        self.denoiser, self.stages = denoiser, list(stages)
+        self.denoiser, self.stages = denoiser, sorted(stages, key=lambda rule: STAGES.index(rule.stage))
+        needed = frozenset().union(*(rule.needs for rule in stages)) if stages else frozenset()
+        for rule in self.stages:
+            idle = (rule.changes | {rule.provides} - {""}) - needed
+            if idle:
+                raise ValueError(
+                    f"{type(rule).__name__} is about the {', '.join(sorted(idle))} branch, which no other rule uses; add one, such as cfg=2.0"
+                )
+            if rule.provides and any(r.provides == rule.provides for r in self.stages if r is not rule):
+                raise ValueError(f"got two rules that provide the {rule.provides} branch, expected one")
+            rule.check(denoiser)
 
     @property
     def path(self) -> Path:
@@ -33,6 +49,11 @@ class Guided:
     def known_trained(self) -> bool:
         return self.denoiser.known_trained
 
+    @property
+    def demands(self) -> frozenset[str]:
+        """Heads that a sampler has to follow."""
+        return frozenset().union(*(rule.demands for rule in self.stages)) if self.stages else frozenset()
+
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
         ctx = ctx if ctx is not None else RunContext()
         start = ctx.t if ctx.t is not None else float(t.reshape(-1)[0] if isinstance(t, Tensor) else t)
@@ -41,14 +62,45 @@ class Guided:
         ours = self.denoiser.predict(x, t, cond, ctx.on("cond"))
         if not needs:
             return ours
-        branches = {"cond": ours, "uncond": self.denoiser.predict(x, t, cond.null(), ctx.on("uncond"))}
+        sources = {rule.provides: rule for _, rule in active if rule.provides}
+        branches = {"cond": ours}
+        for name in sorted(needs):
+            rule = sources.get(name, _OWN)
+            branches[name] = rule.branch(self.denoiser).predict(x, t, rule.condition(cond), ctx.on(name))
+        asked = dict(branches)
         for i, rule in active:
-            state = ctx.states.setdefault(("rule", i), {})
+            if rule.stage == "source":
+                continue
+            state = _state(ctx, i)
             space = self.path.native if rule.space == "native" else rule.space
-            tensors = {name: p.to(space) for name, p in branches.items()}
+            tensors = _read(branches, space)
             changed = rule.transform(tensors, x=x, t=t, path=self.path, state=state)
-            branches.update({name: branches[name].with_(space, value) for name, value in changed.items()})
+            branches.update({name: ours.with_(space, value) for name, value in changed.items()})
             guided = rule.combine({**tensors, **changed}, x=x, t=t, path=self.path, state=state)
             if guided is not None:
-                branches["guided"] = ours.with_(space, guided)
-        return branches.get("guided", ours)
+                heads = {**branches.get("guided", ours).heads, **rule.heads({**tensors, **changed})}
+                branches["guided"] = replace(ours, space=space, value=guided, heads=heads)
+        result = branches.get("guided", ours)
+        if "probe" in ctx.taps and ctx.accepted:
+            record(ctx.taps["probe"], asked, result, ctx.step, start)
+        return result
+
+
+_OWN = Rule()  # a branch that no rule provides: the model itself, without conditions
+
+
+def _read(branches: dict[str, Prediction], space: str) -> dict[str, Tensor]:
+    """Branches in a space. One with fewer channels than the conditional (a prior that shares only the first) keeps the conditional's others."""
+    c = branches["cond"].to(space)
+    read = {name: c if name == "cond" else p.to(space) for name, p in branches.items()}
+    return {name: v if v.shape == c.shape else torch.cat([v, c[:, v.shape[1] :]], 1) for name, v in read.items()}
+
+
+def _state(ctx: RunContext, i: int) -> dict[str, Any]:
+    """The rule's dict as it was before this step; the first evaluation's is the one that is kept, so that a step of several counts once."""
+    before, kept = ctx.states.get(f"rule {i}", ({}, {}))
+    if not ctx.accepted:
+        return {**before, "step": ctx.step, "num_steps": ctx.num_steps}
+    state = {**kept, "step": ctx.step, "num_steps": ctx.num_steps}
+    ctx.states[f"rule {i}"] = (kept, state)
+    return state

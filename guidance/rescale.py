@@ -9,19 +9,21 @@ from typing import Any
 from torch import Tensor
 
 from guidance.rules import Rule, Tensors
-from samplers.paths import Path
+from samplers.paths import Path, Time
 
 
 class Rescale(Rule):
-    """``phi`` 0 (off) to 1 (full). Put it after the rule that combines."""
+    """``phi`` 0 (off) to 1 (full). It acts after every rule that combines."""
+
+    stage = "finish"
+    needs: frozenset[str] = frozenset()
 
     def __init__(self, phi: float = 0.7):
         if not 0 <= phi <= 1:
             raise ValueError(f"got rescale phi={phi}, expected 0 to 1")
         self.phi = phi
-        self.needs = frozenset()
 
-    def combine(self, predictions: Tensors, *, x: Tensor, t: float | Tensor, path: Path, state: dict[str, Any]) -> Tensor | None:
+    def combine(self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]) -> Tensor | None:
         if "guided" not in predictions:
             return None
         g, c = predictions["guided"], predictions["cond"]

@@ -1,35 +1,63 @@
-"""What a rule is: it declares the ``space`` it works in and does one or both of ``transform`` and ``combine``.
+"""What a rule is: it declares the ``space`` it works in, its ``stage``, and does what that stage does.
 
-``transform(predictions, ...)`` changes branches before they are combined; ``combine(predictions, ...)`` returns the guided tensor. Both get
-tensors in the rule's space by branch name ("cond", "uncond", ..., and "guided" for rules after the first combination). A rule has
-no state of its own: ``state`` is its dict in the run's context.
+    source    where a branch comes from: ``provides`` names it, ``branch`` and ``condition`` say who is asked and with what
+    change    ``transform(predictions, ...)`` changes branches before they are combined
+    combine   ``combine(predictions, ...)`` returns the guided tensor, which later rules find as "guided"
+    finish    the same, after every rule that combines
+
+The engine runs the stages in this order and the rules of a stage in theirs. Tensors come by branch name ("cond", "uncond", ...) in the rule's space. A
+rule has no state of its own: ``state`` is its dict in the run, with the run's ``step`` and ``num_steps``; what it writes is kept once per step.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from samplers.paths import Path, sigma_of
+from backbones.types import Cond
+from samplers.denoiser import Queryable
+from samplers.paths import Path, Time, sigma_of
 
+STAGES = ("source", "change", "combine", "finish")
 Tensors = Mapping[str, Tensor]
 
 
 class Rule:
-    """Base: active everywhere, needs the unconditional branch, does nothing."""
+    """Base: combines, active everywhere, needs the unconditional branch, does nothing. ``changes``: branches that it transforms where others need
+    them. ``demands``: heads that a sampler must follow for the rule to mean anything."""
 
     space: str = "native"
+    stage: str = "combine"
     needs: frozenset[str] = frozenset({"uncond"})
+    changes: frozenset[str] = frozenset()
+    provides: str = ""
+    demands: frozenset[str] = frozenset()
+
+    def check(self, denoiser: Queryable) -> None:
+        """Raise ``ValueError`` where the rule makes no sense for a model. Called when a model is guided, before anything is computed."""
 
     def active(self, t: float, path: Path) -> bool:
         """Whether the rule acts in a step that starts at t. Off means that its branches are not even computed."""
         return True
 
-    def transform(self, predictions: Tensors, *, x: Tensor, t: float | Tensor, path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
+    def branch(self, denoiser: Queryable) -> Queryable:
+        """Who is asked for the branch it provides."""
+        return denoiser
+
+    def condition(self, cond: Cond) -> Cond:
+        """With what condition."""
+        return cond.null()
+
+    def transform(self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
         return {}
 
-    def combine(self, predictions: Tensors, *, x: Tensor, t: float | Tensor, path: Path, state: dict[str, Any]) -> Tensor | None:
+    def combine(self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]) -> Tensor | None:
         return None
+
+    def heads(self, predictions: Tensors) -> dict[str, Tensor]:
+        """Heads, in the rule's space, that the guided prediction carries besides its value."""
+        return {}
 
 
 class Interval:
@@ -44,6 +72,10 @@ class Interval:
                 raise ValueError(f"got {name}={pair}, expected two increasing numbers a:b")
         self.interval, self.interval_sigma = interval, interval_sigma
 
+    def __bool__(self) -> bool:
+        """Whether it bounds anything."""
+        return self.interval is not None or self.interval_sigma is not None
+
     def contains(self, t: float, path: Path) -> bool:
         if self.interval is not None:
             return self.interval[0] <= t < self.interval[1] or (t == 1.0 and self.interval[1] >= 1.0)
@@ -56,3 +88,18 @@ def check_scale(scale: float, name: str) -> float:
     if not abs(scale) < float("inf"):
         raise ValueError(f"got {name}={scale}, expected a finite number (1 is off)")
     return float(scale)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """⟨a, b⟩ of each sample over all its entries, in float64, of a shape that multiplies (B, ...)."""
+    axes = tuple(range(1, a.ndim))
+    wide = torch.float32 if a.device.type == "mps" else torch.float64
+    return (a.float() * b.float() if a.dtype in (torch.bfloat16, torch.float16) else a * b).sum(axes, keepdim=True, dtype=wide)
+
+
+def towards(predictions: Tensors, other: str, scale: float | Tensor) -> Tensor:
+    """other + scale (cond − other); on top of what an earlier rule has guided, that plus (scale − 1)(cond − other)."""
+    c, u = predictions["cond"], predictions[other]
+    if "guided" in predictions:
+        return predictions["guided"] + (scale - 1) * (c - u)
+    return torch.lerp(u, c, scale)

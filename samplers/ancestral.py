@@ -83,7 +83,10 @@ class DDPM(Ancestral):
 
 
 class DDIM(Ancestral):
-    """``eta`` scales the noise. ``recompute_noise``: after clipping, derive the noise again from the clipped data (ADM does, diffusers does not)."""
+    """``eta`` scales the noise. ``recompute_noise``: after clipping, derive the noise again from the clipped data (ADM does, diffusers does not). A
+    head ``renoise`` (CFG++'s) takes the place of the predicted noise on the way back."""
+
+    follows = frozenset({"renoise"})
 
     def __init__(
         self, *, eta: float = 0.0, recompute_noise: bool = False, spacing: str | None = None, shift: float = 1.0, skew: float = 1.0,
@@ -98,6 +101,7 @@ class DDIM(Ancestral):
         prediction = predict(x, t)
         data = self.data(prediction)
         eps = prediction.with_("data", data).to("noise") if self.recompute_noise else prediction.to("noise")
+        eps = prediction.heads.get("renoise", eps)
         _, _, small, _, sigma = transition(prediction.path, t, s)
         variance = self.eta**2 * small
         out = prediction.path.coefficients(s).alpha * data + (sigma**2 - variance).clamp_min(0).sqrt() * eps

@@ -40,11 +40,12 @@ class Step:
 
 class Sampler:
     """Base of all samplers. ``families``: which models it fits, those that start from noise (gaussian) or from data (bridge). ``needs``: which
-    side of a bridge it asks for, the velocity or the drift towards the data. ``spacing``: leading | trailing | linspace on VP tables. ``shift`` and ``skew`` bend the
+    side of a bridge it asks for, the velocity or the drift towards the data. ``follows``: heads besides the value that its steps heed. ``spacing``: leading | trailing | linspace on VP tables. ``shift`` and ``skew`` bend the
     grid (`samplers.paths.warp`); above 1 more of the steps are at the noise end."""
 
     families: tuple[str, ...] = ("gaussian",)
     needs = "velocity"
+    follows: frozenset[str] = frozenset()
 
     def __init__(self, *, spacing: str | None = None, shift: float = 1.0, skew: float = 1.0):
         check_warp(shift, skew)
@@ -81,6 +82,11 @@ class Sampler:
             raise ValueError(
                 f"the sampler {type(self).__name__} is for {' and '.join(self.families)} models, got a {denoiser.family} model; choose "
                 + ("bridge, bridge_sde or an ODE sampler such as heun" if denoiser.family == "bridge" else "another sampler")
+            )
+        unheard: frozenset[str] = getattr(denoiser, "demands", frozenset()) - self.follows
+        if unheard:
+            raise ValueError(
+                f"the sampler {type(self).__name__} does not follow {', '.join(sorted(unheard))}, which the guidance asks for; choose ddim"
             )
         cond, ctx = cond if cond is not None else Cond(), ctx if ctx is not None else RunContext()
         times = self.times(denoiser.path, num_steps)

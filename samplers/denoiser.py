@@ -19,9 +19,12 @@ LOW = (torch.bfloat16, torch.float16)
 class Queryable(Protocol):
     """What a sampler needs."""
 
-    path: Path
-    known_trained: bool
-    family: str
+    @property
+    def path(self) -> Path: ...
+    @property
+    def known_trained(self) -> bool: ...
+    @property
+    def family(self) -> str: ...
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction: ...
 

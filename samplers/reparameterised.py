@@ -54,7 +54,26 @@ class Reparameterised:
             answer = self.denoiser.predict(float(scale) * x, float(there), cond, ctx)
         else:
             answer = self.denoiser.predict(expand(scale, x) * x, there, cond, ctx)
-        return Prediction("data", answer.to("data"), x, t, self.path)
+        space = "noise" if self.snap else "data"  # at a table's entry the level is not quite that of the state, and it is the noise that is kept
+        return Prediction(space, answer.to(space), x, t, self.path)
+
+
+def same_path(a: Path, b: Path) -> bool:
+    """Whether two paths pass the same states at the same times."""
+    if a is b:
+        return True
+    if type(a) is not type(b) or a.t_start != b.t_start:
+        return False
+    times = torch.linspace(a.t_start, 1, 1001, dtype=torch.float64)
+    ours, theirs = a.coefficients(times), b.coefficients(times)
+    return (
+        torch.equal(ours.alpha, theirs.alpha) and torch.equal(ours.sigma, theirs.sigma) and torch.equal(a.network_time(times), b.network_time(times))
+    )
+
+
+def seen_from(denoiser: Queryable, path: Path, *, snap: bool = False) -> Queryable:
+    """A model asked on another model's path: itself where the paths are one."""
+    return denoiser if same_path(denoiser.path, path) else Reparameterised(denoiser, path, snap=snap and isinstance(denoiser.path, VPPath))
 
 
 def on_path(denoiser: Queryable, path: Path | str | dict[str, Any], *, snap: bool = False) -> Reparameterised:

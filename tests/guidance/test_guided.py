@@ -209,10 +209,10 @@ def test_stages_run_in_order_and_keep_their_state_in_the_run() -> None:
     c, u = (m.predict(X, 0.5, COND).to("data") for m in (model.with_label, model.without))
     torch.testing.assert_close(out, 2 * u + 3 * (c - 2 * u), rtol=1e-9, atol=1e-9)
     guided.predict(X, 0.5, COND, ctx)
-    assert ctx.states[("rule", 0)] == {"count": 2} and ctx.states[("rule", 1)] == {}
+    assert ctx.states["rule 0"][1]["count"] == 2 and "count" not in ctx.states["rule 1"][1]
     fresh = RunContext()
     guided.predict(X, 0.5, COND, fresh)
-    assert fresh.states[("rule", 0)] == {"count": 1}
+    assert fresh.states["rule 0"][1]["count"] == 1
     after = Guided(model, [CFG(3.0), Double()]).predict(X, 0.5, COND).to("data")  # too late to change anything
     torch.testing.assert_close(after, u + 3 * (c - u), rtol=1e-9, atol=1e-9)
 

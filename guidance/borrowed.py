@@ -1,0 +1,44 @@
+"""A model that a rule borrows: given as a denoiser, or by a name that whoever loads models (the studio) has to replace by one."""
+
+import copy
+from typing import Self
+
+from samplers.denoiser import Queryable
+from samplers.paths import Path
+from samplers.reparameterised import seen_from
+
+
+class Borrowed:
+    """``model``: a denoiser, or the name of a model that is not loaded yet. ``match``: how a level is found on its VP table: continuous, or nearest for
+    its entries only, as in 2503.20240."""
+
+    def __init__(self, model: Queryable | str | None, match: str = "continuous"):
+        if match not in ("continuous", "nearest"):
+            raise ValueError(f"got match={match!r}, expected continuous or nearest")
+        self.model, self.match = model, match
+
+    def with_model(self, model: Queryable) -> Self:
+        """The same rule with its model loaded."""
+        changed = copy.copy(self)
+        changed.model = model
+        return changed
+
+    def loaded(self) -> Queryable:
+        """The model; raises ``ValueError`` where there is none yet."""
+        name = type(self).__name__
+        if self.model is None:
+            raise ValueError(f"{name} needs another model; pass model=")
+        if isinstance(self.model, str):
+            raise ValueError(f"{name} names the model {self.model!r}, which is not loaded; pass a denoiser (the studio loads names by itself)")
+        return self.model
+
+    def agree(self, denoiser: Queryable) -> None:
+        """Raise ``ValueError`` where the borrowed model is of another family."""
+        if self.loaded().family != denoiser.family:
+            raise ValueError(
+                f"got a {self.loaded().family} model to guide a {denoiser.family} one with, expected both to start from the same kind of source"
+            )
+
+    def on(self, path: Path) -> Queryable:
+        """The model asked on the guided model's path."""
+        return seen_from(self.loaded(), path, snap=self.match == "nearest")

@@ -1,0 +1,233 @@
+"""Branches from other models, and what a rule keeps between steps: exact mixtures across paths, calls counted, solvers of several evaluations."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from mixture import Mixture, gaussian, points
+from torch import Tensor
+
+from backbones import Cond, RunContext
+from guidance import APG, CFG, Autoguidance, Dual, Guided, PriorSwap, Rule, Tangential
+from samplers import EDMPath, FunctionDenoiser, LinearPath, Prediction, VPPath, build
+from samplers.paths import TrigPath
+from samplers.reparameterised import same_path, seen_from
+
+COND = Cond(label=torch.zeros(6, dtype=torch.int64))
+X = points(6)
+OTHER = Mixture((0.3, 0.7), ((0.5, 1.0), (-1.0, -0.5)), (0.5, 0.4))
+PATHS = {"linear": LinearPath(), "trig": TrigPath(), "vp": VPPath(), "cosine": VPPath(schedule="cosine"), "edm": EDMPath()}
+SPACES = {"linear": "velocity", "trig": "velocity", "vp": "noise", "cosine": "v", "edm": "data"}
+
+
+class Theta(FunctionDenoiser):
+    """With a label one Gaussian, without (poorly) the default mixture; counts its calls by branch."""
+
+    def __init__(self, path: Any, space: str = "data"):
+        self.labelled, self.plain = gaussian(1.0, 0.3, 2).denoiser(path, space), Mixture().denoiser(path, space)
+        self.calls: list[str] = []
+        super().__init__(path, lambda x, t, cond: (self.plain if cond.label is None or int(cond.label[0]) < 0 else self.labelled).predict(x, t, cond))
+
+    def predict(self, x: Tensor, t: Any, cond: Cond, ctx: RunContext | None = None) -> Prediction:
+        self.calls.append(ctx.branch if ctx else "")
+        return super().predict(x, t, cond, ctx)
+
+
+@pytest.mark.parametrize("rules", [[CFG(3.0)], [Tangential(), CFG(3.0)], [APG(3.0, norm_threshold=1.0)]], ids=["cfg", "tcfg", "apg"])
+def test_a_swap_with_itself_changes_nothing(rules: list[Rule]) -> None:
+    for path in PATHS.values():
+        model = Theta(path)
+        plain = Guided(model, rules).predict(X, 0.5, COND).value
+        assert torch.equal(Guided(model, [PriorSwap(model), *rules]).predict(X, 0.5, COND).value, plain)
+
+
+@pytest.mark.parametrize("ours", PATHS)
+@pytest.mark.parametrize("theirs", PATHS)
+def test_a_prior_from_another_path_is_the_analytic_one(ours: str, theirs: str) -> None:
+    """Samples guided away from an exact prior that lives on another path agree with those that know the prior on their own."""
+    path = PATHS[ours]
+    prior = OTHER.denoiser(PATHS[theirs], SPACES[theirs])
+    exact = OTHER.denoiser(path)
+    for t in (0.1, 0.5, 0.9):
+        x = 0.7 * X
+        swapped = Guided(Theta(path), [PriorSwap(prior), CFG(2.0)]).predict(x, t, COND).to("data")
+        truth = Guided(Theta(path), [PriorSwap(exact), CFG(2.0)]).predict(x, t, COND).to("data")
+        torch.testing.assert_close(swapped, truth, rtol=0, atol=1e-4 if "edm" not in (ours, theirs) else 2e-3)
+
+
+@pytest.mark.parametrize("theirs", ["linear", "edm"])
+def test_samples_with_a_swapped_prior(theirs: str) -> None:
+    """VP ↔ flow and VP ↔ EDM, whole trajectories to 1e-4."""
+    path = PATHS["vp"]
+    truth = build("heun").sample(Guided(Theta(path), [PriorSwap(OTHER.denoiser(path)), CFG(1.5)]), X, COND, num_steps=40)
+    swapped = build("heun").sample(Guided(Theta(path), [PriorSwap(OTHER.denoiser(PATHS[theirs], SPACES[theirs])), CFG(1.5)]), X, COND, num_steps=40)
+    assert float((truth - swapped).abs().max()) <= 1e-4
+
+
+def test_the_nearest_entry_of_another_table(golden: Callable[[str], Any]) -> None:
+    """Stable Diffusion's table asked from the original one: 101 → 101, 201 → 164, …, 999 → 727; the state is handed over as it is, and it is the
+    other model's noise that is kept."""
+    ours, theirs = VPPath(schedule="scaled_linear", start=0.00085, end=0.012), VPPath()
+    asked: list[tuple[float, Tensor]] = []
+    noise = torch.full((6, 2), 0.3, dtype=torch.float64)
+
+    def answer(x: Tensor, t: Any, cond: Cond) -> Prediction:
+        asked.append((float(theirs.index(t)), x))
+        return Prediction("noise", noise, x, t, theirs)
+
+    prior = FunctionDenoiser(theirs, answer)
+    for k, expected in {101: 101, 201: 164, 401: 288, 501: 354, 601: 423, 801: 570, 981: 712, 999: 727}.items():
+        model = Guided(Theta(ours), [PriorSwap(prior, match="nearest"), CFG(0.0)])
+        out = model.predict(X, ours.time(k), COND)
+        index, x = asked[-1]
+        assert round(index) == expected, (k, index)
+        torch.testing.assert_close(x, X, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(out.to("noise"), noise, rtol=1e-9, atol=1e-9)
+
+
+def test_a_prior_gets_its_own_null_and_is_asked_only_where_it_is_needed() -> None:
+    path, seen = LinearPath(), []  # type: LinearPath, list[Cond]
+    model = Theta(path)
+    prior = FunctionDenoiser(path, lambda x, t, cond: (seen.append(cond), OTHER.denoiser(path).predict(x, t, cond))[1])
+    guided = Guided(model, [PriorSwap(prior), CFG(2.0, interval=(0.2, 0.6))])
+    known = torch.ones(6, 2, dtype=torch.bool)
+    cond = Cond(label=COND.label, image=torch.ones(6, 1, 2, 2), valid=known)
+    for t in (0.1, 0.3, 0.7):
+        guided.predict(X, t, cond)
+    assert model.calls == ["cond"] * 3 and len(seen) == 1
+    assert seen[0].label is None and seen[0].image is None and seen[0].valid is known
+
+
+def test_a_prior_that_knows_the_first_channels_only() -> None:
+    """The others keep the conditional prediction, in the space that the rule works in."""
+    path = LinearPath()
+    c, prior_value = torch.randn(2, 4, 3, 3, dtype=torch.float64), torch.randn(2, 3, 3, 3, dtype=torch.float64)
+    model = FunctionDenoiser(path, lambda x, t, cond: Prediction("velocity", c, x, t, path))
+    shapes: list[Any] = []
+    prior = FunctionDenoiser(path, lambda x, t, cond: (shapes.append(x.shape), Prediction("velocity", prior_value, x, t, path))[1])
+    out = Guided(model, [PriorSwap(prior, channels=3), CFG(3.0)]).predict(torch.randn(2, 4, 3, 3, dtype=torch.float64), 0.4, Cond())
+    torch.testing.assert_close(out.value[:, :3], prior_value + 3 * (c[:, :3] - prior_value))
+    torch.testing.assert_close(out.value[:, 3:], c[:, 3:])
+    assert shapes == [(2, 3, 3, 3)]
+
+
+def test_a_prior_beside_two_conditions_replaces_the_empty_one_only() -> None:
+    path = LinearPath()
+    prior = OTHER.denoiser(path)
+    cond = Cond(label=COND.label, numeric=torch.ones(6, 1, dtype=torch.float64))
+    model = Theta(path)
+    out = Guided(model, [PriorSwap(prior), Dual(2.0, 3.0, keep="label")]).predict(X, 0.5, cond).to("data")
+    e0, e1 = prior.predict(X, 0.5, cond).to("data"), model.labelled.predict(X, 0.5, cond).to("data")
+    torch.testing.assert_close(out, e0 + 2 * (e1 - e0) + 0.0)  # this model does not look at the number: e(c₁, ∅) = e(c₁, c₂)
+
+
+def test_autoguidance_and_cfg_add_up() -> None:
+    path = LinearPath()
+    model, weak = Theta(path), gaussian(0.8, 0.5, 2).denoiser(path)
+    c, u, o = (m.predict(X, 0.5, COND).to("data") for m in (model.labelled, model.plain, weak))
+    both = Guided(model, [Autoguidance(2.0, model=weak), CFG(3.0)]).predict(X, 0.5, COND).to("data")
+    torch.testing.assert_close(both, c + (c - o) + 2 * (c - u))
+    assert model.calls == ["cond", "uncond"]
+    alone = Guided(model, [Autoguidance(1.0, model=weak)]).predict(X, 0.5, COND).to("data")
+    torch.testing.assert_close(alone, c)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    path = LinearPath()
+    model = Theta(path)
+    with pytest.raises(ValueError, match="Autoguidance needs another model; pass model="):
+        Guided(model, [Autoguidance(2.0)])
+    with pytest.raises(ValueError, match="PriorSwap names the model 'base', which is not loaded"):
+        Guided(model, [PriorSwap("base"), CFG(2.0)])
+    with pytest.raises(ValueError, match="got two rules that provide the uncond branch, expected one"):
+        Guided(model, [PriorSwap(model), PriorSwap(model), CFG(2.0)])
+    with pytest.raises(ValueError, match="PriorSwap is about the uncond branch, which no other rule uses"):
+        Guided(model, [PriorSwap(model)])
+    bridge = Theta(path)
+    bridge.family = "bridge"
+    with pytest.raises(ValueError, match="got a bridge model to guide a gaussian one with"):
+        Guided(model, [PriorSwap(bridge), CFG(2.0)])
+
+
+def test_which_paths_are_one() -> None:
+    fresh = {"linear": LinearPath(), "trig": TrigPath(), "vp": VPPath(), "cosine": VPPath(schedule="cosine"), "edm": EDMPath()}
+    for a in PATHS:
+        for b in fresh:
+            assert same_path(PATHS[a], fresh[b]) == (a == b)
+    assert not same_path(VPPath(), VPPath(num=500)) and not same_path(EDMPath(), EDMPath(sigma_max=40.0))
+    model = Theta(LinearPath())
+    assert seen_from(model, LinearPath()) is model
+
+
+class Counting(Rule):
+    """Remembers in its state how many steps it has seen and what it found there."""
+
+    def combine(self, predictions: Any, *, x: Tensor, t: Any, path: Any, state: dict[str, Any]) -> Tensor:
+        state["steps"] = state.get("steps", 0) + 1
+        self.seen.append((state["step"], state["steps"]))
+        return torch.lerp(predictions["uncond"], predictions["cond"], 2.0)
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+
+@pytest.mark.parametrize("name, per_step", [("euler", 1), ("heun", 2), ("rk4", 4), ("midpoint", 2)])
+def test_state_counts_steps_and_not_evaluations(name: str, per_step: int) -> None:
+    rule, model = Counting(), Theta(LinearPath())
+    ctx = RunContext()
+    list(build(name).steps(Guided(model, [rule]), X, COND, num_steps=5, ctx=ctx))
+    assert rule.seen == [(i, i + 1) for i in range(5) for _ in range(per_step)]  # every evaluation of a step finds what was there before it
+    assert ctx.states["rule 0"][1]["steps"] == 5
+
+
+def test_state_of_an_adaptive_solver_counts_accepted_steps() -> None:
+    rule, model, ctx = Counting(), Theta(LinearPath()), RunContext()
+    steps = list(build("torchdiffeq", method="dopri5", rtol=1e-6, atol=1e-6).steps(Guided(model, [rule]), X, COND, num_steps=5, ctx=ctx))
+    assert len(rule.seen) > 2 * len(steps)
+    assert len(steps) <= ctx.states["rule 0"][1]["steps"] <= len(steps) + 1  # the solver asks once more at the end of the last one
+
+
+def test_momentum_is_the_same_recursion_under_one_and_two_evaluations() -> None:
+    """Where c − u is constant, Heun must do what Euler does, or momentum was counted twice."""
+    path = LinearPath()
+    c, u = torch.full((6, 2), 2.0, dtype=torch.float64), torch.tensor([[1.0, 0.5]], dtype=torch.float64).expand(6, 2)
+    model = FunctionDenoiser(path, lambda x, t, cond: Prediction("velocity", u if int(cond.label[0]) < 0 else c, x, t, path))
+    rules: list[Rule] = [APG(3.0, momentum=-0.5, eta=0.3, space="velocity")]
+    one, two = (build(name).sample(Guided(model, rules), X, COND, num_steps=6) for name in ("euler", "heun"))
+    torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
+
+
+def test_runs_in_two_threads_do_not_touch_each_other() -> None:
+    path, rules = LinearPath(), [APG(4.0, momentum=-0.5, norm_threshold=1.0)]
+    model = Guided(Theta(path), rules)
+    alone = [build("heun").sample(model, x, COND, num_steps=8) for x in (X, X.flip(0))]
+    results: list[Tensor | None] = [None, None]
+
+    def run(i: int) -> None:
+        results[i] = build("heun").sample(model, (X, X.flip(0))[i], COND, num_steps=8)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(r is not None and torch.equal(r, a) for r, a in zip(results, alone))
+
+
+def test_the_probe_records_each_step_without_asking_again() -> None:
+    path = LinearPath()
+    model = Theta(path)
+    ctx = RunContext(taps={"probe": []})
+    list(build("heun").steps(Guided(model, [Tangential(), CFG(3.0, interval=(0.25, 1.0))]), X, COND, num_steps=4, ctx=ctx))
+    assert model.calls.count("uncond") == 6 and model.calls.count("cond") == 8  # as without it
+    rows = ctx.taps["probe"]
+    assert [(r["step"], r["t"], r["branch"]) for r in rows] == [(1, 0.25, "uncond"), (2, 0.5, "uncond"), (3, 0.75, "uncond")]
+    ctx = RunContext(t=0.5, taps={"probe": []})
+    Guided(model, [CFG(3.0)]).predict(X, 0.5, COND, ctx)
+    c, u = (m.predict(X, 0.5, COND).to("velocity") for m in (model.labelled, model.plain))
+    row = ctx.taps["probe"][0]
+    assert row["scale"] == pytest.approx(3.0) and row["difference"] == pytest.approx(float((c - u).norm(dim=1).mean()))
+    assert row["ratio"] == pytest.approx(float((c.norm(dim=1) / u.norm(dim=1)).mean()))
+    assert row["cosine"] == pytest.approx(float(torch.nn.functional.cosine_similarity(c, u).mean()))
