@@ -16,16 +16,17 @@ from samplers.paths import Path, Time
 
 
 class Autoguidance(Borrowed, Rule):
-    """``scale`` w (1 is off); ``model`` the weaker one: a denoiser, or a name that the studio loads. ``interval``, ``interval_sigma`` as in cfg."""
+    """``scale`` w (1 is off); ``model`` the weaker one: a denoiser, or a name that the studio loads; ``match`` and ``clip``
+    as in the prior swap. ``interval``, ``interval_sigma`` as in cfg."""
 
     needs = frozenset({"weak"})
     provides = "weak"
 
     def __init__(
-        self, scale: float = 1.0, *, model: Queryable | str | None = None, match: str = "continuous", interval: tuple[float, float] | None = None,
-        interval_sigma: tuple[float, float] | None = None,
+        self, scale: float = 1.0, *, model: Queryable | str | None = None, match: str = "continuous", clip: float | None = None,
+        interval: tuple[float, float] | None = None, interval_sigma: tuple[float, float] | None = None,
     ):  # fmt: skip
-        super().__init__(model, match)
+        super().__init__(model, match, clip)
         self.scale, self.where = check_scale(scale, "autoguidance scale"), Interval(interval, interval_sigma)
 
     def check(self, denoiser: Queryable) -> None:

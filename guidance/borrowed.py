@@ -10,12 +10,15 @@ from samplers.reparameterised import seen_from
 
 class Borrowed:
     """``model``: a denoiser, or the name of a model that is not loaded yet. ``match``: how a level is found on its VP table: continuous, or nearest for
-    its entries only, as in 2503.20240."""
+    its entries only, as in 2503.20240. ``clip`` bounds its data predictions where its path is another. ``free``: in steps
+    that do not ask it, a model that can (one that the studio has loaded) lets go of its weights."""
 
-    def __init__(self, model: Queryable | str | None, match: str = "continuous"):
+    def __init__(self, model: Queryable | str | None, match: str = "continuous", clip: float | None = None, free: bool = False):
         if match not in ("continuous", "nearest"):
             raise ValueError(f"got match={match!r}, expected continuous or nearest")
-        self.model, self.match = model, match
+        if clip is not None and not clip > 0:
+            raise ValueError(f"got clip={clip}, expected a positive bound or none")
+        self.model, self.match, self.clip, self.free = model, match, clip, free
 
     def with_model(self, model: Queryable) -> Self:
         """The same rule with its model loaded."""
@@ -39,6 +42,11 @@ class Borrowed:
                 f"got a {self.loaded().family} model to guide a {denoiser.family} one with, expected both to start from the same kind of source"
             )
 
+    def rest(self) -> None:
+        """Nobody asks the model in this step."""
+        if self.free and hasattr(self.model, "release"):
+            self.model.release()
+
     def on(self, path: Path) -> Queryable:
         """The model asked on the guided model's path."""
-        return seen_from(self.loaded(), path, snap=self.match == "nearest")
+        return seen_from(self.loaded(), path, snap=self.match == "nearest", clip=self.clip)

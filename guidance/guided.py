@@ -5,6 +5,7 @@ itself without conditions), lets rules transform them in their own space and com
 prediction is returned and nothing else is computed.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -59,6 +60,9 @@ class Guided:
         start = ctx.t if ctx.t is not None else float(t.reshape(-1)[0] if isinstance(t, Tensor) else t)
         active = [(i, rule) for i, rule in enumerate(self.stages) if rule.active(start, self.path)]
         needs = frozenset().union(*(rule.needs for _, rule in active)) if active else frozenset()
+        for rule in self.stages:
+            if rule.provides and rule.provides not in needs:
+                rule.rest()
         ours = self.denoiser.predict(x, t, cond, ctx.on("cond"))
         if not needs:
             return ours
@@ -68,6 +72,8 @@ class Guided:
             rule = sources.get(name, _OWN)
             branches[name] = rule.branch(self.denoiser).predict(x, t, rule.condition(cond), ctx.on(name))
         asked = dict(branches)
+        if any((self.path.native if rule.space == "native" else rule.space) in OF_NOISE for _, rule in active):
+            branches = {name: _off_the_end(p) for name, p in branches.items()}
         for i, rule in active:
             if rule.stage == "source":
                 continue
@@ -75,15 +81,30 @@ class Guided:
             space = self.path.native if rule.space == "native" else rule.space
             tensors = _read(branches, space)
             changed = rule.transform(tensors, x=x, t=t, path=self.path, state=state)
-            branches.update({name: ours.with_(space, value) for name, value in changed.items()})
+            branches.update({name: branches["cond"].with_(space, value) for name, value in changed.items()})
             guided = rule.combine({**tensors, **changed}, x=x, t=t, path=self.path, state=state)
             if guided is not None:
                 heads = {**branches.get("guided", ours).heads, **rule.heads({**tensors, **changed})}
-                branches["guided"] = replace(ours, space=space, value=guided, heads=heads)
+                branches["guided"] = replace(branches["cond"], space=space, value=guided, heads=heads)
         result = branches.get("guided", ours)
+        if result.t is not ours.t:
+            result = replace(result, space="data", value=result.to("data"), t=t)
         if "probe" in ctx.taps and ctx.accepted:
             record(ctx.taps["probe"], asked, result, ctx.step, start)
         return result
+
+
+OF_NOISE = ("noise", "score")
+LEAST = 1e-3  # of alpha, below which a noise in float32 no longer tells of the data
+
+
+def _off_the_end(p: Prediction) -> Prediction:
+    """A prediction read a little off the end of pure noise, where all noise predictions are the state itself and say nothing of the data; rules in
+    the space of noise then do what they do in the limit."""
+    floor = float(p.path.time_of(2 * math.log(LEAST)))
+    if p.space in OF_NOISE or float(p.t.min() if isinstance(p.t, Tensor) else p.t) >= floor:
+        return p
+    return replace(p, space="data", value=p.to("data"), t=p.t.clamp_min(floor) if isinstance(p.t, Tensor) else floor)
 
 
 _OWN = Rule()  # a branch that no rule provides: the model itself, without conditions

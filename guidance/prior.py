@@ -20,15 +20,18 @@ from samplers.prediction import Prediction
 
 
 class PriorSwap(Borrowed, Rule):
-    """``model`` ψ: a denoiser, or a name that the studio loads; ``match`` as in 2503.20240 (nearest table entry) or continuous. ``channels``: how many of
-    the first ones ψ knows, where they are not all; the others keep the conditional prediction."""
+    """``model`` ψ: a denoiser, or a name that the studio loads; ``match`` as in 2503.20240 (nearest table entry) or continuous; ``clip`` bounds ψ's data
+    predictions where its path is another; ``free`` lets it go in steps that do not ask it (and loads it again). ``channels``: how many of the first ones ψ knows, where they are not all; the others keep the conditional
+    prediction."""
 
     stage = "source"
     needs: frozenset[str] = frozenset()
     provides = "uncond"
 
-    def __init__(self, model: Queryable | str, *, match: str = "continuous", channels: int | None = None):
-        super().__init__(model, match)
+    def __init__(
+        self, model: Queryable | str, *, match: str = "continuous", clip: float | None = None, channels: int | None = None, free: bool = False
+    ):
+        super().__init__(model, match, clip, free)
         if channels is not None and channels < 1:
             raise ValueError(f"got channels={channels}, expected at least 1")
         self.channels = channels

@@ -49,6 +49,9 @@ class Rule:
         """With what condition."""
         return cond.null()
 
+    def rest(self) -> None:
+        """The branch it provides is not asked for in this step."""
+
     def transform(self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
         return {}
 

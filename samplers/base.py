@@ -62,6 +62,19 @@ class Sampler:
         """The times before they are bent: the path's own."""
         return path.grid(num_steps, self.spacing)
 
+    def check(self, denoiser: Queryable) -> None:
+        """Raise ``ValueError`` when the sampler does not fit the model's family or does not follow what its guidance asks for."""
+        if denoiser.family not in self.families:
+            raise ValueError(
+                f"the sampler {type(self).__name__} is for {' and '.join(self.families)} models, got a {denoiser.family} model; choose "
+                + ("bridge, bridge_sde or an ODE sampler such as heun" if denoiser.family == "bridge" else "another sampler")
+            )
+        unheard: frozenset[str] = getattr(denoiser, "demands", frozenset()) - self.follows
+        if unheard:
+            raise ValueError(
+                f"the sampler {type(self).__name__} does not follow {', '.join(sorted(unheard))}, which the guidance asks for; choose ddim"
+            )
+
     def begin(self, path: Path, times: list[float], start: int) -> list[Any]:
         """What a run's ``history`` holds before the first step."""
         return []
@@ -76,18 +89,9 @@ class Sampler:
     ) -> Iterator[Step]:  # fmt: skip
         """Iterate the steps from x (B, ...), the state at ``times[start]``. ``noise`` feeds stochastic steps and re-noising.
 
-        Raises ``ValueError`` when the sampler does not fit the model's family or a stochastic step has no noise.
+        Raises ``ValueError`` when `check` does or a stochastic step has no noise.
         """
-        if denoiser.family not in self.families:
-            raise ValueError(
-                f"the sampler {type(self).__name__} is for {' and '.join(self.families)} models, got a {denoiser.family} model; choose "
-                + ("bridge, bridge_sde or an ODE sampler such as heun" if denoiser.family == "bridge" else "another sampler")
-            )
-        unheard: frozenset[str] = getattr(denoiser, "demands", frozenset()) - self.follows
-        if unheard:
-            raise ValueError(
-                f"the sampler {type(self).__name__} does not follow {', '.join(sorted(unheard))}, which the guidance asks for; choose ddim"
-            )
+        self.check(denoiser)
         cond, ctx = cond if cond is not None else Cond(), ctx if ctx is not None else RunContext()
         times = self.times(denoiser.path, num_steps)
         if not 0 <= start < len(times) - 1:

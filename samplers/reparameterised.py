@@ -20,12 +20,13 @@ from samplers.prediction import Prediction, expand
 
 class Reparameterised:
     """A denoiser that lives on ``path``. Levels outside those it was trained on are taken to the nearest; ``snap`` asks a model on a VP table at
-    its entries only. Heads that belong to the trained path's steps (a learned variance) are left out."""
+    its entries only. Heads that belong to the trained path's steps (a learned variance) are left out. ``clip`` bounds the data prediction: that of a model
+    of noise is anything where there is nothing but noise."""
 
-    def __init__(self, denoiser: Queryable, path: Path, *, snap: bool = False):
+    def __init__(self, denoiser: Queryable, path: Path, *, snap: bool = False, clip: float | None = None):
         if snap and not isinstance(denoiser.path, VPPath):
             raise ValueError("got snap=True for a model that was not trained on a VP table; leave it out")
-        self.denoiser, self.path, self.snap = denoiser, path, snap
+        self.denoiser, self.path, self.snap, self.clip = denoiser, path, snap, clip
         self.known_trained, self.family = denoiser.known_trained, denoiser.family
 
     @property
@@ -36,7 +37,7 @@ class Reparameterised:
     def lowered(self) -> "Reparameterised":
         """See `Denoiser.lowered`."""
         inner = self.denoiser.lowered() if isinstance(self.denoiser, Denoiser) else self.denoiser
-        return Reparameterised(inner, self.path, snap=self.snap)
+        return Reparameterised(inner, self.path, snap=self.snap, clip=self.clip)
 
     def place(self, t: Time) -> tuple[Tensor, Tensor]:
         """(t', s): where on the trained path, and by what factor the state is larger there."""
@@ -54,6 +55,8 @@ class Reparameterised:
             answer = self.denoiser.predict(float(scale) * x, float(there), cond, ctx)
         else:
             answer = self.denoiser.predict(expand(scale, x) * x, there, cond, ctx)
+        if self.clip is not None:
+            return Prediction("data", answer.to("data").clamp(-self.clip, self.clip), x, t, self.path)
         space = "noise" if self.snap else "data"  # at a table's entry the level is not quite that of the state, and it is the noise that is kept
         return Prediction(space, answer.to(space), x, t, self.path)
 
@@ -71,9 +74,11 @@ def same_path(a: Path, b: Path) -> bool:
     )
 
 
-def seen_from(denoiser: Queryable, path: Path, *, snap: bool = False) -> Queryable:
+def seen_from(denoiser: Queryable, path: Path, *, snap: bool = False, clip: float | None = None) -> Queryable:
     """A model asked on another model's path: itself where the paths are one."""
-    return denoiser if same_path(denoiser.path, path) else Reparameterised(denoiser, path, snap=snap and isinstance(denoiser.path, VPPath))
+    if same_path(denoiser.path, path):
+        return denoiser
+    return Reparameterised(denoiser, path, snap=snap and isinstance(denoiser.path, VPPath), clip=clip)
 
 
 def on_path(denoiser: Queryable, path: Path | str | dict[str, Any], *, snap: bool = False) -> Reparameterised:

@@ -1,7 +1,7 @@
 """From a config and what is known of its data to a network and a denoiser."""
 
 import inspect
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from studio.data import Data
 
 @dataclass(frozen=True)
 class Info:
-    """What a model must know of its data to be used without it; part of ``meta.json``."""
+    """What a model must know of its data to be used without it, and of the ``base`` it was fine-tuned from; part of ``meta.json``."""
 
     task: str
     shape: tuple[int, ...]
@@ -31,6 +31,7 @@ class Info:
     numeric_mean: tuple[float, ...] = ()
     numeric_std: tuple[float, ...] = ()
     starts_from: str = ""
+    base: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of(data: Data) -> "Info":

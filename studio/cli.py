@@ -5,7 +5,7 @@ Heavy imports wait until a command runs, so ``--help`` answers at once.
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,14 +27,15 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with an existing run.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Remove an existing run and start again.")] = False,
-    start_from: Annotated[str | None, typer.Option("--from", help="A MODEL whose weights to begin with.")] = None,
+    start_from: Annotated[str | None, typer.Option("--from", help="A MODEL to fine-tune: its weights to begin with; lora.rank=8 trains adapters only.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Print the resolved config and sizes; write nothing.")] = False,
     strict: Annotated[bool, typer.Option(help="A picture that does not decode is an error.")] = False,
     device: Device = "auto", dtype: Dtype = "", threads: Threads = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Train a model. Ctrl-C saves a checkpoint; `--resume` goes on to the same bytes.
 
-    Examples: `studio train fashion-dit` · `studio train images:photos data.size=64 train.minutes=30 --out runs/photos` · `studio train runs/photos/config.yaml --resume`
+    Examples: `studio train fashion-dit` · `studio train images:photos data.size=64 train.minutes=30 --out runs/photos` · `studio train runs/photos/config.yaml --resume` ·
+    `studio train images:new-photos --from runs/photos lora.rank=8 train.minutes=10`
     """
     from studio.devices import set_threads
 
@@ -77,13 +78,14 @@ def sample(
     mask: Annotated[Path | None, typer.Option(help="With --init: white may change, black is kept.")] = None,
     batch: Annotated[int, typer.Option(help="Samples computed at once (8, fixed, in bf16 on a CPU).")] = 64,
     deterministic: Annotated[bool, typer.Option(help="Bytes that do not depend on what is sampled beside.")] = False,
+    probe: Annotated[bool, typer.Option(help="Also write what guidance did in each step: probe.csv and probe.png.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace files of the same names.")] = False,
     weights: Weights = "ema", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Sample a few pictures with their recipes inside, and a grid.
 
     Examples: `studio sample fashion-dit --out pictures --seeds 0-7` · `studio sample fashion-dit --out bags --labels Bag --guidance cfg=2` ·
-    `studio sample fashion-dit --out again --init shoe.png --strength 0.5`
+    `studio sample fashion-dit --out again --init shoe.png --strength 0.5` · `studio sample fashion-dit --out probed --guidance tcfg,cfg=3 --probe`
     """
     from studio.devices import set_threads
     from studio.model import load
@@ -92,12 +94,20 @@ def sample(
     loaded = load(model, weights=weights, device=device, dtype=dtype)
     loaded = loaded.on_path(path) if path else loaded
     origin = {k: str(v) for k, v in (("init", init), ("mask", mask)) if v is not None}
+    rows: list[dict[str, Any]] | None = [] if probe else None
     with Steps() as bar:
         samples = loaded.sample(
             labels=labels, seeds=seeds, conditions=conditions_of(set_), num_steps=num_steps, sampler=sampler, guidance=guidance_of(guidance),
             init=init, strength=strength, mask=mask, batch=batch, deterministic=deterministic, origin=origin, on_step=bar,
+            probe=rows,
         )  # fmt: skip
+    if rows is not None and not rows:
+        raise ValueError("got --probe, but nothing was guided; pass --guidance, such as cfg=2.0")
     written = samples.save(out, overwrite=overwrite)
+    if rows:
+        from studio.probing import save_probe
+
+        written += save_probe(rows, out, overwrite=overwrite)
     result = {"files": [str(p) for p in written], "grid": str(out / "grid.png"), "seconds": round(samples.seconds, 3), "recipe": samples.recipes[0]}
     emit(result, as_json, [*result["files"], result["grid"]])
 
@@ -105,15 +115,16 @@ def sample(
 @app.command(context_settings=WIDTH)
 def info(
     what: Annotated[str, typer.Argument(help="A MODEL, a folder of samples, or a PNG.")],
+    guidance: Annotated[str | None, typer.Option(help="Of a MODEL: count the memory of the models that this guidance borrows.")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """What a model is, or how a picture was made and the command that makes it again.
 
-    Examples: `studio info fashion-dit` · `studio info pictures/seed-000003.png`
+    Examples: `studio info fashion-dit` · `studio info pictures/seed-000003.png` · `studio info fashion-dit --guidance prior=fashion-ddpm,cfg=2`
     """
     from studio.inspect import describe
 
-    result = describe(what)
+    result = describe(what, guidance)
     emit(result, as_json, [f"{k + ':':<14}{v}" for k, v in result.items()])
 
 
@@ -138,6 +149,7 @@ def export(
     model: Annotated[str, typer.Argument(help="A run or RUN@step.")],
     out: Annotated[Path, typer.Option(help="Folder for the flat model.")],
     weights: Weights = "ema", dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16 storage.")] = "fp32",
+    adapter: Annotated[bool, typer.Option(help="Only what a lora run has learned; the base must be at hand to use it.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing export.")] = False,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -147,7 +159,7 @@ def export(
     """
     from studio.exporting import export as run_export
 
-    folder = run_export(model, out, weights=weights, dtype=dtype, overwrite=overwrite)
+    folder = run_export(model, out, weights=weights, dtype=dtype, overwrite=overwrite, adapter=adapter)
     emit({"folder": str(folder)}, as_json, [f"{folder}", f"studio sample {folder} --out pictures"])
 
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+import guidance
 from backbones.types import Cond, NoiseSource
+from guidance.borrowed import Borrowed
 from samplers.objective import Batch
 from studio import sampling
 from studio.build import Info, denoiser_of
@@ -73,5 +75,7 @@ def preview(net: nn.Module, config: Config, info: Info, codec: Codec, data: Data
         config.sample.num_steps, config.sample.sampler, config.sample.guidance, batch=len(seeds),
         sources=head_source(data, len(seeds)),
     )  # fmt: skip
-    values = sampling.run(denoiser_of(config, net, dtype=dtype, source=bool(info.starts_from)), info.shape, codec, request, device=device)
+    rules = [rule for rule in guidance.parse(config.sample.guidance) if not isinstance(rule, Borrowed)]  # other models are left out of previews
+    denoiser = denoiser_of(config, net, dtype=dtype, source=bool(info.starts_from))
+    values = sampling.run(sampling.stream(denoiser, info.shape, codec, request, device=device, rules=rules), codec, len(seeds))
     return before_and_after(build_task(info.task), request.sources, values)

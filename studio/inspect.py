@@ -15,8 +15,9 @@ from studio.samples import command_of, read_recipe
 from studio.shelf import card, list_models, locate, spot_of, weights_in
 
 
-def describe(what: str) -> dict[str, Any]:
-    """A PNG's recipe and command, a samples folder's count and recipe, or a model's card."""
+def describe(what: str, guidance: str | None = None) -> dict[str, Any]:
+    """A PNG's recipe and command, a samples folder's count and recipe, or a model's card; with the memory of the models that its guidance (its own, or
+    ``guidance``) borrows."""
     path = Path(what).expanduser()
     if path.suffix.lower() == ".png" or (path.is_dir() and (path / "recipe.json").is_file()):
         recipe = read_recipe(path if path.is_file() else path / "grid.png")
@@ -30,11 +31,31 @@ def describe(what: str) -> dict[str, Any]:
     spot = spot_of(folder, step)
     return {
         "name": shown.name, "folder": str(folder), "task": shown.task, "shape": list(shown.shape), "classes": ", ".join(shown.classes) or "none",
-        "backbone": config.backbone, "objective": config.objective, "parameters": meta.get("parameters"), "step": shown.step,
+        "backbone": config.backbone, "objective": config.objective, "parameters": meta.get("parameters"), "memory": memory(what, guidance), **({"base": meta["base"]} if meta.get("base") else {}), "step": shown.step,
         "weights": {k: files.sha256(p)[:16] for k, p in weights_in(spot).items()}, "sample": vars(config.sample),
         **({"starts_from": shown.starts_from, "procedure": config.procedure} if shown.starts_from else {}),
         "command": f"studio translate {what} PICTURES --out translated" if shown.starts_from else f"studio sample {what} --out pictures",
     }  # fmt: skip
+
+
+def memory(what: str, guidance: str | None = None) -> str:
+    """Megabytes of weights in fp32 while sampling: the model's, and those of every model that the guidance borrows."""
+    from guidance import parse
+    from guidance.borrowed import Borrowed
+
+    folder, _ = locate(what)
+    line = load_config(folder / "config.yaml").sample.guidance if guidance is None else guidance
+    sizes = {str(what): _megabytes(folder)}
+    for rule in parse(line):
+        if isinstance(rule, Borrowed) and isinstance(rule.model, str):
+            name = checkpoint.read_meta(folder).get("base", {}).get("model", "") if rule.model == "base" else rule.model
+            sizes[f"{type(rule).__name__} {name}" + (", freed where it is not asked" if rule.free else "")] = _megabytes(locate(name)[0])
+    told = " + ".join(f"{size:.1f} ({name})" for name, size in sizes.items())
+    return f"{told} = {sum(sizes.values()):.1f} MB" if len(sizes) > 1 else f"{sum(sizes.values()):.1f} MB"
+
+
+def _megabytes(folder: Path) -> float:
+    return 4e-6 * float(checkpoint.read_meta(folder).get("parameters") or 0)
 
 
 def _generated(folder: Path) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Trainer:
     """One run. Made by `studio.train`, which has checked everything; ``run`` goes on from the newest checkpoint in the folder."""
 
     def __init__(
-        self, config: Config, folder: Path, data: Data, net: nn.Module, objective: Objective, device: torch.device, dtype: torch.dtype, quiet: bool,
+        self, config: Config, folder: Path, data: Data, info: Info, net: nn.Module, objective: Objective, device: torch.device, dtype: torch.dtype, quiet: bool,
         on_log: Callable[[dict[str, Any]], None] | None,
     ):  # fmt: skip
         from accelerate import Accelerator
@@ -70,7 +70,7 @@ class Trainer:
         if cfg.batch_size % (world * cfg.accumulate):
             raise ValueError(f"train.batch_size={cfg.batch_size} does not divide into {world} processes × accumulate={cfg.accumulate}")
         self.quiet = quiet or not self.main
-        self.codec, self.info = build_codec(data.codec), Info.of(data)
+        self.codec, self.info = build_codec(info.codec), info
         net = net.to(self.device)
         self.networks: dict[str, nn.Module] = dict(net.items()) if isinstance(net, nn.ModuleDict) else {"net": net}
         self.ema = EMA(self.networks, cfg.ema)

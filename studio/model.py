@@ -5,19 +5,20 @@ MODEL is what `studio.shelf.locate` finds.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import guidance as guidance_floor
 from guidance import describe
 from guidance.rules import Rule
 from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser
 from samplers.reparameterised import Reparameterised, on_path
-from studio import __version__, checkpoint, files, sampling
+from studio import __version__, borrowed, checkpoint, files, finetune, sampling
 from studio.build import Info, build_network, denoiser_of
 from studio.codec import Codec, build_codec
 from studio.config import Config, load_config
@@ -46,14 +47,33 @@ def load(name: str | Path, *, weights: str = "ema", device: str = "auto", dtype:
         raise ValueError(f"{name} was trained with a network of its own; pass it: studio.load({str(name)!r}, backbone=MyNet())")
     net = backbone if backbone is not None else build_network(config)
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in read_weights(key, path).items()}
+    if config.lora:
+        tensors = _adapted(net, config, tensors, info, path)
     buffers = {k: v for k, v in net.state_dict().items() if k not in tensors and k in dict(net.named_buffers())}
     checkpoint.load_into(net, {**tensors, **buffers}, path)
+    if config.lora:
+        net = finetune.merged(net)
     net = net.to(where).eval().requires_grad_(False)
     label = str(name) if spot == folder else f"{str(name).partition('@')[0]}@{step}"
     return Model(
         name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind, source=bool(info.starts_from)).eval(), codec=build_codec(info.codec, folder), task=build_task(info.task),
         device=where, weights=key, hash=files.sha256(path)[:16], folder=folder,
     )  # fmt: skip
+
+
+def _adapted(net: nn.Module, config: Config, tensors: dict[str, Tensor], info: Info, path: Path) -> dict[str, Tensor]:
+    """Put the adapters of a run into its network; all of its tensors. Where the file holds adapters only, the rest is its base's."""
+    alone = not any(".base_layer." in k for k in tensors)
+    if alone:
+        finetune.begin(net, borrowed.base_of(str(path.parent), info.base, load, device="cpu", dtype="fp32"), tuple(config.lora.get("tables", ())))
+    finetune.adapt(net, config.lora)
+    if not alone:
+        return tensors
+    known = net.state_dict()
+    wrong = next((k for k in tensors if k not in known), None)
+    if wrong:
+        raise ValueError(f"{path} does not fit the model: unexpected {wrong}; check the config's lora section")
+    return {**known, **tensors}
 
 
 @dataclass(frozen=True)
@@ -71,6 +91,7 @@ class Model:
     hash: str
     folder: Path
     path: str | dict[str, Any] = ""
+    loans: borrowed.Loans = field(default_factory=borrowed.Loans, compare=False, repr=False)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -114,6 +135,7 @@ class Model:
         spec = sampler or defaults.sampler
         solver = sampling.build_sampler(spec)
         solver.times(self.denoiser.path, steps)
+        sampling.check_guided(self.denoiser, self.rules(line) if rules is None else self.rules(rules), solver)
         if self.denoiser.family == "bridge":
             facing(self.denoiser, solver.needs, direction)
         init, mask = self._picture(init), self._mask(mask)
@@ -171,23 +193,39 @@ class Model:
             raise ValueError(f"got a mask of {tuple(mask.shape)}, expected {tuple(self.info.shape[1:])} (H, W); white is what may change")
         return mask.bool()
 
-    def stream(self, request: sampling.Request, rules: Sequence[Rule] | None = None) -> Iterator[sampling.Progress]:
-        """Iterate the solver's steps; see `studio.sampling.stream`."""
-        return sampling.stream(self.denoiser, self.info.shape, self.codec, request, device=self.device, rules=rules)
+    def rules(self, spec: Any) -> list[Rule]:
+        """The rules of a guidance line, number or list, with the models they name loaded (once for this model)."""
+        return borrowed.resolve(self, guidance_floor.parse(spec), load)
+
+    def lent(self, line: str) -> dict[str, str]:
+        """Names and hashes of the models that a guidance line borrows."""
+        names = {getattr(rule, "model", None) for rule in guidance_floor.parse(line)}
+        return {name: model.hash for name, model in self.loans.models.items() if name in names}
+
+    def stream(
+        self, request: sampling.Request, rules: Sequence[Rule] | None = None, *, denoiser: Denoiser | Reparameterised | None = None,
+        taps: dict[str, Any] | None = None,
+    ) -> Iterator[sampling.Progress]:  # fmt: skip
+        """Iterate the solver's steps; see `studio.sampling.stream`. ``rules`` replaces the request's guidance, ``denoiser`` the model's own."""
+        chosen = self.rules(request.guidance if rules is None else rules)
+        return sampling.stream(denoiser or self.denoiser, self.info.shape, self.codec, request, device=self.device, rules=chosen, taps=taps)
 
     def sample(
-        self, *, on_step: Callable[[sampling.Progress], Any] | None = None, origin: Mapping[str, Any] | None = None, **options: Any
-    ) -> Samples:
+        self, *, on_step: Callable[[sampling.Progress], Any] | None = None, origin: Mapping[str, Any] | None = None, probe: list[dict[str, Any]] | None = None,
+        **options: Any,
+    ) -> Samples:  # fmt: skip
         """Samples for ``labels=`` and ``seeds=``, with ``num_steps=, guidance=, sampler=, conditions=, init=, strength=, mask=, batch=, deterministic=``.
 
         ``guidance``: a line ("cfg=2.0,interval=0.1:0.9"), a number (the cfg scale), rules, "default" or None. ``on_step(progress)`` stops the run by
-        returning False. ``origin`` adds entries (such as file names) to the recipes.
+        returning False. ``origin`` adds entries (such as file names) to the recipes. ``probe``: a list that gets what guidance did in each step
+        (`guidance.probe`).
         """
         started = time.perf_counter()
         named = {k: str(options[k]) for k in ("init", "mask") if isinstance(options.get(k), str | Path)}
         origin = {**named, **dict(origin or {})}
         request, rules = self.request(**options)
-        values = sampling.run(self.denoiser, self.info.shape, self.codec, request, device=self.device, on_step=on_step, rules=rules)
+        steps = self.stream(request, rules, taps=None if probe is None else {"probe": probe})
+        values = sampling.run(steps, self.codec, len(request.seeds), on_step=on_step)
         return Samples(values, self.recipes(request, origin), self.task, time.perf_counter() - started)
 
     def gathered(self, request: sampling.Request, values: Sequence[Tensor], seconds: float, origin: Mapping[str, Any] | None = None) -> Samples:
@@ -201,6 +239,8 @@ class Model:
             "model": self.name, "model_hash": self.hash, "weights": self.weights, "num_steps": request.num_steps, "sampler": request.sampler,
             "guidance": request.guidance, "dtype": DTYPE_NAMES[kind], "studio": __version__, "torch": torch.__version__.split("+")[0],
         }  # fmt: skip
+        if lent := self.lent(request.guidance):
+            common["borrowed"] = lent
         if request.init is not None:
             common["strength"] = request.strength
         if request.deterministic:

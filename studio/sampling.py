@@ -168,13 +168,26 @@ def start_index(num_steps: int, strength: float) -> int:
     return num_steps - max(1, min(int(num_steps * strength), num_steps))
 
 
+def check_guided(denoiser: Queryable, rules: Sequence[Rule], sampler: Sampler) -> None:
+    """Raises ``ValueError`` for rules that do not fit the model, or ask for what the sampler does not follow."""
+    if rules:
+        sampler.check(guidance_floor.Guided(denoiser, rules))
+
+
+def _own_branches(rules: Sequence[Rule]) -> frozenset[str]:
+    """The branches that rules need and none of them provides."""
+    return frozenset().union(*(r.needs for r in rules)) - {r.provides for r in rules}
+
+
 def stream(
-    denoiser: Queryable, shape: Sequence[int], codec: Any, request: Request, *, device: torch.device, rules: Sequence[Rule] | None = None
-) -> Iterator[Progress]:
-    """Iterate all steps of all micro-batches. ``rules`` replaces the request's guidance line by objects."""
+    denoiser: Queryable, shape: Sequence[int], codec: Any, request: Request, *, device: torch.device, rules: Sequence[Rule] | None = None,
+    taps: dict[str, Any] | None = None,
+) -> Iterator[Progress]:  # fmt: skip
+    """Iterate all steps of all micro-batches. ``rules`` replaces the request's guidance line by objects. ``taps``: what every run records into
+    (`RunContext.taps`)."""
     sampler = build_sampler(request.sampler)
     chosen = list(rules) if rules is not None else guidance_floor.parse(request.guidance)
-    if chosen and request.labels is None and request.numeric is None and any(r.needs for r in chosen):
+    if chosen and request.labels is None and request.numeric is None and _own_branches(chosen):
         raise ValueError("got guidance, but this model has no conditions to guide towards; leave it out")
     fast = denoiser
     if denoiser.family == "bridge":
@@ -210,7 +223,7 @@ def stream(
             if request.mask is not None:
                 free = request.mask.to(device).expand(len(rows), *shape)
                 cond = replace(cond, known=~free, given=init.expand(len(rows), *shape))
-        for step in sampler.steps(model, x, cond, noise, num_steps=request.num_steps, start=start, ctx=RunContext()):
+        for step in sampler.steps(model, x, cond, noise, num_steps=request.num_steps, start=start, ctx=RunContext(taps=taps or {})):
             done += 1
             yield Progress(step, tuple(rows), done, max(total, done))
 
@@ -225,19 +238,10 @@ def _cond(request: Request, rows: Sequence[int | None], device: torch.device) ->
     return Cond(label=label, numeric=numeric)
 
 
-def run(
-    denoiser: Queryable,
-    shape: Sequence[int],
-    codec: Any,
-    request: Request,
-    *,
-    device: torch.device,
-    on_step: Any = None,
-    rules: Sequence[Rule] | None = None,
-) -> Tensor:
-    """All decoded samples (N, ...) on the CPU. ``on_step(progress)`` sees every step and stops the run by returning False."""
-    out: list[Tensor | None] = [None] * len(request.seeds)
-    for progress in stream(denoiser, shape, codec, request, device=device, rules=rules):
+def run(steps: Iterator[Progress], codec: Any, count: int, *, on_step: Any = None) -> Tensor:
+    """All ``count`` decoded samples (N, ...) of a `stream` on the CPU. ``on_step(progress)`` sees every step and stops the run by returning False."""
+    out: list[Tensor | None] = [None] * count
+    for progress in steps:
         if on_step is not None and on_step(progress) is False:
             raise Stopped("sampling was stopped")
         if progress.finished:

@@ -66,7 +66,7 @@ class Card:
 def weights_in(folder: Path) -> dict[str, Path]:
     """Weight files by name: ``raw`` and ``ema-…``, or ``ema`` for an export."""
     found = {p.stem: p for p in sorted(folder.glob("ema-*.safetensors"))}
-    for stem, name in (("to_data", "raw"), ("net", "raw"), ("model", "ema")):
+    for stem, name in (("to_data", "raw"), ("net", "raw"), ("adapter", "ema"), ("model", "ema")):
         if (folder / f"{stem}.safetensors").is_file():
             found[name] = folder / f"{stem}.safetensors"
     return found
@@ -74,7 +74,7 @@ def weights_in(folder: Path) -> dict[str, Path]:
 
 def spot_of(folder: Path, step: int | None) -> Path:
     """Where the weights of a located model lie: the folder of an export, a checkpoint of a run."""
-    return folder if (folder / "model.safetensors").is_file() else checkpoint.find(folder, step)
+    return folder if any((folder / f"{stem}.safetensors").is_file() for stem in ("model", "adapter")) else checkpoint.find(folder, step)
 
 
 def choose_weights(spot: Path, weights: str = "ema") -> tuple[str, Path]:

@@ -10,12 +10,14 @@ from torch import nn
 
 import guidance
 from samplers.objective import Objective
-from studio import checkpoint, files, sampling
+from studio import checkpoint, files, finetune, sampling
 from studio.build import Info, build_network, fill_backbone, objective_of
 from studio.config import Config, SampleConfig, load_config
 from studio.data import Data, from_dataset, load_data
 from studio.devices import keep_freed_memory, pick_device, pick_dtype
 from studio.loop import Diverged, Trainer
+from studio.model import Model
+from studio.model import load as load_model
 from studio.procedure import build_procedure
 
 __all__ = ["Diverged", "Run", "train"]
@@ -31,11 +33,9 @@ class Run:
     metrics: dict[str, Any]
     interrupted: bool = False
 
-    def load(self, **options: Any) -> Any:
+    def load(self, **options: Any) -> Model:
         """The trained `studio.Model`."""
-        from studio.model import load
-
-        return load(self.folder, **options)
+        return load_model(self.folder, **options)
 
 
 def train(
@@ -47,10 +47,11 @@ def train(
 
     ``source``: YAML file, shipped config, ``images:DIR``, ``npz:FILE``, dict or Config; ``overrides``: ``key=value``. ``out``: run folder, by default
     ``runs/<name>``. ``data``/``held_out``: your own map-style data sets; ``backbone``: your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL
-    whose weights to begin with. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
+    whose weights to begin with, its averaged ones; see `studio.finetune`. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
     config or data that does not fit, `Diverged` when the loss stops being finite.
     """
-    config = load_config(source, overrides)
+    base = None if start_from is None or resume else load_model(start_from, device="cpu", dtype="fp32")
+    config = load_config(source if base is None else _of_base(source, base), overrides)
     folder = Path(out) if out is not None else Path("runs") / config.name
     prior_config = _prepare(folder, resume, overwrite)
     if prior_config is not None:
@@ -62,7 +63,9 @@ def train(
     source_data = data if isinstance(data, Data) else from_dataset(data, held_out) if data is not None else load_data(config.data)
     info = Info.of(source_data)
     if prior_config is not None:
-        _same_data(folder, info)
+        info = _same_data(folder, info)
+    elif base is not None:
+        info = _after_base(info, base)
     objective = objective_of(config)
     filled = {"name": "custom"} if backbone is not None else fill_backbone(config.backbone, info, objective.parameterization)
     config = replace(config, backbone=filled)
@@ -73,9 +76,16 @@ def train(
     if where.type == "cpu":
         keep_freed_memory()
     net = backbone if backbone is not None else build_network(config)
-    if start_from is not None:
-        _start_from(net, start_from)
-    trainer = Trainer(config, folder, source_data, net, objective, where, dtype, quiet, on_log)
+    if base is not None:
+        fresh = finetune.tables(net, info, base.info)
+        finetune.begin(net, base, fresh)
+        if config.lora:
+            config = replace(config, lora={**config.lora, "tables": list(fresh)})
+    if config.lora:
+        if not info.base:
+            raise ValueError("got a lora section without a base; pass --from MODEL, or leave it out")
+        finetune.adapt(net, config.lora, seed=config.seed)
+    trainer = Trainer(config, folder, source_data, info, net, objective, where, dtype, quiet, on_log)
     if overwrite and not resume:  # by one process, when nothing of the new run can be refused any more
         if trainer.main:
             _clear(folder)
@@ -98,13 +108,36 @@ def _prepare(folder: Path, resume: bool, overwrite: bool) -> Config | None:
     return None
 
 
-def _same_data(folder: Path, info: Info) -> None:
-    """Refuse to resume on other data than the run began with."""
-    was = checkpoint.read_meta(folder).get("data_hash") if (folder / "meta.json").is_file() else None
+def _same_data(folder: Path, info: Info) -> Info:
+    """Refuse to resume on other data than the run began with; what the run recorded of its base and its codec."""
+    meta = checkpoint.read_meta(folder) if (folder / "meta.json").is_file() else {}
+    was = meta.get("data_hash")
     if was and info.data_hash and was != info.data_hash:
         raise ValueError(
             f"the data differs from that of the run being resumed (hash {info.data_hash}, it had {was}); start a new run with --from {folder}"
         )
+    return replace(info, base=meta["base"], codec=meta["codec"]) if meta.get("base") else info
+
+
+def _of_base(source: Any, base: Model) -> Any:
+    """Data without a config of its own takes the base's network and objective."""
+    if not (isinstance(source, str) and source.partition(":")[0] in ("images", "npz")):
+        return source
+    given = base.config
+    backbone = {k: v for k, v in given.backbone.items() if k not in ("num_classes", "num_numeric")}
+    return replace(load_config(source), backbone=backbone, objective=dict(given.objective), sample=given.sample)
+
+
+def _after_base(info: Info, base: Model) -> Info:
+    """The data's info with the base's name and codec. Raises ``ValueError`` where the base works on something else."""
+    if info.task != base.info.task or info.shape != base.info.shape:
+        hint = f"; set data.size={base.info.shape[-1]}" if info.task == base.info.task == "image" else ""
+        raise ValueError(
+            f"got {info.task} of shape {info.shape} to fine-tune {base.name}, which works on {base.info.task} of {base.info.shape}{hint}"
+        )
+    if info.codec.get("name") != base.info.codec.get("name"):
+        raise ValueError(f"got data for the codec {info.codec.get('name')}, {base.name} uses {base.info.codec.get('name')}; choose another base")
+    return replace(info, codec=base.info.codec, base=finetune.entry_of(base))
 
 
 def _clear(folder: Path) -> None:
@@ -116,7 +149,7 @@ def _clear(folder: Path) -> None:
 def _resumed_config(recorded: Config, asked: Config, overrides: Sequence[str]) -> Config:
     """The recorded config with the overrides of this call, which may change its length and bookkeeping but not the model."""
     changed = load_config(recorded, overrides)
-    for section in ("backbone", "objective", "procedure", "data", "seed"):
+    for section in ("backbone", "objective", "procedure", "lora", "data", "seed"):
         was = getattr(recorded, section)
         for now in (getattr(changed, section), getattr(asked, section)):
             if any(was.get(k) != v for k, v in now.items()) if isinstance(now, dict) else now != was:
@@ -136,14 +169,3 @@ def _checked_sample(config: Config, info: Info, objective: Objective, overrides:
     if any(o.startswith("sample.guidance=") for o in overrides):
         raise ValueError(f"got sample.guidance={config.sample.guidance!r}, but this data has no conditions to guide towards; leave it out")
     return replace(config.sample, guidance="")
-
-
-def _start_from(net: nn.Module, name: str) -> None:
-    from studio.model import load
-
-    donor = load(name, device="cpu", dtype="fp32").denoiser.net.state_dict()
-    own = net.state_dict()
-    wrong = [k for k in own if k in donor and donor[k].shape != own[k].shape]
-    if wrong or not set(donor) & set(own):
-        raise ValueError(f"{name} does not fit: {wrong[0] if wrong else 'no tensor'} has another shape; use the same backbone section")
-    net.load_state_dict(donor, strict=False)

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studio import sampling
 from studio.generation.plan import Plan
 from studio.generation.store import Store
 
@@ -35,14 +34,14 @@ def compute(
     `Stopped` when ``stop()`` says so, which is asked after every solver step.
     """
     model, size = plan.model, plan.request.batch
-    denoiser = model.denoiser.lowered()
+    denoiser, rules = model.denoiser.lowered(), model.rules(plan.request.guidance)
     left = list(index)
     while left:
         piece = left[: max(PIECE, size)]
         request = replace(plan.batch(piece), batch=size)
         done: set[int] = set()
         try:
-            for progress in sampling.stream(denoiser, model.info.shape, model.codec, request, device=model.device):
+            for progress in model.stream(request, rules, denoiser=denoiser):
                 if stop():
                     raise Stopped
                 if progress.finished:

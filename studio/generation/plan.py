@@ -111,7 +111,7 @@ class Plan:
         tree = model.config.tree()
         return {
             "model_hash": model.hash, "weights": model.weights, "backbone": tree["backbone"], "objective": tree["objective"],
-            "shape": list(model.info.shape), "num": self.num, "seeds": _ranges(self.seeds), "labels": self.labels.rule, "conditions": numbers,
+            **({"borrowed": lent} if (lent := model.lent(r.guidance)) else {}), "shape": list(model.info.shape), "num": self.num, "seeds": _ranges(self.seeds), "labels": self.labels.rule, "conditions": numbers,
             "sampler": r.sampler, "num_steps": r.num_steps, "guidance": r.guidance, "dtype": DTYPE_NAMES[model.denoiser.dtype or torch.float32],
             "deterministic": {"micro_batch": fixed, "threads": self.threads} if r.deterministic else None,
             "studio": __version__, "torch": torch.__version__.split("+")[0],

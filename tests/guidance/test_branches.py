@@ -231,3 +231,32 @@ def test_the_probe_records_each_step_without_asking_again() -> None:
     assert row["scale"] == pytest.approx(3.0) and row["difference"] == pytest.approx(float((c - u).norm(dim=1).mean()))
     assert row["ratio"] == pytest.approx(float((c.norm(dim=1) / u.norm(dim=1)).mean()))
     assert row["cosine"] == pytest.approx(float(torch.nn.functional.cosine_similarity(c, u).mean()))
+
+
+def test_rules_in_the_space_of_noise_at_the_end_of_pure_noise() -> None:
+    """There every noise prediction is the state itself. A flow still knows its data: damping does what it does just beside the end."""
+    path = LinearPath()
+    model = Theta(path, "velocity")
+    rules: list[Rule] = [Tangential(), CFG(3.0)]
+    at, beside = (Guided(model, rules).predict(X, t, COND).to("data") for t in (0.0, 2e-3))
+    torch.testing.assert_close(at, beside, rtol=0, atol=2e-2)
+    c, u = (m.predict(X, 0.0, COND).to("data") for m in (model.labelled, model.plain))
+    d = c - u
+    across = d - (d * X).sum(1, keepdim=True) / (X * X).sum(1, keepdim=True) * X
+    torch.testing.assert_close(at, u + 3 * (d - across) + 2 * across, rtol=0, atol=2e-2)  # to first order, across and along the state
+    both = torch.cat([X[:3], X[3:]])
+    times = torch.tensor([0.0, 0.0, 0.0, 0.5, 0.5, 0.5], dtype=torch.float64)
+    mixed = Guided(model, rules).predict(both, times, COND)
+    assert mixed.t is times
+    torch.testing.assert_close(mixed.to("data")[:3], at[:3])
+    torch.testing.assert_close(mixed.to("data")[3:], Guided(model, rules).predict(X, 0.5, COND).to("data")[3:])
+
+
+def test_a_bounded_prior() -> None:
+    """Where there is nothing but noise, a model of noise with the slightest error would put the data anywhere."""
+    theirs, ours = VPPath(schedule="cosine"), LinearPath()
+    wrong = FunctionDenoiser(theirs, lambda x, t, cond: Prediction("noise", 1.01 * x, x, t, theirs))
+    free, bound = (Guided(Theta(ours), [PriorSwap(wrong, clip=clip), CFG(0.0)]).predict(X, 0.0, COND).to("data") for clip in (None, 1.0))
+    assert float(free.abs().max()) > 50 and float(bound.abs().max()) == 1.0
+    with pytest.raises(ValueError, match="got clip=-1, expected a positive bound"):
+        PriorSwap(wrong, clip=-1)

@@ -102,7 +102,9 @@ def test_an_exact_model_gives_the_data_it_is_exact_for() -> None:
 
     std, n = 1.7, 4000
     request = Request(tuple(range(n)), num_steps=40, sampler="heun", batch=4096)
-    values = sampling.run(exact_mixture(LinearPath(), std=std), (2,), Scale(std=std), request, device=torch.device("cpu")).double()
+    codec = Scale(std=std)
+    steps = sampling.stream(exact_mixture(LinearPath(), std=std), (2,), codec, request, device=torch.device("cpu"))
+    values = sampling.run(steps, codec, len(request.seeds)).double()
     w, m, v = (torch.tensor(t, dtype=torch.float64) for t in ((0.4, 0.6), ((-1.5, 0.5), (1.0, -1.0)), (0.35**2, 0.6**2)))
     mean = w @ m
     cov = sum(w[k] * (v[k] * torch.eye(2) + torch.outer(m[k], m[k])) for k in range(2)) - torch.outer(mean, mean)

@@ -152,7 +152,7 @@ def test_start_from_another_model(points_run: Run, tmp_path: Path) -> None:
     got = load_file(run.folder / "checkpoints" / "000000001" / "net.safetensors")
     want = {k.removeprefix("net."): v for k, v in load_file(points_run.folder / "checkpoints" / "000000040" / "ema-0.9.safetensors").items()}
     assert differences(got, want) == []
-    with pytest.raises(ValueError, match="has another shape; use the same backbone section"):
+    with pytest.raises(ValueError, match="has shape .* use the same backbone section"):
         studio.train(points_config(), ["backbone.width=16"], start_from=str(points_run.folder), out=tmp_path / "other", quiet=True)
     assert not (tmp_path / "other").exists()
 

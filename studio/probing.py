@@ -1,0 +1,46 @@
+"""What guidance did in each step, as a table and a plot."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from guidance.probe import MEASURES
+from studio import files
+
+WORDS = {"difference": "‖c − u‖", "cosine": "cosine of c and u", "ratio": "‖c‖ / ‖u‖", "scale": "scale that acted"}
+
+
+def averaged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per step, the mean over micro-batches."""
+    steps: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        steps[row["step"]].append(row)
+    return [
+        {"step": step, "t": found[0]["t"], "branch": found[0]["branch"], **{k: sum(r[k] for r in found) / len(found) for k in MEASURES}}
+        for step, found in sorted(steps.items())
+    ]
+
+
+def save_probe(rows: Sequence[Mapping[str, Any]], folder: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write ``probe.csv`` and ``probe.png``. Raises ``FileExistsError`` for files that are there unless ``overwrite``."""
+    from matplotlib.figure import Figure
+
+    paths = [folder / "probe.csv", folder / "probe.png"]
+    if not overwrite and any(p.exists() for p in paths):
+        raise FileExistsError(f"{folder} holds a probe already; choose another --out or pass --overwrite")
+    table = averaged(rows)
+    with files.replacing(paths[0]) as draft, open(draft, "w", newline="") as handle:
+        writer = csv.DictWriter(handle, fieldnames=["step", "t", "branch", *MEASURES])
+        writer.writeheader()
+        writer.writerows(table)
+    figure = Figure(figsize=(10, 2.6), dpi=110, layout="constrained")
+    for k, measure in enumerate(MEASURES):
+        ax = figure.add_subplot(1, len(MEASURES), k + 1)
+        ax.plot([r["t"] for r in table], [r[measure] for r in table], marker="o", markersize=3)
+        ax.set_title(WORDS[measure].replace("u", "weak") if table[0]["branch"] == "weak" and measure != "scale" else WORDS[measure], fontsize=9)
+        ax.set_xlabel("t")
+    with files.replacing(paths[1]) as draft:
+        figure.savefig(draft, format="png", metadata={"Software": None})
+    return paths
