@@ -68,6 +68,14 @@ class Cond:
         """Rows ``i`` of every field (permutes conditions with their pairs)."""
         return self._map(lambda v: v[i])
 
+    def beside(self, other: "Cond") -> "Cond":
+        """The rows of this one, then those of another with the same fields."""
+        joined: dict[str, Any] = {}
+        for f in fields(self):
+            a, b = getattr(self, f.name), getattr(other, f.name)
+            joined[f.name] = None if a is None else {k: torch.cat([v, b[k]]) for k, v in a.items()} if isinstance(a, Mapping) else torch.cat([a, b])
+        return Cond(**joined)
+
     def to(self, device: torch.device | str) -> "Cond":
         return self._map(lambda v: v.to(device, non_blocking=True))
 

@@ -13,6 +13,7 @@ from samplers.paths import Path, Time
 from samplers.prediction import Prediction
 
 LOW = (torch.bfloat16, torch.float16)
+FEW_TOKENS = 256  # benchmarks/guidance.py measures it
 
 
 @runtime_checkable
@@ -51,6 +52,12 @@ class Denoiser(nn.Module):
     def with_net(self, net: nn.Module, dtype: torch.dtype | None = None) -> "Denoiser":
         """The same model with another network, and precision where one is given."""
         return Denoiser(net, self.path, self.parameterization, dtype=dtype or self.dtype, known_trained=self.known_trained, family=self.family)
+
+    def doubles(self, x: Tensor) -> bool:
+        """Whether one call of twice the batch is faster than two: on a CPU with few tokens in all, on other devices always."""
+        patch = getattr(self.net, "patch_size", 0)
+        tokens = x.shape[-2] * x.shape[-1] // patch**2 if patch and x.ndim == 4 else 1
+        return x.device.type != "cpu" or len(x) * tokens <= FEW_TOKENS
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
         """(B, ...) state at time t (a float or (B,)) to a prediction at the same place."""

@@ -8,6 +8,7 @@ The care at the ends lives here: where sigma is 0 the noise in x is 0 (its poste
 nothing of the data and 0 is returned.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,6 +30,23 @@ def ratio(a: Tensor, b: Tensor) -> Tensor:
     """a/b, and 0 where b is 0."""
     zero = b == 0
     return torch.where(zero, torch.zeros_like(a), a / torch.where(zero, torch.ones_like(b), b))
+
+
+def affine(given: str, wanted: str, path: Path, t: float) -> tuple[float, float] | None:
+    """(p, q) with wanted = p·given + q·x at one time, or None where a space is degenerate and the care of `Prediction.to` is needed."""
+    a, s, da, ds = (float(v) for v in vars(path.coefficients(t)).values())
+    det, total = a * ds - s * da, a * a + s * s
+    if a == 0 or s == 0 or det == 0 or not (math.isfinite(det) and math.isfinite(ds)) or given not in SPACES:
+        return None
+    data, noise = {
+        "noise": ((-s / a, 1 / a), (1.0, 0.0)),
+        "score": ((s * s / a, 1 / a), (-s, 0.0)),
+        "data": ((1.0, 0.0), (-a / s, 1 / s)),
+        "v": ((-s / total, a / total), (a / total, s / total)),
+        "velocity": ((-s / det, ds / det), (a / det, -da / det)),
+    }[given]
+    of_data, of_noise = {"data": (1.0, 0.0), "noise": (0.0, 1.0), "score": (0.0, -1 / s), "v": (-s, a), "velocity": (da, ds)}[wanted]
+    return of_data * data[0] + of_noise * noise[0], of_data * data[1] + of_noise * noise[1]
 
 
 @dataclass(frozen=True)
@@ -55,6 +73,9 @@ class Prediction:
             return self.value
         if space not in SPACES:
             raise ValueError(f"got space {space!r}, expected one of {', '.join(SPACES)} or native")
+        weights = None if isinstance(self.t, Tensor) else affine(self.space, space, self.path, self.t)
+        if weights is not None:
+            return weights[0] * self.value if weights[1] == 0 else torch.add(weights[1] * self.x, self.value, alpha=weights[0])
         c = self._coefficients()
         a, s, x, value = c.alpha, c.sigma, self.x, self.value
         data: Tensor | None
@@ -92,6 +113,10 @@ class Prediction:
     def with_(self, space: str, value: Tensor) -> "Prediction":
         """The same place with another value."""
         return replace(self, space=self.path.native if space == "native" else space, value=value)
+
+    def rows(self, rows: slice, x: Tensor, t: float | Tensor) -> "Prediction":
+        """Some rows of a batch, made at ``x`` and ``t``."""
+        return Prediction(self.space, self.value[rows], x, t, self.path, {k: v[rows] for k, v in self.heads.items()})
 
     def head(self, name: str) -> Any:
         """A head by name; raises ``ValueError`` when the model has none."""

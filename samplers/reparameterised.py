@@ -39,6 +39,10 @@ class Reparameterised:
         inner = self.denoiser.lowered() if isinstance(self.denoiser, Denoiser) else self.denoiser
         return Reparameterised(inner, self.path, snap=self.snap, clip=self.clip)
 
+    def doubles(self, x: Tensor) -> bool:
+        """See `Denoiser.doubles`."""
+        return isinstance(self.denoiser, Denoiser) and self.denoiser.doubles(x)
+
     def place(self, t: Time) -> tuple[Tensor, Tensor]:
         """(t', s): where on the trained path, and by what factor the state is larger there."""
         trained, here = self.denoiser.path, self.path.coefficients(t)

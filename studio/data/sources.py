@@ -9,22 +9,34 @@ import numpy as np
 from studio.data.arrays import Arrays, Data, content_hash, from_arrays
 
 
-def fashion_mnist() -> Data:
-    """The bundled balanced subset of Fashion-MNIST (Zalando SE, MIT): 12,000 training and 2,000 test pictures, 1×28×28, ten classes."""
+def fashion_mnist(*, classes: tuple[int, ...] = (), count: int | None = None) -> Data:
+    """The bundled balanced subset of Fashion-MNIST (Zalando SE, MIT): 12,000 training and 2,000 test pictures, 1×28×28, ten classes.
+
+    ``classes``: only these, in this order, which then count from 0; ``count``: so many training pictures, as many of each class. Raises ``ValueError``
+    for a class that does not exist or more pictures than there are.
+    """
     with resources.as_file(resources.files("studio") / "bundled" / "fashion_mnist_12k.npz") as path, np.load(path, allow_pickle=False) as file:
         train, test = file["train_images"][:, None], file["test_images"][:, None]
         labels, test_labels = file["train_labels"].astype(np.int64), file["test_labels"].astype(np.int64)
-        classes = tuple(str(c) for c in file["classes"])
+        names = tuple(str(c) for c in file["classes"])
+    if classes or count is not None:
+        chosen = tuple(classes) or tuple(range(len(names)))
+        if len(set(chosen)) < len(chosen) or not all(0 <= c < len(names) for c in chosen):
+            raise ValueError(f"got data.classes={list(chosen)}, expected different numbers from 0 to {len(names) - 1}")
+        most = min(int((labels == c).sum()) for c in chosen)
+        each = most if count is None else count // len(chosen)
+        if not 1 <= each <= most:
+            raise ValueError(f"got data.count={count}, expected {len(chosen)} to {most * len(chosen)} for {len(chosen)} classes")
+        rows = np.sort(np.concatenate([np.flatnonzero(labels == c)[:each] for c in chosen]))
+        kept = np.flatnonzero(np.isin(test_labels, chosen))
+        number = np.full(len(names), -1)
+        number[list(chosen)] = np.arange(len(chosen))
+        train, labels, test, test_labels = train[rows], number[labels[rows]], test[kept], number[test_labels[kept]]
+        names = tuple(names[c] for c in chosen)
     return Data(
-        "fashion-mnist",
-        "image",
-        tuple(train.shape[1:]),
-        Arrays(train, labels),
-        Arrays(test, test_labels),
-        classes,
-        {"name": "pixels"},
+        "fashion-mnist", "image", tuple(train.shape[1:]), Arrays(train, labels), Arrays(test, test_labels), names, {"name": "pixels"},
         content_hash(train, labels),
-    )
+    )  # fmt: skip
 
 
 def npz(*, path: str, images: str = "images", labels: str = "labels", held_out: float = 0.05) -> Data:

@@ -14,4 +14,7 @@ PAGES = {
     "bridge": "studio.reproduce.bridge:page",
     "ddpm": "studio.reproduce.ddpm:page",
     "noise-free-conditioning": "studio.reproduce.noise_free:page",
+    "tcfg": "studio.reproduce.tangential:page",
+    "prior-swap": "studio.reproduce.prior_swap:page",
+    "guidance-frontier": "studio.reproduce.frontier:page",
 }

@@ -89,7 +89,7 @@ def lines(path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[float], S
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.legend(fontsize=7)
-    _save(figure, path)
+    save(figure, path)
 
 
 def scatters(path: Path, panels: Mapping[str, np.ndarray], behind: np.ndarray, *, columns: int = 5) -> None:
@@ -106,7 +106,7 @@ def scatters(path: Path, panels: Mapping[str, np.ndarray], behind: np.ndarray, *
         ax.scatter(*points.T, s=2, color="C0", linewidths=0)
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
         ax.set_title(title, fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def bars(path: Path, groups: Mapping[str, Mapping[str, Sequence[float]]], *, y: str) -> None:
@@ -123,7 +123,7 @@ def bars(path: Path, groups: Mapping[str, Mapping[str, Sequence[float]]], *, y: 
     ax.set(ylabel=y, yscale="log")
     ax.set_xticks(range(len(groups)), groups, fontsize=8)
     ax.legend(fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def pictures(path: Path, rows: Mapping[str, np.ndarray]) -> None:
@@ -137,10 +137,11 @@ def pictures(path: Path, rows: Mapping[str, np.ndarray]) -> None:
         ax.imshow(strip.squeeze(-1) if strip.shape[-1] == 1 else strip, cmap="gray", vmin=0, vmax=255)
         ax.set(xticks=[], yticks=[])
         ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=7)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
+    """A figure as PNG, whole or not at all."""
     with files.replacing(path) as draft:
         figure.savefig(draft, format="png", metadata={"Software": None})
 

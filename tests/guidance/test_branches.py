@@ -9,9 +9,10 @@ import torch
 from mixture import Mixture, gaussian, points
 from torch import Tensor
 
-from backbones import Cond, RunContext
+from backbones import Cond, DiT, RunContext
 from guidance import APG, CFG, Autoguidance, Dual, Guided, PriorSwap, Rule, Tangential
-from samplers import EDMPath, FunctionDenoiser, LinearPath, Prediction, VPPath, build
+from samplers import Denoiser, EDMPath, FunctionDenoiser, LinearPath, Prediction, VPPath, build
+from samplers.parameterization import Direct
 from samplers.paths import TrigPath
 from samplers.reparameterised import same_path, seen_from
 
@@ -260,3 +261,30 @@ def test_a_bounded_prior() -> None:
     assert float(free.abs().max()) > 50 and float(bound.abs().max()) == 1.0
     with pytest.raises(ValueError, match="got clip=-1, expected a positive bound"):
         PriorSwap(wrong, clip=-1)
+
+
+def test_one_call_of_twice_the_batch_is_two_calls() -> None:
+    """Few tokens: one call, the same numbers, heads and times included; many: two calls."""
+    calls: list[tuple[str, int]] = []
+
+    class Seen(Denoiser):
+        def predict(self, x: Tensor, t: Any, cond: Cond, ctx: RunContext | None = None) -> Prediction:
+            calls.append((ctx.branch if ctx else "", len(x)))
+            return super().predict(x, t, cond, ctx)
+
+    net = DiT(input_size=8, patch_size=2, in_channels=1, hidden_size=16, depth=1, num_heads=2, num_classes=4, num_numeric=2, learn_sigma=True)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.1, generator=torch.Generator().manual_seed(p.numel()))
+    model = Seen(net, VPPath(), Direct("noise", variance="learned_range")).requires_grad_(False)
+    g = torch.Generator().manual_seed(0)
+    few, many = torch.randn(16, 1, 8, 8, generator=g), torch.randn(17, 1, 8, 8, generator=g)
+    for x in (few, many):
+        cond = Cond(label=torch.arange(len(x)) % 4, numeric=torch.randn(len(x), 2, generator=g), known=torch.zeros_like(x, dtype=torch.bool), given=x)
+        for t in (0.5, torch.linspace(0.1, 0.9, len(x), dtype=torch.float64)):
+            calls.clear()
+            out = Guided(model, [CFG(3.0)]).predict(x, t, cond)
+            assert calls == ([("both", 32)] if x is few else [("cond", 17), ("uncond", 17)])
+            c, u = model.predict(x, t, cond), model.predict(x, t, cond.null())
+            torch.testing.assert_close(out.value, u.value + 3 * (c.value - u.value), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(out.head("variance"), c.head("variance"), rtol=1e-4, atol=1e-5)
+            assert out.x is x and out.t is t
