@@ -14,10 +14,14 @@ from torch import Tensor, nn
 from backbones.dit import DiT
 from backbones.encoders import sinusoid
 
-FAMILIES = {"dit": "backbones.convert:dit_from_original"}
+FAMILIES = {
+    "dit": "backbones.convert:dit_from_original",
+    "dis": "backbones.convert_linear:dis_from_original",
+    "rwkv": "backbones.convert_linear:rwkv_from_original",
+}
 
 
-def _load(net: nn.Module, state: Mapping[str, Tensor], what: str) -> nn.Module:
+def load(net: nn.Module, state: Mapping[str, Tensor], what: str) -> nn.Module:
     try:
         missing, unexpected = net.load_state_dict(dict(state), strict=False)
     except RuntimeError as error:  # a size that differs
@@ -46,7 +50,7 @@ def dit_from_original(state_dict: Mapping[str, Tensor], config: Mapping[str, Any
         raise ValueError(f"got the unknown DiT arguments {sorted(unknown)}, expected {', '.join(keys)}, class_dropout_prob, learn_sigma")
     options = {k: config.get(k, original[k]) for k in keys}
     net = DiT(**options, null_class=dropout > 0, learn_sigma=config.get("learn_sigma", True))
-    return _load(net, original_state(state_dict, options["depth"]), f"DiT {options}")
+    return load(net, original_state(state_dict, options["depth"]), f"DiT {options}")
 
 
 def original_state(state_dict: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
@@ -151,7 +155,7 @@ def dit_to_diffusers(net: DiT) -> nn.Module:
                 out.update({f"transformer_blocks.{i}.attn1.to_{n}.{part}": v for n, v in zip("qkv", value.chunk(3))})
             else:
                 out[f"transformer_blocks.{i}.{_BLOCK[name]}.{part}"] = value
-    return _load(model, out, "diffusers' DiTTransformer2DModel")
+    return load(model, out, "diffusers' DiTTransformer2DModel")
 
 
 def diffusers_options(config: Any) -> dict[str, Any]:
@@ -200,7 +204,7 @@ def dit_from_diffusers(model: nn.Module) -> DiT:
                     state[f"blocks.{i}.{ours}.{part}"] = theirs[f"{block}.{name}.{part}"]
         rows = [theirs[f"transformer_blocks.{i}.norm1.linear.{part}"] for i in range(config.num_layers)]
         state[f"modulation.{part}"] = torch.cat([*rows, theirs[f"proj_out_1.{part}"]])
-    return _load(net, state, "our DiT")  # type: ignore[return-value]
+    return load(net, state, "our DiT")  # type: ignore[return-value]
 
 
 def shifted_time_embedding(weight: Tensor, bias: Tensor, exact: Sequence[int], count: int = 1000) -> tuple[Tensor, Tensor, float]:

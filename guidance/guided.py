@@ -95,7 +95,6 @@ class Guided:
             record(ctx.taps["probe"], asked, result, ctx.step, start)
         return result
 
-
     def _both(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext) -> dict[str, Prediction] | None:
         """Conditional and unconditional by one call of twice the batch, where that is faster than two; otherwise None."""
         doubles = getattr(self.denoiser, "doubles", None)

@@ -12,6 +12,8 @@ from backbones import Cond, RunContext
 
 SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {  # options, and the shape of one sample
     "dit": ({"input_size": 8, "in_channels": 3, "hidden_size": 32, "depth": 2, "num_heads": 4, "num_classes": 5, "num_numeric": 2}, (3, 8, 8)),
+    "dis": ({"input_size": 8, "in_channels": 3, "hidden_size": 32, "depth": 2, "num_classes": 5, "num_numeric": 2}, (3, 8, 8)),
+    "rwkv": ({"input_size": 8, "in_channels": 3, "hidden_size": 32, "depth": 3, "num_classes": 5, "num_numeric": 2}, (3, 8, 8)),
     "mlp": ({"dim": 3, "width": 32, "depth": 2, "num_classes": 5, "num_numeric": 2}, (3,)),
 }
 every_backbone = pytest.mark.parametrize("name", list(backbones.REGISTRY))

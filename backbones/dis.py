@@ -1,0 +1,204 @@
+"""DiS: a diffusion backbone of bidirectional state-space layers (Fei et al. 2402.05608), with long skips between its halves and no attention.
+
+The sequence is [condition, time, patches]. A block is Mamba's, the residual added before the norm: (h, r) → r = r + h, h = Mixer(Norm(r)); the later half also reads
+the outputs of the earlier one through ``skip_linear``. A mixer runs one selective scan in each direction and adds them.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.encoders import ClassEncoder, NumericEncoder, sinusoid
+from backbones.forms import exact, form_of
+from backbones.patches import DropPath, grid_of, named_size, resized, unpatchify
+from backbones.scan import selective_scan
+from backbones.types import Cond, RunContext
+
+SIZES = {"S": (24, 368), "B": (24, 768), "M": (48, 768), "L": (48, 1024), "H": (48, 1536)}  # depth (one more block in all), width
+STATES, KERNEL = 16, 4
+
+
+class Norm(nn.Module):
+    """RMSNorm with a weight in float32, or LayerNorm with an affine map."""
+
+    def __init__(self, dim: int, rms: bool):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = None if rms else nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.bias is None:
+            return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * self.weight
+        return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, 1e-5)
+
+
+class Mixer(nn.Module):
+    """Mamba in both directions (``bimamba v2``): (B, L, D) → (B, L, D). Projections in and out are shared; convolution, gates of the scan and its state are
+    one set for each direction."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        inner, self.rank = 2 * dim, math.ceil(dim / 16)
+        self.in_proj, self.out_proj = nn.Linear(dim, 2 * inner, bias=False), nn.Linear(inner, dim, bias=False)
+        for end in ("", "_b"):
+            setattr(self, f"conv1d{end}", nn.Conv1d(inner, inner, KERNEL, groups=inner, padding=KERNEL - 1))
+            setattr(self, f"x_proj{end}", nn.Linear(inner, self.rank + 2 * STATES, bias=False))
+            setattr(self, f"dt_proj{end}", nn.Linear(self.rank, inner))
+            setattr(self, f"A{end}_log", nn.Parameter(torch.arange(1, STATES + 1, dtype=torch.float32).log().repeat(inner, 1)))
+            setattr(self, f"D{end}", nn.Parameter(torch.ones(inner)))
+
+    def forward(self, h: Tensor, ctx: RunContext | None) -> Tensor:
+        x, z = self.in_proj(h).transpose(1, 2).chunk(2, dim=1)  # (B, 2D, L) each
+        return self.out_proj((self.scan(x, z, "", ctx) + self.scan(x, z, "_b", ctx)).transpose(1, 2).contiguous())
+
+    def scan(self, x: Tensor, z: Tensor, end: str, ctx: RunContext | None) -> Tensor:
+        """One direction; the backward one runs from the last token to the first. (B, 2D, L) → the same."""
+        conv, x_proj, dt_proj = (getattr(self, f"{name}{end}") for name in ("conv1d", "x_proj", "dt_proj"))
+        length = x.shape[2]
+        if end:  # the same causal convolution seen from the other end: its kernel turned round, its look-ahead kept
+            x = F.silu(F.conv1d(x, conv.weight.flip(2), conv.bias, padding=KERNEL - 1, groups=x.shape[1])[..., KERNEL - 1 :])
+        else:
+            x = F.silu(conv(x)[..., :length])
+        low, b, c = x_proj(x.transpose(1, 2).contiguous()).split([self.rank, STATES, STATES], dim=-1)  # (B, L, R), (B, L, N) twice
+        with exact(x.device):  # step sizes decide how long a state lasts: not in bf16
+            kind = dt_proj.weight.dtype
+            delta = F.linear(low.to(kind), dt_proj.weight).transpose(1, 2)  # (B, 2D, L)
+            a = -torch.exp(getattr(self, f"A{end}_log").to(kind))
+            y = selective_scan(
+                x, delta, a, b.transpose(1, 2), c.transpose(1, 2), getattr(self, f"D{end}"), z, dt_proj.bias, reverse=bool(end),
+                form=form_of(ctx),
+            )  # fmt: skip
+        assert isinstance(y, Tensor)
+        return y
+
+
+class Block(nn.Module):
+    """(h, r) → (h, r); ``skip`` (B, L, D) is an earlier block's h."""
+
+    def __init__(self, dim: int, rms: bool, drop: float, *, skip: bool):
+        super().__init__()
+        self.norm, self.mixer, self.drop = Norm(dim, rms), Mixer(dim), DropPath(drop)
+        self.skip_linear = nn.Linear(2 * dim, dim) if skip else None
+
+    def forward(self, h: Tensor, r: Tensor | None, skip: Tensor | None, ctx: RunContext | None) -> tuple[Tensor, Tensor]:
+        if self.skip_linear is not None and skip is not None:
+            h = self.skip_linear(torch.cat([h, skip], dim=-1))
+        r = h.to(torch.promote_types(h.dtype, torch.float32)) if r is None else r + self.drop(h)
+        return self.mixer(self.norm(r), ctx), r
+
+
+class DiS(nn.Module):
+    """``net(x, t, cond)``: (B, C, H, W), (B,) on the trained time scale, Cond(label=(B,), numeric=(B, K)) → (B, C_out, H, W).
+
+    ``size`` ("S/2") sets depth, width and patch; ``depth`` is even, with one block more in all. ``num_classes=0`` and ``num_numeric=0``: no condition token and no
+    modulation of the last layer, as in the original. ``rms_norm=False``: LayerNorm. ``drop_path`` rises linearly over the blocks, in training only. Any H, W divisible by the patch
+    works; learned positions are interpolated. Ours starts at zero (the last layer does) and gives both directions the step sizes that the original gives the forward one;
+    ``original_init`` undoes both.
+    """
+
+    low_precision = ("in_blocks", "mid_block", "out_blocks", "final_layer")  # see backbones.inference
+
+    def __init__(
+        self, *, size: str | None = None, input_size: int | tuple[int, int] = 32, patch_size: int = 2, in_channels: int = 4, out_channels: int | None = None,
+        hidden_size: int = 368, depth: int = 24, num_classes: int = 1000, null_class: bool = True, num_numeric: int = 0, learn_sigma: bool = False,
+        rms_norm: bool = True, drop_path: float = 0.0, original_init: bool = False,
+    ):  # fmt: skip
+        super().__init__()
+        if size is not None:
+            depth, hidden_size, patch_size = named_size(size, SIZES, "DiS")
+        if depth % 2 or depth < 2:
+            raise ValueError(f"got DiS of depth {depth}, expected an even number: as many blocks before the middle one as after it")
+        height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
+        self.patch_size, self.grid, self.num_classes = patch_size, grid_of(height, width, patch_size), num_classes
+        self.in_channels, self.out_channels, self.learn_sigma = in_channels, (out_channels or in_channels) * (2 if learn_sigma else 1), learn_sigma
+        self.conditional = bool(num_classes or num_numeric)
+        self.extras = 2 if self.conditional else 1
+        dim, tokens = hidden_size, self.grid[0] * self.grid[1]
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)})
+        self.time_embed = nn.Sequential(nn.Linear(dim, 4 * dim), nn.SiLU(), nn.Linear(4 * dim, dim))
+        self.label_emb = ClassEncoder(num_classes, dim, null=null_class) if num_classes else None
+        self.n_embedder = NumericEncoder(num_numeric, dim) if num_numeric else None
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.extras + tokens, dim))
+        half = depth // 2
+        rates = [0.0, *(drop_path * i / (depth - 1) for i in range(depth))]
+        self.in_blocks = nn.ModuleList(Block(dim, rms_norm, rates[i], skip=False) for i in range(half))
+        self.mid_block = Block(dim, rms_norm, rates[half], skip=False)
+        self.out_blocks = nn.ModuleList(Block(dim, rms_norm, rates[half + 1 + i], skip=True) for i in range(half))
+        self.norm_f, self.last_drop = Norm(dim, rms_norm), DropPath(drop_path)
+        self.final_norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.final_layer = nn.ModuleDict({"linear": nn.Linear(dim, patch_size * patch_size * self.out_channels)})
+        if self.conditional:
+            self.final_layer["adaLN_modulation"] = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))
+        self._initialise(depth, original=original_init)
+
+    def _initialise(self, depth: int, *, original: bool) -> None:
+        """torch's own linear layers with biases at 0, embeddings N(0, 0.02), mixers' last product over √depth, step sizes log-uniform in [0.001, 0.1]."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        for module in self.modules():
+            if isinstance(module, Mixer):
+                with torch.no_grad():
+                    module.out_proj.weight /= math.sqrt(depth)
+                for end in ("",) if original else ("", "_b"):
+                    first_steps(getattr(module, f"dt_proj{end}"))
+        if not original:
+            nn.init.zeros_(self.final_layer["linear"].weight)  # type: ignore[arg-type]
+            if self.conditional:
+                nn.init.zeros_(self.final_layer["adaLN_modulation"][1].weight)  # type: ignore[index, arg-type]
+
+    def forward(self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None) -> Tensor:
+        grid = grid_of(x.shape[-2], x.shape[-1], self.patch_size)
+        cond = cond if cond is not None else Cond()
+        kind = self.pos_embed.dtype
+        time = self.time_embed(sinusoid(t.expand(len(x)), self.pos_embed.shape[-1]).to(kind))  # (B, D)
+        h = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)  # (B, N, D)
+        extras, condition = [time], None
+        if self.conditional:
+            condition = self.condition(cond, len(x), x.device)
+            extras = [condition, time]
+        table = self.pos_embed
+        positions = torch.cat([table[:, : self.extras], resized(table[:, self.extras :], self.grid, grid)], dim=1)
+        h = torch.cat([*(e[:, None].to(h.dtype) for e in extras), h], dim=1) + positions  # (B, extras + N, D)
+        r: Tensor | None = None
+        skips = []
+        for block in self.in_blocks:
+            h, r = block(h, r, None, ctx)
+            skips.append(h)
+        h, r = self.mid_block(h, r, None, ctx)
+        for block in self.out_blocks:
+            h, r = block(h, r, skips.pop(), ctx)
+        assert r is not None
+        h = self.final_norm(self.norm_f(r + self.last_drop(h)))
+        if condition is not None:
+            shift, scale = self.final_layer["adaLN_modulation"](time + condition).chunk(2, dim=1)
+            h = h * (1 + scale[:, None]) + shift[:, None]
+        return unpatchify(self.final_layer["linear"](h[:, self.extras :]), grid, self.patch_size, self.out_channels)
+
+    def condition(self, cond: Cond, count: int, device: torch.device) -> Tensor:
+        """(B, D) of the label and the numbers; a condition that is absent counts as missing."""
+        total: Tensor | None = None
+        if self.label_emb is not None:
+            label = cond.label if cond.label is not None else torch.full((count,), -1, dtype=torch.int64, device=device)
+            total = self.label_emb(label)
+        if self.n_embedder is not None:
+            kind, size = self.n_embedder.nulls.dtype, self.n_embedder.values.in_features
+            numeric = cond.numeric if cond.numeric is not None else torch.full((count, size), torch.nan, device=device)
+            numbers = self.n_embedder(numeric.to(kind))  # type: ignore[union-attr]
+            total = numbers if total is None else total + numbers
+        assert total is not None
+        return total
+
+
+def first_steps(projection: nn.Linear) -> None:
+    """Weights U(±R^−½); biases so that softplus gives step sizes log-uniform in [0.001, 0.1]."""
+    bound = projection.in_features**-0.5
+    nn.init.uniform_(projection.weight, -bound, bound)
+    low, high = math.log(0.001), math.log(0.1)
+    steps = torch.exp(torch.rand(projection.out_features, device=projection.bias.device) * (high - low) + low).clamp_min(1e-4)
+    with torch.no_grad():
+        projection.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus⁻¹

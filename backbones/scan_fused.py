@@ -1,0 +1,114 @@
+"""`backbones.scan_kernel` as a function that torch can differentiate: (B, D, L) float32 on the CPU, any strides."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbones import scan_kernel
+from backbones.forms import told
+from backbones.threads import share
+
+kernel: Any = scan_kernel  # numba's functions have no types of their own
+
+LOG2E = 1.4426950408889634
+PARTS = 8  # units of the backward pass over all samples, at least; fixed, so that sums do not depend on the threads
+
+
+def _flat(x: Tensor) -> tuple[Tensor, np.ndarray, tuple[int, int, int]]:
+    """(B, D, L) as a flat float32 array with its strides; made contiguous where neither channels nor steps lie beside each other."""
+    x = x.detach().float()
+    if x.stride(1) != 1 and x.stride(2) != 1 or any(s < 0 for s in x.stride()):
+        x = x.contiguous()
+    span = 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride()))
+    return x, torch.as_strided(x, (span,), (1,), x.storage_offset()).numpy(), (x.stride(0), x.stride(1), x.stride(2))
+
+
+def _like(x: Tensor) -> Tensor:
+    """An output laid out as an input is: channels beside each other, or steps."""
+    if x.stride(1) == 1 and x.shape[1] > 1:
+        return torch.empty(x.shape[0], x.shape[2], x.shape[1]).transpose(1, 2)
+    return torch.empty(x.shape)
+
+
+class Scan(torch.autograd.Function):
+    """Inputs as `selective_scan`'s, all given (zeros for what is absent), float32. Returns (out, last state)."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor | None, bias: Tensor, begin: Tensor, softplus: bool, reverse: bool) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # fmt: skip
+        batch, channels, length = u.shape
+        states = A.shape[1]
+        a = (A.detach().float() * LOG2E).contiguous().numpy()
+        into, out_of = (v.detach().float().transpose(1, 2).contiguous().view(-1).numpy() for v in (B, C))  # (B·L·N,)
+        held = [_flat(x) for x in (u, delta, u if z is None else z)]
+        y = _like(held[0][0])
+        _, flat_y, strides_y = _flat(y)
+        end = torch.empty(batch, channels, states)
+        groups, chunks = -(-channels // kernel.LANES), -(-length // kernel.CHUNK)
+        training = any(ctx.needs_input_grad)
+        kept = torch.empty(batch * groups * chunks * states * kernel.LANES if training else 0)
+        rest = (a, into, out_of, *(v.detach().float().contiguous().numpy() for v in (D, bias, begin)))
+        shape = (channels, length, states)
+        (_, fu, su), (_, fd, sd), (_, fz, sz) = held
+        share(
+            batch * groups,
+            lambda first, last: kernel.forward(
+                first, last, fu, su, fd, sd, fz, sz, flat_y, strides_y, *rest, end.numpy(), kept.numpy(), shape, softplus, z is not None, reverse
+            ),
+        )
+        if training:
+            ctx.save_for_backward(u, delta, A, B, C, D, z, bias, begin, kept)
+            ctx.options = (softplus, reverse)
+        return y, end
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor, grad_end: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
+        u, delta, A, B, C, D, z, bias, begin, kept = ctx.saved_tensors
+        softplus, reverse = ctx.options
+        batch, channels, length = u.shape
+        states, groups = A.shape[1], -(-channels // kernel.LANES)
+        parts = min(groups, max(1, -(-PARTS // batch)))
+        a = (A.detach().float() * LOG2E).contiguous().numpy()
+        into, out_of = (v.detach().float().transpose(1, 2).contiguous().view(-1).numpy() for v in (B, C))
+        (_, fu, su), (_, fd, sd), (_, fz, sz), (_, fg, sg) = held = [_flat(x) for x in (u, delta, u if z is None else z, grad)]
+        gu, gd, gz = (
+            torch.empty(batch, length, channels),
+            torch.empty(batch, length, channels),
+            torch.empty(batch, length, channels if z is not None else 0),
+        )
+        ga, gbegin = torch.empty(batch, channels, states), torch.empty(batch, channels, states)
+        gb, gc = torch.zeros(batch, parts, length, states), torch.zeros(batch, parts, length, states)
+        gskip, gbias = torch.empty(batch, channels), torch.empty(batch, channels)
+        gend = torch.zeros(batch, channels, states) if grad_end is None else grad_end.float().contiguous()
+        shape = (channels, length, states)
+        tail = [v.detach().float().contiguous().numpy() for v in (D, bias)]
+        flat = [v.view(-1).numpy() for v in (gu, gd, gz)]
+        share(
+            batch * parts,
+            lambda first, last: kernel.backward(
+                first, last, parts, fu, su, fd, sd, fz, sz, fg, sg, a, into, out_of, *tail, kept.numpy(), *flat, ga.numpy(), gb.view(-1).numpy(),
+                gc.view(-1).numpy(), gskip.numpy(), gbias.numpy(), gbegin.numpy(), gend.numpy(), shape, softplus, z is not None, reverse,
+            ),
+        )  # fmt: skip
+        del held
+        sums = [v.sum(1).transpose(1, 2) for v in (gb, gc)]  # (B, N, L)
+        return (
+            gu.transpose(1, 2), gd.transpose(1, 2), ga.sum(0), *sums, gskip.sum(0), None if z is None else gz.transpose(1, 2), gbias.sum(0), gbegin,
+            None, None,
+        )  # fmt: skip
+
+
+def fused_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None, delta_bias: Tensor | None, delta_softplus: bool,
+    *, reverse: bool = False, state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """As `backbones.scan.scan_reference`."""
+    batch, channels, _ = u.shape
+    zeros = torch.zeros(channels)
+    begin = torch.zeros(batch, channels, A.shape[1]) if state is None else state
+    wide = [x.float() for x in (u, delta, A, B, C)]
+    rest = (zeros if D is None else D.float(), None if z is None else z.float(), zeros if delta_bias is None else delta_bias.float(), begin.float())
+    y, last = told("selective scan", (kernel.forward,), lambda: Scan.apply(*wide, *rest, delta_softplus, reverse))
+    return y.to(u.dtype), last

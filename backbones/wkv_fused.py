@@ -1,0 +1,56 @@
+"""`backbones.wkv_kernel` as a function that torch can differentiate: (B, T, C) float32 on the CPU, paper mode."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from backbones import wkv_kernel
+from backbones.forms import told
+from backbones.threads import share
+
+kernel: Any = wkv_kernel  # numba's functions have no types of their own
+
+
+def _flat(*tensors: Tensor) -> list[Any]:
+    return [t.detach().contiguous().view(-1).numpy() for t in tensors]
+
+
+class WKV(torch.autograd.Function):
+    """``w``, ``u`` (C,); ``k``, ``v`` (B, T, C) float32, C a multiple of 16."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
+        k, v = k.contiguous(), v.contiguous()
+        batch, length, channels = k.shape
+        y = torch.empty_like(k)
+        training = any(ctx.needs_input_grad)
+        top, below = (torch.empty(k.shape if training else (0,)) for _ in range(2))
+        groups = channels // kernel.LANES
+        inputs, outputs = _flat(w, u, k, v), _flat(y, top, below)
+        share(batch * groups, lambda first, last: kernel.forward(first, last, *inputs, *outputs, groups, length))
+        if training:
+            ctx.save_for_backward(w, u, k, v, y, top, below)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        w, u, k, v, y, top, below = ctx.saved_tensors
+        batch, length, channels = k.shape
+        gw, gu = torch.empty(batch, channels), torch.empty(batch, channels)
+        gk, gv = torch.empty_like(k), torch.empty_like(v)
+        groups = channels // kernel.LANES
+        inputs, outputs = _flat(w, u, k, v, y, top, below, grad.float()), _flat(gw, gu, gk, gv)
+        share(batch * groups, lambda first, last: kernel.backward(first, last, *inputs, *outputs, groups, length))
+        return gw.sum(0), gu.sum(0), gk, gv
+
+
+def fused_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """As `backbones.wkv.wkv_reference` in paper mode."""
+    channels = k.shape[2]
+    more = -channels % kernel.LANES
+    wide = [F.pad(x.float(), (0, more)) for x in (w, u, k, v)] if more else [x.float() for x in (w, u, k, v)]
+    y: Tensor = told("WKV", (kernel.forward,), lambda: WKV.apply(*wide))
+    return y[..., :channels].to(v.dtype)

@@ -1,0 +1,112 @@
+"""Bidirectional WKV (paper mode) as fused loops for CPUs, compiled by numba: sixteen channels in the lanes, a task is one sample and sixteen channels.
+
+A running sum is (numerator, denominator, exponent); one exponential and a choice keep its exponent the largest, which is the key it came from less its age times w, so
+that rounding does not pile up along the sequence. Forward sweeps from the right into a buffer and then from the left,
+and keeps of each step the largest exponent M and the denominator Z. Backward needs the same sums of −M as key and of ∂y/Z as value,
+
+    ∂v_i = e^{k_i} Σ_t W_ti ∂y_t/Z_t,   ∂k_i = v_i ∂v_i − e^{k_i} Σ_t W_ti ∂y_t y_t/Z_t,   ∂w = Σ_t ∂y_t/Z_t (∂N_t/∂w − y_t ∂Z_t/∂w)
+
+with ∂/∂w of a sum carried beside it. Exponents are in base 2.
+"""
+
+import numpy as np
+from numba import njit
+
+from backbones.vectors import LANES, add, choose, decay2, div, fma, largest, load, mul, splat, store, sub
+
+LOG2E = np.float32(1.4426950408889634)
+LOW, ZERO, ONE = np.float32(-1e30), np.float32(0.0), np.float32(1.0)
+
+
+@njit(nogil=True, cache=True)
+def forward(first, last, w, u, k, v, y, top, below, groups, length):  # type: ignore[no-untyped-def]
+    """Tasks [first, last) of batch × groups. ``w``, ``u`` (C,); the others (B·T·C,); ``top`` and ``below`` (M and Z) or empty."""
+    width = groups * LANES
+    buffer = np.empty(length * 3 * LANES, np.float32)
+    zero, one, low, scale = splat(ZERO), splat(ONE), splat(LOW), splat(LOG2E)
+    for task in range(first, last):
+        b, c0 = task // groups, (task % groups) * LANES
+        fade, own = sub(zero, mul(load(w, c0), scale)), mul(load(u, c0), scale)
+        n, d, m, since, age = zero, zero, low, low, zero
+        for t in range(length - 1, -1, -1):
+            store(buffer, (3 * t) * LANES, n)
+            store(buffer, (3 * t + 1) * LANES, d)
+            store(buffer, (3 * t + 2) * LANES, m)
+            at = (b * length + t) * width + c0
+            key, value = mul(load(k, at), scale), load(v, at)
+            age = add(age, one)
+            m = fma(age, fade, since)
+            gap = sub(m, key)
+            e = decay2(sub(zero, largest(gap, sub(zero, gap))))
+            old, new = choose(gap, zero, e, one), choose(gap, zero, one, e)
+            n, d, m = fma(old, n, mul(new, value)), fma(old, d, new), largest(m, key)
+            since, age = choose(gap, zero, key, since), choose(gap, zero, zero, age)
+        n, d, m, since, age = zero, zero, low, low, zero
+        for t in range(length):
+            at = (b * length + t) * width + c0
+            key, value = mul(load(k, at), scale), load(v, at)
+            itself, right = add(own, key), load(buffer, (3 * t + 2) * LANES)
+            most = largest(largest(m, right), itself)
+            a, c, e = decay2(sub(m, most)), decay2(sub(right, most)), decay2(sub(itself, most))
+            above = fma(a, n, fma(c, load(buffer, (3 * t) * LANES), mul(e, value)))
+            under = fma(a, d, fma(c, load(buffer, (3 * t + 1) * LANES), e))
+            store(y, at, div(above, under))
+            if top.shape[0]:
+                store(top, at, most)
+                store(below, at, under)
+            age = add(age, one)
+            m = fma(age, fade, since)
+            gap = sub(m, key)
+            e = decay2(sub(zero, largest(gap, sub(zero, gap))))
+            old, new = choose(gap, zero, e, one), choose(gap, zero, one, e)
+            n, d, m = fma(old, n, mul(new, value)), fma(old, d, new), largest(m, key)
+            since, age = choose(gap, zero, key, since), choose(gap, zero, zero, age)
+
+
+@njit(nogil=True, cache=True)
+def backward(first, last, w, u, k, v, y, top, below, g, gw, gu, gk, gv, groups, length):  # type: ignore[no-untyped-def]
+    """``gw``, ``gu`` (B·C,), ``gk``, ``gv`` (B·T·C,)."""
+    width = groups * LANES
+    zero, one, low, scale = splat(ZERO), splat(ONE), splat(LOW), splat(LOG2E)
+    for task in range(first, last):
+        b, c0 = task // groups, (task % groups) * LANES
+        fade, own = sub(zero, mul(load(w, c0), scale)), mul(load(u, c0), scale)
+        sum_w, sum_u = zero, zero
+        for side in range(2):
+            n, d, dn, dd, m, since, age = zero, zero, zero, zero, low, low, zero  # what lies on this side of t, and its derivatives in w
+            h, p, r, seen, past = zero, zero, low, low, zero  # ∂y/Z and ∂y y/Z of the steps on this side, by −M
+            for i in range(length):
+                t = i if side else length - 1 - i
+                at = (b * length + t) * width + c0
+                key, value, out, most = mul(load(k, at), scale), load(v, at), load(y, at), load(top, at)
+                share = div(load(g, at), load(below, at))
+                reach = mul(share, decay2(sub(m, most)))
+                sum_w = fma(reach, sub(dn, mul(out, dd)), sum_w)
+                back = decay2(add(key, r))
+                to_v, to_k = mul(back, h), mul(back, p)
+                if side:
+                    itself = mul(share, decay2(sub(add(own, key), most)))
+                    sum_u = fma(itself, sub(value, out), sum_u)
+                    whole = add(add(load(gv, at), to_v), itself)
+                    store(gv, at, whole)
+                    store(gk, at, sub(mul(value, whole), add(add(load(gk, at), to_k), mul(itself, out))))
+                else:
+                    store(gv, at, to_v)
+                    store(gk, at, to_k)
+                age = add(age, one)
+                m = fma(age, fade, since)
+                gap = sub(m, key)
+                e = decay2(sub(zero, largest(gap, sub(zero, gap))))
+                old, new = choose(gap, zero, e, one), choose(gap, zero, one, e)
+                dn, dd = mul(old, sub(dn, n)), mul(old, sub(dd, d))
+                n, d, m = fma(old, n, mul(new, value)), fma(old, d, new), largest(m, key)
+                since, age = choose(gap, zero, key, since), choose(gap, zero, zero, age)
+                past = add(past, one)
+                r, lag = fma(past, fade, seen), sub(zero, most)
+                gap = sub(r, lag)
+                e = decay2(sub(zero, largest(gap, sub(zero, gap))))
+                old, new = choose(gap, zero, e, one), choose(gap, zero, one, e)
+                h, p, r = fma(old, h, mul(new, share)), fma(old, p, mul(new, mul(share, out))), largest(r, lag)
+                seen, past = choose(gap, zero, lag, seen), choose(gap, zero, zero, past)
+        store(gw, b * width + c0, sum_w)
+        store(gu, b * width + c0, sum_u)
