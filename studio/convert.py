@@ -26,7 +26,12 @@ from studio.model import load
 from studio.shelf import locate
 from studio.vae import FOLDER, SCALE, read_vae, vae_folder
 
-FAMILIES = {"dit": "studio.convert_dit:read", "diffusers": "studio.convert_diffusers:read"}
+FAMILIES = {
+    "dit": "studio.convert_dit:read",
+    "diffusers": "studio.convert_diffusers:read",
+    "dis": "studio.convert_linear:read_dis",
+    "rwkv": "studio.convert_linear:read_rwkv",
+}
 TARGETS = {"diffusers": "studio.convert_diffusers:prepare"}
 ORIGIN = "drift-studio.json"  # what a target writes beside its files: where they come from, and notes
 HUB = ("model_index.json", "config.json", "diffusion_pytorch_model.*", "transformer/*", "vae/*", "scheduler/*")

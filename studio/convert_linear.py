@@ -1,0 +1,92 @@
+"""The families ``dis`` and ``rwkv``: checkpoints in the layout of the original DiS (2402.05608) and Diffusion-RWKV (2404.04478)."""
+
+import argparse
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from studio import foreign
+from studio.build import Info
+from studio.convert import Imported, class_names, codec_of
+
+Weights, Codec = Literal["ema", "raw"], Literal["auto", "pixels", "vae"]
+
+
+def read_dis(
+    path: str, vae: Any, /, *, input_size: int | None = None, num_classes: int | None = None, classes: str | None = None, weights: Weights = "ema",
+    codec: Codec = "auto",
+) -> Imported:  # fmt: skip
+    """A .pt with ``ema`` and ``model``, a bare state-dict, or .safetensors. Sizes are read from the shapes; the grid is taken to be square unless ``input_size`` says
+    otherwise. ``num_classes``: when the label table has no null class. Raises ``ValueError``."""
+    state, part = _state(path, weights)
+    options = _shapes(state, "DiS", extras=2 if "label_emb.embedding_table.weight" in state else 1, mark="in_blocks.0.mixer.A_log", side=input_size)
+    options |= {"depth": 2 * _blocks(state), "rms_norm": "norm_f.bias" not in state}
+    return _imported(path, state, part, {"name": "dis", **options}, num_classes, classes, vae, codec)
+
+
+def read_rwkv(
+    path: str, vae: Any, /, *, input_size: int | None = None, num_classes: int | None = None, classes: str | None = None, post_norm: bool = False,
+    wkv: Literal["kernel", "paper"] = "kernel", weights: Weights = "ema", codec: Codec = "auto",
+) -> Imported:  # fmt: skip
+    """As `read_dis`. ``wkv``: released weights were trained with the kernel's form; ``post_norm`` cannot be seen in the shapes."""
+    state, part = _state(path, weights)
+    options = _shapes(state, "Diffusion-RWKV", extras=0, mark="in_blocks.0.att.spatial_decay", side=input_size)
+    options |= {"depth": 2 * _blocks(state) + 1, "key_norm": "in_blocks.0.att.key_norm.weight" in state, "post_norm": post_norm, "wkv": wkv}
+    return _imported(path, state, part, {"name": "rwkv", **options}, num_classes, classes, vae, codec)
+
+
+def _state(path: str, weights: str) -> tuple[dict[str, Tensor], str | None]:
+    held = foreign.read_checkpoint(Path(path), allow=(argparse.Namespace,))
+    part = next((k for k in (("ema", "model") if weights == "ema" else ("model", "ema")) if isinstance(held.get(k), Mapping)), None)
+    return foreign.tensors_of(held[part] if part is not None else held, f"{path}{f' [{part}]' if part else ''}"), part
+
+
+def _blocks(state: Mapping[str, Tensor]) -> int:
+    return len({k.split(".")[1] for k in state if k.startswith("in_blocks.")})
+
+
+def _shapes(state: Mapping[str, Tensor], family: str, *, extras: int, mark: str, side: int | None) -> dict[str, Any]:
+    """Options that the shapes tell. Raises ``ValueError`` naming what is missing."""
+    for key in (mark, "patch_embed.proj.weight", "pos_embed", "final_layer.linear.weight"):
+        if key not in state:
+            raise ValueError(f"the weights lack {key}, expected a {family} in its original layout")
+    width, channels, patch, _ = state["patch_embed.proj.weight"].shape
+    tokens, out = state["pos_embed"].shape[1] - extras, state["final_layer.linear.weight"].shape[0]
+    side = side or patch * math.isqrt(max(tokens, 0))
+    if side % patch or (side // patch) ** 2 != tokens:
+        raise ValueError(f"pos_embed has {tokens} tokens, which is not the square grid of a side of {side} in patches of {patch}; check input_size")
+    if out not in (patch * patch * channels, 2 * patch * patch * channels):
+        raise ValueError(f"final_layer.linear.weight has {out} rows, expected {patch * patch * channels} for {channels} channels, or twice as many")
+    return {
+        "input_size": side, "patch_size": patch, "in_channels": channels, "hidden_size": width, "learn_sigma": out != patch * patch * channels,
+    }  # fmt: skip
+
+
+def _imported(path: str, state: dict[str, Tensor], part: str | None, backbone: dict[str, Any], asked: int | None, classes: str | None, vae: Any, codec: str) -> Imported:  # fmt: skip
+    """The authors' objective and sampling: 1,000 linear steps, noise; ancestral steps, guidance 1.5 on the first three channels, 50 steps."""
+    table = state.get("label_emb.embedding_table.weight")
+    rows = 0 if table is None else len(table)
+    count = 0 if table is None else rows - 1 if asked is None else asked
+    if table is not None and count not in (rows, rows - 1):
+        raise ValueError(f"got num_classes={count}, the label table has {rows} rows; expected {rows - 1} (and a null class) or {rows} (without one)")
+    null, learned, channels, side = rows > count, backbone["learn_sigma"], backbone["in_channels"], backbone["input_size"]
+    names, meta = class_names(count, classes) if count else ((), {})
+    return Imported(
+        name=Path(path).stem,
+        tensors=state,
+        backbone={**backbone, "num_classes": count, "null_class": null or not count},
+        objective={
+            "path": {"name": "vp", "schedule": "linear", "num": 1000}, "parameterization": {"name": "noise", **({"variance": "learned_range"} if learned else {})},
+            "cond_drop": 0.1 if null else 0.0,
+        },
+        sample={
+            "sampler": f"ddpm(variance={'learned_range' if learned else 'fixed_large'},spacing=linspace)", "num_steps": 50,
+            "guidance": ("cfg(scale=1.5,channels=3)" if channels > 3 else "cfg=1.5") if null else "",
+        },
+        info=Info("image", (channels, side, side), names, codec_of(channels, vae, codec)),
+        vae=vae,
+        meta={**meta, "weights": part or "state-dict"},
+    )  # fmt: skip
