@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.conv import two_way_conv
 from backbones.encoders import ClassEncoder, NumericEncoder, sinusoid
 from backbones.forms import exact, form_of
 from backbones.patches import DropPath, grid_of, named_size, resized, unpatchify
 from backbones.scan import selective_scan
+from backbones.stem import Frame
 from backbones.types import Cond, RunContext
 
 SIZES = {"S": (24, 368), "B": (24, 768), "M": (48, 768), "L": (48, 1024), "H": (48, 1536)}  # depth (one more block in all), width
@@ -50,28 +52,29 @@ class Mixer(nn.Module):
             setattr(self, f"D{end}", nn.Parameter(torch.ones(inner)))
 
     def forward(self, h: Tensor, ctx: RunContext | None) -> Tensor:
-        x, z = self.in_proj(h).transpose(1, 2).chunk(2, dim=1)  # (B, 2D, L) each
-        return self.out_proj((self.scan(x, z, "", ctx) + self.scan(x, z, "_b", ctx)).transpose(1, 2).contiguous())
+        x, z = self.in_proj(h).chunk(2, dim=-1)  # (B, L, 2D) each
+        both = two_way_conv(x, self._both("conv1d", "weight").squeeze(2), self._both("conv1d", "bias"), form=form_of(ctx))
+        made = [self.scan(one, z, end, ctx) for one, end in zip(both, ("", "_b"))]
+        return self.out_proj(made[0] + made[1])
+
+    def _both(self, name: str, part: str) -> Tensor:
+        """A parameter of the two directions, stacked."""
+        return torch.stack([getattr(getattr(self, f"{name}{end}"), part) for end in ("", "_b")])
 
     def scan(self, x: Tensor, z: Tensor, end: str, ctx: RunContext | None) -> Tensor:
-        """One direction; the backward one runs from the last token to the first. (B, 2D, L) → the same."""
-        conv, x_proj, dt_proj = (getattr(self, f"{name}{end}") for name in ("conv1d", "x_proj", "dt_proj"))
-        length = x.shape[2]
-        if end:  # the same causal convolution seen from the other end: its kernel turned round, its look-ahead kept
-            x = F.silu(F.conv1d(x, conv.weight.flip(2), conv.bias, padding=KERNEL - 1, groups=x.shape[1])[..., KERNEL - 1 :])
-        else:
-            x = F.silu(conv(x)[..., :length])
-        low, b, c = x_proj(x.transpose(1, 2).contiguous()).split([self.rank, STATES, STATES], dim=-1)  # (B, L, R), (B, L, N) twice
+        """One direction, the backward one from the last token to the first: (B, L, 2D) → the same."""
+        x_proj, dt_proj = getattr(self, f"x_proj{end}"), getattr(self, f"dt_proj{end}")
+        low, b, c = x_proj(x).split([self.rank, STATES, STATES], dim=-1)  # (B, L, R), (B, L, N) twice
         with exact(x.device):  # step sizes decide how long a state lasts: not in bf16
             kind = dt_proj.weight.dtype
-            delta = F.linear(low.to(kind), dt_proj.weight).transpose(1, 2)  # (B, 2D, L)
+            delta = F.linear(low.to(kind), dt_proj.weight)  # (B, L, 2D)
             a = -torch.exp(getattr(self, f"A{end}_log").to(kind))
             y = selective_scan(
-                x, delta, a, b.transpose(1, 2), c.transpose(1, 2), getattr(self, f"D{end}"), z, dt_proj.bias, reverse=bool(end),
-                form=form_of(ctx),
+                x.transpose(1, 2), delta.transpose(1, 2), a, b.transpose(1, 2), c.transpose(1, 2), getattr(self, f"D{end}"), z.transpose(1, 2), dt_proj.bias,
+                reverse=bool(end), form=form_of(ctx),
             )  # fmt: skip
         assert isinstance(y, Tensor)
-        return y
+        return y.transpose(1, 2).contiguous()
 
 
 class Block(nn.Module):
@@ -94,29 +97,32 @@ class DiS(nn.Module):
 
     ``size`` ("S/2") sets depth, width and patch; ``depth`` is even, with one block more in all. ``num_classes=0`` and ``num_numeric=0``: no condition token and no
     modulation of the last layer, as in the original. ``rms_norm=False``: LayerNorm. ``drop_path`` rises linearly over the blocks, in training only. Any H, W divisible by the patch
-    works; learned positions are interpolated. Ours starts at zero (the last layer does) and gives both directions the step sizes that the original gives the forward one;
+    works; learned positions are interpolated. ``stem_channels`` and ``stem_blocks`` as in DiT: convolutions around the trunk. Ours starts at zero (the last layer does) and gives both directions the step sizes that the original gives the forward one;
     ``original_init`` undoes both.
     """
 
-    low_precision = ("in_blocks", "mid_block", "out_blocks", "final_layer")  # see backbones.inference
+    low_precision = ("frame", "in_blocks", "mid_block", "out_blocks", "final_layer")  # see backbones.inference
 
     def __init__(
         self, *, size: str | None = None, input_size: int | tuple[int, int] = 32, patch_size: int = 2, in_channels: int = 4, out_channels: int | None = None,
         hidden_size: int = 368, depth: int = 24, num_classes: int = 1000, null_class: bool = True, num_numeric: int = 0, learn_sigma: bool = False,
-        rms_norm: bool = True, drop_path: float = 0.0, original_init: bool = False,
+        rms_norm: bool = True, drop_path: float = 0.0, original_init: bool = False, stem_channels: tuple[int, ...] = (), stem_blocks: int = 2,
     ):  # fmt: skip
         super().__init__()
         if size is not None:
             depth, hidden_size, patch_size = named_size(size, SIZES, "DiS")
         if depth % 2 or depth < 2:
             raise ValueError(f"got DiS of depth {depth}, expected an even number: as many blocks before the middle one as after it")
+        patch_size = 2 ** len(stem_channels) if stem_channels else patch_size
         height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
         self.patch_size, self.grid, self.num_classes = patch_size, grid_of(height, width, patch_size), num_classes
         self.in_channels, self.out_channels, self.learn_sigma = in_channels, (out_channels or in_channels) * (2 if learn_sigma else 1), learn_sigma
         self.conditional = bool(num_classes or num_numeric)
         self.extras = 2 if self.conditional else 1
         dim, tokens = hidden_size, self.grid[0] * self.grid[1]
-        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)})
+        self.frame = Frame(in_channels, self.out_channels, stem_channels, stem_blocks, dim) if stem_channels else None
+        if self.frame is None:
+            self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)})
         self.time_embed = nn.Sequential(nn.Linear(dim, 4 * dim), nn.SiLU(), nn.Linear(4 * dim, dim))
         self.label_emb = ClassEncoder(num_classes, dim, null=null_class) if num_classes else None
         self.n_embedder = NumericEncoder(num_numeric, dim) if num_numeric else None
@@ -128,7 +134,9 @@ class DiS(nn.Module):
         self.out_blocks = nn.ModuleList(Block(dim, rms_norm, rates[half + 1 + i], skip=True) for i in range(half))
         self.norm_f, self.last_drop = Norm(dim, rms_norm), DropPath(drop_path)
         self.final_norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.final_layer = nn.ModuleDict({"linear": nn.Linear(dim, patch_size * patch_size * self.out_channels)})
+        self.final_layer = nn.ModuleDict()
+        if self.frame is None:
+            self.final_layer["linear"] = nn.Linear(dim, patch_size * patch_size * self.out_channels)
         if self.conditional:
             self.final_layer["adaLN_modulation"] = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))
         self._initialise(depth, original=original_init)
@@ -147,7 +155,8 @@ class DiS(nn.Module):
                 for end in ("",) if original else ("", "_b"):
                     first_steps(getattr(module, f"dt_proj{end}"))
         if not original:
-            nn.init.zeros_(self.final_layer["linear"].weight)  # type: ignore[arg-type]
+            if self.frame is None:
+                nn.init.zeros_(self.final_layer["linear"].weight)  # type: ignore[arg-type]
             if self.conditional:
                 nn.init.zeros_(self.final_layer["adaLN_modulation"][1].weight)  # type: ignore[index, arg-type]
 
@@ -156,11 +165,14 @@ class DiS(nn.Module):
         cond = cond if cond is not None else Cond()
         kind = self.pos_embed.dtype
         time = self.time_embed(sinusoid(t.expand(len(x)), self.pos_embed.shape[-1]).to(kind))  # (B, D)
-        h = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)  # (B, N, D)
         extras, condition = [time], None
         if self.conditional:
             condition = self.condition(cond, len(x), x.device)
             extras = [condition, time]
+        if self.frame is not None:
+            h, rest = self.frame.open(x, time if condition is None else time + condition)
+        else:
+            h = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)  # (B, N, D)
         table = self.pos_embed
         positions = torch.cat([table[:, : self.extras], resized(table[:, self.extras :], self.grid, grid)], dim=1)
         h = torch.cat([*(e[:, None].to(h.dtype) for e in extras), h], dim=1) + positions  # (B, extras + N, D)
@@ -177,6 +189,8 @@ class DiS(nn.Module):
         if condition is not None:
             shift, scale = self.final_layer["adaLN_modulation"](time + condition).chunk(2, dim=1)
             h = h * (1 + scale[:, None]) + shift[:, None]
+        if self.frame is not None:
+            return self.frame.close(h[:, self.extras :], grid, rest)
         return unpatchify(self.final_layer["linear"](h[:, self.extras :]), grid, self.patch_size, self.out_channels)
 
     def condition(self, cond: Cond, count: int, device: torch.device) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from backbones.encoders import ClassEncoder, NumericEncoder, TimeEncoder, grid_positions
 from backbones.forms import exact, form_of
 from backbones.patches import DropPath, grid_of, named_size, resized, unpatchify
+from backbones.stem import Frame
 from backbones.types import Cond, RunContext
 from backbones.wkv import MODES, bi_wkv
 
@@ -105,14 +106,16 @@ class DiffusionRWKV(nn.Module):
 
     ``size`` ("S/2") sets depth, width and patch; ``depth`` is odd. ``wkv``: ``paper``, or ``kernel`` for released checkpoints. ``key_norm``, ``post_norm`` as in the
     original. ``drop_path`` rises linearly over the blocks, in training only. Any H, W divisible by the patch works, and any number of tokens; learned positions are interpolated.
+    ``stem_channels`` and ``stem_blocks`` as in DiT: convolutions around the trunk.
     """
 
-    low_precision = ("in_blocks", "mid_block", "out_blocks", "final_layer")  # see backbones.inference
+    low_precision = ("frame", "in_blocks", "mid_block", "out_blocks", "final_layer")  # see backbones.inference
 
     def __init__(
         self, *, size: str | None = None, input_size: int | tuple[int, int] = 32, patch_size: int = 2, in_channels: int = 4, out_channels: int | None = None,
         hidden_size: int = 384, depth: int = 13, num_classes: int = 1000, null_class: bool = True, num_numeric: int = 0, learn_sigma: bool = False,
-        wkv: str = "paper", key_norm: bool = False, post_norm: bool = False, drop_path: float = 0.0,
+        wkv: str = "paper", key_norm: bool = False, post_norm: bool = False, drop_path: float = 0.0, stem_channels: tuple[int, ...] = (),
+        stem_blocks: int = 2,
     ):  # fmt: skip
         super().__init__()
         if size is not None:
@@ -123,11 +126,13 @@ class DiffusionRWKV(nn.Module):
             )
         if wkv not in MODES:
             raise ValueError(f"got wkv={wkv!r}, expected one of {', '.join(MODES)}")
+        patch_size = 2 ** len(stem_channels) if stem_channels else patch_size
         height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
         self.patch_size, self.grid, self.num_classes = patch_size, grid_of(height, width, patch_size), num_classes
         self.in_channels, self.out_channels, self.learn_sigma = in_channels, (out_channels or in_channels) * (2 if learn_sigma else 1), learn_sigma
         dim, half = hidden_size, depth // 2
-        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)})
+        if not stem_channels:
+            self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)})
         self.time_embed = TimeEncoder(dim)
         self.label_emb = ClassEncoder(num_classes, dim, null=null_class) if num_classes else None
         self.n_embedder = NumericEncoder(num_numeric, dim) if num_numeric else None
@@ -137,13 +142,11 @@ class DiffusionRWKV(nn.Module):
         self.in_blocks, self.mid_block, self.out_blocks = nn.ModuleList(made[:half]), made[half], nn.ModuleList(made[half + 1 :])
         self.norm_f = nn.LayerNorm(dim)
         self.final_norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.final_layer = nn.ModuleDict(
-            {
-                "linear": nn.Linear(dim, patch_size * patch_size * self.out_channels),
-                "adaLN_modulation": nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim)),
-            }
-        )
+        self.final_layer = nn.ModuleDict({"adaLN_modulation": nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))})
+        if not stem_channels:
+            self.final_layer["linear"] = nn.Linear(dim, patch_size * patch_size * self.out_channels)
         self._initialise(made)
+        self.frame = Frame(in_channels, self.out_channels, stem_channels, stem_blocks, dim) if stem_channels else None
 
     def _initialise(self, blocks: list[Block]) -> None:
         """Xavier for linear layers and patches, N(0, 0.02) for embeddings and the time MLP, zeros for modulation and output; decays and mixes by layer
@@ -153,9 +156,11 @@ class DiffusionRWKV(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        proj = self.patch_embed["proj"]
-        nn.init.xavier_uniform_(proj.weight.view(len(proj.weight), -1))  # type: ignore[operator, arg-type]
-        nn.init.zeros_(proj.bias)  # type: ignore[arg-type]
+        if "linear" in self.final_layer:
+            proj = self.patch_embed["proj"]
+            nn.init.xavier_uniform_(proj.weight.view(len(proj.weight), -1))  # type: ignore[operator, arg-type]
+            nn.init.zeros_(proj.bias)  # type: ignore[arg-type]
+            nn.init.zeros_(self.final_layer["linear"].weight)  # type: ignore[arg-type]
         for module in self.time_embed.mlp:
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
@@ -164,7 +169,6 @@ class DiffusionRWKV(nn.Module):
         for layer, block in enumerate(blocks):
             nn.init.zeros_(block.adaLN_modulation[1].weight)  # type: ignore[arg-type]
             _fancy(block, layer, len(blocks))
-        nn.init.zeros_(self.final_layer["linear"].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.final_layer["adaLN_modulation"][1].weight)  # type: ignore[index, arg-type]
 
     def encode(self, t: Tensor, cond: Cond) -> Tensor:
@@ -181,7 +185,11 @@ class DiffusionRWKV(nn.Module):
     def forward(self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None) -> Tensor:
         grid = grid_of(x.shape[-2], x.shape[-1], self.patch_size)
         c = self.encode(t.expand(len(x)), cond if cond is not None else Cond())
-        h = self.patch_embed["proj"](x).flatten(2).transpose(1, 2) + resized(self.pos_embed, self.grid, grid)  # (B, T, D)
+        if self.frame is not None:
+            h, rest = self.frame.open(x, c)
+        else:
+            h = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)  # (B, T, D)
+        h = h + resized(self.pos_embed, self.grid, grid)
         skips = []
         for block in self.in_blocks:
             h = block(h, c, grid, None, ctx)
@@ -191,6 +199,8 @@ class DiffusionRWKV(nn.Module):
             h = block(h, c, grid, skips.pop(), ctx)
         shift, scale = self.final_layer["adaLN_modulation"](c)[:, None].chunk(2, dim=-1)
         h = self.final_norm(self.norm_f(h)) * (1 + scale) + shift
+        if self.frame is not None:
+            return self.frame.close(h, grid, rest)
         return unpatchify(self.final_layer["linear"](h), grid, self.patch_size, self.out_channels)
 
 

@@ -79,3 +79,24 @@ class ConvHead(nn.Module):
                 for block, m in zip(self.blocks, modulations):
                     h = block(h, m)
         return self.last(F.silu(h))
+
+
+class Frame(nn.Module):
+    """Stem and head around any trunk of tokens, their blocks modulated by a condition (B, D). ``open`` gives tokens (B, N, D) and what ``close`` needs."""
+
+    def __init__(self, in_channels: int, out_channels: int, channels: tuple[int, ...], blocks: int, dim: int):
+        super().__init__()
+        self.stem, self.head = ConvStem(in_channels, channels, blocks, dim), ConvHead(out_channels, channels, blocks, dim)
+        self.splits = [2 * b.channels for b in (*self.stem.blocks, *self.head.blocks)]
+        self.modulation = nn.Linear(dim, sum(self.splits)) if self.splits else None
+        if self.modulation is not None:
+            nn.init.zeros_(self.modulation.weight)
+            nn.init.zeros_(self.modulation.bias)
+
+    def open(self, x: Tensor, c: Tensor) -> tuple[Tensor, tuple[list[Tensor], list[Tensor]]]:
+        parts = [] if self.modulation is None else list(self.modulation(F.silu(c)).split(self.splits, dim=1))
+        tokens, skips = self.stem(x, parts[: len(self.stem.blocks)])
+        return tokens, (skips, parts[len(self.stem.blocks) :])
+
+    def close(self, tokens: Tensor, grid: tuple[int, int], rest: tuple[list[Tensor], list[Tensor]]) -> Tensor:
+        return self.head(tokens, grid, *rest)

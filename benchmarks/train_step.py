@@ -84,7 +84,9 @@ def ours(size: dict[str, int], dtype: str, folder: str) -> Callable[[], None]:
     from studio.procedure import Phase
 
     device = pick_device("cpu")
-    trainer = Trainer(config, Path(folder), data, build_network(config), objective_of(config), device, pick_dtype(dtype, device), True, None)
+    trainer = Trainer(
+        config, Path(folder), data, Info.of(data), build_network(config), objective_of(config), device, pick_dtype(dtype, device), True, None
+    )
     phase = Phase("main", ("net",), "net", trainer.objective, data)
     batches = trainer.feed.steps(phase, 0, 0, trainer.context)
 

@@ -59,20 +59,10 @@ class Guided:
         ctx = ctx if ctx is not None else RunContext()
         start = ctx.t if ctx.t is not None else float(t.reshape(-1)[0] if isinstance(t, Tensor) else t)
         active = [(i, rule) for i, rule in enumerate(self.stages) if rule.active(start, self.path)]
-        needs = frozenset().union(*(rule.needs for _, rule in active)) if active else frozenset()
-        for rule in self.stages:
-            if rule.provides and rule.provides not in needs:
-                rule.rest()
-        sources = {rule.provides: rule for _, rule in active if rule.provides}
-        branches = self._both(x, t, cond, ctx) if "uncond" in needs and "uncond" not in sources else None
-        if branches is None:
-            branches = {"cond": self.denoiser.predict(x, t, cond, ctx.on("cond"))}
+        branches = self._ask(x, t, cond, ctx, [rule for _, rule in active])
         ours = branches["cond"]
-        if not needs:
+        if len(branches) == 1:
             return ours
-        for name in sorted(needs - set(branches)):
-            rule = sources.get(name, _OWN)
-            branches[name] = rule.branch(self.denoiser).predict(x, t, rule.condition(cond), ctx.on(name))
         asked = dict(branches)
         if any((self.path.native if rule.space == "native" else rule.space) in OF_NOISE for _, rule in active):
             branches = {name: _off_the_end(p) for name, p in branches.items()}
@@ -95,11 +85,26 @@ class Guided:
             record(ctx.taps["probe"], asked, result, ctx.step, start)
         return result
 
-    def _both(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext) -> dict[str, Prediction] | None:
-        """Conditional and unconditional by one call of twice the batch, where that is faster than two; otherwise None."""
+    def _ask(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext, active: Sequence[Rule]) -> dict[str, Prediction]:
+        """The conditional branch and those that active rules need, by name."""
+        needs = frozenset().union(*(rule.needs for rule in active)) if active else frozenset()
+        for rule in self.stages:
+            if rule.provides and rule.provides not in needs:
+                rule.rest()
+        sources = {rule.provides: rule for rule in active if rule.provides}
+        branches = self._both(x, t, cond, ctx) if "uncond" in needs and "uncond" not in sources else {}
+        if not branches:
+            branches["cond"] = self.denoiser.predict(x, t, cond, ctx.on("cond"))
+        for name in sorted(needs - set(branches)):
+            rule = sources.get(name, _OWN)
+            branches[name] = rule.branch(self.denoiser).predict(x, t, rule.condition(cond), ctx.on(name))
+        return branches
+
+    def _both(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext) -> dict[str, Prediction]:
+        """Conditional and unconditional by one call of twice the batch, where that is faster than two; otherwise nothing."""
         doubles = getattr(self.denoiser, "doubles", None)
-        if doubles is None or not doubles(x):
-            return None
+        if doubles is None or self.family != "gaussian" or not doubles(x):
+            return {}
         times = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
         both = self.denoiser.predict(torch.cat([x, x]), times, cond.beside(cond.null()), ctx.on("both"))
         return {"cond": both.rows(slice(None, len(x)), x, t), "uncond": both.rows(slice(len(x), None), x, t)}

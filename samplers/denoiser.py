@@ -55,8 +55,7 @@ class Denoiser(nn.Module):
 
     def doubles(self, x: Tensor) -> bool:
         """Whether one call of twice the batch is faster than two: on a CPU with few tokens in all, on other devices always."""
-        patch = getattr(self.net, "patch_size", 0)
-        tokens = x.shape[-2] * x.shape[-1] // patch**2 if patch and x.ndim == 4 else 1
+        tokens = x.shape[-2] * x.shape[-1] // getattr(self.net, "patch_size", 1) ** 2 if x.ndim == 4 else 1
         return x.device.type != "cpu" or len(x) * tokens <= FEW_TOKENS
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:

@@ -71,8 +71,9 @@ def root(falling: Callable[[float], float], low: float, high: float, steps: int 
 
 class Gibbs:
     """See the module. The temperature is one of ``eps`` (in the cost's units), ``kappa`` (eps = kappa·√d for l2, kappa·d for l2sq, d entries a
-    sample), ``relative`` (to the batch's mean cost) and ``ess`` (the share of the batch that the weights should effectively use, 0.7 by default;
-    solved in every batch).
+    sample), ``relative`` (to the batch's mean cost) and ``ess`` (the share of the batch that the weights should effectively use, solved in
+    every batch; by default 0.7, and 0.15 where weights are balanced, which in the plane comes nearest to pairing by exact transport at few steps:
+    docs/results/balanced).
 
     ``normalise``: ``batch`` divides by the batch's mean weight, ``running`` by the mean over the run so far (its last hundred batches or so),
     ``none`` not at all, which is the paper's formula and makes gradients as small as the weights are. Balanced weights have mean 1 by construction
@@ -105,7 +106,7 @@ class Gibbs:
             raise ValueError(f"got balance={balance}, tilt_points={tilt_points}, memory={memory}, expected 0 or more")
         if memory and not balance:
             raise ValueError(f"got memory={memory} without balance, expected balance rounds that use it; set balance: 10")
-        self.eps, self.kappa, self.relative, self.ess = eps, kappa, relative, ess if given else 0.7
+        self.eps, self.kappa, self.relative, self.ess = eps, kappa, relative, ess if given else 0.15 if balance else 0.7
         self.cost, self.balance, self.tilt_points, self.max_points = cost, balance, tilt_points, max_points
         self.normalise = normalise or ("none" if balance else "batch")
         self.memory = memory
@@ -210,7 +211,7 @@ class Gibbs:
         if len(log_weight) < FEW:
             return
         ess, eps = float(logs["ess"]), float(logs["eps"])
-        if ess < 0.3:
+        if ess < 0.3 and (self.ess is None or self.ess >= 0.3):  # not what was asked for
             self.say(
                 "ess",
                 f"the weights of this batch rest on {ess:.0%} of its pairs (effective sample size), so training is slow and noisy. Raise eps, which is "

@@ -16,6 +16,7 @@ def translate(
     sampler: Annotated[str | None, typer.Option(help="bridge, bridge_sde, or an ODE sampler for models that know both ways.")] = None,
     direction: Annotated[str, typer.Option(help="forward (as trained) or backward.")] = "forward",
     seed: Annotated[int, typer.Option(help="Added to the seed that every file name has.")] = 0,
+    label: Annotated[str | None, typer.Option(help="A class for all pictures, where the model has classes.")] = None,
     mask: Annotated[Path | None, typer.Option(help="White may change, black is kept, in every picture.")] = None,
     resize: Annotated[bool, typer.Option(help="Convert pictures of another size or kind.")] = False,
     batch: Annotated[int, typer.Option(help="Pictures computed at once.")] = 32,
@@ -33,7 +34,7 @@ def translate(
     set_threads(threads)
     with Steps() as bar:
         done = run(
-            load(model, weights=weights, device=device, dtype=dtype), inputs, out, num_steps=num_steps, sampler=sampler, direction=direction, seed=seed, mask=mask,
+            load(model, weights=weights, device=device, dtype=dtype), inputs, out, num_steps=num_steps, sampler=sampler, direction=direction, seed=seed, label=label, mask=mask,
             resize=resize, batch=batch, overwrite=overwrite, on_step=bar,
         )  # fmt: skip
     result = {

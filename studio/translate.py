@@ -76,9 +76,9 @@ def read(path: Path, shape: Sequence[int], resize: bool) -> Tensor:
 
 def translate(
     model: Model, inputs: Sequence[str | Path], out: str | Path, *, num_steps: int | None = None, sampler: str | None = None, direction: str = "forward",
-    seed: int = 0, mask: Any = None, resize: bool = False, batch: int = 32, overwrite: bool = False, on_step: Callable[[Any], Any] | None = None,
+    seed: int = 0, label: str | int | None = None, mask: Any = None, resize: bool = False, batch: int = 32, overwrite: bool = False, on_step: Callable[[Any], Any] | None = None,
 ) -> Translated:  # fmt: skip
-    """Translate pictures into the folder ``out``. ``mask`` (a file or (H, W) bool): white may change, the rest of every source is kept. Raises ``ValueError`` where nothing could be translated, ``FileExistsError`` for a file that another
+    """Translate pictures into the folder ``out``. ``label``: a class for all of them, where the model has classes. ``mask`` (a file or (H, W) bool): white may change, the rest of every source is kept. Raises ``ValueError`` where nothing could be translated, ``FileExistsError`` for a file that another
     recipe has made, unless ``overwrite``."""
     if not model.info.starts_from:
         raise ValueError(f"{model.name} starts from noise and translates nothing; use `studio sample {model.name} --init PICTURE`")
@@ -95,9 +95,9 @@ def translate(
     if not sources:
         first = next(iter(failed.items()))
         raise ValueError(f"none of {len(found)} pictures can be translated; {first[0]}: {first[1]}")
-    options: dict[str, Any] = dict(num_steps=num_steps, sampler=sampler, direction=direction, mask=mask)
+    options: dict[str, Any] = dict(num_steps=num_steps, sampler=sampler, direction=direction, mask=mask, labels="none" if label is None else label)
     probe = next(iter(sources.values()))[None]
-    recipe = model.recipes(model.request(seeds=[0], labels="none", sources=probe, **options)[0], {"mask": str(mask)} if mask is not None else None)[
+    recipe = model.recipes(model.request(seeds=[0], sources=probe, **options)[0], {"mask": str(mask)} if mask is not None else None)[
         0
     ]  # refuses what does not fit before anything is written
     files.check_writable(folder, need=len(sources) * probe.numel() * 2)

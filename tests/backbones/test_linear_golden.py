@@ -144,3 +144,16 @@ def test_low_precision_keeps_the_recurrences_exact() -> None:
             low = net(x, t, cond)
         exact = net.double()(x.double(), t, cond)
         assert float((low.double() - exact).norm() / exact.norm()) < 0.03
+
+
+@pytest.mark.parametrize("made", [lambda **o: DiS(depth=2, **o), lambda **o: DiffusionRWKV(depth=3, **o)], ids=["dis", "rwkv"])
+def test_with_a_convolutional_stem(made: Callable[..., Any]) -> None:
+    """It starts at zero, trains every weight, and takes other grids."""
+    net = made(input_size=(8, 16), in_channels=2, hidden_size=16, num_classes=3, stem_channels=(4, 8), stem_blocks=1, learn_sigma=True)
+    x, t, cond = torch.randn(2, 2, 8, 16), torch.tensor([1.0, 500.0]), Cond(label=torch.tensor([0, 2]))
+    assert net.patch_size == 4 and net.grid == (2, 4) and not net(x, t, cond).any() and net(x, t, cond).shape == (2, 4, 8, 16)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.2, generator=torch.Generator().manual_seed(p.numel()))
+    net(x, t, Cond(label=torch.tensor([0, -1]))).square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) and bool(p.grad.any()) for p in net.parameters())
+    assert net(torch.randn(2, 2, 12, 12), t, cond).shape == (2, 4, 12, 12)

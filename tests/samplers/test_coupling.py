@@ -20,7 +20,7 @@ LABELS = torch.arange(N) % 3
 KINDS = {
     "independent": Independent(), "ot": OT(), "ot resampled": OT(resample=True), "ot per class": OT(labels="per_class"),
     "ot label cost": OT(label_cost=2.0), "sinkhorn": Sinkhorn(), "sinkhorn resampled": Sinkhorn(resample=True),
-    "sinkhorn per class": Sinkhorn(labels="per_class"), "unbalanced": Sinkhorn(unbalanced=1.0), "gibbs": Gibbs(), "balanced": Gibbs(balance=5),
+    "sinkhorn per class": Sinkhorn(labels="per_class"), "unbalanced": Sinkhorn(unbalanced=1.0), "gibbs": Gibbs(), "balanced": Gibbs(ess=0.7, balance=5),
 }  # fmt: skip
 every = pytest.mark.parametrize("name", list(KINDS))
 

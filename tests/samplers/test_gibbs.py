@@ -92,7 +92,7 @@ def test_balanced_weights_hit_it_too(target: float) -> None:
 
 def test_the_default_is_a_sample_size() -> None:
     assert float(run().logs["ess"]) == pytest.approx(0.7, rel=1e-5)
-    assert float(run(balance=10).logs["ess"]) == pytest.approx(0.7, abs=0.01)
+    assert float(run(balance=10).logs["ess"]) == pytest.approx(0.15, abs=0.01)
 
 
 def test_equal_costs_have_equal_weights() -> None:

@@ -1,0 +1,76 @@
+"""The two short depthwise convolutions of a bidirectional Mamba layer with their SiLU (`backbones.conv_kernel`), and their plain form."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from backbones.forms import pick, told
+
+
+def two_way_conv(x: Tensor, w: Tensor, bias: Tensor, *, form: str = "auto") -> tuple[Tensor, Tensor]:
+    """``x`` (B, L, D); ``w`` (2, D, K) and ``bias`` (2, D) of the causal direction and of the one from the other end → two (B, L, D)."""
+    if pick(form, ("fused",), x, w) == "fused":
+        ahead, back = told("convolution", (), lambda: _Conv.apply(x.float(), w.float(), bias.float()))
+        return ahead.to(x.dtype), back.to(x.dtype)
+    return conv_reference(x, w, bias)
+
+
+def conv_reference(x: Tensor, w: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """In torch alone."""
+    channels, reach, columns = x.shape[2], w.shape[2], x.transpose(1, 2)
+    w, bias = w.to(x.dtype), bias.to(x.dtype)
+    ahead = F.conv1d(F.pad(columns, (reach - 1, 0)), w[0][:, None], bias[0], groups=channels)
+    back = F.conv1d(F.pad(columns, (0, reach - 1)), w[1].flip(1)[:, None], bias[1], groups=channels)
+    return F.silu(ahead).transpose(1, 2).contiguous(), F.silu(back).transpose(1, 2).contiguous()
+
+
+def _columns(x: Tensor) -> tuple[Tensor, Any, tuple[int, int]]:
+    """(B, L, D) as a flat array with the strides of samples and steps; made contiguous where channels do not lie beside each other."""
+    x = x.detach()
+    if x.stride(2) != 1 or any(s < 0 for s in x.stride()):
+        x = x.contiguous()
+    span = 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride()))
+    return x, torch.as_strided(x, (span,), (1,), x.storage_offset()).numpy(), (x.stride(0), x.stride(1))
+
+
+class _Conv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        from backbones import conv_kernel
+        from backbones.threads import share
+
+        kernel: Any = conv_kernel
+        batch, length, channels = x.shape
+        held, flat, strides = _columns(x)
+        ahead, back = torch.empty(batch, length, channels), torch.empty(batch, length, channels)
+        taps, offsets = w.detach().contiguous().numpy(), bias.detach().contiguous().numpy()
+        shape = (channels, length, w.shape[2])
+        outputs = [v.view(-1).numpy() for v in (ahead, back)]
+        share(batch * -(-channels // kernel.LANES), lambda first, last: kernel.forward(first, last, flat, strides, taps, offsets, *outputs, shape))
+        del held
+        ctx.save_for_backward(x, w, bias)
+        return ahead, back
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_ahead: Tensor, grad_back: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        from backbones import conv_kernel
+        from backbones.threads import share
+
+        kernel: Any = conv_kernel
+        x, w, bias = ctx.saved_tensors
+        batch, length, channels = x.shape
+        (held, flat, strides), (g1, flat1, strides1), (g2, flat2, strides2) = (_columns(v) for v in (x, grad_ahead.float(), grad_back.float()))
+        gx, gw, gbias = torch.empty(batch, length, channels), torch.empty(batch, *w.shape), torch.empty(batch, *bias.shape)
+        taps, offsets = w.detach().contiguous().numpy(), bias.detach().contiguous().numpy()
+        shape, out = (channels, length, w.shape[2]), gx.view(-1).numpy()
+        share(
+            batch * -(-channels // kernel.LANES),
+            lambda first, last: kernel.backward(
+                first, last, flat, strides, taps, offsets, flat1, strides1, flat2, strides2, out, gw.numpy(), gbias.numpy(), shape
+            ),
+        )
+        del held, g1, g2
+        return gx, gw.sum(0), gbias.sum(0)
