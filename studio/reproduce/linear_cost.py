@@ -101,7 +101,7 @@ def median(fn: Callable[[], Any], rounds: int) -> float:
 def jobs(quick: bool) -> list[Job]:
     minutes = {64: 0.1, 256: 0.1, 1024: 0.2, 4096: 1.0, 16384: 3.0}
     return [
-        Job(f"{network}-{n}", run, {"network": network, "tokens": n, "rounds": 2 if quick else 7 if n <= 4096 else 3, "width": 32 if quick else WIDTH, "train_up_to": 4096}, minutes[n])
+        Job(f"{network}-{n}", run, {"network": network, "tokens": n, "rounds": 2 if quick else 7 if n <= 4096 else 3, "width": 48 if quick else WIDTH, "train_up_to": 4096}, minutes[n])
         for n in (TOKENS[:2] if quick else TOKENS) for network in NETWORKS
     ]  # fmt: skip
 

@@ -128,10 +128,10 @@ def jobs(quick: bool) -> list[Job]:
     for seed in range(1 if quick else 2):
         for network in NETWORKS:
             made.append(
-                Job(f"fashion-{network}-{seed}", fashion, {"network": network, "seed": seed, **length, **({} if quick else {"minutes": 8.0})}, 10.0)
+                Job(f"fashion-{network}-{seed}", fashion, {"network": network, "seed": seed, **length, **({} if quick else {"minutes": 8.0})}, 8.8)
             )
     if not quick:
-        made += [Job(f"emoji-{n}-0", emoji, {"network": n, "seed": 0, "path": EMOJI, **length, "minutes": 15.0}, 17.0) for n in NETWORKS]
+        made += [Job(f"emoji-{n}-0", emoji, {"network": n, "seed": 0, "path": EMOJI, **length, "minutes": 15.0}, 15.6) for n in NETWORKS]
     return made
 
 
