@@ -12,7 +12,7 @@ from backbones.noise import NoiseSource, RecordedNoise
 __all__ = ["Cond", "RunContext", "NoiseSource", "RecordedNoise", "Backbone", "Noise"]
 
 Field = Tensor | Mapping[str, Tensor] | None
-_CONDITIONS = ("label", "numeric", "tokens", "image")
+CONDITIONS = ("label", "numeric", "tokens", "image")
 
 
 class Noise(Protocol):
@@ -62,7 +62,7 @@ class Cond:
 
     def null(self) -> "Cond":
         """Every condition missing; what is known of the sample stays."""
-        return self._map(_missing, _CONDITIONS)
+        return self._map(_missing, CONDITIONS)
 
     def index(self, i: Tensor | slice) -> "Cond":
         """Rows ``i`` of every field (permutes conditions with their pairs)."""
@@ -84,7 +84,7 @@ class Cond:
         if p <= 0:
             return self
         lost = noise.uniform(stream="drop") < p  # (B,)
-        return self._map(lambda v: torch.where(lost.view(-1, *[1] * (v.ndim - 1)), _missing(v), v), _CONDITIONS)
+        return self._map(lambda v: torch.where(lost.view(-1, *[1] * (v.ndim - 1)), _missing(v), v), CONDITIONS)
 
 
 @dataclass

@@ -10,11 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from backbones.types import Cond
+from backbones.types import CONDITIONS, Cond
 from guidance.rules import Interval, Rule, Tensors, check_scale
 from samplers.paths import Path, Time
-
-FIELDS = ("label", "numeric", "tokens", "image")
 
 
 class Dual(Rule):
@@ -27,8 +25,8 @@ class Dual(Rule):
         self, first: float = 1.5, second: float = 7.5, *, keep: str = "image", interval: tuple[float, float] | None = None,
         interval_sigma: tuple[float, float] | None = None,
     ):  # fmt: skip
-        if keep not in FIELDS:
-            raise ValueError(f"got keep={keep!r}, expected one of {', '.join(FIELDS)}")
+        if keep not in CONDITIONS:
+            raise ValueError(f"got keep={keep!r}, expected one of {', '.join(CONDITIONS)}")
         self.first, self.second, self.keep = check_scale(first, "dual first"), check_scale(second, "dual second"), keep
         self.where = Interval(interval, interval_sigma)
 

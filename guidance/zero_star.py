@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guidance.rules import Interval, Rule, Tensors, check_scale, dot
+from guidance.rules import Interval, Rule, Tensors, check_scale, dot, towards
 from samplers.denoiser import Queryable
 from samplers.paths import Path, Time
 
@@ -53,6 +53,4 @@ class CFGZeroStar(Rule):
             return torch.zeros_like(c)
         if self.optimal:
             u = (dot(c, u) / (dot(u, u) + 1e-8)).to(u) * u
-        if "guided" in predictions:
-            return predictions["guided"] + (self.scale - 1) * (c - u)
-        return torch.lerp(u, c, self.scale)
+        return towards({**predictions, "uncond": u}, "uncond", self.scale)

@@ -28,10 +28,11 @@ BASE = "base"
 
 @dataclass
 class Loans:
-    """What a model has borrowed so far, by name, and what it has been warned of."""
+    """What a model has borrowed so far, by name, the channels it shares with each (None: all), and whether it has been warned of."""
 
     models: dict[str, "Model"] = field(default_factory=dict)
     fast: dict[str, Any] = field(default_factory=dict)
+    channels: dict[tuple[str, bool], int | None] = field(default_factory=dict)
     warned: bool = False
 
 
@@ -64,7 +65,10 @@ def _with_model(model: "Model", rule: Any, load: Callable[..., "Model"]) -> Rule
         model.loans.fast[key] = Lent(lambda: find().denoiser.lowered(), other.denoiser) if rule.free else other.denoiser.lowered()
         model.loans.models[name] = _hollow(other) if rule.free else other
     other, made = model.loans.models[name], rule.with_model(model.loans.fast[key])
-    channels = check(model, other, conditions=isinstance(rule, Autoguidance))
+    checked = (name, isinstance(rule, Autoguidance))
+    if checked not in model.loans.channels:  # once: the hash of a VAE reads all of it
+        model.loans.channels[checked] = check(model, other, conditions=checked[1])
+    channels = model.loans.channels[checked]
     if made.clip is None and other.codec.name == "pixels" and other.denoiser.path.native == "noise":
         made.clip = 1.0  # pixels lie in [−1, 1]; where there is only noise, a noise prediction would put the data anywhere
     if isinstance(made, PriorSwap) and channels is not None:

@@ -94,7 +94,12 @@ def sample(
     loaded = load(model, weights=weights, device=device, dtype=dtype)
     loaded = loaded.on_path(path) if path else loaded
     origin = {k: str(v) for k, v in (("init", init), ("mask", mask)) if v is not None}
-    rows: list[dict[str, Any]] | None = [] if probe else None
+    rows: list[dict[str, Any]] | None = None
+    if probe:  # what cannot be written is refused before anything is computed
+        from studio.probing import places, save_probe
+
+        places(out, overwrite)
+        rows = []
     with Steps() as bar:
         samples = loaded.sample(
             labels=labels, seeds=seeds, conditions=conditions_of(set_), num_steps=num_steps, sampler=sampler, guidance=guidance_of(guidance),
@@ -105,8 +110,6 @@ def sample(
         raise ValueError("got --probe, but nothing was guided; pass --guidance, such as cfg=2.0")
     written = samples.save(out, overwrite=overwrite)
     if rows:
-        from studio.probing import save_probe
-
         written += save_probe(rows, out, overwrite=overwrite)
     result = {"files": [str(p) for p in written], "grid": str(out / "grid.png"), "seconds": round(samples.seconds, 3), "recipe": samples.recipes[0]}
     emit(result, as_json, [*result["files"], result["grid"]])

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from backbones.convert import original_shapes, original_state
 from backbones.dit import SIZES
 from studio import foreign
@@ -27,14 +29,12 @@ def read(
     ``num_heads``: for other widths and depths. ``num_classes``: when the label table has no null class. ``input_size``: the latents' side. ``classes``: a
     file of names. ``codec``: by default pixels for 1 or 3 channels without a VAE, otherwise latents. Raises ``ValueError``.
     """
-    held = foreign.read_checkpoint(Path(path), allow=(argparse.Namespace,))
-    part = next((k for k in (("ema", "model") if weights == "ema" else ("model", "ema")) if isinstance(held.get(k), Mapping)), None)
-    state = foreign.tensors_of(held[part] if part is not None else held, f"{path}{f' [{part}]' if part else ''}")
+    held, state, part = read_state(path, weights)
     options = original_shapes(state)
     side, patch, tokens = input_size or options["input_size"], options["patch_size"], state["pos_embed"].shape[1]
     if side % patch or (side // patch) ** 2 != tokens:
         raise ValueError(f"pos_embed has {tokens} tokens, which is not the square grid of a side of {side} in patches of {patch}; check input_size")
-    count, rows = _classes(options["num_classes"] + 1, num_classes, held.get("args")), options["num_classes"] + 1
+    count, rows = count_classes(options["num_classes"] + 1, num_classes, held.get("args")), options["num_classes"] + 1
     heads = num_heads or PUBLISHED.get((options["hidden_size"], options["depth"]))
     if heads is None:
         raise ValueError(
@@ -63,7 +63,14 @@ def read(
     )
 
 
-def _classes(rows: int, asked: int | None, args: Any) -> int:
+def read_state(path: str, weights: str) -> tuple[Mapping[str, Any], dict[str, Tensor], str | None]:
+    """A training script's checkpoint: all it holds, the tensors asked for (a bare state-dict's where it has no parts), and which part they are."""
+    held = foreign.read_checkpoint(Path(path), allow=(argparse.Namespace,))
+    part = next((k for k in (("ema", "model") if weights == "ema" else ("model", "ema")) if isinstance(held.get(k), Mapping)), None)
+    return held, foreign.tensors_of(held[part] if part is not None else held, f"{path}{f' [{part}]' if part else ''}"), part
+
+
+def count_classes(rows: int, asked: int | None, args: Any) -> int:
     """Classes of a label table: as asked, as the training's arguments say where they fit, otherwise all rows but the null class."""
     noted = getattr(args, "num_classes", None) if isinstance(args, argparse.Namespace) else None
     count = asked if asked is not None else noted if noted in (rows, rows - 1) else rows - 1

@@ -1,6 +1,5 @@
 """The families ``dis`` and ``rwkv``: checkpoints in the layout of the original DiS (2402.05608) and Diffusion-RWKV (2404.04478)."""
 
-import argparse
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from studio import foreign
 from studio.build import Info
 from studio.convert import Imported, class_names, codec_of
+from studio.convert_dit import count_classes, read_state
 
 Weights, Codec = Literal["ema", "raw"], Literal["auto", "pixels", "vae"]
 
@@ -21,10 +20,10 @@ def read_dis(
 ) -> Imported:  # fmt: skip
     """A .pt with ``ema`` and ``model``, a bare state-dict, or .safetensors. Sizes are read from the shapes; the grid is taken to be square unless ``input_size`` says
     otherwise. ``num_classes``: when the label table has no null class. Raises ``ValueError``."""
-    state, part = _state(path, weights)
+    held, state, part = read_state(path, weights)
     options = _shapes(state, "DiS", extras=2 if "label_emb.embedding_table.weight" in state else 1, mark="in_blocks.0.mixer.A_log", side=input_size)
     options |= {"depth": 2 * _blocks(state), "rms_norm": "norm_f.bias" not in state}
-    return _imported(path, state, part, {"name": "dis", **options}, num_classes, classes, vae, codec)
+    return _imported(path, state, part, {"name": "dis", **options}, num_classes, held.get("args"), classes, vae, codec)
 
 
 def read_rwkv(
@@ -32,16 +31,10 @@ def read_rwkv(
     wkv: Literal["kernel", "paper"] = "kernel", weights: Weights = "ema", codec: Codec = "auto",
 ) -> Imported:  # fmt: skip
     """As `read_dis`. ``wkv``: released weights were trained with the kernel's form; ``post_norm`` cannot be seen in the shapes."""
-    state, part = _state(path, weights)
+    held, state, part = read_state(path, weights)
     options = _shapes(state, "Diffusion-RWKV", extras=0, mark="in_blocks.0.att.spatial_decay", side=input_size)
     options |= {"depth": 2 * _blocks(state) + 1, "key_norm": "in_blocks.0.att.key_norm.weight" in state, "post_norm": post_norm, "wkv": wkv}
-    return _imported(path, state, part, {"name": "rwkv", **options}, num_classes, classes, vae, codec)
-
-
-def _state(path: str, weights: str) -> tuple[dict[str, Tensor], str | None]:
-    held = foreign.read_checkpoint(Path(path), allow=(argparse.Namespace,))
-    part = next((k for k in (("ema", "model") if weights == "ema" else ("model", "ema")) if isinstance(held.get(k), Mapping)), None)
-    return foreign.tensors_of(held[part] if part is not None else held, f"{path}{f' [{part}]' if part else ''}"), part
+    return _imported(path, state, part, {"name": "rwkv", **options}, num_classes, held.get("args"), classes, vae, codec)
 
 
 def _blocks(state: Mapping[str, Tensor]) -> int:
@@ -65,13 +58,11 @@ def _shapes(state: Mapping[str, Tensor], family: str, *, extras: int, mark: str,
     }  # fmt: skip
 
 
-def _imported(path: str, state: dict[str, Tensor], part: str | None, backbone: dict[str, Any], asked: int | None, classes: str | None, vae: Any, codec: str) -> Imported:  # fmt: skip
+def _imported(path: str, state: dict[str, Tensor], part: str | None, backbone: dict[str, Any], asked: int | None, args: Any, classes: str | None, vae: Any, codec: str) -> Imported:  # fmt: skip
     """The authors' objective and sampling: 1,000 linear steps, noise; ancestral steps, guidance 1.5 on the first three channels, 50 steps."""
     table = state.get("label_emb.embedding_table.weight")
     rows = 0 if table is None else len(table)
-    count = 0 if table is None else rows - 1 if asked is None else asked
-    if table is not None and count not in (rows, rows - 1):
-        raise ValueError(f"got num_classes={count}, the label table has {rows} rows; expected {rows - 1} (and a null class) or {rows} (without one)")
+    count = 0 if table is None else count_classes(rows, asked, args)
     null, learned, channels, side = rows > count, backbone["learn_sigma"], backbone["in_channels"], backbone["input_size"]
     names, meta = class_names(count, classes) if count else ((), {})
     return Imported(

@@ -23,13 +23,19 @@ def averaged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def save_probe(rows: Sequence[Mapping[str, Any]], folder: Path, *, overwrite: bool = False) -> list[Path]:
-    """Write ``probe.csv`` and ``probe.png``. Raises ``FileExistsError`` for files that are there unless ``overwrite``."""
-    from matplotlib.figure import Figure
-
-    paths = [folder / "probe.csv", folder / "probe.png"]
+def places(folder: Path, overwrite: bool = False) -> tuple[Path, Path]:
+    """``probe.csv`` and ``probe.png``. Raises ``FileExistsError`` for files that are there unless ``overwrite``."""
+    paths = folder / "probe.csv", folder / "probe.png"
     if not overwrite and any(p.exists() for p in paths):
         raise FileExistsError(f"{folder} holds a probe already; choose another --out or pass --overwrite")
+    return paths
+
+
+def save_probe(rows: Sequence[Mapping[str, Any]], folder: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write the table and the plot to their `places`."""
+    from matplotlib.figure import Figure
+
+    paths = places(folder, overwrite)
     table = averaged(rows)
     with files.replacing(paths[0]) as draft, open(draft, "w", newline="") as handle:
         writer = csv.DictWriter(handle, fieldnames=["step", "t", "branch", *MEASURES])
@@ -43,4 +49,4 @@ def save_probe(rows: Sequence[Mapping[str, Any]], folder: Path, *, overwrite: bo
         ax.set_xlabel("t")
     with files.replacing(paths[1]) as draft:
         figure.savefig(draft, format="png", metadata={"Software": None})
-    return paths
+    return list(paths)

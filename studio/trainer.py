@@ -50,9 +50,12 @@ def train(
     whose weights to begin with, its averaged ones; see `studio.finetune`. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
     config or data that does not fit, `Diverged` when the loss stops being finite.
     """
-    base = None if start_from is None or resume else load_model(start_from, device="cpu", dtype="fp32")
-    config = load_config(source if base is None else _of_base(source, base), overrides)
+    config = load_config(source, overrides)
     folder = Path(out) if out is not None else Path("runs") / config.name
+    base = None
+    if start_from is not None and not (resume and (folder / "config.yaml").is_file()):
+        base = load_model(start_from, device="cpu", dtype="fp32")
+        config = load_config(_of_base(source, base), overrides)
     prior_config = _prepare(folder, resume, overwrite)
     if prior_config is not None:
         config = _resumed_config(prior_config, config if backbone is None else replace(config, backbone={}), overrides)
