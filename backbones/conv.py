@@ -7,12 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backbones.forms import pick, told
+from backbones.threads import flat, share
 
 
 def two_way_conv(x: Tensor, w: Tensor, bias: Tensor, *, form: str = "auto") -> tuple[Tensor, Tensor]:
     """``x`` (B, L, D); ``w`` (2, D, K) and ``bias`` (2, D) of the causal direction and of the one from the other end → two (B, L, D)."""
     if pick(form, ("fused",), x, w) == "fused":
-        ahead, back = told("convolution", (), lambda: _Conv.apply(x.float(), w.float(), bias.float()))
+        from backbones import conv_kernel
+
+        ahead, back = told("convolution", (conv_kernel.forward,), lambda: _Conv.apply(x.float(), w.float(), bias.float()))
         return ahead.to(x.dtype), back.to(x.dtype)
     return conv_reference(x, w, bias)
 
@@ -31,24 +34,22 @@ def _columns(x: Tensor) -> tuple[Tensor, Any, tuple[int, int]]:
     x = x.detach()
     if x.stride(2) != 1 or any(s < 0 for s in x.stride()):
         x = x.contiguous()
-    span = 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride()))
-    return x, torch.as_strided(x, (span,), (1,), x.storage_offset()).numpy(), (x.stride(0), x.stride(1))
+    return x, flat(x), (x.stride(0), x.stride(1))
 
 
 class _Conv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         from backbones import conv_kernel
-        from backbones.threads import share
 
         kernel: Any = conv_kernel
         batch, length, channels = x.shape
-        held, flat, strides = _columns(x)
+        held, values, strides = _columns(x)
         ahead, back = torch.empty(batch, length, channels), torch.empty(batch, length, channels)
         taps, offsets = w.detach().contiguous().numpy(), bias.detach().contiguous().numpy()
         shape = (channels, length, w.shape[2])
         outputs = [v.view(-1).numpy() for v in (ahead, back)]
-        share(batch * -(-channels // kernel.LANES), lambda first, last: kernel.forward(first, last, flat, strides, taps, offsets, *outputs, shape))
+        share(batch * -(-channels // kernel.LANES), lambda first, last: kernel.forward(first, last, values, strides, taps, offsets, *outputs, shape))
         del held
         ctx.save_for_backward(x, w, bias)
         return ahead, back
@@ -57,19 +58,18 @@ class _Conv(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_ahead: Tensor, grad_back: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         from backbones import conv_kernel
-        from backbones.threads import share
 
         kernel: Any = conv_kernel
         x, w, bias = ctx.saved_tensors
         batch, length, channels = x.shape
-        (held, flat, strides), (g1, flat1, strides1), (g2, flat2, strides2) = (_columns(v) for v in (x, grad_ahead.float(), grad_back.float()))
+        (held, values, strides), (g1, flat1, strides1), (g2, flat2, strides2) = (_columns(v) for v in (x, grad_ahead.float(), grad_back.float()))
         gx, gw, gbias = torch.empty(batch, length, channels), torch.empty(batch, *w.shape), torch.empty(batch, *bias.shape)
         taps, offsets = w.detach().contiguous().numpy(), bias.detach().contiguous().numpy()
         shape, out = (channels, length, w.shape[2]), gx.view(-1).numpy()
         share(
             batch * -(-channels // kernel.LANES),
             lambda first, last: kernel.backward(
-                first, last, flat, strides, taps, offsets, flat1, strides1, flat2, strides2, out, gw.numpy(), gbias.numpy(), shape
+                first, last, values, strides, taps, offsets, flat1, strides1, flat2, strides2, out, gw.numpy(), gbias.numpy(), shape
             ),
         )
         del held, g1, g2

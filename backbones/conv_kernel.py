@@ -6,9 +6,9 @@ f_l = SiLU(b + Σ_j w_j x_{l−K+1+j})      causal;      b_l the same from the o
 import numpy as np
 from numba import njit
 
-from backbones.vectors import LANES, add, div, exp2, fma, load, mul, peek, poke, splat, store, sub
+from backbones.vectors import LANES, add, fma, load, mul, peek, poke, sigmoid, splat, store, sub
 
-LOG2E, ZERO, ONE = np.float32(1.4426950408889634), np.float32(0.0), np.float32(1.0)
+ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 
 @njit(nogil=True, cache=True)
@@ -62,7 +62,6 @@ def forward(first, last, x, strides, w, bias, ahead, back, shape):  # type: igno
     channels, length, reach = shape
     groups = (channels + LANES - 1) // LANES
     tile, small, table = np.empty(length * LANES, np.float32), np.empty(LANES, np.float32), np.empty(2 * (reach + 1) * LANES, np.float32)
-    one, zero, scale = splat(ONE), splat(ZERO), splat(LOG2E)
     for task in range(first, last):
         b, c0 = task // groups, (task % groups) * LANES
         width = min(LANES, channels - c0)
@@ -70,9 +69,9 @@ def forward(first, last, x, strides, w, bias, ahead, back, shape):  # type: igno
         column(x, strides, b, c0, width, length, tile)
         for i in range(length):
             p = raw(tile, table, 0, reach, length, i, False)
-            put(ahead, b, c0, width, length, channels, i, div(p, add(one, exp2(mul(sub(zero, p), scale)))), small)
+            put(ahead, b, c0, width, length, channels, i, mul(p, sigmoid(p)), small)
             p = raw(tile, table, 1, reach, length, i, True)
-            put(back, b, c0, width, length, channels, i, div(p, add(one, exp2(mul(sub(zero, p), scale)))), small)
+            put(back, b, c0, width, length, channels, i, mul(p, sigmoid(p)), small)
 
 
 @njit(nogil=True, cache=True)
@@ -82,7 +81,7 @@ def backward(first, last, x, strides, w, bias, ga, gas, gb, gbs, gx, gw, gbias, 
     groups = (channels + LANES - 1) // LANES
     tile, small, table = np.empty(length * LANES, np.float32), np.empty(LANES, np.float32), np.empty(2 * (reach + 1) * LANES, np.float32)
     grads, sums = np.empty(2 * length * LANES, np.float32), np.empty((reach + 1) * LANES, np.float32)
-    one, zero, scale = splat(ONE), splat(ZERO), splat(LOG2E)
+    one, zero = splat(ONE), splat(ZERO)
     for task in range(first, last):
         b, c0 = task // groups, (task % groups) * LANES
         width = min(LANES, channels - c0)
@@ -95,7 +94,7 @@ def backward(first, last, x, strides, w, bias, ga, gas, gb, gbs, gx, gw, gbias, 
                 sums[k] = ZERO
             for i in range(length):
                 p = raw(tile, table, side, reach, length, i, side == 1)
-                s = div(one, add(one, exp2(mul(sub(zero, p), scale))))
+                s = sigmoid(p)
                 g = mul(load(grads, (side * length + i) * LANES), mul(s, fma(p, sub(one, s), one)))
                 store(grads, (side * length + i) * LANES, g)
                 store(sums, reach * LANES, add(load(sums, reach * LANES), g))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from backbones import scan_kernel
 from backbones.forms import told
-from backbones.threads import share
+from backbones.threads import flat, share
 
 kernel: Any = scan_kernel  # numba's functions have no types of their own
 
@@ -21,8 +21,7 @@ def _flat(x: Tensor) -> tuple[Tensor, np.ndarray, tuple[int, int, int]]:
     x = x.detach().float()
     if x.stride(1) != 1 and x.stride(2) != 1 or any(s < 0 for s in x.stride()):
         x = x.contiguous()
-    span = 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride()))
-    return x, torch.as_strided(x, (span,), (1,), x.storage_offset()).numpy(), (x.stride(0), x.stride(1), x.stride(2))
+    return x, flat(x), (x.stride(0), x.stride(1), x.stride(2))
 
 
 def _like(x: Tensor) -> Tensor:
@@ -84,11 +83,11 @@ class Scan(torch.autograd.Function):
         gend = torch.zeros(batch, channels, states) if grad_end is None else grad_end.float().contiguous()
         shape = (channels, length, states)
         tail = [v.detach().float().contiguous().numpy() for v in (D, bias)]
-        flat = [v.view(-1).numpy() for v in (gu, gd, gz)]
+        flat_grads = [v.view(-1).numpy() for v in (gu, gd, gz)]
         share(
             batch * parts,
             lambda first, last: kernel.backward(
-                first, last, parts, fu, su, fd, sd, fz, sz, fg, sg, a, into, out_of, *tail, kept.numpy(), *flat, ga.numpy(), gb.view(-1).numpy(),
+                first, last, parts, fu, su, fd, sd, fz, sz, fg, sg, a, into, out_of, *tail, kept.numpy(), *flat_grads, ga.numpy(), gb.view(-1).numpy(),
                 gc.view(-1).numpy(), gskip.numpy(), gbias.numpy(), gbegin.numpy(), gend.numpy(), shape, softplus, z is not None, reverse,
             ),
         )  # fmt: skip

@@ -10,7 +10,7 @@ so no tensor of (B, D, L, N) exists. Sums over channels for B and C are kept apa
 import numpy as np
 from numba import njit
 
-from backbones.vectors import LANES, add, decay2, div, exp2, fma, largest, load, log1p, mul, peek, poke, splat, store, sub, total, turn
+from backbones.vectors import LANES, add, decay2, exp2, fma, largest, load, log1p, mul, peek, poke, sigmoid, splat, store, sub, total, turn
 
 CHUNK = 32
 LOG2E, LN2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
@@ -75,6 +75,18 @@ def soften(tile, steps, bias, softplus):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def settle(A, skip, bias, start, b, c0, width, states, a, own_skip, own_bias, state):  # type: ignore[no-untyped-def]
+    """What belongs to sixteen channels: A (N, 16), D and bias (16,), and the states (N, 16) that they start from; zeros beyond the last channel."""
+    for j in range(LANES):
+        inside = j < width
+        own_skip[j] = skip[c0 + j] if inside else ZERO
+        own_bias[j] = bias[c0 + j] if inside else ZERO
+        for n in range(states):
+            a[n * LANES + j] = A[c0 + j, n] if inside else ZERO
+            state[n * LANES + j] = start[b, c0 + j, n] if inside else ZERO
+
+
+@njit(nogil=True, cache=True)
 def forward(first, last, u, us, delta, ds, z, zs, y, ys, A, B, C, skip, bias, begin, end, kept, shape, softplus, gated, reverse):  # type: ignore[no-untyped-def]
     """Tasks [first, last) of batch × groups of channels. ``A`` (D, N) times log₂e; ``B``, ``C`` (B·L·N,); ``begin``, ``end`` (B, D, N); ``kept`` (tasks, chunks, N·16) or empty."""
     channels, length, states = shape
@@ -87,17 +99,10 @@ def forward(first, last, u, us, delta, ds, z, zs, y, ys, A, B, C, skip, bias, be
         np.empty(CHUNK * LANES, np.float32),
     )
     own_skip, own_bias = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
-    one, scale, zero = splat(ONE), splat(LOG2E), splat(ZERO)
     for task in range(first, last):
         b, c0 = task // groups, (task % groups) * LANES
         width = min(LANES, channels - c0)
-        for j in range(LANES):
-            inside = j < width
-            own_skip[j] = skip[c0 + j] if inside else ZERO
-            own_bias[j] = bias[c0 + j] if inside else ZERO
-            for n in range(states):
-                a[n * LANES + j] = A[c0 + j, n] if inside else ZERO
-                s[n * LANES + j] = begin[b, c0 + j, n] if inside else ZERO
+        settle(A, skip, bias, begin, b, c0, width, states, a, own_skip, own_bias, s)
         for chunk in range((length + CHUNK - 1) // CHUNK):
             l0 = chunk * CHUNK
             steps = min(CHUNK, length - l0)
@@ -120,7 +125,7 @@ def forward(first, last, u, us, delta, ds, z, zs, y, ys, A, B, C, skip, bias, be
                     out = fma(state, splat(peek(C, row + n)), out)
                 if gated:
                     gate = load(tz, i * LANES)
-                    out = mul(out, div(gate, add(one, exp2(mul(sub(zero, gate), scale)))))
+                    out = mul(out, mul(gate, sigmoid(gate)))
                 store(ty, i * LANES, out)
             scatter(y, ys, b, c0, width, l0, steps, length, reverse, ty)
         for j in range(width):
@@ -185,14 +190,8 @@ def backward(
         for group in range(groups * part // parts, groups * (part + 1) // parts):
             task, c0 = b * groups + group, group * LANES
             width = min(LANES, channels - c0)
-            for j in range(LANES):
-                inside = j < width
-                own_skip[j] = skip[c0 + j] if inside else ZERO
-                own_bias[j] = bias[c0 + j] if inside else ZERO
-                for n in range(states):
-                    a[n * LANES + j] = A[c0 + j, n] if inside else ZERO
-                    carry[n * LANES + j] = gend[b, c0 + j, n] if inside else ZERO
-                    sum_a[n * LANES + j] = ZERO
+            settle(A, skip, bias, gend, b, c0, width, states, a, own_skip, own_bias, carry)
+            sum_a[:] = ZERO
             sum_skip, sum_bias = zero, zero
             for chunk in range(chunks - 1, -1, -1):
                 l0 = chunk * CHUNK
@@ -224,7 +223,7 @@ def backward(
                     dt, x, grad = load(td, i * LANES), load(tu, i * LANES), load(tg, i * LANES)
                     if gated:
                         gate = load(tz, i * LANES)
-                        open_ = div(one, add(one, exp2(mul(sub(zero, gate), scale))))
+                        open_ = sigmoid(gate)
                         store(tz, i * LANES, mul(mul(grad, load(ty, i * LANES)), mul(open_, fma(gate, sub(one, open_), one))))
                         grad = mul(grad, mul(gate, open_))
                     sum_skip = fma(grad, x, sum_skip)

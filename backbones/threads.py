@@ -1,14 +1,23 @@
-"""A range shared out among as many threads as torch uses, for kernels that hold no lock. Safe for several callers at once, unlike numba's own."""
+"""What compiled kernels need of torch: a tensor's memory, and a range shared out among as many threads as torch uses. The kernels hold no lock, and several callers at once are
+safe, unlike with numba's own threads."""
 
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
+from torch import Tensor
 
 _pools: dict[int, ThreadPoolExecutor] = {}  # by process: a forked one makes its own
 _lock = threading.Lock()
+
+
+def flat(x: Tensor) -> np.ndarray:
+    """The memory from a tensor's first number to its last as a one-dimensional array, whatever its (positive) strides: kernels index it by them."""
+    span = 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride()))
+    return torch.as_strided(x, (span,), (1,), x.storage_offset()).numpy()
 
 
 def share(count: int, work: Callable[[int, int], None]) -> None:

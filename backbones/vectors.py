@@ -5,7 +5,7 @@
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
@@ -240,3 +240,9 @@ def turn(typingctx, source, start, stride, target, place, step):  # type: ignore
         return context.get_dummy_value()
 
     return types.void(source, types.intp, types.intp, target, types.intp, types.intp), codegen
+
+
+@njit(nogil=True, cache=True)
+def sigmoid(x):  # type: ignore[no-untyped-def]
+    """1/(1 + e^−x)."""
+    return div(splat(np.float32(1.0)), add(splat(np.float32(1.0)), exp2(mul(x, splat(np.float32(-1.4426950408889634))))))

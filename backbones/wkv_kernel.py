@@ -19,11 +19,23 @@ LOW, ZERO, ONE = np.float32(-1e30), np.float32(0.0), np.float32(1.0)
 
 
 @njit(nogil=True, cache=True)
+def advance(key, since, age, fade):  # type: ignore[no-untyped-def]
+    """A running sum one step on, a term of exponent ``key`` added: the factors of the old sum and of the new term, the exponent, and the key it came from and its age."""
+    zero, one = splat(ZERO), splat(ONE)
+    age = add(age, one)
+    m = fma(age, fade, since)
+    gap = sub(m, key)
+    e = decay2(sub(zero, largest(gap, sub(zero, gap))))
+    old, new = choose(gap, zero, e, one), choose(gap, zero, one, e)
+    return old, new, largest(m, key), choose(gap, zero, key, since), choose(gap, zero, zero, age)
+
+
+@njit(nogil=True, cache=True)
 def forward(first, last, w, u, k, v, y, top, below, groups, length):  # type: ignore[no-untyped-def]
     """Tasks [first, last) of batch × groups. ``w``, ``u`` (C,); the others (B·T·C,); ``top`` and ``below`` (M and Z) or empty."""
     width = groups * LANES
     buffer = np.empty(length * 3 * LANES, np.float32)
-    zero, one, low, scale = splat(ZERO), splat(ONE), splat(LOW), splat(LOG2E)
+    zero, low, scale = splat(ZERO), splat(LOW), splat(LOG2E)
     for task in range(first, last):
         b, c0 = task // groups, (task % groups) * LANES
         fade, own = sub(zero, mul(load(w, c0), scale)), mul(load(u, c0), scale)
@@ -34,13 +46,8 @@ def forward(first, last, w, u, k, v, y, top, below, groups, length):  # type: ig
             store(buffer, (3 * t + 2) * LANES, m)
             at = (b * length + t) * width + c0
             key, value = mul(load(k, at), scale), load(v, at)
-            age = add(age, one)
-            m = fma(age, fade, since)
-            gap = sub(m, key)
-            e = decay2(sub(zero, largest(gap, sub(zero, gap))))
-            old, new = choose(gap, zero, e, one), choose(gap, zero, one, e)
-            n, d, m = fma(old, n, mul(new, value)), fma(old, d, new), largest(m, key)
-            since, age = choose(gap, zero, key, since), choose(gap, zero, zero, age)
+            old, new, m, since, age = advance(key, since, age, fade)
+            n, d = fma(old, n, mul(new, value)), fma(old, d, new)
         n, d, m, since, age = zero, zero, low, low, zero
         for t in range(length):
             at = (b * length + t) * width + c0
@@ -54,20 +61,15 @@ def forward(first, last, w, u, k, v, y, top, below, groups, length):  # type: ig
             if top.shape[0]:
                 store(top, at, most)
                 store(below, at, under)
-            age = add(age, one)
-            m = fma(age, fade, since)
-            gap = sub(m, key)
-            e = decay2(sub(zero, largest(gap, sub(zero, gap))))
-            old, new = choose(gap, zero, e, one), choose(gap, zero, one, e)
-            n, d, m = fma(old, n, mul(new, value)), fma(old, d, new), largest(m, key)
-            since, age = choose(gap, zero, key, since), choose(gap, zero, zero, age)
+            old, new, m, since, age = advance(key, since, age, fade)
+            n, d = fma(old, n, mul(new, value)), fma(old, d, new)
 
 
 @njit(nogil=True, cache=True)
 def backward(first, last, w, u, k, v, y, top, below, g, gw, gu, gk, gv, groups, length):  # type: ignore[no-untyped-def]
     """``gw``, ``gu`` (B·C,), ``gk``, ``gv`` (B·T·C,)."""
     width = groups * LANES
-    zero, one, low, scale = splat(ZERO), splat(ONE), splat(LOW), splat(LOG2E)
+    zero, low, scale = splat(ZERO), splat(LOW), splat(LOG2E)
     for task in range(first, last):
         b, c0 = task // groups, (task % groups) * LANES
         fade, own = sub(zero, mul(load(w, c0), scale)), mul(load(u, c0), scale)
@@ -93,20 +95,10 @@ def backward(first, last, w, u, k, v, y, top, below, g, gw, gu, gk, gv, groups, 
                 else:
                     store(gv, at, to_v)
                     store(gk, at, to_k)
-                age = add(age, one)
-                m = fma(age, fade, since)
-                gap = sub(m, key)
-                e = decay2(sub(zero, largest(gap, sub(zero, gap))))
-                old, new = choose(gap, zero, e, one), choose(gap, zero, one, e)
+                old, new, m, since, age = advance(key, since, age, fade)
                 dn, dd = mul(old, sub(dn, n)), mul(old, sub(dd, d))
-                n, d, m = fma(old, n, mul(new, value)), fma(old, d, new), largest(m, key)
-                since, age = choose(gap, zero, key, since), choose(gap, zero, zero, age)
-                past = add(past, one)
-                r, lag = fma(past, fade, seen), sub(zero, most)
-                gap = sub(r, lag)
-                e = decay2(sub(zero, largest(gap, sub(zero, gap))))
-                old, new = choose(gap, zero, e, one), choose(gap, zero, one, e)
-                h, p, r = fma(old, h, mul(new, share)), fma(old, p, mul(new, mul(share, out))), largest(r, lag)
-                seen, past = choose(gap, zero, lag, seen), choose(gap, zero, zero, past)
+                n, d = fma(old, n, mul(new, value)), fma(old, d, new)
+                old, new, r, seen, past = advance(sub(zero, most), seen, past, fade)
+                h, p = fma(old, h, mul(new, share)), fma(old, p, mul(new, mul(share, out)))
         store(gw, b * width + c0, sum_w)
         store(gu, b * width + c0, sum_u)

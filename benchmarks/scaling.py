@@ -2,65 +2,35 @@
 
     python -m benchmarks.scaling [--quick] [--plot PNG]
 
-Depths are chosen so that parameters agree within 5 %. ``rwkv_vs_dit_N`` and ``dis_vs_dit_N`` are the DiT's forward time over theirs at N tokens (fp32; ``_bf16`` under
+The networks are those of the page `linear-cost`, whose parameters agree within 5 %. ``rwkv_vs_dit_N`` and ``dis_vs_dit_N`` are the DiT's forward time over theirs at N tokens (fp32; ``_bf16`` under
 autocast, weights cast once); ``exponent_rwkv`` and ``exponent_dis`` are the slopes of log time over log tokens between 1,024 and 16,384 (4,096 with ``--quick``, which times forward
 only). Training steps (fused AdamW, fp32) are printed beside.
 """
 
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from backbones import Cond, DiT
-from backbones.dis import DiS
+from backbones import Cond
 from backbones.inference import lowered
-from backbones.rwkv import DiffusionRWKV
 from benchmarks.common import finish, interleave, parser_of, table
-
-WIDTH, CHANNELS = 384, 4
-MADE: dict[str, Callable[[int, int], nn.Module]] = {
-    "DiT": lambda side, depth: DiT(input_size=side, in_channels=CHANNELS, hidden_size=WIDTH, depth=depth, num_heads=6, num_classes=10),
-    "RWKV": lambda side, depth: DiffusionRWKV(input_size=side, in_channels=CHANNELS, hidden_size=WIDTH, depth=depth, num_classes=10),
-    "DiS": lambda side, depth: DiS(input_size=side, in_channels=CHANNELS, hidden_size=WIDTH, depth=depth, num_classes=10),
-}
-DEPTHS = {"DiT": [12], "RWKV": list(range(3, 31, 2)), "DiS": list(range(2, 41, 2))}
+from studio.reproduce.linear_cost import CHANNELS, NETWORKS, build, slope
 
 
-def parameters(name: str, depth: int) -> int:
-    """Without positions, whose number is that of the tokens."""
-    with torch.device("meta"):
-        return sum(p.numel() for k, p in MADE[name](32, depth).named_parameters() if k != "pos_embed")
+def awake(name: str, tokens: int) -> nn.Module:
+    """A network of the page, in eval mode."""
+    return build(name, tokens).eval()
 
 
-def depths() -> dict[str, int]:
-    """The least depth of each network whose parameters are within 5 % of the DiT's."""
-    target = parameters("DiT", 12)
-    chosen = {name: next(d for d in options if abs(parameters(name, d) / target - 1) <= 0.05) for name, options in DEPTHS.items()}
-    for name, depth in chosen.items():
-        print(f"{name}: depth {depth}, {parameters(name, depth) / 1e6:.2f} M parameters ({parameters(name, depth) / target:.3f} of the DiT's)")
-    return chosen
-
-
-def awake(name: str, tokens: int, depth: int) -> nn.Module:
-    """A network whose outputs are not zero."""
-    torch.manual_seed(0)
-    net = MADE[name](2 * math.isqrt(tokens), depth).eval()
-    for key, p in net.named_parameters():
-        if p.ndim > 1 and not bool(p.any()) and key != "pos_embed":
-            nn.init.normal_(p, std=0.02)
-    return net
-
-
-def forward_times(tokens: int, chosen: dict[str, int], rounds: int, *, low: bool) -> dict[str, float]:
+def forward_times(tokens: int, rounds: int, *, low: bool) -> dict[str, float]:
     x, t, cond = torch.randn(1, CHANNELS, 2 * math.isqrt(tokens), 2 * math.isqrt(tokens)), torch.tensor([500.0]), Cond(label=torch.tensor([3]))
     sides: dict[str, Any] = {}
-    for name, depth in chosen.items():
-        net = awake(name, tokens, depth).requires_grad_(False)
+    for name in NETWORKS:
+        net = awake(name, tokens).requires_grad_(False)
         net = lowered(net, torch.bfloat16) if low else net
 
         def run(net: nn.Module = net) -> None:
@@ -71,11 +41,11 @@ def forward_times(tokens: int, chosen: dict[str, int], rounds: int, *, low: bool
     return interleave(sides, rounds=rounds, warmup=1)
 
 
-def step_times(tokens: int, chosen: dict[str, int], rounds: int) -> dict[str, float]:
+def step_times(tokens: int, rounds: int) -> dict[str, float]:
     x, t, cond = torch.randn(1, CHANNELS, 2 * math.isqrt(tokens), 2 * math.isqrt(tokens)), torch.tensor([500.0]), Cond(label=torch.tensor([3]))
     sides: dict[str, Any] = {}
-    for name, depth in chosen.items():
-        net = awake(name, tokens, depth).train()
+    for name in NETWORKS:
+        net = awake(name, tokens).train()
         optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6, fused=True)
 
         def run(net: nn.Module = net, optimizer: torch.optim.Optimizer = optimizer) -> None:
@@ -87,36 +57,32 @@ def step_times(tokens: int, chosen: dict[str, int], rounds: int) -> dict[str, fl
     return interleave(sides, rounds=rounds, warmup=1)
 
 
-def slope(times: dict[int, float]) -> float:
-    """Of log time over log tokens, least squares."""
-    xs, ys = [math.log(n) for n in times], [math.log(v) for v in times.values()]
-    mean = sum(xs) / len(xs)
-    return sum((x - mean) * y for x, y in zip(xs, ys)) / sum((x - mean) ** 2 for x in xs)
-
-
 def main() -> None:
     parser = parser_of(__doc__ or "")
     parser.add_argument("--plot", type=Path, help="a PNG of time against tokens")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    chosen = depths()
+    target = sum(p.numel() for k, p in build("DiT", 64).named_parameters() if k != "pos_embed")
+    for name in NETWORKS:
+        count = sum(p.numel() for k, p in build(name, 64).named_parameters() if k != "pos_embed")
+        print(f"{name}: {count / 1e6:.2f} M parameters ({count / target:.3f} of the DiT's)")
     tokens = (1024, 4096) if options.quick else (64, 256, 1024, 4096, 16384)
     plain: dict[int, dict[str, float]] = {}
     ratios: dict[str, float] = {}
     for n in tokens:
         rounds = 3 if options.quick or n > 4096 else 7
-        plain[n] = forward_times(n, chosen, rounds, low=False)
+        plain[n] = forward_times(n, rounds, low=False)
         table(f"{n} tokens, forward, fp32", plain[n])
-        low = forward_times(n, chosen, rounds, low=True)
+        low = forward_times(n, rounds, low=True)
         table(f"{n} tokens, forward, bf16", low)
         if n in (1024, 4096):
             for name in ("RWKV", "DiS"):
                 ratios[f"{name.lower()}_vs_dit_{n}"] = plain[n]["DiT"] / plain[n][name]
                 ratios[f"{name.lower()}_vs_dit_{n}_bf16"] = low["DiT"] / low[name]
         if not options.quick and n <= 4096:
-            table(f"{n} tokens, training step, fp32", step_times(n, chosen, 3))
+            table(f"{n} tokens, training step, fp32", step_times(n, 3))
     for name in ("RWKV", "DiS"):
-        ratios[f"exponent_{name.lower()}"] = slope({n: v[name] for n, v in plain.items() if n >= 1024})
+        ratios[f"exponent_{name.lower()}"] = slope({n: v[name] for n, v in plain.items()}, 1024)
     if options.plot:
         plot(options.plot, plain)
     finish(ratios)
@@ -127,7 +93,7 @@ def plot(path: Path, times: dict[int, dict[str, float]]) -> None:
 
     figure = Figure(figsize=(5.5, 4.2), dpi=110, layout="constrained")
     ax = figure.add_subplot()
-    for name in MADE:
+    for name in NETWORKS:
         ax.plot(list(times), [1e3 * v[name] for v in times.values()], marker="o", label=name)
     ax.set(xlabel="tokens", ylabel="forward, ms", xscale="log", yscale="log")
     ax.legend()

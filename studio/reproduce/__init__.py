@@ -17,4 +17,6 @@ PAGES = {
     "tcfg": "studio.reproduce.tangential:page",
     "prior-swap": "studio.reproduce.prior_swap:page",
     "guidance-frontier": "studio.reproduce.frontier:page",
+    "linear-cost": "studio.reproduce.linear_cost:page",
+    "backbones": "studio.reproduce.without_attention:page",
 }
