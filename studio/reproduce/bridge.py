@@ -61,17 +61,17 @@ def jobs(quick: bool) -> list[Job]:
             made.append(Job(f"points-{method}-{seed}", points, {"method": method, "seed": seed, "steps": steps, **plane}, 0.4))
     few = [1, 2] if quick else list(FEW)
     num = 60 if quick else 2000
-    length: dict[str, Any] = {"steps": 3, "batch_size": 8} if quick else {"minutes": 3.0}
+    restore, emoji = ({"steps": 3, "batch_size": 8},) * 2 if quick else ({"steps": 700}, {"steps": 500})
     made.append(Job("restore-untrained", restoring.untrained, {"num": num}, 0.1))
     for seed in range(1 if quick else 2):
         for method in restoring.HEADS:
-            settings = {"method": method, "seed": seed, "num": num, "few": [1] if method == "regression" else few, **length}
+            settings = {"method": method, "seed": seed, "num": num, "few": [1] if method == "regression" else few, **restore}
             made.append(Job(f"restore-{method}-{seed}", restoring.run, settings, 4.5))
     made.append(Job("emoji-untrained", translating.untrained, {"data": EMOJI}, 0.1))
     ways = [["heun", 2]] if quick else [["heun", 1], ["heun", 10], ["bridge_sde(final_noise=false)", 20]]
     for seed in range(1 if quick else 2):
         for method in ("sf2m", "cfm", "dsbm"):
-            settings = {"method": method, "seed": seed, "data": EMOJI, "ways": ways, **length}
+            settings = {"method": method, "seed": seed, "data": EMOJI, "ways": ways, **emoji}
             made.append(Job(f"emoji-{method}-{seed}", translating.run, settings, 4.0))
     if not quick:
         made.append(Job("restore-bundled", restoring.run, {"model": "fashion-restore", "num": num, "few": few}, 3.0))
@@ -131,8 +131,9 @@ def _points(results: Mapping[str, Result], folder: Path) -> str:
 
 def _restore(results: Mapping[str, Result], folder: Path) -> str:
     floor = results["restore-untrained"].values
-    few = results["restore-i2sb-0"].settings["few"]
-    parts = ["## Restoring Fashion-MNIST (paired, I²SB)", "", RESTORE, ""]
+    first = results["restore-i2sb-0"].settings
+    few = first["few"]
+    parts = ["## Restoring Fashion-MNIST (paired, I²SB)", "", RESTORE.format(num=first["num"], steps=first["steps"]), ""]
     for kind, title, plain in (("down", "4× down-sampled", "bicubic"), ("hole", "a hole in the middle", "mean fill")):
         rows = [{"method": plain, "steps": "–", "psnr": floor[f"{kind}-psnr"], "fd": floor[f"{kind}-fd"]}]
         for method in (*restoring.HEADS, *(["bundled"] if "restore-bundled" in results else [])):
@@ -196,7 +197,7 @@ def _emoji(results: Mapping[str, Result], folder: Path) -> str:
     )
     heads = {"method": "method", "way": "sampler@steps", "rmse": "RMSE to the partner", "found": "partner found", "energy": "energy distance"}
     return "\n".join(
-        ["## Noto → Twemoji (unpaired)", "", EMOJI_TEXT.format(held_out=floor["held_out"]), "", pages.table(rows, heads), "", *(f"- {t}" for t in told), "", "![emoji](emoji.png)"]
+        ["## Noto → Twemoji (unpaired)", "", EMOJI_TEXT.format(held_out=floor["held_out"], steps=results["emoji-sf2m-0"].settings["steps"]), "", pages.table(rows, heads), "", *(f"- {t}" for t in told), "", "![emoji](emoji.png)"]
     )  # fmt: skip
 
 
@@ -207,9 +208,9 @@ pairs that the other has simulated (from independent pairs, `imf`, or from the r
 Errors between Gaussians are against the closed form, the largest over t = 0, ¼, ½, ¾, 1 from 10⁵ fresh sources: of a mean's coordinate (absolute), of a covariance and
 of the cross-covariance of the two ends (relative, Frobenius). `exact` walks the closed form's own drift, so it shows what sampling alone costs. The network is an MLP
 of two residual blocks of 128, 3,000 steps of batch 512, twice as many for the two networks of `dsbm`."""
-RESTORE = """2,000 test pictures, each damaged in two ways; one network for both. All are trained for the same minutes on the same pairs: `i2sb` and its noiseless form
+RESTORE = """{num} test pictures, each damaged in two ways; one network for both. All are trained for {steps} steps on the same pairs: `i2sb` and its noiseless form
 predict the way that is left, the regression the picture itself. A regression may win PSNR, since it predicts the mean of all pictures that fit; that is what it is for."""
-EMOJI_TEXT = """3,382 emoji of each studio, never told which belong together; {held_out} pairs whose base code points were held out tell how near a translation comes to the
+EMOJI_TEXT = """3,382 emoji of each studio, never told which belong together, {steps} steps; {held_out} pairs whose base code points were held out tell how near a translation comes to the
 partner's drawing. Much of that distance cannot be known from the Noto drawing: another pose, another colour."""
 
 page = Page("Schrödinger bridges", jobs, write)

@@ -1,4 +1,4 @@
-"""The recipe on pictures that the pages share: a small DiT on Fashion-MNIST for a number of minutes, and its Fréchet distances at some numbers of steps."""
+"""The recipe on pictures that the pages share: a small DiT on Fashion-MNIST for a number of steps or minutes, and its Fréchet distances at some numbers of steps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ def config(settings: Mapping[str, Any]) -> dict[str, Any]:
         "objective": dict(settings["objective"]),
         "train": {
             **length, "batch_size": settings.get("batch_size", 64), "optimizer": "muon", "lr": 0.001, "muon_lr": 0.003, "weight_decay": 0.01,
-            "warmup": 200 if "minutes" in settings else 2, "ema": ["power-12"], "eval_every": 0, "save_every": 500, "keep_last": 1, "weak_snapshot": False,
+            "warmup": 2 if settings.get("steps", 1000) < 400 else 200, "ema": ["power-12"], "eval_every": 0, "save_every": 500, "keep_last": 1, "weak_snapshot": False,
             "preview": False,
         },
         "sample": {"sampler": "ab2" if settings["objective"]["path"] == "linear" else "heun", "num_steps": 20, "guidance": ""},

@@ -242,6 +242,19 @@ def test_a_readme_of_others_is_left_alone(own: Path) -> None:
     assert theirs.read_text() == "mine" and not (own / "log").exists()
 
 
+def test_a_page_made_in_parts_and_kept_elsewhere(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    part = command.reproduce("own-page", cache="kept", only=["job-[12]"], quiet=True)
+    assert (part.files, part.interrupted, part.done, part.jobs) == ((), False, 2, 3) and not part.folder.exists()
+    assert [done for _, done in command.state("own-page", cache="kept")] == [False, True, True]
+    assert (own / "log").read_text().split() == ["1", "2"] and not (own / "runs").exists()
+    main(["reproduce", "own-page", "--jobs", "kept", "--only", "job-2", "--json", "--threads", "1"])  # exit code 0: what was asked for is there
+    assert json.loads(capsys.readouterr().out)["done"] == 2
+    with pytest.raises(ValueError, match="--list shows them"):
+        command.reproduce("own-page", only=["jop-*"])
+    whole = command.reproduce("own-page", cache="kept", only=["job-0"], quiet=True)
+    assert whole.files and (own / "log").read_text().split() == ["1", "2", "0"]
+
+
 def test_the_command(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["reproduce", "--list", "--json"])
     assert json.loads(capsys.readouterr().out)["pages"].keys() == PAGES.keys()
