@@ -15,8 +15,15 @@ def two_way_conv(x: Tensor, w: Tensor, bias: Tensor, *, form: str = "auto") -> t
     if pick(form, ("fused",), x, w) == "fused":
         from backbones import conv_kernel
 
-        ahead, back = told("convolution", (conv_kernel.forward,), lambda: _Conv.apply(x.float(), w.float(), bias.float()))
-        return ahead.to(x.dtype), back.to(x.dtype)
+        channels = x.shape[2]
+        pad = -channels % conv_kernel.LANES
+        wide = (
+            (F.pad(x.float(), (0, pad)), F.pad(w.float(), (0, 0, 0, pad)), F.pad(bias.float(), (0, pad)))
+            if pad
+            else (x.float(), w.float(), bias.float())
+        )
+        ahead, back = told("convolution", (conv_kernel.forward,), lambda: _Conv.apply(*wide))
+        return ahead[..., :channels].to(x.dtype), back[..., :channels].to(x.dtype)
     return conv_reference(x, w, bias)
 
 
@@ -37,6 +44,11 @@ def _columns(x: Tensor) -> tuple[Tensor, Any, tuple[int, int]]:
     return x, flat(x), (x.stride(0), x.stride(1))
 
 
+def _table(w: Tensor, bias: Tensor) -> Tensor:
+    """(2, K + 1, D): taps and bias of each direction."""
+    return torch.cat([w.detach().transpose(1, 2), bias.detach()[:, None]], dim=1).contiguous()
+
+
 class _Conv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
@@ -46,10 +58,9 @@ class _Conv(torch.autograd.Function):
         batch, length, channels = x.shape
         held, values, strides = _columns(x)
         ahead, back = torch.empty(batch, length, channels), torch.empty(batch, length, channels)
-        taps, offsets = w.detach().contiguous().numpy(), bias.detach().contiguous().numpy()
+        table, outputs = _table(w, bias).view(-1).numpy(), [v.view(-1).numpy() for v in (ahead, back)]
         shape = (channels, length, w.shape[2])
-        outputs = [v.view(-1).numpy() for v in (ahead, back)]
-        share(batch * -(-channels // kernel.LANES), lambda first, last: kernel.forward(first, last, values, strides, taps, offsets, *outputs, shape))
+        share(batch * -(-length // kernel.ROWS), lambda first, last: kernel.forward(first, last, values, strides, table, *outputs, shape))
         del held
         ctx.save_for_backward(x, w, bias)
         return ahead, back
@@ -62,15 +73,15 @@ class _Conv(torch.autograd.Function):
         kernel: Any = conv_kernel
         x, w, bias = ctx.saved_tensors
         batch, length, channels = x.shape
+        reach, tasks = w.shape[2], batch * -(-length // kernel.ROWS)
         (held, values, strides), (g1, flat1, strides1), (g2, flat2, strides2) = (_columns(v) for v in (x, grad_ahead.float(), grad_back.float()))
-        gx, gw, gbias = torch.empty(batch, length, channels), torch.empty(batch, *w.shape), torch.empty(batch, *bias.shape)
-        taps, offsets = w.detach().contiguous().numpy(), bias.detach().contiguous().numpy()
-        shape, out = (channels, length, w.shape[2]), gx.view(-1).numpy()
+        gx, shares = torch.empty(batch, length, channels), torch.zeros(tasks, 2, reach + 1, channels)
+        table, outputs = _table(w, bias).view(-1).numpy(), [v.view(-1).numpy() for v in (gx, shares)]
+        shape = (channels, length, reach)
         share(
-            batch * -(-channels // kernel.LANES),
-            lambda first, last: kernel.backward(
-                first, last, values, strides, taps, offsets, flat1, strides1, flat2, strides2, out, gw.numpy(), gbias.numpy(), shape
-            ),
-        )
+            tasks,
+            lambda first, last: kernel.backward(first, last, values, strides, table, flat1, strides1, flat2, strides2, *outputs, shape),
+        )  # fmt: skip
         del held, g1, g2
-        return gx, gw.sum(0), gbias.sum(0)
+        total = shares.sum(0)
+        return gx, total[:, :reach].transpose(1, 2), total[:, reach]

@@ -1,118 +1,91 @@
 """Both short convolutions of a bidirectional Mamba layer with their SiLU, as fused loops for CPUs compiled by numba: one pass over the input, two outputs.
 
 f_l = SiLU(b + Σ_j w_j x_{l−K+1+j})      causal;      b_l the same from the other end, with its own weights
+
+A task is a block of rows with all its channels, read as they lie in memory (sixteen channels down all rows would touch another page with every step and take
+five times as long). Channels are a multiple of sixteen; ``table`` (2, K + 1, D) holds each direction's taps and its bias.
 """
 
 import numpy as np
 from numba import njit
 
-from backbones.vectors import LANES, add, fma, load, mul, peek, poke, sigmoid, splat, store, sub
+from backbones.vectors import LANES, add, fma, load, mul, sigmoid, splat, store, sub
 
+ROWS = 32
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 
 @njit(nogil=True, cache=True)
-def column(flat, strides, b, c0, width, length, tile):  # type: ignore[no-untyped-def]
-    """Sixteen channels of a sample, (L, 16), from (B, L, D) values whose channels lie beside each other."""
-    for i in range(length):
-        place = b * strides[0] + i * strides[1] + c0
-        if width == LANES:
-            store(tile, i * LANES, load(flat, place))
-        else:
-            for j in range(LANES):
-                poke(tile, i * LANES + j, peek(flat, place + j) if j < width else ZERO)
+def inside(side, i, length, reach):  # type: ignore[no-untyped-def]
+    """The first tap whose input exists at row i; and the row of tap 0, and the way to the next tap's."""
+    if side == 0:
+        return max(0, reach - 1 - i), i - reach + 1, 1
+    return max(0, i + reach - length), i + reach - 1, -1
 
 
 @njit(nogil=True, cache=True)
-def put(flat, b, c0, width, length, channels, i, vector, small):  # type: ignore[no-untyped-def]
-    """One step of sixteen channels into (B, L, D), contiguous."""
-    place = (b * length + i) * channels + c0
-    if width == LANES:
-        store(flat, place, vector)
-    else:
-        store(small, 0, vector)
-        for j in range(width):
-            poke(flat, place + j, peek(small, j))
-
-
-@njit(nogil=True, cache=True)
-def raw(x, w, side, reach, length, i, backwards):  # type: ignore[no-untyped-def]
-    """b + Σ_j w_j x at step i; ``w`` holds K taps and the bias of each direction, 16 numbers each."""
-    total = load(w, (side * (reach + 1) + reach) * LANES)
-    for j in range(reach):
-        at = i + (reach - 1 - j) if backwards else i - (reach - 1) + j
-        if 0 <= at < length:
-            total = fma(load(w, (side * (reach + 1) + j) * LANES), load(x, at * LANES), total)
+def raw(x, base, row, table, side, channels, reach, begin, origin, way, c):  # type: ignore[no-untyped-def]
+    """b + Σ_j w_j x of sixteen channels."""
+    total = load(table, (side * (reach + 1) + reach) * channels + c)
+    for j in range(begin, reach):
+        total = fma(load(table, (side * (reach + 1) + j) * channels + c), load(x, base + (origin + j * way) * row + c), total)
     return total
 
 
 @njit(nogil=True, cache=True)
-def weights(w, b, c0, width, reach, table):  # type: ignore[no-untyped-def]
-    """Taps (2, D, K) and biases (2, D) of sixteen channels as (2, K + 1, 16)."""
-    for side in range(2):
-        for j in range(LANES):
-            for k in range(reach):
-                table[(side * (reach + 1) + k) * LANES + j] = w[side, c0 + j, k] if j < width else ZERO
-            table[(side * (reach + 1) + reach) * LANES + j] = b[side, c0 + j] if j < width else ZERO
+def forward(first, last, x, strides, table, ahead, back, shape):  # type: ignore[no-untyped-def]
+    """Tasks [first, last) of batch × blocks of rows; ``ahead``, ``back`` (B·L·D,)."""
+    channels, length, reach = shape
+    blocks = (length + ROWS - 1) // ROWS
+    for task in range(first, last):
+        b, l0 = task // blocks, (task % blocks) * ROWS
+        base = b * strides[0]
+        for i in range(l0, min(length, l0 + ROWS)):
+            out = (b * length + i) * channels
+            begin, origin, way = inside(0, i, length, reach)
+            begin_b, origin_b, way_b = inside(1, i, length, reach)
+            for c in range(0, channels, LANES):
+                p = raw(x, base, strides[1], table, 0, channels, reach, begin, origin, way, c)
+                q = raw(x, base, strides[1], table, 1, channels, reach, begin_b, origin_b, way_b, c)
+                store(ahead, out + c, mul(p, sigmoid(p)))
+                store(back, out + c, mul(q, sigmoid(q)))
 
 
 @njit(nogil=True, cache=True)
-def forward(first, last, x, strides, w, bias, ahead, back, shape):  # type: ignore[no-untyped-def]
-    """Tasks [first, last) of batch × groups of channels; ``ahead``, ``back`` (B·L·D,)."""
+def backward(first, last, x, strides, table, ga, gas, gb, gbs, gx, gtable, shape):  # type: ignore[no-untyped-def]
+    """``ga``, ``gb``: gradients of the two outputs; ``gx`` (B·L·D,); ``gtable`` (tasks · 2 · (K + 1) · D,) of zeros, each task's share of the table's gradient."""
     channels, length, reach = shape
-    groups = (channels + LANES - 1) // LANES
-    tile, small, table = np.empty(length * LANES, np.float32), np.empty(LANES, np.float32), np.empty(2 * (reach + 1) * LANES, np.float32)
+    blocks, size = (length + ROWS - 1) // ROWS, 2 * (reach + 1) * channels
+    span = ROWS + reach - 1
+    held = np.empty(2 * span * channels, np.float32)  # gradients before SiLU: rows l0 … of the first output, rows l0 − K + 1 … of the second
+    one = splat(ONE)
     for task in range(first, last):
-        b, c0 = task // groups, (task % groups) * LANES
-        width = min(LANES, channels - c0)
-        weights(w, bias, c0, width, reach, table)
-        column(x, strides, b, c0, width, length, tile)
-        for i in range(length):
-            p = raw(tile, table, 0, reach, length, i, False)
-            put(ahead, b, c0, width, length, channels, i, mul(p, sigmoid(p)), small)
-            p = raw(tile, table, 1, reach, length, i, True)
-            put(back, b, c0, width, length, channels, i, mul(p, sigmoid(p)), small)
-
-
-@njit(nogil=True, cache=True)
-def backward(first, last, x, strides, w, bias, ga, gas, gb, gbs, gx, gw, gbias, shape):  # type: ignore[no-untyped-def]
-    """``ga``, ``gb``: gradients of the two outputs; ``gx`` (B·L·D,); ``gw`` (B, 2, D, K), ``gbias`` (B, 2, D)."""
-    channels, length, reach = shape
-    groups = (channels + LANES - 1) // LANES
-    tile, small, table = np.empty(length * LANES, np.float32), np.empty(LANES, np.float32), np.empty(2 * (reach + 1) * LANES, np.float32)
-    grads, sums = np.empty(2 * length * LANES, np.float32), np.empty((reach + 1) * LANES, np.float32)
-    one, zero = splat(ONE), splat(ZERO)
-    for task in range(first, last):
-        b, c0 = task // groups, (task % groups) * LANES
-        width = min(LANES, channels - c0)
-        weights(w, bias, c0, width, reach, table)
-        column(x, strides, b, c0, width, length, tile)
-        column(ga, gas, b, c0, width, length, grads)
-        column(gb, gbs, b, c0, width, length, grads[length * LANES :])
+        b, l0 = task // blocks, (task % blocks) * ROWS
+        l1, base = min(length, l0 + ROWS), b * strides[0]
         for side in range(2):
-            for k in range((reach + 1) * LANES):
-                sums[k] = ZERO
-            for i in range(length):
-                p = raw(tile, table, side, reach, length, i, side == 1)
-                s = sigmoid(p)
-                g = mul(load(grads, (side * length + i) * LANES), mul(s, fma(p, sub(one, s), one)))
-                store(grads, (side * length + i) * LANES, g)
-                store(sums, reach * LANES, add(load(sums, reach * LANES), g))
-                for j in range(reach):
-                    at = i + (reach - 1 - j) if side == 1 else i - (reach - 1) + j
-                    if 0 <= at < length:
-                        store(sums, j * LANES, fma(g, load(tile, at * LANES), load(sums, j * LANES)))
-            for j in range(width):
-                for k in range(reach):
-                    gw[b, side, c0 + j, k] = sums[k * LANES + j]
-                gbias[b, side, c0 + j] = sums[reach * LANES + j]
-        for i in range(length):
-            total = zero
-            for j in range(reach):
-                at = i + (reach - 1) - j
-                if at < length:
-                    total = fma(load(table, j * LANES), load(grads, at * LANES), total)
-                at = i - (reach - 1) + j
-                if at >= 0:
-                    total = fma(load(table, (reach + 1 + j) * LANES), load(grads, (length + at) * LANES), total)
-            put(gx, b, c0, width, length, channels, i, total, small)
+            low = l0 if side == 0 else max(0, l0 - reach + 1)
+            high = min(length, l1 + reach - 1) if side == 0 else l1
+            for i in range(low, high):
+                begin, origin, way = inside(side, i, length, reach)
+                place = (side * span + i - l0 + (reach - 1) * side) * channels
+                own = l0 <= i < l1
+                for c in range(0, channels, LANES):
+                    p = raw(x, base, strides[1], table, side, channels, reach, begin, origin, way, c)
+                    s = sigmoid(p)
+                    g = load(ga, b * gas[0] + i * gas[1] + c) if side == 0 else load(gb, b * gbs[0] + i * gbs[1] + c)
+                    g = mul(g, mul(s, fma(p, sub(one, s), one)))
+                    store(held, place + c, g)
+                    if own:
+                        at = task * size + (side * (reach + 1) + reach) * channels + c
+                        store(gtable, at, add(load(gtable, at), g))
+                        for j in range(begin, reach):
+                            at = task * size + (side * (reach + 1) + j) * channels + c
+                            store(gtable, at, fma(g, load(x, base + (origin + j * way) * strides[1] + c), load(gtable, at)))
+        for i in range(l0, l1):
+            for c in range(0, channels, LANES):
+                total = splat(ZERO)
+                for j in range(max(0, i + reach - length), reach):  # rows i + K − 1 − j that exist
+                    total = fma(load(table, j * channels + c), load(held, (i + reach - 1 - j - l0) * channels + c), total)
+                for j in range(max(0, reach - 1 - i), reach):  # rows i − K + 1 + j
+                    total = fma(load(table, (reach + 1 + j) * channels + c), load(held, (span + i - l0 + j) * channels + c), total)
+                store(gx, (b * length + i) * channels + c, total)

@@ -10,7 +10,7 @@ so no tensor of (B, D, L, N) exists. Sums over channels for B and C are kept apa
 import numpy as np
 from numba import njit
 
-from backbones.vectors import LANES, add, decay2, exp2, fma, largest, load, log1p, mul, peek, poke, sigmoid, splat, store, sub, total, turn
+from backbones.vectors import LANES, add, decay2, exp2, fetch, fma, largest, load, log1p, mul, peek, poke, sigmoid, splat, store, sub, total, turn
 
 CHUNK = 32
 LOG2E, LN2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
@@ -39,6 +39,23 @@ def gather(flat, strides, b, c0, width, l0, steps, length, reverse, tile):  # ty
     for j in range(width, LANES):
         for i in range(steps):
             poke(tile, i * LANES + j, ZERO)
+
+
+@njit(nogil=True, cache=True)
+def announce(flat, strides, b, c0, width, l0, steps, length, reverse):  # type: ignore[no-untyped-def]
+    """Ask for what `gather` will read: rows lie a page or more apart, and the processor does not foresee them."""
+    if l0 >= length:
+        return
+    steps = min(steps, length - l0)
+    if strides[1] == 1:
+        for i in range(steps):
+            fetch(flat, b * strides[0] + c0 + (length - 1 - l0 - i if reverse else l0 + i) * strides[2])
+    else:
+        first = length - l0 - steps if reverse else l0
+        for j in range(width):
+            row = b * strides[0] + (c0 + j) * strides[1] + first * strides[2]
+            for i in range(0, steps, LANES):
+                fetch(flat, row + i * strides[2])
 
 
 @njit(nogil=True, cache=True)
@@ -112,8 +129,11 @@ def forward(first, last, u, us, delta, ds, z, zs, y, ys, A, B, C, skip, bias, be
             gather(u, us, b, c0, width, l0, steps, length, reverse, tu)
             gather(delta, ds, b, c0, width, l0, steps, length, reverse, td)
             soften(td, steps, own_bias, softplus)
+            announce(u, us, b, c0, width, l0 + CHUNK, CHUNK, length, reverse)
+            announce(delta, ds, b, c0, width, l0 + CHUNK, CHUNK, length, reverse)
             if gated:
                 gather(z, zs, b, c0, width, l0, steps, length, reverse, tz)
+                announce(z, zs, b, c0, width, l0 + CHUNK, CHUNK, length, reverse)
             for i in range(steps):
                 at = length - 1 - l0 - i if reverse else l0 + i
                 row = (b * length + at) * states

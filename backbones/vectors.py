@@ -81,6 +81,22 @@ def store(typingctx, array, index, vector):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def fetch(typingctx, array, index):  # type: ignore[no-untyped-def]
+    """Ask for the line of memory around an index, to be read soon. Harmless beyond the array's end."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        place = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch")
+        builder.call(function, [place, *(ir.Constant(number, k) for k in (0, 3, 1))])  # read, keep in all caches, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+@intrinsic
 def peek(typingctx, array, index):  # type: ignore[no-untyped-def]
     """One number of a contiguous float32 array; unlike ``array[index]`` without a look at negative indices."""
 
