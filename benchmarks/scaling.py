@@ -18,6 +18,7 @@ from torch import nn
 from backbones import Cond
 from backbones.inference import lowered
 from benchmarks.common import finish, interleave, parser_of, table
+from studio.devices import keep_freed_memory
 from studio.reproduce.linear_cost import CHANNELS, NETWORKS, build, slope
 
 
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="a PNG of time against tokens")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as the studio does; for all sides
     target = sum(p.numel() for k, p in build("DiT", 64).named_parameters() if k != "pos_embed")
     for name in NETWORKS:
         count = sum(p.numel() for k, p in build(name, 64).named_parameters() if k != "pos_embed")

@@ -6,7 +6,7 @@ Selective scan, B = 4, D = 768, N = 16, L = 1,024 (without ``--quick`` 256 and 4
 δBu, then a loop), ``selective_scan_backward_speedup`` forward and backward against the same with ``unbind``, ``selective_scan_vs_lean`` against a lean torch loop,
 ``selective_scan_vs_torch_exp`` our whole forward over ``torch.exp`` of B·D·L·N numbers. Bidirectional WKV, B = 4, C = 384, T = 1,024: ``wkv_speedup`` and
 ``wkv_backward_speedup`` against the two-scan torch loop. ``scan_memory_ratio``: growth of the peak memory in forward and backward over inputs and outputs. Errors
-are against float64, relative to the largest value.
+are against float64, relative to the largest value. Every form runs in a process of its own, so none sees what another did to the memory allocator.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from backbones.scan import scan_reference, selective_scan
 from backbones.wkv import bi_wkv, wkv_reference
-from benchmarks.common import finish, interleave, parser_of, peak_mb, table
+from benchmarks.common import Side, finish, parser_of, peak_mb, serve, table, take_turns
 
 BATCH, CHANNELS, STATES, WIDTH = 4, 768, 16, 384
 
@@ -61,7 +61,51 @@ def wkv_inputs(length: int) -> list[Tensor]:
     ]
 
 
-def trained(fn: Callable[..., Any], inputs: list[Tensor]) -> Callable[[], Any]:
+def ours_scan(*x: Tensor) -> Tensor:
+    out = selective_scan(*x, form="fused")  # type: ignore[misc]
+    assert isinstance(out, Tensor)
+    return out
+
+
+Form = Callable[..., Any]
+USUAL, LEAN, OURS, EXP = "usual reference", "lean torch loop", "ours", "torch.exp of B·D·L·N numbers"
+FORMS: dict[str, dict[str, tuple[Form, Form]]] = {  # of each recurrence: the form to time forward, and with gradients
+    "scan": {
+        USUAL: (usual_scan, lambda *x: usual_scan(*x, unbind=True)),
+        LEAN: (lambda *x: scan_reference(*x, True)[0],) * 2,
+        OURS: (ours_scan, ours_scan),
+        EXP: (lambda *x: torch.exp(x[0]), lambda *x: torch.exp(x[0])),
+    },
+    "wkv": {USUAL: (wkv_reference, wkv_reference), OURS: (lambda *x: bi_wkv(*x, form="fused"),) * 2},
+}
+TITLES = {"scan": "Selective scan, L", "wkv": "Bidirectional WKV (two-scan torch loop as reference), T"}
+
+
+def inputs_of(op: str, form: str, length: int) -> list[Tensor]:
+    if form == EXP:
+        return [-torch.rand(BATCH, CHANNELS, length, STATES)]
+    return scan_inputs(length) if op == "scan" else wkv_inputs(length)
+
+
+def job_of(form: str, text: str) -> Callable[[], Any]:
+    """``text``: recurrence, length, and whether with gradients."""
+    op, length, what = text.split()
+    forward, both = FORMS[op][form]
+    inputs = inputs_of(op, form, int(length))
+    return without(forward, inputs) if what == "forward" else trained(both, inputs)
+
+
+def without(fn: Form, inputs: list[Tensor]) -> Callable[[], Any]:
+    """A function without gradients."""
+
+    def run() -> Any:
+        with torch.no_grad():
+            return fn(*inputs)
+
+    return run
+
+
+def trained(fn: Form, inputs: list[Tensor]) -> Callable[[], Any]:
     """Forward and backward of a function to all inputs."""
     leaves = [x.clone().requires_grad_() for x in inputs]
 
@@ -76,58 +120,21 @@ def error(got: Any, want: Any) -> float:
     return max(float((a.double() - b).abs().max() / b.abs().max().clamp_min(1e-12)) for a, b in pairs)
 
 
-def ours_scan(*x: Tensor) -> Tensor:
-    out = selective_scan(*x, form="fused")  # type: ignore[misc]
-    assert isinstance(out, Tensor)
-    return out
+def compare(op: str, length: int, sides: dict[str, Side], rounds: int) -> dict[str, float]:
+    """Medians of all forms, printed; those with gradients under ``NAME both``."""
+    forward = take_turns({k: v for k, v in sides.items() if k in FORMS[op]}, f"{op} {length} forward", rounds=rounds)
+    table(f"{TITLES[op]} = {length}: forward", forward)
+    both = take_turns({k: sides[k] for k in (USUAL, OURS)}, f"{op} {length} both", rounds=max(2, rounds - 2))
+    table(f"{TITLES[op]} = {length}: forward + backward", both)
+    return {**forward, **{f"{k} both": v for k, v in both.items()}}
 
 
-def scans(length: int, rounds: int, *, errors: bool) -> dict[str, float]:
-    """Medians of all sides at one length, printed."""
-    inputs = scan_inputs(length)
-    everything = -torch.rand(BATCH, CHANNELS, length, STATES)
-    with torch.no_grad():
-        times = interleave(
-            {
-                "usual reference": lambda: usual_scan(*inputs), "lean torch loop": lambda: scan_reference(*inputs, True), "ours": lambda: ours_scan(*inputs),
-                "torch.exp of B·D·L·N numbers": lambda: torch.exp(everything),
-            },
-            rounds=rounds, warmup=1,
-        )  # fmt: skip
-    table(f"Selective scan, L = {length}: forward", times)
-    both = interleave(
-        {"usual reference, unbind": trained(lambda *x: usual_scan(*x, unbind=True), inputs), "ours": trained(ours_scan, inputs)},
-        rounds=max(1, rounds - 2),
-        warmup=1,
-    )
-    table(f"Selective scan, L = {length}: forward + backward", both)
-    if errors:
-        exact = [x.double() for x in inputs]
-        with torch.no_grad():
-            print(f"  error of ours {error(ours_scan(*inputs), scan_reference(*exact, True)[0]):.1e}")
-        print(f"  error of its gradients {error(trained(ours_scan, inputs)(), trained(lambda *x: scan_reference(*x, True)[0], exact)()):.1e}")
-    return {**times, "both": both["usual reference, unbind"], "ours both": both["ours"]}
-
-
-def wkvs(length: int, rounds: int, *, errors: bool) -> dict[str, float]:
-    inputs = wkv_inputs(length)
-    with torch.no_grad():
-        times = interleave(
-            {"two-scan torch loop": lambda: wkv_reference(*inputs), "ours": lambda: bi_wkv(*inputs, form="fused")}, rounds=2 * rounds, warmup=2
-        )
-    table(f"Bidirectional WKV, T = {length}: forward", times)
-    both = interleave(
-        {"two-scan torch loop": trained(wkv_reference, inputs), "ours": trained(lambda *x: bi_wkv(*x, form="fused"), inputs)},
-        rounds=max(2, rounds - 1),
-        warmup=1,
-    )
-    table(f"Bidirectional WKV, T = {length}: forward + backward", both)
-    if errors:
-        exact = [x.double() for x in inputs]
-        with torch.no_grad():
-            print(f"  error of ours {error(bi_wkv(*inputs, form='fused'), wkv_reference(*exact)):.1e}")
-        print(f"  error of its gradients {error(trained(lambda *x: bi_wkv(*x, form='fused'), inputs)(), trained(wkv_reference, exact)()):.1e}")
-    return {**times, "both": both["two-scan torch loop"], "ours both": both["ours"]}
+def print_errors(op: str, length: int) -> None:
+    """Of ours, against the plain form in float64."""
+    inputs, ours = inputs_of(op, OURS, length), FORMS[op][OURS][0]
+    exact, plain = [x.double() for x in inputs], FORMS[op][LEAN if op == "scan" else USUAL][0]
+    print(f"  error of ours {error(without(ours, inputs)(), without(plain, exact)()):.1e}")
+    print(f"  error of its gradients {error(trained(ours, inputs)(), trained(plain, exact)()):.1e}")
 
 
 def memory() -> float:
@@ -143,33 +150,39 @@ def memory() -> float:
 
 def main() -> None:
     parser = parser_of(__doc__ or "")
-    parser.add_argument("--memory", action="store_true", help=argparse_help)
+    parser.add_argument("--memory", action="store_true", help="only the memory ratio, for a process of its own")
+    parser.add_argument("--side", help="answer as one form, for a process of its own")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.memory:
         return print(memory())
-    rounds = 3 if options.quick else 9
-    main_scan, main_wkv = scans(1024, rounds, errors=True), wkvs(1024, rounds, errors=True)
+    if options.side:
+        return serve(lambda job: job_of(options.side, job))
+    sides = {name: Side("benchmarks.scans", name) for name in FORMS["scan"]}
+    rounds, found = 4 if options.quick else 9, {}
+    for op in FORMS:
+        found[op] = compare(op, 1024, sides, rounds)
+        print_errors(op, 1024)
     if not options.quick:
         for length in (256, 4096):
-            scans(length, 3, errors=False)
-            wkvs(length, 3, errors=False)
+            for op in FORMS:
+                compare(op, length, sides, 4)
+    for side in sides.values():
+        side.close()
     child = subprocess.run(
         [sys.executable, "-m", "benchmarks.scans", "--memory", "--threads", str(options.threads)], capture_output=True, text=True, check=True
     )
     ratio = float(child.stdout.strip().splitlines()[-1])
     print(f"\nPeak memory of forward + backward over inputs and output, L = 1024: {ratio:.2f}")
+    scan, wkv = found["scan"], found["wkv"]
     finish(
         {
-            "selective_scan_speedup": main_scan["usual reference"] / main_scan["ours"], "selective_scan_backward_speedup": main_scan["both"] / main_scan["ours both"],
-            "selective_scan_vs_lean": main_scan["lean torch loop"] / main_scan["ours"],
-            "selective_scan_vs_torch_exp": main_scan["ours"] / main_scan["torch.exp of B·D·L·N numbers"],
-            "wkv_speedup": main_wkv["two-scan torch loop"] / main_wkv["ours"], "wkv_backward_speedup": main_wkv["both"] / main_wkv["ours both"], "scan_memory_ratio": ratio,
+            "selective_scan_speedup": scan[USUAL] / scan[OURS], "selective_scan_backward_speedup": scan[f"{USUAL} both"] / scan[f"{OURS} both"],
+            "selective_scan_vs_lean": scan[LEAN] / scan[OURS], "selective_scan_vs_torch_exp": scan[OURS] / scan[EXP],
+            "wkv_speedup": wkv[USUAL] / wkv[OURS], "wkv_backward_speedup": wkv[f"{USUAL} both"] / wkv[f"{OURS} both"], "scan_memory_ratio": ratio,
         }
     )  # fmt: skip
 
-
-argparse_help = "only the memory ratio, for a process of its own"
 
 if __name__ == "__main__":
     sys.exit(main())
