@@ -16,19 +16,19 @@ ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 
 @njit(nogil=True, cache=True)
-def inside(side, i, length, reach):  # type: ignore[no-untyped-def]
-    """The first tap whose input exists at row i; and the row of tap 0, and the way to the next tap's."""
+def inside(side, i, length, reach, base, row):  # type: ignore[no-untyped-def]
+    """The first tap whose input exists at row i; and where tap 0's input lies, and how far the next tap's is from there."""
     if side == 0:
-        return max(0, reach - 1 - i), i - reach + 1, 1
-    return max(0, i + reach - length), i + reach - 1, -1
+        return max(0, reach - 1 - i), base + (i - reach + 1) * row, row
+    return max(0, i + reach - length), base + (i + reach - 1) * row, -row
 
 
 @njit(nogil=True, cache=True)
-def raw(x, base, row, table, side, channels, reach, begin, origin, way, c):  # type: ignore[no-untyped-def]
-    """b + Σ_j w_j x of sixteen channels."""
-    total = load(table, (side * (reach + 1) + reach) * channels + c)
+def raw(x, origin, way, table, taps, channels, begin, reach, c):  # type: ignore[no-untyped-def]
+    """b + Σ_j w_j x of sixteen channels; ``taps``: where a direction's lie in the table."""
+    total = load(table, taps + reach * channels + c)
     for j in range(begin, reach):
-        total = fma(load(table, (side * (reach + 1) + j) * channels + c), load(x, base + (origin + j * way) * row + c), total)
+        total = fma(load(table, taps + j * channels + c), load(x, origin + j * way + c), total)
     return total
 
 
@@ -42,11 +42,11 @@ def forward(first, last, x, strides, table, ahead, back, shape):  # type: ignore
         base = b * strides[0]
         for i in range(l0, min(length, l0 + ROWS)):
             out = (b * length + i) * channels
-            begin, origin, way = inside(0, i, length, reach)
-            begin_b, origin_b, way_b = inside(1, i, length, reach)
+            begin, origin, way = inside(0, i, length, reach, base, strides[1])
+            begin_b, origin_b, way_b = inside(1, i, length, reach, base, strides[1])
             for c in range(0, channels, LANES):
-                p = raw(x, base, strides[1], table, 0, channels, reach, begin, origin, way, c)
-                q = raw(x, base, strides[1], table, 1, channels, reach, begin_b, origin_b, way_b, c)
+                p = raw(x, origin, way, table, 0, channels, begin, reach, c)
+                q = raw(x, origin_b, way_b, table, (reach + 1) * channels, channels, begin_b, reach, c)
                 store(ahead, out + c, mul(p, sigmoid(p)))
                 store(back, out + c, mul(q, sigmoid(q)))
 
@@ -66,11 +66,11 @@ def backward(first, last, x, strides, table, ga, gas, gb, gbs, gx, gtable, shape
             low = l0 if side == 0 else max(0, l0 - reach + 1)
             high = min(length, l1 + reach - 1) if side == 0 else l1
             for i in range(low, high):
-                begin, origin, way = inside(side, i, length, reach)
+                begin, origin, way = inside(side, i, length, reach, base, strides[1])
                 place = (side * span + i - l0 + (reach - 1) * side) * channels
                 own = l0 <= i < l1
                 for c in range(0, channels, LANES):
-                    p = raw(x, base, strides[1], table, side, channels, reach, begin, origin, way, c)
+                    p = raw(x, origin, way, table, side * (reach + 1) * channels, channels, begin, reach, c)
                     s = sigmoid(p)
                     g = load(ga, b * gas[0] + i * gas[1] + c) if side == 0 else load(gb, b * gbs[0] + i * gbs[1] + c)
                     g = mul(g, mul(s, fma(p, sub(one, s), one)))
@@ -80,7 +80,7 @@ def backward(first, last, x, strides, table, ga, gas, gb, gbs, gx, gtable, shape
                         store(gtable, at, add(load(gtable, at), g))
                         for j in range(begin, reach):
                             at = task * size + (side * (reach + 1) + j) * channels + c
-                            store(gtable, at, fma(g, load(x, base + (origin + j * way) * strides[1] + c), load(gtable, at)))
+                            store(gtable, at, fma(g, load(x, origin + j * way + c), load(gtable, at)))
         for i in range(l0, l1):
             for c in range(0, channels, LANES):
                 total = splat(ZERO)
