@@ -20,6 +20,7 @@ REGISTRY = {
     "dit": "backbones.dit:DiT",
     "dis": "backbones.dis:DiS",
     "rwkv": "backbones.rwkv:DiffusionRWKV",
+    "graph_dit": "backbones.graph_dit:GraphDiT",
     "mlp": "backbones.mlp:MLPBackbone",
 }
 
@@ -32,7 +33,7 @@ def build(name: str, **options: Any) -> nn.Module:
 def from_original(family: str, state_dict: Mapping[str, Tensor], config: Mapping[str, Any], compat: bool = True) -> nn.Module:
     """Our module with the weights and, if ``compat``, the semantics of an original implementation.
 
-    ``family``: dit, dis or rwkv. ``config``: the original constructor's arguments. ``state_dict``: the original key names. Returned in eval mode.
+    ``family``: dit, dis, rwkv or graph_dit. ``config``: the original constructor's arguments. ``state_dict``: the original key names. Returned in eval mode.
     Raises ``ValueError`` when the weights do not fit the config.
     """
     from backbones.convert import FAMILIES

@@ -18,6 +18,7 @@ FAMILIES = {
     "dit": "backbones.convert:dit_from_original",
     "dis": "backbones.convert_linear:dis_from_original",
     "rwkv": "backbones.convert_linear:rwkv_from_original",
+    "graph_dit": "backbones.convert_graph:graph_dit_from_original",
 }
 
 

@@ -29,6 +29,7 @@ REGISTRY = {
     "euler_maruyama": "samplers.stochastic:EulerMaruyama",
     "bridge": "samplers.bridge_steps:BridgeAncestral",
     "bridge_sde": "samplers.bridge_steps:BridgeSDE",
+    "graph": "samplers.graph_steps:GraphAncestral",
     "diffusers": "samplers.from_diffusers:Diffusers",
     "torchdiffeq": "samplers.adaptive:TorchDiffEq",
 }

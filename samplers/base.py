@@ -13,6 +13,7 @@ from torch import Tensor
 
 from backbones.types import Cond, Noise, RunContext
 from samplers.denoiser import Queryable
+from samplers.graph_noise import restorer as graph_restorer
 from samplers.paths import Path, check_warp, warp
 from samplers.prediction import Prediction
 from samplers.space import Euclid
@@ -67,7 +68,7 @@ class Sampler:
         if denoiser.family not in self.families:
             raise ValueError(
                 f"the sampler {type(self).__name__} is for {' and '.join(self.families)} models, got a {denoiser.family} model; choose "
-                + ("bridge, bridge_sde or an ODE sampler such as heun" if denoiser.family == "bridge" else "another sampler")
+                + {"bridge": "bridge, bridge_sde or an ODE sampler such as heun", "graph": "graph"}.get(denoiser.family, "another sampler")
             )
         unheard: frozenset[str] = getattr(denoiser, "demands", frozenset()) - self.follows
         if unheard:
@@ -154,6 +155,8 @@ def _restorer(denoiser: Queryable, cond: Cond, noise: Noise | None, x: Tensor) -
         return lambda x, t: torch.where(known, given, x)
     if noise is None:
         raise ValueError("known entries are re-noised for this model, which needs noise; pass noise=NoiseSource(seeds)")
+    if denoiser.family == "graph":
+        return graph_restorer(denoiser.path, given, known, cond, noise)
     fixed = noise.normal(x.shape[1:], stream="known", dtype=x.dtype)
 
     def restore(x: Tensor, t: float) -> Tensor:

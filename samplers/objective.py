@@ -13,7 +13,7 @@ from torch import Tensor
 
 from backbones.registry import build, check_options
 from backbones.types import Backbone, NoiseSource, RunContext
-from samplers import bridge, bridge_heads, bridge_objective
+from samplers import bridge, bridge_heads, bridge_objective, graph
 from samplers import coupling as couplings
 from samplers import parameterization as parameterizations
 from samplers import space as spaces
@@ -138,7 +138,8 @@ def build_objective(
     path: str | dict[str, Any] = "linear", parameterization: str | dict[str, Any] = "velocity", coupling: str | dict[str, Any] = "independent",
     times: str | dict[str, Any] = "uniform", weight: str | dict[str, Any] = "", cond_drop: float = 0.0, bound_weight: float = 1.0, space: str = "euclid",
 ) -> Any:  # fmt: skip
-    """An objective from names or ``{name: ..., options}`` trees, as configs write them: an `Objective`, or a `BridgeObjective` on a bridge's path."""
+    """An objective from names or ``{name: ..., options}`` trees, as configs write them: an `Objective`, a `BridgeObjective` on a bridge's path,
+    a `GraphObjective` on a graph's."""
     name = path if isinstance(path, str) else path.get("name")
     drawn = _entry(time_samplers.REGISTRY, times, "time sampler")
     if name in bridge.PATHS:
@@ -150,8 +151,17 @@ def build_objective(
             coupling=_entry(couplings.REGISTRY, bridge_objective.default_coupling(between, coupling), "coupling"), times=drawn,
             weight=str(weight or "inverse_variance"), cond_drop=cond_drop,
         )  # fmt: skip
+    if name in graph.PATHS:
+        others = {"coupling": (coupling, "independent"), "weight": (weight, ""), "bound_weight": (bound_weight, 1.0), "space": (space, "euclid")}
+        for key, (value, plain) in others.items():
+            if value != plain:
+                raise ValueError(f"got {key}={value!r} on the path {name}, which has no such choice; leave it out")
+        head = "logits" if parameterization == "velocity" else parameterization  # the signature's default
+        return graph.GraphObjective(
+            _entry(graph.PATHS, path, "path"), _entry(graph.HEADS, head, "parameterization"), times=drawn, cond_drop=cond_drop
+        )
     return Objective(
-        _entry({**PATHS, **bridge.PATHS}, path, "path"), _entry(parameterizations.REGISTRY, parameterization, "parameterization"),
+        _entry({**PATHS, **bridge.PATHS, **graph.PATHS}, path, "path"), _entry(parameterizations.REGISTRY, parameterization, "parameterization"),
         coupling=_entry(couplings.REGISTRY, coupling, "coupling"), times=drawn, weight=weight or "uniform", cond_drop=cond_drop, bound_weight=bound_weight,
         space=_entry(spaces.REGISTRY, space, "space"),
     )  # fmt: skip

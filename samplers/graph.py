@@ -1,0 +1,149 @@
+"""Learning to denoise graphs and what is predicted of them (Vignac et al. 2209.14734; Liu et al. 2401.13858).
+
+The network emits logits of the clean atoms and bonds; the loss is their cross-entropy, atoms + λ bonds, each the mean over a graph's own. With the noise's kernel
+the logits at t give log p(z_s | z_t) of the next state, block by block: the space ``logp``, in which guidance of graphs is linear.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from backbones.types import Backbone, Cond, NoiseSource, RunContext
+from samplers import times as time_samplers
+from samplers.batch import Batch, Loss, with_known
+from samplers.coupling import Coupled
+from samplers.graph_noise import BONDS, GraphPath, draw, mask, pack, unpack
+
+PATHS = {"graph": "samplers.graph_noise:GraphPath"}
+HEADS = {"logits": "samplers.graph:Logits"}
+SPACES = ("logits", "probs", "logp", "data")
+LEAST = 1e-10  # of a probability, before its logarithm
+
+
+@dataclass(frozen=True)
+class GraphPrediction:
+    """``value`` (B, n, dx + 5n) in ``space`` (logits of the data, or logp of the state at ``s``), made at the state ``x`` and time ``t``. The verbs of
+    `samplers.prediction.Prediction`."""
+
+    space: str
+    value: Tensor
+    x: Tensor
+    t: float | Tensor
+    path: GraphPath
+    valid: Tensor
+    s: float
+    heads: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def to(self, space: str) -> Tensor:
+        """Raises ``ValueError`` for a space that graphs do not have."""
+        space = self.path.native if space == "native" else space
+        if space not in SPACES:
+            raise ValueError(f"got space {space!r} on a graph model, expected one of {', '.join(SPACES)}; graphs have neither noise nor velocity")
+        if space == self.space:
+            return self.value
+        if space == "data":
+            return self.likeliest()
+        if self.space != "logits":
+            raise ValueError(f"got a graph prediction in {self.space}, which does not tell the {space} of the data; ask for logp or data")
+        probs = softmax(self.value, self.path.types)
+        if space == "probs":
+            return probs
+        return self.path.posterior(self.x, probs, float(self.t), self.s, self.valid).clamp_min(LEAST).log().to(self.value.dtype)
+
+    def likeliest(self) -> Tensor:
+        """(B, n, F) one-hot: the most probable class of every atom and bond."""
+        atoms, bonds = unpack(self.value, self.path.types)
+        upper = bonds.argmax(-1).triu(1)
+        best = pack(F.one_hot(atoms.argmax(-1), atoms.shape[-1]).float(), F.one_hot(upper + upper.transpose(1, 2), BONDS).float())
+        return mask(best, self.valid, self.path.types)
+
+    def with_(self, space: str, value: Tensor) -> "GraphPrediction":
+        return replace(self, space=self.path.native if space == "native" else space, value=value)
+
+    def rows(self, rows: slice, x: Tensor, t: float | Tensor) -> "GraphPrediction":
+        return replace(self, value=self.value[rows], x=x, t=t, valid=self.valid[rows], heads={k: v[rows] for k, v in self.heads.items()})
+
+    def head(self, name: str) -> Any:
+        raise ValueError(f"graph models have no {name} head; choose the sampler graph")
+
+
+def softmax(logits: Tensor, types: int) -> Tensor:
+    """Of the atoms, and of every bond; float32."""
+    atoms, bonds = unpack(logits.float(), types)
+    return pack(atoms.softmax(-1), bonds.softmax(-1))
+
+
+class Logits:
+    """The only parameterisation of graphs. ``bond_weight`` λ of the loss."""
+
+    space, variance, channels, cond_source = "logits", None, 1, False
+
+    def __init__(self, *, bond_weight: float = 10.0):
+        if not bond_weight > 0:
+            raise ValueError(f"got bond_weight={bond_weight}, expected a positive number")
+        self.bond_weight = bond_weight
+
+    def predict(self, net: Backbone, x: Tensor, t: float | Tensor, cond: Cond, path: GraphPath, ctx: RunContext | None = None) -> GraphPrediction:
+        """The network's logits at x (B, n, F) and t. In a run ``ctx.t_next`` is where the step goes; without one it is the table's next."""
+        clock = path.network_time(t).to(x).expand(len(x))
+        value = net(x, clock, cond, ctx)
+        now = float(t.reshape(-1)[0]) if isinstance(t, Tensor) else t
+        s = ctx.t_next if ctx is not None and ctx.t_next is not None else min(1.0, now + 1 / path.num)
+        return GraphPrediction("logits", value, x, t, path, valid_of(x, cond, path.types), s)
+
+
+def valid_of(x: Tensor, cond: Cond, types: int) -> Tensor:
+    """(B, n) which atoms are real: as the conditions say, otherwise those that have a type."""
+    return cond.valid if cond.valid is not None else x[..., :types].sum(-1) > 0.5
+
+
+class GraphObjective:
+    """``loss`` as in `samplers.objective.Objective`."""
+
+    coupling = None
+
+    def __init__(
+        self, path: GraphPath, parameterization: Logits | None = None, *, times: time_samplers.TimeSampler | None = None, cond_drop: float = 0.0
+    ):
+        if not 0 <= cond_drop <= 1:
+            raise ValueError(f"got cond_drop={cond_drop}, expected a probability between 0 and 1")
+        self.path, self.parameterization, self.cond_drop = path, parameterization or Logits(), cond_drop
+        self.times = times or time_samplers.Uniform()
+
+    def sample_pairs(self, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None) -> Coupled:
+        """Graphs have no sources: the data, with its padding told."""
+        valid = valid_of(batch.data, batch.cond, self.path.types)
+        return Coupled(batch.data, batch.data, replace(batch.cond, valid=valid))
+
+    def loss(
+        self, net: Backbone, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None, *, t: Tensor | None = None, pairs: Coupled | None = None
+    ) -> Loss:  # fmt: skip
+        """Per-sample loss of a batch of packed graphs; known entries are clean and left out. ``t`` (B,) overrides the draw; it is moved to the table's noisier step."""
+        pairs = self.sample_pairs(batch, noise, ctx) if pairs is None else pairs
+        cond = pairs.cond.drop(self.cond_drop, noise)
+        valid = valid_of(pairs.data, cond, self.path.types)
+        drawn = self.times(noise, self.path) if t is None else t  # type: ignore[arg-type]
+        t = (drawn.double() * self.path.num - 1e-9).floor().clamp(0, self.path.num - 1) / self.path.num
+        noised = draw(self.path.noised(pairs.data, t, valid), noise, valid, self.path.types, stream="graph", loops=self.path.mode == "reference")
+        x = with_known(noised, pairs.data, cond)
+        prediction = self.parameterization.predict(net, x, t, cond, self.path, ctx)
+        of_atoms, of_bonds = self.errors(prediction.value, pairs.data, valid, cond)
+        logs = {"atoms": of_atoms.detach().mean(), "bonds": of_bonds.detach().mean()}
+        return Loss(of_atoms + self.parameterization.bond_weight * of_bonds, logs, t)
+
+    def errors(self, logits: Tensor, data: Tensor, valid: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
+        """(B,) mean cross-entropies of the atoms and of the bonds."""
+        atoms, bonds = unpack(logits.float(), self.path.types)
+        want, want_bonds = unpack(data, self.path.types)
+        free = torch.ones_like(data, dtype=torch.bool) if cond.known is None else ~cond.known.expand_as(data)
+        free_atoms, free_bonds = (v[..., 0] for v in unpack(free, self.path.types))
+        eye = torch.eye(data.shape[1], dtype=torch.bool, device=data.device)
+        w = (valid & free_atoms).float()
+        w2 = (valid[:, :, None] & valid[:, None] & ~eye & free_bonds).float()
+        ce = -(atoms.log_softmax(-1) * want).sum(-1)
+        ce2 = -(bonds.log_softmax(-1) * want_bonds).sum(-1)
+        return (ce * w).sum(1) / w.sum(1).clamp_min(1), (ce2 * w2).sum((1, 2)) / w2.sum((1, 2)).clamp_min(1)

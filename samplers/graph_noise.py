@@ -1,0 +1,275 @@
+"""Noise on molecular graphs: every atom and every bond is a category, and is replaced by a random one ever more often.
+
+A graph is packed as x (B, n, dx + 5n): one-hot atom types, then of each atom a row of one-hot bond classes (none, single, double, triple, aromatic), zero on
+padding and on the diagonal. ᾱ falls from 1 (data, step 0) to 0 (step T) by a cosine; t = 1 − step/T. Three modes say what takes the place of a category:
+
+    marginal    q(z_t|z_0) = ᾱ z_0 + (1 − ᾱ) m, with the marginals m of atoms and of bonds (Vignac et al. 2209.14734)
+    corrected   the same for atoms; a bond falls at first to what bonds are between its two atoms, P(bond | atom, atom), and ever more to the marginal:
+                step k replaces it by a draw of τ_k = ᾱ_k P(· | atoms) + (1 − ᾱ_k) m. Given the clean atoms this is a chain whose product of steps is ᾱ_t I + (1 − ᾱ_t) τ̄_t, rows
+                sum to one, and the posterior is Bayes' for each bond on its own
+    reference   as published (Liu et al. 2401.13858, its code): atom and bond rows share one matrix U that lets each raise the other, blocks are normalised afterwards. Its rows
+                sum to more than one, a product of steps is not its closed form, its posterior is a heuristic; for its checkpoints
+
+Statistics: ``atoms`` (dx,) frequencies of types, ``joint`` (dx, dx, 5) frequencies of (type, type, bond) over ordered pairs of different atoms, none included.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from backbones.types import Cond
+from backbones.types import NoiseSource as Noise
+
+BONDS = 5
+MODES = ("corrected", "marginal", "reference")
+TINY = 1e-30
+
+
+def cosine_table(num: int, *, exact: bool = True) -> Tensor:
+    """(num + 1,) float64 ᾱ of steps 0 … num: cos² as in the original. ``exact``: ᾱ_0 = 1, otherwise the original's slightly smaller one."""
+    length = num + 2
+    x = torch.linspace(0, length, length, dtype=torch.float64)
+    bar = torch.cos(0.5 * math.pi * (x / length + 0.008) / 1.008) ** 2
+    bar = bar / bar[0].clone()
+    betas = (1 - bar[1:] / bar[:-1]).clamp(0, 0.9999)
+    table = torch.cumprod(1 - betas, 0)
+    return table / table[0].clone() if exact else table
+
+
+def unpack(x: Tensor, types: int) -> tuple[Tensor, Tensor]:
+    """(B, n, dx + 5n) → atoms (B, n, dx) and bonds (B, n, n, 5), views."""
+    return x[..., :types], x[..., types:].unflatten(2, (x.shape[1], BONDS))
+
+
+def pack(atoms: Tensor, bonds: Tensor) -> Tensor:
+    return torch.cat([atoms, bonds.flatten(2)], dim=-1)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the modes need, float64: marginals, P(bond | atom, atom) and the published tables."""
+
+    atoms: Tensor  # (dx,)
+    bonds: Tensor  # (5,)
+    between: Tensor  # (dx, dx, 5); a pair that was never seen has no bond
+    of_atom: Tensor  # (dx, 5), published: the average over partner types, not weighed by how often they occur
+    of_bond: Tensor  # (5, dx), published: the same table read the other way
+
+    @staticmethod
+    def of(atoms: Sequence[float] | Tensor, joint: Sequence[object] | Tensor) -> "Statistics":
+        """Raises ``ValueError`` for tables that are negative, empty or of shapes that do not fit."""
+        a, j = torch.as_tensor(atoms, dtype=torch.float64), torch.as_tensor(joint, dtype=torch.float64)
+        if a.ndim != 1 or tuple(j.shape) != (len(a), len(a), BONDS):
+            raise ValueError(f"got statistics of shapes {tuple(a.shape)} and {tuple(j.shape)}, expected (types,) and (types, types, {BONDS})")
+        if bool((a < 0).any()) or bool((j < 0).any()) or float(a.sum()) <= 0 or float(j.sum()) <= 0:
+            raise ValueError("got statistics that are negative or all zero; they are counts or frequencies over a data set")
+        pairs = j.sum(2, keepdim=True)
+        none = torch.zeros(BONDS, dtype=torch.float64)
+        none[0] = 1.0
+        between = torch.where(pairs > 0, j / pairs.clamp_min(TINY), none)
+        mean = between.sum(1)
+        of_atom = mean / mean.sum(1, keepdim=True)
+        of_bond = of_atom.T / of_atom.T.sum(1, keepdim=True).clamp_min(TINY)
+        return Statistics(a / a.sum(), j.sum((0, 1)) / j.sum(), between, of_atom, of_bond)
+
+
+class GraphPath:
+    """See the module. ``num`` steps; ``time_scale``: what the network's clock, which runs from 0 at the data to this, is at pure noise (1 in the original)."""
+
+    native, prior_scale, t_start = "logp", 1.0, 0.0
+
+    def __init__(
+        self, *, mode: str = "corrected", num: int = 500, atoms: tuple[float, ...] = (), joint: tuple[tuple[tuple[float, ...], ...], ...] = (),
+        time_scale: float = 1000.0,
+    ):  # fmt: skip
+        if mode not in MODES:
+            raise ValueError(f"got the noise mode {mode!r}, expected one of {', '.join(MODES)}")
+        if num < 2:
+            raise ValueError(f"got num={num}, expected at least two steps of noise")
+        if not atoms:
+            raise ValueError("got a graph path without statistics (atoms, joint); training takes them from its data, otherwise give them")
+        self.mode, self.num, self.time_scale = mode, num, time_scale
+        self.statistics = Statistics.of(atoms, joint)
+        self.types = len(atoms)
+        self.table = cosine_table(num, exact=mode != "reference")
+        faded = torch.zeros(num + 1, dtype=torch.float64)  # (1 − ᾱ_k) W_k, the share of the marginal in what a bond has fallen to
+        for k in range(1, num + 1):
+            beta = 1 - float(self.table[k] / self.table[k - 1])
+            faded[k] = (1 - beta) * faded[k - 1] + beta * (1 - self.table[k])
+        self.faded = faded
+
+    # ---- time ------------------------------------------------------------------------------------------------------------------------
+
+    def step_of(self, t: float | Tensor) -> Tensor:
+        """() or (B,) int64 steps of noise at times."""
+        return ((1 - torch.as_tensor(t, dtype=torch.float64)) * self.num).round().long().clamp(0, self.num)
+
+    def network_time(self, t: float | Tensor) -> Tensor:
+        return self.time_scale * self.step_of(t).double() / self.num
+
+    def grid(self, num_steps: int, spacing: str | None = None) -> list[float]:
+        """num_steps + 1 times from 0 to 1, on steps of the table. Raises ``ValueError`` for more steps than it has."""
+        if not 1 <= num_steps <= self.num:
+            raise ValueError(f"got num_steps={num_steps}, expected 1 to {self.num} on this graph model")
+        if spacing is not None:
+            raise ValueError(f"got spacing={spacing!r}, which graph models do not have; leave it out")
+        return [1 - round(self.num * (1 - i / num_steps)) / self.num for i in range(num_steps + 1)]
+
+    def coefficients(self, t: float | Tensor) -> object:
+        raise ValueError(
+            "a graph has no factors of data and noise: its noise is on categories; choose the sampler graph, and rules in log-probabilities"
+        )
+
+    def log_snr(self, t: float | Tensor) -> Tensor:
+        """log ᾱ/(1 − ᾱ)."""
+        bar = self.table.to(self.step_of(t).device)[self.step_of(t)].clamp(1e-12, 1 - 1e-12)
+        return torch.log(bar) - torch.log1p(-bar)
+
+    def time_of(self, log_snr: float | Tensor) -> Tensor:
+        """The nearest step's time."""
+        table = self.table.clamp(1e-12, 1 - 1e-12)
+        wanted = torch.as_tensor(log_snr, dtype=torch.float64)
+        return 1 - (table.logit() - wanted[..., None]).abs().argmin(-1) / self.num
+
+    # ---- forward ---------------------------------------------------------------------------------------------------------------------
+
+    def prior(self, valid: Tensor) -> Tensor:
+        """(B, n, F) probabilities of pure noise."""
+        s = self.statistics
+        batch, n = valid.shape
+        atoms, bonds = s.atoms.to(valid.device).expand(batch, n, -1), s.bonds.to(valid.device).expand(batch, n, n, -1)
+        return mask(pack(atoms, bonds), valid, self.types)
+
+    def noised(self, x: Tensor, t: float | Tensor, valid: Tensor) -> Tensor:
+        """q(z_t | z_0): x (B, n, F) clean one-hot, t () or (B,) → (B, n, F) float64 probabilities, 0 on padding and diagonal."""
+        k = self.step_of(t).to(x.device)
+        a = self.table.to(x.device)[k].view(-1, 1, 1)  # (B or 1, 1, 1)
+        if self.mode == "reference":
+            return mask(self._normal(self._times(x.double(), a)), valid, self.types)
+        atoms, bonds = unpack(x.double(), self.types)
+        target, b = self.fallen(self.between(atoms), k), a[..., None]
+        return mask(pack(a * atoms + (1 - a) * self.statistics.atoms.to(x.device), b * bonds + (1 - b) * target), valid, self.types)
+
+    def between(self, atoms: Tensor) -> Tensor:
+        """(B, n, n, 5): P(bond | the two atoms), for probabilities of types (B, n, dx) their mean; the marginal (5,) in the mode of that name."""
+        if self.mode == "marginal":
+            return self.statistics.bonds.to(atoms.device)
+        return torch.einsum("bia,acj,bkc->bikj", atoms, self.statistics.between.to(atoms.device), atoms)
+
+    def fallen(self, between: Tensor, k: Tensor) -> Tensor:
+        """τ̄_k: what a bond that was replaced by step k, () or (B,), is drawn from; like ``between``."""
+        if between.ndim == 1:
+            return between
+        w = (self.faded.to(between.device)[k] / (1 - self.table.to(between.device)[k]).clamp_min(TINY)).clamp(0, 1).view(-1, 1, 1, 1)
+        return (1 - w) * between + w * self.statistics.bonds.to(between.device)
+
+    # ---- reverse ---------------------------------------------------------------------------------------------------------------------
+
+    def posterior(self, z: Tensor, clean: Tensor, t: float, s: float, valid: Tensor) -> Tensor:
+        """p(z_s | z_t) = Σ_c p(c) q(z_s | z_t, c): z (B, n, F) one-hot at t, ``clean`` (B, n, F) probabilities of the data → (B, n, F) float64 probabilities at
+        s > t, normalised block by block, 0 on padding and diagonal.
+
+        In the corrected mode the atoms that a bond falls by enter by their mean over ``clean``; it is exact where they are known.
+        """
+        kt, ks = self.step_of(t), self.step_of(s)
+        z, clean = z.double(), clean.double()
+        at, as_ = self.table[kt].to(z.device), self.table[ks].to(z.device)
+        keep = at / as_
+        if self.mode == "reference":
+            return mask(self._heuristic(z, clean, at, as_, keep), valid, self.types)
+        atoms, bonds = unpack(z, self.types)
+        hat, hat_bonds = unpack(clean, self.types)
+        m = self.statistics.atoms.to(z.device)
+        first = _bayes(atoms, hat, m, m, m, at, as_, keep)
+        pairs = self.between(hat)
+        now, then = self.fallen(pairs, kt), self.fallen(pairs, ks)
+        between = ((1 - at) * now - keep * (1 - as_) * then) / (1 - keep).clamp_min(TINY)  # what the steps from s to t draw from
+        second = _bayes(bonds, hat_bonds, now, then, between.clamp_min(0), at, as_, keep)
+        return mask(self._normal(pack(first, second)), valid, self.types)
+
+    # ---- the published matrix --------------------------------------------------------------------------------------------------------
+
+    def _times(self, v: Tensor, bar: Tensor) -> Tensor:
+        """v Q̄ for rows v (B, n, F)."""
+        s = self.statistics
+        atoms, bonds = unpack(v, self.types)
+        all_atoms, all_bonds = atoms.sum(-1, keepdim=True), bonds.sum(2)  # (B, n, 1), (B, n, 5)
+        to_atoms = all_atoms * s.atoms.to(v.device) + all_bonds @ s.of_bond.to(v.device)
+        to_bonds = atoms @ s.of_atom.to(v.device) + all_bonds.sum(-1, keepdim=True) * s.bonds.to(v.device)  # (B, n, 5), the same for every place
+        return bar * v + (1 - bar) * pack(to_atoms, to_bonds[:, :, None].expand_as(bonds))
+
+    def _transposed(self, v: Tensor, bar: Tensor) -> Tensor:
+        """v Q̄ᵀ."""
+        s = self.statistics
+        atoms, bonds = unpack(v, self.types)
+        all_bonds = bonds.sum(2)
+        by_atoms = (atoms @ s.atoms.to(v.device))[..., None]  # (B, n, 1): m_X · x
+        to_atoms = by_atoms + all_bonds @ s.of_atom.to(v.device).T
+        to_bonds = atoms @ s.of_bond.to(v.device).T + (all_bonds @ s.bonds.to(v.device))[..., None]
+        return bar * v + (1 - bar) * pack(to_atoms, to_bonds[:, :, None].expand_as(bonds))
+
+    def _heuristic(self, z: Tensor, clean: Tensor, at: Tensor, as_: Tensor, keep: Tensor) -> Tensor:
+        """(z Q_tᵀ) ∘ ((p/den) Q̄_s), den = Q̄_t z: never a matrix of (F, F)."""
+        den = self._transposed(z, at)
+        share = clean / torch.where(den == 0, torch.ones_like(den), den)
+        return self._normal(self._transposed(z, keep) * self._times(share, as_))
+
+    def _normal(self, p: Tensor) -> Tensor:
+        """Blocks normalised; a block of zeros becomes uniform."""
+        atoms, bonds = unpack(p, self.types)
+        return pack(_normal(atoms), _normal(bonds))
+
+
+def _normal(p: Tensor) -> Tensor:
+    p = torch.where((p.sum(-1, keepdim=True) <= 0), torch.full_like(p, 1e-5), p)
+    return p / p.sum(-1, keepdim=True)
+
+
+def _bayes(z: Tensor, clean: Tensor, now: Tensor, then: Tensor, between: Tensor, at: Tensor, as_: Tensor, keep: Tensor) -> Tensor:
+    """Σ_c p(c) q(z_s = d | z_t, c), not normalised, for kernels Q̄ = ᾱ I + (1 − ᾱ) 1 τᵀ: z one-hot and p(c) (..., K); targets up to t, up to s, from s to t."""
+    seen = (now * z).sum(-1, keepdim=True)  # τ̄_t of the class that z is in
+    share = clean / (at * z + (1 - at) * seen).clamp_min(TINY)
+    step = keep * z + (1 - keep) * (between * z).sum(-1, keepdim=True)
+    return step * (as_ * share + (1 - as_) * then * share.sum(-1, keepdim=True))
+
+
+def mask(x: Tensor, valid: Tensor, types: int) -> Tensor:
+    """Zero on padding and on the diagonal of the bonds."""
+    atoms, bonds = unpack(x, types)
+    both = valid[:, :, None] & valid[:, None] & ~torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+    return pack(atoms * valid[..., None], bonds * both[..., None])
+
+
+def draw(p: Tensor, noise: Noise, valid: Tensor, types: int, *, stream: str, loops: bool = False) -> Tensor:
+    """One-hot float32 draws (B, n, F) from block probabilities, one uniform number for each atom and each pair: bonds of pairs i < j, mirrored. ``loops``: atoms
+    are marked as not bonded to themselves, as the original's noisy graphs are."""
+    n = p.shape[1]
+    u = noise.uniform((n + n * n,), stream=stream, dtype=torch.float64).to(p.device)
+    atoms, bonds = unpack(p, types)
+    a = _category(atoms, u[:, :n])
+    b = _category(bonds, u[:, n:].view(-1, n, n)).triu(1)
+    b = b + b.transpose(1, 2)
+    one = mask(pack(F.one_hot(a, types).float(), F.one_hot(b, BONDS).float()), valid, types)
+    if loops:
+        unpack(one, types)[1].diagonal(dim1=1, dim2=2)[:, 0] = valid.float()
+    return one
+
+
+def restorer(path: GraphPath, given: Tensor, known: Tensor, cond: Cond, noise: Noise) -> Callable[[Tensor, float], Tensor]:
+    """The function that puts known atoms and bonds (masks and values (B, n, F)) back at a time, as noisy as the rest: always by the same draw."""
+    valid = cond.valid if cond.valid is not None else given[..., : path.types].sum(-1) > 0.5
+
+    def restore(x: Tensor, t: float) -> Tensor:
+        return torch.where(known, draw(path.noised(given, t, valid), noise, valid, path.types, stream="known").to(x), x)
+
+    return restore
+
+
+def _category(p: Tensor, u: Tensor) -> Tensor:
+    """(...,) class numbers by the inverse of the distribution function."""
+    steps = p.cumsum(-1)
+    return (steps < (u * steps[..., -1])[..., None]).sum(-1).clamp_max(p.shape[-1] - 1)
