@@ -9,6 +9,7 @@ from torch import nn
 
 import backbones
 from backbones.registry import resolve
+from samplers import graph
 from samplers.bridge import BridgePath
 from samplers.bridge_heads import TwoWay
 from samplers.denoiser import Denoiser
@@ -67,7 +68,9 @@ def fill_backbone(spec: dict[str, Any], info: Info, head: Any = None) -> dict[st
         raise ValueError(f"backbone has no name, expected one of {', '.join(backbones.REGISTRY)}")
     accepts = inspect.signature(resolve(backbones.REGISTRY, spec["name"], "backbone")).parameters
     known: dict[str, Any] = {"num_classes": len(info.classes), "num_numeric": len(info.numeric)}
-    if len(info.shape) == 3:
+    if info.codec.get("name") == "graph":
+        known |= {"max_atoms": info.codec["size"], "atom_types": len(info.codec["atoms"])}
+    elif len(info.shape) == 3:
         known |= {"in_channels": info.shape[0], "input_size": info.shape[1] if info.shape[1] == info.shape[2] else info.shape[1:]}
     else:
         known |= {"dim": info.shape[0]}
@@ -81,6 +84,20 @@ def fill_backbone(spec: dict[str, Any], info: Info, head: Any = None) -> dict[st
     if filled.get("num_classes", len(info.classes)) < len(info.classes):
         raise ValueError(f"backbone.num_classes is {filled['num_classes']}, expected at least the data's {len(info.classes)} classes")
     return filled
+
+
+def fill_path(objective: dict[str, Any], data: Data) -> dict[str, Any]:
+    """The ``objective`` section; the path of graphs gets its statistics from the data where the config is silent."""
+    path = objective.get("path")
+    path = {"name": path} if isinstance(path, str) else path
+    if not isinstance(path, dict) or path.get("name") not in graph.PATHS or "atoms" in path:
+        return objective
+    if data.codec.get("name") != "graph":
+        raise ValueError(f"got the path {path['name']} for data of {data.task}, expected molecules; choose another objective.path")
+    from studio.chem.statistics import count
+
+    found = count(data.train.values, len(data.codec["atoms"]))
+    return {**objective, "path": {**path, "atoms": found.atoms.tolist(), "joint": found.pairs.tolist()}}
 
 
 def build_network(config: Config) -> nn.Module:
@@ -102,5 +119,5 @@ def denoiser_of(config: Config, net: nn.Module, *, dtype: torch.dtype | None = N
     """The queryable form of a trained network. ``source``: it starts from data of its own."""
     objective = objective_of(config)
     head = TwoWay(objective.parameterization) if isinstance(net, nn.ModuleDict) else objective.parameterization
-    family = "bridge" if source or isinstance(objective.path, BridgePath) else "gaussian"
+    family = "bridge" if source or isinstance(objective.path, BridgePath) else "graph" if isinstance(objective, graph.GraphObjective) else "gaussian"
     return Denoiser(net, objective.path, head, dtype=dtype, family=family, known_trained=family == "bridge")

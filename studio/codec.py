@@ -43,7 +43,7 @@ class Scale:
         return x.float() * self.std
 
 
-REGISTRY = {"pixels": "studio.codec:Pixels", "scale": "studio.codec:Scale", "vae": "studio.vae:VAECodec"}
+REGISTRY = {"pixels": "studio.codec:Pixels", "scale": "studio.codec:Scale", "vae": "studio.vae:VAECodec", "graph": "studio.graph_codec:GraphCodec"}
 
 
 def build_codec(spec: dict, home: Path | None = None) -> Codec:

@@ -33,7 +33,9 @@ FIXED_VECTORS = 256  # for samples that are points: their networks are small
 class Request:
     """What is asked for. ``labels`` (class numbers, −1 = none) and ``numeric`` rows go with ``seeds``. ``init`` (C, H, W) uint8 with
     ``strength`` in (0, 1] starts from a picture; ``mask`` (H, W) bool marks what may change, the rest of ``init`` is kept.
-    ``sources`` (N, ...), as files hold them, is where a bridge starts, one for each seed; ``direction`` forward or backward."""
+    ``sources`` (N, ...), as files hold them, is where a bridge starts, one for each seed; ``direction`` forward or backward.
+    ``atoms``: how many of a molecule's, for each seed; drawn where it is None or missing. For molecules ``init`` (n, n + 1) is a part of one and ``mask``, of the same
+    shape, what of it may change."""
 
     seeds: tuple[int, ...]
     labels: tuple[int, ...] | None = None
@@ -48,6 +50,7 @@ class Request:
     deterministic: bool = False
     sources: Tensor | None = field(default=None, compare=False)
     direction: str = "forward"
+    atoms: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -199,16 +202,19 @@ def stream(
     batches = micro_batches(request, alone=adaptive, fixed=rounded and not adaptive, size=FIXED_BATCH if len(shape) == 3 else FIXED_VECTORS)
     grid = sampler.times(denoiser.path, request.num_steps)
     steps = len(grid) - 1
-    start = start_index(steps, request.strength) if request.init is not None else 0
+    start = start_index(steps, request.strength) if request.init is not None and denoiser.family != "graph" else 0
     total, done = len(batches) * (steps - start), 0
     if request.mask is not None and request.init is None and request.sources is None:
         raise ValueError("got a mask without a picture; give the picture to keep with --init")
-    init = None if request.init is None else codec.encode(request.init[None]).to(device)
+    init = None if request.init is None or denoiser.family == "graph" else codec.encode(request.init[None]).to(device)
     for rows in batches:
         noise = NoiseSource([0 if i is None else request.seeds[i] for i in rows], device=device)
         cond = _cond(request, rows, device)
-        prior = Euclid().prior(noise, tuple(shape), scale=denoiser.path.prior_scale)
-        x = prior
+        if denoiser.family == "graph":
+            fixed = [None if i is None or i >= len(request.atoms) else request.atoms[i] for i in rows]
+            x, cond = codec.start(cond, noise, denoiser.path, fixed=fixed, part=request.init, free=request.mask)
+        else:
+            x = prior = Euclid().prior(noise, tuple(shape), scale=denoiser.path.prior_scale)
         if request.sources is not None:
             given = [0 if i is None else i for i in rows]
             x = codec.encode(request.sources[given]).to(device)

@@ -11,7 +11,7 @@ from torch import nn
 import guidance
 from samplers.objective import Objective
 from studio import checkpoint, files, finetune, sampling
-from studio.build import Info, build_network, fill_backbone, objective_of
+from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
 from studio.config import Config, SampleConfig, load_config
 from studio.data import Data, from_dataset, load_data
 from studio.devices import keep_freed_memory, pick_device, pick_dtype
@@ -69,6 +69,7 @@ def train(
         info = _same_data(folder, info)
     elif base is not None:
         info = _after_base(info, base)
+    config = replace(config, objective=fill_path(config.objective, source_data))
     objective = objective_of(config)
     filled = {"name": "custom"} if backbone is not None else fill_backbone(config.backbone, info, objective.parameterization)
     config = replace(config, backbone=filled)

@@ -1,0 +1,140 @@
+"""Molecules as graphs: encoding, numbers of atoms given properties, a whole training run and its samples, pieces that stay."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import studio
+from backbones import Cond, NoiseSource
+from studio import sampling
+from studio.data.arrays import Arrays, Data
+from studio.graph_codec import GraphCodec
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SIZE, TYPES = 5, ("C", "N", "O")
+
+
+def molecules(count: int, seed: int = 0) -> np.ndarray:
+    """Random chains (N, n, n + 1): 2 to 5 atoms, single or double bonds."""
+    g = np.random.default_rng(seed)
+    values = np.zeros((count, SIZE, SIZE + 1), np.uint8)
+    for row in values:
+        n = int(g.integers(2, SIZE + 1))
+        row[:n, 0] = g.integers(1, len(TYPES) + 1, n)
+        for i in range(n - 1):
+            row[i, 2 + i] = row[i + 1, 1 + i] = int(g.integers(1, 3))
+    return values
+
+
+def codec_of(values: np.ndarray, numeric: np.ndarray | None = None) -> dict[str, Any]:
+    numbers = (values[..., 0] > 0).sum(1)
+    counts = np.bincount(numbers, minlength=SIZE + 1) / len(values)
+    spec: dict[str, Any] = {"name": "graph", "atoms": TYPES, "size": SIZE, "counts": tuple(counts.tolist())}
+    if numeric is not None:
+        both = np.concatenate([numbers[:, None], numeric], 1)
+        spec["joint"] = {"mean": both.mean(0).tolist(), "cov": np.cov(both.T).tolist()}
+    return spec
+
+
+def test_encoded_and_back() -> None:
+    values = torch.from_numpy(molecules(20))
+    codec = GraphCodec(atoms=TYPES, size=SIZE)
+    x = codec.encode(values)
+    assert x.shape == (20, SIZE, 3 + 5 * SIZE) and torch.equal(codec.decode(x), values)
+    bonds = x[..., 3:].unflatten(2, (SIZE, 5))
+    valid = values[..., 0] > 0
+    assert torch.equal(bonds.sum(-1), (valid[:, :, None] & valid[:, None] & ~torch.eye(SIZE, dtype=torch.bool)).float())
+
+
+def test_numbers_of_atoms_follow_the_training_set_and_the_properties() -> None:
+    values = molecules(500)
+    numbers = (values[..., 0] > 0).sum(1)
+    g = np.random.default_rng(1)
+    numeric = np.stack([(numbers - numbers.mean()) / numbers.std() + 0.01 * g.normal(size=500), g.normal(size=500)], 1)
+    codec = GraphCodec(**{k: v for k, v in codec_of(values, numeric).items() if k != "name"})
+    noise = NoiseSource(range(2000))
+    free = codec.numbers(noise, None)
+    assert np.abs(np.bincount(free.numpy(), minlength=SIZE + 1) / 2000 - np.bincount(numbers, minlength=SIZE + 1) / 500).max() < 0.03
+    assert torch.equal(codec.numbers(noise, torch.full((2000, 2), torch.nan)), free)
+    for number in (2, 5):  # the first property says the number, the second nothing; a missing one is left out
+        y = torch.tensor([[(number - numbers.mean()) / numbers.std(), torch.nan]]).expand(2000, 2)
+        assert float((codec.numbers(noise, y) == number).float().mean()) > 0.7
+    assert codec.numbers(NoiseSource([1, 2, 3]), None, [4, None, 2])[[0, 2]].tolist() == [4, 2]
+    with pytest.raises(ValueError, match="1 to 5"):
+        codec.numbers(NoiseSource([1]), None, [6])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short training on chains, with one condition: how many atoms are carbon."""
+    values = molecules(400)
+    carbon = (values[..., 0] == 1).sum(1).astype(np.float64)
+    numeric = ((carbon - carbon.mean()) / carbon.std())[:, None]
+    data = Data(
+        "chains", "points", (SIZE, SIZE + 1), Arrays(values[:350], None, numeric[:350]), Arrays(values[350:], None, numeric[350:]), (),
+        codec_of(values[:350], numeric[:350]), "chains", 0, ("carbon",), (float(carbon.mean()),), (float(carbon.std()),),
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("graph") / "run"
+    config = {
+        "name": "chains", "backbone": {"name": "graph_dit", "hidden_size": 32, "depth": 2, "num_heads": 4},
+        "objective": {"path": {"name": "graph", "num": 50}, "cond_drop": 0.1},
+        "train": {"steps": 700, "batch_size": 64, "lr": 2e-3, "warmup": 20, "ema": ["0.99"], "dtype": "fp32", "eval_every": 350, "preview": False},
+        "sample": {"sampler": "graph", "num_steps": 25, "guidance": ""},
+    }  # fmt: skip
+    with torch.random.fork_rng():
+        studio.train(config, data=data, out=folder, quiet=True)
+    return folder
+
+
+def legal(values: Tensor) -> Tensor:
+    """(N,) which are chains of the training set's kind."""
+    bonds, n = values[..., 1:].long(), (values[..., 0] > 0).sum(1)
+    chain = torch.stack([torch.diagonal(bonds, offset=1, dim1=1, dim2=2)[i, : n[i] - 1].gt(0).all() for i in range(len(n))])
+    return chain & (bonds.gt(0).sum((1, 2)) == 2 * (n - 1)) & (bonds <= 2).all(2).all(1)
+
+
+def test_training_learns_chains_and_conditions(run: Path) -> None:
+    model = studio.load(run)
+    samples = model.sample(seeds=range(100), conditions={"carbon": 3}, guidance=None).values
+    assert samples.shape == (100, SIZE, SIZE + 1) and samples.dtype == torch.uint8
+    assert float(legal(samples).float().mean()) > 0.6
+    few = model.sample(seeds=range(100), conditions={"carbon": 0}, guidance="cfg=1.5").values
+    assert float((samples[..., 0] == 1).sum(1).float().mean()) > float((few[..., 0] == 1).sum(1).float().mean()) + 1
+
+
+def test_a_seed_alone_is_as_among_others(run: Path) -> None:
+    model = studio.load(run, dtype="fp32")
+    many = model.sample(seeds=range(12), guidance=None).values
+    assert torch.equal(model.sample(seeds=[5], guidance=None).values[0], many[5])
+    numbers = (many[..., 0] > 0).sum(1)
+    assert len(set(numbers.tolist())) > 1
+
+
+def test_a_piece_stays(run: Path) -> None:
+    """C=O is known: its atoms and the bond between them come back in every sample, which is at least as large."""
+    model, part = studio.load(run), torch.zeros(SIZE, SIZE + 1, dtype=torch.uint8)
+    part[0, 0], part[1, 0], part[0, 2], part[1, 1] = 1, 3, 2, 2
+    request = sampling.Request(tuple(range(20)), None, ((float("nan"),),) * 20, 25, "graph", "", init=part, atoms=(4,) * 10)
+    values = sampling.run(model.stream(request), model.codec, 20)
+    assert bool((values[:, :2, 0] == part[:2, 0]).all()) and bool((values[:, :2, 1:3] == part[:2, 1:3]).all())
+    assert ((values[:, :, 0] > 0).sum(1)[:10] == 4).all() and float((values[:, 2:, 0] > 0).float().sum()) > 0
+    with pytest.raises(ValueError, match="at least 2"):
+        sampling.run(model.stream(sampling.Request((0,), None, ((0.0,),), 5, "graph", "", init=part, atoms=(1,))), model.codec, 1)
+
+
+def test_what_does_not_fit_graphs_is_refused(run: Path) -> None:
+    model = studio.load(run)
+    with pytest.raises(ValueError, match="choose graph"):
+        model.sample(seeds=[0], sampler="heun", num_steps=5)
+    with pytest.raises(ValueError, match="neither noise nor velocity"):
+        model.sample(seeds=[0], conditions={"carbon": 2}, guidance="tcfg(space=noise),cfg=2")
+    codec = GraphCodec(atoms=TYPES, size=SIZE)
+    with pytest.raises(ValueError, match="6 with something"):
+        GraphCodec(atoms=TYPES, size=SIZE, counts=(1.0,))
+    assert codec.weights(None, 1).shape == (1, SIZE + 1)
+    x, cond = codec.start(Cond(), NoiseSource([0]), model.denoiser.path)  # type: ignore[arg-type]
+    assert cond.valid is not None and int(cond.valid.sum()) == int((codec.decode(x)[..., 0] > 0).sum())
