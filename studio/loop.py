@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from backbones.types import RunContext
 from samplers.objective import Objective
-from studio import __version__, checkpoint
+from studio import __version__, checkpoint, files
 from studio.build import Info
 from studio.codec import build_codec
 from studio.config import Config
@@ -103,6 +103,8 @@ class Trainer:
             self._write_header()
         if self.data.skipped:
             bar.note(f"{self.data.skipped} files did not decode and were left out")
+        for note in self.data.notes:
+            bar.note(note)
         interrupted = False
         try:
             with self.stop:
@@ -279,6 +281,8 @@ class Trainer:
         parameters = sum(p.numel() for net in self.networks.values() for p in net.parameters())
         entries = {"version": checkpoint.VERSION, **self.info.tree(), "parameters": parameters}
         checkpoint.write_header(self.folder, self.config.yaml(), {**entries, **_versions()})
+        for name, text in self.data.beside.items():
+            files.write_text(self.folder / name, text)
 
     def _save(self, keep: bool = False) -> None:
         self.saved = self.step  # on every process: all of them meet in the barrier or none

@@ -15,6 +15,8 @@ REGISTRY = {
     "npz": "studio.data.sources:npz",
     "images": "studio.data.images:images",
     "points": "studio.data.points:points",
+    "molecules": "studio.data.molecules:molecules",
+    "moses": "studio.data.molecules:moses",
 }
 
 

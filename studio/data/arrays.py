@@ -36,7 +36,8 @@ class Data:
     """``train`` and ``held_out`` are map-style data sets of ``(value, label)``; ``shape`` is one value's; ``codec`` what turns values into what a
     network sees; ``task`` names how samples are shown and judged; ``hash`` identifies the content; ``skipped`` counts files left out; ``numeric``
     names numeric conditions, which the data set holds standardised by ``numeric_mean`` and ``numeric_std``. ``source`` and ``held_out_source`` are
-    data sets of where a bridge starts, called ``source_name``: of the same length and order where ``paired``, a set of its own otherwise."""
+    data sets of where a bridge starts, called ``source_name``: of the same length and order where ``paired``, a set of its own otherwise. ``notes``: what
+    a user should know of how the data was read; ``beside``: small text files, by name, that a run keeps beside its config."""
 
     name: str
     task: str
@@ -54,6 +55,8 @@ class Data:
     held_out_source: Any = None
     source_name: str = ""
     paired: bool = False
+    notes: tuple[str, ...] = ()
+    beside: dict[str, str] = field(default_factory=dict)
 
     def sources(self, held_out: bool = False) -> Any:
         """The data set of sources that goes with a part, None for data that starts from noise."""
@@ -82,9 +85,10 @@ def split(count: int, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.nd
 def from_arrays(
     name: str, values: np.ndarray, labels: np.ndarray | None, classes: Sequence[str], *, held_out: float, task: str, codec: dict[str, Any],
     skipped: int = 0, numeric: np.ndarray | None = None, numeric_names: Sequence[str] = (),
+    parts: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Data:  # fmt: skip
-    """A `Data` over one array with a random held-out part; numbers are standardised (NaN stays NaN)."""
-    train, rest = split(len(values), held_out)
+    """A `Data` over one array with a random held-out part, or with the indices ``parts`` (train, held-out); numbers are standardised (NaN stays NaN)."""
+    train, rest = split(len(values), held_out) if parts is None else parts
     mean = std = np.zeros(0)
     if numeric is not None:
         mean, std = np.nanmean(numeric, 0), np.nanstd(numeric, 0)

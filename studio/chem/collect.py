@@ -1,0 +1,198 @@
+"""A file of molecules as graphs and numbers: rows are read, cut to their largest fragment, freed of duplicates and checked one by one; what is left out is
+told with its line. Every graph that is kept gives its molecule back, or the row is left out too."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from studio.chem import decode, graphs, properties
+from studio.chem.reading import Rejected, Table, number, read_table
+from studio.chem.toolkit import Chem, canonical, read_smiles, version
+from studio.files import cache_home
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """``smiles`` canonical, without stereochemistry; ``graphs`` (N, n, n + 1) uint8 over the atom types ``atoms``; ``numeric`` (N, K) float64, NaN =
+    missing; ``extra`` a further column's text, if one was asked for; ``rejected`` rows and why; ``salts``: rows cut to their largest fragment;
+    ``duplicates``: rows whose graph was there before, the first one is kept."""
+
+    smiles: tuple[str, ...]
+    graphs: np.ndarray
+    atoms: tuple[str, ...]
+    numeric: np.ndarray
+    extra: tuple[str, ...]
+    rejected: tuple[Rejected, ...]
+    salts: int
+    duplicates: int
+
+    def __len__(self) -> int:
+        return len(self.smiles)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user is told about the rows that did not come in as they stood."""
+        found = (
+            (len(self.rejected), "rows were left out, first line {}: {}"), (self.salts, "rows were cut to their largest fragment"),
+            (self.duplicates, "rows are duplicates and were left out"),
+        )  # fmt: skip
+        first = min(self.rejected, key=lambda r: r.line, default=None)
+        return tuple(f"{n:,} {text.format(first and first.line, first and first.reason)}" for n, text in found if n)
+
+
+@dataclass
+class _Rows:
+    """What has been kept so far."""
+
+    smiles: dict[str, None] = field(default_factory=dict)
+    types: list[list[str]] = field(default_factory=list)
+    bonds: list[np.ndarray] = field(default_factory=list)
+    numeric: list[list[float]] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    salts: int = 0
+    duplicates: int = 0
+
+
+def collect(
+    path: str | Path, *, smiles: str | None = None, conditions: Sequence[str] = (), aromatic: bool = False, max_atoms: int = 30, size: int | None = None,
+    atoms: Sequence[str] | None = None, limit: int | None = None, extra: str | None = None, cache: bool = True,
+) -> Collection:  # fmt: skip
+    """The molecules of a .csv, .tsv or .smi file, kept in the user's cache by its content.
+
+    ``conditions``: columns of the file, or properties that are computed where it has no such column. ``max_atoms``: rows with more heavy atoms are left out; ``size``: n of
+    the arrays, by default that of the largest molecule; ``atoms``: atom types of a model that exists, rows with others are left out; ``limit``: so
+    many rows, chosen at random. Raises ``ValueError`` for a column that is not there, two conditions with one name, and a file without a single usable molecule.
+    """
+    if len({c.lower() for c in conditions}) < len(conditions):
+        raise ValueError(f"got conditions {', '.join(conditions)}, of which two have one name; expected different names")
+    if max_atoms < 1 or (size is not None and size < 1) or (limit is not None and limit < 1):
+        raise ValueError(f"got max_atoms={max_atoms}, size={size} and limit={limit}, expected at least 1")
+    where = Path(path).expanduser()
+    options = [smiles, list(conditions), aromatic, max_atoms, size, atoms and list(atoms), limit, extra, where.suffixes, version, FORMAT]
+    store = cache_home() / "molecules" / f"{_digest(where, options)}.npz" if cache and where.is_file() else None
+    found = _read(store) if store is not None else None
+    if found is None:
+        found = _collect(read_table(where), smiles, conditions, aromatic, min(max_atoms, size or max_atoms), size, atoms, limit, extra)
+        if store is not None:
+            _write(store, found)
+    return found
+
+
+def _collect(
+    table: Table, smiles: str | None, conditions: Sequence[str], aromatic: bool, most: int, size: int | None, atoms: Sequence[str] | None, limit: int | None,
+    extra: str | None,
+) -> Collection:  # fmt: skip
+    place, aside = table.smiles(smiles), table.place(extra) if extra is not None else None
+    if extra is not None and aside is None:
+        raise ValueError(f"{table.path} has the columns {', '.join(table.columns)}, expected {extra!r} among them")
+    columns = [(name, table.place(name), properties.known(name)) for name in conditions]
+    for name, column, computed in columns:
+        if column is None and computed is None:
+            raise ValueError(
+                f"got the condition {name!r}, expected a column of {table.path} ({', '.join(table.columns)}) or a property ({', '.join(properties.PROPERTIES)})"
+            )
+    order = range(len(table.rows))
+    if limit is not None and limit < len(order):
+        order = sorted(np.random.Generator(np.random.Philox(key=0)).permutation(len(order))[:limit].tolist())
+    kept = _Rows(rejected=list(table.broken))
+    for row, line in ((table.rows[i], table.lines[i]) for i in order):
+        try:
+            _add(kept, row, place, columns, aromatic, most, atoms, "" if aside is None else row[aside])
+        except ValueError as error:
+            kept.rejected.append(Rejected(line, row[place], str(error)))
+    if not kept.smiles:
+        first = min(kept.rejected, key=lambda r: r.line)
+        raise ValueError(f"{table.path} has no usable molecule, first line {first.line}: {first.reason}")
+    names = tuple(atoms) if atoms is not None else graphs.vocabulary(t for types in kept.types for t in types)
+    n = size or max(map(len, kept.types))
+    values = np.stack([graphs.to_graph(t, b, names, n) for t, b in zip(kept.types, kept.bonds)])
+    numeric = np.array(kept.numeric, dtype=np.float64).reshape(len(values), len(columns))
+    for (name, *_), column in zip(columns, numeric.T):
+        if np.isnan(column).all():
+            raise ValueError(f"{table.path} has no number for the condition {name!r}, expected at least one; choose another column")
+    return Collection(tuple(kept.smiles), values, names, numeric, tuple(kept.extra), tuple(kept.rejected), kept.salts, kept.duplicates)
+
+
+def _add(
+    kept: _Rows, row: Sequence[str], place: int, columns: Sequence[tuple[str, int | None, str | None]], aromatic: bool, most: int, atoms: Sequence[str] | None,
+    extra: str,
+) -> None:  # fmt: skip
+    """One row. Raises ``ValueError`` for one that cannot be used."""
+    numbers = [None if column is None else number(row[column], name) for name, column, _ in columns]
+    whole = read_smiles(row[place])
+    mol = decode.largest(whole)
+    if mol.GetNumHeavyAtoms() > most:
+        raise ValueError(f"got a molecule of {mol.GetNumHeavyAtoms()} atoms, expected at most {most}; raise data.max_atoms")
+    ready, text = graphs.prepared(mol, aromatic=aromatic)
+    if text in kept.smiles:
+        kept.duplicates += 1
+        return
+    types, bonds = graphs.types_of(ready), graphs.bonds_of(ready)
+    unknown = next((t for t in types if atoms is not None and t not in atoms), None)
+    if unknown is not None:
+        raise ValueError(f"got the atom type {unknown}, expected one of {', '.join(atoms or ())}")
+    _check(types, bonds, text)
+    computed = [p for (_, column, p) in columns if column is None and p is not None]
+    more = iter(properties.compute([mol], computed)[0]) if computed else iter(())
+    kept.smiles[text] = None
+    kept.types.append(types)
+    kept.bonds.append(bonds)
+    kept.numeric.append([float(next(more)) if v is None else v for v in numbers])
+    kept.extra.append(extra)
+    kept.salts += mol is not whole
+
+
+def _check(types: Sequence[str], bonds: np.ndarray, text: str) -> None:
+    """Raises ``ValueError`` where the graph is not the molecule, such as radicals, whose missing hydrogens it does not tell."""
+    names = graphs.vocabulary(types)
+    back = decode.plain(graphs.to_graph(types, bonds, names, len(types)), names)
+    found = None if back is None else canonical(back)
+    if found != text:
+        raise ValueError(f"got {text}, which a graph without hydrogens does not hold (it gives {found or 'no molecule'})")
+
+
+def _digest(path: Path, options: list[object]) -> str:
+    return hashlib.sha256(path.read_bytes() + json.dumps(options).encode()).hexdigest()[:24]
+
+
+def _write(store: Path, found: Collection) -> None:
+    """Best effort: a cache that cannot be written costs time, never the run."""
+    notes = {k: getattr(found, k) for k in ("smiles", "atoms", "extra", "salts", "duplicates")}
+    notes["rejected"] = [[r.line, r.text, r.reason] for r in found.rejected]
+    draft = store.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        with open(draft, "wb") as handle:
+            np.savez_compressed(handle, graphs=found.graphs, numeric=found.numeric, notes=np.frombuffer(json.dumps(notes).encode(), np.uint8))
+        draft.replace(store)
+    except OSError:
+        draft.unlink(missing_ok=True)
+
+
+def _read(store: Path) -> Collection | None:
+    """None for what is not there or damaged: it is made again."""
+    try:
+        with np.load(store, allow_pickle=False) as file:
+            values, numeric, notes = file["graphs"], file["numeric"], json.loads(file["notes"].tobytes())
+        rejected = tuple(Rejected(*r) for r in notes["rejected"])
+        texts = (tuple(notes[k]) for k in ("smiles", "atoms", "extra"))
+        smiles, atoms, extra = texts
+        return Collection(smiles, values, atoms, numeric, extra, rejected, notes["salts"], notes["duplicates"])
+    except Exception:  # whatever a damaged file makes numpy, zipfile or json raise
+        return None
+
+
+def graph_of(text: str, atoms: Sequence[str], size: int, *, aromatic: bool = False) -> np.ndarray:
+    """One SMILES as (size, size + 1) uint8 for a model that exists. Raises ``ValueError`` for what it cannot hold."""
+    mol: Chem.Mol = read_smiles(text)
+    if decode.pieces(mol) > 1:
+        raise ValueError(f"got {text!r}, which is in {decode.pieces(mol)} pieces, expected one molecule")
+    return graphs.encode(mol, atoms, size, aromatic=aromatic)
