@@ -101,6 +101,25 @@ def valid_of(x: Tensor, cond: Cond, types: int) -> Tensor:
     return cond.valid if cond.valid is not None else x[..., :types].sum(-1) > 0.5
 
 
+class SeenGraph:
+    """A model of graphs asked on another model's path: its logits at its own step with the same ᾱ, read by the other's kernel. Raises ``ValueError`` for models of
+    other atom types, or of anything but graphs."""
+
+    family = "graph"
+
+    def __init__(self, denoiser: Any, path: GraphPath):
+        theirs = denoiser.path
+        if not isinstance(theirs, GraphPath) or not isinstance(path, GraphPath) or theirs.types != path.types:
+            raise ValueError("got a model of graphs beside one that is none, or of other atom types, expected the same; choose another model")
+        self.denoiser, self.path, self.known_trained = denoiser, path, denoiser.known_trained
+
+    def predict(self, x: Tensor, t: float | Tensor, cond: Cond, ctx: RunContext | None = None) -> GraphPrediction:
+        own = self.denoiser.path.time_of(self.path.log_snr(t))
+        made = self.denoiser.predict(x, own if isinstance(t, Tensor) else float(own), cond, ctx)
+        s = ctx.t_next if ctx is not None and ctx.t_next is not None else min(1.0, float(torch.as_tensor(t).reshape(-1)[0]) + 1 / self.path.num)
+        return replace(made, value=made.to("logits"), space="logits", t=t, path=self.path, s=s)
+
+
 class GraphObjective:
     """``loss`` as in `samplers.objective.Objective`."""
 

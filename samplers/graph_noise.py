@@ -102,6 +102,13 @@ class GraphPath:
             faded[k] = (1 - beta) * faded[k - 1] + beta * (1 - self.table[k])
         self.faded = faded
 
+    def same_as(self, other: "GraphPath") -> bool:
+        """Whether two paths pass the same states at the same times, and tell a network the same."""
+        ours, theirs = self.statistics, other.statistics
+        return (self.mode, self.num, self.types, self.time_scale) == (other.mode, other.num, other.types, other.time_scale) and all(
+            torch.equal(getattr(ours, k), getattr(theirs, k)) for k in ("atoms", "bonds", "between")
+        )
+
     # ---- time ------------------------------------------------------------------------------------------------------------------------
 
     def step_of(self, t: float | Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from torch import Tensor
 from backbones.registry import build
 from backbones.types import Cond, RunContext
 from samplers.denoiser import Denoiser, Queryable
+from samplers.graph import SeenGraph
+from samplers.graph_noise import GraphPath
 from samplers.paths import PATHS, Path, Time, VPPath, as_time, last_trained
 from samplers.prediction import Prediction, expand
 
@@ -69,6 +71,8 @@ def same_path(a: Path, b: Path) -> bool:
     """Whether two paths pass the same states at the same times."""
     if a is b:
         return True
+    if isinstance(a, GraphPath) or isinstance(b, GraphPath):
+        return isinstance(a, GraphPath) and isinstance(b, GraphPath) and a.same_as(b)
     if type(a) is not type(b) or a.t_start != b.t_start:
         return False
     times = torch.linspace(a.t_start, 1, 1001, dtype=torch.float64)
@@ -82,6 +86,8 @@ def seen_from(denoiser: Queryable, path: Path, *, snap: bool = False, clip: floa
     """A model asked on another model's path: itself where the paths are one."""
     if same_path(denoiser.path, path):
         return denoiser
+    if isinstance(denoiser.path, GraphPath) or isinstance(path, GraphPath):
+        return SeenGraph(denoiser, path)  # type: ignore[arg-type]
     return Reparameterised(denoiser, path, snap=snap and isinstance(denoiser.path, VPPath), clip=clip)
 
 

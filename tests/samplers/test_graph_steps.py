@@ -126,6 +126,26 @@ def test_guided_samples_lean_towards_the_condition() -> None:
     assert shares["prior"] == pytest.approx(shares["all"], abs=1e-12)  # the prior is the model itself
 
 
+def test_a_prior_with_another_schedule_and_clock() -> None:
+    """The same law learned with 60 steps instead of 200 guides as the model itself does, up to the difference of their steps; other types are refused."""
+    path, other = path_of("marginal"), path_of("marginal", num=60)
+    valid = torch.ones(4, N, dtype=torch.bool)
+    x = draw(path.noised(GRAPHS[:4], 0.6, valid), NoiseSource(range(4)), valid, TYPES, stream="x")
+    cond, ctx = Cond(label=torch.zeros(4, dtype=torch.int64)), RunContext(t=0.6, t_next=0.65)
+    own = Guided(Exact(path), [guidance.build("cfg", scale=2.0)]).predict(x, 0.6, cond, ctx).to("logp")
+    swapped = (
+        Guided(Exact(path), [guidance.build("prior_swap", model=Exact(other)), guidance.build("cfg", scale=2.0)])
+        .predict(x, 0.6, cond, ctx)
+        .to("logp")
+    )
+    real = own > -5  # what has any weight
+    torch.testing.assert_close(swapped[real], own[real], rtol=0, atol=0.15)
+    assert path.same_as(path_of("marginal")) and not path.same_as(other) and not path.same_as(path_of("corrected"))
+    with pytest.raises(ValueError, match="other atom types"):
+        foreign: Any = Exact(GraphPath(atoms=(1.0,), joint=(((1.0, 1.0, 0.0, 0.0, 0.0),),)))
+        Guided(Exact(path), [guidance.build("prior_swap", model=foreign), guidance.build("cfg", scale=2.0)]).predict(x, 0.6, cond, ctx)
+
+
 def test_known_entries_and_the_loss() -> None:
     """The loss is the cross-entropy by hand; known entries are clean in the input and left out of it."""
     path = path_of("marginal")
