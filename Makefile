@@ -14,14 +14,14 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 setup: $(STAMP)
 
-# Made once; again only when the pins change. torch comes first, pinned, so that nothing pulls a build of several GB.
-$(STAMP): $(ROOT)pyproject.toml $(ROOT)constraints.txt
+# Made once; again only when the pins or this file change. torch comes first, pinned, so that nothing pulls a build of several GB.
+$(STAMP): $(ROOT)pyproject.toml $(ROOT)constraints.txt $(ROOT)Makefile
 	@if [ -z "$(PYTHON)" ]; then echo "error: Python 3.11 or newer is needed; install it (Debian: apt-get install python3 python3-venv) or pass PYTHON=/path/to/python3" >&2; exit 1; fi
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "error: $(PYTHON) has no venv; install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@echo "Setting up $(VENV) (a few minutes, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install -q --disable-pip-version-check -c $(ROOT)constraints.txt $(INDEX) torch
-	@$(BIN)/pip install -q --disable-pip-version-check -c $(ROOT)constraints.txt -e '$(ROOT)[dev]'
+	@$(BIN)/pip install -q --disable-pip-version-check -c $(ROOT)constraints.txt -e '$(ROOT)[dev,chem]'
 	@touch $(STAMP)
 
 demo: $(STAMP)

@@ -56,16 +56,24 @@ def generate(
 
 
 Ref = Annotated[
-    str, typer.Option(help="A reference file, an ADM .npz, a folder, images:DIR, npz:FILE, points:KIND or fashion-mnist (@held_out: its test part).")
+    str,
+    typer.Option(
+        help="A reference file, an ADM .npz, a folder, images:DIR, npz:FILE, points:KIND, molecules:FILE, fashion-mnist or moses (@held_out: the test part)."
+    ),
 ]
-Metrics = Annotated[str | None, typer.Option(help="fid,sfid,is,pr,dc,kid,fd,fd_class,acc,nn; for points w2,energy,modes.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        help="fid,sfid,is,pr,dc,kid,fd,fd_class,acc,nn; for points w2,energy,modes; for molecules validity,uniqueness,novelty,diversity,fcd,fragments,scaffolds,similarity,coverage,targets."
+    ),
+]
 Features = Annotated[str | None, typer.Option(help="inception, lenet or efficientnet.")]
 Inception = Annotated[Path | None, typer.Option(help="Weights of the FID Inception network; or set STUDIO_INCEPTION.")]
 AllowSmall = Annotated[bool, typer.Option(help="Frechet distances of fewer samples than dimensions.")]
 
 
 def evaluate(
-    samples: Annotated[str, typer.Argument(help="A folder of samples, an .npz, or a MODEL, which is sampled without writing pictures.")],
+    samples: Annotated[str, typer.Argument(help="A folder of samples, an .npz, a .smi or .csv of molecules, or a MODEL, which is sampled without writing pictures.")],
     ref: Ref,
     metrics: Metrics = None, features: Features = None, inception: Inception = None, allow_small: AllowSmall = False,
     out: Annotated[Path | None, typer.Option(help="Where the result (.json) is kept; by default in the folder of samples.")] = None,

@@ -78,4 +78,4 @@ def preview(net: nn.Module, config: Config, info: Info, codec: Codec, data: Data
     rules = [rule for rule in guidance.parse(config.sample.guidance) if not isinstance(rule, Borrowed)]  # other models are left out of previews
     denoiser = denoiser_of(config, net, dtype=dtype, source=bool(info.starts_from))
     values = sampling.run(sampling.stream(denoiser, info.shape, codec, request, device=device, rules=rules), codec, len(seeds))
-    return before_and_after(build_task(info.task), request.sources, values)
+    return before_and_after(build_task(info.task, info.codec), request.sources, values)

@@ -56,7 +56,7 @@ def load(name: str | Path, *, weights: str = "ema", device: str = "auto", dtype:
     net = net.to(where).eval().requires_grad_(False)
     label = str(name) if spot == folder else f"{str(name).partition('@')[0]}@{step}"
     return Model(
-        name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind, source=bool(info.starts_from)).eval(), codec=build_codec(info.codec, folder), task=build_task(info.task),
+        name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind, source=bool(info.starts_from)).eval(), codec=build_codec(info.codec, folder), task=build_task(info.task, info.codec),
         device=where, weights=key, hash=files.sha256(path)[:16], folder=folder,
     )  # fmt: skip
 

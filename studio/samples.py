@@ -44,7 +44,7 @@ class Samples:
         return self.task.sheet(self.values, columns=columns, captions=texts if captions and any(texts) else ())
 
     def save(self, out: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write one file per sample, ``grid.png`` and ``recipe.json`` into a folder and return the samples' paths.
+        """Write one file per sample (or ``samples.npz`` and what the task lists), ``grid.png`` and ``recipe.json`` into a folder; returns the samples' paths.
 
         Existing files are kept: raises ``FileExistsError`` unless ``overwrite``.
         """
@@ -52,7 +52,7 @@ class Samples:
         files.check_writable(folder, need=self.values.numel() * 2)
         names = _names(self.recipes)
         suffix = self.task.suffix
-        wanted = [folder / f"{n}.png" for n in names] if suffix == ".png" else [folder / "samples.npz"]
+        wanted = [folder / f"{n}.png" for n in names] if suffix == ".png" else [folder / n for n in ("samples.npz", *self.task.listing)]
         taken = [p for p in (*wanted, folder / "grid.png") if p.exists()]
         if taken and not overwrite:
             raise FileExistsError(f"{taken[0]} exists already; choose another --out or pass --overwrite")
@@ -63,7 +63,8 @@ class Samples:
         else:
             import numpy as np
 
-            np.savez(wanted[0], arr_0=self.values.numpy(), seeds=np.array([r["seed"] for r in self.recipes]))
+            np.savez(wanted[0], arr_0=self.values.numpy(), seeds=np.array([r["seed"] for r in self.recipes]), **self.task.legend)
+            self.task.write(folder, self.values, self.recipes)
         several = {k: [r.get(k) for r in self.recipes] for k in ("seed", "label", "class")}
         save_png(folder / "grid.png", self.grid(), {**self.recipes[0], **several})
         files.write_json(folder / "recipe.json", list(self.recipes))

@@ -16,6 +16,7 @@ from studio.chem.toolkit import Chem, canonical, read_smiles, version
 from studio.files import cache_home
 
 FORMAT = 1
+ASKED = "asked_"  # columns of a file of samples that hold targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +189,25 @@ def _read(store: Path) -> Collection | None:
         return Collection(smiles, values, atoms, numeric, extra, rejected, notes["salts"], notes["duplicates"])
     except Exception:  # whatever a damaged file makes numpy, zipfile or json raise
         return None
+
+
+def graphs_of_file(path: str | Path, *, smiles: str | None = None) -> tuple[np.ndarray, tuple[str, ...], dict[str, np.ndarray]]:
+    """(N, n, n + 1) graphs of every row of a file of samples, their atom types, and the columns named ``asked_NAME``, by NAME. A row that is no molecule,
+    also an empty one, is a graph without atoms. Nothing is left out: duplicates and pieces are what samples are judged by."""
+    table = read_table(path)
+    place, rows = table.smiles(smiles), []
+    for row in table.rows:
+        try:
+            ready, _ = graphs.prepared(read_smiles(row[place]))
+            rows.append((graphs.types_of(ready), graphs.bonds_of(ready)))
+        except ValueError:
+            rows.append(([], np.zeros((0, 3), np.int64)))
+    names, size = graphs.vocabulary(t for types, _ in rows for t in types), max(len(types) for types, _ in rows)
+    if not names:
+        raise ValueError(f"{table.path} has no valid molecule among {len(rows)} rows, expected at least one")
+    asked = {c.removeprefix(ASKED): i for i, c in enumerate(table.columns) if c.startswith(ASKED)}
+    targets = {name: np.array([number(row[i], name) for row in table.rows]) for name, i in asked.items()}
+    return np.stack([graphs.to_graph(types, bonds, names, size) for types, bonds in rows]), names, targets
 
 
 def graph_of(text: str, atoms: Sequence[str], size: int, *, aromatic: bool = False) -> np.ndarray:

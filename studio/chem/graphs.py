@@ -58,9 +58,16 @@ def vocabulary(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def prepared(mol: Chem.Mol, *, aromatic: bool = False) -> tuple[Chem.Mol, str]:
-    """A copy with atoms in the order of the canonical SMILES, and that SMILES; kekulised unless ``aromatic``."""
+    """A copy with atoms in the order of the canonical SMILES, and that SMILES; kekulised unless ``aromatic``.
+    Stereochemistry, isotopes and atom numbers are taken off."""
     mol = Chem.Mol(mol)
     Chem.RemoveStereochemistry(mol)
+    marked = [a for a in mol.GetAtoms() if a.GetIsotope() or a.GetAtomMapNum()]
+    for atom in marked:
+        atom.SetIsotope(0)
+        atom.SetAtomMapNum(0)
+    if marked:
+        mol = Chem.RemoveHs(mol)  # deuterium was an atom of its own
     text = canonical(mol)
     mol = Chem.RenumberAtoms(mol, list(mol.GetPropsAsDict(True, True)["_smilesAtomOutputOrder"]))
     if not aromatic:

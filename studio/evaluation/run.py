@@ -9,7 +9,7 @@ import numpy as np
 
 from backbones.registry import suggest
 from studio import __version__
-from studio.evaluation import measures, points
+from studio.evaluation import measures, molecules, points
 from studio.evaluation.measures import MEASURES, Options, Side
 from studio.evaluation.reference import Reference, open_reference, side_of
 from studio.evaluation.results import Result
@@ -34,10 +34,11 @@ def evaluate(
     a single measure that cannot be computed is listed in ``failed``.
     """
     chosen = opened(samples, batch=batch, on_progress=on_progress, **sampling)
-    if chosen.task == "points":
+    if chosen.task != "image":
         if isinstance(ref, Reference):
-            raise ValueError("got a reference of features for points, expected a set of points")
-        return points.evaluate(chosen, ref if isinstance(ref, SampleSet) else open_set(ref), metrics)
+            raise ValueError(f"got a reference of features for {chosen.task}, expected a set of {chosen.task} samples")
+        measure = points.evaluate if chosen.task == "points" else molecules.evaluate
+        return measure(chosen, ref if isinstance(ref, SampleSet) else open_set(ref), metrics)
     extractor = choose_extractor(features, chosen.shape, inception)
     wanted = parse_metrics(metrics, extractor)
     reference = ref if isinstance(ref, Reference) else open_reference(ref, extractor)
@@ -91,7 +92,9 @@ def generated(
     pinned = plan.pinned()
     about = {k: pinned[k] for k in ("sampler", "num_steps", "guidance", "labels", "seeds", "weights", "dtype", "model_hash", "conditions")}
     about |= {"model": loaded.name, "deterministic": pinned["deterministic"] is not None}
-    return SampleSet(loaded.name, values, None if labels is None else np.array(labels), loaded.classes, about)
+    atoms = tuple(loaded.info.codec.get("atoms", ()))
+    asked = {k: np.full(plan.num, float(v)) for k, v in (about["conditions"] or {}).items()} if atoms else {}
+    return SampleSet(loaded.name, values, None if labels is None else np.array(labels), loaded.classes, about, atoms=atoms, asked=asked)
 
 
 def choose_extractor(name: str | Extractor | None, shape: tuple[int, ...], inception: str | Path | None = None) -> Extractor:

@@ -1,5 +1,5 @@
-"""What can be measured: a folder that `studio generate` made, a folder of pictures, an .npz or .npy of arrays, or a data set. All are opened as a
-`SampleSet`, whose values are read in blocks and never held whole."""
+"""What can be measured: a folder that `studio generate` made, a folder of pictures, an .npz or .npy of arrays, a file of molecules, or a data set. All are
+opened as a `SampleSet`, whose values are read in blocks and never held whole."""
 
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +18,12 @@ from studio.data.arrays import content_hash
 from studio.data.images import SUFFIXES, decode, listing
 
 BLOCK = 256
+ALONE = ("fashion-mnist", "moses")  # data sets that need no more than their name
+MOLECULES = (".smi", ".csv", ".tsv")
 
 
 class Values(Protocol):
-    """(N, C, H, W) uint8 or (N, d) float32, read by slices and arrays of indices."""
+    """(N, C, H, W) uint8, (N, d) float32 or (N, n, n + 1) uint8 graphs, read by slices and arrays of indices."""
 
     shape: tuple[int, ...]
     dtype: Any
@@ -32,7 +34,8 @@ class Values(Protocol):
 
 @dataclass(frozen=True)
 class SampleSet:
-    """``about`` is what its maker recorded (sampler, guidance, label rule ...); ``test`` further real samples that no model was trained on."""
+    """``about`` is what its maker recorded (sampler, guidance, label rule ...); ``test`` further real samples that no model was trained on. ``atoms``: what the
+    types of molecules are; ``numbers``: columns (N,) of known properties in their own units, ``asked``: of what the samples were asked to have (NaN: not)."""
 
     name: str
     values: Values
@@ -41,6 +44,9 @@ class SampleSet:
     about: dict[str, Any] = field(default_factory=dict)
     test: "SampleSet | None" = None
     folder: Path | None = None
+    atoms: tuple[str, ...] = ()
+    numbers: dict[str, np.ndarray] = field(default_factory=dict)
+    asked: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -51,7 +57,7 @@ class SampleSet:
 
     @property
     def task(self) -> str:
-        return "image" if len(self.shape) == 3 else "points"
+        return "molecule" if self.atoms else "image" if len(self.shape) == 3 else "points"
 
     @cached_property
     def hash(self) -> str:
@@ -66,7 +72,8 @@ class SampleSet:
     def take(self, index: np.ndarray) -> "SampleSet":
         """These samples, in memory."""
         labels = None if self.labels is None else self.labels[index]
-        return SampleSet(self.name, self.values[index], labels, self.classes, self.about)
+        numbers = {k: v[index] for k, v in self.numbers.items()}
+        return SampleSet(self.name, self.values[index], labels, self.classes, self.about, atoms=self.atoms, numbers=numbers)
 
 
 class Transposed:
@@ -107,8 +114,8 @@ class PictureFiles:
 
 
 def open_set(source: str | Path) -> SampleSet:
-    """A set by its name: a folder of `studio generate` or of pictures, an .npz (``arr_0`` or ``images``) or .npy, ``images:DIR``, ``npz:FILE``,
-    ``points:KIND`` or a data set's name, with ``@held_out`` for the part that is kept from training. Raises ``ValueError`` with what was expected."""
+    """A set by its name: a folder of `studio generate` or of pictures, an .npz (``arr_0`` or ``images``) or .npy, a .smi or .csv of molecules, ``images:DIR``, ``npz:FILE``,
+    ``points:KIND``, ``molecules:FILE`` or a data set's name, with ``@held_out`` for the part that is kept from training. Raises ``ValueError`` with what was expected."""
     text = str(source)
     path = Path(text).expanduser()
     if path.is_dir():
@@ -123,7 +130,7 @@ def open_set(source: str | Path) -> SampleSet:
 def is_data(text: str) -> bool:
     """Whether a text names a data set."""
     kind, _, rest = text.partition("@")[0].partition(":")
-    return kind in REGISTRY and (bool(rest) or kind == "fashion-mnist")
+    return kind in REGISTRY and (bool(rest) or kind in ALONE)
 
 
 def _data(text: str) -> SampleSet:
@@ -131,10 +138,10 @@ def _data(text: str) -> SampleSet:
     kind, _, rest = name.partition(":")
     if not is_data(text) or part not in ("", "train", "held_out"):
         raise ValueError(
-            f"got {text!r}, expected a folder of samples or pictures, an .npz or .npy file, images:DIR, npz:FILE, points:KIND or fashion-mnist "
+            f"got {text!r}, expected a folder of samples or pictures, an .npz, .npy, .smi or .csv file, images:DIR, npz:FILE, points:KIND, molecules:FILE, fashion-mnist or moses "
             "(with @held_out for the part kept from training)"
         )
-    options = {"images": {"path": rest}, "npz": {"path": rest}, "points": {"kind": rest}}.get(kind, {})
+    options = {"images": {"path": rest}, "npz": {"path": rest}, "points": {"kind": rest}, "molecules": {"path": rest}}.get(kind, {})
     whole = of_data({"name": kind, **options}, text)
     if part == "held_out":
         if whole.test is None:
@@ -150,7 +157,11 @@ def of_data(spec: Mapping[str, Any], name: str) -> SampleSet:
     def made(arrays: Any, part: str, test: SampleSet | None) -> SampleSet:
         if not isinstance(arrays, Arrays):
             raise ValueError(f"{name} has no {part} part")
-        return SampleSet(name, arrays.values, arrays.labels, tuple(data.classes), {"data": data.name, "part": part}, test)
+        numbers = {n: arrays.numeric[:, k] * data.numeric_std[k] + data.numeric_mean[k] for k, n in enumerate(data.numeric)}
+        atoms = tuple(data.codec.get("atoms", ()))
+        return SampleSet(
+            name, arrays.values, arrays.labels, tuple(data.classes), {"data": data.name, "part": part}, test, atoms=atoms, numbers=numbers
+        )
 
     return made(data.train, "train", None if data.held_out is None else made(data.held_out, "held_out", None))
 
@@ -177,7 +188,8 @@ def _generated(folder: Path) -> SampleSet:
     made = _arrays(folder / "samples.npz")
     if len(made) != num:
         raise ValueError(f"{folder / 'samples.npz'} holds {len(made)} of {num} samples; run the same studio generate again")
-    return SampleSet(str(folder), made.values, made.labels, (), about, folder=folder)
+    asked = {k: np.full(num, float(v)) for k, v in (about["conditions"] or {}).items()} if made.atoms else {}
+    return SampleSet(str(folder), made.values, made.labels, (), about, folder=folder, atoms=made.atoms, asked=asked)
 
 
 def _pictures(folder: Path) -> SampleSet:
@@ -191,18 +203,33 @@ def _pictures(folder: Path) -> SampleSet:
     return SampleSet(str(folder), PictureFiles(paths), labels, tuple(classes))
 
 
+def _molecules(path: Path) -> SampleSet:
+    """Rows that are no molecule are graphs without atoms, so they count as what they are; columns ``asked_NAME`` are targets."""
+    from studio.chem.collect import graphs_of_file
+
+    values, atoms, asked = graphs_of_file(path)
+    return SampleSet(str(path), values, atoms=atoms, asked=asked)
+
+
 def _arrays(path: Path) -> SampleSet:
+    if path.name.removesuffix(".gz").endswith(MOLECULES):
+        return _molecules(path)
     if path.suffix == ".npy":
         try:
             return SampleSet(str(path), _laid_out(np.load(path, mmap_mode="r", allow_pickle=False), path))
         except (ValueError, OSError, EOFError) as error:
             raise ValueError(f"{path} is not a readable .npy of samples: {error}") from None
     if path.suffix != ".npz":
-        raise ValueError(f"got {path}, expected a folder, an .npz or an .npy")
+        raise ValueError(f"got {path}, expected a folder, an .npz, an .npy, or a .smi or .csv of molecules")
     members = npz_members(path)
     key = next((k for k in ("arr_0", "images") if k in members), None)
     if key is None:
         raise ValueError(f"{path} holds {', '.join(members) or 'nothing'}, expected samples under arr_0 or images")
+    if "atoms" in members:
+        graphs, atoms = npz_array(path, key), tuple(str(a) for a in npz_array(path, "atoms"))
+        if graphs.dtype != np.uint8 or graphs.ndim != 3 or graphs.shape[2] != graphs.shape[1] + 1:
+            raise ValueError(f"{path} holds {graphs.dtype} of shape {graphs.shape}, expected uint8 graphs (N, n, n + 1)")
+        return SampleSet(str(path), graphs, atoms=atoms)
     labels = npz_array(path, "labels").astype(np.int64) if "labels" in members else None
     values = _laid_out(npz_array(path, key), path)
     if labels is not None and len(labels) != len(values):

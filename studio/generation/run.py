@@ -54,7 +54,7 @@ def generate(
     """Make ``num`` samples in the folder ``out``, or those of them that are not there yet.
 
     ``seeds``: "0-49999", by default 0 … num − 1. ``labels``: balanced (the default), random, a list repeated in turn, or a file. ``format``: png, npz or
-    both; points are always npz. ``batch``: "auto" or a number. ``workers``: local processes, "auto" or a number. ``shard``: "3/8" is the third of
+    both; points and molecules are always npz, molecules also .smi, .csv, .sdf and a sheet. ``batch``: "auto" or a number. ``workers``: local processes, "auto" or a number. ``shard``: "3/8" is the third of
     eight machines. Raises ``ValueError`` and ``FileExistsError`` before anything is written, for settings that do not fit or differ from the
     manifest's.
     """
@@ -111,14 +111,17 @@ def generate(
 def _finish(
     folder: Path, form: str, plan: Plan, store: stores.Store, wanted: Sequence[int], todo: Sequence[int], whole: bool
 ) -> tuple[int, int, str | None]:  # fmt: skip
-    """Samples missing of this call's share and elsewhere; and the .npz, which is written when every sample is there."""
+    """Samples missing of this call's share and elsewhere; and the .npz and what the task lists, which are written when every sample is there."""
     mine = set(wanted)
     absent = stores.missing(store, todo)
     rest = [] if whole else stores.missing(store, [u for u in stores.units(plan, store) if u not in mine])
-    npz = folder / "samples.npz"
+    npz, written = folder / "samples.npz", False
     if form != "png" and not absent and not rest:
         if not whole and (todo or form == "npz" or not stores.npz_is_whole(npz, plan)):
             stores.write_npz(npz, store, plan)
+            written = True
+        if written or not all((folder / n).is_file() for n in plan.model.task.listing):
+            stores.write_listing(folder, store, plan)
         if form == "npz":
             stores.remove_parts(folder)
     missing, elsewhere = (sum(_size(u, store, plan) for u in part) for part in (absent, rest))
@@ -168,7 +171,7 @@ def _open(folder: Path, plan: Plan, overwrite: bool) -> None:
     again = overwrite and (folder / MANIFEST).is_file()
     if again:
         read_manifest(folder)
-        stores.remove(folder)
+        stores.remove(folder, plan.model.task.listing)
     claim(folder, plan, ours=again)
 
 
@@ -187,7 +190,7 @@ def _format(format: str | None, plan: Plan) -> str:
     if format not in ("png", "npz", "both"):
         raise ValueError(f"got format {format!r}, expected png, npz or both")
     if not pictures and format == "png":
-        raise ValueError("got format 'png', but these samples are points; expected npz")
+        raise ValueError("got format 'png', but these samples are no pictures; expected npz")
     return format if pictures else "both"
 
 

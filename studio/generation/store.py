@@ -1,4 +1,4 @@
-"""Where generated samples lie, one unit a file: a PNG for each picture, an .npy for each thousand points; in folders of a thousand samples.
+"""Where generated samples lie, one unit a file: a PNG for each picture, an .npy for each thousand points or graphs; in folders of a thousand samples.
 
 A unit is trusted only if it decodes, has the right size and is the sample it claims to be. Files are written under another name and renamed.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from studio import files
@@ -78,13 +79,13 @@ class Pictures:
 
 
 class Vectors:
-    """``NNN.npy`` of up to a thousand rows (n, d), float32; beside it nothing, the seeds follow from the manifest."""
+    """``NNN.npy`` of up to a thousand rows (n, ...), of the task's dtype; beside it nothing, the seeds follow from the manifest."""
 
     unit = FOLDER
 
     def __init__(self, root: Path, plan: Plan):
         self.root, self.plan = root, plan
-        self.shape = tuple(plan.model.info.shape)
+        self.shape, self.dtype = tuple(plan.model.info.shape), np.dtype(plan.model.task.dtype)
 
     def path(self, first: int) -> Path:
         return self.root / f"{first // FOLDER:03d}.npy"
@@ -93,7 +94,7 @@ class Vectors:
         path = self.path(first)
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path) as draft, open(draft, "wb") as handle:
-            np.save(handle, values.float().numpy())
+            np.save(handle, values.to(getattr(torch, self.dtype.name)).numpy())
 
     def valid(self, first: int) -> bool:
         try:
@@ -101,7 +102,7 @@ class Vectors:
         except (OSError, ValueError, EOFError):
             return False
         expected = (min(self.unit, self.plan.num - first), *self.shape)
-        return rows.shape == expected and rows.dtype == np.float32 and bool(np.isfinite(rows).all())
+        return rows.shape == expected and rows.dtype == self.dtype and bool(np.isfinite(rows).all())
 
     def read(self, first: int) -> np.ndarray:
         return np.load(self.path(first), allow_pickle=False)
@@ -146,7 +147,13 @@ def _moved(path: Path, target: Path) -> Path:
     return target
 
 
-def remove(folder: Path) -> None:
+def write_listing(folder: Path, store: Store, plan: Plan) -> None:
+    """The task's further files of the whole set."""
+    values = torch.from_numpy(np.concatenate(list(_read_all(store, plan))))
+    plan.model.task.write(folder, values, plan.model.recipes(plan.batch(range(plan.num))))
+
+
+def remove(folder: Path, listing: Sequence[str] = ()) -> None:
     """Delete what generation wrote, by its names, and nothing else; the rest of the sample folders goes to ``foreign/``."""
     for root in (folder, folder / ".parts"):
         for path in sorted(root.iterdir()) if root.is_dir() else []:
@@ -157,7 +164,7 @@ def remove(folder: Path) -> None:
                     else:
                         _moved(file, folder / "foreign" / path.name / file.name)
                 path.rmdir()
-            elif path.name == "samples.npz" or re.fullmatch(r"\d{3,}\.npy", path.name):
+            elif path.name in ("samples.npz", *listing) or re.fullmatch(r"\d{3,}\.npy", path.name):
                 path.unlink()
     remove_parts(folder)
     (folder / MANIFEST).unlink(missing_ok=True)
@@ -170,9 +177,8 @@ def _header(shape: tuple[int, ...], dtype: str) -> bytes:
 
 
 def write_npz(path: Path, store: Store, plan: Plan) -> None:
-    """Stream all units into ``arr_0`` (uint8 NHWC, or float32 rows) and ``labels``; never more than one unit in memory."""
-    c, *rest = plan.model.sample_shape
-    shape, dtype = ((plan.num, *rest, c), "uint8") if rest else ((plan.num, c), "float32")
+    """Stream all units into ``arr_0`` (uint8 NHWC, or rows of the task's dtype), ``labels`` and the task's legend; never more than one unit in memory."""
+    shape, dtype = layout(plan)
     with files.replacing(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as out:
             out.write(_header(shape, dtype))
@@ -183,6 +189,15 @@ def write_npz(path: Path, store: Store, plan: Plan) -> None:
             with archive.open("labels.npy", "w") as out:
                 out.write(_header((plan.num,), "int64"))
                 out.write(np.asarray(labels, dtype=np.int64).tobytes())
+        for name, array in plan.model.task.legend.items():
+            with archive.open(f"{name}.npy", "w") as out:
+                np.lib.format.write_array(out, array, allow_pickle=False)
+
+
+def layout(plan: Plan) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype of all samples in one array: pictures stand as (N, H, W, C)."""
+    task, (c, *rest) = plan.model.task, plan.model.sample_shape
+    return (plan.num, *rest, c) if task.suffix == ".png" else (plan.num, c, *rest), task.dtype
 
 
 def _read_all(store: Store, plan: Plan) -> Iterator[np.ndarray]:
@@ -201,8 +216,8 @@ def npz_is_whole(path: Path, plan: Plan) -> bool:
                 shape, _, dtype = np.lib.format.read_array_header_1_0(handle)  # type: ignore[arg-type]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError):
         return False
-    c, *rest = plan.model.sample_shape
-    return shape == ((plan.num, *rest, c) if rest else (plan.num, c)) and dtype == np.dtype("uint8" if rest else "float32")
+    wanted, kind = layout(plan)
+    return shape == wanted and dtype == np.dtype(kind)
 
 
 def remove_parts(folder: Path) -> None:

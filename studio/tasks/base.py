@@ -1,8 +1,10 @@
 """The verbs of a task."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -10,10 +12,23 @@ if TYPE_CHECKING:
 
 
 class Task(Protocol):
-    """``values`` are decoded samples (B, ...), as the codec gives them."""
+    """``values`` are decoded samples (B, ...), as the codec gives them.
+
+    ``suffix`` is .png where each sample is a picture of its own; others lie together in ``samples.npz``, with ``dtype`` and, so that the file can be read
+    alone, the arrays of ``legend``. ``listing`` names further files that a whole set is written to by `write`.
+    """
 
     name: str
     suffix: str
+    dtype: str = "float32"
+    listing: tuple[str, ...] = ()
+
+    @property
+    def legend(self) -> Mapping[str, np.ndarray]:
+        return {}
 
     def pictures(self, values: Tensor) -> "list[Image]": ...
     def sheet(self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()) -> "Image": ...
+
+    def write(self, folder: Path, values: Tensor, recipes: Sequence[Mapping[str, Any]]) -> None:
+        """The files of ``listing``: nothing here."""

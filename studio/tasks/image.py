@@ -7,11 +7,13 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from studio.tasks.base import Task
+
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-class ImageTask:
-    name, suffix = "image", ".png"
+class ImageTask(Task):
+    name, suffix, dtype = "image", ".png", "uint8"
 
     def pictures(self, values: Tensor) -> list[Image.Image]:
         """PIL pictures at their own size. Raises ``ValueError`` for a number of channels that is not a picture's."""
@@ -24,17 +26,21 @@ class ImageTask:
 
     def sheet(self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()) -> Image.Image:
         """A contact sheet; small pictures are enlarged by a whole factor, captions stand below each."""
-        pictures = self.pictures(values)
-        columns = columns or min(len(pictures), 10 if len(pictures) % 10 == 0 else math.ceil(math.sqrt(len(pictures))) if len(pictures) > 8 else 8)
-        zoom = max(1, round(72 / pictures[0].height))
-        width, height = pictures[0].width * zoom, pictures[0].height * zoom
-        gap, label = 4, 14 if captions else 0
-        rows = math.ceil(len(pictures) / columns)
-        sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap + label) + gap), "white")
-        draw = ImageDraw.Draw(sheet)
-        for i, picture in enumerate(pictures):
-            x, y = gap + i % columns * (width + gap), gap + i // columns * (height + gap + label)
-            sheet.paste(picture.convert("RGB").resize((width, height), Image.Resampling.NEAREST), (x, y))
-            if captions:
-                draw.text((x, y + height + 1), captions[i][: max(4, width // 6)], fill="black")
-        return sheet
+        return contact_sheet(self.pictures(values), columns=columns, captions=captions)
+
+
+def contact_sheet(pictures: Sequence[Image.Image], *, columns: int | None = None, captions: Sequence[str] = ()) -> Image.Image:
+    """Pictures of one size in rows; small ones are enlarged by a whole factor."""
+    columns = columns or min(len(pictures), 10 if len(pictures) % 10 == 0 else math.ceil(math.sqrt(len(pictures))) if len(pictures) > 8 else 8)
+    zoom = max(1, round(72 / pictures[0].height))
+    width, height = pictures[0].width * zoom, pictures[0].height * zoom
+    gap, label = 4, 14 if captions else 0
+    rows = math.ceil(len(pictures) / columns)
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap + label) + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, picture in enumerate(pictures):
+        x, y = gap + i % columns * (width + gap), gap + i // columns * (height + gap + label)
+        sheet.paste(picture.convert("RGB").resize((width, height), Image.Resampling.NEAREST), (x, y))
+        if captions:
+            draw.text((x, y + height + 1), captions[i][: max(4, width // 6)], fill="black")
+    return sheet

@@ -10,9 +10,10 @@ from samplers import FunctionDenoiser, Prediction
 from samplers.paths import Path, Time
 from samplers.prediction import expand
 from studio.data.points import MIXTURE
+from studio.tasks.base import Task
 
 
-class PointsTask:
+class PointsTask(Task):
     name, suffix = "points", ".npz"
 
     def pictures(self, values: Tensor) -> list[Image.Image]:

@@ -46,6 +46,12 @@ def test_the_order_does_not_depend_on_how_it_is_written() -> None:
     assert np.array_equal(a, b)
 
 
+def test_what_a_graph_does_not_hold_is_taken_off() -> None:
+    for text, bare in (("[2H]O[13CH3]", "CO"), ("[CH3:1][OH:2]", "CO"), ("[1*]C[2*]", "*C*"), ("C/C=C/[C@H](N)O", "CC=CC(N)O")):
+        mol, smiles = graphs.prepared(read_smiles(text))
+        assert smiles == bare and mol.GetNumAtoms() == read_smiles(bare).GetNumAtoms()
+
+
 def test_atom_types() -> None:
     mol = read_smiles("[O-][N+](=O)c1c[nH]c(*)c1Cl.[Mg+2]")
     types = [graphs.atom_type(a) for a in mol.GetAtoms()]
