@@ -35,6 +35,11 @@ def graph_dit_from_original(state_dict: Mapping[str, Tensor], config: Mapping[st
         max_atoms=config["max_n_nodes"], atom_types=config["Xdim"], hidden_size=config.get("hidden_size", 384), depth=config.get("depth", 12),
         num_heads=config.get("num_heads", 16), mlp_ratio=config.get("mlp_ratio", 4.0), groups=groups, together=compat, original=True,
     )  # fmt: skip
+    return load(net, graph_state(state_dict), f"Graph DiT {dict(config)}")  # type: ignore[return-value]
+
+
+def graph_state(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The original's weights under our names, without its noise table."""
     state = {}
     for key, value in state_dict.items():
         name = key.removeprefix("model.")
@@ -44,4 +49,4 @@ def graph_dit_from_original(state_dict: Mapping[str, Tensor], config: Mapping[st
             if name.startswith(theirs):
                 name = ours + name.removeprefix(theirs)
         state[name] = value
-    return load(net, state, f"Graph DiT {dict(config)}")  # type: ignore[return-value]
+    return state

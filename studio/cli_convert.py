@@ -9,7 +9,7 @@ from studio.cli_options import AsJson, emit
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="dit:FILE.pt, dis:FILE.pt, rwkv:FILE.pt, diffusers:DIR or hf:org/name; with --to a MODEL.")],
+    source: Annotated[str, typer.Argument(help="dit:FILE.pt, dis:FILE.pt, rwkv:FILE.pt, graph_dit:FILE.ckpt, diffusers:DIR or hf:org/name; with --to a MODEL.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     config: Annotated[list[str] | None, typer.Option(help="key=value: num_heads=6, classes=FILE, name=..., sample.num_steps=250; with --to steps=25.")] = None,
     to: Annotated[str | None, typer.Option(help="Write a MODEL of ours for others: diffusers.")] = None,

@@ -31,6 +31,7 @@ FAMILIES = {
     "diffusers": "studio.convert_diffusers:read",
     "dis": "studio.convert_linear:read_dis",
     "rwkv": "studio.convert_linear:read_rwkv",
+    "graph_dit": "studio.convert_graph:read",
 }
 TARGETS = {"diffusers": "studio.convert_diffusers:prepare"}
 ORIGIN = "drift-studio.json"  # what a target writes beside its files: where they come from, and notes

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from backbones.registry import suggest
+from samplers.graph_noise import BONDS
 from studio import checkpoint, files
-from studio.build import Info, build_network, fill_backbone, objective_of
+from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
 from studio.catalog import name_of
 from studio.config import from_tree, load_config, shipped
 from studio.samples import command_of, read_recipe
@@ -93,6 +94,7 @@ def describe_config(source: str, overrides: Sequence[str]) -> dict[str, Any]:
 
     config = load_config(source, overrides)
     data = load_data(config.data)
+    config.objective = fill_path(config.objective, data)
     config.backbone = fill_backbone(config.backbone, Info.of(data), objective_of(config).parameterization)
     with torch.device("meta"):
         parameters = sum(p.numel() for p in build_network(config).parameters())
@@ -126,17 +128,20 @@ def count_flops(what: str, overrides: Sequence[str]) -> dict[str, Any]:
             from studio.data import load_data
 
             config = load_config(what, overrides)
-            info = Info.of(load_data(config.data))
+            data = load_data(config.data)
+            info, config.objective = Info.of(data), fill_path(config.objective, data)
             config.backbone, shape = fill_backbone(config.backbone, info, objective_of(config).parameterization), info.shape
     with torch.device("meta"):
         net = build_network(config).eval()
         net = net["to_data"] if isinstance(net, torch.nn.ModuleDict) else net  # one evaluation asks one of the two
         shape = (config.backbone.get("in_channels", shape[0]), *shape[1:])
+        if "atom_types" in config.backbone:  # graphs: an atom is a token
+            shape = (shape[0], config.backbone["atom_types"] + BONDS * shape[0])
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             net(torch.empty(1, *shape), torch.empty(1), Cond())
     grid = getattr(net, "grid", None)
     return {
         "parameters": sum(p.numel() for p in net.parameters()), "macs": counter.get_total_flops() // 2, "gmacs": round(counter.get_total_flops() / 2e9, 3),
-        "tokens": grid[0] * grid[1] if grid else 1, "shape": list(shape),
+        "tokens": grid[0] * grid[1] if grid else shape[0] if "atom_types" in config.backbone else 1, "shape": list(shape),
     }  # fmt: skip
