@@ -68,7 +68,7 @@ def collect(
 ) -> Collection:  # fmt: skip
     """The molecules of a .csv, .tsv or .smi file, kept in the user's cache by its content.
 
-    ``conditions``: columns of the file, or properties that are computed where it has no such column. ``max_atoms``: rows with more heavy atoms are left out; ``size``: n of
+    ``conditions``: columns of the file, or properties that are computed where it has no such column. ``max_atoms``: rows with more atoms (open ends count, hydrogens do not) are left out; ``size``: n of
     the arrays, by default that of the largest molecule; ``atoms``: atom types of a model that exists, rows with others are left out; ``limit``: so
     many rows, chosen at random. Raises ``ValueError`` for a column that is not there, two conditions with one name, and a file without a single usable molecule.
     """
@@ -130,8 +130,8 @@ def _add(
     numbers = [None if column is None else number(row[column], name) for name, column, _ in columns]
     whole = read_smiles(row[place])
     mol = decode.largest(whole)
-    if mol.GetNumHeavyAtoms() > most:
-        raise ValueError(f"got a molecule of {mol.GetNumHeavyAtoms()} atoms, expected at most {most}; raise data.max_atoms")
+    if graphs.size_of(mol) > most:
+        raise ValueError(f"got a molecule of {graphs.size_of(mol)} atoms, expected at most {most}; raise data.max_atoms")
     ready, text = graphs.prepared(mol, aromatic=aromatic)
     if text in kept.smiles:
         kept.duplicates += 1

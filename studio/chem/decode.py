@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from studio.chem.graphs import TYPES, Graph, parse_type
+from studio.chem.graphs import TYPES, Graph, parse_type, size_of
 from studio.chem.toolkit import Chem, canonical, quiet
 
 VALENCE = {7: 3, 8: 2, 16: 2}  # of the elements that take a charge for one bond more
@@ -138,7 +138,7 @@ def pieces(mol: Chem.Mol) -> int:
 
 
 def largest(mol: Chem.Mol) -> Chem.Mol:
-    """The fragment with most heavy atoms, the first of equals by SMILES; the molecule itself where there is one."""
+    """The fragment with most atoms that are no hydrogens, the first of equals by SMILES; the molecule itself where there is one."""
     if pieces(mol) < 2:
         return mol
-    return min(Chem.GetMolFrags(mol, asMols=True), key=lambda p: (-p.GetNumHeavyAtoms(), canonical(p)))
+    return min(Chem.GetMolFrags(mol, asMols=True), key=lambda p: (-size_of(p), canonical(p)))

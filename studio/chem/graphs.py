@@ -57,6 +57,11 @@ def vocabulary(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names), key=order))
 
 
+def size_of(mol: Chem.Mol) -> int:
+    """Atoms that a graph has places for: all but hydrogens, open ends too."""
+    return sum(a.GetAtomicNum() != 1 for a in mol.GetAtoms())
+
+
 def prepared(mol: Chem.Mol, *, aromatic: bool = False) -> tuple[Chem.Mol, str]:
     """A copy with atoms in the order of the canonical SMILES, and that SMILES; kekulised unless ``aromatic``.
     Stereochemistry, isotopes and atom numbers are taken off."""

@@ -117,9 +117,8 @@ def cosine(a: Mapping[str, int], b: Mapping[str, int]) -> float:
     return sum(v * b[k] for k, v in a.items() if k in b) / norm if norm else 0.0
 
 
-def scaffold_share(mols: Mols, reference: Collection[str]) -> float:
-    """Share of the valid molecules with rings whose scaffold is one of the reference's; 0 where none has rings."""
-    found = scaffolds(mols)
+def scaffold_share(found: Mapping[str, int], reference: Collection[str]) -> float:
+    """Share of the molecules with rings, by the counts of their `scaffolds`, whose scaffold is one of the reference's; 0 where none has rings."""
     return sum(v for k, v in found.items() if k in reference) / max(1, sum(found.values()))
 
 

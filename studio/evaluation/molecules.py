@@ -4,43 +4,16 @@ The reference's training part is what novelty is measured against and floors com
 """
 
 from collections.abc import Sequence
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from backbones.registry import suggest
 from studio import __version__
+from studio.evaluation.decoded import Decoded
 from studio.evaluation.results import Result
 from studio.evaluation.sets import SampleSet
 
 NAMES = ("validity", "uniqueness", "novelty", "diversity", "fcd", "fragments", "scaffolds", "similarity", "coverage", "targets")
-
-
-class Decoded:
-    """A set as molecules; what takes time is done once, when it is asked for."""
-
-    def __init__(self, samples: SampleSet):
-        self.samples = samples
-
-    @cached_property
-    def mols(self) -> list[Any]:
-        from studio.chem.metrics import decoded
-
-        return decoded(np.asarray(self.samples.values[:]), self.samples.atoms)
-
-    @cached_property
-    def smiles(self) -> list[str | None]:
-        from studio.chem.metrics import smiles_of
-
-        return smiles_of(self.mols)
-
-    def properties(self, names: Sequence[str]) -> np.ndarray:
-        """(N, K), from the data set's own columns where it has them."""
-        from studio.chem.properties import compute
-
-        known = self.samples.numbers
-        return np.stack([known[n] if n in known else compute(self.mols, [n])[:, 0] for n in names], 1)
 
 
 def evaluate(samples: SampleSet, reference: SampleSet, names: str | Sequence[str] | None) -> Result:
@@ -52,10 +25,10 @@ def evaluate(samples: SampleSet, reference: SampleSet, names: str | Sequence[str
             raise ValueError(f"got metric {n!r} for molecules, expected some of {', '.join(NAMES)}{suggest(n, NAMES)}")
     if reference.task != "molecule":
         raise ValueError(f"got molecules and a reference of {reference.task}, expected molecules such as moses or molecules:FILE")
-    mine, train = Decoded(samples), Decoded(reference)
-    real = train if reference.test is None else Decoded(reference.test)
+    mine, train = samples.decoded, reference.decoded
+    real = train if reference.test is None else reference.test.decoded
     order = np.random.Generator(np.random.Philox(key=1)).permutation(len(reference))[: len(samples)]
-    some = Decoded(reference.take(np.sort(order)))
+    some = reference.take(np.sort(order)).decoded
     values: dict[str, float] = {}
     floor: dict[str, float] = {}
     failed: dict[str, str] = {}
@@ -67,9 +40,9 @@ def evaluate(samples: SampleSet, reference: SampleSet, names: str | Sequence[str
         except ValueError as error:
             failed[name] = str(error)
     protocol = {
-        "extractor": "molecules", "samples": len(samples), "sample_hash": samples.hash, "reference": reference.name, "reference_hash": reference.hash, "reference_n": len(real.samples),
+        "extractor": "molecules", "samples": len(samples), "sample_hash": samples.hash, "reference": reference.name, "reference_hash": reference.hash, "reference_n": len(real),
         "test_hash": None if reference.test is None else reference.test.hash, "training_n": len(reference),
-        "floor": f"{len(some.samples)} training molecules; of mae, the nearest of the training set looked up", "studio": __version__, "rdkit": _rdkit(),
+        "floor": f"{len(some)} training molecules; of mae, the nearest of the training set looked up", "studio": __version__, "rdkit": _rdkit(),
         **{k: samples.about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "seeds", "dtype", "conditions")},
     }  # fmt: skip
     return Result(samples.name, values, floor, failed, protocol)
@@ -89,7 +62,7 @@ def validity(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Fou
     from studio.chem import metrics
 
     plain = metrics.validity(mine.mols)
-    fixed = metrics.validity(metrics.decoded(np.asarray(mine.samples.values[:]), mine.samples.atoms, correct=True))
+    fixed = metrics.validity(mine.corrected)
     floor = metrics.validity(some.mols)
     return {"valid": plain.valid, "connected": plain.connected, "valid_corrected": fixed.valid}, {"valid": floor.valid, "connected": floor.connected}
 
@@ -117,25 +90,23 @@ def diversity(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Fo
 def fcd(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
     from studio.chem import metrics
 
-    target = metrics.chemnet(real.smiles)
-    return {"fcd": metrics.fcd(mine.smiles, target)}, {"fcd": metrics.fcd(some.smiles, target)}
+    return {"fcd": metrics.fcd(mine.smiles, real.chemnet)}, {"fcd": metrics.fcd(some.smiles, real.chemnet)}
 
 
 def fragments(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
     from studio.chem import metrics
 
-    target = metrics.fragments(real.mols)
-    return {"fragments": metrics.cosine(metrics.fragments(mine.mols), target)}, {"fragments": metrics.cosine(metrics.fragments(some.mols), target)}
+    return {"fragments": metrics.cosine(mine.fragments, real.fragments)}, {"fragments": metrics.cosine(some.fragments, real.fragments)}
 
 
 def scaffolds(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
     """``scaffolds``: cosine of their counts with the reference's; ``scaffolds_known``: share of molecules whose scaffold the training set has."""
     from studio.chem import metrics
 
-    target, known = metrics.scaffolds(real.mols), metrics.scaffolds(train.mols)
-    values = {"scaffolds": metrics.cosine(metrics.scaffolds(mine.mols), target), "scaffolds_known": metrics.scaffold_share(mine.mols, known)}
-    floor = {"scaffolds": metrics.cosine(metrics.scaffolds(some.mols), target)}
-    return values, floor if real is train else {**floor, "scaffolds_known": metrics.scaffold_share(real.mols, known)}
+    known = train.scaffolds
+    values = {"scaffolds": metrics.cosine(mine.scaffolds, real.scaffolds), "scaffolds_known": metrics.scaffold_share(mine.scaffolds, known)}
+    floor = {"scaffolds": metrics.cosine(some.scaffolds, real.scaffolds)}
+    return values, floor if real is train else {**floor, "scaffolds_known": metrics.scaffold_share(real.scaffolds, known)}
 
 
 def similarity(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
@@ -148,7 +119,7 @@ def similarity(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> F
 def coverage(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
     from studio.chem import metrics
 
-    return {"atom_types": metrics.coverage(mine.mols, train.samples.atoms)}, {"atom_types": metrics.coverage(some.mols, train.samples.atoms)}
+    return {"atom_types": metrics.coverage(mine.mols, train.atoms)}, {"atom_types": metrics.coverage(some.mols, train.atoms)}
 
 
 def targets(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
@@ -156,10 +127,10 @@ def targets(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Foun
     from studio.chem import floors, metrics
     from studio.chem.properties import known
 
-    names = [n for n in mine.samples.asked if known(n)]
+    names = [n for n in mine.asked if known(n)]
     if not names:
         raise ValueError("the samples were asked for no property that RDKit computes; generate them with --set NAME=VALUE")
-    goal = np.stack([mine.samples.asked[n] for n in names], 1)
+    goal = np.stack([mine.asked[n] for n in names], 1)
     found, have = metrics.on_target(mine.mols, goal, names), train.properties(names)
     chance, nearest = floors.random_molecules(goal, have), floors.looked_up(goal, have, np.nanstd(have, 0))[0]
     values = {f"{kind}_{n}": v for n, f in found.items() for kind, v in (("mae", f.mae), ("on_target", f.share))}

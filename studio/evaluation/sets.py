@@ -16,6 +16,7 @@ from torch import Tensor
 from studio.data import REGISTRY, Arrays, load_data
 from studio.data.arrays import content_hash
 from studio.data.images import SUFFIXES, decode, listing
+from studio.evaluation.decoded import Decoded
 
 BLOCK = 256
 ALONE = ("fashion-mnist", "moses")  # data sets that need no more than their name
@@ -63,6 +64,13 @@ class SampleSet:
     def hash(self) -> str:
         """16 hex digits of the content."""
         return content_hash(self.values, np.zeros(0) if self.labels is None else self.labels)  # type: ignore[arg-type]
+
+    @cached_property
+    def decoded(self) -> Decoded:
+        """Of molecules: see `Decoded`. Raises ``ValueError`` for other samples."""
+        if self.task != "molecule":
+            raise ValueError(f"got {self.task} samples, expected molecules")
+        return Decoded(np.asarray(self.values[:]), self.atoms, self.numbers, self.asked, self.hash)
 
     def batches(self, size: int = BLOCK) -> Iterator[Tensor]:
         """Values in order, (B, ...)."""

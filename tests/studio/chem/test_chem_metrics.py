@@ -33,7 +33,7 @@ def test_real_molecules_are_perfect(real: Collection, mols: list[Chem.Mol]) -> N
         and metrics.novelty(real.smiles, real.smiles[:60]) == 0.75
     )
     assert metrics.coverage(mols, real.atoms) == 1
-    assert metrics.scaffold_share(mols, metrics.scaffolds(mols)) == 1 and metrics.cosine(
+    assert metrics.scaffold_share(metrics.scaffolds(mols), metrics.scaffolds(mols)) == 1 and metrics.cosine(
         metrics.scaffolds(mols), metrics.scaffolds(mols)
     ) == pytest.approx(1)
     assert metrics.nearest_similarity(mols[:20], mols) == pytest.approx(1)

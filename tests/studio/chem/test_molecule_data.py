@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 
 pytest.importorskip("rdkit", reason="pip install 'drift-studio[chem]'")
 
+from tiny import points_config
+
+import studio
 from studio.chem.splits import scaffold, scaffold_split
 from studio.chem.toolkit import read_smiles
 from studio.data import load_data
@@ -30,6 +34,9 @@ def test_moses(root: str) -> None:
     columns = np.column_stack([sizes, data.train.numeric])
     assert data.codec["joint"]["mean"] == pytest.approx(columns.mean(0).tolist())
     assert np.allclose(data.codec["joint"]["cov"], np.cov(columns.T))
+    assert data.codec["joint"]["low"] == pytest.approx(data.train.numeric.min(0).tolist()) and data.codec["joint"]["high"] == pytest.approx(
+        data.train.numeric.max(0).tolist()
+    )
     aromatic = load_data({"name": "moses", "path": f"{root}/{FILE}", "limit": 900, "conditions": ["logP", "QED"], "aromatic": True, "cache": False})
     assert aromatic.hash != data.hash and "[nH]" in aromatic.codec["atoms"] and aromatic.codec["aromatic"]
 
@@ -45,6 +52,12 @@ def test_missing_numbers_and_what_lies_beside(tmp_path: Path) -> None:
     assert data.beside["rows-left-out.csv"].splitlines()[1].startswith("10,") and data.notes[0].startswith("1 rows were left out")
     bare = load_data({"name": "molecules", "path": str(path)})
     assert bare.numeric == () and bare.train.numeric is None and len(bare.codec["joint"]["mean"]) == 1
+
+
+def test_a_run_keeps_what_lies_beside(tmp_path: Path) -> None:
+    dots = load_data({"name": "points", "count": 200})
+    run = studio.train(points_config(steps=2), data=replace(dots, beside={"rows-left-out.csv": "line\n"}), out=tmp_path / "run", quiet=True)
+    assert (run.folder / "rows-left-out.csv").read_text() == "line\n"
 
 
 def test_splits(tmp_path: Path) -> None:

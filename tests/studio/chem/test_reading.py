@@ -69,6 +69,11 @@ def test_salts_keep_their_largest_fragment(tmp_path: Path) -> None:
     assert found.smiles == ("CC(=O)[O-]", "c1ccccc1", "CC") and found.salts == 3 and found.atoms == ("C", "O", "[O-]")
 
 
+def test_open_ends_take_a_place(tmp_path: Path) -> None:
+    found = collect(put(tmp_path, "*CC*\n*CCC*\n", "a.smi"), max_atoms=4, cache=False)
+    assert found.smiles == ("*CC*",) and "5 atoms, expected at most 4" in reasons(found)[2]
+
+
 def test_stereoisomers_are_one_graph(tmp_path: Path) -> None:
     found = collect(put(tmp_path, "C/C=C/C\nC/C=C\\C\nC[C@H](N)O\nC[C@@H](N)O\n", "a.smi"), cache=False)
     assert len(found) == 2 and found.duplicates == 2
