@@ -28,12 +28,14 @@ BASE = "base"
 
 @dataclass
 class Loans:
-    """What a model has borrowed so far, by name, the channels it shares with each (None: all), and whether it has been warned of."""
+    """What a model has borrowed so far, by name, the channels it shares with each (None: all), whether it has been warned of, and the conditions that it was asked
+    beyond what it has seen."""
 
     models: dict[str, "Model"] = field(default_factory=dict)
     fast: dict[str, Any] = field(default_factory=dict)
     channels: dict[tuple[str, bool], int | None] = field(default_factory=dict)
     warned: bool = False
+    beyond: set[str] = field(default_factory=set)
 
 
 def resolve(model: "Model", rules: Sequence[Rule], load: Callable[..., "Model"]) -> list[Rule]:

@@ -33,6 +33,7 @@ class Info:
     numeric_std: tuple[float, ...] = ()
     starts_from: str = ""
     base: dict[str, str] = field(default_factory=dict)
+    numeric_range: tuple[tuple[float, float], ...] = ()
 
     @staticmethod
     def of(data: Data) -> "Info":
@@ -47,6 +48,7 @@ class Info:
             data.numeric_mean,
             data.numeric_std,
             data.source_name,
+            numeric_range=data.numeric_range,
         )
 
     @staticmethod

@@ -54,6 +54,12 @@ class GraphCodec:
         classes = bonds.argmax(-1) * (codes > 0)[:, :, None] * (codes > 0)[:, None]
         return torch.cat([codes[..., None], classes], dim=-1).to(torch.uint8)
 
+    def check_number(self, number: Any) -> int:
+        """A number of atoms that was asked for. Raises ``ValueError`` for one that does not fit."""
+        if not str(number).strip().isdigit() or not 1 <= int(number) <= self.size:
+            raise ValueError(f"got {number} atoms, expected 1 to {self.size} on this model")
+        return int(number)
+
     def valid(self, numbers: Tensor) -> Tensor:
         """(B, n) from (B,) numbers of atoms."""
         return torch.arange(self.size, device=numbers.device)[None] < numbers[:, None]
@@ -61,8 +67,8 @@ class GraphCodec:
     def numbers(self, noise: NoiseSource, numeric: Tensor | None, fixed: Sequence[int | None] = ()) -> Tensor:
         """(B,) numbers of atoms, one draw a sample (stream ``atoms``); ``fixed`` where they are given. Raises ``ValueError`` for one that does not fit."""
         for number in fixed:
-            if number is not None and not 1 <= number <= self.size:
-                raise ValueError(f"got {number} atoms, expected 1 to {self.size} on this model")
+            if number is not None:
+                self.check_number(number)
         p = self.weights(numeric, len(noise))
         steps = p.cumsum(1)
         u = noise.uniform(stream="atoms", dtype=torch.float64).cpu()
@@ -94,18 +100,22 @@ class GraphCodec:
         """Pure noise (B, n, F) and the conditions with the padding told, for a new run. ``part`` (n, n + 1) uint8 is a piece of a molecule that stays; ``free``
         (n, n + 1) bool what of it may change all the same, by default all but its atoms and the bonds between them. Raises ``ValueError`` for fewer atoms than the piece has."""
         numbers = self.numbers(noise, cond.numeric if isinstance(cond.numeric, Tensor) else None, fixed)
-        known = given = None
+        held = None
         if part is not None:
-            size = int((part[:, 0] > 0).sum())
+            there = part[:, 0] > 0
+            size = int(there.sum())
             short = [number for number in fixed if number is not None and number < size]
             if short:
                 raise ValueError(f"got {short[0]} atoms for a molecule that shall hold a piece of {size}, expected at least {size}")
             numbers = numbers.clamp_min(size)
-            held = F.pad(part[:, 0] > 0, (1, 0), value=True)[None] & (part[:, 0] > 0)[:, None]  # (n, n + 1): the piece's rows and columns
-            held = held if free is None else held & ~free
-            widths = torch.tensor([self.types] + [BONDS] * self.size)
-            known = held.repeat_interleave(widths, dim=1).expand(len(numbers), -1, -1).to(noise.device)  # (B, n, F)
-            given = self.encode(part[None]).expand(len(numbers), -1, -1).to(noise.device)
+            held = ~free if free is not None else F.pad(there, (1, 0), value=True)[None] & there[:, None]  # (n, n + 1)
         valid = self.valid(numbers)
         x = draw(path.prior(valid), noise, valid, self.types, stream="prior")
-        return x, replace(cond, valid=valid, known=known, given=given)
+        cond = replace(cond, valid=valid)
+        if part is not None and held is not None:
+            widths = torch.tensor([self.types] + [BONDS] * self.size)
+            one = F.one_hot((part[:, 0].long() - 1).clamp_min(0), self.types).float() * there[:, None]
+            given = pack(one[None], F.one_hot(part[None, :, 1:].long(), BONDS).float()).to(noise.device).expand(len(numbers), -1, -1)
+            known = held.repeat_interleave(widths, dim=1).to(noise.device).expand(len(numbers), -1, -1)
+            cond = replace(cond, known=known, given=mask(given, valid, self.types))
+        return x, cond

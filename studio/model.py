@@ -4,6 +4,7 @@ MODEL is what `studio.shelf.locate` finds.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from studio.build import Info, build_network, denoiser_of
 from studio.codec import Codec, build_codec
 from studio.config import Config, load_config
 from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
+from studio.graph_codec import GraphCodec
 from studio.samples import Samples
 from studio.shelf import choose_weights, locate, read_weights, spot_of
 from studio.tasks import build_task
@@ -117,6 +119,11 @@ class Model:
         values = dict(conditions or {})
         if "label" in values or "class" in values:
             labels = values.pop("label", values.pop("class", None))
+        atoms: tuple[int | None, ...] = ()
+        if isinstance(self.codec, GraphCodec):
+            if "atoms" in values and "atoms" not in self.info.numeric:
+                atoms = (self.codec.check_number(values.pop("atoms")),) * len(chosen)
+            init, mask = self._piece(init, mask)
         rules = None
         if guidance == "default":
             guidance = defaults.guidance
@@ -138,16 +145,37 @@ class Model:
         sampling.check_guided(self.denoiser, self.rules(line) if rules is None else self.rules(rules), solver)
         if self.denoiser.family == "bridge":
             facing(self.denoiser, solver.needs, direction)
-        init, mask = self._picture(init), self._mask(mask)
+        if not isinstance(self.codec, GraphCodec):
+            init, mask = self._picture(init), self._mask(mask)
         share = strength if strength is not None else (1.0 if mask is not None else 0.6)
         if init is not None:
             sampling.start_index(steps, share)
         request = sampling.Request(
             chosen, sampling.parse_labels(labels, self.classes, chosen),
             sampling.numeric_rows(values, self.info.numeric, self.info.numeric_mean, self.info.numeric_std, len(chosen)),
-            steps, spec, line, init, share, mask, batch, deterministic, sources, direction,
+            steps, spec, line, init, share, mask, batch, deterministic, sources, direction, atoms,
         )  # fmt: skip
+        self._warn_of_range(values)
         return request, rules
+
+    def _warn_of_range(self, values: Mapping[str, Any]) -> None:
+        """Once for each condition: a number beyond what the model has seen."""
+        for name, (low, high) in zip(self.info.numeric, self.info.numeric_range):
+            if name in values and not low <= float(values[name]) <= high and name not in self.loans.beyond:
+                self.loans.beyond.add(name)
+                warnings.warn(
+                    f"{name}={float(values[name]):g} is outside what {self.name} was trained on, {low:.4g} to {high:.4g}: it has to guess",
+                    stacklevel=4,
+                )
+
+    def _piece(self, init: Any, mask: Any) -> tuple[Tensor | None, Tensor | None]:
+        """A piece of a molecule that stays (SMILES, or a graph) and the mask of what may change."""
+        if init is None or isinstance(init, Tensor):
+            return init, mask
+        from studio.chem.completion import part
+
+        graph, known = part(str(init), self.codec.atoms, self.codec.size, aromatic=self.codec.aromatic)  # type: ignore[attr-defined]
+        return torch.from_numpy(graph), torch.from_numpy(~known)
 
     def _check_start(self, sources: Tensor | None, direction: str, init: Any, count: int) -> None:
         """A bridge starts from its source and from nothing else; other models have no source."""

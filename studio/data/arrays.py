@@ -35,7 +35,7 @@ class Arrays(torch.utils.data.Dataset):
 class Data:
     """``train`` and ``held_out`` are map-style data sets of ``(value, label)``; ``shape`` is one value's; ``codec`` what turns values into what a
     network sees; ``task`` names how samples are shown and judged; ``hash`` identifies the content; ``skipped`` counts files left out; ``numeric``
-    names numeric conditions, which the data set holds standardised by ``numeric_mean`` and ``numeric_std``. ``source`` and ``held_out_source`` are
+    names numeric conditions, which the data set holds standardised by ``numeric_mean`` and ``numeric_std``, and ``numeric_range`` the least and the greatest seen of each. ``source`` and ``held_out_source`` are
     data sets of where a bridge starts, called ``source_name``: of the same length and order where ``paired``, a set of its own otherwise. ``notes``: what
     a user should know of how the data was read; ``beside``: small text files, by name, that a run keeps beside its config."""
 
@@ -51,6 +51,7 @@ class Data:
     numeric: tuple[str, ...] = ()
     numeric_mean: tuple[float, ...] = ()
     numeric_std: tuple[float, ...] = ()
+    numeric_range: tuple[tuple[float, float], ...] = ()
     source: Any = None
     held_out_source: Any = None
     source_name: str = ""
@@ -90,7 +91,9 @@ def from_arrays(
     """A `Data` over one array with a random held-out part, or with the indices ``parts`` (train, held-out); numbers are standardised (NaN stays NaN)."""
     train, rest = split(len(values), held_out) if parts is None else parts
     mean = std = np.zeros(0)
+    seen: list[tuple[float, float]] = []
     if numeric is not None:
+        seen = list(zip(map(float, np.nanmin(numeric[train], 0)), map(float, np.nanmax(numeric[train], 0))))
         mean, std = np.nanmean(numeric, 0), np.nanstd(numeric, 0)
         std = np.where(std > 0, std, 1.0)
         numeric = (numeric - mean) / std
@@ -101,7 +104,7 @@ def from_arrays(
     digest = content_hash(values, labels if labels is not None else np.zeros(0), numeric if numeric is not None else np.zeros(0))
     return Data(
         name, task, tuple(values.shape[1:]), part(train), part(rest) if len(rest) else None, tuple(classes), codec, digest, skipped,
-        tuple(numeric_names), tuple(map(float, mean)), tuple(map(float, std)),
+        tuple(numeric_names), tuple(map(float, mean)), tuple(map(float, std)), tuple(seen),
     )  # fmt: skip
 
 
