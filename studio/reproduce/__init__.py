@@ -18,5 +18,6 @@ PAGES = {
     "prior-swap": "studio.reproduce.prior_swap:page",
     "guidance-frontier": "studio.reproduce.frontier:page",
     "linear-cost": "studio.reproduce.linear_cost:page",
+    "graph-control": "studio.reproduce.graph_control:page",
     "backbones": "studio.reproduce.without_attention:page",
 }

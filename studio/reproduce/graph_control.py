@@ -1,0 +1,241 @@
+"""Molecules with the properties asked for: does what is asked come back, what does guidance cost, and what do the noise and the conditions' encoders change?
+
+`control` asks the bundled model for one property, or two at once, over a grid, also where the training set has nothing; `sweep` asks for held-out combinations under several guidance scales; `variant` trains the same
+network with another noise or another encoder for the same number of steps and asks the same.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from studio import sampling
+from studio.config import load_config
+from studio.data import load_data
+from studio.model import Model, load
+from studio.reproduce import page as pages
+from studio.reproduce.jobs import Job, Outcome, Page, Result, Unfinished
+from studio.trainer import train
+
+MODEL, DATA = "moses-graph-dit", {"name": "moses"}
+NAMES = ("logP", "QED", "TPSA")
+SCALES = (1.0, 1.5, 2.0, 3.0, 4.0)
+QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
+PAIRS = (("logP", "TPSA"), ("logP", "QED"))
+VARIANTS: dict[str, dict[str, str]] = {
+    "corrected, fourier": {}, "marginal, fourier": {"objective.path.mode": "marginal"}, "reference, fourier": {"objective.path.mode": "reference"},
+    "corrected, clusters": {"backbone.conditions": "clusters"},
+}  # fmt: skip
+
+
+def held_out(num: int) -> np.ndarray:
+    """(num, K) targets: the properties of held-out molecules, in their own units."""
+    data = load_data(dict(DATA))
+    return data.held_out.numeric[:num] * np.array(data.numeric_std) + np.array(data.numeric_mean)
+
+
+def made(model: Model, asked: np.ndarray, *, guidance: str, steps: int) -> tuple[np.ndarray, float]:
+    """Graphs (N, n, n + 1) for targets (N, K) in own units, NaN = free, seeds 0, 1, …; and molecules a second."""
+    import time
+
+    rows = (asked - np.array(model.info.numeric_mean)) / np.array(model.info.numeric_std)
+    request = sampling.Request(tuple(range(len(asked))), None, tuple(map(tuple, rows.tolist())), steps, "graph", guidance, batch=128)
+    started = time.perf_counter()
+    values = sampling.run(model.stream(request), model.codec, len(asked))
+    return values.numpy(), len(asked) / (time.perf_counter() - started)
+
+
+def judged(graphs: np.ndarray, asked: np.ndarray, model: Model) -> tuple[dict[str, float], np.ndarray]:
+    """Shares that are valid and connected, unique, diversity; for each property the mean error over the valid ones divided by the property's spread in training; and what was obtained (N, K)."""
+    from studio.chem import metrics, properties
+
+    mols = metrics.decoded(graphs, model.codec.atoms)  # type: ignore[attr-defined]
+    got = properties.compute(mols, list(NAMES))
+    plain = metrics.validity(mols)
+    values: dict[str, float] = {"valid": plain.valid, "connected": plain.connected}
+    if plain.valid > 0:
+        values |= {"unique": metrics.uniqueness(metrics.smiles_of(mols)), "diversity": metrics.internal_diversity(mols)}
+        spread = dict(zip(model.info.numeric, model.info.numeric_std))
+        for k, name in enumerate(NAMES):
+            error = np.abs(got[:, k] - asked[:, k])
+            if not np.isnan(error).all():
+                values[f"mae_{name}"] = float(np.nanmean(error)) / spread[name]
+        known = [v for k, v in values.items() if k.startswith("mae_")]
+        values["mae"] = float(np.mean(known)) if known else float("nan")
+    return values, got
+
+
+def sweep(settings: Mapping[str, Any], work: Path) -> Outcome:
+    """Held-out combinations under one guidance scale."""
+    model, asked = load(settings["model"]), held_out(settings["num"])
+    graphs, speed = made(model, asked, guidance=f"cfg={settings['scale']:g}" if settings["scale"] != 1 else "", steps=settings["steps"])
+    values, _ = judged(graphs, asked, model)
+    return {**values, "per_second": speed, "threads": torch.get_num_threads()}, {}
+
+
+def control(settings: Mapping[str, Any], work: Path) -> Outcome:
+    """One property, or a pair, at quantiles of the training set; the others are free. Keeps asked and obtained."""
+    data, model = load_data(dict(DATA)), load(settings["model"])
+    raw = data.train.numeric * np.array(data.numeric_std) + np.array(data.numeric_mean)
+    columns = [NAMES.index(n) for n in settings["names"]]
+    levels = [np.quantile(raw[:, c], settings["quantiles"]) for c in columns]
+    grid = np.stack(np.meshgrid(*levels, indexing="ij"), -1).reshape(-1, len(columns))
+    asked = np.full((len(grid) * settings["each"], len(NAMES)), np.nan)
+    asked[:, columns] = np.repeat(grid, settings["each"], 0)
+    graphs, _ = made(model, asked, guidance=f"cfg={settings['scale']:g}", steps=settings["steps"])
+    values, got = judged(graphs, asked, model)
+    near = (
+        np.stack([np.abs(raw[:, c][:, None] - grid[None, :, i]) / data.numeric_std[c] < 0.25 for i, c in enumerate(columns)]).all(0).sum(0)
+    )  # training molecules about each target
+    return {**values, "threads": torch.get_num_threads()}, {"asked": asked[:, columns], "got": got[:, columns], "near": near, "grid": grid}
+
+
+def variant(settings: Mapping[str, Any], work: Path) -> Outcome:
+    """The bundled model's config with a few changes, for some steps; then `sweep` at its scale."""
+    folder = work / "run"
+    tree = load_config(MODEL).tree()
+    tree["train"] |= {
+        "steps": settings["steps"],
+        "minutes": None,
+        "eval_every": 0,
+        "preview": False,
+        "weak_snapshot": False,
+        "keep_last": 1,
+        **settings.get("train", {}),
+    }
+    changes = [f"{k}={v}" for k, v in settings["changes"].items()] + [f"seed={settings['seed']}"]
+    trained = train(tree, changes, out=folder, resume=(folder / "config.yaml").is_file(), quiet=True)
+    if trained.interrupted:
+        raise Unfinished(f"stopped at step {trained.step}")
+    model, asked = trained.load(), held_out(settings["num"])
+    found: dict[str, Any] = {}
+    for scale in settings["scales"]:
+        graphs, _ = made(model, asked, guidance=f"cfg={scale:g}" if scale != 1 else "", steps=settings["sampling_steps"])
+        found |= {f"{k}@{scale:g}": v for k, v in judged(graphs, asked, model)[0].items()}
+    return {**found, "threads": torch.get_num_threads()}, {}
+
+
+def jobs(quick: bool) -> list[Job]:
+    """Minutes are for two cores."""
+    num, steps = (12, 3) if quick else (500, 100)
+    made = [
+        Job(f"sweep-{w:g}", sweep, {"model": MODEL, "scale": w, "num": num, "steps": steps}, 0.8 if w == 1 else 1.6)
+        for w in (SCALES[:2] if quick else SCALES)
+    ]
+    each = 2 if quick else 60
+    for names in (*((n,) for n in NAMES), *PAIRS):
+        quantiles = list(QUANTILES[:: 4 if quick else 1])
+        cells = len(quantiles) ** len(names)
+        settings = {"model": MODEL, "names": list(names), "quantiles": quantiles, "each": max(2, each // len(names)), "scale": 2.0, "steps": steps}
+        made.append(Job(f"control-{'-'.join(names)}", control, settings, 0.0035 * cells * settings["each"]))  # type: ignore[operator]
+    length: dict[str, Any] = {"steps": 4, "train": {"batch_size": 8}} if quick else {"steps": 2000}
+    for name, changes in VARIANTS.items():
+        for seed in range(1 if quick else 2):
+            settings = {"changes": changes, "seed": seed, "num": num, "sampling_steps": steps, "scales": [1.0, 2.0], **length}
+            made.append(Job(f"variant-{name.replace(', ', '-')}-{seed}", variant, settings, 11.0))
+    return made
+
+
+def write(results: Mapping[str, Result], folder: Path) -> str:
+    pages.write_csv(folder / "table.csv", list(results.values()), ("scale", "seed"))
+    first = next(r for r in results.values() if r.name.startswith("sweep"))
+    floor = floors(first.settings["num"])
+    parts = [INTRO.format(num=first.settings["num"], steps=first.settings["steps"])]
+    heads = {
+        "scale": "guidance scale",
+        "valid": "valid",
+        "connected": "connected",
+        "unique": "unique",
+        "diversity": "diversity",
+        **{f"mae_{n}": f"error of {n}" for n in NAMES},
+    }
+    rows = [{"scale": f"{r.settings['scale']:g}", **r.values} for r in results.values() if r.name.startswith("sweep")]
+    rows += [{"scale": name, **values} for name, values in floor.items()]
+    best = min((r for r in rows[: -len(floor)] if "mae" in r), key=lambda r: r["mae"], default=None)
+    parts += ["## Guidance scale", pages.table(rows, heads)]
+    if best is not None:
+        told = ", ".join(f"{n} {floor['a random training molecule'][f'mae_{n}'] / best[f'mae_{n}']:.1f}" for n in NAMES if f"mae_{n}" in best)
+        parts.append(f"Lowest mean error at scale {best['scale']}; a random training molecule is farther off by these factors: {told}.")
+    parts += ["## Asked and obtained", _controls(results, folder), "## Noise and encoders", _variants(results)]
+    return "\n\n".join(parts)
+
+
+def floors(num: int) -> dict[str, dict[str, float]]:
+    """Errors, in spreads, of a random training molecule and of the one that the training set has nearest to the targets (which is on target and not new)."""
+    from studio.chem import floors as of
+
+    data = load_data(dict(DATA))
+    spread = np.array(data.numeric_std)
+    train, asked = data.train.numeric * spread, data.held_out.numeric[:num] * spread
+    chance, nearest = of.random_molecules(asked, train), of.looked_up(asked, train, spread)[0]
+    return {
+        who: {f"mae_{n}": float(v / s) for n, v, s in zip(NAMES, values, spread)}
+        for who, values in (("a random training molecule", chance), ("looked up in the training set", nearest))
+    }
+
+
+def _controls(results: Mapping[str, Result], folder: Path) -> str:
+    from matplotlib.figure import Figure
+
+    single = [r for r in results.values() if r.name.startswith("control") and len(r.settings["names"]) == 1]
+    figure = Figure(figsize=(4 * len(single), 3.6), dpi=110, layout="constrained")
+    for k, r in enumerate(single):
+        ax = figure.add_subplot(1, len(single), k + 1)
+        asked, got = r.arrays["asked"][:, 0], r.arrays["got"][:, 0]
+        ax.plot([asked.min(), asked.max()], [asked.min(), asked.max()], color="0.7", zorder=0)
+        for level in np.unique(asked):
+            here = got[(asked == level) & ~np.isnan(got)]
+            if len(here):
+                ax.errorbar(level, here.mean(), here.std(), fmt="o", color="tab:blue", capsize=3)
+        ax.set(title=r.settings["names"][0], xlabel="asked", ylabel="obtained, mean and spread")
+    pages.save(figure, folder / "control.png")
+    told = ["![asked against obtained](control.png)", ""]
+    for r in (r for r in results.values() if r.name.startswith("control") and len(r.settings["names"]) == 2):
+        a, b = r.settings["names"]
+        rows = []
+        for i, (x, y) in enumerate(r.arrays["grid"]):
+            here = r.arrays["got"][(r.arrays["asked"] == (x, y)).all(1)]
+            good = here[~np.isnan(here).any(1)]
+            rows.append(
+                {
+                    "asked": f"{x:.2f}, {y:.2f}",
+                    "near": str(int(r.arrays["near"][i])),
+                    "valid": len(good) / len(here),
+                    "a": float(good[:, 0].mean()) if len(good) else float("nan"),
+                    "b": float(good[:, 1].mean()) if len(good) else float("nan"),
+                }
+            )
+        told += [f"### {a} and {b} together", "", pages.table(rows, {"asked": f"asked: {a}, {b}", "near": "training molecules within a quarter spread", "valid": "valid", "a": f"obtained {a}", "b": f"obtained {b}"}), ""]  # fmt: skip
+    return "\n".join(told)
+
+
+def _variants(results: Mapping[str, Result]) -> str:
+    rows, found = [], {}
+    for name in VARIANTS:
+        own = [r.values for r in results.values() if r.name.rpartition("-")[0] == f"variant-{name.replace(', ', '-')}"]
+        found[name] = own
+        for scale in ("1", "2"):
+            rows.append({"variant": name, "scale": scale} | {k: [v[f"{k}@{scale}"] for v in own if f"{k}@{scale}" in v] or None for k in ("valid", "connected", "mae")})  # fmt: skip
+    told = []
+    base = found["corrected, fourier"]
+    for name in list(VARIANTS)[1:]:
+        for key, what in (("valid@1", "Validity without guidance"), ("mae@2", "Mean error at scale 2")):
+            a, b = [v[key] for v in found[name] if key in v], [v[key] for v in base if key in v]
+            if len(a) == len(b) and a:
+                told.append("- " + pages.compare(name, a, "corrected, fourier", b, what))
+    return "\n".join(
+        [
+            pages.table(rows, {"variant": "noise, encoder", "scale": "scale", "valid": "valid", "connected": "connected", "mae": "mean error"}),
+            "",
+            *told,
+        ]
+    )
+
+
+INTRO = """The bundled `moses-graph-dit`, asked for logP, QED and TPSA; {num} molecules a row with the properties of as many held-out ones as targets, {steps} steps, the same seeds.
+Valid means that RDKit sanitises the whole graph as it was made, without any correction; connected, that it is one molecule besides. Errors are mean absolute ones over the valid molecules, divided by the property's standard
+deviation in the training set. A generator must be new *and* on target: the look-up in the training set is on target by construction and never new."""
+
+page = Page("Molecules with the properties asked for", jobs, write)
