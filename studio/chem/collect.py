@@ -204,7 +204,9 @@ def graphs_of_file(path: str | Path, *, smiles: str | None = None) -> tuple[np.n
             rows.append(([], np.zeros((0, 3), np.int64)))
     names, size = graphs.vocabulary(t for types, _ in rows for t in types), max(len(types) for types, _ in rows)
     if not names:
-        raise ValueError(f"{table.path} has no valid molecule among {len(rows)} rows, expected at least one")
+        if any(row[place] for row in table.rows):
+            raise ValueError(f"{table.path} has no valid molecule among {len(rows)} rows, expected at least one; is it the right column?")
+        names, size = ("C",), 1  # a model that made none: all rows are empty
     asked = {c.removeprefix(ASKED): i for i, c in enumerate(table.columns) if c.startswith(ASKED)}
     targets = {name: np.array([number(row[i], name) for row in table.rows]) for name, i in asked.items()}
     return np.stack([graphs.to_graph(types, bonds, names, size) for types, bonds in rows]), names, targets

@@ -11,7 +11,7 @@ import numpy as np
 
 from studio import files
 from studio.chem import decode, properties
-from studio.chem.drawing import svg_sheet
+from studio.chem.drawing import placed, svg_sheet
 from studio.chem.toolkit import Chem, canonical
 
 SHOWN = 60  # molecules on the sheet
@@ -87,13 +87,10 @@ def cell(value: float | None) -> str:
 
 def sdf(samples: Sequence[Described]) -> str:
     """The molecules with places in the plane and their numbers as data."""
-    from rdkit.Chem import rdDepictor
-
     out = []
     for s in samples:
         if s.mol is not None:
-            mol = Chem.Mol(s.mol)
-            rdDepictor.Compute2DCoords(mol)
+            mol = Chem.Mol(placed(s.mol))
             mol.SetProp("_Name", s.name)
             data = [(f"{kind}_{k}", v) for kind, of in (("asked", s.asked), ("obtained", s.obtained)) for k, v in of.items()]
             out.append(Chem.MolToMolBlock(mol) + "".join(f">  <{k}>\n{cell(v)}\n\n" for k, v in data) + "$$$$\n")

@@ -120,7 +120,8 @@ def _finish(
         if not whole and (todo or form == "npz" or not stores.npz_is_whole(npz, plan)):
             stores.write_npz(npz, store, plan)
             written = True
-        if written or not all((folder / n).is_file() for n in plan.model.task.listing):
+        listing = plan.model.task.listing
+        if listing and (written or not all((folder / n).is_file() for n in listing)):
             stores.write_listing(folder, store, plan)
         if form == "npz":
             stores.remove_parts(folder)

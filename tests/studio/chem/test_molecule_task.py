@@ -47,6 +47,19 @@ def test_pictures(samples: Samples) -> None:
     assert samples.grid().size[0] > 216 * 4
 
 
+@pytest.mark.parametrize("density", [0.05, 0.3, 1.0])
+def test_graphs_of_all_kinds_can_be_drawn(density: float) -> None:
+    """What a network makes in its first steps has bonds everywhere, for which RDKit finds no places."""
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 12, 20):
+        graph = np.zeros((20, 21), np.uint8)
+        graph[:size, 0] = rng.integers(1, 5, size)
+        bonds = np.triu(rng.integers(0, 5, (size, size)) * (rng.random((size, size)) < density), 1)
+        graph[:size, 1 : size + 1] = bonds + bonds.T
+        drawing = picture(graph, ("C", "[N+]", "*", "Cl"))
+        assert drawing.size == (216, 216) and len(set(drawing.crop((4, 4, 212, 212)).getdata())) > 1
+
+
 def test_everything_is_written_and_read_again(samples: Samples, tmp_path: Path) -> None:
     paths = samples.save(tmp_path / "out")
     assert [p.name for p in paths] == ["samples.npz", "samples.smi", "samples.csv", "samples.sdf", "sheet.svg"] and all(p.is_file() for p in paths)
@@ -140,6 +153,8 @@ def test_files_of_samples_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "bad.smi").write_text("C(\nXx\n")
     with pytest.raises(ValueError, match="has no valid molecule among 2 rows"):
         open_set(tmp_path / "bad.smi")
+    (tmp_path / "none.csv").write_text("name,smiles,valid\na,,0\nb,,0\n")
+    assert len(open_set(tmp_path / "none.csv")) == 2 and not open_set(tmp_path / "none.csv").values[..., 0].any()
     np.savez(tmp_path / "odd.npz", arr_0=np.zeros((2, 4, 4), np.uint8), atoms=np.array(["C"]))
     with pytest.raises(ValueError, match=r"expected uint8 graphs \(N, n, n \+ 1\)"):
         open_set(tmp_path / "odd.npz")
