@@ -161,7 +161,7 @@ class Model:
     def _warn_of_range(self, values: Mapping[str, Any]) -> None:
         """Once for each condition: a number beyond what the model has seen."""
         for name, (low, high) in zip(self.info.numeric, self.info.numeric_range):
-            if name in values and not low <= float(values[name]) <= high and name not in self.loans.beyond:
+            if name in values and (float(values[name]) < low or float(values[name]) > high) and name not in self.loans.beyond:
                 self.loans.beyond.add(name)
                 warnings.warn(
                     f"{name}={float(values[name]):g} is outside what {self.name} was trained on, {low:.4g} to {high:.4g}: it has to guess",

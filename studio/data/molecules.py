@@ -69,8 +69,7 @@ def parts(smiles: tuple[str, ...], marks: tuple[str, ...], how: str, held_out: f
 
 def node_counts(train: Arrays) -> dict[str, Any]:
     """``counts``: share of molecules with 0, 1, 2 … atoms; ``joint``: mean and covariance of (number of atoms, standardised conditions) over molecules
-    that have all conditions, from which the number of atoms follows for conditions that are asked for; and the lowest and highest of each condition, for a word on targets
-    that lie outside."""
+    that have all conditions, from which the number of atoms follows for conditions that are asked for."""
     sizes = (train.values[..., 0] > 0).sum(1)
     counts = np.bincount(sizes, minlength=train.values.shape[1] + 1) / len(sizes)
     columns = sizes[:, None].astype(np.float64) if train.numeric is None else np.column_stack([sizes, train.numeric])
@@ -80,14 +79,7 @@ def node_counts(train: Arrays) -> dict[str, Any]:
         mean, cov = np.concatenate([[sizes.mean()], np.zeros(width - 1)]), np.diag([max(float(sizes.var()), 1e-6), *[1.0] * (width - 1)])
     else:
         mean, cov = whole.mean(0), np.cov(whole.T).reshape(width, width)
-    numbers = columns[:, 1:]
-    low, high = (np.array([]), np.array([])) if not numbers.shape[1] else (_extreme(numbers, np.fmin), _extreme(numbers, np.fmax))
-    return {"counts": counts.tolist(), "joint": {"mean": mean.tolist(), "cov": cov.tolist(), "low": low.tolist(), "high": high.tolist()}}
-
-
-def _extreme(numbers: np.ndarray, choose: np.ufunc) -> np.ndarray:
-    """(K,) lowest or highest of each column, NaN left out; 0 for a column without any number."""
-    return np.nan_to_num(choose.reduce(numbers, axis=0))
+    return {"counts": counts.tolist(), "joint": {"mean": mean.tolist(), "cov": cov.tolist()}}
 
 
 def moses(

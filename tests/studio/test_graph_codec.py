@@ -1,5 +1,6 @@
 """Molecules as graphs: encoding, numbers of atoms given properties, a whole training run and its samples, pieces that stay."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     numeric = ((carbon - carbon.mean()) / carbon.std())[:, None]
     data = Data(
         "chains", "points", (SIZE, SIZE + 1), Arrays(values[:350], None, numeric[:350]), Arrays(values[350:], None, numeric[350:]), (),
-        codec_of(values[:350], numeric[:350]), "chains", 0, ("carbon",), (float(carbon.mean()),), (float(carbon.std()),),
+        codec_of(values[:350], numeric[:350]), "chains", 0, ("carbon",), (float(carbon.mean()),), (float(carbon.std()),), ((0.0, 5.0),),
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("graph") / "run"
     config = {
@@ -104,6 +105,31 @@ def test_training_learns_chains_and_conditions(run: Path) -> None:
     assert float(legal(samples).float().mean()) > 0.6
     few = model.sample(seeds=range(100), conditions={"carbon": 0}, guidance="cfg=1.5").values
     assert float((samples[..., 0] == 1).sum(1).float().mean()) > float((few[..., 0] == 1).sum(1).float().mean()) + 1
+
+
+def test_numbers_of_atoms_and_targets_beyond_the_data(run: Path) -> None:
+    model = studio.load(run)
+    values = model.sample(seeds=range(4), conditions={"atoms": 4, "carbon": 2}, num_steps=3).values
+    assert ((values[..., 0] > 0).sum(1) == 4).all()
+    with pytest.raises(ValueError, match="got 9 atoms, expected 1 to 5"):
+        model.sample(seeds=[0], conditions={"atoms": 9}, num_steps=3)
+    with pytest.warns(UserWarning, match="carbon=50 is outside what .* was trained on, 0 to 5"):
+        model.sample(seeds=[0], conditions={"carbon": 50}, num_steps=3)
+    with warnings.catch_warnings():  # once, and not for what was seen
+        warnings.simplefilter("error")
+        model.sample(seeds=[0], conditions={"carbon": 50}, num_steps=3)
+        model.sample(seeds=[0], conditions={"carbon": 5}, num_steps=3)
+
+
+def test_a_scaffold_in_smiles(run: Path) -> None:
+    """Its atoms and bonds stay; a closed atom gets no further bond, the marked one may."""
+    pytest.importorskip("rdkit")
+    model = studio.load(run)
+    values = model.sample(seeds=range(30), init="O=C*", conditions={"atoms": 5}).values
+    assert bool((values[:, 0, 0] == 1).all()) and bool((values[:, 1, 0] == 3).all()) and bool((values[:, 0, 2] == 2).all())  # in canonical order
+    assert not bool(values[:, 1, 3:].any()) and bool(values[:, 0, 3:].any())
+    with pytest.raises(ValueError, match="C1CCCCC1"):
+        model.sample(seeds=[0], init="C1CCCCC1")
 
 
 def test_a_seed_alone_is_as_among_others(run: Path) -> None:
