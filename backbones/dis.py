@@ -14,8 +14,8 @@ from backbones.conv import two_way_conv
 from backbones.encoders import ClassEncoder, NumericEncoder, sinusoid
 from backbones.forms import exact, form_of
 from backbones.patches import DropPath, grid_of, named_size, resized, unpatchify
-from backbones.scan import selective_scan
 from backbones.stem import Frame
+from backbones.two_way import Way, two_way_scan
 from backbones.types import Cond, RunContext
 
 SIZES = {"S": (24, 368), "B": (24, 768), "M": (48, 768), "L": (48, 1024), "H": (48, 1536)}  # depth (one more block in all), width
@@ -54,27 +54,21 @@ class Mixer(nn.Module):
     def forward(self, h: Tensor, ctx: RunContext | None) -> Tensor:
         x, z = self.in_proj(h).chunk(2, dim=-1)  # (B, L, 2D) each
         both = two_way_conv(x, self._both("conv1d", "weight").squeeze(2), self._both("conv1d", "bias"), form=form_of(ctx))
-        made = [self.scan(one, z, end, ctx) for one, end in zip(both, ("", "_b"))]
-        return self.out_proj(made[0] + made[1])
+        ahead, back = (self.way(one, end) for one, end in zip(both, ("", "_b")))
+        with exact(h.device):  # step sizes decide how long a state lasts: not in bf16
+            y = two_way_scan(ahead, back, z, form=form_of(ctx))
+        return self.out_proj(y)
 
     def _both(self, name: str, part: str) -> Tensor:
         """A parameter of the two directions, stacked."""
         return torch.stack([getattr(getattr(self, f"{name}{end}"), part) for end in ("", "_b")])
 
-    def scan(self, x: Tensor, z: Tensor, end: str, ctx: RunContext | None) -> Tensor:
-        """One direction, the backward one from the last token to the first: (B, L, 2D) → the same."""
+    def way(self, x: Tensor, end: str) -> Way:
+        """What one direction's scan needs, from its (B, L, 2D)."""
         x_proj, dt_proj = getattr(self, f"x_proj{end}"), getattr(self, f"dt_proj{end}")
         low, b, c = x_proj(x).split([self.rank, STATES, STATES], dim=-1)  # (B, L, R), (B, L, N) twice
-        with exact(x.device):  # step sizes decide how long a state lasts: not in bf16
-            kind = dt_proj.weight.dtype
-            delta = F.linear(low.to(kind), dt_proj.weight)  # (B, L, 2D)
-            a = -torch.exp(getattr(self, f"A{end}_log").to(kind))
-            y = selective_scan(
-                x.transpose(1, 2), delta.transpose(1, 2), a, b.transpose(1, 2), c.transpose(1, 2), getattr(self, f"D{end}"), z.transpose(1, 2), dt_proj.bias,
-                reverse=bool(end), form=form_of(ctx),
-            )  # fmt: skip
-        assert isinstance(y, Tensor)
-        return y.transpose(1, 2).contiguous()
+        a = -torch.exp(getattr(self, f"A{end}_log").to(dt_proj.weight.dtype))
+        return Way(x, low, b, c, a, dt_proj.weight, getattr(self, f"D{end}"), dt_proj.bias)
 
 
 class Block(nn.Module):

@@ -104,6 +104,29 @@ def settle(A, skip, bias, start, b, c0, width, states, a, own_skip, own_bias, st
 
 
 @njit(nogil=True, cache=True)
+def walk(steps, states, tu, td, a, s, skip, B, b_at, b_way, C, c_at, c_way, ty, t_at, t_way, adding):  # type: ignore[no-untyped-def]
+    """The recurrence of sixteen channels over a tile: its outputs stored or added, and the states (N, 16) moved on. Step i's B, C and output lie ``i · way`` from ``at``."""
+    for i in range(steps):
+        dt, x, place = load(td, i * LANES), load(tu, i * LANES), (t_at + i * t_way) * LANES
+        gain, out = mul(dt, x), mul(load(skip, 0), x)
+        if adding:
+            out = add(out, load(ty, place))
+        for n in range(states):
+            state = fma(decay2(mul(dt, load(a, n * LANES))), load(s, n * LANES), mul(gain, splat(peek(B, b_at + i * b_way + n))))
+            store(s, n * LANES, state)
+            out = fma(state, splat(peek(C, c_at + i * c_way + n)), out)
+        store(ty, place, out)
+
+
+@njit(nogil=True, cache=True)
+def gate(steps, tz, ty):  # type: ignore[no-untyped-def]
+    """y SiLU(z) in place."""
+    for i in range(steps):
+        z = load(tz, i * LANES)
+        store(ty, i * LANES, mul(load(ty, i * LANES), mul(z, sigmoid(z))))
+
+
+@njit(nogil=True, cache=True)
 def forward(first, last, u, us, delta, ds, z, zs, y, ys, A, B, C, skip, bias, begin, end, kept, shape, softplus, gated, reverse):  # type: ignore[no-untyped-def]
     """Tasks [first, last) of batch × groups of channels. ``A`` (D, N) times log₂e; ``B``, ``C`` (B·L·N,); ``begin``, ``end`` (B, D, N); ``kept`` (tasks, chunks, N·16) or empty."""
     channels, length, states = shape
@@ -134,19 +157,10 @@ def forward(first, last, u, us, delta, ds, z, zs, y, ys, A, B, C, skip, bias, be
             if gated:
                 gather(z, zs, b, c0, width, l0, steps, length, reverse, tz)
                 announce(z, zs, b, c0, width, l0 + CHUNK, CHUNK, length, reverse)
-            for i in range(steps):
-                at = length - 1 - l0 - i if reverse else l0 + i
-                row = (b * length + at) * states
-                dt, x = load(td, i * LANES), load(tu, i * LANES)
-                gain, out = mul(dt, x), mul(load(own_skip, 0), x)
-                for n in range(states):
-                    state = fma(decay2(mul(dt, load(a, n * LANES))), load(s, n * LANES), mul(gain, splat(peek(B, row + n))))
-                    store(s, n * LANES, state)
-                    out = fma(state, splat(peek(C, row + n)), out)
-                if gated:
-                    gate = load(tz, i * LANES)
-                    out = mul(out, mul(gate, sigmoid(gate)))
-                store(ty, i * LANES, out)
+            row, way = (b * length + (length - 1 - l0 if reverse else l0)) * states, -states if reverse else states
+            walk(steps, states, tu, td, a, s, own_skip, B, row, way, C, row, way, ty, 0, 1, False)
+            if gated:
+                gate(steps, tz, ty)
             scatter(y, ys, b, c0, width, l0, steps, length, reverse, ty)
         for j in range(width):
             for n in range(states):

@@ -1,8 +1,11 @@
 """Sixteen floats at once for kernels that are compiled by numba: a vector type and its operations, which LLVM splits on narrower machines.
 
-2^x is round to the nearest integer, a polynomial of degree 5 on what is left, and the integer added to the exponent's bits: relative error 2e-7.
+2^x is the nearest multiple of 1/32, whose power is a number from a table with the whole part added to its exponent's bits, times a polynomial of degree 2 for what is
+left. Without AVX-512, whose registers hold such a table, it is the nearest integer and a polynomial of degree 5. Relative error 2e-7 either way.
 """
 
+import llvmlite.binding
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -21,7 +24,15 @@ def _fit(function, low, high, degree):  # type: ignore[no-untyped-def]
 
 
 EXP2 = [1.0, *_fit(lambda f: np.exp2(f) - 1, -0.5, 0.5, 5)]  # 2^f on [−½, ½], 1 at 0
+FINE, SHIFT = 5, 1.5 * 2.0**18  # bits of the table's index; a number so large that adding it rounds to multiples of 1/32
+STEPS = np.arange(1 << FINE)
+TABLE = np.exp2(STEPS / (1 << FINE)).astype(np.float32).view(np.int32) - (STEPS << (23 - FINE)).astype(
+    np.int32
+)  # less the index's own bits, see `_power`
+NEAR = _fit(lambda f: np.exp2(f) - 1, -1 / 64, 1 / 64, 2)
 LOG1P = _fit(np.log1p, 0.0, 1.0, 11)  # log(1 + e)/e on [0, 1]
+
+AVX512 = numba.config.CPU_NAME is None and numba.config.CPU_FEATURES is None and bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
 
 
 class Vector(types.Type):
@@ -186,20 +197,31 @@ def total(typingctx, vector):  # type: ignore[no-untyped-def]
     return types.float32(VECTOR), codegen
 
 
+def _power(builder, x):  # type: ignore[no-untyped-def]
+    """2^x for x in [−126, 127.5]; NaN passed on."""
+    if not AVX512:
+        whole = _call(builder, "nearbyint", x)
+        mantissa = _polynomial(builder, EXP2, builder.fsub(x, whole))
+        bits = builder.add(builder.bitcast(mantissa, INTS), builder.shl(builder.fptosi(whole, INTS), ir.Constant(INTS, [23] * LANES)))
+        return builder.bitcast(bits, FLOATS)
+    shifted = builder.fadd(x, _constant(SHIFT))  # its lowest bits: 32x as an integer
+    rest, number = builder.fsub(x, builder.fsub(shifted, _constant(SHIFT))), builder.bitcast(shifted, INTS)
+    lower, upper = (ir.Constant(INTS, [int(v) for v in half]) for half in (TABLE[:LANES], TABLE[LANES:]))
+    look_up = cgutils.get_or_insert_function(builder.module, ir.FunctionType(INTS, [INTS] * 3), "llvm.x86.avx512.vpermi2var.d.512")
+    found = builder.add(builder.call(look_up, [lower, number, upper]), builder.shl(number, ir.Constant(INTS, [23 - FINE] * LANES)))
+    near = builder.bitcast(found, FLOATS)
+    return _call(builder, "fma", near, builder.fmul(_polynomial(builder, NEAR, rest), rest), near)
+
+
 @intrinsic
 def exp2(typingctx, vector):  # type: ignore[no-untyped-def]
-    """2^x; 0 below −126, infinity above 128, NaN passed on."""
+    """2^x; 0 below −126, infinity above 127.5, NaN passed on."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         x = args[0]
         inside = builder.select(builder.fcmp_ordered("<", x, _constant(-126.0)), _constant(-126.0), x)
         inside = builder.select(builder.fcmp_ordered(">", inside, _constant(127.5)), _constant(127.5), inside)
-        whole = _call(builder, "nearbyint", inside)
-        rest = builder.fsub(inside, whole)
-        mantissa = _polynomial(builder, EXP2, rest)
-        number = builder.fptosi(builder.select(builder.fcmp_unordered("uno", x, x), _constant(0.0), whole), INTS)
-        bits = builder.add(builder.bitcast(mantissa, INTS), builder.shl(number, ir.Constant(INTS, [23] * LANES)))
-        value = builder.bitcast(bits, FLOATS)
+        value = _power(builder, inside)
         value = builder.select(builder.fcmp_ordered("<", x, _constant(-126.0)), _constant(0.0), value)
         value = builder.select(builder.fcmp_ordered(">", x, _constant(127.5)), _constant(float("inf")), value)
         return builder.select(builder.fcmp_unordered("uno", x, x), x, value)
@@ -209,14 +231,10 @@ def exp2(typingctx, vector):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def decay2(typingctx, vector):  # type: ignore[no-untyped-def]
-    """2^x for x ≤ 0, with fewer instructions than `exp2`: 2^−126 below −126; NaN passed on."""
+    """2^x for x ≤ 127.5, with fewer instructions than `exp2`: 2^−126 below −126; NaN passed on."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        x = builder.select(builder.fcmp_ordered("<", args[0], _constant(-126.0)), _constant(-126.0), args[0])
-        whole = _call(builder, "nearbyint", x)
-        mantissa = _polynomial(builder, EXP2, builder.fsub(x, whole))
-        bits = builder.add(builder.bitcast(mantissa, INTS), builder.shl(builder.fptosi(whole, INTS), ir.Constant(INTS, [23] * LANES)))
-        return builder.bitcast(bits, FLOATS)
+        return _power(builder, builder.select(builder.fcmp_ordered("<", args[0], _constant(-126.0)), _constant(-126.0), args[0]))
 
     return VECTOR(VECTOR), codegen
 

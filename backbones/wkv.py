@@ -22,15 +22,18 @@ Sum = tuple[Tensor, Tensor, Tensor]  # numerator, denominator, exponent: their v
 
 
 def bi_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor, mode: str = "paper", *, form: str = "auto") -> Tensor:
-    """``w``, ``u`` (C,); ``k``, ``v`` (B, T, C) → (B, T, C) in v's dtype. ``form`` as in `backbones.forms`; ``reference`` can be differentiated twice, and is the
-    only one for the kernel's mode. Raises ``ValueError`` for shapes that do not fit, integer tensors, an unknown mode and a form that is not there."""
+    """``w``, ``u`` (C,); ``k``, ``v`` (B, T, C) → (B, T, C) in v's dtype. ``form`` as in `backbones.forms`; ``reference`` can be differentiated twice. The kernel's
+    mode is fused without gradients only. Raises ``ValueError`` for shapes that do not fit, integer tensors, an unknown mode and a form that is not there."""
     check_wkv(w, u, k, v, mode)
-    if mode == "paper" and pick(form, ("fused",), v, w) == "fused":
+    chosen = pick(form, ("fused",), v, w)
+    if mode == "kernel" and torch.is_grad_enabled() and any(x.requires_grad for x in (w, u, k, v)):
+        if form == "fused":
+            raise ValueError("got form='fused' with mode='kernel' where gradients are asked for, which only its reference form has; try form='auto'")
+        chosen = "reference"
+    if chosen == "fused":
         from backbones.wkv_fused import fused_wkv
 
-        return fused_wkv(w, u, k, v)
-    if form == "fused":
-        raise ValueError("got form='fused' with mode='kernel', which has the reference form only; use mode='paper' or form='auto'")
+        return fused_wkv(w, u, k, v, mode)
     return wkv_reference(w, u, k, v, mode)
 
 

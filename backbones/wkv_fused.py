@@ -1,7 +1,9 @@
-"""`backbones.wkv_kernel` as a function that torch can differentiate: (B, T, C) float32 on the CPU, paper mode."""
+"""`backbones.wkv_kernel` as a function that torch can differentiate: (B, T, C) float32 on the CPU. The released kernel's mode runs
+forward only."""
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch import Tensor
 from backbones import wkv_kernel
 from backbones.forms import told
 from backbones.threads import share
+from backbones.wkv import EPS, SEGMENTS
 
 kernel: Any = wkv_kernel  # numba's functions have no types of their own
 
@@ -47,10 +50,23 @@ class WKV(torch.autograd.Function):
         return gw.sum(0), gu.sum(0), gk, gv
 
 
-def fused_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """As `backbones.wkv.wkv_reference` in paper mode."""
+def released(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """As `WKV`, with the released kernel's formula, without gradients."""
+    batch, length, channels = k.shape
+    y, groups, inputs = torch.empty(k.shape), channels // kernel.LANES, _flat(w, u, k, v)
+    out, size = y.view(-1).numpy(), -(-length // SEGMENTS)
+    share(batch * groups, lambda first, last: kernel.released(first, last, *inputs, out, groups, length, size, np.float32(EPS)))
+    return y
+
+
+def fused_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor, mode: str = "paper") -> Tensor:
+    """As `backbones.wkv.wkv_reference`."""
     channels = k.shape[2]
     more = -channels % kernel.LANES
     wide = [F.pad(x.float(), (0, more)) for x in (w, u, k, v)] if more else [x.float() for x in (w, u, k, v)]
-    y: Tensor = told("WKV", (kernel.forward,), lambda: WKV.apply(*wide))
+    y: Tensor
+    if mode == "kernel":
+        y = told("WKV of released weights", (kernel.released,), lambda: released(*wide))
+    else:
+        y = told("WKV", (kernel.forward,), lambda: WKV.apply(*wide))
     return y[..., :channels].to(v.dtype)

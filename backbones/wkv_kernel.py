@@ -12,7 +12,7 @@ with ∂/∂w of a sum carried beside it. Exponents are in base 2.
 import numpy as np
 from numba import njit
 
-from backbones.vectors import LANES, add, choose, decay2, div, fma, largest, load, mul, splat, store, sub
+from backbones.vectors import LANES, add, choose, decay2, div, exp2, fma, largest, load, mul, splat, store, sub
 
 LOG2E = np.float32(1.4426950408889634)
 LOW, ZERO, ONE = np.float32(-1e30), np.float32(0.0), np.float32(1.0)
@@ -31,36 +31,88 @@ def advance(key, since, age, fade):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def merge(n1, d1, m1, n2, d2, m2):  # type: ignore[no-untyped-def]
+    """Two sums as one; a single exponential, since one of them keeps its scale."""
+    zero, one = splat(ZERO), splat(ONE)
+    gap = sub(m1, m2)
+    e = decay2(sub(zero, largest(gap, sub(zero, gap))))
+    a, c = choose(gap, zero, e, one), choose(gap, zero, one, e)
+    return fma(a, n1, mul(c, n2)), fma(a, d1, mul(c, d2)), largest(m1, m2)
+
+
+@njit(nogil=True, cache=True)
+def from_the_right(k, v, start, width, length, fade, buffer):  # type: ignore[no-untyped-def]
+    """``buffer`` (T, 3, 16): what lies right of every step. ``start``: where the sixteen channels of step 0 lie, ``width`` further those of step 1."""
+    zero, low, scale = splat(ZERO), splat(LOW), splat(LOG2E)
+    n, d, m, since, age = zero, zero, low, low, zero
+    for t in range(length - 1, -1, -1):
+        store(buffer, (3 * t) * LANES, n)
+        store(buffer, (3 * t + 1) * LANES, d)
+        store(buffer, (3 * t + 2) * LANES, m)
+        key, value = mul(load(k, start + t * width), scale), load(v, start + t * width)
+        old, new, m, since, age = advance(key, since, age, fade)
+        n, d = fma(old, n, mul(new, value)), fma(old, d, new)
+
+
+@njit(nogil=True, cache=True)
 def forward(first, last, w, u, k, v, y, top, below, groups, length):  # type: ignore[no-untyped-def]
     """Tasks [first, last) of batch × groups. ``w``, ``u`` (C,); the others (B·T·C,); ``top`` and ``below`` (M and Z) or empty."""
     width = groups * LANES
     buffer = np.empty(length * 3 * LANES, np.float32)
-    zero, low, scale = splat(ZERO), splat(LOW), splat(LOG2E)
+    zero, one, low, scale = splat(ZERO), splat(ONE), splat(LOW), splat(LOG2E)
     for task in range(first, last):
         b, c0 = task // groups, (task % groups) * LANES
         fade, own = sub(zero, mul(load(w, c0), scale)), mul(load(u, c0), scale)
-        n, d, m, since, age = zero, zero, low, low, zero
-        for t in range(length - 1, -1, -1):
-            store(buffer, (3 * t) * LANES, n)
-            store(buffer, (3 * t + 1) * LANES, d)
-            store(buffer, (3 * t + 2) * LANES, m)
-            at = (b * length + t) * width + c0
-            key, value = mul(load(k, at), scale), load(v, at)
-            old, new, m, since, age = advance(key, since, age, fade)
-            n, d = fma(old, n, mul(new, value)), fma(old, d, new)
+        from_the_right(k, v, b * length * width + c0, width, length, fade, buffer)
         n, d, m, since, age = zero, zero, low, low, zero
         for t in range(length):
             at = (b * length + t) * width + c0
             key, value = mul(load(k, at), scale), load(v, at)
-            itself, right = add(own, key), load(buffer, (3 * t + 2) * LANES)
-            most = largest(largest(m, right), itself)
-            a, c, e = decay2(sub(m, most)), decay2(sub(right, most)), decay2(sub(itself, most))
-            above = fma(a, n, fma(c, load(buffer, (3 * t) * LANES), mul(e, value)))
-            under = fma(a, d, fma(c, load(buffer, (3 * t + 1) * LANES), e))
+            above, under, most = merge(n, d, m, load(buffer, (3 * t) * LANES), load(buffer, (3 * t + 1) * LANES), load(buffer, (3 * t + 2) * LANES))
+            above, under, most = merge(above, under, most, value, one, add(own, key))
             store(y, at, div(above, under))
             if top.shape[0]:
                 store(top, at, most)
                 store(below, at, under)
+            old, new, m, since, age = advance(key, since, age, fade)
+            n, d = fma(old, n, mul(new, value)), fma(old, d, new)
+
+
+@njit(nogil=True, cache=True)
+def released(first, last, w, u, k, v, y, groups, length, size, small):  # type: ignore[no-untyped-def]
+    """The released kernel's formula (``mode="kernel"`` in `backbones.wkv`), with segments of ``size`` steps and ``small`` times the largest term in the denominator."""
+    width = groups * LANES
+    buffer = np.empty(length * 3 * LANES, np.float32)
+    zero, one, low, scale = splat(ZERO), splat(ONE), splat(LOW), splat(LOG2E)
+    for task in range(first, last):
+        b, c0 = task // groups, (task % groups) * LANES
+        grow, own = mul(load(w, c0), scale), mul(load(u, c0), scale)
+        fade, over = sub(zero, grow), largest(grow, zero)
+        factor = sub(exp2(sub(zero, over)), exp2(sub(grow, over)))  # (1 − e^w), less the exponent ``over``
+        from_the_right(k, v, b * length * width + c0, width, length, fade, buffer)
+        n, d, m, since, age = zero, zero, low, low, zero  # all before t; before t in its segment; before that; what the kernel adds, by e^w
+        ni, di, mi, since_i, age_i = zero, zero, low, low, zero
+        no, do, mo = zero, zero, low
+        nx, dx, mx, since_x, age_x = zero, zero, low, low, zero
+        for t in range(length):
+            at = (b * length + t) * width + c0
+            key, value = mul(load(k, at), scale), load(v, at)
+            if t % size == 0:
+                no, do, mo = n, d, m
+                ni, di, mi, since_i, age_i = zero, zero, low, low, zero
+                nx, dx, mx, since_x, age_x = zero, zero, low, low, zero
+            else:
+                mo = add(mo, fade)
+                old, new, mx, since_x, age_x = advance(key, since_x, age_x, grow)
+                nx, dx = fma(old, nx, mul(new, value)), fma(old, dx, new)
+            right = load(buffer, (3 * t + 2) * LANES)
+            above, under, most = merge(no, do, mo, load(buffer, (3 * t) * LANES), load(buffer, (3 * t + 1) * LANES), right)
+            above, under, most = merge(above, under, add(most, fade), ni, di, mi)
+            above, under, most = merge(above, under, most, mul(factor, nx), mul(factor, dx), add(mx, over))
+            above, under, most = merge(above, under, most, value, one, add(own, key))
+            store(y, at, div(above, add(under, splat(small))))
+            old, new, mi, since_i, age_i = advance(key, since_i, age_i, fade)
+            ni, di = fma(old, ni, mul(new, value)), fma(old, di, new)
             old, new, m, since, age = advance(key, since, age, fade)
             n, d = fma(old, n, mul(new, value)), fma(old, d, new)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from studio.devices import set_threads
+from studio.devices import cores, set_threads
 from studio.generation import store as stores
 from studio.generation import workers as local
 from studio.generation.engine import Stopped, Writer, compute
@@ -91,11 +91,11 @@ def generate(
             job = {"model": str(model), "weights": weights, "device": device, "dtype": dtype, "options": {
                 "num": plan.num, "seeds": plan.seeds if seeds is not None else None, "labels": labels, "conditions": dict(conditions or {}),
                 "num_steps": num_steps, "guidance": guidance, "sampler": sampler, "batch": size, "deterministic": deterministic,
-            }, "threads": threads or max(1, local.cores() // count), "root": str(store.root)}  # fmt: skip
+            }, "threads": threads or max(1, cores() // count), "root": str(store.root)}  # fmt: skip
             interrupted = local.run(job, pieces(todo, store, count), bar.add, lambda: signal.asked, bar.note)
         else:
             if threads or world > 1:
-                set_threads(threads or max(1, local.cores() // world))
+                set_threads(threads or max(1, cores() // world))
             try:
                 interrupted = work(plan, store, pieces(todo, store, world)[rank], stop=lambda: signal.asked, on_written=bar.add, note=bar.note)
             finally:
@@ -204,7 +204,7 @@ def _workers(workers: int | str, name: str | Model, model: Model, world: int, th
         raise ValueError(f"got workers={workers}, but {reason}; leave --workers out")
     if workers != "auto":
         return int(workers)
-    return max(1, local.cores() // (threads or 1)) if loadable and world == 1 and model.device.type == "cpu" else 1
+    return max(1, cores() // (threads or 1)) if loadable and world == 1 and model.device.type == "cpu" else 1
 
 
 class _Group:

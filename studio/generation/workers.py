@@ -13,11 +13,6 @@ from pathlib import Path
 from typing import Any
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run(
     job: Mapping[str, Any], pieces: Sequence[Sequence[int]], add: Callable[[int], Any], stop: Callable[[], bool], note: Callable[[str], Any]
 ) -> bool:  # fmt: skip
