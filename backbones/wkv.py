@@ -33,7 +33,7 @@ def bi_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor, mode: str = "paper", *, f
     if chosen == "fused":
         from backbones.wkv_fused import fused_wkv
 
-        return fused_wkv(w, u, k, v, mode)
+        return fused_wkv(w, u, k, v, (SEGMENTS, EPS) if mode == "kernel" else None)
     return wkv_reference(w, u, k, v, mode)
 
 

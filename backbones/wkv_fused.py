@@ -11,7 +11,6 @@ from torch import Tensor
 from backbones import wkv_kernel
 from backbones.forms import told
 from backbones.threads import share
-from backbones.wkv import EPS, SEGMENTS
 
 kernel: Any = wkv_kernel  # numba's functions have no types of their own
 
@@ -50,23 +49,23 @@ class WKV(torch.autograd.Function):
         return gw.sum(0), gu.sum(0), gk, gv
 
 
-def released(w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """As `WKV`, with the released kernel's formula, without gradients."""
-    batch, length, channels = k.shape
-    y, groups, inputs = torch.empty(k.shape), channels // kernel.LANES, _flat(w, u, k, v)
-    out, size = y.view(-1).numpy(), -(-length // SEGMENTS)
-    share(batch * groups, lambda first, last: kernel.released(first, last, *inputs, out, groups, length, size, np.float32(EPS)))
+def released(inputs: list[Tensor], segments: int, eps: float) -> Tensor:
+    """As `WKV` on its four inputs, with the released kernel's formula, without gradients."""
+    batch, length, channels = inputs[2].shape
+    y, groups, values = torch.empty(inputs[2].shape), channels // kernel.LANES, _flat(*inputs)
+    out, size = y.view(-1).numpy(), -(-length // segments)
+    share(batch * groups, lambda first, last: kernel.released(first, last, *values, out, groups, length, size, np.float32(eps)))
     return y
 
 
-def fused_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor, mode: str = "paper") -> Tensor:
-    """As `backbones.wkv.wkv_reference`."""
+def fused_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor, as_released: tuple[int, float] | None = None) -> Tensor:
+    """As `backbones.wkv.wkv_reference`; ``as_released``: segments and ε of the kernel's mode."""
     channels = k.shape[2]
     more = -channels % kernel.LANES
     wide = [F.pad(x.float(), (0, more)) for x in (w, u, k, v)] if more else [x.float() for x in (w, u, k, v)]
     y: Tensor
-    if mode == "kernel":
-        y = told("WKV of released weights", (kernel.released,), lambda: released(*wide))
+    if as_released is not None:
+        y = told("WKV of released weights", (kernel.released,), lambda: released(wide, *as_released))
     else:
         y = told("WKV", (kernel.forward,), lambda: WKV.apply(*wide))
     return y[..., :channels].to(v.dtype)

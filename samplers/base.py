@@ -156,7 +156,7 @@ def _restorer(denoiser: Queryable, cond: Cond, noise: Noise | None, x: Tensor) -
     if noise is None:
         raise ValueError("known entries are re-noised for this model, which needs noise; pass noise=NoiseSource(seeds)")
     if denoiser.family == "graph":
-        return graph_restorer(denoiser.path, given, known, cond, noise)
+        return graph_restorer(denoiser.path, given, known, cond, noise)  # type: ignore[arg-type]
     fixed = noise.normal(x.shape[1:], stream="known", dtype=x.dtype)
 
     def restore(x: Tensor, t: float) -> Tensor:

@@ -87,7 +87,7 @@ def seen_from(denoiser: Queryable, path: Path, *, snap: bool = False, clip: floa
     if same_path(denoiser.path, path):
         return denoiser
     if isinstance(denoiser.path, GraphPath) or isinstance(path, GraphPath):
-        return SeenGraph(denoiser, path)  # type: ignore[arg-type]
+        return SeenGraph(denoiser, path)  # type: ignore[arg-type, return-value]
     return Reparameterised(denoiser, path, snap=snap and isinstance(denoiser.path, VPPath), clip=clip)
 
 
