@@ -102,6 +102,15 @@ def fill_path(objective: dict[str, Any], data: Data) -> dict[str, Any]:
     return {**objective, "path": {**path, "atoms": found.atoms.tolist(), "joint": found.pairs.tolist()}}
 
 
+def unfilled(recorded: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """A recorded section as it was before `fill_path`, where the one that is asked for is silent too."""
+    path, wanted = recorded.get("path"), asked.get("path")
+    if not isinstance(path, dict) or path.get("name") not in graph.PATHS or isinstance(wanted, dict) and "atoms" in wanted:
+        return recorded
+    bare = {k: v for k, v in path.items() if k not in ("atoms", "joint")}
+    return {**recorded, "path": bare["name"] if wanted == bare["name"] and len(bare) == 1 else bare}
+
+
 def build_network(config: Config) -> nn.Module:
     """A freshly initialised backbone, or a module dict of two where the procedure trains both directions; the same seed gives the same weights and the global generator is left alone."""
     options = dict(config.backbone)

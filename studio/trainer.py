@@ -11,7 +11,7 @@ from torch import nn
 import guidance
 from samplers.objective import Objective
 from studio import checkpoint, files, finetune, sampling
-from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
+from studio.build import Info, build_network, fill_backbone, fill_path, objective_of, unfilled
 from studio.config import Config, SampleConfig, load_config
 from studio.data import Data, from_dataset, load_data
 from studio.devices import keep_freed_memory, pick_device, pick_dtype
@@ -141,6 +141,14 @@ def _after_base(info: Info, base: Model) -> Info:
         )
     if info.codec.get("name") != base.info.codec.get("name"):
         raise ValueError(f"got data for the codec {info.codec.get('name')}, {base.name} uses {base.info.codec.get('name')}; choose another base")
+    ours, theirs = info.codec, base.info.codec
+    if ours.get("name") == "graph" and any(
+        list(ours[k]) != list(theirs[k]) if k == "atoms" else ours[k] != theirs[k] for k in ("atoms", "size", "aromatic")
+    ):
+        raise ValueError(
+            f"got molecules of atoms {', '.join(ours['atoms'])} in graphs of {ours['size']}, {base.name} knows {', '.join(theirs['atoms'])} in {theirs['size']}; read them "
+            f"as it does: data.atoms=[{','.join(theirs['atoms'])}] data.size={theirs['size']} data.max_atoms={theirs['size']} data.aromatic={str(theirs['aromatic']).lower()}"
+        )
     return replace(info, codec=base.info.codec, base=finetune.entry_of(base))
 
 
@@ -156,7 +164,7 @@ def _resumed_config(recorded: Config, asked: Config, overrides: Sequence[str]) -
     for section in ("backbone", "objective", "procedure", "lora", "data", "seed"):
         was = getattr(recorded, section)
         for now in (getattr(changed, section), getattr(asked, section)):
-            if any(was.get(k) != v for k, v in now.items()) if isinstance(now, dict) else now != was:
+            if any(unfilled(was, now).get(k) != v for k, v in now.items()) if isinstance(now, dict) else now != was:
                 raise ValueError(
                     f"{section} differs from the run being resumed (got {now}, it has {was}); start a new run with --from, or leave out --resume"
                 )
