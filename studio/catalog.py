@@ -9,6 +9,7 @@ from pathlib import Path
 import guidance
 import samplers
 from backbones.registry import resolve
+from samplers import graph
 from studio import checkpoint, files
 from studio.config import SampleConfig, load_config
 from studio.sampling import build_sampler
@@ -16,9 +17,13 @@ from studio.shelf import Card, bundled, choose_weights, locate, spot_of
 from studio.tasks import build_task
 
 
-def sampler_names() -> list[str]:
-    """Those that start from noise, in the registry's order."""
-    return [name for name in samplers.REGISTRY if "gaussian" in resolve(samplers.REGISTRY, name, "sampler").families]
+def sampler_names(card: Card | None = None) -> list[str]:
+    """Those that start from noise, in the registry's order; of a model of graphs those for graphs."""
+    family = "gaussian"
+    if card is not None:
+        path = load_config(card.folder / "config.yaml").objective.get("path")
+        family = "graph" if isinstance(path, dict) and path.get("name") in graph.PATHS else family
+    return [name for name in samplers.REGISTRY if family in resolve(samplers.REGISTRY, name, "sampler").families]
 
 
 def check_sampler(spec: str) -> str:
@@ -47,6 +52,11 @@ def defaults_of(card: Card) -> SampleConfig:
 def numbers_of(card: Card) -> tuple[str, ...]:
     """Names of the model's numeric conditions."""
     return tuple(checkpoint.read_meta(card.folder).get("numeric", ()))
+
+
+def shown_together(card: Card) -> bool:
+    """Whether one drawing shows all samples, so that many are worth making."""
+    return build_task(card.task).together
 
 
 def one_file_each(card: Card) -> bool:

@@ -86,13 +86,13 @@ class Handlers:
     def _defaults(self, name: str, shown: Card, seeds: str) -> Settings:
         own = catalog.defaults_of(shown)
         if seeds in ("", PICTURES, POINTS):
-            seeds = PICTURES if catalog.one_file_each(shown) else POINTS
+            seeds = POINTS if catalog.shown_together(shown) else PICTURES
         weights = catalog.weights_file(shown)[0]
         return Settings(name, weights, OWN, seeds, own.num_steps, own.sampler, own.guidance, dtype=self.engine.dtype)
 
     def _controls(self, settings: Settings, shown: Card, known: dict[str, Card]) -> tuple[Any, ...]:
         """Every control set, with the choices that the model has."""
-        samplers, numbers = catalog.sampler_names(), catalog.numbers_of(shown)
+        samplers, numbers = catalog.sampler_names(shown), catalog.numbers_of(shown)
         value = asdict(settings)
         value["model"] = gr.update(choices=_choices(known, settings.model), value=settings.model)
         value["weights"] = gr.update(choices=list(dict.fromkeys([*shown.weights, settings.weights])), value=settings.weights)

@@ -15,11 +15,12 @@ class Task(Protocol):
     """``values`` are decoded samples (B, ...), as the codec gives them.
 
     ``suffix`` is .png where each sample is a picture of its own; others lie together in ``samples.npz``, with ``dtype`` and, so that the file can be read
-    alone, the arrays of ``legend``. ``listing`` names further files that a whole set is written to by `write`.
+    alone, the arrays of ``legend``. ``listing`` names further files that a whole set is written to by `write`. ``together``: one drawing shows them all.
     """
 
     name: str
     suffix: str
+    together: bool = False
     dtype: str = "float32"
     listing: tuple[str, ...] = ()
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 import studio
 from backbones import Cond, NoiseSource
-from studio import sampling
+from studio import catalog, sampling
 from studio.data.arrays import Arrays, Data
 from studio.graph_codec import GraphCodec
+from studio.shelf import card
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE, TYPES = 5, ("C", "N", "O")
@@ -201,6 +202,7 @@ def test_what_does_not_fit_graphs_is_refused(run: Path) -> None:
         model.sample(seeds=[0], sampler="heun", num_steps=5)
     with pytest.raises(ValueError, match="neither noise nor velocity"):
         model.sample(seeds=[0], conditions={"carbon": 2}, guidance="tcfg(space=noise),cfg=2")
+    assert catalog.sampler_names(card(run)) == ["graph"] and "graph" not in catalog.sampler_names()  # what a page offers
     codec = GraphCodec(atoms=TYPES, size=SIZE)
     with pytest.raises(ValueError, match="6 with something"):
         GraphCodec(atoms=TYPES, size=SIZE, counts=(1.0,))
