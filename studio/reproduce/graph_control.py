@@ -1,6 +1,6 @@
 """Molecules with the properties asked for: does what is asked come back, what does guidance cost, and what do the noise and the conditions' encoders change?
 
-`control` asks the bundled model for one property, or two at once, over a grid, also where the training set has nothing; `sweep` asks for held-out combinations under several guidance scales; `variant` trains the same
+`control` asks a model that `studio train moses-graph-dit` has left under runs/ for one property, or two at once, over a grid, also where the training set has nothing; `sweep` asks for held-out combinations under several guidance scales; `variant` trains the same
 network with another noise or another encoder for the same number of steps and asks the same.
 """
 
@@ -19,7 +19,7 @@ from studio.reproduce import page as pages
 from studio.reproduce.jobs import Job, Outcome, Page, Result, Unfinished
 from studio.trainer import train
 
-MODEL, DATA = "moses-graph-dit", {"name": "moses"}
+CONFIG, MODEL, DATA = "moses-graph-dit", "runs/moses-graph-dit", {"name": "moses"}
 NAMES = ("logP", "QED", "TPSA")
 SCALES = (1.0, 1.5, 2.0, 3.0)
 QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
@@ -93,9 +93,9 @@ def control(settings: Mapping[str, Any], work: Path) -> Outcome:
 
 
 def variant(settings: Mapping[str, Any], work: Path) -> Outcome:
-    """The bundled model's config with a few changes, for some steps; then `sweep` at its scale."""
+    """The model's config with a few changes, for some steps; then `sweep` at its scale."""
     folder = work / "run"
-    tree = load_config(MODEL).tree()
+    tree = load_config(CONFIG).tree()
     tree["train"] |= {
         "steps": settings["steps"],
         "minutes": None,
@@ -234,7 +234,7 @@ def _variants(results: Mapping[str, Result]) -> str:
     )
 
 
-INTRO = """The bundled `moses-graph-dit`, asked for logP, QED and TPSA; {num} molecules a row with the properties of as many held-out ones as targets, {steps} steps, the same seeds.
+INTRO = """A model of the config `moses-graph-dit`, asked for logP, QED and TPSA; {num} molecules a row with the properties of as many held-out ones as targets, {steps} steps, the same seeds.
 Valid means that RDKit sanitises the whole graph as it was made, without any correction; connected, that it is one molecule besides. Errors are mean absolute ones over the valid molecules, divided by the property's standard
 deviation in the training set. A generator must be new *and* on target: the look-up in the training set is on target by construction and never new."""
 
