@@ -130,11 +130,11 @@ def jobs(quick: bool) -> list[Job]:
         cells = len(quantiles) ** len(names)
         settings = {"model": MODEL, "names": list(names), "quantiles": quantiles, "each": max(2, each // len(names)), "scale": 2.0, "steps": steps}
         made.append(Job(f"control-{'-'.join(names)}", control, settings, 0.0035 * cells * settings["each"]))  # type: ignore[operator]
-    length: dict[str, Any] = {"steps": 4, "train": {"batch_size": 8}} if quick else {"steps": 2000}
+    length: dict[str, Any] = {"steps": 4, "train": {"batch_size": 8}} if quick else {"steps": 1700}
     for name, changes in VARIANTS.items():
         for seed in range(1 if quick else 2):
             settings = {"changes": changes, "seed": seed, "num": num, "sampling_steps": steps, "scales": [1.0, 2.0], **length}
-            made.append(Job(f"variant-{name.replace(', ', '-')}-{seed}", variant, settings, 11.0))
+            made.append(Job(f"variant-{name.replace(', ', '-')}-{seed}", variant, settings, 9.0))
     return made
 
 

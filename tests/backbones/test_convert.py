@@ -94,7 +94,7 @@ def test_refusals() -> None:
     short = {k: v for k, v in state.items() if k != "blocks.2.adaLN_modulation.1.weight"}
     odd = {k: v for k, v in state.items() if k != "blocks.1.attn.proj.bias"} | {"blocks.1.attn.proj.bais": torch.zeros(32)}
     for call, message in (
-        (lambda: backbones.from_original("unet", state, CONFIG), "got family 'unet', expected one of dis, dit, rwkv"),
+        (lambda: backbones.from_original("unet", state, CONFIG), "got family 'unet', expected one of dis, dit, graph_dit, rwkv"),
         (lambda: backbones.from_original("dit", state, CONFIG | {"width": 3}), r"unknown DiT arguments \['width'\]"),
         (lambda: backbones.from_original("dit", short, CONFIG), "lack blocks.2.adaLN_modulation.1.weight; expected an adaLN-Zero DiT of depth 3"),
         (lambda: backbones.from_original("dit", odd, CONFIG), r"missing \['blocks.1.attn.proj.bias'\], unexpected \['blocks.1.attn.proj.bais'\]"),

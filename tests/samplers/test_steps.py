@@ -18,7 +18,7 @@ from samplers.space import Euclid
 MIX = Mixture()
 PATHS = {"linear": LinearPath(), "vp": VPPath(), "edm": EDMPath()}
 OURS = [
-    (name, {"eta": 0.5} if name == "ddim" else {}) for name in samplers.REGISTRY if name not in ("torchdiffeq", "bridge", "bridge_sde")
+    (name, {"eta": 0.5} if name == "ddim" else {}) for name in samplers.REGISTRY if name not in ("torchdiffeq", "bridge", "bridge_sde", "graph")
 ]  # without steps to come between, or not from noise
 every_path = pytest.mark.parametrize("path", list(PATHS.values()), ids=list(PATHS))
 ours = pytest.mark.parametrize("name, options", OURS, ids=[n for n, _ in OURS])
@@ -222,7 +222,7 @@ def test_refusals() -> None:
     graph.family = "graph"
     known = Cond(known=torch.ones(2, 2, dtype=torch.bool))
     for call, message in (
-        (lambda: build("euler").sample(graph, x), "Euler is for gaussian and bridge models, got a graph model; choose another sampler"),
+        (lambda: build("euler").sample(graph, x), "Euler is for gaussian and bridge models, got a graph model; choose graph"),
         (lambda: build("euler", spacing="leading").sample(MIX.denoiser(LinearPath()), x), "spacing='leading', which applies to VP tables only"),
         (lambda: build("dpmpp_2m", spacing="leading").sample(MIX.denoiser(EDMPath()), x), "leave it out on the EDM path"),
         (lambda: build("ddim", respacing="50").sample(MIX.denoiser(LinearPath()), x), "needs a VP table; leave it out"),
