@@ -257,8 +257,8 @@ def draw(p: Tensor, noise: Noise, valid: Tensor, types: int, *, stream: str, loo
     n = p.shape[1]
     u = noise.uniform((n + n * n,), stream=stream, dtype=torch.float64).to(p.device)
     atoms, bonds = unpack(p, types)
-    a = _category(atoms, u[:, :n])
-    b = _category(bonds, u[:, n:].view(-1, n, n)).triu(1)
+    a = category(atoms, u[:, :n])
+    b = category(bonds, u[:, n:].view(-1, n, n)).triu(1)
     b = b + b.transpose(1, 2)
     one = mask(pack(F.one_hot(a, types).float(), F.one_hot(b, BONDS).float()), valid, types)
     if loops:
@@ -276,7 +276,7 @@ def restorer(path: GraphPath, given: Tensor, known: Tensor, cond: Cond, noise: N
     return restore
 
 
-def _category(p: Tensor, u: Tensor) -> Tensor:
+def category(p: Tensor, u: Tensor) -> Tensor:
     """(...,) class numbers by the inverse of the distribution function."""
     steps = p.cumsum(-1)
     return (steps < (u * steps[..., -1])[..., None]).sum(-1).clamp_max(p.shape[-1] - 1)

@@ -73,7 +73,7 @@ def sample(
     sampler: Annotated[str | None, typer.Option(help="Such as ab2, heun, 'ddim(eta=0.5)'.")] = None,
     guidance: Annotated[str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")] = "default",
     path: Annotated[str, typer.Option(help="Sample on another path than the model's own: linear, lipman, trig, vp or edm.")] = "",
-    init: Annotated[Path | None, typer.Option(help="A picture to start from.")] = None,
+    init: Annotated[str | None, typer.Option(help="A picture to start from; for molecules the SMILES of a piece that stays.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much of the way is run anew: 0 keeps the picture, 1 ignores it.")] = None,
     mask: Annotated[Path | None, typer.Option(help="With --init: white may change, black is kept.")] = None,
     batch: Annotated[int, typer.Option(help="Samples computed at once (8, fixed, in bf16 on a CPU).")] = 64,

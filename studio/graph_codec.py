@@ -5,7 +5,6 @@ training set's own; given properties y, from those numbers weighed by the Gaussi
 over the properties that are there.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backbones.types import Cond, NoiseSource
-from samplers.graph_noise import BONDS, GraphPath, draw, mask, pack, unpack
+from samplers.graph_noise import BONDS, GraphPath, category, draw, mask, pack, unpack
 
 
 class GraphCodec:
@@ -64,16 +63,10 @@ class GraphCodec:
         """(B, n) from (B,) numbers of atoms."""
         return torch.arange(self.size, device=numbers.device)[None] < numbers[:, None]
 
-    def numbers(self, noise: NoiseSource, numeric: Tensor | None, fixed: Sequence[int | None] = ()) -> Tensor:
-        """(B,) numbers of atoms, one draw a sample (stream ``atoms``); ``fixed`` where they are given. Raises ``ValueError`` for one that does not fit."""
-        for number in fixed:
-            if number is not None:
-                self.check_number(number)
-        p = self.weights(numeric, len(noise))
-        steps = p.cumsum(1)
+    def numbers(self, noise: NoiseSource, numeric: Tensor | None) -> Tensor:
+        """(B,) numbers of atoms, one draw a sample (stream ``atoms``)."""
         u = noise.uniform(stream="atoms", dtype=torch.float64).cpu()
-        drawn = (steps < (u * steps[:, -1])[:, None]).sum(1).clamp(1, self.size)
-        return torch.tensor([int(d) if i >= len(fixed) or fixed[i] is None else int(fixed[i]) for i, d in enumerate(drawn)], device=noise.device)  # type: ignore[arg-type]
+        return category(self.weights(numeric, len(noise)), u).clamp(1, self.size).to(noise.device)
 
     def weights(self, numeric: Tensor | None, batch: int) -> Tensor:
         """(B, n + 1) probabilities of numbers of atoms."""
@@ -95,18 +88,19 @@ class GraphCodec:
         return torch.stack(rows)
 
     def start(
-        self, cond: Cond, noise: NoiseSource, path: GraphPath, *, fixed: Sequence[int | None] = (), part: Tensor | None = None, free: Tensor | None = None
+        self, cond: Cond, noise: NoiseSource, path: GraphPath, *, number: int | None = None, part: Tensor | None = None, free: Tensor | None = None
     ) -> tuple[Tensor, Cond]:  # fmt: skip
-        """Pure noise (B, n, F) and the conditions with the padding told, for a new run. ``part`` (n, n + 1) uint8 is a piece of a molecule that stays; ``free``
+        """Pure noise (B, n, F) and the conditions with the padding told, for a new run, of ``number`` atoms or as many as `numbers` says. ``part`` (n, n + 1) uint8 is a piece of a molecule that stays; ``free``
         (n, n + 1) bool what of it may change all the same, by default all but its atoms and the bonds between them. Raises ``ValueError`` for fewer atoms than the piece has."""
-        numbers = self.numbers(noise, cond.numeric if isinstance(cond.numeric, Tensor) else None, fixed)
+        numbers = self.numbers(noise, cond.numeric if isinstance(cond.numeric, Tensor) else None)
+        if number is not None:
+            numbers = torch.full_like(numbers, self.check_number(number))
         held = None
         if part is not None:
             there = part[:, 0] > 0
             size = int(there.sum())
-            short = [number for number in fixed if number is not None and number < size]
-            if short:
-                raise ValueError(f"got {short[0]} atoms for a molecule that shall hold a piece of {size}, expected at least {size}")
+            if number is not None and number < size:
+                raise ValueError(f"got {number} atoms for a molecule that shall hold a piece of {size}, expected at least {size}")
             numbers = numbers.clamp_min(size)
             held = ~free if free is not None else F.pad(there, (1, 0), value=True)[None] & there[:, None]  # (n, n + 1)
         valid = self.valid(numbers)

@@ -119,10 +119,10 @@ class Model:
         values = dict(conditions or {})
         if "label" in values or "class" in values:
             labels = values.pop("label", values.pop("class", None))
-        atoms: tuple[int | None, ...] = ()
+        atoms: int | None = None
         if isinstance(self.codec, GraphCodec):
             if "atoms" in values and "atoms" not in self.info.numeric:
-                atoms = (self.codec.check_number(values.pop("atoms")),) * len(chosen)
+                atoms = self.codec.check_number(values.pop("atoms"))
             init, mask = self._piece(init, mask)
         rules = None
         if guidance == "default":
@@ -286,6 +286,8 @@ class Model:
             if request.numeric is not None:
                 raw = zip(self.info.numeric, request.numeric[i], self.info.numeric_mean, self.info.numeric_std)
                 recipe["conditions"] = {n: float(f"{v * s + m:.12g}") for n, v, m, s in raw if v == v}
+            if request.atoms is not None:
+                recipe["conditions"] = {**recipe.get("conditions", {}), "atoms": request.atoms}
             out.append(recipe)
         return tuple(out)
 
@@ -295,7 +297,8 @@ class Model:
         Raises ``ValueError`` for an unknown path, and for a model that starts from data.
         """
         if self.denoiser.family != "gaussian":
-            raise ValueError(f"{self.name} starts from data, so it has no other path; sample it on its own")
+            why = "starts from data" if self.denoiser.family == "bridge" else "makes graphs"
+            raise ValueError(f"{self.name} {why}, so it has no other path; sample it on its own")
         return replace(self, denoiser=on_path(self.denoiser, path), path=path)
 
     def with_dtype(self, dtype: str) -> "Model":

@@ -34,7 +34,7 @@ class Request:
     """What is asked for. ``labels`` (class numbers, −1 = none) and ``numeric`` rows go with ``seeds``. ``init`` (C, H, W) uint8 with
     ``strength`` in (0, 1] starts from a picture; ``mask`` (H, W) bool marks what may change, the rest of ``init`` is kept.
     ``sources`` (N, ...), as files hold them, is where a bridge starts, one for each seed; ``direction`` forward or backward.
-    ``atoms``: how many of a molecule's, for each seed; drawn where it is None or missing. For molecules ``init`` (n, n + 1) is a part of one and ``mask``, of the same
+    ``atoms``: how many a molecule has; drawn where it is None. For molecules ``init`` (n, n + 1) is a part of one and ``mask``, of the same
     shape, what of it may change."""
 
     seeds: tuple[int, ...]
@@ -50,7 +50,7 @@ class Request:
     deterministic: bool = False
     sources: Tensor | None = field(default=None, compare=False)
     direction: str = "forward"
-    atoms: tuple[int | None, ...] = ()
+    atoms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,7 @@ def stream(
         noise = NoiseSource([0 if i is None else request.seeds[i] for i in rows], device=device)
         cond = _cond(request, rows, device)
         if denoiser.family == "graph":
-            fixed = [None if i is None or i >= len(request.atoms) else request.atoms[i] for i in rows]
-            x, cond = codec.start(cond, noise, denoiser.path, fixed=fixed, part=request.init, free=request.mask)
+            x, cond = codec.start(cond, noise, denoiser.path, number=request.atoms, part=request.init, free=request.mask)
         else:
             x = prior = Euclid().prior(noise, tuple(shape), scale=denoiser.path.prior_scale)
         if request.sources is not None:

@@ -18,7 +18,9 @@ NAMES = ("validity", "uniqueness", "novelty", "diversity", "fcd", "fragments", "
 
 def evaluate(samples: SampleSet, reference: SampleSet, names: str | Sequence[str] | None) -> Result:
     """Raises ``ValueError`` for unknown names and a reference that is no set of molecules, ``ImportError`` without the extra."""
-    default = [n for n in NAMES if n != "targets" or samples.asked]
+    from studio.chem.properties import known
+
+    default = [n for n in NAMES if n != "targets" or any(map(known, samples.asked))]
     wanted = default if names is None else [n.strip() for n in (names.split(",") if isinstance(names, str) else names)]
     for n in wanted:
         if n not in NAMES:

@@ -107,7 +107,7 @@ class Plan:
         """What the manifest pins. Batch size, device and the number of processes are not among it."""
         model, r = self.model, self.request
         fixed = sampling.FIXED_BATCH if len(model.info.shape) == 3 else sampling.FIXED_VECTORS
-        numbers = {} if r.numeric is None else model.recipes(self.batch([0]))[0]["conditions"]
+        numbers = model.recipes(self.batch([0]))[0].get("conditions", {})
         tree = model.config.tree()
         return {
             "model_hash": model.hash, "weights": model.weights, "backbone": tree["backbone"], "objective": tree["objective"],
