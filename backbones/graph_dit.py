@@ -137,9 +137,6 @@ class GraphDiT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for layer in self.t_embedder.mlp:
-            if isinstance(layer, nn.Linear) and self.original:
-                nn.init.xavier_uniform_(layer.weight)
         if not self.original:
             nn.init.zeros_(self.modulation[1].weight)  # type: ignore[arg-type]
             nn.init.zeros_(self.decoder.weight)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from backbones.types import Cond, Noise, RunContext
 from samplers.denoiser import Queryable
-from samplers.graph_noise import restorer as graph_restorer
 from samplers.paths import Path, check_warp, warp
 from samplers.prediction import Prediction
 from samplers.space import Euclid
@@ -155,8 +154,9 @@ def _restorer(denoiser: Queryable, cond: Cond, noise: Noise | None, x: Tensor) -
         return lambda x, t: torch.where(known, given, x)
     if noise is None:
         raise ValueError("known entries are re-noised for this model, which needs noise; pass noise=NoiseSource(seeds)")
-    if denoiser.family == "graph":
-        return graph_restorer(denoiser.path, given, known, cond, noise)  # type: ignore[arg-type]
+    own = getattr(denoiser.path, "restorer", None)  # a path whose noise is no sum with factors
+    if own is not None:
+        return own(given, known, cond, noise)
     fixed = noise.normal(x.shape[1:], stream="known", dtype=x.dtype)
 
     def restore(x: Tensor, t: float) -> Tensor:

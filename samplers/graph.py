@@ -16,7 +16,7 @@ from backbones.types import Backbone, Cond, NoiseSource, RunContext
 from samplers import times as time_samplers
 from samplers.batch import Batch, Loss, with_known
 from samplers.coupling import Coupled
-from samplers.graph_noise import BONDS, GraphPath, draw, mask, pack, unpack
+from samplers.graph_noise import BONDS, GraphPath, draw, mask, pack, unpack, valid_of
 
 PATHS = {"graph": "samplers.graph_noise:GraphPath"}
 HEADS = {"logits": "samplers.graph:Logits"}
@@ -91,14 +91,7 @@ class Logits:
         """The network's logits at x (B, n, F) and t. In a run ``ctx.t_next`` is where the step goes; without one it is the table's next."""
         clock = path.network_time(t).to(x).expand(len(x))
         value = net(x, clock, cond, ctx)
-        now = float(t.reshape(-1)[0]) if isinstance(t, Tensor) else t
-        s = ctx.t_next if ctx is not None and ctx.t_next is not None else min(1.0, now + 1 / path.num)
-        return GraphPrediction("logits", value, x, t, path, valid_of(x, cond, path.types), s)
-
-
-def valid_of(x: Tensor, cond: Cond, types: int) -> Tensor:
-    """(B, n) which atoms are real: as the conditions say, otherwise those that have a type."""
-    return cond.valid if cond.valid is not None else x[..., :types].sum(-1) > 0.5
+        return GraphPrediction("logits", value, x, t, path, valid_of(x, cond, path.types), path.next(t, ctx))
 
 
 class SeenGraph:
@@ -116,8 +109,7 @@ class SeenGraph:
     def predict(self, x: Tensor, t: float | Tensor, cond: Cond, ctx: RunContext | None = None) -> GraphPrediction:
         own = self.denoiser.path.time_of(self.path.log_snr(t))
         made = self.denoiser.predict(x, own if isinstance(t, Tensor) else float(own), cond, ctx)
-        s = ctx.t_next if ctx is not None and ctx.t_next is not None else min(1.0, float(torch.as_tensor(t).reshape(-1)[0]) + 1 / self.path.num)
-        return replace(made, value=made.to("logits"), space="logits", t=t, path=self.path, s=s)
+        return replace(made, value=made.to("logits"), space="logits", t=t, path=self.path, s=self.path.next(t, ctx))
 
 
 class GraphObjective:

@@ -10,7 +10,7 @@ padding and on the diagonal. ᾱ falls from 1 (data, step 0) to 0 (step T) by a 
     reference   as published (Liu et al. 2401.13858, its code): atom and bond rows share one matrix U that lets each raise the other, blocks are normalised afterwards. Its rows
                 sum to more than one, a product of steps is not its closed form, its posterior is a heuristic; for its checkpoints
 
-Statistics: ``atoms`` (dx,) frequencies of types, ``joint`` (dx, dx, 5) frequencies of (type, type, bond) over ordered pairs of different atoms, none included.
+Statistics: ``atoms`` (dx,) frequencies of types, ``bonds`` of bond classes where they are not the joint's, ``joint`` (dx, dx, 5) frequencies of (type, type, bond) over ordered pairs of different atoms, none included.
 """
 
 import math
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbones.types import Cond
+from backbones.types import Cond, RunContext
 from backbones.types import NoiseSource as Noise
 
 BONDS = 5
@@ -60,8 +60,8 @@ class Statistics:
     of_bond: Tensor  # (5, dx), published: the same table read the other way
 
     @staticmethod
-    def of(atoms: Sequence[float] | Tensor, joint: Sequence[object] | Tensor) -> "Statistics":
-        """Raises ``ValueError`` for tables that are negative, empty or of shapes that do not fit."""
+    def of(atoms: Sequence[float] | Tensor, joint: Sequence[object] | Tensor, bonds: Sequence[float] = ()) -> "Statistics":
+        """``bonds``: their marginal, where it is not the joint's. Raises ``ValueError`` for tables that are negative, empty or of shapes that do not fit."""
         a, j = torch.as_tensor(atoms, dtype=torch.float64), torch.as_tensor(joint, dtype=torch.float64)
         if a.ndim != 1 or tuple(j.shape) != (len(a), len(a), BONDS):
             raise ValueError(f"got statistics of shapes {tuple(a.shape)} and {tuple(j.shape)}, expected (types,) and (types, types, {BONDS})")
@@ -74,7 +74,10 @@ class Statistics:
         mean = between.sum(1)
         of_atom = mean / mean.sum(1, keepdim=True)
         of_bond = of_atom.T / of_atom.T.sum(1, keepdim=True).clamp_min(TINY)
-        return Statistics(a / a.sum(), j.sum((0, 1)) / j.sum(), between, of_atom, of_bond)
+        marginal = torch.as_tensor(bonds, dtype=torch.float64) if len(bonds) else j.sum((0, 1))
+        if tuple(marginal.shape) != (BONDS,) or bool((marginal < 0).any()) or float(marginal.sum()) <= 0:
+            raise ValueError(f"got the bond frequencies {list(bonds)}, expected {BONDS} that are not negative")
+        return Statistics(a / a.sum(), marginal / marginal.sum(), between, of_atom, of_bond)
 
 
 class GraphPath:
@@ -84,7 +87,7 @@ class GraphPath:
 
     def __init__(
         self, *, mode: str = "corrected", num: int = 500, atoms: tuple[float, ...] = (), joint: tuple[tuple[tuple[float, ...], ...], ...] = (),
-        time_scale: float = 1000.0,
+        bonds: tuple[float, ...] = (), time_scale: float = 1000.0,
     ):  # fmt: skip
         if mode not in MODES:
             raise ValueError(f"got the noise mode {mode!r}, expected one of {', '.join(MODES)}")
@@ -93,7 +96,7 @@ class GraphPath:
         if not atoms:
             raise ValueError("got a graph path without statistics (atoms, joint); training takes them from its data, otherwise give them")
         self.mode, self.num, self.time_scale = mode, num, time_scale
-        self.statistics = Statistics.of(atoms, joint)
+        self.statistics = Statistics.of(atoms, joint, bonds)
         self.types = len(atoms)
         self.table = cosine_table(num, exact=mode != "reference")
         faded = torch.zeros(num + 1, dtype=torch.float64)  # (1 − ᾱ_k) W_k, the share of the marginal in what a bond has fallen to
@@ -144,6 +147,12 @@ class GraphPath:
 
     # ---- forward ---------------------------------------------------------------------------------------------------------------------
 
+    def next(self, t: float | Tensor, ctx: RunContext | None) -> float:
+        """Where a step from t goes: as the run says, otherwise to the table's next."""
+        if ctx is not None and ctx.t_next is not None:
+            return ctx.t_next
+        return min(1.0, float(t.reshape(-1)[0] if isinstance(t, Tensor) else t) + 1 / self.num)
+
     def prior(self, valid: Tensor) -> Tensor:
         """(B, n, F) probabilities of pure noise."""
         s = self.statistics
@@ -173,6 +182,15 @@ class GraphPath:
             return between
         w = (self.faded.to(between.device)[k] / (1 - self.table.to(between.device)[k]).clamp_min(TINY)).clamp(0, 1).view(-1, 1, 1, 1)
         return (1 - w) * between + w * self.statistics.bonds.to(between.device)
+
+    def restorer(self, given: Tensor, known: Tensor, cond: Cond, noise: Noise) -> Callable[[Tensor, float], Tensor]:
+        """The function that puts known atoms and bonds (masks and values (B, n, F)) back at a time, as noisy as the rest: always by the same draw."""
+        valid = valid_of(given, cond, self.types)
+
+        def restore(x: Tensor, t: float) -> Tensor:
+            return torch.where(known, draw(self.noised(given, t, valid), noise, valid, self.types, stream="known").to(x), x)
+
+        return restore
 
     # ---- reverse ---------------------------------------------------------------------------------------------------------------------
 
@@ -244,6 +262,11 @@ def _bayes(z: Tensor, clean: Tensor, now: Tensor, then: Tensor, between: Tensor,
     return step * (as_ * share + (1 - as_) * then * share.sum(-1, keepdim=True))
 
 
+def valid_of(x: Tensor, cond: Cond, types: int) -> Tensor:
+    """(B, n) which atoms are real: as the conditions say, otherwise those that have a type."""
+    return cond.valid if cond.valid is not None else x[..., :types].sum(-1) > 0.5
+
+
 def mask(x: Tensor, valid: Tensor, types: int) -> Tensor:
     """Zero on padding and on the diagonal of the bonds."""
     atoms, bonds = unpack(x, types)
@@ -264,16 +287,6 @@ def draw(p: Tensor, noise: Noise, valid: Tensor, types: int, *, stream: str, loo
     if loops:
         unpack(one, types)[1].diagonal(dim1=1, dim2=2)[:, 0] = valid.float()
     return one
-
-
-def restorer(path: GraphPath, given: Tensor, known: Tensor, cond: Cond, noise: Noise) -> Callable[[Tensor, float], Tensor]:
-    """The function that puts known atoms and bonds (masks and values (B, n, F)) back at a time, as noisy as the rest: always by the same draw."""
-    valid = cond.valid if cond.valid is not None else given[..., : path.types].sum(-1) > 0.5
-
-    def restore(x: Tensor, t: float) -> Tensor:
-        return torch.where(known, draw(path.noised(given, t, valid), noise, valid, path.types, stream="known").to(x), x)
-
-    return restore
 
 
 def category(p: Tensor, u: Tensor) -> Tensor:

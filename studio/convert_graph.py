@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from backbones.convert_graph import graph_state
@@ -23,8 +22,8 @@ def read(
     The noise is the published one, conditions are as they stand in the file. The original took its statistics from sanitised molecules and its graphs from others; here both are the
     file's, with aromatic bonds or (aromatic=false) without. Raises ``ValueError`` for weights that do not go with the file.
     """
-    from studio.chem.statistics import count
-    from studio.data.molecules import molecules, node_counts
+    from studio.chem.statistics import count, published
+    from studio.data.molecules import molecules
 
     if vae is not None:
         raise ValueError("got a VAE for a model of graphs, which has none; leave --vae out")
@@ -46,13 +45,11 @@ def read(
         )
     size = (row - types) // BONDS
     found = molecules(path=data, smiles=smiles, conditions=names, aromatic=aromatic, atoms=tuple(probe.codec["atoms"]), max_atoms=size, size=size)
-    raw = found.train
-    raw.numeric = raw.numeric * np.array(found.numeric_std) + np.array(found.numeric_mean)  # the original takes its numbers as they are
-    statistics = count(raw.values, types)
+    statistics, (bonds, sizes) = count(found.train.values, types), published(found.train.values, probe.codec["atoms"])
     path_spec = {
-        "name": "graph", "mode": "reference", "num": 500, "time_scale": 1.0, "atoms": statistics.atoms.tolist(), "joint": statistics.pairs.tolist(),
+        "name": "graph", "mode": "reference", "num": 500, "time_scale": 1.0, "atoms": statistics.atoms.tolist(), "joint": statistics.pairs.tolist(), "bonds": bonds.tolist(),
     }  # fmt: skip
-    codec = {**found.codec, **node_counts(raw)}
+    codec = {**found.codec, "counts": sizes.tolist(), "joint": None}  # the original draws numbers of atoms without regard to the conditions
     zeros, ones = (0.0,) * len(names), (1.0,) * len(names)
     return Imported(
         name=Path(path).stem,

@@ -12,7 +12,7 @@ import numpy as np
 
 from studio.chem import decode, graphs, properties
 from studio.chem.reading import Rejected, Table, number, read_table
-from studio.chem.toolkit import Chem, canonical, read_smiles, version
+from studio.chem.toolkit import canonical, read_smiles, version
 from studio.files import cache_home
 
 FORMAT = 1
@@ -210,11 +210,3 @@ def graphs_of_file(path: str | Path, *, smiles: str | None = None) -> tuple[np.n
     asked = {c.removeprefix(ASKED): i for i, c in enumerate(table.columns) if c.startswith(ASKED)}
     targets = {name: np.array([number(row[i], name) for row in table.rows]) for name, i in asked.items()}
     return np.stack([graphs.to_graph(types, bonds, names, size) for types, bonds in rows]), names, targets
-
-
-def graph_of(text: str, atoms: Sequence[str], size: int, *, aromatic: bool = False) -> np.ndarray:
-    """One SMILES as (size, size + 1) uint8 for a model that exists. Raises ``ValueError`` for what it cannot hold."""
-    mol: Chem.Mol = read_smiles(text)
-    if decode.pieces(mol) > 1:
-        raise ValueError(f"got {text!r}, which is in {decode.pieces(mol)} pieces, expected one molecule")
-    return graphs.encode(mol, atoms, size, aromatic=aromatic)

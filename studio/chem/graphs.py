@@ -114,8 +114,3 @@ def encode(mol: Chem.Mol, atoms: Sequence[str], size: int, *, aromatic: bool = F
     """A molecule as (size, size + 1) uint8. Raises ``ValueError`` for one that does not fit; see `to_graph`, `types_of` and `bonds_of`."""
     mol, _ = prepared(mol, aromatic=aromatic)
     return to_graph(types_of(mol), bonds_of(mol), atoms, size)
-
-
-def number_of_atoms(values: np.ndarray) -> np.ndarray:
-    """(N,) of (N, n, n + 1)."""
-    return (values[..., 0] > 0).sum(-1)

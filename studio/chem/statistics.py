@@ -1,8 +1,7 @@
 """What the noise of a graph needs to know of the data: how often atoms, bonds, and bonds between two kinds of atoms occur. Read from the arrays that
 training reads, so both always speak of the same graphs.
 
-`count` gives the true frequencies. `published` gives the tables of Graph DiT (Liu et al. 2401.13858) from the same arrays: a bond distribution for each
-ordered pair of atom types, averaged over the partner's type *without* its frequency, which is what the released models were trained with.
+`count` gives the true frequencies, `published` where the tables of Graph DiT (Liu et al. 2401.13858) count otherwise.
 """
 
 from collections.abc import Sequence
@@ -54,34 +53,12 @@ def shares(counts: Tensor) -> Tensor:
     return counts / counts.sum().clamp(min=1e-300)
 
 
-@dataclass(frozen=True, eq=False)
-class Published:
-    """float64. ``transition`` (dx, dx, 5): bonds between two types, "none" where they never meet. ``bond_given_atom`` (dx, 5) and
-    ``atom_given_bond`` (5, dx): its unweighted sums over the partner, normalised along rows. ``atoms`` (dx,) are the true shares; ``bonds`` (5,) and
-    ``sizes`` (n + 1,) count no open ends as atoms, as the published code does (the bonds to them are counted)."""
-
-    atoms: Tensor
-    bonds: Tensor
-    sizes: Tensor
-    transition: Tensor
-    bond_given_atom: Tensor
-    atom_given_bond: Tensor
-
-
-def published(values: np.ndarray, atoms: Sequence[str]) -> Published:
-    """The tables that released models use, of (N, n, n + 1) graphs with the atom types ``atoms``."""
-    true = count(values, len(atoms))
-    total = true.pairs.sum(-1, keepdim=True)
-    none = torch.zeros(CLASSES, dtype=total.dtype)
-    none[0] = 1
-    transition = torch.where(total > 0, true.pairs / total.clamp(min=1e-300), none)
-    summed = transition.sum(1)  # (dx, 5)
+def published(values: np.ndarray, atoms: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """``bonds`` (5,) and ``sizes`` (n + 1,) as released models have them, of (N, n, n + 1) graphs with the atom types ``atoms``: open ends count as no atoms (the bonds to
+    them are counted). The other tables follow from `count`; see `samplers.graph_noise.Statistics`."""
     kind = values[..., 0]
     closed = ((kind > 0) & (kind != (atoms.index("*") + 1 if "*" in atoms else 0))).sum(1)  # (N,)
     bonded = np.bincount(values[:, :, 1:].reshape(-1), minlength=CLASSES).astype(float)
     bonded[0] = (closed * (closed - 1)).sum() - bonded[1:].sum()
     sizes = torch.from_numpy(np.bincount(closed, minlength=values.shape[1] + 1).astype(float))
-    return Published(
-        true.atoms, shares(torch.from_numpy(bonded)), shares(sizes), transition, summed / summed.sum(1, keepdim=True),
-        summed.T / summed.sum(0)[:, None].clamp(min=1e-300),
-    )  # fmt: skip
+    return shares(torch.from_numpy(bonded)), shares(sizes)

@@ -29,17 +29,8 @@ def molecules(
 
     column = None if split in ("random", "scaffold") else split
     found = collect(
-        path,
-        smiles=smiles,
-        conditions=conditions,
-        aromatic=aromatic,
-        max_atoms=max_atoms,
-        size=size,
-        atoms=atoms,
-        limit=limit,
-        extra=column,
-        cache=cache,
-    )
+        path, smiles=smiles, conditions=conditions, aromatic=aromatic, max_atoms=max_atoms, size=size, atoms=atoms, limit=limit, extra=column, cache=cache,
+    )  # fmt: skip
     train, rest = parts(found.smiles, found.extra, split, held_out)
     name = Path(path).name.partition(".")[0]
     numeric = found.numeric if conditions else None
@@ -90,14 +81,5 @@ def moses(
     if not Path(path).expanduser().is_file():
         raise ValueError(f"got molecule file {path}, which does not exist; it lies in the repository under data/, set data.path")
     return molecules(
-        path=path,
-        smiles="smiles",
-        conditions=conditions,
-        split="split",
-        aromatic=aromatic,
-        max_atoms=max_atoms,
-        size=size,
-        atoms=atoms,
-        limit=limit,
-        cache=cache,
-    )
+        path=path, smiles="smiles", conditions=conditions, split="split", aromatic=aromatic, max_atoms=max_atoms, size=size, atoms=atoms, limit=limit, cache=cache,
+    )  # fmt: skip
