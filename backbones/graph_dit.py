@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from backbones.attention import Bias, attend
 from backbones.encoders import ClassEncoder, TimeEncoder
 from backbones.graph_conditions import Conditions, grouped, modulated
+from backbones.inference import linear_gelu
 from backbones.types import Cond, RunContext
 
 BONDS = 5  # none, single, double, triple, aromatic
@@ -45,7 +46,7 @@ class GraphMLP(nn.Module):
         self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim if out is None else out)
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(h)))
+        return self.fc2(linear_gelu(h, self.fc1, "none"))
 
 
 def modulation(dim: int, out: int) -> nn.Sequential:
@@ -99,6 +100,8 @@ class GraphDiT(nn.Module):
     ``max_atoms`` n, ``atom_types`` dx. ``conditions``: clusters or fourier for each of ``num_numeric`` numbers, unless ``groups`` says more (see
     `backbones.graph_conditions`); ``num_classes``: a label beside. Raises ``ValueError`` for graphs of another size.
     """
+
+    low_precision = ("x_embedder", "blocks", "xedecoder", "modulation", "decoder", "pairs")  # see backbones.inference
 
     def __init__(
         self, *, max_atoms: int, atom_types: int, hidden_size: int = 384, depth: int = 12, num_heads: int = 6, mlp_ratio: float = 4.0, num_numeric: int = 0,

@@ -24,17 +24,17 @@ class PackedLinear(nn.Module):
     def weight(self) -> Tensor:
         return self.plain.weight
 
-    def forward(self, x: Tensor, activation: str = "none") -> Tensor:
-        """(..., D_in) → (..., D_out); ``activation`` is ``none`` or ``gelu`` (its tanh form)."""
+    def forward(self, x: Tensor, activation: str = "none", form: str = "tanh") -> Tensor:
+        """(..., D_in) → (..., D_out); ``activation`` is ``none`` or ``gelu`` in its ``form`` tanh or none (exact)."""
         if (torch.is_grad_enabled() and x.requires_grad) or torch._C._are_functorch_transforms_active():
             out = self.plain(x)
-            return F.gelu(out, approximate="tanh") if activation == "gelu" else out
-        return torch.ops.mkldnn._linear_pointwise(x.to(torch.bfloat16), self.packed, self.bias, activation, [], "tanh")
+            return F.gelu(out, approximate=form) if activation == "gelu" else out
+        return torch.ops.mkldnn._linear_pointwise(x.to(torch.bfloat16), self.packed, self.bias, activation, [], form)
 
 
-def linear_gelu(x: Tensor, linear: nn.Module) -> Tensor:
-    """GELU(x Wᵀ + b), tanh form; (..., D_in) → (..., D_out)."""
-    return linear(x, "gelu") if isinstance(linear, PackedLinear) else F.gelu(linear(x), approximate="tanh")
+def linear_gelu(x: Tensor, linear: nn.Module, form: str = "tanh") -> Tensor:
+    """GELU(x Wᵀ + b) in its ``form`` tanh or none (exact); (..., D_in) → (..., D_out)."""
+    return linear(x, "gelu", form) if isinstance(linear, PackedLinear) else F.gelu(linear(x), approximate=form)
 
 
 def can_pack() -> bool:

@@ -21,12 +21,10 @@ _M0, _M1, _W0, _W1 = 0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor], rounds: int = 10) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Philox4x32: four counter words and two key words (int64 tensors holding 32 bits, broadcastable) to four random words."""
     c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for i in range(rounds):
+    count = torch.arange(rounds, device=c0.device).view(-1, *[1] * key[0].dim())  # the keys of all rounds at once
+    for k0, k1 in zip(((key[0] + _W0 * count) & _MASK).unbind(), ((key[1] + _W1 * count) & _MASK).unbind()):
         p0, p1 = c0 * _M0, c2 * _M1  # 64-bit products; int64 wraps, the masked shift below reads the high word all the same
         c0, c1, c2, c3 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, p1 & _MASK, ((p0 >> 32) & _MASK) ^ c3 ^ k1, p0 & _MASK
-        if i + 1 < rounds:
-            k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
     return c0, c1, c2, c3
 
 

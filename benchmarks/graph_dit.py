@@ -15,7 +15,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 import venv
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,14 @@ import numpy as np
 import torch
 
 from benchmarks.common import finish, parser_of, peak_mb, table
+from studio.data import load_data
 from studio.files import cache_home
+from studio.reproduce import graph_control
+from studio.reproduce.graph_control import SCALES, held_out, made
 
 LONG = Path("docs") / "results" / "graph-dit" / "long.json"
-NAMES = ("logP", "QED", "TPSA")
-SCALES = (1.0, 1.5, 2.0, 3.0)
 OURS = {"hidden_size": 192, "depth": 6, "num_heads": 6}
-PEER = {"depth": 6, "heads": 8, "width": 168}
+PEER = {"depth": 6, "heads": 8, "width": 160}
 BATCH = 32
 
 
@@ -54,12 +54,12 @@ def environment() -> Path:
 
 
 class Peer:
-    """The other side, in a process of its environment."""
+    """The other side, in a process of its environment; ``settings``: data, seed and timesteps, or the path of a ``saved`` model."""
 
-    def __init__(self, data: Path, seed: int, timesteps: int, threads: int):
+    def __init__(self, threads: int, seed: int = 0, **settings: Any):
         script = Path(__file__).with_name("graph_dit_peer.py")
         self.process = subprocess.Popen([str(environment()), str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.ask(do="make", data=str(data), seed=seed, timesteps=timesteps, threads=threads, batch=128, **PEER)
+        self.ask(do="make", threads=threads, seed=seed, batch=128, **settings, **PEER)
 
     def ask(self, **job: Any) -> dict[str, Any]:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -72,14 +72,6 @@ class Peer:
 
     def close(self) -> None:
         self.process.communicate()
-
-
-def targets(num: int) -> tuple[Any, np.ndarray]:
-    """The data set, and the properties of held-out molecules in their own units."""
-    from studio.data import load_data
-
-    data = load_data({"name": "moses"})
-    return data, data.held_out.numeric[:num] * np.array(data.numeric_std) + np.array(data.numeric_mean)
 
 
 def training_file(data: Any, folder: Path, limit: int | None = None) -> Path:
@@ -108,20 +100,10 @@ def config(seed: int, minutes: float | None, num: int) -> dict[str, Any]:
     tree = load_config("moses-graph-dit").tree()
     tree["backbone"] |= OURS
     tree["objective"]["path"] |= {"num": num}
+    tree["sample"] |= {"num_steps": min(num, tree["sample"]["num_steps"])}
     length = {"steps": 1, "minutes": None} if minutes is None else {"steps": None, "minutes": minutes}
     tree["train"] |= {**length, "eval_every": 0, "save_every": 0, "preview": False, "weak_snapshot": False}
     return {**tree, "seed": seed}
-
-
-def generated(model: Any, asked: np.ndarray, scale: float, steps: int, seed: int = 0, batch: int = 128) -> tuple[np.ndarray, float]:
-    from studio import sampling
-
-    rows = (asked - np.array(model.info.numeric_mean)) / np.array(model.info.numeric_std)
-    seeds = tuple(range(seed * 10**6, seed * 10**6 + len(asked)))
-    request = sampling.Request(seeds, None, tuple(map(tuple, rows.tolist())), steps, "graph", f"cfg={scale:g}" if scale != 1 else "", batch=batch)
-    started = time.perf_counter()
-    values = sampling.run(model.stream(request), model.codec, len(asked))
-    return values.numpy(), time.perf_counter() - started
 
 
 def arrays(answer: dict[str, Any], atoms: tuple[str, ...], size: int) -> np.ndarray:
@@ -135,52 +117,53 @@ def arrays(answer: dict[str, Any], atoms: tuple[str, ...], size: int) -> np.ndar
 
 
 def judged(mols: list[Any], asked: np.ndarray, std: np.ndarray, real: list[str]) -> dict[str, float]:
-    """Of decoded molecules, None where there is none."""
-    from studio.chem import metrics, properties
+    """As the page judges them, and the Fréchet ChemNet distance."""
+    from studio.chem import metrics
 
-    plain, got = metrics.validity(mols), properties.compute(mols, list(NAMES))
-    error = np.nanmean(np.abs(got - asked), 0) / std if plain.valid else np.full(len(NAMES), np.nan)
-    found = {"validity": plain.valid, "connected": plain.connected, "mae": float(error.mean())}
-    if plain.valid:
-        smiles = metrics.smiles_of(mols)
-        found |= {"unique": metrics.uniqueness(smiles), "fcd": metrics.fcd(smiles, real)}
-    return found
+    found, _ = graph_control.judged(mols, asked, std)
+    return {**found, "fcd": metrics.fcd(metrics.smiles_of(mols), real)} if found["valid"] > 0 else found
 
 
 def speed(options: Any, folder: Path) -> dict[str, float]:
-    """Networks as they are at their start, equal steps, equal batch; each side in a process of its own for its memory."""
+    """Networks as they are at their start, equal steps, equal batch. Each side generates in a process of its own that has only loaded the model."""
     count, steps = (32, 20) if options.quick else (128, 100)
-    child = subprocess.run(
-        [sys.executable, "-m", "benchmarks.graph_dit", "--side", str(count), str(steps), "--threads", str(options.threads)], capture_output=True, text=True, check=True
-    )  # fmt: skip
+    data, asked = load_data(dict(graph_control.DATA)), held_out(count)
+    model = ours_of(config(0, None, max(steps, 2)), folder / "ours", data)
+    np.save(folder / "asked.npy", asked)
+    side = [sys.executable, "-m", "benchmarks.graph_dit", "--side", str(folder), str(steps), "--threads", str(options.threads)]
+    child = subprocess.run(side, stdout=subprocess.PIPE, text=True, check=True)
     ours = json.loads(child.stdout.strip().splitlines()[-1])
-    data, asked = targets(count)
-    peer = Peer(training_file(data, folder, 600), 0, steps, options.threads)
-    made = peer.ask(do="train", minutes=0)
+    peer = Peer(options.threads, data=str(training_file(data, folder, 600)), timesteps=steps)
+    trained = peer.ask(do="train", minutes=0)
+    peer.ask(do="save", path=str(folder / "peer.pt"))
+    peer.close()
+    peer = Peer(options.threads, saved=str(folder / "peer.pt"))
     labels = ((asked - np.array(data.numeric_mean)) / np.array(data.numeric_std)).tolist()
+    peer.ask(do="generate", labels=labels[:BATCH], scale=2.0, repaired=False, seed=0, batch=BATCH)
     theirs = peer.ask(do="generate", labels=labels, scale=2.0, repaired=False, seed=0, batch=BATCH)
     peer.close()
+    parameters = sum(p.numel() for p in model.denoiser.net.parameters())
     table(
         f"Generation, {count} molecules, batch {BATCH}, {steps} guided steps, {options.threads} threads",
         {"torch-molecule": theirs["seconds"], "ours": ours["seconds"]}, unit="s", scale=1.0,
     )  # fmt: skip
     table("Peak memory", {"torch-molecule": theirs["peak_mb"], "ours": ours["peak_mb"]}, unit="MB", scale=1.0)
-    print(f"  parameters: torch-molecule {made['parameters']:,}, ours {ours['parameters']:,}")
+    print(f"  parameters: torch-molecule {trained['parameters']:,}, ours {parameters:,}")
     return {
         "generate_speedup": theirs["seconds"] / ours["seconds"],
         "memory_ratio": ours["peak_mb"] / theirs["peak_mb"],
-        "parameters": ours["parameters"] / made["parameters"],
+        "parameters": parameters / trained["parameters"],
     }
 
 
-def side(count: int, steps: int) -> None:
+def side(folder: Path, steps: int) -> None:
     """Ours, for `speed`."""
-    data, asked = targets(count)
-    with tempfile.TemporaryDirectory() as folder:
-        model = ours_of(config(0, None, max(steps, 2)), Path(folder) / "run", data)
-        generated(model, asked[:BATCH], 2.0, 2, batch=BATCH)
-        _, seconds = generated(model, asked, 2.0, steps, batch=BATCH)
-    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb(), "parameters": sum(p.numel() for p in model.denoiser.net.parameters())}))
+    import studio
+
+    model, asked = studio.load(folder / "ours"), np.load(folder / "asked.npy")
+    made(model, asked[:BATCH], scale=2.0, steps=steps, batch=BATCH)
+    _, seconds = made(model, asked, scale=2.0, steps=steps, batch=BATCH)
+    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb()}))
 
 
 def long_form(options: Any, folder: Path) -> dict[str, Any]:
@@ -189,7 +172,7 @@ def long_form(options: Any, folder: Path) -> dict[str, Any]:
     from studio.chem.toolkit import read_smiles
 
     num = 1000
-    data, asked = targets(num)
+    data, asked = load_data(dict(graph_control.DATA)), held_out(num)
     std, atoms, size = np.array(data.numeric_std), data.codec["atoms"], data.codec["size"]
     labels = ((asked - np.array(data.numeric_mean)) / std).tolist()
     real = [s for s in metrics.smiles_of(metrics.decoded(data.held_out.values, atoms)) if s is not None]
@@ -197,14 +180,14 @@ def long_form(options: Any, folder: Path) -> dict[str, Any]:
     for seed in range(options.seeds):
         model = ours_of(config(seed, options.minutes, 500), folder / f"ours-{seed}", data)
         for scale in SCALES:
-            values, seconds = generated(model, asked, scale, 500, seed)
+            values, seconds = made(model, asked, scale=scale, steps=500, seed=seed)
             for how, correct in (("our decoding", False), ("corrected", True)):
                 mols = metrics.decoded(values, atoms, correct=correct)
                 rows.append({"side": "ours", "seed": seed, "scale": scale, "decoded": how, "seconds": seconds, **judged(mols, asked, std, real)})
                 print(json.dumps(rows[-1]), flush=True)
-        peer = Peer(file, seed, 500, options.threads)
-        made = peer.ask(do="train", minutes=options.minutes)
-        print(json.dumps({"peer": made}), flush=True)
+        peer = Peer(options.threads, seed, data=str(file), timesteps=500)
+        trained = peer.ask(do="train", minutes=options.minutes)
+        print(json.dumps({"peer": trained}), flush=True)
         for repaired in (False, True):
             for scale in SCALES:
                 answer = peer.ask(do="generate", labels=labels, scale=scale, repaired=repaired, seed=seed, batch=128)
@@ -218,7 +201,7 @@ def long_form(options: Any, folder: Path) -> dict[str, Any]:
                             "scale": scale,
                             "decoded": how,
                             "seconds": answer["seconds"],
-                            "steps": made["steps"],
+                            "steps": trained["steps"],
                             **judged(mols, asked, std, real),
                         }
                     )
@@ -248,8 +231,8 @@ def summary(found: dict[str, Any]) -> dict[str, float]:
         own = [r for r in found["rows"] if r["side"] == side_name and r["decoded"] == "our decoding"]
         by_scale = {s: [r for r in own if r["scale"] == s] for s in sorted({r["scale"] for r in own})}
         best = min(by_scale, key=lambda s: float(np.nanmean([r["mae"] for r in by_scale[s]])))
-        for measure in ("validity", "fcd", "mae"):
-            out[f"{measure}_{key}"] = float(np.nanmean([r.get(measure, float("nan")) for r in by_scale[best]]))
+        for measure, name in (("valid", "validity"), ("fcd", "fcd"), ("mae", "mae")):
+            out[f"{name}_{key}"] = float(np.nanmean([r.get(measure, float("nan")) for r in by_scale[best]]))
         out[f"scale_{key}"] = best
     return out
 
@@ -258,11 +241,11 @@ def main() -> None:
     parser = parser_of(__doc__ or "")
     parser.add_argument("--minutes", type=float, default=25.0, help="of training for each side and seed")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--side", nargs=2, type=int, help="our side of the speed comparison, for a process of its own")
+    parser.add_argument("--side", nargs=2, help="our side of the speed comparison, for a process of its own")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.side:
-        return side(*options.side)
+        return side(Path(options.side[0]), int(options.side[1]))
     with tempfile.TemporaryDirectory() as home:
         ratios = speed(options, Path(home))
         if not options.quick:

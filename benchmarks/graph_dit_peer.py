@@ -33,6 +33,10 @@ class Peer:
 
         module.graph_to_smiles = kept
         self.module = module
+        if "saved" in job:
+            self.model = module.GraphDITMolecularGenerator(device="cpu")
+            self.model.load_from_local(job["saved"])
+            return
         rows = np.load(job["data"], allow_pickle=False)
         self.smiles, self.labels = rows["smiles"].tolist(), rows["labels"]
         self.model = module.GraphDITMolecularGenerator(
@@ -62,6 +66,10 @@ class Peer:
         self.model.is_fitted_ = True
         seconds = time.monotonic() - (state["started"] or time.monotonic())
         return {"steps": state["steps"], "seconds": seconds, "parameters": sum(p.numel() for p in self.model.model.parameters())}
+
+    def save(self, path: str) -> dict[str, Any]:
+        self.model.save_to_local(path)
+        return {}
 
     def generate(self, labels: list[list[float]], scale: float, repaired: bool, seed: int, batch: int) -> dict[str, Any]:
         """Molecules for targets: their SMILES as the package gives them, and the graphs that they were made from."""

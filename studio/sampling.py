@@ -26,7 +26,7 @@ from samplers.reparameterised import Reparameterised
 from samplers.space import Euclid
 
 FIXED_BATCH = 8
-FIXED_VECTORS = 256  # for samples that are points: their networks are small
+FIXED_ROWS = {1: 256, 2: 32}  # by the dimensions of a sample: points have small networks, graphs and sequences few tokens
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,11 @@ def labels_of(item: Any, classes: Sequence[str]) -> list[int]:
     )
 
 
+def fixed_rows(shape: Sequence[int]) -> int:
+    """How many samples of a shape a micro-batch of fixed size has."""
+    return FIXED_ROWS.get(len(shape), FIXED_BATCH)
+
+
 def micro_batches(request: Request, *, alone: bool = False, fixed: bool = False, size: int = FIXED_BATCH) -> list[list[int | None]]:
     """Rows of the request in computing order; None is padding. ``alone``: a solver whose steps depend on its batch, which ``deterministic`` runs
     sample by sample. ``fixed``: lay batches out as ``deterministic`` does, ``size`` rows each."""
@@ -199,7 +204,7 @@ def stream(
     model: Queryable = guidance_floor.Guided(fast, chosen) if chosen else fast
     adaptive = isinstance(sampler, TorchDiffEq) and sampler.method in ADAPTIVE
     rounded = device.type == "cpu" and getattr(denoiser, "dtype", None) == torch.bfloat16
-    batches = micro_batches(request, alone=adaptive, fixed=rounded and not adaptive, size=FIXED_BATCH if len(shape) == 3 else FIXED_VECTORS)
+    batches = micro_batches(request, alone=adaptive, fixed=rounded and not adaptive, size=fixed_rows(shape))
     grid = sampler.times(denoiser.path, request.num_steps)
     steps = len(grid) - 1
     start = start_index(steps, request.strength) if request.init is not None and denoiser.family != "graph" else 0

@@ -106,7 +106,7 @@ class Plan:
     def pinned(self) -> dict[str, Any]:
         """What the manifest pins. Batch size, device and the number of processes are not among it."""
         model, r = self.model, self.request
-        fixed = sampling.FIXED_BATCH if len(model.info.shape) == 3 else sampling.FIXED_VECTORS
+        fixed = sampling.fixed_rows(model.info.shape)
         numbers = model.recipes(self.batch([0]))[0].get("conditions", {})
         tree = model.config.tree()
         return {

@@ -1,7 +1,8 @@
 """Which balanced weights come nearest to exact transport at few steps? Eight Gaussians → moons, the recipe in the plane.
 
-Tried: lower temperatures, temperatures from an effective sample size, and plans over this batch and the batches before it (``memory``). Beside them pairs that
-are *drawn* from the entropic plan of the batch at the same temperatures instead of weighted, which is `sinkhorn`.
+Tried: lower temperatures, temperatures from an effective sample size, plans over this batch and the batches before it (``memory``), and potentials from beyond
+the batch (`studio.reproduce.potentials`). Beside them pairs that are *drawn* from the entropic plan of the batch at the same temperatures instead of weighted, which
+is `sinkhorn`.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.reproduce import page as pages
-from studio.reproduce import wcfm
+from studio.reproduce import potentials, wcfm
 from studio.reproduce.jobs import Job, Page, Result
 
 METHODS: dict[str, Any] = {
@@ -18,6 +19,8 @@ METHODS: dict[str, Any] = {
     **{f"ess-{e}": {"name": "gibbs", "ess": e, "balance": 10} for e in (0.5, 0.3, 0.15)},
     **{f"memory-3-eps-{e}": {"name": "gibbs", "eps": e, "balance": 10, "memory": 3} for e in (1.0, 0.5, 0.25)},
     "rounds-50-eps-0.25": {"name": "gibbs", "eps": 0.25, "balance": 50},
+    **{f"fitted-eps-{e}": {"name": potentials.NAME, "eps": e, "anchors": 2048} for e in (1.0, 0.5, 0.25)},
+    **{f"learned-eps-{e}": {"name": potentials.NAME, "eps": e} for e in (1.0, 0.5, 0.25)},
     **{f"drawn-eps-{e}": {"name": "sinkhorn", "reg": e, "cost": "l2", "iterations": 10} for e in (1.0, 0.5, 0.25)},
 }  # fmt: skip
 MARKS = ("w2_euler1", "w2_euler4", "w2_euler10", "w2_converged")
@@ -65,6 +68,7 @@ def write(results: Mapping[str, Result], folder: Path) -> str:
 
 INTRO = """Balanced W-CFM keeps independent pairs and weighs them by a plan with uniform marginals on the batch. How near can it come to pairing by exact transport? The
 recipe is that of the page on W-CFM: three seeds with the same weights at the start, batches and times for all; W2 of two true sets is {floor:.3f}. `memory-3` balances
-over this batch and the three before it; `ess` sets the temperature in every batch; `drawn` pairs by drawing from the plan. NPE stands beside PE and W2."""
+over this batch and the three before it; `ess` sets the temperature in every batch; `fitted` has its potentials from 2,048 other points of either side, `learned` from a network
+that learns them beside the flow; `drawn` pairs by drawing from the plan. NPE stands beside PE and W2."""
 
 page = Page("Balanced weights against exact transport", jobs, write)

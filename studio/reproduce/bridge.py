@@ -23,10 +23,10 @@ def points(settings: Mapping[str, Any], work: Path) -> Outcome:
     method = gaussians.METHODS[settings["method"]]
     tree = gaussians.config(settings)
     tree |= {"data": {"name": "points", "kind": "eight_gaussians", "source": "moons", "count": settings["data"], "seed": settings["seed"]}}
-    trained = train(tree, out=work / "run", resume=(work / "run" / "config.yaml").is_file(), quiet=True)
+    trained = train(tree, out=work / "run", resume=(work / "run" / "config.yaml").is_file(), device="cpu", quiet=True)
     if trained.interrupted:
         raise Unfinished(f"stopped at step {trained.step}")
-    model = trained.load()
+    model = trained.load(device="cpu")
     test = toy.ends("moons", "eight_gaussians", settings["seed"], settings["count"], toy.TEST)
     values: dict[str, Any] = {"floor": toy.floor("eight_gaussians", seed=settings["seed"], count=settings["count"])}
     ways = [("heun", 50)] if method["sampler"] == "heun" else [("bridge_sde", 50), ("heun", 50)]

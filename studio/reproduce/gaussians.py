@@ -137,10 +137,10 @@ def run(settings: Mapping[str, Any], work: Path) -> Outcome:
         return {**compare(bridge, walk(bridge.denoiser(), bridge, "bridge_sde", **common)), "dtype": "fp32"}, {}
     folder = work / "run"
     data = data_of(bridge, settings["data"], settings["seed"])
-    trained = train(config(settings), out=folder, data=data, resume=(folder / "config.yaml").is_file(), quiet=True)
+    trained = train(config(settings), out=folder, data=data, resume=(folder / "config.yaml").is_file(), device="cpu", quiet=True)
     if trained.interrupted:
         raise Unfinished(f"stopped at step {trained.step}")
-    model = trained.load()
+    model = trained.load(device="cpu")
     values = compare(bridge, walk(model.denoiser, bridge, METHODS[method]["sampler"], **common))
     if not METHODS[method].get("procedure"):
         values["pairing"] = pairing(settings, bridge)

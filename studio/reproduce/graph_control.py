@@ -4,7 +4,8 @@
 network with another noise or another encoder for the same number of steps and asks the same.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,43 +37,44 @@ def held_out(num: int) -> np.ndarray:
     return data.held_out.numeric[:num] * np.array(data.numeric_std) + np.array(data.numeric_mean)
 
 
-def made(model: Model, asked: np.ndarray, *, guidance: str, steps: int) -> tuple[np.ndarray, float]:
-    """Graphs (N, n, n + 1) for targets (N, K) in own units, NaN = free, seeds 0, 1, …; and molecules a second."""
-    import time
-
+def made(model: Model, asked: np.ndarray, *, scale: float, steps: int, seed: int = 0, batch: int = 128) -> tuple[np.ndarray, float]:
+    """Graphs (N, n, n + 1) for targets (N, K) in own units, NaN = free, under plain guidance, seeds from a million times ``seed`` on; and seconds."""
     rows = (asked - np.array(model.info.numeric_mean)) / np.array(model.info.numeric_std)
-    request = sampling.Request(tuple(range(len(asked))), None, tuple(map(tuple, rows.tolist())), steps, "graph", guidance, batch=128)
+    seeds = tuple(range(seed * 10**6, seed * 10**6 + len(asked)))
+    request = sampling.Request(seeds, None, tuple(map(tuple, rows.tolist())), steps, "graph", f"cfg={scale:g}" if scale != 1 else "", batch=batch)
     started = time.perf_counter()
     values = sampling.run(model.stream(request), model.codec, len(asked))
-    return values.numpy(), len(asked) / (time.perf_counter() - started)
+    return values.numpy(), time.perf_counter() - started
 
 
-def judged(graphs: np.ndarray, asked: np.ndarray, model: Model) -> tuple[dict[str, float], np.ndarray]:
-    """Shares that are valid and connected, unique, diversity; for each property the mean error over the valid ones divided by the property's spread in training; and what was obtained (N, K)."""
+def judged(mols: list[Any], asked: np.ndarray, spread: Sequence[float]) -> tuple[dict[str, float], np.ndarray]:
+    """Of decoded molecules, None where there is none: shares that are valid and connected, unique, diversity; for each property the mean error over the valid ones divided by its
+    ``spread`` in training, and the mean of these; and what was obtained (N, K)."""
     from studio.chem import metrics, properties
 
-    mols = metrics.decoded(graphs, model.codec.atoms)  # type: ignore[attr-defined]
-    got = properties.compute(mols, list(NAMES))
-    plain = metrics.validity(mols)
+    got, plain = properties.compute(mols, list(NAMES)), metrics.validity(mols)
     values: dict[str, float] = {"valid": plain.valid, "connected": plain.connected}
     if plain.valid > 0:
         values |= {"unique": metrics.uniqueness(metrics.smiles_of(mols)), "diversity": metrics.internal_diversity(mols)}
-        spread = dict(zip(model.info.numeric, model.info.numeric_std))
-        for k, name in enumerate(NAMES):
-            error = np.abs(got[:, k] - asked[:, k])
-            if not np.isnan(error).all():
-                values[f"mae_{name}"] = float(np.nanmean(error)) / spread[name]
-        known = [v for k, v in values.items() if k.startswith("mae_")]
-        values["mae"] = float(np.mean(known)) if known else float("nan")
+        errors = np.abs(got - asked) / np.asarray(spread)
+        known = {name: float(np.nanmean(e)) for name, e in zip(NAMES, errors.T) if not np.isnan(e).all()}
+        values |= {f"mae_{name}": e for name, e in known.items()} | {"mae": float(np.mean(list(known.values()))) if known else float("nan")}
     return values, got
+
+
+def decoded(graphs: np.ndarray, model: Model) -> list[Any]:
+    """Molecules of graphs, without any correction."""
+    from studio.chem import metrics
+
+    return metrics.decoded(graphs, model.codec.atoms)  # type: ignore[attr-defined]
 
 
 def sweep(settings: Mapping[str, Any], work: Path) -> Outcome:
     """Held-out combinations under one guidance scale."""
     model, asked = load(settings["model"]), held_out(settings["num"])
-    graphs, speed = made(model, asked, guidance=f"cfg={settings['scale']:g}" if settings["scale"] != 1 else "", steps=settings["steps"])
-    values, _ = judged(graphs, asked, model)
-    return {**values, "per_second": speed, "threads": torch.get_num_threads()}, {}
+    graphs, seconds = made(model, asked, scale=settings["scale"], steps=settings["steps"])
+    values, _ = judged(decoded(graphs, model), asked, model.info.numeric_std)
+    return {**values, "per_second": len(asked) / seconds, "threads": torch.get_num_threads()}, {}
 
 
 def control(settings: Mapping[str, Any], work: Path) -> Outcome:
@@ -84,8 +86,8 @@ def control(settings: Mapping[str, Any], work: Path) -> Outcome:
     grid = np.stack(np.meshgrid(*levels, indexing="ij"), -1).reshape(-1, len(columns))
     asked = np.full((len(grid) * settings["each"], len(NAMES)), np.nan)
     asked[:, columns] = np.repeat(grid, settings["each"], 0)
-    graphs, _ = made(model, asked, guidance=f"cfg={settings['scale']:g}", steps=settings["steps"])
-    values, got = judged(graphs, asked, model)
+    graphs, _ = made(model, asked, scale=settings["scale"], steps=settings["steps"])
+    values, got = judged(decoded(graphs, model), asked, model.info.numeric_std)
     near = (
         np.stack([np.abs(raw[:, c][:, None] - grid[None, :, i]) / data.numeric_std[c] < 0.25 for i, c in enumerate(columns)]).all(0).sum(0)
     )  # training molecules about each target
@@ -112,8 +114,8 @@ def variant(settings: Mapping[str, Any], work: Path) -> Outcome:
     model, asked = trained.load(), held_out(settings["num"])
     found: dict[str, Any] = {}
     for scale in settings["scales"]:
-        graphs, _ = made(model, asked, guidance=f"cfg={scale:g}" if scale != 1 else "", steps=settings["sampling_steps"])
-        found |= {f"{k}@{scale:g}": v for k, v in judged(graphs, asked, model)[0].items()}
+        graphs, _ = made(model, asked, scale=scale, steps=settings["sampling_steps"])
+        found |= {f"{k}@{scale:g}": v for k, v in judged(decoded(graphs, model), asked, model.info.numeric_std)[0].items()}
     return {**found, "threads": torch.get_num_threads()}, {}
 
 

@@ -72,7 +72,7 @@ def machine() -> dict[str, Any]:
     """What a reader needs to know of the computer."""
     return {
         "threads": torch.get_num_threads(), "cores": os.cpu_count(), "cpu": _processor(), "python": platform.python_version(),
-        "torch": torch.__version__.split("+")[0], "studio": __version__,
+        "torch": torch.__version__.split("+")[0], "studio": __version__, **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
     }  # fmt: skip
 
 

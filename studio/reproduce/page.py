@@ -151,7 +151,7 @@ def protocol(results: Sequence[Result], command: str) -> str:
     machines = [r.machine for r in results]
 
     def several(key: str) -> str:
-        return ", ".join(sorted({str(m[key]) for m in machines}))
+        return ", ".join(sorted({str(m[key]) for m in machines if key in m}))
 
     sizes = {"steps": "training steps", "minutes": "training minutes", "batch": "batch", "batch_size": "batch", "count": "samples", "num": "samples"}
     told_sizes = {}
@@ -159,10 +159,12 @@ def protocol(results: Sequence[Result], command: str) -> str:
         group = r.name.partition("-")[0]
         told_sizes[group] = ", ".join(f"{text} {r.settings[k]:g}" for k, text in sizes.items() if k in r.settings)
     seeds = sorted({r.settings["seed"] for r in results if "seed" in r.settings})
+    on_gpu = sum("gpu" in m for m in machines)
+    gpu = f"{several('gpu')}, {'all' if on_gpu == len(machines) else on_gpu} of the jobs" if on_gpu else ""
     told = {
         "command": f"`{command}`", "jobs": f"{len(results)}, {sum(r.seconds for r in results) / 60:.1f} minutes in all, the longest {max(r.seconds for r in results) / 60:.1f}",
         "seeds": ", ".join(map(str, seeds)), **{f"size of {group}": text for group, text in told_sizes.items()}, "threads": several("threads"), "dtype": ", ".join(sorted({r.values["dtype"] for r in results if "dtype" in r.values})),
-        "machine": f"{several('cpu')}, {several('cores')} cores", "versions": f"drift-studio {several('studio')}, torch {several('torch')}, Python {several('python')}",
+        "machine": f"{several('cpu')}, {several('cores')} cores", "GPU": gpu, "versions": f"drift-studio {several('studio')}, torch {several('torch')}, Python {several('python')}",
         "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }  # fmt: skip
     return "## Protocol\n\n" + "\n".join(f"- {k}: {v}" for k, v in told.items() if v)

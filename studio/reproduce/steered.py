@@ -1,6 +1,7 @@
 """What the pages on guidance share: a model under one guidance line, measured; and the same at the best of several lines."""
 
 import json
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,14 +28,12 @@ def reference_of(data: Mapping[str, Any]) -> Reference:
 
 
 def measured(model: Model, reference: Reference, how: Mapping[str, Any], num: int, metrics: Sequence[str] = ("fd", "pr", "acc")) -> dict[str, Any]:
-    """`METRICS` of ``num`` samples with balanced classes, seeds from 0, the floor of the Fréchet distance, and seconds for 1,000 samples, features included."""
-    started = time.perf_counter()
+    """`METRICS` of ``num`` samples with balanced classes, seeds from 0, and the floor of the Fréchet distance."""
     found = evaluate(
         model, reference, metrics=metrics, features=build_extractor(pictures.FEATURES), allow_small=num < 1000, num=num, labels="balanced", **how
     )  # fmt: skip
-    seconds = (time.perf_counter() - started) * 1000 / num
     values = {k: found.values[k] for k in METRICS if k in found.values}
-    return {**values, "fd_real": found.floor["fd"], "cost": seconds, "threads": torch.get_num_threads(), "dtype": DTYPE_NAMES[model.denoiser.dtype or torch.float32]}  # fmt: skip
+    return {**values, "fd_real": found.floor["fd"], "threads": torch.get_num_threads(), "dtype": DTYPE_NAMES[model.denoiser.dtype or torch.float32]}  # fmt: skip
 
 
 def filled(line: str, work: Path) -> str:
@@ -61,3 +60,18 @@ def best(settings: Mapping[str, Any], work: Path) -> Outcome:
     chosen = min(trees, key=lambda tree: tree["values"]["fd"])
     values, arrays = point({**chosen["settings"], "num": settings["num"]}, work)
     return {**values, "chosen": chosen["name"]}, arrays
+
+
+def cost(settings: Mapping[str, Any], work: Path) -> Outcome:
+    """Seconds of each of ``settings["ways"]`` (name → guidance line and sampler), in turns, by the median over ``rounds`` after one that is not counted, over those of ``none``."""
+    model = load(settings["model"])
+    ways = {name: {k: filled(v, work) or None for k, v in way.items()} for name, way in settings["ways"].items()}
+    how = {"seeds": range(settings["count"]), "labels": [i % len(model.classes) for i in range(settings["count"])], "num_steps": settings["steps"]}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(1 + settings["rounds"]):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            model.sample(**how, **way)
+            seconds[name].append(time.perf_counter() - started)
+    median = {name: statistics.median(taken[1:]) for name, taken in seconds.items()}
+    return {**{name: s / median["none"] for name, s in median.items()}, "threads": torch.get_num_threads()}, {}
