@@ -17,7 +17,7 @@ METHODS: dict[str, Any] = {
     "ot": {"name": "ot"},
     **{f"eps-{e}": {"name": "gibbs", "eps": e, "balance": 10} for e in (1.0, 0.5, 0.25)},
     **{f"ess-{e}": {"name": "gibbs", "ess": e, "balance": 10} for e in (0.5, 0.3, 0.15)},
-    **{f"memory-3-eps-{e}": {"name": "gibbs", "eps": e, "balance": 10, "memory": 3} for e in (1.0, 0.5, 0.25)},
+    "memory-3-eps-0.5": {"name": "gibbs", "eps": 0.5, "balance": 10, "memory": 3},
     "rounds-50-eps-0.25": {"name": "gibbs", "eps": 0.25, "balance": 50},
     **{f"fitted-eps-{e}": {"name": potentials.NAME, "eps": e, "anchors": 2048} for e in (1.0, 0.5, 0.25)},
     **{f"learned-eps-{e}": {"name": potentials.NAME, "eps": e} for e in (1.0, 0.5, 0.25)},

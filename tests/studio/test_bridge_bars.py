@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from studio.reproduce import gaussians
+from studio.reproduce import bridge, gaussians
 
-LONG = {"seed": 0, "dim": 5, "batch": 512, "data": 100000, "count": 100000, "num_steps": 40, "num_pairs": 20000, "refresh": 400, "shares": [1] * 8}
+LONG = {"seed": 0, "dim": 5, "batch": 512, "data": 100000, "count": 100000, "num_steps": 40, **bridge.ALTERNATING}
 SHORT = {**LONG, "batch": 256, "data": 20000, "count": 20000, "num_steps": 20}
 
 
