@@ -16,7 +16,11 @@ from studio.trainer import train
 
 EMOJI = {"name": "emoji", "path": "data/emoji32.npz"}
 FEW = (1, 2, 5, 10, 50)
-ALTERNATING = {"num_pairs": 50000, "refresh": 450, "shares": [1] * 10 + [2, 2]}  # between Gaussians; each phase takes a factor of 0.6 off the start's error
+ALTERNATING = {
+    "num_pairs": 50000,
+    "refresh": 450,
+    "shares": [1] * 10 + [2, 2],
+}  # between Gaussians; each phase takes a factor of 0.6 off the start's error
 
 
 def points(settings: Mapping[str, Any], work: Path) -> Outcome:

@@ -130,10 +130,11 @@ def pictures(path: Path, rows: Mapping[str, np.ndarray]) -> None:
     """A row of (N, C, H, W) uint8 pictures by name."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 0.85 * len(rows)), dpi=110, layout="constrained")
-    for k, (name, values) in enumerate(rows.items()):
+    strips = {name: np.concatenate(list(values), axis=-1).transpose(1, 2, 0) for name, values in rows.items()}
+    height = sum(7.8 * strip.shape[0] / strip.shape[1] + 0.12 for strip in strips.values())  # beside names of 1.2 inches
+    figure = Figure(figsize=(9, height), dpi=110, layout="constrained")
+    for k, (name, strip) in enumerate(strips.items()):
         ax = figure.add_subplot(len(rows), 1, k + 1)
-        strip = np.concatenate(list(values), axis=-1).transpose(1, 2, 0)
         ax.imshow(strip.squeeze(-1) if strip.shape[-1] == 1 else strip, cmap="gray", vmin=0, vmax=255)
         ax.set(xticks=[], yticks=[])
         ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=7)
@@ -153,11 +154,13 @@ def protocol(results: Sequence[Result], command: str) -> str:
     def several(key: str) -> str:
         return ", ".join(sorted({str(m[key]) for m in machines if key in m}))
 
-    sizes = {"steps": "training steps", "minutes": "training minutes", "batch": "batch", "batch_size": "batch", "count": "samples", "num": "samples"}
-    told_sizes = {}
-    for r in results:
-        group = r.name.partition("-")[0]
-        told_sizes[group] = ", ".join(f"{text} {r.settings[k]:g}" for k, text in sizes.items() if k in r.settings)
+    sizes = {"minutes": "training minutes", "batch": "batch", "batch_size": "batch", "count": "samples", "num": "samples"}
+    groups: dict[str, list[str]] = {}
+    for r in {r.name.partition("-")[0]: r for r in results}.values():
+        trained = "training" if "guidance" not in r.settings and "ways" not in r.settings and "sampler" not in r.settings else "sampling"
+        text = ", ".join(f"{what} {r.settings[k]:g}" for k, what in ({"steps": f"{trained} steps"} | sizes).items() if k in r.settings)
+        groups.setdefault(text, []).append(r.name.partition("-")[0])
+    told_sizes = {", ".join(names): text for text, names in groups.items()}
     seeds = sorted({r.settings["seed"] for r in results if "seed" in r.settings})
     on_gpu = sum("gpu" in m for m in machines)
     gpu = f"{several('gpu')}, {'all' if on_gpu == len(machines) else on_gpu} of the jobs" if on_gpu else ""
