@@ -73,13 +73,14 @@ def lines(path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[float], S
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
-    figure = Figure(figsize=(5.2 * len(panels), 4.2), dpi=110, layout="constrained")
+    aside = 1.4 * sum(len(curves) > 10 for curves in panels.values())  # inches for legends that would cover the curves
+    figure = Figure(figsize=(5.2 * len(panels) + aside, 4.2), dpi=110, layout="constrained")
     for k, (title, curves) in enumerate(panels.items()):
         ax = figure.add_subplot(1, len(panels), k + 1)
         for i, (name, (xs, values)) in enumerate(curves.items()):
             pairs = [mean_error(v) for v in values]
             errors = [0.0 if math.isnan(e) else e for _, e in pairs]
-            ax.errorbar(xs, [m for m, _ in pairs], errors, label=name, marker="osv^D<>pX*"[i % 10], markersize=4, capsize=2, color=f"C{i % 10}")
+            ax.errorbar(xs, [m for m, _ in pairs], errors, label=name, marker="osv^D<>pX*"[i % 10], markersize=4, capsize=2, color=f"C{i % 10}", linestyle="-" if i < 10 else "--")  # fmt: skip
         if levels and title in levels:
             ax.axhline(levels[title], color="black", linestyle=":", linewidth=1, label="real against real")
         ax.set(title=title, xlabel=x, ylabel=y, xscale="log", yscale="log")
@@ -88,7 +89,7 @@ def lines(path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[float], S
         ax.minorticks_off()
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
         ax.yaxis.set_major_formatter("{x:g}")
-        ax.legend(fontsize=7)
+        ax.legend(fontsize=7, **({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if len(curves) > 10 else {}))
     save(figure, path)
 
 
