@@ -16,11 +16,7 @@ from studio.trainer import train
 
 EMOJI = {"name": "emoji", "path": "data/emoji32.npz"}
 FEW = (1, 2, 5, 10, 50)
-ALTERNATING = {
-    "num_pairs": 50000,
-    "refresh": 450,
-    "shares": [1] * 10 + [2, 2],
-}  # between Gaussians; each phase takes a factor of 0.6 off the start's error
+ALTERNATING = {"num_pairs": 50000, "refresh": 450, "shares": [1] * 10 + [2, 2]}  # in five dimensions: a phase leaves 0.6 of the error of the start
 
 
 def points(settings: Mapping[str, Any], work: Path) -> Outcome:
@@ -58,7 +54,7 @@ def jobs(quick: bool) -> list[Job]:
             for method in ("exact", *gaussians.METHODS):
                 steps = (20 if quick else 3000) * (2 if method.startswith("dsbm") else 1)
                 settings = {"method": method, "dim": dim, "seed": seed, "steps": steps, **size}
-                settings |= ALTERNATING if method.startswith("dsbm") and not quick else {}
+                settings |= ALTERNATING if method.startswith("dsbm") and dim == 5 and not quick else {}
                 made.append(Job(f"gaussian-{dim}-{method}-{seed}", gaussians.run, settings, 0.7))
     plane = {**size, "count": 300 if quick else 1500, "batch": 64 if quick else 256}
     for seed in seeds:
