@@ -79,12 +79,20 @@ class Cond:
     def to(self, device: torch.device | str) -> "Cond":
         return self._map(lambda v: v.to(device, non_blocking=True))
 
-    def drop(self, p: float, noise: NoiseSource) -> "Cond":
-        """Classifier-free dropout: each sample loses all its conditions with probability ``p`` (stream ``drop``)."""
+    def drop(self, p: float, noise: NoiseSource, *, each: float = 0.0) -> "Cond":
+        """Classifier-free dropout: each sample loses all its conditions with probability ``p`` (stream ``drop``), and each of its numbers by itself with probability
+        ``each`` (stream ``drop-each``), so that a network learns what to do when some are asked for and others are free."""
+        kept = self
+        if each > 0 and self.numeric is not None:
+            columns = dict(self.numeric) if isinstance(self.numeric, Mapping) else {"": self.numeric}
+            for name, value in columns.items():
+                gone = noise.uniform(value.shape[1:], stream=f"drop-each{name and f'-{name}'}") < each  # (B, K)
+                columns[name] = torch.where(gone, _missing(value), value)
+            kept = replace(self, numeric=columns if isinstance(self.numeric, Mapping) else columns[""])
         if p <= 0:
-            return self
+            return kept
         lost = noise.uniform(stream="drop") < p  # (B,)
-        return self._map(lambda v: torch.where(lost.view(-1, *[1] * (v.ndim - 1)), _missing(v), v), CONDITIONS)
+        return kept._map(lambda v: torch.where(lost.view(-1, *[1] * (v.ndim - 1)), _missing(v), v), CONDITIONS)
 
 
 @dataclass

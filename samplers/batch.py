@@ -26,6 +26,13 @@ class Loss:
     t: Tensor
 
 
+def check_drop(cond_drop: float, drop_each: float) -> None:
+    """Raises ``ValueError`` for what is no probability."""
+    for name, value in (("cond_drop", cond_drop), ("drop_each", drop_each)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"got {name}={value}, expected a probability between 0 and 1")
+
+
 def with_known(x: Tensor, data: Tensor, cond: Cond) -> Tensor:
     """x (B, ...) with known entries in their clean place: the given values, or the data's."""
     return x if cond.known is None else torch.where(cond.known, data if cond.given is None else cond.given, x)

@@ -13,7 +13,7 @@ from torch import Tensor
 from backbones.types import Backbone, Cond, NoiseSource, RunContext
 from samplers import coupling as couplings
 from samplers import times as time_samplers
-from samplers.batch import Batch, Loss, mean_unknown, with_known
+from samplers.batch import Batch, Loss, check_drop, mean_unknown, with_known
 from samplers.bridge import BridgePath
 from samplers.bridge_heads import BridgeHead
 from samplers.coupling import Coupling
@@ -28,13 +28,13 @@ class BridgeObjective:
 
     def __init__(
         self, path: BridgePath, parameterization: BridgeHead, *, coupling: Coupling | None = None, times: time_samplers.TimeSampler | None = None,
-        weight: str = "inverse_variance", cond_drop: float = 0.0,
+        weight: str = "inverse_variance", cond_drop: float = 0.0, drop_each: float = 0.0,
     ):  # fmt: skip
-        if not 0 <= cond_drop <= 1:
-            raise ValueError(f"got cond_drop={cond_drop}, expected a probability between 0 and 1")
+        check_drop(cond_drop, drop_each)
         if weight not in WEIGHTS:
             raise ValueError(f"got weight {weight!r}, expected {' or '.join(WEIGHTS)} on a bridge")
-        self.path, self.parameterization, self.weight, self.cond_drop = path, parameterization, weight, cond_drop
+        self.path, self.parameterization, self.weight = path, parameterization, weight
+        self.cond_drop, self.drop_each = cond_drop, drop_each
         self.coupling, self.times, self.space = coupling or couplings.Paired(), times or time_samplers.Uniform(), Euclid()
 
     def sample_pairs(self, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None) -> couplings.Coupled:
@@ -54,7 +54,7 @@ class BridgeObjective:
         """Per-sample loss of one batch; known entries are left out of it. ``t`` (B,) and ``pairs`` override the draws. ``logs``: error, path_energy
         (mean squared distance of the pairs) and the coupling's."""
         pairs = self.sample_pairs(batch, noise, ctx) if pairs is None else pairs
-        pairs = replace(pairs, cond=pairs.cond.drop(self.cond_drop, noise))
+        pairs = replace(pairs, cond=pairs.cond.drop(self.cond_drop, noise, each=self.drop_each))
         t = self.path.trained_time(self.times(noise, self.path) if t is None else t)  # type: ignore[arg-type]
         x, z, cond = self.place(pairs, t, noise)
         prediction = self.parameterization.predict(net, x, t, cond, self.path, ctx)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from backbones.types import Backbone, Cond, NoiseSource, RunContext
 from samplers import times as time_samplers
-from samplers.batch import Batch, Loss, with_known
+from samplers.batch import Batch, Loss, check_drop, with_known
 from samplers.coupling import Coupled
 from samplers.graph_noise import BONDS, GraphPath, draw, mask, pack, unpack, valid_of
 
@@ -118,11 +118,16 @@ class GraphObjective:
     coupling = None
 
     def __init__(
-        self, path: GraphPath, parameterization: Logits | None = None, *, times: time_samplers.TimeSampler | None = None, cond_drop: float = 0.0
+        self,
+        path: GraphPath,
+        parameterization: Logits | None = None,
+        *,
+        times: time_samplers.TimeSampler | None = None,
+        cond_drop: float = 0.0,
+        drop_each: float = 0.0,
     ):
-        if not 0 <= cond_drop <= 1:
-            raise ValueError(f"got cond_drop={cond_drop}, expected a probability between 0 and 1")
-        self.path, self.parameterization, self.cond_drop = path, parameterization or Logits(), cond_drop
+        check_drop(cond_drop, drop_each)
+        self.path, self.parameterization, self.cond_drop, self.drop_each = path, parameterization or Logits(), cond_drop, drop_each
         self.times = times or time_samplers.Uniform()
 
     def sample_pairs(self, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None) -> Coupled:
@@ -135,7 +140,7 @@ class GraphObjective:
     ) -> Loss:  # fmt: skip
         """Per-sample loss of a batch of packed graphs; known entries are clean and left out. ``t`` (B,) overrides the draw; it is moved to the table's noisier step."""
         pairs = self.sample_pairs(batch, noise, ctx) if pairs is None else pairs
-        cond = pairs.cond.drop(self.cond_drop, noise)
+        cond = pairs.cond.drop(self.cond_drop, noise, each=self.drop_each)
         valid = valid_of(pairs.data, cond, self.path.types)
         drawn = self.times(noise, self.path) if t is None else t  # type: ignore[arg-type]
         t = (drawn.double() * self.path.num - 1e-9).floor().clamp(0, self.path.num - 1) / self.path.num

@@ -18,7 +18,7 @@ from samplers import coupling as couplings
 from samplers import parameterization as parameterizations
 from samplers import space as spaces
 from samplers import times as time_samplers
-from samplers.batch import Batch, Loss, mean_unknown, with_known
+from samplers.batch import Batch, Loss, check_drop, mean_unknown, with_known
 from samplers.coefficients import Coefficients
 from samplers.coupling import Coupled, Coupling
 from samplers.parameterization import Parameterization
@@ -45,18 +45,18 @@ def _entry(registry: Mapping[str, str], spec: str | Mapping[str, Any], kind: str
 
 
 class Objective:
-    """See the module. ``cond_drop`` is the probability that a sample loses its conditions; ``bound_weight`` scales the variational term of a
+    """See the module. ``cond_drop`` is the probability that a sample loses its conditions, ``drop_each`` that it loses one of its numbers; ``bound_weight`` scales the variational term of a
     learned variance (1 = sum to the squared error as in ADM's MSE mode, T/1000 = its rescaled mode)."""
 
     def __init__(
         self, path: Path, parameterization: Parameterization, *, coupling: Coupling | None = None, times: time_samplers.TimeSampler | None = None,
         weight: str | Mapping[str, Any] | LossWeight = "uniform", cond_drop: float = 0.0, space: Space | None = None, bound_weight: float = 1.0,
+        drop_each: float = 0.0,
     ):  # fmt: skip
-        if not 0 <= cond_drop <= 1:
-            raise ValueError(f"got cond_drop={cond_drop}, expected a probability between 0 and 1")
+        check_drop(cond_drop, drop_each)
         self.path, self.parameterization = path, parameterization
         self.coupling, self.times = coupling or couplings.Independent(), times or time_samplers.Uniform()
-        self.cond_drop, self.bound_weight = cond_drop, bound_weight
+        self.cond_drop, self.drop_each, self.bound_weight = cond_drop, drop_each, bound_weight
         self.weight: LossWeight = _entry(WEIGHTS, weight, "loss weight") if isinstance(weight, str | Mapping) else weight
         self.space = space or spaces.Euclid()
 
@@ -87,7 +87,7 @@ class Objective:
         remembers = getattr(self.times, "remembers", False)
         if t is None:
             t = self.times(noise, self.path, **({"state": state} if remembers else {}))
-        pairs = replace(pairs, cond=pairs.cond.drop(self.cond_drop, noise))
+        pairs = replace(pairs, cond=pairs.cond.drop(self.cond_drop, noise, each=self.drop_each))
         prediction = self.predict(net, pairs, t, ctx)
         error = mean_unknown(self._error(prediction, pairs, t).square(), pairs.cond.known)
         weighted = error * self._weight(t).to(error)
@@ -137,6 +137,7 @@ class Objective:
 def build_objective(
     path: str | dict[str, Any] = "linear", parameterization: str | dict[str, Any] = "velocity", coupling: str | dict[str, Any] = "independent",
     times: str | dict[str, Any] = "uniform", weight: str | dict[str, Any] = "", cond_drop: float = 0.0, bound_weight: float = 1.0, space: str = "euclid",
+    drop_each: float = 0.0,
 ) -> Any:  # fmt: skip
     """An objective from names or ``{name: ..., options}`` trees, as configs write them: an `Objective`, a `BridgeObjective` on a bridge's path,
     a `GraphObjective` on a graph's."""
@@ -149,7 +150,7 @@ def build_objective(
         return bridge_objective.BridgeObjective(
             between, bridge_heads.build_head(parameterization),
             coupling=_entry(couplings.REGISTRY, bridge_objective.default_coupling(between, coupling), "coupling"), times=drawn,
-            weight=str(weight or "inverse_variance"), cond_drop=cond_drop,
+            weight=str(weight or "inverse_variance"), cond_drop=cond_drop, drop_each=drop_each,
         )  # fmt: skip
     if name in graph.PATHS:
         others = {"coupling": (coupling, "independent"), "weight": (weight, ""), "bound_weight": (bound_weight, 1.0), "space": (space, "euclid")}
@@ -158,11 +159,11 @@ def build_objective(
                 raise ValueError(f"got {key}={value!r} on the path {name}, which has no such choice; leave it out")
         head = "logits" if parameterization == "velocity" else parameterization  # the signature's default
         return graph.GraphObjective(
-            _entry(graph.PATHS, path, "path"), _entry(graph.HEADS, head, "parameterization"), times=drawn, cond_drop=cond_drop
+            _entry(graph.PATHS, path, "path"), _entry(graph.HEADS, head, "parameterization"), times=drawn, cond_drop=cond_drop, drop_each=drop_each
         )
     return Objective(
         _entry({**PATHS, **bridge.PATHS, **graph.PATHS}, path, "path"), _entry(parameterizations.REGISTRY, parameterization, "parameterization"),
-        coupling=_entry(couplings.REGISTRY, coupling, "coupling"), times=drawn, weight=weight or "uniform", cond_drop=cond_drop, bound_weight=bound_weight,
+        coupling=_entry(couplings.REGISTRY, coupling, "coupling"), times=drawn, weight=weight or "uniform", cond_drop=cond_drop, drop_each=drop_each, bound_weight=bound_weight,
         space=_entry(spaces.REGISTRY, space, "space"),
     )  # fmt: skip
 

@@ -42,8 +42,8 @@ def held_out_loss(
 ) -> list[float]:
     """Mean loss in each of `BINS` equal stretches of t; sample i is used at one fixed time of every bin. Conditions are never dropped."""
     low = dtype if dtype != torch.float32 else None
-    start, drop, training = objective.path.t_start, objective.cond_drop, net.training
-    objective.cond_drop = 0.0
+    start, drop, training = objective.path.t_start, (objective.cond_drop, objective.drop_each), net.training
+    objective.cond_drop = objective.drop_each = 0.0
     net.eval()
     losses = torch.zeros(BINS, dtype=torch.float64)
     try:
@@ -59,7 +59,7 @@ def held_out_loss(
                     loss = objective.loss(net, Batch(data, cond.index(rows).to(device), start_from), noise, t=t)
                 losses[b] += loss.per_sample.double().sum().cpu()
     finally:
-        objective.cond_drop = drop
+        objective.cond_drop, objective.drop_each = drop
         net.train(training)
     return [float(v) for v in losses / len(values)]
 

@@ -76,7 +76,7 @@ def jobs(quick: bool) -> list[Job]:
             settings = {"method": method, "seed": seed, "data": EMOJI, "ways": ways, **emoji}
             made.append(Job(f"emoji-{method}-{seed}", translating.run, settings, 4.0))
     if not quick:
-        made.append(Job("restore-bundled", restoring.run, {"model": "fashion-restore", "num": num, "few": few}, 3.0))
+        made.append(Job("restore-bundled", restoring.run, {"model": "fashion-restore", "num": num, "few": few[:-1]}, 3.0))
         if "noto-twemoji" in bundled():
             made.append(Job("emoji-bundled", translating.run, {"model": "noto-twemoji", "data": EMOJI, "ways": ways}, 1.0))
     return made
@@ -139,8 +139,8 @@ def _restore(results: Mapping[str, Result], folder: Path) -> str:
     for kind, title, plain in (("down", "4× down-sampled", "bicubic"), ("hole", "a hole in the middle", "mean fill")):
         rows = [{"method": plain, "steps": "–", "psnr": floor[f"{kind}-psnr"], "fd": floor[f"{kind}-fd"]}]
         for method in (*restoring.HEADS, *(["bundled"] if "restore-bundled" in results else [])):
-            for steps in [1] if method == "regression" else few:
-                group = f"restore-{method}"
+            group = f"restore-{method}"
+            for steps in results[group if group in results else f"{group}-0"].settings["few"]:
                 rows.append(
                     {
                         "method": method,

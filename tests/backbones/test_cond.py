@@ -93,6 +93,25 @@ def test_drop_ends_and_rate() -> None:
     assert abs(rate - p) < 4.5 * (p * (1 - p) / n) ** 0.5
 
 
+@pytest.mark.parametrize("form", ["columns", "names"])
+def test_each_number_is_lost_by_itself(form: str) -> None:
+    """At its rate, independently of the others and of the joint loss; a sample's losses do not depend on its batch."""
+    n, each = 20_000, 0.3
+    values = torch.rand(n, 3) if form == "columns" else {"a": torch.rand(n), "b": torch.rand(n, 2)}
+    c = Cond(label=torch.zeros(n, dtype=torch.int64), numeric=values)
+
+    def gone(dropped: Cond) -> Tensor:
+        v = dropped.numeric
+        return (v if form == "columns" else torch.column_stack([v["a"], v["b"]])).isnan().double()
+
+    dropped = gone(c.drop(0.0, NoiseSource(range(n)), each=each))
+    assert float((dropped.mean(0) - each).abs().max()) < 4.5 * (each * (1 - each) / n) ** 0.5
+    assert float((torch.corrcoef(dropped.mT) - torch.eye(3)).abs().max()) < 4.5 / n**0.5
+    both = c.drop(0.1, NoiseSource(range(n)), each=each)
+    assert bool(gone(both)[both.label == -1].all()) and torch.equal(gone(both)[both.label == 0], dropped[both.label == 0])
+    assert torch.equal(gone(c.index(slice(7, 8)).drop(0.0, NoiseSource([7]), each=each))[0], dropped[7])
+
+
 def test_partly_missing_numbers_stay_as_they_are() -> None:
     numeric = torch.tensor([[1.0, torch.nan], [torch.nan, 2.0]])
     c = Cond(numeric=numeric)

@@ -225,6 +225,7 @@ def test_built_from_a_config() -> None:
         ({"path": {"name": "linear", "schedule": "cosine"}}, "unknown option 'schedule'"),
         ({"weight": "max_snr"}, "got loss weight 'max_snr', expected one of.*did you mean 'min_snr'"),
         ({"cond_drop": 1.5}, "got cond_drop=1.5, expected a probability"),
+        ({"drop_each": -0.1}, "got drop_each=-0.1, expected a probability"),
         ({"parameterization": {"name": "noise", "variance": "learned"}}, "got variance 'learned'"),
     ):
         with pytest.raises(ValueError, match=message):
