@@ -20,7 +20,7 @@ from studio.reproduce import page as pages
 from studio.reproduce.jobs import Job, Outcome, Page, Result, Unfinished
 from studio.trainer import train
 
-CONFIG, MODEL, DATA = "moses-graph-dit", "runs/moses-graph-dit", {"name": "moses"}
+CONFIG, MODEL, DATA = "moses-graph-dit", "moses-graph-dit", {"name": "moses"}
 NAMES = ("logP", "QED", "TPSA")
 SCALES = (1.0, 1.5, 2.0, 3.0)
 QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
