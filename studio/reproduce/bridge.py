@@ -186,15 +186,15 @@ def _emoji(results: Mapping[str, Result], folder: Path) -> str:
         rows += [
             {"method": method, "way": way} | {k: of(results, f"emoji-{method}", f"{k}@{way}") for k in ("rmse", "found", "energy")} for way in ways
         ]
-    best = ways[-2] if len(ways) > 1 else ways[0]
+    shown = {m: ways[-1] if m == "bundled" or len(ways) == 1 else ways[-2] for m in methods}  # the bundled model's own sampler is the SDE
     told = []
-    for method in methods:
-        values = of(results, f"emoji-{method}", f"rmse@{best}")
-        told.append(pages.compare(method, values, "identity", [floor["rmse_identity"]] * len(values), f"Distance to the true partner ({best})"))
+    for method, way in shown.items():
+        values = of(results, f"emoji-{method}", f"rmse@{way}")
+        told.append(pages.compare(method, values, "identity", [floor["rmse_identity"]] * len(values), f"Distance to the true partner ({way})"))
     pages.pictures(
         folder / "emoji.png",
         {"Noto": results["emoji-untrained"].arrays["noto"]}
-        | {m: results[f"emoji-{m}" if m == "bundled" else f"emoji-{m}-0"].arrays[best] for m in methods}
+        | {f"{m}, {way.partition('(')[0]}": results[f"emoji-{m}" if m == "bundled" else f"emoji-{m}-0"].arrays[way] for m, way in shown.items()}
         | {"Twemoji": results["emoji-untrained"].arrays["twemoji"]},
     )
     heads = {"method": "method", "way": "sampler@steps", "rmse": "RMSE to the partner", "found": "partner found", "energy": "energy distance"}

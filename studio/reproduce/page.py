@@ -139,13 +139,13 @@ def pictures(path: Path, rows: Mapping[str, np.ndarray]) -> None:
         ax.imshow(strip.squeeze(-1) if strip.shape[-1] == 1 else strip, cmap="gray", vmin=0, vmax=255)
         ax.set(xticks=[], yticks=[])
         ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=7)
-    save(figure, path)
+    save(figure, path, tight=True)
 
 
-def save(figure: Any, path: Path) -> None:
-    """A figure as PNG, whole or not at all."""
+def save(figure: Any, path: Path, *, tight: bool = False) -> None:
+    """A figure as PNG, whole or not at all; ``tight``: cut to what is drawn, names beyond the edge too."""
     with files.replacing(path) as draft:
-        figure.savefig(draft, format="png", metadata={"Software": None})
+        figure.savefig(draft, format="png", metadata={"Software": None}, bbox_inches="tight" if tight else None)
 
 
 def protocol(results: Sequence[Result], command: str) -> str:
