@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.reproduce import page as pages
-from studio.reproduce import potentials, wcfm
+from studio.reproduce import wcfm
 from studio.reproduce.jobs import Job, Page, Result
 
 METHODS: dict[str, Any] = {
@@ -19,8 +19,8 @@ METHODS: dict[str, Any] = {
     **{f"ess-{e}": {"name": "gibbs", "ess": e, "balance": 10} for e in (0.5, 0.3, 0.15)},
     "memory-3-eps-0.5": {"name": "gibbs", "eps": 0.5, "balance": 10, "memory": 3},
     "rounds-50-eps-0.25": {"name": "gibbs", "eps": 0.25, "balance": 50},
-    **{f"fitted-eps-{e}": {"name": potentials.NAME, "eps": e, "anchors": 2048} for e in (1.0, 0.5, 0.25)},
-    **{f"learned-eps-{e}": {"name": potentials.NAME, "eps": e} for e in (1.0, 0.5, 0.25)},
+    **{f"fitted-eps-{e}": {"name": "potentials", "eps": e, "anchors": 2048} for e in (1.0, 0.5, 0.25)},
+    **{f"learned-eps-{e}": {"name": "potentials", "eps": e} for e in (1.0, 0.5, 0.25)},
     **{f"drawn-eps-{e}": {"name": "sinkhorn", "reg": e, "cost": "l2", "iterations": 10} for e in (1.0, 0.5, 0.25)},
 }  # fmt: skip
 MARKS = ("w2_euler1", "w2_euler4", "w2_euler10", "w2_converged")

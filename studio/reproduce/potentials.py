@@ -23,7 +23,6 @@ from studio.reproduce import toy
 
 ANCHORS = 4  # a page of the noise that nothing else draws from
 ROUNDS = 500
-NAME = "potentials"
 
 
 def transform(costs: Tensor, potential: Tensor) -> Tensor:
@@ -79,6 +78,3 @@ def _network() -> nn.Module:
         torch.manual_seed(0)
         layers: list[Any] = [nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1)]
         return nn.Sequential(*layers)
-
-
-coupling.REGISTRY[NAME] = f"{__name__}:Potentials"

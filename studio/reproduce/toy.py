@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 import samplers
+from backbones.registry import build
 from backbones.types import Cond, NoiseSource, RunContext
 from samplers import Batch, Denoiser, Objective
 from studio.data.points import draw
 from studio.metrics.points import wasserstein2
 
+COUPLINGS = {"potentials": "studio.reproduce.potentials:Potentials"}  # of the pages alone
 CLASSES = 8
 FINE = 50  # RK4 steps of a sample that counts as converged
 TRAIN, TEST, FLOOR, SAMPLER = 0, 1, 2, 3  # pages of the noise: nothing that is measured was trained on
@@ -124,7 +126,11 @@ def _speed(velocity: Tensor) -> float:
 def flow(source: str, data: str, coupling: Mapping[str, Any] | str, *, seed: int, steps: int = 6000, batch: int = 256, labels: bool = False) -> tuple[Denoiser, dict[str, float]]:  # fmt: skip
     """Flow matching with a coupling on one thread, by the recipe above."""
     torch.set_num_threads(1)
-    objective = samplers.build_objective(coupling=coupling if isinstance(coupling, str) else dict(coupling))
+    spec = {"name": coupling} if isinstance(coupling, str) else dict(coupling)
+    own = spec["name"] in COUPLINGS
+    objective = samplers.build_objective(coupling="independent" if own else spec)
+    if own:
+        objective.coupling = build(COUPLINGS, spec.pop("name"), "coupling", spec)
     net = ToyNet(seed=seed, classes=CLASSES if labels else 0)
     logs = train(objective, net, ends(source, data, seed, steps * batch), steps=steps, batch=batch)
     return Denoiser(net.eval().requires_grad_(False), objective.path, objective.parameterization), logs
