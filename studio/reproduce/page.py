@@ -156,11 +156,15 @@ def protocol(results: Sequence[Result], command: str) -> str:
         return ", ".join(sorted({str(m[key]) for m in machines if key in m}))
 
     sizes = {"minutes": "training minutes", "batch": "batch", "batch_size": "batch", "count": "samples", "num": "samples"}
+    largest: dict[str, Result] = {}  # of each group the job with most settings
+    for r in results:
+        group = r.name.partition("-")[0]
+        largest[group] = max(largest.get(group, r), r, key=lambda job: len(job.settings))
     groups: dict[str, list[str]] = {}
-    for r in {r.name.partition("-")[0]: r for r in results}.values():
-        trained = "training" if "guidance" not in r.settings and "ways" not in r.settings and "sampler" not in r.settings else "sampling"
+    for name, r in largest.items():
+        trained = "sampling" if {"model", "sampler"} & set(r.settings) else "training"
         text = ", ".join(f"{what} {r.settings[k]:g}" for k, what in ({"steps": f"{trained} steps"} | sizes).items() if k in r.settings)
-        groups.setdefault(text, []).append(r.name.partition("-")[0])
+        groups.setdefault(text, []).append(name)
     told_sizes = {", ".join(names): text for text, names in groups.items()}
     seeds = sorted({r.settings["seed"] for r in results if "seed" in r.settings})
     on_gpu = sum("gpu" in m for m in machines)
