@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.encoders import ClassEncoder, NumericEncoder
+from backbones.graph_conditions import Conditions
 from studio.build import Info
 from studio.shelf import bundled
 
@@ -43,18 +44,29 @@ def entry_of(base: "Model") -> dict[str, str]:
 
 def tables(net: nn.Module, info: Info, base: Info) -> tuple[str, ...]:
     """Names of the condition encoders whose classes or numbers are not the base's."""
-    kinds = ([ClassEncoder] if info.classes != base.classes else []) + ([NumericEncoder] if info.numeric != base.numeric else [])
+    kinds = ([ClassEncoder] if info.classes != base.classes else []) + ([NumericEncoder, Conditions] if info.numeric != base.numeric else [])
     return tuple(name for name, module in net.named_modules() if type(module) in kinds)
 
 
+def encoders(net: nn.Module) -> tuple[str, ...]:
+    """Names of the encoders of classes and numbers."""
+    return tuple(name for name, module in net.named_modules() if isinstance(module, ClassEncoder | NumericEncoder | Conditions))
+
+
 def begin(net: nn.Module, base: "Model", fresh: tuple[str, ...]) -> None:
-    """Copy the base's weights into a network of the same form, but for the tables in ``fresh``, which get its null row only. Raises ``ValueError``
-    where another tensor has another shape."""
+    """Copy the base's weights into a network of the same form, but for the tables in ``fresh``, which get its null row only. Condition encoders that only
+    one of the two has are left as they are. Raises ``ValueError`` where another tensor has another shape or is not in both."""
     donor, own = base.denoiser.net.state_dict(), net.state_dict()
+    apart = tuple(f"{name}." for name in (*fresh, *encoders(net), *encoders(base.denoiser.net)))
     taken = {k: v for k, v in donor.items() if k in own and not k.startswith(tuple(f"{name}." for name in fresh))}
     wrong = next((k for k, v in taken.items() if own[k].shape != v.shape), None)
-    if wrong or not taken:
-        got = f"{wrong} has shape {tuple(donor[wrong].shape)}, expected {tuple(own[wrong].shape)}" if wrong else "no tensor has the same name"
+    alone = next((k for k in sorted(donor.keys() ^ own.keys()) if not k.startswith(apart)), None)
+    if wrong or alone:
+        got = (
+            f"{wrong} has shape {tuple(donor[wrong].shape)}, expected {tuple(own[wrong].shape)}"
+            if wrong
+            else f"{alone} is in {'the base' if alone in donor else 'the new network'} alone"
+        )
         raise ValueError(f"{base.name} does not fit: {got}; use the same backbone section")
     net.load_state_dict(taken, strict=False)
     for name in fresh:

@@ -22,7 +22,7 @@ RULES: dict[str, tuple[str, tuple[float, ...]]] = {
     "tcfg": ("tcfg,cfg={w:g}", (1.5, 2.0, 3.0)),
     "apg": ("apg(scale={w:g},norm_threshold=10,momentum=-0.5)", (1.5, 2.0, 3.0)),
     "cfg_zero_star": ("cfg_zero_star={w:g}", (1.25, 1.5, 2.0)),
-    "cfg_plus_plus": ("cfg_plus_plus={w:g}", (0.05, 0.1, 0.2)),
+    "cfg_plus_plus": ("cfg_plus_plus={w:g}", (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)),
     "prior": ("prior=fashion-ddpm,cfg={w:g}", (1.25, 1.5, 2.0)),
 }
 WEAK = ("autoguidance(scale={w:g},model={home}/weak-{seed}.model)", (1.5, 2.0, 3.0))

@@ -155,14 +155,22 @@ def protocol(results: Sequence[Result], command: str) -> str:
     def several(key: str) -> str:
         return ", ".join(sorted({str(m[key]) for m in machines if key in m}))
 
-    sizes = {"minutes": "training minutes", "batch": "batch", "batch_size": "batch", "count": "samples", "num": "samples"}
+    sizes = {
+        "minutes": "training minutes",
+        "batch": "batch",
+        "batch_size": "batch",
+        "count": "samples",
+        "num": "samples",
+        "sampling_steps": "sampling steps",
+    }
     largest: dict[str, Result] = {}  # of each group the job with most settings
     for r in results:
         group = r.name.partition("-")[0]
         largest[group] = max(largest.get(group, r), r, key=lambda job: len(job.settings))
     groups: dict[str, list[str]] = {}
     for name, r in largest.items():
-        trained = "sampling" if {"model", "sampler"} & set(r.settings) else "training"
+        known = "sampling_steps" not in r.settings and {"model", "sampler", "scales"} & set(r.settings)  # nothing is trained there
+        trained = "sampling" if known else "training"
         text = ", ".join(f"{what} {r.settings[k]:g}" for k, what in ({"steps": f"{trained} steps"} | sizes).items() if k in r.settings)
         groups.setdefault(text, []).append(name)
     told_sizes = {", ".join(names): text for text, names in groups.items()}

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from safetensors.torch import load_file
 from tiny import checkpoint_differences, dit_config, points_config, write_pictures
 
 import studio
-from studio import checkpoint
+from backbones.graph_dit import GraphDiT
+from studio import checkpoint, finetune
 from studio.exporting import export
 from studio.trainer import Run
 
@@ -168,6 +170,21 @@ def test_what_does_not_fit_is_refused(picture_run: Run, others: Path, tmp_path: 
     with pytest.raises(ValueError, match=message):
         studio.train({**dit_config(others), **change}, start_from=str(picture_run.folder), out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("form", "message"), [
+    ({"depth": 1}, "blocks.1.* is in the base alone; use the same backbone section"),
+    ({"depth": 3}, "blocks.2.* is in the new network alone; use the same backbone section"),
+    ({"depth": 2, "bond_bias": True}, "blocks.0.bond_bias.weight is in the new network alone"),
+])  # fmt: skip
+def test_weights_are_all_taken_or_none(form: dict[str, Any], message: str) -> None:
+    sizes: dict[str, Any] = {"max_atoms": 5, "atom_types": 3, "hidden_size": 16, "num_heads": 2}
+    base: Any = SimpleNamespace(name="base", denoiser=SimpleNamespace(net=GraphDiT(**sizes, depth=2, num_numeric=2)))
+    with pytest.raises(ValueError, match=message):
+        finetune.begin(GraphDiT(**sizes, **form), base, ())
+    net = GraphDiT(**sizes, depth=2)
+    finetune.begin(net, base, ())  # conditions that only one of them has are no hindrance
+    assert torch.equal(net.blocks[1].attn.qkv.weight, base.denoiser.net.blocks[1].attn.qkv.weight)  # type: ignore[union-attr]
 
 
 def test_other_data_and_no_base(picture_run: Run, others: Path, tmp_path: Path) -> None:
