@@ -1,7 +1,7 @@
-"""Molecules with the properties asked for: does what is asked come back, what does guidance cost, and what do the noise and the conditions' encoders change?
+"""Molecules with the properties asked for: does what is asked come back, what does guidance cost, and what do the noise, the conditions' encoders and aromatic bonds of their own change?
 
-`control` asks a model that `studio train moses-graph-dit` has left under runs/ for one property, or two at once, over a grid, also where the training set has nothing; `sweep` asks for held-out combinations under several guidance scales; `variant` trains the same
-network with another noise or another encoder for the same number of steps and asks the same.
+`control` asks the bundled model for one property, or two at once, over a grid, also where the training set has nothing; `sweep` asks for held-out combinations under several guidance scales; `variant` trains the same
+network with another noise, another encoder or aromatic bonds (else kekulised) for the same number of steps and asks the same.
 """
 
 import time
@@ -28,7 +28,7 @@ QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
 PAIRS = (("logP", "TPSA"), ("logP", "QED"))
 VARIANTS: dict[str, dict[str, str]] = {
     "corrected, fourier": {}, "marginal, fourier": {"objective.path.mode": "marginal"}, "reference, fourier": {"objective.path.mode": "reference"},
-    "corrected, clusters": {"backbone.conditions": "clusters"},
+    "corrected, clusters": {"backbone.conditions": "clusters"}, "corrected, fourier, aromatic": {"data.aromatic": "true"},
 }  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def write(results: Mapping[str, Result], folder: Path) -> str:
     if best is not None:
         told = ", ".join(f"{n} {floor['a random training molecule'][f'mae_{n}'] / best[f'mae_{n}']:.1f}" for n in NAMES if f"mae_{n}" in best)
         parts.append(f"Lowest mean error at scale {best['scale']}; a random training molecule is farther off by these factors: {told}.")
-    parts += ["## Asked and obtained", _controls(results, folder), "## Noise and encoders", _variants(results)]
+    parts += ["## Asked and obtained", _controls(results, folder), "## Noise, encoders, bonds", _variants(results)]
     return "\n\n".join(parts)
 
 
@@ -230,14 +230,16 @@ def _variants(results: Mapping[str, Result]) -> str:
                 told.append("- " + pages.compare(name, a, "corrected, fourier", b, what))
     return "\n".join(
         [
-            pages.table(rows, {"variant": "noise, encoder", "scale": "scale", "valid": "valid", "connected": "connected", "mae": "mean error"}),
+            pages.table(
+                rows, {"variant": "noise, encoder, bonds", "scale": "scale", "valid": "valid", "connected": "connected", "mae": "mean error"}
+            ),
             "",
             *told,
         ]
     )
 
 
-INTRO = """A model of the config `moses-graph-dit`, asked for logP, QED and TPSA; {num} molecules a row with the properties of as many held-out ones as targets, {steps} steps, the same seeds.
+INTRO = """The bundled `moses-graph-dit`, asked for logP, QED and TPSA; {num} molecules a row with the properties of as many held-out ones as targets, {steps} steps, the same seeds.
 Valid means that RDKit sanitises the whole graph as it was made, without any correction; connected, that it is one molecule besides. Errors are mean absolute ones over the valid molecules, divided by the property's standard
 deviation in the training set. A generator must be new *and* on target: the look-up in the training set is on target by construction and never new."""
 
