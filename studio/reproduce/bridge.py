@@ -77,8 +77,6 @@ def jobs(quick: bool) -> list[Job]:
             made.append(Job(f"emoji-{method}-{seed}", translating.run, settings, 4.0))
     if not quick:
         made.append(Job("restore-bundled", restoring.run, {"model": "fashion-restore", "num": num, "few": few[:-1]}, 3.0))
-        large = {"method": "regression", "like": "fashion-restore", "seed": 0, "num": num, "few": [1]}
-        made.append(Job("restore-regression-as-bundled", restoring.run, large, 30.0))
         if "noto-twemoji" in bundled():
             made.append(Job("emoji-bundled", translating.run, {"model": "noto-twemoji", "data": EMOJI, "ways": ways}, 1.0))
     return made
@@ -140,7 +138,7 @@ def _restore(results: Mapping[str, Result], folder: Path) -> str:
     parts = ["## Restoring Fashion-MNIST (paired, I²SB)", "", RESTORE.format(num=first["num"], steps=first["steps"]), ""]
     for kind, title, plain in (("down", "4× down-sampled", "bicubic"), ("hole", "a hole in the middle", "mean fill")):
         rows = [{"method": plain, "steps": "–", "psnr": floor[f"{kind}-psnr"], "fd": floor[f"{kind}-fd"]}]
-        for method in (*restoring.HEADS, *(["bundled", "regression-as-bundled"] if "restore-bundled" in results else [])):
+        for method in (*restoring.HEADS, *(["bundled"] if "restore-bundled" in results else [])):
             group = f"restore-{method}"
             for steps in results[group if group in results else f"{group}-0"].settings["few"]:
                 rows.append(
@@ -213,7 +211,7 @@ Errors between Gaussians are against the closed form, the largest over t = 0, ¼
 of the cross-covariance of the two ends (relative, Frobenius). `exact` walks the closed form's own drift, so it shows what sampling alone costs. The network is an MLP
 of two residual blocks of 128, 3,000 steps of batch 512, twice as many for the two networks of `dsbm`, in twelve phases with 50,000 pairs in five dimensions, eight with 20,000 in twenty."""
 RESTORE = """{num} test pictures, each damaged in two ways; one network for both. All are trained for {steps} steps on the same pairs: `i2sb` and its noiseless form
-predict the way that is left, the regression the picture itself. `bundled` is the model `fashion-restore` and `regression-as-bundled` a regression of its size and its 9,000 steps. A regression may win PSNR, since it predicts the mean of all pictures that fit; that is what it is for."""
+predict the way that is left, the regression the picture itself. `bundled` is the model `fashion-restore`. A regression may win PSNR, since it predicts the mean of all pictures that fit; that is what it is for."""
 EMOJI_TEXT = """3,382 emoji of each studio, never told which belong together, {steps} steps; {held_out} pairs whose base code points were held out tell how near a translation comes to the
 partner's drawing. Much of that distance cannot be known from the Noto drawing: another pose, another colour."""
 
