@@ -27,6 +27,7 @@ RULES: dict[str, tuple[str, tuple[float, ...]]] = {
 }
 WEAK = ("autoguidance(scale={w:g},model={home}/weak-{seed}.model)", (1.5, 2.0, 3.0))
 SAMPLERS = {"cfg_plus_plus": "ddim"}
+MINUTES = {"none": 0.8, "interval": 1.05, "linear-schedule": 1.25, "apg": 1.2, "cfg_zero_star": 1.2}  # of a point on two cores, the others 1.4
 
 
 def weak(settings: Mapping[str, Any], work: Path) -> Outcome:
@@ -56,10 +57,7 @@ def jobs(quick: bool) -> list[Job]:
     size = {"num": 40, "steps": 3} if quick else {"num": 2000, "steps": 20}
     for rule, places in points(quick).items():
         sampler = {"sampler": SAMPLERS[rule]} if rule in SAMPLERS else {}
-        made += [
-            Job(name, steered.point, {"model": MODEL, "guidance": line, **sampler, **size}, 0.8 if rule == "none" else 1.4)
-            for name, line, _ in places
-        ]
+        made += [Job(name, steered.point, {"model": MODEL, "guidance": line, **sampler, **size}, MINUTES.get(rule, 1.4)) for name, line, _ in places]
     ways = {rule: {"guidance": places[-1][1], **({"sampler": SAMPLERS[rule]} if rule in SAMPLERS else {})} for rule, places in points(quick).items()}
     made.append(
         Job(
@@ -73,7 +71,7 @@ def jobs(quick: bool) -> list[Job]:
         if rule in ("none", "linear-schedule", "rescale", "autoguidance-1"):
             continue  # three of a kind with cfg, and the second seed
         among = [name for name, _, _ in places]
-        made.append(Job(f"best-{rule}", steered.best, {"among": among, "num": 60 if quick else 10000}, 5.5))
+        made.append(Job(f"best-{rule}", steered.best, {"among": among, "num": 60 if quick else 10000}, 3.9 * MINUTES.get(rule, 1.4)))
     return made
 
 

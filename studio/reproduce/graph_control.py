@@ -1,7 +1,7 @@
-"""Molecules with the properties asked for: does what is asked come back, what does guidance cost, and what do the noise, the conditions' encoders and aromatic bonds of their own change?
+"""Molecules with the properties asked for: does what is asked come back, what does guidance cost, and what do the noise and the conditions' encoders change?
 
 `control` asks the bundled model for one property, or two at once, over a grid, also where the training set has nothing; `sweep` asks for held-out combinations under several guidance scales; `variant` trains the same
-network with another noise, another encoder or aromatic bonds (else kekulised) for the same number of steps and asks the same.
+network with another noise or another encoder for the same number of steps and asks the same.
 """
 
 import time
@@ -28,7 +28,7 @@ QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
 PAIRS = (("logP", "TPSA"), ("logP", "QED"))
 VARIANTS: dict[str, dict[str, str]] = {
     "corrected, fourier": {}, "marginal, fourier": {"objective.path.mode": "marginal"}, "reference, fourier": {"objective.path.mode": "reference"},
-    "corrected, clusters": {"backbone.conditions": "clusters"}, "corrected, fourier, aromatic": {"data.aromatic": "true"},
+    "corrected, clusters": {"backbone.conditions": "clusters"},
 }  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def write(results: Mapping[str, Result], folder: Path) -> str:
     if best is not None:
         told = ", ".join(f"{n} {floor['a random training molecule'][f'mae_{n}'] / best[f'mae_{n}']:.1f}" for n in NAMES if f"mae_{n}" in best)
         parts.append(f"Lowest mean error at scale {best['scale']}; a random training molecule is farther off by these factors: {told}.")
-    parts += ["## Asked and obtained", _controls(results, folder), "## Noise, encoders, bonds", _variants(results)]
+    parts += ["## Asked and obtained", _controls(results, folder), "## Noise and encoders", _variants(results)]
     return "\n\n".join(parts)
 
 
@@ -230,9 +230,7 @@ def _variants(results: Mapping[str, Result]) -> str:
                 told.append("- " + pages.compare(name, a, "corrected, fourier", b, what))
     return "\n".join(
         [
-            pages.table(
-                rows, {"variant": "noise, encoder, bonds", "scale": "scale", "valid": "valid", "connected": "connected", "mae": "mean error"}
-            ),
+            pages.table(rows, {"variant": "noise, encoder", "scale": "scale", "valid": "valid", "connected": "connected", "mae": "mean error"}),
             "",
             *told,
         ]
