@@ -48,16 +48,16 @@ def tables(net: nn.Module, info: Info, base: Info) -> tuple[str, ...]:
     return tuple(name for name, module in net.named_modules() if type(module) in kinds)
 
 
-def encoders(net: nn.Module) -> tuple[str, ...]:
+def encoders(net: nn.Module) -> set[str]:
     """Names of the encoders of classes and numbers."""
-    return tuple(name for name, module in net.named_modules() if isinstance(module, ClassEncoder | NumericEncoder | Conditions))
+    return {name for name, module in net.named_modules() if isinstance(module, ClassEncoder | NumericEncoder | Conditions)}
 
 
 def begin(net: nn.Module, base: "Model", fresh: tuple[str, ...]) -> None:
     """Copy the base's weights into a network of the same form, but for the tables in ``fresh``, which get its null row only. Condition encoders that only
-    one of the two has are left as they are. Raises ``ValueError`` where another tensor has another shape or is not in both."""
+    one of the two has at all are left as they are. Raises ``ValueError`` where another tensor has another shape or is not in both."""
     donor, own = base.denoiser.net.state_dict(), net.state_dict()
-    apart = tuple(f"{name}." for name in (*fresh, *encoders(net), *encoders(base.denoiser.net)))
+    apart = tuple(f"{name}." for name in (*fresh, *(encoders(net) ^ encoders(base.denoiser.net))))
     taken = {k: v for k, v in donor.items() if k in own and not k.startswith(tuple(f"{name}." for name in fresh))}
     wrong = next((k for k, v in taken.items() if own[k].shape != v.shape), None)
     alone = next((k for k in sorted(donor.keys() ^ own.keys()) if not k.startswith(apart)), None)

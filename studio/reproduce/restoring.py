@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studio.config import load_config
 from studio.data import load_data
 from studio.data.degraded import KINDS, degrade
 from studio.metrics.distances import frechet
@@ -31,12 +30,8 @@ SHOWN = 8
 
 
 def config(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe of `pictures` on pairs, or that of a model ``like``."""
-    if "like" in settings:
-        tree = {**load_config(settings["like"]).tree(), "name": "reproduce", "seed": settings["seed"]}
-        tree["train"] |= {"preview": False, "weak_snapshot": False}
-    else:
-        tree = pictures.config({**settings, "objective": {"path": "linear"}})
+    """The recipe of `pictures` on pairs."""
+    tree = pictures.config({**settings, "objective": {"path": "linear"}})
     tree["train"]["eval_every"] = 0
     return {
         **tree, "data": {"name": "fashion-restore"}, "objective": {**HEADS[settings["method"]], "coupling": "paired"},
@@ -45,7 +40,7 @@ def config(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run(settings: Mapping[str, Any], work: Path) -> Outcome:
-    """``settings``: seed, method (or ``model``: a trained one), minutes or steps (or ``like``: a config), ``num`` test pictures and the list ``few`` of step counts."""
+    """``settings``: seed, method (or ``model``: a trained one), minutes or steps, ``num`` test pictures and the list ``few`` of step counts."""
     if "model" in settings:
         model = load_model(settings["model"])
     else:

@@ -176,6 +176,7 @@ def test_what_does_not_fit_is_refused(picture_run: Run, others: Path, tmp_path: 
     ({"depth": 1}, "blocks.1.* is in the base alone; use the same backbone section"),
     ({"depth": 3}, "blocks.2.* is in the new network alone; use the same backbone section"),
     ({"depth": 2, "bond_bias": True}, "blocks.0.bond_bias.weight is in the new network alone"),
+    ({"depth": 2, "num_numeric": 2, "conditions": "clusters"}, "y_embedding_list.encoders.0.mlp.* use the same backbone section"),
 ])  # fmt: skip
 def test_weights_are_all_taken_or_none(form: dict[str, Any], message: str) -> None:
     sizes: dict[str, Any] = {"max_atoms": 5, "atom_types": 3, "hidden_size": 16, "num_heads": 2}
