@@ -4,6 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,35 +39,45 @@ def build(network: str, tokens: int, width: int = WIDTH) -> nn.Module:
     return net
 
 
-def run(settings: Mapping[str, Any], work: Path) -> Outcome:
-    """Medians of a forward pass (fp32 and bf16) and of a training step (fp32, fused AdamW), batch 1; what the forward pass keeps."""
-    tokens, rounds = settings["tokens"], settings["rounds"]
-    net = build(settings["network"], tokens, settings["width"])
+def inputs(tokens: int) -> tuple[torch.Tensor, torch.Tensor, Cond]:
     side = 2 * math.isqrt(tokens)
-    x, t, cond = (
-        torch.randn(1, CHANNELS, side, side, generator=torch.Generator().manual_seed(0)),
-        torch.tensor([500.0]),
-        Cond(label=torch.tensor([3])),
-    )
+    x = torch.randn(1, CHANNELS, side, side, generator=torch.Generator().manual_seed(0))
+    return x, torch.tensor([500.0]), Cond(label=torch.tensor([3]))
+
+
+def run(settings: Mapping[str, Any], work: Path) -> Outcome:
+    """Medians of a forward pass (fp32 and bf16) and, up to a length, of a training step, batch 1."""
+    tokens, rounds = settings["tokens"], settings["rounds"]
+    net, args = build(settings["network"], tokens, settings["width"]).eval(), inputs(tokens)
 
     def forward(low: bool) -> None:
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
-            net(x, t, cond)
+            net(*args)
 
     values: dict[str, Any] = {"parameters": sum(p.numel() for n, p in net.named_parameters() if n != "pos_embed")}
-    net.eval()
     values |= {"forward": median(lambda: forward(False), rounds), "forward_bf16": median(lambda: forward(True), rounds)}
     if tokens <= settings["train_up_to"]:
-        net.train()
-        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6, fused=True)
-
-        def step() -> None:
-            net(x, t, cond).square().mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-        values |= {"train": median(step, max(1, rounds - 2)), "memory": kept_mb(net, x, t, cond)}
+        values |= trained(net, args, max(1, rounds - 2))
     return {**values, "threads": torch.get_num_threads(), "dtype": "fp32"}, {}
+
+
+def run_step(settings: Mapping[str, Any], work: Path) -> Outcome:
+    """A training step alone, where it takes minutes."""
+    net = build(settings["network"], settings["tokens"], settings["width"])
+    return {**trained(net, inputs(settings["tokens"]), 1), "threads": torch.get_num_threads(), "dtype": "fp32"}, {}
+
+
+def trained(net: nn.Module, args: tuple[torch.Tensor, torch.Tensor, Cond], rounds: int) -> dict[str, float]:
+    """Median of a training step (fp32, fused AdamW) and what its forward pass keeps."""
+    net.train()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6, fused=True)
+
+    def step() -> None:
+        net(*args).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return {"train": median(step, rounds), "memory": kept_mb(net, *args)}
 
 
 def kept_mb(net: nn.Module, x: torch.Tensor, t: torch.Tensor, cond: Cond) -> float:
@@ -76,6 +87,7 @@ def kept_mb(net: nn.Module, x: torch.Tensor, t: torch.Tensor, cond: Cond) -> flo
     held = []  # so that no storage is freed and its address used again
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.detach()  # otherwise an output that is saved holds the graph that holds it, and nothing is ever freed
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             sizes[storage.data_ptr()] = storage.nbytes()
@@ -99,11 +111,19 @@ def median(fn: Callable[[], Any], rounds: int) -> float:
 
 
 def jobs(quick: bool) -> list[Job]:
-    minutes = {64: 0.1, 256: 0.1, 1024: 0.2, 4096: 1.0, 16384: 3.0}
-    return [
-        Job(f"{network}-{n}", run, {"network": network, "tokens": n, "rounds": 2 if quick else 7 if n <= 4096 else 3, "width": 48 if quick else WIDTH, "train_up_to": 4096}, minutes[n])
-        for n in (TOKENS[:2] if quick else TOKENS) for network in NETWORKS
+    minutes = {64: 0.1, 256: 0.1, 1024: 0.4, 4096: 2.0, 16384: 4.5}
+    tokens, width = (TOKENS[:2], 48) if quick else (TOKENS, WIDTH)
+    measured = [
+        Job(f"{network}-{n}", run, {"network": network, "tokens": n, "rounds": 2 if quick else 7 if n <= 4096 else 3, "width": width, "train_up_to": 4096}, minutes[n])
+        for n in tokens for network in NETWORKS
     ]  # fmt: skip
+    steps = [
+        Job(f"{network}-{n}-step", run_step, {"network": network, "tokens": n, "width": width}, 5.0)
+        for n in tokens
+        if n > 4096
+        for network in NETWORKS
+    ]
+    return measured + steps
 
 
 def slope(times: Mapping[int, float], least: int) -> float:
@@ -131,6 +151,8 @@ def crossing(dit: Mapping[int, float], other: Mapping[int, float]) -> str:
 
 
 def write(results: Mapping[str, Result], folder: Path) -> str:
+    steps = {k: r.values for k, r in results.items() if k.endswith("-step")}
+    results = {k: replace(r, values={**r.values, **steps.get(f"{k}-step", {})}) for k, r in results.items() if k not in steps}
     pages.write_csv(folder / "table.csv", list(results.values()), ("network", "tokens"))
     tokens = sorted({r.settings["tokens"] for r in results.values()})
     kinds = {"forward": "forward, fp32", "forward_bf16": "forward, bf16", "train": "training step, fp32"}

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from studio.cli import main
 from studio.reproduce import PAGES, Job, command, noise_free, toy, wcfm
 from studio.reproduce import page as pages
 from studio.reproduce.jobs import Outcome, Page, Result, Unfinished, load, run_jobs
+from studio.reproduce.linear_cost import kept_mb
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -300,3 +302,16 @@ def test_a_whole_page_in_short(name: str, tmp_path: Path) -> None:
     shown = [line.partition("](")[2].rstrip(")") for line in text.splitlines() if line.startswith("![")]
     assert shown and {p.name for p in written.files} == {"README.md", "table.csv", *shown}
     assert "nan" not in text and len((written.folder / "table.csv").read_text().splitlines()) == 1 + written.jobs
+
+
+def test_memory_that_a_forward_pass_keeps_is_counted_once_and_freed() -> None:
+    """exp saves its own output: 4 × 8 numbers of four bytes, which must not hold the graph that holds them."""
+
+    class Exp(torch.nn.Module):
+        def forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
+            self.made = weakref.ref(y := (x * torch.ones((), requires_grad=True)).exp())
+            return y
+
+    net = Exp()
+    assert kept_mb(net, torch.randn(4, 8), torch.zeros(4), Cond()) * 2**20 == pytest.approx(2 * 4 * 8 * 4, abs=8)  # x and the output; the factor
+    assert net.made() is None
