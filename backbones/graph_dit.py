@@ -5,7 +5,7 @@ A token is an atom with its row of bonds, [x_i, e_i1, …, e_in]; conditions and
     original    h += gate · (LN(f(h))(1 + scale) + shift)          normed after the branch, logits normed too
     pre-norm    h += gate · f(LN(h)(1 + scale) + shift)            as in DiT, and one modulation network for all blocks
 
-``bond_bias`` adds a learned number for each bond class to the attention scores. Without ``absolute`` the bond row is no input and bonds come from
+``bond_bias`` adds a learned number for each bond class to the attention scores. ``pair_head`` adds to the bonds that a row says what its two atoms say together. Without ``absolute`` the bond row is no input and bonds come from
 pairs of atoms: the network is then equivariant, a permutation of the atoms permutes its output.
 """
 
@@ -107,7 +107,7 @@ class GraphDiT(nn.Module):
         self, *, max_atoms: int, atom_types: int, hidden_size: int = 384, depth: int = 12, num_heads: int = 6, mlp_ratio: float = 4.0, num_numeric: int = 0,
         num_classes: int = 0,
         conditions: str = "fourier", groups: Sequence[Mapping[str, Any]] = (), together: bool = False, absolute: bool = True, bond_bias: bool = False,
-        original: bool = False,
+        pair_head: bool = False, original: bool = False,
     ):  # fmt: skip
         super().__init__()
         if hidden_size % num_heads:
@@ -129,7 +129,7 @@ class GraphDiT(nn.Module):
         else:
             self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 8 * dim))
             self.decoder = nn.Linear(dim, row if absolute else atom_types)
-        self.pairs = None if absolute else PairHead(dim, dim // 2)
+        self.pairs = PairHead(dim, dim // 2) if pair_head or not absolute else None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -183,9 +183,10 @@ class GraphDiT(nn.Module):
                 h = block(h, shared, bias, bonds, ctx)
             h = modulated(h, *last.chunk(2, dim=1))
             made = self.decoder(h)
-        pairs = made[..., dx:].reshape(batch, n, n, BONDS) if self.pairs is None else self.pairs(h, bonds)
+        of_rows = made[..., dx:].reshape(batch, n, n, BONDS) if self.absolute else 0.0
+        of_pairs = 0.0 if self.pairs is None else self.pairs(h, bonds)
         both = valid[:, :, None] & valid[:, None] & ~torch.eye(n, dtype=torch.bool, device=x.device)  # (B, n, n)
-        edges = (bonds + pairs) * both[..., None]
+        edges = (bonds + of_rows + of_pairs) * both[..., None]
         edges = (edges + edges.transpose(1, 2)) / 2
         nodes = (atoms + made[..., :dx]) * valid[..., None]
         return torch.cat([nodes, edges.flatten(2)], dim=-1)

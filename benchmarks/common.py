@@ -113,6 +113,16 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def held_mb() -> float:
+    """Resident memory of this process now; its peak where there is no /proc."""
+    from pathlib import Path
+
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+    return peak_mb()
+
+
 def finish(ratios: Mapping[str, float]) -> None:
     """The last line of every benchmark."""
     print(json.dumps({k: round(v, 4) for k, v in ratios.items()}))

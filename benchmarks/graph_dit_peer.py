@@ -4,13 +4,13 @@ Nothing of the package is changed, but that training ends after minutes instead 
 """
 
 import json
-import resource
 import sys
 import time
 from typing import Any
 
 import numpy as np
 import torch
+from common import held_mb, peak_mb
 
 
 class Over(Exception):
@@ -85,6 +85,7 @@ class Peer:
             hook = self.model.model.register_forward_pre_hook(as_trained, with_kwargs=True)
         smiles: list[str | None] = []
         graphs = []
+        before = held_mb()
         started = time.perf_counter()
         try:
             for a in range(0, len(labels), batch):
@@ -100,7 +101,8 @@ class Peer:
             "graphs": graphs,
             "atoms": decoder,
             "seconds": seconds,
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "before_mb": before,
+            "peak_mb": peak_mb(),
         }
 
 

@@ -83,7 +83,21 @@ def test_the_equivariant_form_under_permutations() -> None:
         assert worst > 1e-3 if absolute else worst < 1e-12
 
 
-@pytest.mark.parametrize("options", [{}, {"bond_bias": True}, {"absolute": False}, {"original": True, "conditions": "clusters"}])
+def test_the_pair_head_adds_to_the_rows() -> None:
+    """It starts at nothing, and then moves bonds alone."""
+    net, plain = awake(pair_head=True), awake()
+    plain.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("pairs.")})
+    x, t, cond = graphs()
+    assert net.pairs is not None
+    nn.init.zeros_(net.pairs.out.weight)
+    nn.init.zeros_(net.pairs.out.bias)
+    torch.testing.assert_close(net(x, t, cond), plain(x, t, cond), rtol=0, atol=0)
+    nn.init.ones_(net.pairs.out.bias)
+    moved = net(x, t, cond) - plain(x, t, cond)
+    assert not moved[..., : net.atom_types].any() and moved[..., net.atom_types :].any()
+
+
+@pytest.mark.parametrize("options", [{}, {"bond_bias": True}, {"pair_head": True}, {"absolute": False}, {"original": True, "conditions": "clusters"}])
 def test_padding_changes_nothing(options: dict[str, Any]) -> None:
     """What stands on padded rows is never seen, padded outputs are 0, bonds are symmetric and none leads from an atom to itself."""
     net = awake(**options)
