@@ -83,7 +83,7 @@ def _explicit(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
 
 
 def _softmax(scores: Tensor) -> Tensor:
-    """Over the last dimension. torch's own in bf16 takes three to four times as long as by way of float32 on CPUs where a row is no whole vector."""
+    """Over the last dimension. On CPUs torch's own in bf16 is slower than by way of float32 where a row is no whole vector (benchmarks/softmax.py)."""
     if scores.dtype == torch.bfloat16 and scores.shape[-1] < NARROW and scores.device.type == "cpu":
         return scores.float().softmax(dim=-1).to(scores.dtype)
     return scores.softmax(dim=-1)

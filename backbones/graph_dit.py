@@ -5,8 +5,8 @@ A token is an atom with its row of bonds, [x_i, e_i1, …, e_in]; conditions and
     original    h += gate · (LN(f(h))(1 + scale) + shift)          normed after the branch, logits normed too
     pre-norm    h += gate · f(LN(h)(1 + scale) + shift)            as in DiT, and one modulation network for all blocks
 
-``bond_bias`` adds a learned number for each bond class to the attention scores. ``pair_head`` adds to the bonds that a row says what its two atoms say together. Without ``absolute`` the bond row is no input and bonds come from
-pairs of atoms: the network is then equivariant, a permutation of the atoms permutes its output.
+``bond_bias`` adds a learned number for each bond class to the attention scores. ``pair_head`` adds what two atoms say together to what their rows say of the
+bond. Without ``absolute`` the bond row is no input and bonds come from pairs of atoms alone: the network is then equivariant, a permutation of the atoms permutes its output.
 """
 
 from collections.abc import Mapping, Sequence
@@ -114,6 +114,8 @@ class GraphDiT(nn.Module):
             raise ValueError(f"got width {hidden_size} and {num_heads} heads, expected a width divisible by the heads")
         if original and not absolute:
             raise ValueError("got original=true with absolute=false, but the original reads its bonds by place; set one of them")
+        if original and pair_head:
+            raise ValueError("got original=true with pair_head=true, but the original's bonds come from rows alone; set one of them")
         n, dim, row = max_atoms, hidden_size, atom_types + BONDS * max_atoms
         self.max_atoms, self.atom_types, self.absolute, self.original = n, atom_types, absolute, original
         self.x_embedder = nn.Linear(row if absolute else atom_types, dim, bias=False)

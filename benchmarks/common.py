@@ -104,23 +104,22 @@ def table(title: str, rows: Mapping[str, float], *, unit: str = "ms", scale: flo
 
 def peak_mb() -> float:
     """Peak resident memory of this process; Linux keeps a parent's peak in rusage, so /proc is asked where it is there."""
+    return _resident("VmHWM")
+
+
+def held_mb() -> float:
+    """Resident memory of this process now; its peak where there is no /proc."""
+    return _resident("VmRSS")
+
+
+def _resident(field: str) -> float:
     import resource
     from pathlib import Path
 
     status = Path("/proc/self/status")
     if status.is_file():
-        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+        return int(next(line for line in status.read_text().splitlines() if line.startswith(field)).split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def held_mb() -> float:
-    """Resident memory of this process now; its peak where there is no /proc."""
-    from pathlib import Path
-
-    status = Path("/proc/self/status")
-    if status.is_file():
-        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
-    return peak_mb()
 
 
 def finish(ratios: Mapping[str, float]) -> None:

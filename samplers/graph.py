@@ -72,7 +72,7 @@ class GraphPrediction:
 
 
 def softmax(logits: Tensor, types: int) -> Tensor:
-    """Of the atoms, and of every bond; float32. Written out, which takes a fifth of the time of torch's own over so few classes."""
+    """Of the atoms, and of every bond; float32. Written out: torch's own is slow over so few classes (benchmarks/softmax.py)."""
 
     def of(x: Tensor) -> Tensor:
         e = (x - x.amax(-1, keepdim=True)).exp()

@@ -95,6 +95,8 @@ def test_the_pair_head_adds_to_the_rows() -> None:
     nn.init.ones_(net.pairs.out.bias)
     moved = net(x, t, cond) - plain(x, t, cond)
     assert not moved[..., : net.atom_types].any() and moved[..., net.atom_types :].any()
+    with pytest.raises(ValueError, match="original=true with pair_head=true"):
+        awake(original=True, pair_head=True)
 
 
 @pytest.mark.parametrize("options", [{}, {"bond_bias": True}, {"pair_head": True}, {"absolute": False}, {"original": True, "conditions": "clusters"}])
