@@ -41,6 +41,7 @@ class TrainConfig:
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
     flip: bool = False
+    reorder: bool = False
     workers: int = 0
     log_every: int = 50
     eval_every: int = 1000

@@ -15,7 +15,7 @@ from studio import catalog, sampling
 from studio.data.arrays import Arrays, Data
 from studio.generation.engine import compute
 from studio.generation.plan import make_plan
-from studio.graph_codec import GraphCodec
+from studio.graph_codec import GraphCodec, walk
 from studio.shelf import card
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,6 +52,25 @@ def test_encoded_and_back() -> None:
     bonds = x[..., 3:].unflatten(2, (SIZE, 5))
     valid = values[..., 0] > 0
     assert torch.equal(bonds.sum(-1), (valid[:, :, None] & valid[:, None] & ~torch.eye(SIZE, dtype=torch.bool)).float())
+
+
+def test_a_new_order_is_the_same_graph_walked_deep_first() -> None:
+    values = np.zeros((64, SIZE, SIZE + 1), np.uint8)  # a ring of three, an atom on it, an atom alone; the other half: a chain of three and padding
+    for row, bonds in zip(values, [[(0, 1), (1, 2), (0, 2), (2, 3)]] * 32 + [[(0, 1), (1, 2)]] * 32):
+        row[: 5 if len(bonds) == 4 else 3, 0] = [1, 2, 3, 1, 2][: 5 if len(bonds) == 4 else 3]
+        for kind, (i, j) in enumerate(bonds, 1):
+            row[i, j + 1] = row[j, i + 1] = kind
+    data, noise = torch.from_numpy(values), NoiseSource(range(64))
+    order = walk(data, noise.uniform((SIZE,), stream="order"))
+    assert torch.equal(order.sort(1).values, torch.arange(SIZE).expand(64, -1)) and len(order[:32].unique(dim=0)) > 10
+    made = GraphCodec(atoms=TYPES, size=SIZE).reorder(data, noise)
+    assert made.dtype == torch.uint8 and bool((made[32:, :3, 0] > 0).all()) and not made[32:, 3:].any()  # padding stays behind
+    for old, new, place in zip(data, made, order):
+        assert torch.equal(new[:, 0], old[place, 0]) and torch.equal(new[:, 1:], old[place][:, place + 1])
+        for k in range(1, int((new[:, 0] > 0).sum())):  # a new atom hangs on the last one that has others left, or begins a piece
+            on = [i for i in range(k) if new[i, k + 1] > 0]
+            left = [i for i in range(k) if bool((new[i, k + 1 :] > 0).any())]
+            assert (max(on) == max(left)) if left else not on
 
 
 def test_numbers_of_atoms_follow_the_training_set_and_the_properties() -> None:
