@@ -21,12 +21,15 @@ SCHEDULES = ("constant", "linear", "cosine", "limited")
 class CFG(Rule):
     """``scale`` w; ``interval`` in t or ``interval_sigma`` in sigma/alpha bounds where it acts; ``channels`` guides only the first of them and
     leaves the rest conditional (3 reproduces the original DiT on four latent channels). ``schedule``: constant, linear, cosine, or limited, which is
-    constant inside an interval and asks for one."""
+    constant inside an interval and asks for one. ``space``: native, what the path's users call the model's output, or on graphs logp, where it acts on p(z_s | z_t)."""
 
     def __init__(
         self, scale: float = 1.0, *, interval: tuple[float, float] | None = None, interval_sigma: tuple[float, float] | None = None,
-        channels: int | None = None, schedule: str = "constant",
+        channels: int | None = None, schedule: str = "constant", space: str = "native",
     ):  # fmt: skip
+        if space not in ("native", "logp"):
+            raise ValueError(f"got cfg space {space!r}, expected native, or logp on graphs")
+        self.space = space
         self.scale, self.where, self.channels, self.schedule = check_scale(scale, "cfg scale"), Interval(interval, interval_sigma), channels, schedule
         if channels is not None and channels < 1:
             raise ValueError(f"got channels={channels}, expected at least 1")

@@ -1,7 +1,7 @@
 """Learning to denoise graphs and what is predicted of them (Vignac et al. 2209.14734; Liu et al. 2401.13858).
 
-The network emits logits of the clean atoms and bonds; the loss is their cross-entropy, atoms + λ bonds, each the mean over a graph's own. With the noise's kernel
-the logits at t give log p(z_s | z_t) of the next state, block by block: the space ``logp``, in which guidance of graphs is linear.
+The network emits logits of the clean atoms and bonds; the loss is their cross-entropy, atoms + λ bonds, each the mean over a graph's own. Guidance is linear in
+them, that is in log p(z_0 | z_t) of every block, or, in the space ``logp``, in the log p(z_s | z_t) of the next state that the noise's kernel gives.
 """
 
 from collections.abc import Mapping
@@ -48,11 +48,16 @@ class GraphPrediction:
         if space == "data":
             return self.likeliest()
         if self.space != "logits":
-            raise ValueError(f"got a graph prediction in {self.space}, which does not tell the {space} of the data; ask for logp or data")
-        probs = softmax(self.value, self.path.types)
+            raise ValueError(f"got a graph prediction in {self.space}, which does not tell the {space} of the data; leave out space=logp")
         if space == "probs":
-            return probs
-        return self.path.posterior(self.x, probs, float(self.t), self.s, self.valid).clamp_min(LEAST).log().to(self.value.dtype)
+            return softmax(self.value, self.path.types)
+        return self.following().clamp_min(LEAST).log().to(self.value.dtype)
+
+    def following(self) -> Tensor:
+        """(B, n, F) probabilities p(z_s | z_t) of the next state."""
+        if self.space == "logp":
+            return softmax(self.value, self.path.types)
+        return self.path.posterior(self.x, self.to("probs"), float(self.t), self.s, self.valid)
 
     def likeliest(self) -> Tensor:
         """(B, n, F) one-hot: the most probable class of every atom and bond."""

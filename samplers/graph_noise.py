@@ -83,7 +83,7 @@ class Statistics:
 class GraphPath:
     """See the module. ``num`` steps; ``time_scale``: what the network's clock, which runs from 0 at the data to this, is at pure noise (1 in the original)."""
 
-    native, prior_scale, t_start = "logp", 1.0, 0.0
+    native, prior_scale, t_start = "logits", 1.0, 0.0
 
     def __init__(
         self, *, mode: str = "corrected", num: int = 500, atoms: tuple[float, ...] = (), joint: tuple[tuple[tuple[float, ...], ...], ...] = (),
