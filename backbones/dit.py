@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from backbones.attention import Full, attend
 from backbones.encoders import ClassEncoder, NumericEncoder, TimeEncoder, grid_positions
-from backbones.inference import linear_gelu
+from backbones.inference import activated
 from backbones.stem import ConvHead, ConvStem
 from backbones.types import Cond, RunContext
 
@@ -51,7 +51,7 @@ class MLP(nn.Module):
         self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(linear_gelu(x, self.fc1))
+        return self.fc2(activated(x, self.fc1, "gelu", "tanh"))
 
 
 class Block(nn.Module):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from backbones.attention import Bias, attend
 from backbones.encoders import ClassEncoder, TimeEncoder
 from backbones.graph_conditions import Conditions, grouped, modulated
-from backbones.inference import linear_gelu
+from backbones.inference import activated
 from backbones.types import Cond, RunContext
 
 BONDS = 5  # none, single, double, triple, aromatic
@@ -46,7 +46,7 @@ class GraphMLP(nn.Module):
         self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim if out is None else out)
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.fc2(linear_gelu(h, self.fc1, "none"))
+        return self.fc2(activated(h, self.fc1, "gelu", "none"))
 
 
 def modulation(dim: int, out: int) -> nn.Sequential:

@@ -1,6 +1,6 @@
 """A network's twin for runs in which its weights do not change: what autocast would cast at every call is cast, and on a CPU packed, once.
 
-Packing stores a weight in the blocked order in which oneDNN's bf16 product reads it; the product then also applies GELU before it writes.
+Packing stores a weight in the blocked order in which oneDNN's bf16 product reads it; the product then also applies what follows it before it writes.
 """
 
 import copy
@@ -24,17 +24,19 @@ class PackedLinear(nn.Module):
     def weight(self) -> Tensor:
         return self.plain.weight
 
-    def forward(self, x: Tensor, activation: str = "none", form: str = "tanh") -> Tensor:
-        """(..., D_in) → (..., D_out); ``activation`` is ``none`` or ``gelu`` in its ``form`` tanh or none (exact)."""
+    def forward(self, x: Tensor, activation: str = "none", form: str = "") -> Tensor:
+        """(..., D_in) → (..., D_out); ``activation`` and ``form`` as in `activated`, or ``none``."""
         if (torch.is_grad_enabled() and x.requires_grad) or torch._C._are_functorch_transforms_active():
-            out = self.plain(x)
-            return F.gelu(out, approximate=form) if activation == "gelu" else out
+            return self.plain(x) if activation == "none" else activated(x, self.plain, activation, form)
         return torch.ops.mkldnn._linear_pointwise(x.to(torch.bfloat16), self.packed, self.bias, activation, [], form)
 
 
-def linear_gelu(x: Tensor, linear: nn.Module, form: str = "tanh") -> Tensor:
-    """GELU(x Wᵀ + b) in its ``form`` tanh or none (exact); (..., D_in) → (..., D_out)."""
-    return linear(x, "gelu", form) if isinstance(linear, PackedLinear) else F.gelu(linear(x), approximate=form)
+def activated(x: Tensor, linear: nn.Module, activation: str, form: str = "") -> Tensor:
+    """f(x Wᵀ + b), (..., D_in) → (..., D_out), in one pass where the layer is packed. f is relu, sigmoid, or gelu in its ``form`` tanh or none (exact)."""
+    if isinstance(linear, PackedLinear):
+        return linear(x, activation, form)
+    out = linear(x)
+    return F.gelu(out, approximate=form) if activation == "gelu" else torch.sigmoid(out) if activation == "sigmoid" else F.relu(out)
 
 
 def can_pack() -> bool:

@@ -7,31 +7,18 @@ A block mixes along the sequence and then along the channels; both first look at
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.encoders import ClassEncoder, NumericEncoder, TimeEncoder, grid_positions
 from backbones.forms import exact, form_of
+from backbones.inference import activated
 from backbones.patches import DropPath, grid_of, named_size, resized, unpatchify
+from backbones.shift import Modulation, shifted_mixes
 from backbones.stem import Frame
 from backbones.types import Cond, RunContext
 from backbones.wkv import MODES, bi_wkv
 
 SIZES = {"S": (13, 384), "B": (25, 384), "M": (25, 512), "L": (37, 768), "H": (37, 1024)}  # depth, width
-
-
-def q_shift(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, H·W, C): quarters of the channels from the left, right, upper and lower neighbour, zeros from outside, what is left over from the patch itself."""
-    rows, columns = grid
-    image, quarter = x.view(len(x), rows, columns, -1), x.shape[-1] // 4
-    left, right, up, down, rest = image.split([quarter] * 4 + [x.shape[-1] - 4 * quarter], dim=-1)
-    moved = [
-        F.pad(left, (0, 0, 1, 0))[:, :, :-1],
-        F.pad(right, (0, 0, 0, 1))[:, :, 1:],
-        F.pad(up, (0, 0, 0, 0, 1, 0))[:, :-1],
-        F.pad(down, (0, 0, 0, 0, 0, 1))[:, 1:],
-    ]
-    return torch.cat([*moved, rest], dim=-1).flatten(1, 2)
 
 
 class SpatialMix(nn.Module):
@@ -46,16 +33,14 @@ class SpatialMix(nn.Module):
         self.key, self.value, self.receptance, self.output = (nn.Linear(dim, dim, bias=False) for _ in range(4))
         self.key_norm = nn.LayerNorm(dim) if key_norm else None
 
-    def forward(self, x: Tensor, grid: tuple[int, int], ctx: RunContext | None) -> Tensor:
-        near = q_shift(x, grid)
-        k, v, r = (
-            layer(torch.lerp(near, x, getattr(self, f"spatial_mix_{n}").to(x.dtype)))
-            for n, layer in (("k", self.key), ("v", self.value), ("r", self.receptance))
-        )
+    def forward(self, x: Tensor, grid: tuple[int, int], modulation: Modulation | None, ctx: RunContext | None) -> Tensor:
+        mixes = (self.spatial_mix_k, self.spatial_mix_v, self.spatial_mix_r)
+        k, v, r = shifted_mixes(x, grid, mixes, modulation, form=form_of(ctx))  # type: ignore[arg-type]
+        k, v, r = self.key(k), self.value(v), activated(r, self.receptance, "sigmoid")
         with exact(x.device):
             y = bi_wkv(self.spatial_decay / x.shape[1], self.spatial_first / x.shape[1], k, v, self.mode, form=form_of(ctx))
         y = y if self.key_norm is None else self.key_norm(y)
-        return self.output(torch.sigmoid(r) * y)
+        return self.output(r * y)
 
 
 class ChannelMix(nn.Module):
@@ -71,11 +56,11 @@ class ChannelMix(nn.Module):
         )
         self.key_norm = nn.LayerNorm(4 * dim) if key_norm else None
 
-    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        near = q_shift(x, grid)
-        k = F.relu(self.key(torch.lerp(near, x, self.spatial_mix_k.to(x.dtype)))).square()
+    def forward(self, x: Tensor, grid: tuple[int, int], modulation: Modulation | None, ctx: RunContext | None) -> Tensor:
+        k, r = shifted_mixes(x, grid, (self.spatial_mix_k, self.spatial_mix_r), modulation, form=form_of(ctx))
+        k = activated(k, self.key, "relu").square()
         k = k if self.key_norm is None else self.key_norm(k)
-        return torch.sigmoid(self.receptance(torch.lerp(near, x, self.spatial_mix_r.to(x.dtype)))) * self.value(k)
+        return activated(r, self.receptance, "sigmoid") * self.value(k)
 
 
 class Block(nn.Module):
@@ -95,10 +80,10 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c)[:, None].chunk(6, dim=-1)
         h = h if self.ln0 is None else self.ln0(h)
         if self.post_norm:
-            h = h + self.drop(gate1 * (self.ln1(self.att(h, grid, ctx)) * (1 + scale1) + shift1))
-            return h + self.drop(gate2 * (self.ln2(self.ffn(h, grid)) * (1 + scale2) + shift2))
-        h = h + self.drop(gate1 * self.att(self.ln1(h) * (1 + scale1) + shift1, grid, ctx))
-        return h + self.drop(gate2 * self.ffn(self.ln2(h) * (1 + scale2) + shift2, grid))
+            h = h + self.drop(gate1 * (self.ln1(self.att(h, grid, None, ctx)) * (1 + scale1) + shift1))
+            return h + self.drop(gate2 * (self.ln2(self.ffn(h, grid, None, ctx)) * (1 + scale2) + shift2))
+        h = h + self.drop(gate1 * self.att(self.ln1(h), grid, (shift1, scale1), ctx))
+        return h + self.drop(gate2 * self.ffn(self.ln2(h), grid, (shift2, scale2), ctx))
 
 
 class DiffusionRWKV(nn.Module):

@@ -24,9 +24,11 @@ _lock = threading.Lock()
 
 
 def flat(x: Tensor) -> np.ndarray:
-    """The memory from a tensor's first number to its last as a one-dimensional array, whatever its (positive) strides: kernels index it by them."""
+    """The memory from a tensor's first number to its last as a one-dimensional array, whatever its (positive) strides: kernels index it by them. Of bfloat16 the
+    bits, in int16."""
     span = 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride()))
-    return torch.as_strided(x, (span,), (1,), x.storage_offset()).numpy()
+    line = torch.as_strided(x, (span,), (1,), x.storage_offset())
+    return (line.view(torch.int16) if x.dtype == torch.bfloat16 else line).numpy()
 
 
 def share(count: int, work: Callable[[int, int], None]) -> None:

@@ -1,4 +1,5 @@
-"""Sixteen floats at once for kernels that are compiled by numba: a vector type and its operations, which LLVM splits on narrower machines.
+"""Sixteen floats at once for kernels that are compiled by numba: a vector type and its operations, which LLVM splits on narrower machines. In memory they are
+float32, or bfloat16 in an int16 array, which numpy has no type for.
 
 2^x is the nearest multiple of 1/32, whose power is a number from a table with the whole part added to its exponent's bits, times a polynomial of degree 2 for what is
 left. Without AVX-512, whose registers hold such a table, it is the nearest integer and a polynomial of degree 5. Relative error 2e-7 either way.
@@ -13,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
-FLOATS, INTS = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(32), LANES)
+FLOATS, INTS, HALVES = (ir.VectorType(kind, LANES) for kind in (ir.FloatType(), ir.IntType(32), ir.IntType(16)))
 
 
 def _fit(function, low, high, degree):  # type: ignore[no-untyped-def]
@@ -67,25 +68,49 @@ def _polynomial(builder, coefficients, x):  # type: ignore[no-untyped-def]
 
 def _address(context, builder, kind, array, index):  # type: ignore[no-untyped-def]
     data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), FLOATS.as_pointer())
+    return builder.bitcast(builder.gep(data, [index]), (HALVES if _half(kind) else FLOATS).as_pointer())
+
+
+def _half(kind) -> bool:  # type: ignore[no-untyped-def]
+    return bool(kind.dtype == types.int16)
+
+
+def _integers(value: int) -> ir.Constant:
+    return ir.Constant(INTS, [value] * LANES)
+
+
+def _widened(builder, halves):  # type: ignore[no-untyped-def]
+    return builder.bitcast(builder.shl(builder.zext(halves, INTS), _integers(16)), FLOATS)
+
+
+def _halved(builder, vector):  # type: ignore[no-untyped-def]
+    """To the nearest bfloat16, the even one of two as near; NaN stays one."""
+    bits = builder.bitcast(vector, INTS)
+    odd = builder.and_(builder.lshr(bits, _integers(16)), _integers(1))
+    near = builder.lshr(builder.add(bits, builder.add(odd, _integers(0x7FFF))), _integers(16))
+    return builder.trunc(builder.select(builder.fcmp_unordered("uno", vector, vector), _integers(0x7FC0), near), HALVES)
 
 
 @intrinsic
 def load(typingctx, array, index):  # type: ignore[no-untyped-def]
-    """Sixteen numbers of a contiguous float32 array from an index on."""
+    """Sixteen numbers of a contiguous array from an index on."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.load(_address(context, builder, signature.args[0], args[0], args[1]), align=4)
+        half = _half(signature.args[0])
+        found = builder.load(_address(context, builder, signature.args[0], args[0], args[1]), align=2 if half else 4)
+        return _widened(builder, found) if half else found
 
     return VECTOR(array, types.intp), codegen
 
 
 @intrinsic
 def store(typingctx, array, index, vector):  # type: ignore[no-untyped-def]
-    """Write sixteen numbers to a contiguous float32 array from an index on."""
+    """Write sixteen numbers to a contiguous array from an index on."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        builder.store(args[2], _address(context, builder, signature.args[0], args[0], args[1]), align=4)
+        half = _half(signature.args[0])
+        value = _halved(builder, args[2]) if half else args[2]
+        builder.store(value, _address(context, builder, signature.args[0], args[0], args[1]), align=2 if half else 4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, VECTOR), codegen

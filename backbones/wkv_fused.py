@@ -10,17 +10,24 @@ from torch import Tensor
 
 from backbones import wkv_kernel
 from backbones.forms import told
-from backbones.threads import share
+from backbones.threads import flat, share
 
 kernel: Any = wkv_kernel  # numba's functions have no types of their own
 
 
 def _flat(*tensors: Tensor) -> list[Any]:
-    return [t.detach().contiguous().view(-1).numpy() for t in tensors]
+    return [flat(t.detach().contiguous()) for t in tensors]
+
+
+def _kept(w: Tensor, u: Tensor, k: Tensor, v: Tensor, more: int) -> list[Tensor]:
+    """Inputs as the kernel takes them: bfloat16 keys and values as they are where nothing needs a gradient."""
+    low = k.dtype == v.dtype == torch.bfloat16 and not (torch.is_grad_enabled() and any(x.requires_grad for x in (w, u, k, v)))
+    given = [w.float(), u.float(), *(x if low else x.float() for x in (k, v))]
+    return [F.pad(x, (0, more)) for x in given] if more else given
 
 
 class WKV(torch.autograd.Function):
-    """``w``, ``u`` (C,); ``k``, ``v`` (B, T, C) float32, C a multiple of 16."""
+    """``w``, ``u`` (C,); ``k``, ``v`` (B, T, C) float32, or bfloat16 without gradients; C a multiple of 16."""
 
     @staticmethod
     def forward(ctx: Any, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
@@ -52,8 +59,8 @@ class WKV(torch.autograd.Function):
 def released(inputs: list[Tensor], segments: int, eps: float) -> Tensor:
     """As `WKV` on its four inputs, with the released kernel's formula, without gradients."""
     batch, length, channels = inputs[2].shape
-    y, groups, values = torch.empty(inputs[2].shape), channels // kernel.LANES, _flat(*inputs)
-    out, size = y.view(-1).numpy(), -(-length // segments)
+    y, groups, values = torch.empty(inputs[2].shape, dtype=inputs[2].dtype), channels // kernel.LANES, _flat(*inputs)
+    out, size = flat(y), -(-length // segments)
     share(batch * groups, lambda first, last: kernel.released(first, last, *values, out, groups, length, size, np.float32(eps)))
     return y
 
@@ -62,7 +69,7 @@ def fused_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor, as_released: tuple[int
     """As `backbones.wkv.wkv_reference`; ``as_released``: segments and ε of the kernel's mode."""
     channels = k.shape[2]
     more = -channels % kernel.LANES
-    wide = [F.pad(x.float(), (0, more)) for x in (w, u, k, v)] if more else [x.float() for x in (w, u, k, v)]
+    wide = _kept(w, u, k, v, more)
     y: Tensor
     if as_released is not None:
         y = told("WKV of released weights", (kernel.released,), lambda: released(wide, *as_released))

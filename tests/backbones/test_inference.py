@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from backbones import Cond, DiT, inference
-from backbones.inference import PackedLinear, can_pack, linear_gelu, lowered
+from backbones.inference import PackedLinear, activated, can_pack, lowered
 
 packs = pytest.mark.skipif(not can_pack(), reason="this CPU or torch has no packed bf16 product")
 
@@ -30,13 +30,15 @@ def x() -> torch.Tensor:
 
 
 @packs
-@pytest.mark.parametrize("activation", ["none", "gelu"])
+@pytest.mark.parametrize("activation", ["none", "gelu", "relu", "sigmoid"])
 def test_a_packed_layer_is_the_layer_rounded_once(activation: str) -> None:
     torch.manual_seed(0)
     layer, x = nn.Linear(48, 80).requires_grad_(False), torch.randn(3, 7, 48).bfloat16()
     rounded = nn.functional.linear(x.double(), layer.weight.bfloat16().double(), layer.bias.bfloat16().double())
-    exact = nn.functional.gelu(rounded, approximate="tanh") if activation == "gelu" else rounded
-    out = PackedLinear(layer)(x, activation)
+    exact = {"none": rounded, "gelu": nn.functional.gelu(rounded, approximate="tanh"), "relu": rounded.relu(), "sigmoid": rounded.sigmoid()}[
+        activation
+    ]
+    out = PackedLinear(layer)(x, activation, "tanh" if activation == "gelu" else "")
     assert out.dtype == torch.bfloat16 and out.shape == (3, 7, 80)
     assert bool(((out.double() - exact).abs() <= 2**-8 * exact.abs() + 1e-4).all())  # half a unit of bf16's last place, and little else
 
@@ -82,13 +84,14 @@ def test_gradients_in_x_pass_through_the_twin(pack: bool, x: torch.Tensor, monke
 
 
 @packs
-def test_function_transforms_take_the_plain_layer() -> None:
+@pytest.mark.parametrize("activation, form", [("gelu", "tanh"), ("gelu", "none"), ("relu", ""), ("sigmoid", "")])
+def test_function_transforms_take_the_plain_layer(activation: str, form: str) -> None:
     layer = nn.Linear(8, 8).requires_grad_(False)
     packed = PackedLinear(layer)
     x, tangent = torch.randn(4, 8), torch.randn(4, 8)
     with torch.no_grad():
-        _, slope = torch.func.jvp(lambda v: linear_gelu(v, packed), (x,), (tangent,))
-        _, expected = torch.func.jvp(lambda v: linear_gelu(v, layer), (x,), (tangent,))
+        _, slope = torch.func.jvp(lambda v: activated(v, packed, activation, form), (x,), (tangent,))
+        _, expected = torch.func.jvp(lambda v: activated(v, layer, activation, form), (x,), (tangent,))
     assert torch.equal(slope, expected) and bool(slope.any())
 
 

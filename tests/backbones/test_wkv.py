@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from backbones import forms
-from backbones.wkv import SEGMENTS, bi_wkv, wkv_reference
+from backbones.wkv import MODES, SEGMENTS, bi_wkv, wkv_reference
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -167,3 +167,15 @@ def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
             bi_wkv(w, u, k, v, mode, form="mamba")
     monkeypatch.setattr(forms, "installed", lambda package: False)
     assert near(bi_wkv(w, u, k, v), wkv_reference(w, u, k, v), 1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_bfloat16_keys_and_values_are_read_as_they_are(mode: str) -> None:
+    """The same numbers as from float32 copies, rounded once at the end; also where the channels do not fill the lanes."""
+    g = torch.Generator().manual_seed(3)
+    for channels in (32, 24):
+        w, u = torch.randn(channels, generator=g), torch.randn(channels, generator=g)
+        k, v = (torch.randn(2, 70, channels, generator=g).bfloat16() for _ in range(2))
+        with torch.no_grad():
+            got = bi_wkv(w, u, k, v, mode)
+            assert got.dtype == torch.bfloat16 and torch.equal(got, bi_wkv(w, u, k.float(), v.float(), mode).bfloat16())
