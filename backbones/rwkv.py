@@ -82,8 +82,8 @@ class Block(nn.Module):
         if self.post_norm:
             h = h + self.drop(gate1 * (self.ln1(self.att(h, grid, None, ctx)) * (1 + scale1) + shift1))
             return h + self.drop(gate2 * (self.ln2(self.ffn(h, grid, None, ctx)) * (1 + scale2) + shift2))
-        h = h + self.drop(gate1 * self.att(self.ln1(h), grid, (shift1, scale1), ctx))
-        return h + self.drop(gate2 * self.ffn(self.ln2(h), grid, (shift2, scale2), ctx))
+        h = torch.addcmul(h, gate1, self.drop(self.att(h, grid, (self.ln1, shift1, scale1), ctx)))
+        return torch.addcmul(h, gate2, self.drop(self.ffn(h, grid, (self.ln2, shift2, scale2), ctx)))
 
 
 class DiffusionRWKV(nn.Module):

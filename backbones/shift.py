@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbones.forms import pick, told
 from backbones.threads import flat, share
 
-Modulation = tuple[Tensor, Tensor]  # shift and scale, (B, 1, C) each
+Modulation = tuple[nn.LayerNorm, Tensor, Tensor]  # the norm before it; shift and scale, (B, 1, C) each
 
 
 def q_shift(x: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -27,35 +28,42 @@ def q_shift(x: Tensor, grid: tuple[int, int]) -> Tensor:
     return torch.cat([*moved, rest], dim=-1).flatten(1, 2)
 
 
-def shifted_mixes(x: Tensor, grid: tuple[int, int], mixes: Sequence[Tensor], modulation: Modulation | None, *, form: str = "auto") -> list[Tensor]:
-    """near + mix (y − near) for every mix (1, 1, C), where y = x (1 + scale) + shift and near = `q_shift` of y; (B, T, C) each. Without gradients one fused loop on the CPU, which
-    under autocast writes what the next product reads. ``form`` as in `backbones.forms`."""
-    watched = torch.is_grad_enabled() and any(v.requires_grad for v in (x, *mixes, *(modulation or ())))
-    if x.shape[-1] % 64 == 0 and not watched and pick(form, ("fused",), x, *mixes) == "fused":
-        return _fused(x, grid, mixes, modulation)
-    if modulation is not None:
-        x = torch.addcmul(modulation[0].to(x.dtype), x, 1 + modulation[1].to(x.dtype))
+def shifted_mixes(h: Tensor, grid: tuple[int, int], mixes: Sequence[Tensor], modulation: Modulation | None, *, form: str = "auto") -> list[Tensor]:
+    """near + mix (x − near) for every mix (1, 1, C), where x = norm(h) (1 + scale) + shift and near = `q_shift` of x; (B, T, C) each. Without gradients one fused loop on the
+    CPU, which under autocast writes what the next product reads. ``form`` as in `backbones.forms`."""
+    norm, shift, scale = modulation if modulation is not None else (None, None, None)
+    own = [] if norm is None else list(norm.parameters())
+    watched = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (h, *mixes, shift, scale, *own))
+    if h.shape[-1] % 64 == 0 and not watched and pick(form, ("fused",), h, *mixes) == "fused":
+        return _fused(h, grid, mixes, modulation)
+    x = h
+    if norm is not None and shift is not None and scale is not None:
+        x = norm(h)
+        x = torch.addcmul(shift.to(x.dtype), x, 1 + scale.to(x.dtype))
     near = q_shift(x, grid)
     return [torch.lerp(near, x, mix.to(x.dtype)) for mix in mixes]
 
 
-def _fused(x: Tensor, grid: tuple[int, int], mixes: Sequence[Tensor], modulation: Modulation | None) -> list[Tensor]:
+def _fused(h: Tensor, grid: tuple[int, int], mixes: Sequence[Tensor], modulation: Modulation | None) -> list[Tensor]:
     """`backbones.shift_kernel` on tensors."""
     from backbones import shift_kernel
 
     kernel: Any = shift_kernel  # numba's functions have no types of their own
-    batch, _, channels = x.shape
-    x = x.detach().contiguous()
-    given = x if x.dtype in (torch.float32, torch.bfloat16) else x.float()
+    batch, length, channels = h.shape
+    given = h.detach().contiguous()
+    given = given if given.dtype in (torch.float32, torch.bfloat16) else given.float()
     low = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    outs = torch.empty(len(mixes), *x.shape, dtype=torch.bfloat16 if low else given.dtype)
-    shift, scale = modulation if modulation is not None else (x.new_zeros(batch, 1, channels), x.new_zeros(batch, 1, channels))
-    inputs = [
-        (1 + scale.detach().float()).expand(batch, 1, channels),
-        shift.detach().float().expand(batch, 1, channels),
-        torch.cat([m.detach().float() for m in mixes]),
-    ]
-    arrays = [flat(v.contiguous()) for v in (given, *inputs, outs)]
+    outs = torch.empty(len(mixes), *h.shape, dtype=torch.bfloat16 if low else given.dtype)
+    factor, middle = torch.ones(batch * length), torch.zeros(batch * length)
+    gain, offset = torch.ones(batch, channels), torch.zeros(batch, channels)
+    x = flat(given)
+    if modulation is not None:
+        norm, shift, scale = modulation
+        more = 1 + scale.detach().float()[:, 0]  # (B, C)
+        gain, offset = more * norm.weight.detach().float(), more * norm.bias.detach().float() + shift.detach().float()[:, 0]
+        tokens, eps = (factor.numpy(), middle.numpy()), np.float32(norm.eps)
+        told("norm", (kernel.moments,), lambda: share(batch * length, lambda first, last: kernel.moments(first, last, x, *tokens, channels, eps)))
+    arrays = [flat(v.contiguous()) for v in (factor, middle, gain, offset, torch.cat([m.detach().float() for m in mixes]), outs)]
     shape = (len(mixes), batch, *grid, channels)
-    told("shift", (kernel.forward,), lambda: share(batch * grid[0], lambda first, last: kernel.forward(first, last, *arrays, shape)))
-    return list((outs if low else outs.to(x.dtype)).unbind())
+    told("shift", (kernel.forward,), lambda: share(batch * grid[0], lambda first, last: kernel.forward(first, last, x, *arrays, shape)))
+    return list((outs if low else outs.to(h.dtype)).unbind())

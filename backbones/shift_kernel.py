@@ -1,6 +1,7 @@
-"""What Diffusion-RWKV's layers look at, as a fused loop for CPUs compiled by numba: the modulated patch mixed with its shifted neighbours, for several mixes in one pass.
+"""What Diffusion-RWKV's layers look at, as fused loops for CPUs compiled by numba: the normed and modulated patch mixed with its shifted neighbours, for several mixes in
+one pass.
 
-out_m = near + mix_m (x − near),  x = gain · input + offset,  near a quarter of the channels from each neighbour and zeros from outside
+out_m = near + mix_m (x − near),  x = gain (input − mean) / deviation + offset,  near a quarter of the channels from each neighbour and zeros from outside
 
 A task is a row of the grid. A quarter of the channels is a multiple of sixteen.
 """
@@ -8,34 +9,57 @@ A task is a row of the grid. A quarter of the channels is a multiple of sixteen.
 import numpy as np
 from numba import njit
 
-from backbones.vectors import LANES, fma, load, splat, store, sub
+from backbones.vectors import LANES, add, fma, load, peek, poke, splat, store, sub, total
 
 ZERO = np.float32(0.0)
 
 
 @njit(nogil=True, cache=True)
-def forward(first, last, x, gain, offset, mixes, outs, shape):  # type: ignore[no-untyped-def]
-    """Tasks [first, last) of batch × rows. ``x`` (B·H·W·C,); ``gain``, ``offset`` (B·C,); ``mixes`` (M·C,); ``outs`` (M·B·H·W·C,); ``shape`` (M, B, H, W, C)."""
+def moments(first, last, x, scale, shift, channels, eps):  # type: ignore[no-untyped-def]
+    """Of tokens [first, last): 1/deviation in ``scale`` and −mean/deviation in ``shift``, so that x scale + shift is normed."""
+    count = np.float32(channels)
+    for token in range(first, last):
+        at = token * channels
+        summed = splat(ZERO)
+        for c in range(0, channels, LANES):
+            summed = add(summed, load(x, at + c))
+        mean = total(summed) / count
+        middle, squares = splat(mean), splat(ZERO)
+        for c in range(0, channels, LANES):
+            off = sub(load(x, at + c), middle)
+            squares = fma(off, off, squares)
+        factor = np.float32(1.0) / np.sqrt(total(squares) / count + eps)
+        poke(scale, token, factor)
+        poke(shift, token, -mean * factor)
+
+
+@njit(nogil=True, cache=True)
+def forward(first, last, x, scale, shift, gain, offset, mixes, outs, shape):  # type: ignore[no-untyped-def]
+    """Tasks [first, last) of batch × rows. ``x`` (B·H·W·C,); ``scale``, ``shift`` (B·H·W,); ``gain``, ``offset`` (B·C,); ``mixes`` (M·C,); ``outs`` (M·B·H·W·C,); ``shape``
+    (M, B, H, W, C)."""
     count, batch, rows, columns, channels = shape
     quarter, size = channels // 4, batch * rows * columns * channels
     zero = splat(ZERO)
     for task in range(first, last):
         b, i = task // rows, task % rows
         for j in range(columns):
-            at = (task * columns + j) * channels
+            token = task * columns + j
+            at, a, d = token * channels, splat(peek(scale, token)), splat(peek(shift, token))
             for side in range(4):
                 if side == 0:
-                    there, step = j > 0, -channels
+                    there, step = j > 0, -1
                 elif side == 1:
-                    there, step = j < columns - 1, channels
+                    there, step = j < columns - 1, 1
                 elif side == 2:
-                    there, step = i > 0, -channels * columns
+                    there, step = i > 0, -columns
                 else:
-                    there, step = i < rows - 1, channels * columns
+                    there, step = i < rows - 1, columns
+                other = token + step if there else token
+                beside, a_near, d_near = other * channels, splat(peek(scale, other)), splat(peek(shift, other))
                 for c in range(side * quarter, (side + 1) * quarter, LANES):
                     g, o = load(gain, b * channels + c), load(offset, b * channels + c)
-                    value = fma(g, load(x, at + c), o)
-                    near = fma(g, load(x, at + step + c), o) if there else zero
+                    value = fma(g, fma(load(x, at + c), a, d), o)
+                    near = fma(g, fma(load(x, beside + c), a_near, d_near), o) if there else zero
                     gap = sub(value, near)
                     for m in range(count):
                         store(outs, m * size + at + c, fma(load(mixes, m * channels + c), gap, near))

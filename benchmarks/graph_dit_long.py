@@ -21,7 +21,7 @@ from studio.reproduce.graph_control import SCALES, held_out, made
 from studio.reproduce.jobs import Job, Outcome, Result, Unfinished, run_jobs
 
 SIDES = {"ours": "ours", "torch-molecule": "peer", "torch-molecule, time repaired": "peer_repaired"}
-STEPS, TARGETS, PICKS = 500, 1000, 200
+STEPS, TARGETS, PICKS = 200, 1000, 200
 
 
 def train_ours(settings: Mapping[str, Any], work: Path) -> Outcome:

@@ -70,12 +70,13 @@ def training_file(data: Any, folder: Path, limit: int | None = None) -> Path:
 
 
 def config(seed: int, minutes: float | None, num: int) -> dict[str, Any]:
+    """The bundled model's config in the peer's size, batches and steps of noise, for so short a training."""
     tree = load_config("moses-graph-dit").tree()
     tree["backbone"] |= OURS
     tree["objective"]["path"] |= {"num": num}
     tree["sample"] |= {"num_steps": min(num, tree["sample"]["num_steps"])}
     length = {"steps": 1, "minutes": None} if minutes is None else {"steps": None, "minutes": minutes}
-    tree["train"] |= {**length, "eval_every": 0, "save_every": 500, "keep_last": 1, "preview": False, "weak_snapshot": False}
+    tree["train"] |= {**length, "eval_every": 0, "save_every": 500, "keep_last": 1, "preview": False, "weak_snapshot": False, "batch_size": 128, "weight_decay": 0.05}
     return {**tree, "seed": seed}
 
 
