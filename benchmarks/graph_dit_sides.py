@@ -76,7 +76,16 @@ def config(seed: int, minutes: float | None, num: int) -> dict[str, Any]:
     tree["objective"]["path"] |= {"num": num}
     tree["sample"] |= {"num_steps": min(num, tree["sample"]["num_steps"])}
     length = {"steps": 1, "minutes": None} if minutes is None else {"steps": None, "minutes": minutes}
-    tree["train"] |= {**length, "eval_every": 0, "save_every": 500, "keep_last": 1, "preview": False, "weak_snapshot": False, "batch_size": 128, "weight_decay": 0.05}
+    tree["train"] |= {
+        **length,
+        "eval_every": 0,
+        "save_every": 500,
+        "keep_last": 1,
+        "preview": False,
+        "weak_snapshot": False,
+        "batch_size": 128,
+        "weight_decay": 0.05,
+    }
     return {**tree, "seed": seed}
 
 
