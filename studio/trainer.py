@@ -74,10 +74,10 @@ def train(
     filled = {"name": "custom"} if backbone is not None else fill_backbone(config.backbone, info, objective.parameterization)
     config = replace(config, backbone=filled)
     build_procedure(config.procedure).check(objective, source_data)
-    if config.train.reorder and source_data.task != "molecule":
-        raise ValueError(f"got train.reorder=true on data of {source_data.task}, expected molecules; take it out")
+    if config.train.reorder and source_data.codec["name"] != "graph":
+        raise ValueError(f"got train.reorder=true on {source_data.task} data, expected graphs; take it out")
     if config.train.flip and source_data.task != "image":
-        raise ValueError(f"got train.flip=true on data of {source_data.task}, expected pictures; take it out")
+        raise ValueError(f"got train.flip=true on {source_data.task} data, expected pictures; take it out")
     if source_data.source is None and getattr(objective.coupling, "needs_source", False):
         raise ValueError("objective.coupling is paired, but this data brings no sources; use data with pairs, or the coupling independent")
     config = replace(config, sample=_checked_sample(config, info, objective, overrides))

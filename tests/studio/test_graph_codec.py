@@ -113,7 +113,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_interrupted_is_as_never_interrupted(run: Path, tmp_path: Path) -> None:
-    """Ten steps and ten more give the bytes of twenty; generated molecules do not depend on what is made beside them."""
+    """Ten steps and ten more give the bytes of twenty, atoms in new orders or not; generated molecules do not depend on what is made beside them. Graphs are not flipped."""
     values = molecules(60)
     data = Data("chains", "points", (SIZE, SIZE + 1), Arrays(values), None, (), codec_of(values), "chains")
     config = {
@@ -126,6 +126,13 @@ def test_interrupted_is_as_never_interrupted(run: Path, tmp_path: Path) -> None:
     studio.train(config, ["train.steps=20"], data=data, out=tmp_path / "parts", resume=True, quiet=True)
     last = "checkpoints/000000020/net.safetensors"
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
+    studio.train(config, ["train.reorder=true"], data=data, out=tmp_path / "turned", quiet=True)
+    studio.train(config, ["train.reorder=true", "train.steps=10"], data=data, out=tmp_path / "again", quiet=True)
+    studio.train(config, ["train.reorder=true", "train.steps=20"], data=data, out=tmp_path / "again", resume=True, quiet=True)
+    turned = (tmp_path / "turned" / last).read_bytes()
+    assert turned == (tmp_path / "again" / last).read_bytes() != (tmp_path / "whole" / last).read_bytes()
+    with pytest.raises(ValueError, match="train.flip=true on points data"):
+        studio.train(config, ["train.flip=true"], data=data, out=tmp_path / "flipped", quiet=True)
     model = studio.load(run)
     alone = model.sample(seeds=[7], deterministic=True, num_steps=5).values
     assert torch.equal(alone[0], model.sample(seeds=range(3, 9), deterministic=True, num_steps=5).values[4])

@@ -46,6 +46,12 @@ def test_nothing_is_written_by_a_refused_run(change: dict[str, Any], words: str,
     assert not (tmp_path / "run").exists()
 
 
+def test_pictures_have_no_atoms_to_reorder(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="train.reorder=true on image data, expected graphs"):
+        studio.train(dit_config(pictures, reorder=True), out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_existing_run_is_kept(points_run: Run) -> None:
     before = {p: p.read_bytes() for p in points_run.folder.rglob("*") if p.is_file()}
     with pytest.raises(FileExistsError, match="--resume to go on, --overwrite"):
