@@ -39,9 +39,10 @@ class BlockDiagonal:
 
 @dataclass(frozen=True, eq=False)
 class Bias:
-    """An additive mask, broadcastable to (B, H, N, M); −inf forbids. A query with no key left gets zeros."""
+    """An additive mask, broadcastable to (B, H, N, M); −inf forbids. A query with no key left gets zeros; ``blind=False`` says that there is none, which saves looking for it."""
 
     bias: Tensor
+    blind: bool = True
 
 
 Spec = Full | Window | BlockDiagonal | Bias
@@ -72,11 +73,13 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
 def _explicit(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
     """Two matrix products and a softmax. On CPUs with bf16 instructions the products use them; it can be differentiated twice."""
     b, h, n, d = q.shape
-    keys = k.transpose(-2, -1).reshape(b * h, d, -1)
+    keys = k.reshape(b * h, -1, d).transpose(1, 2)
     scores = torch.baddbmm(q.new_zeros(()), q.reshape(b * h, n, d), keys, beta=0, alpha=d**-0.5).view(b, h, n, -1)  # (B, H, N, M)
     mask = mask_of(spec, q.shape[-2], k.shape[-2], q)
     if mask is None:
         return _softmax(scores) @ v
+    if isinstance(spec, Bias) and not spec.blind:
+        return _softmax(scores + mask) @ v
     blind = (mask == -math.inf).all(dim=-1, keepdim=True)  # a query that sees nothing: its row never meets −inf, so its gradients are 0 too
     weights = _softmax(scores + mask.masked_fill(blind, 0.0)).masked_fill(blind, 0.0)
     return weights @ v

@@ -37,7 +37,7 @@ class GraphAttention(nn.Module):
     def forward(self, h: Tensor, bias: Tensor, ctx: RunContext | None) -> Tensor:
         q, k, v = self.qkv(h).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, n, d) each
         q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
-        return self.proj(attend(q, k, v, Bias(bias), ctx).transpose(1, 2).flatten(2))
+        return self.proj(attend(q, k, v, Bias(bias, blind=False), ctx).transpose(1, 2).flatten(2))
 
 
 class GraphMLP(nn.Module):
@@ -69,7 +69,7 @@ class GraphBlock(nn.Module):
         self.bond_bias = nn.Linear(BONDS, heads, bias=False) if bond_bias else None
 
     def forward(self, h: Tensor, c: Tensor, bias: Tensor, bonds: Tensor, ctx: RunContext | None) -> Tensor:
-        """``c`` (B, D), or the shared modulation (B, 6D); ``bias`` (B, 1, 1, n), ``bonds`` (B, n, n, 5)."""
+        """``c`` (B, D), or the shared modulation (B, 6D); ``bias`` (B, 1, n, n), ``bonds`` (B, n, n, 5)."""
         if self.bond_bias is not None:
             bias = bias + self.bond_bias(bonds).permute(0, 3, 1, 2)  # (B, H, n, n)
         parts = (self.adaLN_modulation(c) if self.original else c + self.offsets).chunk(6, dim=1)
@@ -77,20 +77,31 @@ class GraphBlock(nn.Module):
         if self.original:
             h = h + gate1[:, None] * modulated(self.attn(h, bias, ctx), shift1, scale1)
             return h + gate2[:, None] * modulated(self.mlp(h), shift2, scale2)
-        h = h + gate1[:, None] * self.attn(modulated(h, shift1, scale1), bias, ctx)
-        return h + gate2[:, None] * self.mlp(modulated(h, shift2, scale2))
+        h = torch.addcmul(h.to(gate1.dtype), gate1[:, None], self.attn(modulated(h, shift1, scale1), bias, ctx).to(gate1.dtype))
+        return torch.addcmul(h, gate2[:, None], self.mlp(modulated(h, shift2, scale2)).to(gate2.dtype))
 
 
 class PairHead(nn.Module):
-    """Bonds from pairs of atoms: W GELU(a_i + a_j + e_ij P), symmetric by construction."""
+    """Bonds from pairs of atoms: W GELU(a_i + a_j + e_ij P), of pairs i < j, and mirrored."""
 
     def __init__(self, dim: int, hidden: int):
         super().__init__()
         self.atom, self.bond, self.out = nn.Linear(dim, hidden), nn.Linear(BONDS, hidden, bias=False), nn.Linear(hidden, BONDS)
 
     def forward(self, h: Tensor, bonds: Tensor) -> Tensor:
+        """``h`` (B, n, D) and symmetric ``bonds`` (B, n, n, 5) → (B, n, n, 5), symmetric, 0 on the diagonal."""
+        n = h.shape[1]
+        i, j = torch.triu_indices(n, n, 1, device=h.device)
         a = self.atom(h)  # (B, n, d)
-        return self.out(F.gelu(a[:, :, None] + a[:, None] + self.bond(bonds)))  # (B, n, n, 5)
+        ends = (
+            (F.one_hot(i, n) + F.one_hot(j, n)).to(a.dtype).expand(len(h), -1, -1)
+        )  # (B, P, n); one product, since gathering is slow, and its gradient more so
+        summed = torch.cat([ends, bonds[:, i, j].to(a.dtype)], dim=2) @ torch.cat([a, self.bond.weight.T.to(a.dtype).expand(len(h), -1, -1)], dim=1)
+        of = self.out(F.gelu(summed))  # (B, P, 5)
+        full = of.new_zeros(len(h), n, n, BONDS)
+        full[:, i, j] = of
+        full[:, j, i] = of
+        return full
 
 
 class GraphDiT(nn.Module):
@@ -101,7 +112,16 @@ class GraphDiT(nn.Module):
     `backbones.graph_conditions`); ``num_classes``: a label beside. Raises ``ValueError`` for graphs of another size.
     """
 
-    low_precision = ("x_embedder", "blocks", "xedecoder", "modulation", "decoder", "pairs")  # see backbones.inference
+    low_precision = (
+        "t_embedder",
+        "y_embedding_list",
+        "x_embedder",
+        "blocks",
+        "xedecoder",
+        "modulation",
+        "decoder",
+        "pairs",
+    )  # see backbones.inference
 
     def __init__(
         self, *, max_atoms: int, atom_types: int, hidden_size: int = 384, depth: int = 12, num_heads: int = 6, mlp_ratio: float = 4.0, num_numeric: int = 0,
@@ -174,7 +194,9 @@ class GraphDiT(nn.Module):
         atoms, bonds = x[..., :dx], x[..., dx:].view(batch, n, n, BONDS)
         h = self.x_embedder(x if self.absolute else atoms)  # (B, n, D)
         seen = valid | ~valid.any(1, keepdim=True)  # a graph of padding alone: any numbers will do
-        bias = torch.zeros_like(seen, dtype=h.dtype).masked_fill(~seen, -torch.inf)[:, None, None]  # (B, 1, 1, n)
+        bias = (
+            torch.zeros_like(seen, dtype=h.dtype).masked_fill(~seen, -torch.inf)[:, None, None].repeat(1, 1, n, 1)
+        )  # (B, 1, n, n), laid out as scores are
         if self.original:
             for block in self.blocks:
                 h = block(h, c, bias, bonds, ctx)

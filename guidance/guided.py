@@ -103,7 +103,7 @@ class Guided:
     def _both(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext) -> dict[str, Prediction]:
         """Conditional and unconditional by one call of twice the batch, where that is faster than two; otherwise nothing."""
         doubles = getattr(self.denoiser, "doubles", None)
-        if doubles is None or self.family != "gaussian" or not doubles(x):
+        if doubles is None or self.family not in ("gaussian", "graph") or not doubles(x):
             return {}
         times = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
         both = self.denoiser.predict(torch.cat([x, x]), times, cond.beside(cond.null()), ctx.on("both"))

@@ -13,7 +13,7 @@ from samplers.paths import Path, Time
 from samplers.prediction import Prediction
 
 LOW = (torch.bfloat16, torch.float16)
-FEW_TOKENS = 256  # benchmarks/guidance.py measures it
+FEW_TOKENS = {3: 1024, 4: 256}  # by the dimensions of x; of pictures benchmarks/guidance.py measures it, of graphs benchmarks/graph_dit.py tells
 
 
 @runtime_checkable
@@ -55,8 +55,8 @@ class Denoiser(nn.Module):
 
     def doubles(self, x: Tensor) -> bool:
         """Whether one call of twice the batch is faster than two: on a CPU with few tokens in all, on other devices always."""
-        tokens = x.shape[-2] * x.shape[-1] // getattr(self.net, "patch_size", 1) ** 2 if x.ndim == 4 else 1
-        return x.device.type != "cpu" or len(x) * tokens <= FEW_TOKENS
+        tokens = x.shape[-2] * x.shape[-1] // getattr(self.net, "patch_size", 1) ** 2 if x.ndim == 4 else x.shape[1] if x.ndim == 3 else 1
+        return x.device.type != "cpu" or len(x) * tokens <= FEW_TOKENS.get(x.ndim, 256)
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
         """(B, ...) state at time t (a float or (B,)) to a prediction at the same place."""

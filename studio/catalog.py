@@ -19,11 +19,13 @@ from studio.tasks import build_task
 
 def sampler_names(card: Card | None = None) -> list[str]:
     """Those that start from noise, in the registry's order; of a model of graphs those for graphs."""
-    family = "gaussian"
-    if card is not None:
-        path = load_config(card.folder / "config.yaml").objective.get("path")
-        family = "graph" if isinstance(path, dict) and path.get("name") in graph.PATHS else family
+    family = "graph" if card is not None and _of_graphs(card) else "gaussian"
     return [name for name in samplers.REGISTRY if family in resolve(samplers.REGISTRY, name, "sampler").families]
+
+
+def _of_graphs(card: Card) -> bool:
+    path = load_config(card.folder / "config.yaml").objective.get("path")
+    return isinstance(path, dict) and path.get("name") in graph.PATHS
 
 
 def check_sampler(spec: str) -> str:
@@ -52,6 +54,12 @@ def defaults_of(card: Card) -> SampleConfig:
 def numbers_of(card: Card) -> tuple[str, ...]:
     """Names of the model's numeric conditions."""
     return tuple(checkpoint.read_meta(card.folder).get("numeric", ()))
+
+
+def settable(card: Card) -> tuple[str, ...]:
+    """What ``--set`` takes beside a class: the numeric conditions, and of graphs the number of atoms."""
+    numbers = numbers_of(card)
+    return (*numbers, "atoms") if _of_graphs(card) and "atoms" not in numbers else numbers
 
 
 def shown_together(card: Card) -> bool:

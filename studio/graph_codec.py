@@ -5,6 +5,7 @@ training set's own; given properties y, from those numbers weighed by the Gaussi
 over the properties that are there.
 """
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -61,10 +62,14 @@ class GraphCodec:
         return torch.cat([codes[..., None], classes], dim=-1).to(torch.uint8)
 
     def check_number(self, number: Any) -> int:
-        """A number of atoms that was asked for. Raises ``ValueError`` for one that does not fit."""
-        if not str(number).strip().isdigit() or not 1 <= int(number) <= self.size:
+        """A number of atoms that was asked for, as a number or text. Raises ``ValueError`` for one that does not fit."""
+        try:
+            asked = float(number)
+        except (TypeError, ValueError):
+            asked = math.nan
+        if not asked.is_integer() or not 1 <= asked <= self.size:
             raise ValueError(f"got {number} atoms, expected 1 to {self.size} on this model")
-        return int(number)
+        return int(asked)
 
     def valid(self, numbers: Tensor) -> Tensor:
         """(B, n) from (B,) numbers of atoms."""

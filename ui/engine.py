@@ -142,7 +142,7 @@ class Engine:
         stop = stop or threading.Event()
         files.check_writable(self.out)
         model = self.model(settings.model, weights=settings.weights, dtype=settings.dtype)
-        request, _ = model.request(**settings.options(), batch=BATCH if model.task.suffix == ".png" else POINTS_BATCH)
+        request, _ = model.request(**settings.options(), batch=POINTS_BATCH if model.task.together else BATCH)
         started = time.perf_counter()
         values: list[Any] = [None] * len(request.seeds)
         last: sampling.Progress | None = None
@@ -266,7 +266,7 @@ def _preview(model: Model, progress: sampling.Progress) -> "Image":
     """The data as seen from this step, as a contact sheet of the micro-batch."""
     values = model.codec.decode(progress.step.data_hat).cpu()
     real = [k for k, row in enumerate(progress.rows) if row is not None]
-    if model.task.suffix != ".png":
+    if model.task.together:
         return model.task.sheet(values[real])
     shown = real[:PREVIEW_ROWS]
     return model.task.sheet(values[shown], columns=columns_for(len(shown)))

@@ -92,16 +92,16 @@ class Handlers:
 
     def _controls(self, settings: Settings, shown: Card, known: dict[str, Card]) -> tuple[Any, ...]:
         """Every control set, with the choices that the model has."""
-        samplers, numbers = catalog.sampler_names(shown), catalog.numbers_of(shown)
+        samplers, settable = catalog.sampler_names(shown), catalog.settable(shown)
         value = asdict(settings)
         value["model"] = gr.update(choices=_choices(known, settings.model), value=settings.model)
         value["weights"] = gr.update(choices=list(dict.fromkeys([*shown.weights, settings.weights])), value=settings.weights)
         value["label"] = gr.update(choices=[OWN, NONE, *shown.classes], value=settings.label, visible=bool(shown.classes))
         value["num_steps"] = gr.update(maximum=max(LONG, settings.num_steps), value=settings.num_steps)
         value["sampler"] = gr.update(choices=list(dict.fromkeys([*samplers, settings.sampler])), value=settings.sampler)
-        value["guidance"] = gr.update(value=settings.guidance, visible=bool(shown.classes or numbers))
+        value["guidance"] = gr.update(value=settings.guidance, visible=bool(shown.classes or catalog.numbers_of(shown)))
         value["conditions"] = gr.update(
-            value=settings.conditions, visible=bool(numbers), info=f"name=number, ...; known: {', '.join(numbers)}" if numbers else None
+            value=settings.conditions, visible=bool(settable), info=f"name=number, ...; known: {', '.join(settable)}" if settable else None
         )
         return (*row(CONTROLS, **value), html.card(shown, folder=str(shown.folder)))
 
@@ -180,8 +180,9 @@ class Handlers:
             return row(BOTTOM)
         with toasts():
             recipe, command = self.engine.explain(path)
-        name, numbers = Path(path).name, Path(path).with_name("samples.npz")  # the numbers behind a plot
-        file = numbers if name == "grid.png" and numbers.is_file() else Path(path)
+        name = Path(path).name
+        behind = [Path(path).with_name(n) for n in ("samples.csv", "samples.npz") if name == "grid.png"]  # what a drawing of all was made from
+        file = next((p for p in behind if p.is_file()), Path(path))
         return row(
             BOTTOM, bottom=gr.update(visible=True), recipe=gr.update(value=recipe, label=f"Recipe of {name}"), command=command,
             download=gr.update(value=str(file), label=f"Download {file.name}"), selected=path,

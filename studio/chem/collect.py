@@ -3,10 +3,12 @@ told with its line. Every graph that is kept gives its molecule back, or the row
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,6 +50,28 @@ class Collection:
         return tuple(f"{n:,} {text.format(first and first.line, first and first.reason)}" for n, text in found if n)
 
 
+class Column(NamedTuple):
+    """A condition: its ``place`` in the file or the property that is ``computed``; ``log`` takes the logarithm."""
+
+    name: str
+    place: int | None
+    computed: str | None
+    log: bool
+
+    def value(self, number: float) -> float:
+        """Raises ``ValueError`` for a number that has no logarithm where one is asked for."""
+        if not self.log or math.isnan(number):
+            return number
+        if number <= 0:
+            raise ValueError(f"got {number:g} for {self.name}, expected a positive number")
+        return math.log10(number)
+
+
+def _inner(condition: str) -> str:
+    """NAME of ``log10(NAME)``, otherwise the condition itself."""
+    return condition[6:-1].strip() if condition.startswith("log10(") and condition.endswith(")") else condition
+
+
 @dataclass
 class _Rows:
     """What has been kept so far."""
@@ -68,7 +92,7 @@ def collect(
 ) -> Collection:  # fmt: skip
     """The molecules of a .csv, .tsv or .smi file, kept in the user's cache by its content.
 
-    ``conditions``: columns of the file, or properties that are computed where it has no such column. ``max_atoms``: rows with more atoms (open ends count, hydrogens do not) are left out; ``size``: n of
+    ``conditions``: columns of the file, or properties that are computed where it has no such column; ``log10(NAME)`` is the logarithm of one. ``max_atoms``: rows with more atoms (open ends count, hydrogens do not) are left out; ``size``: n of
     the arrays, by default that of the largest molecule; ``atoms``: atom types of a model that exists, rows with others are left out; ``limit``: so
     many rows, chosen at random. Raises ``ValueError`` for a column that is not there, two conditions with one name, and a file without a single usable molecule.
     """
@@ -94,11 +118,11 @@ def _collect(
     place, aside = table.smiles(smiles), table.place(extra) if extra is not None else None
     if extra is not None and aside is None:
         raise ValueError(f"{table.path} has the columns {', '.join(table.columns)}, expected {extra!r} among them")
-    columns = [(name, table.place(name), properties.known(name)) for name in conditions]
-    for name, column, computed in columns:
+    columns = [Column(name, table.place(inner), properties.known(inner), inner != name) for name, inner in ((c, _inner(c)) for c in conditions)]
+    for name, column, computed, _ in columns:
         if column is None and computed is None:
             raise ValueError(
-                f"got the condition {name!r}, expected a column of {table.path} ({', '.join(table.columns)}) or a property ({', '.join(properties.PROPERTIES)})"
+                f"got the condition {_inner(name)!r}, expected a column of {table.path} ({', '.join(table.columns)}) or a property ({', '.join(properties.PROPERTIES)})"
             )
     order = range(len(table.rows))
     if limit is not None and limit < len(order):
@@ -123,11 +147,11 @@ def _collect(
 
 
 def _add(
-    kept: _Rows, row: Sequence[str], place: int, columns: Sequence[tuple[str, int | None, str | None]], aromatic: bool, most: int, atoms: Sequence[str] | None,
+    kept: _Rows, row: Sequence[str], place: int, columns: Sequence[Column], aromatic: bool, most: int, atoms: Sequence[str] | None,
     extra: str,
 ) -> None:  # fmt: skip
     """One row. Raises ``ValueError`` for one that cannot be used."""
-    numbers = [None if column is None else number(row[column], name) for name, column, _ in columns]
+    numbers = [None if c.place is None else number(row[c.place], c.name) for c in columns]
     whole = read_smiles(row[place])
     mol = decode.largest(whole)
     if graphs.size_of(mol) > most:
@@ -141,12 +165,13 @@ def _add(
     if unknown is not None:
         raise ValueError(f"got the atom type {unknown}, expected one of {', '.join(atoms or ())}")
     _check(types, bonds, text)
-    computed = [p for (_, column, p) in columns if column is None and p is not None]
+    computed = [c.computed for c in columns if c.place is None and c.computed is not None]
     more = iter(properties.compute([mol], computed)[0]) if computed else iter(())
+    values = [c.value(float(next(more)) if v is None else v) for c, v in zip(columns, numbers)]
     kept.smiles[text] = None
     kept.types.append(types)
     kept.bonds.append(bonds)
-    kept.numeric.append([float(next(more)) if v is None else v for v in numbers])
+    kept.numeric.append(values)
     kept.extra.append(extra)
     kept.salts += mol is not whole
 

@@ -20,7 +20,7 @@ def molecules(
     """Graphs (n, n + 1) of a .csv, .tsv or .smi file (also .gz) with the conditions standardised.
 
     ``smiles``: the column with the molecules, found by its usual names; ``conditions``: columns of the file, or logP, QED, SA, TPSA, MW, rings, heavy_atoms, HBD, HBA and
-    rotatable, computed where there is no such column; ``split``: random, scaffold, or a column that says train or test; ``max_atoms``: larger molecules are left out; ``size``:
+    rotatable, computed where there is no such column, or ``log10(NAME)`` of one; ``split``: random, scaffold, or a column that says train or test; ``max_atoms``: larger molecules are left out; ``size``:
     n, by default that of the largest molecule; ``atoms``: the atom types of a model to go on with; ``limit``: so many rows, at random. What is left out stands in ``rows-left-out.csv``
     beside the run. Raises ``ValueError`` for a file or column that does not fit, ``ImportError`` without RDKit.
     """

@@ -10,9 +10,10 @@ from torch import Tensor
 import guidance
 import samplers
 from backbones import Cond, NoiseSource, RunContext
+from backbones.graph_dit import GraphDiT
 from guidance import Guided
-from samplers import Batch, build_objective
-from samplers.graph import GraphPrediction, softmax
+from samplers import Batch, Denoiser, build_objective
+from samplers.graph import GraphPrediction, Logits, softmax
 from samplers.graph_noise import BONDS, GraphPath, draw, pack, unpack
 
 TYPES, N = 2, 2
@@ -215,3 +216,31 @@ def test_what_graphs_do_not_have() -> None:
         samplers.build("heun").sample(Exact(path_of("marginal")), GRAPHS, num_steps=3)
     with pytest.raises(ValueError, match="no variance head"):
         Exact(path_of("marginal")).predict(GRAPHS, 0.5, Cond()).head("variance")
+
+
+def test_both_branches_of_few_atoms_are_one_call() -> None:
+    """Of the network, with what two calls say; padding and known entries go into both."""
+    torch.manual_seed(0)
+    path = path_of("corrected")
+    net = GraphDiT(max_atoms=N, atom_types=TYPES, hidden_size=16, depth=1, num_heads=2, num_numeric=1).double()
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    seen: list[int] = []
+    net.register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    x, valid = GRAPHS[:6].double(), torch.tensor([[True, True]] * 5 + [[True, False]])
+    cond = Cond(
+        numeric=torch.linspace(-1, 1, 6, dtype=torch.float64)[:, None],
+        valid=valid,
+        known=torch.zeros_like(x, dtype=torch.bool),
+        given=torch.zeros_like(x),
+    )
+    model = Denoiser(net, path, Logits(), family="graph")
+    ctx = RunContext(t_next=0.45)
+    c, u = (model.predict(x, 0.4, k, ctx) for k in (cond, cond.null()))
+    seen.clear()
+    made = Guided(model, guidance.parse("cfg=2.5")).predict(x, 0.4, cond, ctx)
+    assert seen == [12] and made.s == 0.45 and torch.equal(made.valid, valid)
+    torch.testing.assert_close(made.value, u.value + 2.5 * (c.value - u.value), rtol=1e-9, atol=1e-9)
+    many = Cond(numeric=torch.zeros(600, 1, dtype=torch.float64))
+    Guided(model, guidance.parse("cfg=2.5")).predict(GRAPHS[:1].double().expand(600, -1, -1), 0.4, many, ctx)
+    assert seen[1:] == [600, 600]

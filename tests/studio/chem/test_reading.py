@@ -79,6 +79,16 @@ def test_stereoisomers_are_one_graph(tmp_path: Path) -> None:
     assert len(found) == 2 and found.duplicates == 2
 
 
+def test_logarithms_of_columns_and_properties(tmp_path: Path) -> None:
+    path = put(tmp_path, "smiles,O2\nCCO,100\nCCN,\nCCC,0\nCCCC,-3\nCCF,0.01\n")
+    found = collect(path, conditions=("log10(O2)", "O2", "log10(heavy_atoms)"), cache=False)
+    assert found.smiles == ("CCO", "CCN", "CCF")
+    np.testing.assert_allclose(found.numeric, [[2, 100, np.log10(3)], [np.nan, np.nan, np.log10(3)], [-2, 0.01, np.log10(3)]])
+    assert reasons(found)[4] == "got 0 for log10(O2), expected a positive number" and "got -3 for" in reasons(found)[5]
+    with pytest.raises(ValueError, match="got the condition 'N2', expected a column of"):
+        collect(path, conditions=("log10(N2)",), cache=False)
+
+
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     whole = gzip.compress(b"smiles\n" + b"CCO\nCCN\nCCC\n" * 500)
     (tmp_path / "cut.csv.gz").write_bytes(whole[: len(whole) // 2])

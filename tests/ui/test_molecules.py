@@ -1,0 +1,44 @@
+"""Molecules on the page, by the bundled model: conditions and the number of atoms, the drawing of all, and back from it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rdkit", reason="pip install 'drift-studio[chem]'")
+
+from ui.engine import Engine, Result, Update
+from ui.handlers import BOTTOM, CONTROLS, Handlers
+from ui.settings import Settings
+
+MODEL = "moses-graph-dit"
+
+
+@pytest.fixture
+def engine(shelf: Any, tmp_path: Path) -> Engine:
+    return Engine(shelf.roots, tmp_path / "out", device="cpu", dtype="fp32")
+
+
+def test_molecules_of_a_size_that_was_asked_for(engine: Engine) -> None:
+    asked = Settings(MODEL, seeds="0-2", num_steps=3, conditions="logP=2.5, atoms=9", dtype="fp32")
+    *updates, result = engine.run(asked, every=0.0)
+    assert isinstance(result, Result) and result.pictures == (result.sheet,)
+    assert all(isinstance(u, Update) and u.preview is not None for u in updates) and len(updates) == 2
+    names = {p.name for p in result.files}
+    assert names == {"samples.npz", "samples.smi", "samples.csv", "samples.sdf", "sheet.svg", "grid.png"}
+    with np.load(result.folder / "samples.npz") as saved:
+        assert ((saved["arr_0"][..., 0] > 0).sum(1) == 9).all()
+    restored = engine.restore(result.sheet)
+    assert restored.settings.conditions == "logP=2.5, atoms=9" and restored.notes == ()
+    shown = dict(zip(BOTTOM, Handlers(engine).show(str(result.sheet))))
+    assert shown["download"]["value"] == str(result.folder / "samples.csv")
+    for number in ("9.5", "0", "99"):
+        with pytest.raises(ValueError, match="atoms, expected 1 to "):
+            list(engine.run(Settings(MODEL, conditions=f"atoms={number}", dtype="fp32")))
+
+
+def test_the_page_tells_what_can_be_set(engine: Engine) -> None:
+    values = dict(zip(CONTROLS, Handlers(engine).choose(MODEL, "0-9")))
+    assert values["conditions"]["visible"] and values["conditions"]["info"].endswith("known: logP, QED, TPSA, atoms")
+    assert values["guidance"]["visible"] and not values["label"]["visible"] and values["seeds"] == "0-9"
