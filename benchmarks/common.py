@@ -122,6 +122,6 @@ def _resident(field: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def finish(ratios: Mapping[str, float]) -> None:
-    """The last line of every benchmark."""
-    print(json.dumps({k: round(v, 4) for k, v in ratios.items()}))
+def finish(ratios: Mapping[str, float], source: Mapping[str, Any] | None = None) -> None:
+    """The last line of every benchmark; null for NaN. ``source``: the file that holds what was not measured in this run, and the keys that come from it."""
+    print(json.dumps({**{k: round(v, 4) if v == v else None for k, v in ratios.items()}, **({"source": source} if source else {})}))

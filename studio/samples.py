@@ -58,8 +58,7 @@ class Samples:
             raise FileExistsError(f"{taken[0]} exists already; choose another --out or pass --overwrite")
         folder.mkdir(parents=True, exist_ok=True)
         if suffix == ".png":
-            for path, picture, recipe in zip(wanted, self.pictures, self.recipes):
-                save_png(path, picture, recipe)
+            self.save_pictures(folder)
         else:
             import numpy as np
 
@@ -69,6 +68,13 @@ class Samples:
         save_png(folder / "grid.png", self.grid(), {**self.recipes[0], **several})
         files.write_json(folder / "recipe.json", list(self.recipes))
         return wanted
+
+    def save_pictures(self, folder: Path) -> list[Path]:
+        """A PNG of each sample with its recipe inside, into a folder that is there; returns their paths. Not for points, which one plot shows."""
+        paths = [folder / f"{name}.png" for name in _names(self.recipes)]
+        for path, picture, recipe in zip(paths, self.pictures, self.recipes, strict=True):
+            save_png(path, picture, recipe)
+        return paths
 
 
 def _names(recipes: Sequence[dict[str, Any]]) -> list[str]:

@@ -170,8 +170,8 @@ class Engine:
         folder = self._fresh(model.config.name)
         written = tuple(samples.save(folder))
         sheet = folder / "grid.png"
-        pictures = written if model.task.suffix == ".png" else (sheet,)
-        return Result(folder, pictures, (*written, sheet), sheet, samples.recipes, evaluations, samples.seconds)
+        pictures = (sheet,) if model.task.together else written if model.task.suffix == ".png" else tuple(samples.save_pictures(folder))
+        return Result(folder, pictures, tuple(dict.fromkeys([*written, *pictures, sheet])), sheet, samples.recipes, evaluations, samples.seconds)
 
     def _fresh(self, name: str) -> Path:
         """A new folder ``<date-time>-<model>`` below ``out``; a number is added where the second was used before."""

@@ -181,7 +181,7 @@ class Handlers:
         with toasts():
             recipe, command = self.engine.explain(path)
         name = Path(path).name
-        behind = [Path(path).with_name(n) for n in ("samples.csv", "samples.npz") if name == "grid.png"]  # what a drawing of all was made from
+        behind = [Path(path).with_name(n) for n in ("samples.csv", "samples.npz")]  # what a drawing was made from
         file = next((p for p in behind if p.is_file()), Path(path))
         return row(
             BOTTOM, bottom=gr.update(visible=True), recipe=gr.update(value=recipe, label=f"Recipe of {name}"), command=command,

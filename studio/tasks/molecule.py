@@ -32,7 +32,8 @@ class MoleculeTask(Task):
         return [picture(v, self.atoms) for v in values.cpu().numpy()]
 
     def sheet(self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()) -> Image.Image:
-        return contact_sheet(self.pictures(values), columns=columns, captions=captions)
+        drawn = self.pictures(values)
+        return contact_sheet(drawn, columns=columns or (len(drawn) if len(drawn) < 4 else 4 if len(drawn) <= 16 else 6), captions=captions)
 
     def write(self, folder: Path, values: Tensor, recipes: Sequence[Mapping[str, Any]]) -> None:
         """The files of ``listing``: see `studio.chem.writing`."""

@@ -23,15 +23,16 @@ def engine(shelf: Any, tmp_path: Path) -> Engine:
 def test_molecules_of_a_size_that_was_asked_for(engine: Engine) -> None:
     asked = Settings(MODEL, seeds="0-2", num_steps=3, conditions="logP=2.5, atoms=9", dtype="fp32")
     *updates, result = engine.run(asked, every=0.0)
-    assert isinstance(result, Result) and result.pictures == (result.sheet,)
+    assert isinstance(result, Result) and [p.name for p in result.pictures] == [f"seed-00000{i}.png" for i in range(3)]
     assert all(isinstance(u, Update) and u.preview is not None for u in updates) and len(updates) == 2
     names = {p.name for p in result.files}
-    assert names == {"samples.npz", "samples.smi", "samples.csv", "samples.sdf", "sheet.svg", "grid.png"}
+    assert names == {"samples.npz", "samples.smi", "samples.csv", "samples.sdf", "sheet.svg", "grid.png", *(p.name for p in result.pictures)}
     with np.load(result.folder / "samples.npz") as saved:
         assert ((saved["arr_0"][..., 0] > 0).sum(1) == 9).all()
-    restored = engine.restore(result.sheet)
-    assert restored.settings.conditions == "logP=2.5, atoms=9" and restored.notes == ()
-    shown = dict(zip(BOTTOM, Handlers(engine).show(str(result.sheet))))
+    for picture, seeds in ((result.sheet, "0-2"), (result.pictures[1], "1")):
+        restored = engine.restore(picture)
+        assert (restored.settings.conditions, restored.settings.seeds, restored.notes) == ("logP=2.5, atoms=9", seeds, ())
+    shown = dict(zip(BOTTOM, Handlers(engine).show(str(result.pictures[0]))))
     assert shown["download"]["value"] == str(result.folder / "samples.csv")
     for number in ("9.5", "0", "99"):
         with pytest.raises(ValueError, match="atoms, expected 1 to "):
