@@ -93,9 +93,8 @@ class PairHead(nn.Module):
         n = h.shape[1]
         i, j = torch.triu_indices(n, n, 1, device=h.device)
         a = self.atom(h)  # (B, n, d)
-        ends = (
-            (F.one_hot(i, n) + F.one_hot(j, n)).to(a.dtype).expand(len(h), -1, -1)
-        )  # (B, P, n); one product, since gathering is slow, and its gradient more so
+        # sums of two by a product, which is faster than gathering
+        ends = (F.one_hot(i, n) + F.one_hot(j, n)).to(a.dtype).expand(len(h), -1, -1)  # (B, P, n)
         summed = torch.cat([ends, bonds[:, i, j].to(a.dtype)], dim=2) @ torch.cat([a, self.bond.weight.T.to(a.dtype).expand(len(h), -1, -1)], dim=1)
         of = self.out(F.gelu(summed))  # (B, P, 5)
         full = of.new_zeros(len(h), n, n, BONDS)
@@ -112,16 +111,8 @@ class GraphDiT(nn.Module):
     `backbones.graph_conditions`); ``num_classes``: a label beside. Raises ``ValueError`` for graphs of another size.
     """
 
-    low_precision = (
-        "t_embedder",
-        "y_embedding_list",
-        "x_embedder",
-        "blocks",
-        "xedecoder",
-        "modulation",
-        "decoder",
-        "pairs",
-    )  # see backbones.inference
+    # see backbones.inference
+    low_precision = ("t_embedder", "y_embedding_list", "x_embedder", "blocks", "xedecoder", "modulation", "decoder", "pairs")
 
     def __init__(
         self, *, max_atoms: int, atom_types: int, hidden_size: int = 384, depth: int = 12, num_heads: int = 6, mlp_ratio: float = 4.0, num_numeric: int = 0,
@@ -194,9 +185,8 @@ class GraphDiT(nn.Module):
         atoms, bonds = x[..., :dx], x[..., dx:].view(batch, n, n, BONDS)
         h = self.x_embedder(x if self.absolute else atoms)  # (B, n, D)
         seen = valid | ~valid.any(1, keepdim=True)  # a graph of padding alone: any numbers will do
-        bias = (
-            torch.zeros_like(seen, dtype=h.dtype).masked_fill(~seen, -torch.inf)[:, None, None].repeat(1, 1, n, 1)
-        )  # (B, 1, n, n), laid out as scores are
+        bias = torch.zeros_like(seen, dtype=h.dtype).masked_fill(~seen, -torch.inf)[:, None, None]
+        bias = bias.repeat(1, 1, n, 1)  # (B, 1, n, n), laid out as the scores are
         if self.original:
             for block in self.blocks:
                 h = block(h, c, bias, bonds, ctx)
