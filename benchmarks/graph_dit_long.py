@@ -1,7 +1,7 @@
 """The long form of `benchmarks.graph_dit`: both sides trained, asked and judged, as jobs whose results are kept, so that a run that was stopped goes on.
 
 Each side's guidance scale is the one with the lowest error over 200 held-out targets of their own, asked of the networks of seed 0 and taken after the published correction, so that
-all molecules count; the 1,000 targets of the figures come after that.
+more of the molecules count; the 1,000 targets of the figures come after that.
 """
 
 import json
