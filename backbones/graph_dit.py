@@ -93,7 +93,7 @@ class PairHead(nn.Module):
         n = h.shape[1]
         i, j = torch.triu_indices(n, n, 1, device=h.device)
         a = self.atom(h)  # (B, n, d)
-        # sums of two by a product, which is faster than gathering
+        # sums of two atoms, by a product
         ends = (F.one_hot(i, n) + F.one_hot(j, n)).to(a.dtype).expand(len(h), -1, -1)  # (B, P, n)
         summed = torch.cat([ends, bonds[:, i, j].to(a.dtype)], dim=2) @ torch.cat([a, self.bond.weight.T.to(a.dtype).expand(len(h), -1, -1)], dim=1)
         of = self.out(F.gelu(summed))  # (B, P, 5)

@@ -13,7 +13,7 @@ from samplers.paths import Path, Time
 from samplers.prediction import Prediction
 
 LOW = (torch.bfloat16, torch.float16)
-FEW_TOKENS = {3: 1024, 4: 256}  # by the dimensions of x; of pictures benchmarks/guidance.py measures it, of graphs benchmarks/graph_dit.py tells
+FEW_TOKENS = {3: 1024, 4: 256}  # by the dimensions of x: 32 graphs of 32 atoms; of pictures as benchmarks/guidance.py measures it
 
 
 @runtime_checkable
