@@ -3,7 +3,7 @@
     python -m benchmarks.graph_dit [--quick] [--minutes 25] [--seeds 2] [--jobs runs/graph-dit]
 
 ``validity_ours``, ``validity_peer``: share of 1,000 whole graphs that RDKit sanitises without any correction (``connected_*``: and that are in one piece). ``fcd_*``: to the held-out
-molecules. ``mae_*``: mean |obtained − asked| over valid molecules, each property divided by its standard deviation, then their mean; each side at its own best guidance scale, 200 steps of noise and of sampling on both. ``*_corrected_*``: after the published correction; null: too few valid molecules to judge.
+molecules. ``mae_*``: mean |obtained − asked| over valid molecules, each property divided by its standard deviation, then their mean; each side at its own best guidance scale, 200 steps of noise and of sampling on both. ``*_corrected_*``: after the published correction; ``*_own_decoding_*``: by the peer's own code; means over the seeds with enough valid molecules to judge, null for none.
 ``generate_speedup``: molecules a second, ours over theirs, at equal steps; ``memory_ratio``: peak memory of the process that generates at the same batch, ours over theirs, torch and RDKit
 in both (``added_memory_ratio``: what generation adds to a process with the model loaded). Both sides are decoded by our code
 and by their own. A further row repairs the peer's time, which it feeds one way in training and another in sampling. The peer gets drop_condition 0.1, since its guidance means

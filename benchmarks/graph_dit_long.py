@@ -23,7 +23,7 @@ from studio.reproduce.jobs import Job, Outcome, Result, Unfinished, run_jobs
 
 SIDES = {"ours": "ours", "torch-molecule": "peer", "torch-molecule, time repaired": "peer_repaired"}
 STEPS, TARGETS, PICKS = 200, 1000, 200
-RAW, CORRECTED = "our decoding", "our decoding, corrected"
+RAW, CORRECTED, THEIRS = "our decoding", "our decoding, corrected", "their decoding"
 
 
 def train_ours(settings: Mapping[str, Any], work: Path) -> Outcome:
@@ -70,7 +70,7 @@ def molecules(result: Result) -> dict[str, list[Any]]:
     """Decoded by our code, without and with the published correction, and of the peer by its own."""
     atoms, graphs = result.values["atoms"], result.arrays["graphs"]
     found = {RAW: metrics.decoded(graphs, atoms), CORRECTED: metrics.decoded(graphs, atoms, correct=True)}
-    return {**found, "their decoding": [_molecule(s) for s in result.arrays["smiles"].tolist()]} if "smiles" in result.arrays else found
+    return {**found, THEIRS: [_molecule(s) for s in result.arrays["smiles"].tolist()]} if "smiles" in result.arrays else found
 
 
 def _molecule(smiles: str) -> Any:
@@ -125,12 +125,13 @@ def run(folder: Path, *, minutes: float, seeds: int) -> dict[str, Any] | None:
 
 
 def summary(found: Mapping[str, Any]) -> dict[str, float]:
-    """Means over seeds, decoded by our code without correction and (``_corrected``) with it; NaN where no molecule was valid."""
+    """Means over the seeds that have the figure, decoded by our code without correction, with it (``_corrected``) and of the peer by its own (``_own_decoding``); NaN where no seed has it."""
     out: dict[str, float] = {}
     for side, key in SIDES.items():
-        for how, end in ((RAW, ""), (CORRECTED, "_corrected")):
+        for how, end in ((RAW, ""), (CORRECTED, "_corrected"), (THEIRS, "_own_decoding")):
             own = [r for r in found["rows"] if r["side"] == side and r["decoded"] == how]
-            for measure, name in (("valid", "validity"), ("connected", "connected"), ("fcd", "fcd"), ("mae", "mae")):
-                out[f"{name}{end}_{key}"] = float(np.mean([r.get(measure, np.nan) for r in own]))
-        out[f"scale_{key}"] = own[0]["scale"]
+            for measure, name in (("valid", "validity"), ("connected", "connected"), ("fcd", "fcd"), ("mae", "mae")) if own else ():
+                told = [r[measure] for r in own if not np.isnan(r.get(measure, np.nan))]
+                out[f"{name}{end}_{key}"] = float(np.mean(told)) if told else float("nan")
+        out[f"scale_{key}"] = next(r["scale"] for r in found["rows"] if r["side"] == side)
     return out
