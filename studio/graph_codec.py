@@ -68,7 +68,8 @@ class GraphCodec:
         except (TypeError, ValueError):
             asked = math.nan
         if not asked.is_integer() or not 1 <= asked <= self.size:
-            raise ValueError(f"got {number} atoms, expected 1 to {self.size} on this model")
+            told = f"{asked:g}" if math.isfinite(asked) else number
+            raise ValueError(f"got {told} atoms, expected 1 to {self.size} on this model")
         return int(asked)
 
     def valid(self, numbers: Tensor) -> Tensor:
