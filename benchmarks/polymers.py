@@ -19,7 +19,6 @@ import torch
 import studio
 from benchmarks.common import finish, parser_of
 from studio.chem import floors, metrics
-from studio.config import load_config
 from studio.data import load_data
 from studio.metrics.distances import Moments
 from studio.reproduce.graph_control import made
@@ -60,7 +59,9 @@ def errors(names: Sequence[str], error: np.ndarray) -> dict[str, float]:
     return {**{f"mae {n}": float(e) for n, e in zip(names, error)}, "mae": float(error.mean())}
 
 
-def judged(graphs: np.ndarray, atoms: Sequence[str], training: set[str], real: tuple[list[Any], Moments]) -> tuple[dict[str, float], list[Any]]:
+def judged(
+    graphs: np.ndarray, atoms: Sequence[str], aromatic: bool, training: set[str], real: tuple[list[Any], Moments]
+) -> tuple[dict[str, float], list[Any]]:
     """What is told of polymers without the oracle, and the molecules. ``real``: all polymers of the file, and the moments of their ChemNet activations."""
     mols = metrics.decoded(graphs, atoms)
     plain, smiles = metrics.validity(mols), metrics.smiles_of(mols)
@@ -73,7 +74,7 @@ def judged(graphs: np.ndarray, atoms: Sequence[str], training: set[str], real: t
         row |= {
             "unique": metrics.uniqueness(smiles),
             "new": metrics.novelty(smiles, training),
-            "coverage": metrics.coverage(mols, atoms, aromatic=True),
+            "coverage": metrics.coverage(mols, atoms, aromatic=aromatic),
         }
         row |= {"diversity": metrics.internal_diversity(mols), "fragments": metrics.cosine(metrics.fragments(mols), metrics.fragments(real[0]))}
         row["fcd"] = metrics.fcd(smiles, real[1])
@@ -90,10 +91,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = studio.load(options.run)
-    data = load_data(load_config("polymers-graph-dit", [f"data.path={options.file}"]).data)
+    data = load_data({**model.config.data, "path": str(options.file)})
     names, atoms = data.numeric, data.codec["atoms"]
-    if names != model.info.numeric:
-        sys.exit(f"got a model for {', '.join(model.info.numeric)}, expected one for {', '.join(names)}")
+    if data.hash != model.info.data_hash:
+        sys.exit(f"got {options.file}, expected the file that {options.run} was trained on")
     parts = (data.train, data.held_out)
     train, held = (metrics.decoded(p.values, atoms) for p in parts)
     known, wanted = (p.numeric * np.array(data.numeric_std) + np.array(data.numeric_mean) for p in parts)
@@ -129,7 +130,7 @@ def main() -> None:
     rows = []
     for scale in options.scales:
         graphs, seconds = made(model, asked, scale=scale, steps=options.steps, sampler=model.config.sample.sampler)
-        row, mols = judged(graphs, atoms, training, real)
+        row, mols = judged(graphs, atoms, bool(data.codec["aromatic"]), training, real)
         good = np.array([m is not None for m in mols])
         if good.any():
             row |= errors(names, np.nanmean(np.abs(oracle([m for m in mols if m is not None]) - asked[good]), 0))
