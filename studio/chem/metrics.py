@@ -149,11 +149,11 @@ def fcd(samples: Moments | Sequence[str | None], reference: Moments | Sequence[s
     return frechet(a, b)
 
 
-def coverage(mols: Mols, atoms: Sequence[str], *, aromatic: bool = False) -> float:
+def coverage(mols: Mols, atoms: Sequence[str]) -> float:
     """Share of the atom types that stand in at least one valid molecule."""
     from studio.chem import graphs
 
-    seen = {t for m in _some(mols) for t in graphs.types_of(graphs.prepared(m, aromatic=aromatic)[0])}
+    seen = {t for m in _some(mols) for t in graphs.types_of(graphs.prepared(m)[0])}
     return len(seen & set(atoms)) / len(atoms)
 
 
