@@ -212,6 +212,8 @@ def test_under_vmap_the_reference_runs() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_mamba_ssm() -> None:
+    pytest.importorskip("mamba_ssm")
     inputs = [x.cuda() for x in given(2, 32, 50, dtype=torch.float32)]
     assert near(selective_scan(*inputs, form="mamba"), selective_scan(*inputs, form="reference"), 1e-4)  # type: ignore[arg-type]
