@@ -12,6 +12,7 @@ Keys: ``valid``, ``connected``, ``unique``, ``new``, ``mae`` at the scale with t
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 import studio
 from benchmarks.common import finish, parser_of
 from studio.chem import floors, metrics, properties
+from studio.data import load_data
 from studio.evaluation.molecules import evaluate
 from studio.evaluation.sets import SampleSet, of_data
 from studio.reproduce.graph_control import made
@@ -65,6 +67,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     model = studio.load(options.run)
     spec = model.config.data | ({"path": options.file} if options.file else {})
+    if load_data(spec).hash != model.info.data_hash:
+        sys.exit(
+            f"got other molecules than {options.run} was trained on, expected the same: what it has seen would count as held out; pass its own file as --file"
+        )
     reference = of_data(spec, options.file or options.run)
     if reference.test is None:
         sys.exit(f"got data of {options.run} of which nothing is held out; nothing can be asked for")
@@ -74,7 +80,7 @@ def main() -> None:
     asked = np.resize(wanted, (options.num, len(names)))
     print(f"{len(train)} molecules to train on, {len(test)} held out; {options.num} asked for, {options.steps} steps")
     print(f"errors in standard deviations: {', '.join(f'{s:.4g} of {n}' for n, s in zip(names, spread))}")
-    measure: Measure = lambda mols: properties.compute(mols, names)  # noqa: E731
+    measure: Measure = partial(properties.compute, names=names)
     if not all(map(properties.known, names)):
         every, numbers = train.mols + test.mols, np.concatenate([known, wanted])
         measure = oracle(every, numbers)
