@@ -26,6 +26,7 @@ def generate(
     overwrite: Annotated[bool, typer.Option(help="Remove the samples in the folder and start again.")] = False,
     workers: Annotated[str, typer.Option(help="Local processes: auto or a number.")] = "auto",
     shard: Annotated[str | None, typer.Option(help="K/N: the part of machine K of N that share the folder.")] = None,
+    path: Annotated[str, typer.Option(help="Sample on another path than the model's own: linear, lipman, trig, vp or edm.")] = "",
     weights: Weights = "ema", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Make any number of samples, as for FID. What is there already is kept, so the same command goes on after an interruption.
@@ -40,7 +41,7 @@ def generate(
     result = run(
         model, out, num=num, seeds=seeds, labels=labels, conditions=conditions_of(set_), num_steps=num_steps, guidance=guidance_of(guidance),
         sampler=sampler, batch=batch, format=format, deterministic=deterministic, overwrite=overwrite, weights=weights, device=device, dtype=dtype,
-        threads=threads, workers=workers, shard=shard,
+        threads=threads, workers=workers, shard=shard, path=path,
     )  # fmt: skip
     there = result.num - result.missing - result.elsewhere
     lines = [f"{result.folder}  {there} of {result.num} samples ({result.written} new, {result.samples_per_second} samples/s)"]

@@ -45,7 +45,7 @@ def evaluate(samples: SampleSet, reference: SampleSet, names: str | Sequence[str
         "extractor": "molecules", "samples": len(samples), "sample_hash": samples.hash, "reference": reference.name, "reference_hash": reference.hash, "reference_n": len(real),
         "test_hash": None if reference.test is None else reference.test.hash, "training_n": len(reference),
         "floor": f"{len(some)} training molecules; of mae, the nearest of the training set looked up", "studio": __version__, "rdkit": _rdkit(),
-        **{k: samples.about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "seeds", "dtype", "conditions")},
+        **{k: samples.about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "seeds", "dtype", "conditions", "path")},
     }  # fmt: skip
     return Result(samples.name, values, floor, failed, protocol)
 

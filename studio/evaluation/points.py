@@ -43,6 +43,6 @@ def evaluate(samples: SampleSet, reference: SampleSet, names: str | Sequence[str
     protocol = {
         "samples": len(samples), "compared": n, "reference": reference.name, "reference_hash": reference.hash, "reference_n": len(reference),
         "floor": f"two disjoint real sets of {n}", "w2_at_most": LIMIT, "studio": __version__,
-        **{k: samples.about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "labels", "seeds", "dtype")},
+        **{k: samples.about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "labels", "seeds", "dtype", "path")},
     }  # fmt: skip
     return Result(samples.name, values, floor, failed, protocol)

@@ -90,7 +90,7 @@ def generated(
             on_progress(done, plan.num)
     labels = plan.labels.of(range(plan.num), plan.seeds)
     pinned = plan.pinned()
-    about = {k: pinned[k] for k in ("sampler", "num_steps", "guidance", "labels", "seeds", "weights", "dtype", "model_hash", "conditions")}
+    about = {k: pinned[k] for k in ("sampler", "num_steps", "guidance", "labels", "seeds", "weights", "dtype", "model_hash", "conditions", "path")}
     about |= {"model": loaded.name, "deterministic": pinned["deterministic"] is not None}
     atoms = tuple(loaded.info.codec.get("atoms", ()))
     asked = {k: np.full(plan.num, float(v)) for k, v in (about["conditions"] or {}).items()} if atoms else {}
@@ -164,6 +164,6 @@ def protocol_of(samples: SampleSet, reference: Reference, extractor: Extractor, 
     return {
         "extractor": extractor.name, "extractor_hash": extractor.hash, "dimensions": side.moments.dim, "resize": getattr(extractor, "resize", "none"), "samples": len(samples),
         "sample_hash": samples.hash, "sample_dtype": "uint8", **reference.about, "floor": f"two disjoint real sets of {pair}" if pair else "none",
-        **{k: about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "labels", "seeds", "dtype", "conditions")},
+        **{k: about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "labels", "seeds", "dtype", "conditions", "path")},
         "precision_recall_k": measures.K_PRECISION, "density_coverage_k": measures.K_DENSITY, "studio": __version__,
     }  # fmt: skip

@@ -17,6 +17,7 @@ from studio.data import REGISTRY, Arrays, load_data
 from studio.data.arrays import content_hash
 from studio.data.images import SUFFIXES, decode, listing
 from studio.evaluation.decoded import Decoded
+from studio.sampling import parse_seeds
 
 BLOCK = 256
 ALONE = ("fashion-mnist", "moses")  # data sets that need no more than their name
@@ -180,16 +181,16 @@ def _generated(folder: Path) -> SampleSet:
     manifest = read_manifest(folder)
     pinned = manifest["pinned"]
     num = int(pinned["num"])
-    about = {k: pinned.get(k) for k in ("sampler", "num_steps", "guidance", "labels", "seeds", "weights", "dtype", "model_hash", "conditions")}
+    about = {
+        k: pinned.get(k) for k in ("sampler", "num_steps", "guidance", "labels", "seeds", "weights", "dtype", "model_hash", "conditions", "path")
+    }
     about |= {"model": manifest.get("model"), "deterministic": pinned.get("deterministic") is not None}
     found = sorted(folder.glob("[0-9]*/[0-9]*.png"), key=lambda p: int(p.stem))
     if found:
         if len(found) != num:
             raise ValueError(f"{folder} holds {len(found)} of {num} samples; run the same studio generate again until it is complete")
-        from studio.samples import read_recipe
-
-        first = read_recipe(found[0])
-        labels = np.array([read_recipe(p)["label"] for p in found]) if "label" in first else None
+        recipes = _recipes(found, pinned)
+        labels = np.array([r["label"] for r in recipes]) if "label" in recipes[0] else None
         return SampleSet(str(folder), PictureFiles(found), labels, (), about, folder=folder)
     if not (folder / "samples.npz").is_file():
         raise ValueError(f"{folder} holds none of its {num} samples yet; run the same studio generate again")
@@ -198,6 +199,20 @@ def _generated(folder: Path) -> SampleSet:
         raise ValueError(f"{folder / 'samples.npz'} holds {len(made)} of {num} samples; run the same studio generate again")
     asked = {k: np.full(num, float(v)) for k, v in (about["conditions"] or {}).items()} if made.atoms else {}
     return SampleSet(str(folder), made.values, made.labels, (), about, folder=folder, atoms=made.atoms, asked=asked)
+
+
+def _recipes(found: Sequence[Path], pinned: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of the pictures of a set. Raises ``ValueError`` for one that was made otherwise than its manifest says."""
+    from studio.generation.identity import differing
+    from studio.samples import read_recipe
+
+    recipes, seeds = [read_recipe(p) for p in found], parse_seeds(pinned["seeds"])
+    for path, recipe in zip(found, recipes):
+        place = int(path.stem)
+        wrong = ([] if place < len(seeds) and recipe.get("seed") == seeds[place] else ["seed"]) + differing(recipe, pinned)
+        if wrong:
+            raise ValueError(f"{path} is no sample of its set: it was made with another {wrong[0]}; run the same studio generate again")
+    return recipes
 
 
 def _pictures(folder: Path) -> SampleSet:

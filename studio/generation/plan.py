@@ -19,6 +19,7 @@ import torch
 from backbones.types import NoiseSource
 from studio import __version__, files, sampling
 from studio.devices import DTYPE_NAMES
+from studio.generation.identity import MAYBE, OWN
 from studio.model import Model
 
 MANIFEST = "manifest.json"
@@ -111,7 +112,7 @@ class Plan:
         tree = model.config.tree()
         return {
             "model_hash": model.hash, "weights": model.weights, "backbone": tree["backbone"], "objective": tree["objective"],
-            **({"borrowed": lent} if (lent := model.lent(r.guidance)) else {}), "shape": list(model.info.shape), "num": self.num, "seeds": _ranges(self.seeds), "labels": self.labels.rule, "conditions": numbers,
+            "path": model.path or OWN, **({"borrowed": lent} if (lent := model.lent(r.guidance)) else {}), "shape": list(model.info.shape), "num": self.num, "seeds": _ranges(self.seeds), "labels": self.labels.rule, "conditions": numbers,
             "sampler": r.sampler, "num_steps": r.num_steps, "guidance": r.guidance, "dtype": DTYPE_NAMES[model.denoiser.dtype or torch.float32],
             "deterministic": {"micro_batch": fixed, "threads": self.threads} if r.deterministic else None,
             "studio": __version__, "torch": torch.__version__.split("+")[0],
@@ -177,7 +178,7 @@ def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
             return
         finally:
             Path(draft).unlink(missing_ok=True)
-    there = read_manifest(folder)["pinned"]
+    there, wanted = MAYBE | read_manifest(folder)["pinned"], MAYBE | wanted
     differing = [k for k in {**there, **wanted} if there.get(k) != wanted.get(k)]
     if differing:
         shown = "; ".join(f"{k}: it has {there.get(k)!r}, this call {wanted.get(k)!r}" for k in differing)
@@ -209,6 +210,8 @@ def command_of_manifest(manifest: dict[str, Any], folder: Path) -> str:
     parts += [f"--set {shlex.quote(f'{k}={v}')}" for k, v in p["conditions"].items()]
     parts += [f"--num-steps {p['num_steps']} --sampler {shlex.quote(p['sampler'])} --guidance {shlex.quote(p['guidance'] or 'none')}"]
     parts += [f"--weights {p['weights']} --dtype {p['dtype']}"]
+    if p.get("path", OWN) != OWN:
+        parts.append(f"--path {shlex.quote(str(p['path']))}")
     if p["deterministic"]:
         parts.append(f"--deterministic --threads {p['deterministic']['threads']}")
     return " ".join(parts)

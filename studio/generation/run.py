@@ -49,13 +49,13 @@ def generate(
     model: str | Model, out: str | Path, *, num: int | None = None, seeds: Any = None, labels: Any = None, conditions: Mapping[str, Any] | None = None,
     num_steps: int | None = None, guidance: Any = "default", sampler: str | None = None, batch: int | str = "auto", format: str | None = None,
     deterministic: bool = False, overwrite: bool = False, weights: str = "ema", device: str = "auto", dtype: str = "auto", threads: int | None = None,
-    workers: int | str = "auto", shard: str | None = None, quiet: bool = False, on_progress: Callable[[int, int], Any] | None = None,
+    workers: int | str = "auto", shard: str | None = None, path: str = "", quiet: bool = False, on_progress: Callable[[int, int], Any] | None = None,
 ) -> Generated:  # fmt: skip
     """Make ``num`` samples in the folder ``out``, or those of them that are not there yet.
 
     ``seeds``: "0-49999", by default 0 … num − 1. ``labels``: balanced (the default), random, a list repeated in turn, or a file. ``format``: png, npz or
     both; points and molecules are always npz, molecules also .smi, .csv, .sdf and a sheet. ``batch``: "auto" or a number. ``workers``: local processes, "auto" or a number. ``shard``: "3/8" is the third of
-    eight machines. Raises ``ValueError`` and ``FileExistsError`` before anything is written, for settings that do not fit or differ from the
+    eight machines. ``path``: sample on another path than the model's own, as `Model.on_path`. Raises ``ValueError`` and ``FileExistsError`` before anything is written, for settings that do not fit or differ from the
     manifest's.
     """
     part = parse_shard(shard)
@@ -65,6 +65,7 @@ def generate(
     if world > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # each process its own
     loaded = model if isinstance(model, Model) else load(model, weights=weights, device=device, dtype=dtype)
+    loaded = loaded.on_path(path) if path else loaded
     size = parse_batch(batch, loaded)
     plan = make_plan(
         loaded, num=num, seeds=seeds, labels=labels, conditions=conditions, num_steps=num_steps, guidance=guidance, sampler=sampler, batch=size,
@@ -78,8 +79,9 @@ def generate(
     foreign, whole, todo = 0, False, []
     group.first((lambda: _open(folder, plan, overwrite)) if rank == 0 else None)
     if rank == 0:
+        store.older = "path" not in read_manifest(folder)["pinned"]
         foreign = len(stores.set_aside(store, plan, folder))
-        whole = form == "npz" and stores.npz_is_whole(folder / "samples.npz", plan)
+        whole = form == "npz" and stores.npz_is_whole(folder / "samples.npz", plan, older=store.older)
         todo = [] if whole else stores.missing(store, wanted)
     todo, whole = group.share((todo, whole))
     if len(todo) * store.unit < SMALL and workers == "auto":
@@ -88,7 +90,7 @@ def generate(
     started, before = time.perf_counter(), torch.get_num_threads()
     with StopSignal() as signal:
         if count > 1:
-            job = {"model": str(model), "weights": weights, "device": device, "dtype": dtype, "options": {
+            job = {"model": str(model), "path": path, "weights": weights, "device": device, "dtype": dtype, "options": {
                 "num": plan.num, "seeds": plan.seeds if seeds is not None else None, "labels": labels, "conditions": dict(conditions or {}),
                 "num_steps": num_steps, "guidance": guidance, "sampler": sampler, "batch": size, "deterministic": deterministic,
             }, "threads": threads or max(1, cores() // count), "root": str(store.root)}  # fmt: skip
@@ -117,7 +119,7 @@ def _finish(
     rest = [] if whole else stores.missing(store, [u for u in stores.units(plan, store) if u not in mine])
     npz, written = folder / "samples.npz", False
     if form != "png" and not absent and not rest:
-        if not whole and (todo or form == "npz" or not stores.npz_is_whole(npz, plan)):
+        if not whole and (todo or form == "npz" or not stores.npz_is_whole(npz, plan, older=store.older)):
             stores.write_npz(npz, store, plan)
             written = True
         listing = plan.model.task.listing

@@ -1,6 +1,7 @@
 """Where generated samples lie, one unit a file: a PNG for each picture, an .npy for each thousand points or graphs; in folders of a thousand samples.
 
-A unit is trusted only if it decodes, has the right size and is the sample it claims to be. Files are written under another name and renamed.
+A unit is trusted only if it is whole, has the right size and is the sample it claims to be, made as the set is (`identity`). Files are written under
+another name and renamed.
 """
 
 import io
@@ -10,6 +11,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor
 
 from studio import files
+from studio.generation import identity
 from studio.generation.plan import MANIFEST, Plan
 from studio.samples import KEY, save_png
 from studio.tasks.image import MODES
@@ -28,10 +31,12 @@ SAMPLE = re.compile(r"\d{6,}\.png|\.\d{6,}\.png\.tmp")
 
 
 class Store(Protocol):
-    """``unit``: samples per file. ``write`` takes the values of whole units, ``read`` gives (n, ...) values as the npz holds them."""
+    """``unit``: samples per file. ``write`` takes the values of whole units, ``read`` gives (n, ...) values as the npz holds them. ``older``: of a set
+    that was begun before units said whose they are."""
 
     root: Path
     unit: int
+    older: bool
 
     def path(self, first: int) -> Path: ...
     def write(self, first: int, values: Tensor, recipes: Sequence[dict[str, Any]]) -> None: ...
@@ -42,7 +47,7 @@ class Store(Protocol):
 class Pictures:
     """``NNN/NNNNNN.png``, each with its recipe inside."""
 
-    unit = 1
+    unit, older = 1, False
 
     def __init__(self, root: Path, plan: Plan):
         self.root, self.plan, self.task = root, plan, plan.model.task
@@ -56,17 +61,26 @@ class Pictures:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_png(path, self.task.pictures(values)[0], recipes[0])
 
+    @cached_property
+    def pinned(self) -> dict[str, Any]:
+        return self.plan.pinned()
+
+    @cached_property
+    def labels(self) -> Sequence[int | None]:
+        found = self.plan.labels.of(range(self.plan.num), self.plan.seeds)
+        return [None] * self.plan.num if found is None else found
+
     def valid(self, first: int) -> bool:
         from PIL import Image
 
         try:
             with Image.open(self.path(first)) as picture:
-                picture.load()
                 recipe = json.loads(picture.info[KEY])
-                return (
-                    picture.format == "PNG" and picture.size == self.size and picture.mode == self.mode
-                    and recipe["seed"] == self.plan.seeds[first] and recipe["model_hash"] == self.plan.model.hash
-                )  # fmt: skip
+                fits = picture.format == "PNG" and picture.size == self.size and picture.mode == self.mode
+                if not fits or recipe["seed"] != self.plan.seeds[first] or recipe.get("label") != self.labels[first]:
+                    return False
+                picture.verify()  # checksums, without decoding
+                return not identity.differing(recipe, self.pinned)
         except Exception:  # whatever a damaged file makes PIL or json raise, the sample is made again
             return False
 
@@ -79,12 +93,12 @@ class Pictures:
 
 
 class Vectors:
-    """``NNN.npy`` of up to a thousand rows (n, ...), of the task's dtype; beside it nothing, the seeds follow from the manifest."""
+    """``NNN.npy`` of up to a thousand rows (n, ...), of the task's dtype, with the set's ``digest`` behind them."""
 
-    unit = FOLDER
+    unit, older = FOLDER, False
 
-    def __init__(self, root: Path, plan: Plan):
-        self.root, self.plan = root, plan
+    def __init__(self, root: Path, plan: Plan, digest: str):
+        self.root, self.plan, self.digest = root, plan, digest
         self.shape, self.dtype = tuple(plan.model.info.shape), np.dtype(plan.model.task.dtype)
 
     def path(self, first: int) -> Path:
@@ -95,14 +109,16 @@ class Vectors:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path) as draft, open(draft, "wb") as handle:
             np.save(handle, values.to(getattr(torch, self.dtype.name)).numpy())
+            handle.write(identity.line_of(self.digest, first))
 
     def valid(self, first: int) -> bool:
         try:
             rows = np.load(self.path(first), allow_pickle=False)
+            mine = identity.is_of(self.path(first), self.digest, first, older=self.older)
         except (OSError, ValueError, EOFError):
             return False
         expected = (min(self.unit, self.plan.num - first), *self.shape)
-        return rows.shape == expected and rows.dtype == self.dtype and bool(np.isfinite(rows).all())
+        return mine and rows.shape == expected and rows.dtype == self.dtype and bool(np.isfinite(rows).all())
 
     def read(self, first: int) -> np.ndarray:
         return np.load(self.path(first), allow_pickle=False)
@@ -110,7 +126,7 @@ class Vectors:
 
 def store_of(root: Path, plan: Plan) -> Store:
     """The store of the plan's task."""
-    return Pictures(root, plan) if plan.model.task.suffix == ".png" else Vectors(root, plan)
+    return Pictures(root, plan) if plan.model.task.suffix == ".png" else Vectors(root, plan, identity.digest(plan.pinned()))
 
 
 def units(plan: Plan, store: Store, shard: tuple[int, int] = (1, 1)) -> list[int]:
@@ -189,7 +205,9 @@ def write_npz(path: Path, store: Store, plan: Plan) -> None:
             with archive.open("labels.npy", "w") as out:
                 out.write(_header((plan.num,), "int64"))
                 out.write(np.asarray(labels, dtype=np.int64).tobytes())
-        for name, array in plan.model.task.legend.items():
+        about = {"identity": np.array(identity.digest(plan.pinned()))}
+        about |= {"classes": np.array(plan.model.classes)} if labels is not None else {}
+        for name, array in {**plan.model.task.legend, **about}.items():
             with archive.open(f"{name}.npy", "w") as out:
                 np.lib.format.write_array(out, array, allow_pickle=False)
 
@@ -205,8 +223,8 @@ def _read_all(store: Store, plan: Plan) -> Iterator[np.ndarray]:
         yield store.read(first)
 
 
-def npz_is_whole(path: Path, plan: Plan) -> bool:
-    """Whether a finished .npz is there: opens, has the right shape, and its checksums hold."""
+def npz_is_whole(path: Path, plan: Plan, *, older: bool = False) -> bool:
+    """Whether a finished .npz of this set is there: opens, has the right shape, and its checksums hold. ``older``: see `Store`."""
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
@@ -214,10 +232,12 @@ def npz_is_whole(path: Path, plan: Plan) -> bool:
             with archive.open("arr_0.npy") as handle:
                 np.lib.format.read_magic(handle)  # type: ignore[arg-type]
                 shape, _, dtype = np.lib.format.read_array_header_1_0(handle)  # type: ignore[arg-type]
+            said = "identity.npy" in archive.namelist()
+            mine = identity.of_npz(np.load(archive.open("identity.npy")) if said else None, identity.digest(plan.pinned()), older=older)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError):
         return False
     wanted, kind = layout(plan)
-    return shape == wanted and dtype == np.dtype(kind)
+    return mine and shape == wanted and dtype == np.dtype(kind)
 
 
 def remove_parts(folder: Path) -> None:

@@ -98,6 +98,7 @@ def main() -> None:
 
     set_threads(job["threads"])
     model = load(job["model"], weights=job["weights"], device=job["device"], dtype=job["dtype"])
+    model = model.on_path(job["path"]) if job["path"] else model
     plan = make_plan(model, threads=job["threads"], **job["options"])
 
     def written(count: int) -> None:

@@ -103,9 +103,14 @@ def plan_of(samples: Samples, num: int) -> Any:
     """As much of a plan as a store looks at."""
     shape = tuple(samples.values.shape[1:])
     model = SimpleNamespace(
-        task=samples.task, info=SimpleNamespace(shape=shape), sample_shape=shape, recipes=lambda index: [samples.recipes[i % 24] for i in index]
+        task=samples.task,
+        info=SimpleNamespace(shape=shape),
+        sample_shape=shape,
+        classes=(),
+        recipes=lambda index: [samples.recipes[i % 24] for i in index],
     )
-    return SimpleNamespace(model=model, num=num, seeds=range(num), labels=SimpleNamespace(of=lambda index, seeds: None), batch=lambda index: index)
+    labels = SimpleNamespace(of=lambda index, seeds: None)
+    return SimpleNamespace(model=model, num=num, seeds=range(num), labels=labels, batch=lambda index: index, pinned=lambda: {"num": num})
 
 
 def test_a_generated_folder(samples: Samples, tmp_path: Path) -> None:
