@@ -67,7 +67,7 @@ def sample(
     model: Annotated[str, typer.Argument(help="A run or exported folder, RUN@step, hf:org/name or a bundled model.")],
     out: Annotated[Path, typer.Option(help="Folder for pictures, grid.png and recipe.json.")],
     seeds: Annotated[str, typer.Option(help="Numbers and ranges: 0-7,12.")] = "0-7",
-    labels: Annotated[str | None, typer.Option(help="Class numbers, ranges or names, one or as many as seeds; none = unconditional.")] = None,
+    labels: Annotated[str | None, typer.Option(help='Names, numbers and ranges of classes, or a JSON list such as ["a, b", 3, -1]; one or as many as seeds; none = unconditional.')] = None,
     set_: Conditions = None,
     num_steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Such as ab2, heun, 'ddim(eta=0.5)'.")] = None,
@@ -211,10 +211,6 @@ for _command in (
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: what a user can mend is one line on stderr and exit code 2, Ctrl-C is 130, anything else a traceback."""
     args = list(sys.argv[1:] if arguments is None else arguments)
-    args = [
-        f"--{a[2:].partition('=')[0].replace('_', '-')}{'=' if '=' in a else ''}{a.partition('=')[2]}" if a.startswith("--") and len(a) > 2 else a
-        for a in args
-    ]
     try:
         app(args, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):

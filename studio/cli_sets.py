@@ -15,7 +15,7 @@ def generate(
     out: Annotated[Path, typer.Option(help="Folder; a call that was interrupted is simply repeated.")],
     num: Annotated[int | None, typer.Option("--num", "--num-samples", help="How many samples. torchrun takes --num for an option of its own: write --num-samples there.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Their seeds, such as 0-49999; default 0 to num - 1.")] = None,
-    labels: Annotated[str | None, typer.Option(help="balanced, random, numbers or names repeated in turn (0,1,5-9), or a file (.txt, .npy).")] = None,
+    labels: Annotated[str | None, typer.Option(help='balanced, random, names and numbers repeated in turn (Bag,0,5-9, or a JSON list), or a file (.txt, .csv, .json, .npy).')] = None,
     set_: Conditions = None,
     guidance: Annotated[str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")] = "default",
     sampler: Annotated[str | None, typer.Option(help="Such as ab2, heun, 'ddim(eta=0.5)'.")] = None,

@@ -25,6 +25,7 @@ from studio.codec import Codec, build_codec
 from studio.config import Config, load_config
 from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
 from studio.graph_codec import GraphCodec
+from studio.labels import NO_LABEL, no_label, parse_labels
 from studio.samples import Samples
 from studio.shelf import choose_weights, locate, read_weights, spot_of
 from studio.tasks import build_task
@@ -117,8 +118,11 @@ class Model:
             raise ValueError("got no seeds, expected at least one")
         self._check_start(sources, direction, init, len(chosen))
         values = dict(conditions or {})
-        if "label" in values or "class" in values:
-            labels = values.pop("label", values.pop("class", None))
+        for name in ("label", "class"):
+            if name in values and name not in self.info.numeric:
+                if labels is not None:
+                    raise ValueError(f"got the label twice ({labels!r} and {name}={values[name]!r}), expected it once; leave one out")
+                labels = values.pop(name)
         atoms: int | None = None
         if isinstance(self.codec, GraphCodec):
             if "atoms" in values and "atoms" not in self.info.numeric:
@@ -151,7 +155,7 @@ class Model:
         if init is not None:
             sampling.start_index(steps, share)
         request = sampling.Request(
-            chosen, sampling.parse_labels(labels, self.classes, chosen),
+            chosen, parse_labels(labels, self.classes, chosen),
             sampling.numeric_rows(values, self.info.numeric, self.info.numeric_mean, self.info.numeric_std, len(chosen)),
             steps, spec, line, init, share, mask, batch, deterministic, sources, direction, atoms,
         )  # fmt: skip
@@ -194,9 +198,10 @@ class Model:
 
     def translate(self, sources: Any, *, on_step: Callable[[sampling.Progress], Any] | None = None, **options: Any) -> Samples:
         """`Samples` made from ``sources``: (N, C, H, W) uint8 or (N, d) float, as files hold them. Options as in `sample`, but seeds are 0, 1, … and
-        labels none unless given, and ``direction="backward"`` for models that know the way back. Raises ``ValueError`` for a model that starts from noise."""
+        labels −1 unless given, and ``direction="backward"`` for models that know the way back. Raises ``ValueError`` for a model that starts from noise."""
         values = torch.as_tensor(sources)
-        defaults: dict[str, Any] = {"seeds": range(len(values)), "labels": "none"}
+        asked = "label" in (options.get("conditions") or {}) or "class" in (options.get("conditions") or {})
+        defaults: dict[str, Any] = {"seeds": range(len(values)), "labels": None if asked else NO_LABEL}
         return self.sample(sources=values, on_step=on_step, **{**defaults, **options})
 
     def _picture(self, init: Any) -> Tensor | None:
@@ -282,7 +287,7 @@ class Model:
             recipe = {**common, **dict(origin or {}), "seed": seed}
             if request.labels is not None:
                 label = request.labels[i]
-                recipe |= {"label": label, "class": self.classes[label] if label >= 0 else "none"}
+                recipe |= {"label": label, "class": self.classes[label] if label >= 0 else no_label(self.classes)}
             if request.numeric is not None:
                 raw = zip(self.info.numeric, request.numeric[i], self.info.numeric_mean, self.info.numeric_std)
                 recipe["conditions"] = {n: float(f"{v * s + m:.12g}") for n, v, m, s in raw if v == v}

@@ -24,6 +24,7 @@ from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser, Queryable
 from samplers.reparameterised import Reparameterised
 from samplers.space import Euclid
+from studio.labels import parse_labels as parse_labels
 
 FIXED_BATCH = 8
 FIXED_ROWS = {1: 256, 2: 32}  # by the dimensions of a sample: points have small networks, graphs and sequences few tokens
@@ -95,54 +96,6 @@ def parse_seeds(text: str | int | Sequence[int]) -> tuple[int, ...]:
             raise ValueError(f"got seeds {text!r}, expected numbers and ranges such as 0-7,12")
         seeds += range(int(first), int(last if dash else first) + 1)
     return tuple(seeds)
-
-
-def parse_labels(text: Any, classes: Sequence[str], seeds: Sequence[int]) -> tuple[int, ...] | None:
-    """Class numbers for the seeds. ``text``: None (each seed's own: seed modulo classes), "none", numbers, ranges, names, or a list of them.
-
-    A whole number is a class number; in a text a name goes before a number (folders are often called 1, 2, ...). One label serves all seeds. Raises ``ValueError`` for a class that is out of range or unknown, or a count that does not match.
-    """
-    if not classes:
-        if text not in (None, "", "none"):
-            raise ValueError(f"got labels {text!r}, but this model has no classes; leave them out")
-        return None
-    if text is None or (isinstance(text, str) and text.strip() == ""):
-        return tuple(s % len(classes) for s in seeds)
-    items: Any = [text] if isinstance(text, str | int) else text.tolist() if hasattr(text, "tolist") else list(text)
-    items = items if isinstance(items, list) else [items]
-    if len(items) == 1 and isinstance(items[0], str) and items[0] not in classes:
-        items = items[0].split(",")
-    labels: list[int] = []
-    for item in items:
-        labels += labels_of(item, classes)
-    if len(labels) == 1:
-        labels *= len(seeds)
-    if len(labels) != len(seeds):
-        raise ValueError(f"got {len(labels)} labels for {len(seeds)} seeds, expected one label or as many as seeds")
-    return tuple(labels)
-
-
-def labels_of(item: Any, classes: Sequence[str]) -> list[int]:
-    """Class numbers of one item: a number, a name, a range "5-9" or "none" (−1). Raises ``ValueError`` for a class that does not exist."""
-    if isinstance(item, int) and not isinstance(item, bool):
-        if not -1 <= item < len(classes):
-            raise ValueError(f"got class {item}, expected 0 to {len(classes) - 1} or one of {', '.join(classes)}")
-        return [item]
-    text = str(item).strip()
-    by_name = {c.lower(): i for i, c in enumerate(classes)}
-    if text.lower() in by_name:
-        return [by_name[text.lower()]]
-    if text.lower() in ("none", "-1"):
-        return [-1]
-    first, dash, last = text.partition("-")
-    if first.isdigit() and (not dash or last.isdigit()):
-        chosen = list(range(int(first), int(last if dash else first) + 1))
-        if chosen and max(chosen) >= len(classes):
-            raise ValueError(f"got class {max(chosen)}, expected 0 to {len(classes) - 1} or one of {', '.join(classes)}")
-        return chosen
-    raise ValueError(
-        f"got class {text!r}, expected a number from 0 to {len(classes) - 1} or one of {', '.join(classes)}{suggest(text.lower(), by_name)}"
-    )
 
 
 def fixed_rows(shape: Sequence[int]) -> int:

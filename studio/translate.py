@@ -15,6 +15,7 @@ from torch import Tensor
 
 from studio import files
 from studio.data.images import SUFFIXES, decode
+from studio.labels import NO_LABEL
 from studio.model import Model
 from studio.samples import read_recipe, save_png
 from studio.sheets import before_and_after
@@ -95,7 +96,7 @@ def translate(
     if not sources:
         first = next(iter(failed.items()))
         raise ValueError(f"none of {len(found)} pictures can be translated; {first[0]}: {first[1]}")
-    options: dict[str, Any] = dict(num_steps=num_steps, sampler=sampler, direction=direction, mask=mask, labels="none" if label is None else label)
+    options: dict[str, Any] = dict(num_steps=num_steps, sampler=sampler, direction=direction, mask=mask, labels=NO_LABEL if label is None else label)
     probe = next(iter(sources.values()))[None]
     recipe = model.recipes(model.request(seeds=[0], sources=probe, **options)[0], {"mask": str(mask)} if mask is not None else None)[
         0

@@ -12,7 +12,7 @@ import gradio as gr
 from studio import catalog
 from ui.engine import Engine, Result
 from ui.handlers import owner, toasts
-from ui.settings import OWN, Settings
+from ui.settings import Settings
 
 
 class Api:
@@ -22,11 +22,11 @@ class Api:
         self.engine = engine
 
     def generate(
-        self, request: gr.Request, model: str, seeds: str = "0-7", label: str = OWN, num_steps: int = 0, sampler: str = "", guidance: str = "default",
+        self, request: gr.Request, model: str, seeds: str = "0-7", label: str | None = None, num_steps: int = 0, sampler: str = "", guidance: str = "default",
         weights: str = "ema", conditions: str = "", dtype: str = "auto", deterministic: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
         """Sample and save; answers when it is done. Paths are the server's: fetch one from ``/gradio_api/file=PATH``. Steps 0, sampler "" and
-        guidance "default" are the model's own."""
+        guidance "default" are the model's own, and without a ``label`` each seed has its own class."""
         settings = Settings(model, weights, label, seeds, num_steps, sampler, guidance, conditions, dtype, deterministic)
         with toasts(), self.engine.job(owner(request)) as job:
             *_, result = self.engine.run(settings, job.flag, preview=False)

@@ -16,7 +16,7 @@ from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
 from studio.model import Model, load
 from studio.samples import command_of, read_recipe
 from studio.shelf import Card, card, list_models
-from ui.settings import Settings, from_recipe, shortened
+from ui.settings import Settings, from_recipe, renamed, shortened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -142,7 +142,7 @@ class Engine:
         stop = stop or threading.Event()
         files.check_writable(self.out)
         model = self.model(settings.model, weights=settings.weights, dtype=settings.dtype)
-        request, _ = model.request(**settings.options(), batch=POINTS_BATCH if model.task.together else BATCH)
+        request, _ = model.request(**settings.options(model.classes), batch=POINTS_BATCH if model.task.together else BATCH)
         started = time.perf_counter()
         values: list[Any] = [None] * len(request.seeds)
         last: sampling.Progress | None = None
@@ -215,6 +215,7 @@ class Engine:
         recipe = self.recipe(path)
         name, shown, notes = self._model_of(recipe)
         settings = from_recipe(recipe, name, shown.classes)
+        notes += renamed(recipe, shown.classes)
         digest = str(recipe.get("model_hash", ""))
         if settings.weights not in shown.weights:
             notes.append(f"The model has no weights {settings.weights!r} any more; it has {', '.join(shown.weights)}.")

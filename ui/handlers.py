@@ -18,7 +18,7 @@ from studio.sampling import Stopped
 from studio.shelf import Card, card
 from ui import html
 from ui.engine import Engine, Result, Update, columns_for
-from ui.settings import NONE, OWN, Settings
+from ui.settings import Settings, label_choices, own_word
 
 CONTROLS = tuple(f.name for f in fields(Settings))
 SHOWN = ("status", "preview", "results", "gallery", "sheet", "paths", "selected", "stop")
@@ -88,7 +88,7 @@ class Handlers:
         if seeds in ("", PICTURES, POINTS):
             seeds = POINTS if catalog.shown_together(shown) else PICTURES
         weights = catalog.weights_file(shown)[0]
-        return Settings(name, weights, OWN, seeds, own.num_steps, own.sampler, own.guidance, dtype=self.engine.dtype)
+        return Settings(name, weights, own_word(shown.classes), seeds, own.num_steps, own.sampler, own.guidance, dtype=self.engine.dtype)
 
     def _controls(self, settings: Settings, shown: Card, known: dict[str, Card]) -> tuple[Any, ...]:
         """Every control set, with the choices that the model has."""
@@ -96,7 +96,7 @@ class Handlers:
         value = asdict(settings)
         value["model"] = gr.update(choices=_choices(known, settings.model), value=settings.model)
         value["weights"] = gr.update(choices=list(dict.fromkeys([*shown.weights, settings.weights])), value=settings.weights)
-        value["label"] = gr.update(choices=[OWN, NONE, *shown.classes], value=settings.label, visible=bool(shown.classes))
+        value["label"] = gr.update(choices=label_choices(shown.classes), value=settings.label or own_word(shown.classes), visible=bool(shown.classes))
         value["num_steps"] = gr.update(maximum=max(LONG, settings.num_steps), value=settings.num_steps)
         value["sampler"] = gr.update(choices=list(dict.fromkeys([*samplers, settings.sampler])), value=settings.sampler)
         value["guidance"] = gr.update(value=settings.guidance, visible=bool(shown.classes or catalog.numbers_of(shown)))

@@ -4,19 +4,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from studio.labels import NO_LABEL, labels_text, no_label, says, word
+
 OWN = "each seed its own"
-NONE = "none"
+NONE = "none"  # these two words stand in brackets where a class is called so
 DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One run as asked for. ``label``: `OWN`, `NONE`, a class name, a number, or a list of them; ``seeds``: ``0-7,12``; ``conditions``:
+    """One run as asked for. ``label``: `own_word`, or what `studio.labels` reads, None as the former; ``seeds``: ``0-7,12``; ``conditions``:
     ``name=value, ...`` for numeric conditions. ``guidance`` "default" and ``num_steps`` 0 or ``sampler`` "" mean the model's own."""
 
     model: str
     weights: str = "ema"
-    label: str = OWN
+    label: str | None = None
     seeds: str = "0-9"
     num_steps: int = 0
     sampler: str = ""
@@ -25,11 +27,11 @@ class Settings:
     dtype: str = "auto"
     deterministic: bool = False
 
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments of ``Model.request``. Raises ``ValueError`` for a condition that is not ``name=number``."""
-        label = (self.label or "").strip()
+    def options(self, classes: Sequence[str] = ()) -> dict[str, Any]:
+        """Keyword arguments of ``Model.request`` for a model of such classes. Raises ``ValueError`` for a condition that is not ``name=number``."""
+        own = self.label is None or self.label not in classes and self.label.strip() in ("", own_word(classes))
         return {
-            "labels": None if label in ("", OWN) else label, "seeds": str(self.seeds or "").strip(), "num_steps": int(self.num_steps or 0) or None,
+            "labels": None if own else self.label, "seeds": str(self.seeds or "").strip(), "num_steps": int(self.num_steps or 0) or None,
             "sampler": (self.sampler or "").strip() or None, "guidance": (self.guidance or "").strip(), "conditions": parse_conditions(self.conditions),
             "deterministic": bool(self.deterministic),
         }  # fmt: skip
@@ -58,21 +60,36 @@ def seeds_text(seeds: int | Sequence[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
+def own_word(classes: Sequence[str]) -> str:
+    """What the class control says where each seed has its own class."""
+    return word(OWN, classes)
+
+
+def label_choices(classes: Sequence[str]) -> list[str | tuple[str, str]]:
+    """The class control's choices: own class, no label, and every class by its name, with another value where the name alone would say something else."""
+    values = [labels_text([i], classes) for i in range(len(classes))]
+    return [own_word(classes), no_label(classes), *(name if name == value else (name, value) for name, value in zip(classes, values))]
+
+
 def label_text(labels: int | None | Sequence[int | None], seeds: Sequence[int], classes: Sequence[str]) -> str:
-    """The class control for the labels of a recipe: a name where one serves all, `OWN` where each seed has its own, otherwise a list of numbers."""
-
-    def name(label: int | None) -> str:
-        return NONE if label is None or label < 0 else classes[label] if label < len(classes) else str(label)
-
+    """The class control for the labels of a recipe: a name where one serves all, `own_word` where each seed has its own, otherwise a list."""
     if not classes:
         return OWN
-    if not isinstance(labels, Sequence):
-        return name(labels)
-    if len(labels) > 1 and all(label == seed % len(classes) for label, seed in zip(labels, seeds)):
-        return OWN
-    if len(set(labels)) == 1:
-        return name(labels[0])
-    return ",".join(NONE if label is None or label < 0 else str(label) for label in labels)
+    numbers = [NO_LABEL if k is None else k for k in (labels if isinstance(labels, Sequence) else [labels])]
+    if any(not NO_LABEL <= k < len(classes) for k in numbers):
+        raise ValueError(f"its label {max(numbers)} is none of the model's {len(classes)} classes")
+    if len(numbers) > 1 and all(label == seed % len(classes) for label, seed in zip(numbers, seeds)):
+        return own_word(classes)
+    short = ",".join(no_label(classes) if k == NO_LABEL else str(k) for k in numbers)
+    return short if len(set(numbers)) > 1 and says(short, numbers, classes) else labels_text(numbers, classes)
+
+
+def renamed(recipe: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
+    """What to say of a recipe whose class numbers have other names in a model: the numbers count."""
+    labels, names = recipe.get("label"), recipe.get("class")
+    both = zip(labels, names) if isinstance(labels, list) and isinstance(names, list) else [(labels, names)]
+    other = {k: n for k, n in both if isinstance(k, int) and isinstance(n, str) and 0 <= k < len(classes) and n != classes[k]}
+    return [f"Class {k} is called {classes[k]!r} in this model, {name!r} in the picture's recipe; the number counts." for k, name in other.items()]
 
 
 def from_recipe(recipe: Mapping[str, Any], model: str, classes: Sequence[str]) -> Settings:

@@ -3,6 +3,7 @@
 Sample i depends on ``seed(i)``, ``label(i)`` and the pinned settings only.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -20,10 +21,12 @@ from backbones.types import NoiseSource
 from studio import __version__, files, sampling
 from studio.devices import DTYPE_NAMES
 from studio.generation.identity import MAYBE, OWN
+from studio.labels import FILES, Names, labels_text, names_of, parse_labels, word
 from studio.model import Model
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+RULES = ("balanced", "random")
 
 
 @dataclass(frozen=True)
@@ -46,45 +49,76 @@ class Labels:
         return tuple(self.values[i % len(self.values)] for i in index)
 
 
-def parse_rule(text: str | Sequence[Any] | None, classes: Sequence[str], num: int) -> Labels:
-    """``balanced``, ``random``, numbers and names (repeated in turn), or a file (one label a line, or .npy) with at least ``num`` labels.
+def parse_rule(text: Any, classes: Sequence[str], num: int) -> Labels:
+    """``balanced``, ``random``, numbers and names (`studio.labels`, repeated in turn), or a file (.txt or .csv with one label a line, .json with a list,
+    .npy) with at least ``num`` labels. A class of the same name goes before a rule or a file; the rule is then called ``(random)``.
 
     Raises ``ValueError`` for classes that do not exist and for files that are too short.
     """
     if not classes:
-        if text not in (None, "", "none", "balanced"):
-            raise ValueError(f"got labels {text!r}, but this model has no classes; leave them out")
+        parse_labels(None if text == "balanced" else text, classes, [])
         return Labels("none", 0)
-    if text is None or text in ("balanced", "random"):
-        return Labels(text or "balanced", len(classes))
-    path = Path(text) if isinstance(text, str) else None
-    if path is not None and path.suffix in (".txt", ".csv", ".npy"):
-        values = _from_file(path, classes)
+    names = names_of(tuple(classes))
+    if text is None or isinstance(text, str) and text not in names.exact:
+        rule = next((r for r in RULES if text == word(r, classes)), None)
+        if text is None or text == "" or rule is not None:
+            return Labels(rule or "balanced", len(classes))
+    if isinstance(text, str | Path) and text not in names.exact and (path := _file(str(text), names)) is not None:
+        values = _from_file(path, names)
         if len(values) < num:
             raise ValueError(f"{path} holds {len(values)} labels, expected at least --num {num}")
         digest = hashlib.sha256(np.asarray(values, dtype=np.int64).tobytes()).hexdigest()[:16]
         return Labels(f"file {digest}", len(classes), values)
-    items = text.split(",") if isinstance(text, str) else list(text)
-    if not items:
+    values = tuple(names.parse(text))
+    if not values:
         raise ValueError("got an empty list of labels, expected balanced, random, numbers, names or a file")
-    values = tuple(label for item in items for label in sampling.labels_of(item, classes))
     return Labels(f"list {','.join(map(str, values))}", len(classes), values)
 
 
-def _from_file(path: Path, classes: Sequence[str]) -> tuple[int, ...]:
+def _file(text: str, names: Names) -> Path | None:
+    """The file of labels that a text names: one that is there, or one that is called so and says no labels."""
+    path = Path(text)
+    if path.suffix not in FILES:
+        return None
     if not path.is_file():
-        raise ValueError(f"got labels {str(path)!r}, and there is no such file; expected balanced, random, numbers, names or a file")
+        try:
+            names.parse(text)
+            return None
+        except ValueError:
+            raise ValueError(f"got labels {text!r}, and there is no such file; expected balanced, random, numbers, names or a file") from None
+    return path
+
+
+def _from_file(path: Path, names: Names) -> tuple[int, ...]:
     if path.suffix == ".npy":
         try:
             array = np.load(path, allow_pickle=False)
         except (ValueError, OSError) as error:
             raise ValueError(f"{path} is not a readable .npy file: {error}") from None
-        if array.ndim != 1 or array.dtype.kind not in "iu":
-            raise ValueError(f"{path} holds {array.dtype} of shape {array.shape}, expected a row of whole numbers")
-        items: list[Any] = array.tolist()
-    else:
-        items = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    return tuple(label for item in items for label in sampling.labels_of(item, classes))
+        if array.ndim != 1 or array.dtype.kind not in "iuU":
+            raise ValueError(f"{path} holds {array.dtype} of shape {array.shape}, expected a row of whole numbers, or of names")
+        return tuple(names.parse(array))
+    try:
+        text = path.read_text(encoding="utf-8")
+        items = json.loads(text) if path.suffix == ".json" else [row for row in _lines(text, path) if row.strip()]
+    except ValueError as error:
+        raise ValueError(f"{path} is not a readable file of labels ({error}); expected one label a line, or a JSON list in a .json") from None
+    if not isinstance(items, list):
+        raise ValueError(f"{path} holds {type(items).__name__}, expected a list of labels")
+    try:
+        return tuple(names.parse(items))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _lines(text: str, path: Path) -> list[str]:
+    """One label a line; of a .csv the only column."""
+    if path.suffix != ".csv":
+        return [line.removesuffix("\r") for line in text.split("\n")]
+    rows = [row for row in csv.reader(text.splitlines(keepends=True)) if row]
+    if any(len(row) > 1 for row in rows):
+        raise ValueError(f"got {max(map(len, rows))} columns, expected one")
+    return [row[0] for row in rows]
 
 
 @dataclass(frozen=True)
@@ -166,7 +200,9 @@ def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(dir=folder, prefix=f".{MANIFEST}.")
         with os.fdopen(handle, "w") as out:
-            out.write(json.dumps({"format": FORMAT, "model": plan.model.name, "pinned": wanted}, indent=1) + "\n")
+            out.write(
+                json.dumps({"format": FORMAT, "model": plan.model.name, "classes": list(plan.model.classes), "pinned": wanted}, indent=1) + "\n"
+            )
         os.chmod(draft, 0o644)
         try:
             os.link(draft, path)  # fails where another machine was faster; its manifest is then compared
@@ -205,8 +241,11 @@ def command_of_manifest(manifest: dict[str, Any], folder: Path) -> str:
     if p["seeds"] != f"0-{p['num'] - 1}":
         parts.append(f"--seeds {p['seeds']}")
     kind, _, rest = str(p["labels"]).partition(" ")
-    if kind not in ("none", "balanced"):
-        parts.append(f"--labels {rest if kind == 'list' else 'LABELS' if kind == 'file' else kind}")
+    classes = manifest.get("classes") or {}
+    if kind == "list":
+        parts.append(f"--labels {shlex.quote(labels_text([int(k) for k in rest.split(',')], classes))}")
+    elif kind not in ("none", "balanced"):
+        parts.append(f"--labels {'LABELS' if kind == 'file' else shlex.quote(word(kind, list(classes)))}")
     parts += [f"--set {shlex.quote(f'{k}={v}')}" for k, v in p["conditions"].items()]
     parts += [f"--num-steps {p['num_steps']} --sampler {shlex.quote(p['sampler'])} --guidance {shlex.quote(p['guidance'] or 'none')}"]
     parts += [f"--weights {p['weights']} --dtype {p['dtype']}"]
