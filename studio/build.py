@@ -20,7 +20,8 @@ from studio.data import Data
 
 @dataclass(frozen=True)
 class Info:
-    """What a model must know of its data to be used without it, and of the ``base`` it was fine-tuned from; part of ``meta.json``."""
+    """What a model must know of its data to be used without it, and of the ``base`` it was fine-tuned from; part of ``meta.json``. ``decoder``, ``background`` and ``bits``: how
+    picture files were read (`studio.data.images`), and are where the model starts from one."""
 
     task: str
     shape: tuple[int, ...]
@@ -34,6 +35,9 @@ class Info:
     starts_from: str = ""
     base: dict[str, str] = field(default_factory=dict)
     numeric_range: tuple[tuple[float, float], ...] = ()
+    decoder: int = 1
+    background: tuple[int, ...] = ()
+    bits: int | None = None
 
     @staticmethod
     def of(data: Data) -> "Info":
@@ -49,6 +53,9 @@ class Info:
             data.numeric_std,
             data.source_name,
             numeric_range=data.numeric_range,
+            decoder=data.decoder,
+            background=data.background,
+            bits=data.bits,
         )
 
     @staticmethod

@@ -178,6 +178,12 @@ def _tree_of(source: str | Path) -> dict[str, Any]:
     return typing.cast(dict[str, Any], tree)
 
 
+def _override(text: str) -> str:
+    """``key=value`` as OmegaConf reads it: a value such as ``#ff0000`` is a colour, no comment, which would leave nothing."""
+    key, _, value = text.partition("=")
+    return f"{key.replace('-', '_')}=" + (f"'{value}'" if value.startswith("#") else value)
+
+
 def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = ()) -> Config:
     """A `Config` from a YAML file, a shipped name, ``images:DIR``, ``npz:FILE``, a dict or a Config, with ``key=value`` overrides on top."""
     tree = source.tree() if isinstance(source, Config) else migrate(dict(source) if isinstance(source, Mapping) else _tree_of(source))
@@ -185,9 +191,7 @@ def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: Sequ
         key, eq, _ = text.partition("=")
         if not eq or not key:
             raise ValueError(f"got override {text!r}, expected key=value, such as train.steps=1000")
-    merged = OmegaConf.merge(
-        OmegaConf.create(_plain(tree)), OmegaConf.from_dotlist([o.replace("-", "_", o.partition("=")[0].count("-")) for o in overrides])
-    )
+    merged = OmegaConf.merge(OmegaConf.create(_plain(tree)), OmegaConf.from_dotlist([_override(o) for o in overrides]))
     result = typing.cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
     train, changed = result.get("train", {}), {o.partition("=")[0] for o in overrides}
     for mine, other in (("steps", "minutes"), ("minutes", "steps")):  # asking for one length replaces the other

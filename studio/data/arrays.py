@@ -37,7 +37,8 @@ class Data:
     network sees; ``task`` names how samples are shown and judged; ``hash`` identifies the content; ``skipped`` counts files left out; ``numeric``
     names numeric conditions, which the data set holds standardised by ``numeric_mean`` and ``numeric_std``, and ``numeric_range`` the least and the greatest seen of each. ``source`` and ``held_out_source`` are
     data sets of where a bridge starts, called ``source_name``: of the same length and order where ``paired``, a set of its own otherwise. ``notes``: what
-    a user should know of how the data was read; ``beside``: small text files, by name, that a run keeps beside its config."""
+    a user should know of how the data was read; ``beside``: small text files, by name, that a run keeps beside its config. Of picture files: ``decoder``, the
+    version of how they were decoded (1 for all that was decoded elsewhere), on which ``background`` and with how many ``bits``."""
 
     name: str
     task: str
@@ -58,6 +59,9 @@ class Data:
     paired: bool = False
     notes: tuple[str, ...] = ()
     beside: dict[str, str] = field(default_factory=dict)
+    decoder: int = 1
+    background: tuple[int, ...] = ()
+    bits: int | None = None
 
     def sources(self, held_out: bool = False) -> Any:
         """The data set of sources that goes with a part, None for data that starts from noise."""

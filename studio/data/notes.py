@@ -1,0 +1,96 @@
+"""What a run tells of a folder of pictures: each thing that was changed or left out once, with how often and where it is first met."""
+
+import csv
+import io
+import mimetypes
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from studio.data.depth import Reading, Span
+
+LEFT_OUT = "files-left-out.csv"
+KINDS = {
+    "turned": "turned as EXIF says",
+    "exif": "not turned, because their EXIF cannot be read",
+    "srgb": "brought from their colour profile to sRGB",
+    "profile": "taken as they are, because their colour profile does not apply",
+    "transparent": "put on the background {background}, where they were transparent; data.channels=4 keeps transparency",
+}
+
+
+def several(count: int, what: str = "picture") -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def of_pictures(told: Sequence[tuple[str, Mapping[str, str]]], background: tuple[int, int, int]) -> list[str]:
+    """``told``: the name of every picture and what was done to it (`studio.data.images.decode`)."""
+    lines = []
+    for kind, text in KINDS.items():
+        those = [(name, what[kind]) for name, what in told if kind in what]
+        if those:
+            name, detail = those[0]
+            first = f"{name}: {detail}" if detail else name
+            lines.append(f"{several(len(those))} {'was' if len(those) == 1 else 'were'} {text.format(background=list(background))} (first {first})")
+    return lines
+
+
+def of_frames(told: Sequence[tuple[str, Mapping[str, str]]]) -> list[str]:
+    """As `of_pictures`, of files that hold more than one."""
+    counts = [(name, int(what["frames"])) for name, what in told if "frames" in what]
+    if not counts:
+        return []
+    rest = sum(number - 1 for _, number in counts)
+    return [
+        f"{several(len(counts), 'file')} with several pages or frames (first {counts[0][0]}: {counts[0][1]}): only the first of each is read, {rest} further are "
+        "left out; data.frames=all reads them as pictures of their own"
+    ]
+
+
+def of_depth(spans: Sequence[Span], reading: Reading) -> list[str]:
+    counted = [s for s in spans if not (s.floats and reading.unit)]
+    lines = []
+    if counted:
+        top = max(s.top for s in counted)
+        lines.append(f"{several(len(counted), 'deep picture')} with values up to {top:g}: read as {reading.bits} bits; data.bits changes it")
+    if len(counted) < len(spans):
+        lines.append(f"{several(len(spans) - len(counted), 'picture')} of floats in 0..1: 1 is white")
+    return lines
+
+
+def of_failed(root: Path, failed: Mapping[str, str], lost: Sequence[str]) -> list[str]:
+    """``lost``: classes of which no file could be read."""
+    lines = []
+    if failed:
+        name, why = next(iter(failed.items()))
+        lines.append(f"the first that does not decode is {_below(root, name)} ({why}); all of them stand in {LEFT_OUT}")
+    if lost:
+        which = ", ".join(map(repr, lost))
+        lines.append(f"no file of {'class' if len(lost) == 1 else 'the classes'} {which} decodes: left out, it cannot be asked for")
+    return lines
+
+
+def of_files(root: Path, read: Collection[str]) -> list[str]:
+    """Files that are pictures by their ending, of a kind that is not read."""
+    others = Counter(
+        p.suffix.lower() for p in root.rglob("*") if p.suffix.lower() not in read and (mimetypes.guess_type(p.name)[0] or "").startswith("image/")
+    )
+    return (
+        [f"{several(sum(others.values()), 'file')} of other kinds left out ({', '.join(sorted(others))}); convert them to PNG or JPEG"]
+        if others
+        else []
+    )
+
+
+def table(root: Path, failed: Mapping[str, str]) -> str:
+    """CSV text: file,reason."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("file", "reason"))
+    writer.writerows((_below(root, name), why) for name, why in failed.items())
+    return out.getvalue()
+
+
+def _below(root: Path, name: str) -> str:
+    path = Path(name)
+    return str(path.relative_to(root)) if path.is_relative_to(root) else name
