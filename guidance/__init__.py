@@ -40,10 +40,10 @@ def build(name: str, **options: Any) -> Rule:
 
 
 def parse(spec: grammar.Spec) -> list[Rule]:
-    """Rules from one line of text, a number (the cfg scale), trees, rules, or None."""
+    """Rules from one line of text, a number (the cfg scale), a rule, a tree, a list of these, or None."""
     return grammar.build_all(spec, REGISTRY)
 
 
 def describe(spec: grammar.Spec) -> str:
-    """The canonical line of a guidance, as recipes record it."""
+    """The canonical line of a guidance, as recipes record it; ``custom`` for rules that none gives back."""
     return grammar.describe(spec, REGISTRY)

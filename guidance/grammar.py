@@ -7,18 +7,21 @@ equals sign stands in double quotes.
 """
 
 import inspect
+import numbers
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from itertools import groupby
+from typing import Any
 
 from backbones import registry
-from guidance.rules import Rule
+from guidance.rules import Interval, Rule
 
 _NAME = re.compile(r"[A-Za-z_][\w+*-]*")
 _VALUE = re.compile(r'\s*(?:"([^"]*)"|([^,()="]+))\s*')
 _SHORT = {"prior": "prior_swap", "cfg_zero": "cfg_zero_star", "cfgpp": "cfg_plus_plus"}
 _FORMAL = {"prior_swap": "prior"}
 _SPANS = ("interval", "interval_sigma")
+CUSTOM = "custom"  # what stands in a recipe for rules that no line describes
 Spec = str | float | Sequence[Any] | Mapping[str, Any] | None
 
 
@@ -143,37 +146,96 @@ def _parameters(rules: Mapping[str, str], name: str) -> Mapping[str, inspect.Par
 
 
 def build_all(spec: Spec, rules: Mapping[str, str]) -> list[Rule]:
-    """Rules from a line, a number (= the cfg scale), a list of rules or trees, or None (no guidance)."""
-    if isinstance(spec, Rule):
-        return [spec]
-    built: list[Rule] = []
-    items = spec if isinstance(spec, Sequence) and not isinstance(spec, str) else _trees(spec, rules)
-    for item in cast(Sequence[Any], items):
-        if isinstance(item, Rule):
-            built.append(item)
-        else:
-            options = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(item).items()}
-            built.append(registry.build(rules, str(options.pop("name", "")), "guidance rule", options))
-    return built
+    """Rules from a line, a number (= the cfg scale), a rule, a tree, a list of these, or None (no guidance)."""
+    return [item if isinstance(item, Rule) else _built(item, rules) for item in _items(spec, rules)]
 
 
-def _trees(spec: Spec, rules: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A line, a number, or trees as a list of trees."""
+def _built(tree: Mapping[str, Any], rules: Mapping[str, str]) -> Rule:
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in tree.items()}
+    return registry.build(rules, str(options.pop("name", "")), "guidance rule", options)
+
+
+def _items(spec: Any, rules: Mapping[str, str]) -> list[Rule | dict[str, Any]]:
+    """Rules and trees in their order; texts that follow each other in a list are one line."""
     if spec is None:
         return []
+    if isinstance(spec, Rule):
+        return [spec]
     if isinstance(spec, str):
-        return parse(spec, rules)
-    if isinstance(spec, int | float):
+        if spec.strip() == CUSTOM:
+            raise ValueError("got the guidance 'custom', which stands for rules that were objects in Python; pass those rules again: guidance=[...]")
+        return [*parse(spec, rules)]
+    if isinstance(spec, numbers.Real) and not isinstance(spec, bool):
         return [{"name": "cfg", "scale": float(spec)}]
-    return [dict(cast(Any, s)) for s in ([spec] if isinstance(spec, Mapping) else spec)]
+    if isinstance(spec, Mapping):
+        return [dict(spec)]
+    if not isinstance(spec, Sequence):
+        raise ValueError(f"got the guidance {spec!r}, expected a line such as 'cfg=2.0', a number, a Rule or a list of these")
+    found: list[Rule | dict[str, Any]] = []
+    for text, group in groupby(spec, lambda item: isinstance(item, str)):
+        found += parse(",".join(filter(str.strip, group)), rules) if text else [x for item in group for x in _items(item, rules)]
+    return found
 
 
 def describe(spec: Spec, rules: Mapping[str, str]) -> str:
-    """The canonical line of a line, number or list of trees; what a recipe records."""
+    """The canonical line of a guidance; what a recipe records. `CUSTOM` for rules that no line gives back: those outside the registry, those that hold
+    a model as an object. Raises ``ValueError`` for what is not understood."""
+    items = _items(spec, rules)
+    trees = [tree_of(item, rules) if isinstance(item, Rule) else item for item in items]
+    line = CUSTOM if None in trees else _line([t for t in trees if t is not None], rules)
+    if isinstance(spec, str) or line == CUSTOM:
+        return line
+    made = build_all(spec, rules)
+    try:
+        again = build_all(line, rules)
+    except ValueError:
+        return CUSTOM
+    return line if len(made) == len(again) and all(map(same_rule, made, again)) else CUSTOM
+
+
+def tree_of(rule: Rule, rules: Mapping[str, str]) -> dict[str, Any] | None:
+    """``{"name": ..., options}`` of a rule, those options only that are not the default; None where it is of no registered class or holds what has no text."""
+    name = next((n for n in rules if registry.resolve(rules, n, "guidance rule") is type(rule)), None)
+    if name is None:
+        return None
+    tree: dict[str, Any] = {"name": name}
+    for key, parameter in _parameters(rules, name).items():
+        value = getattr(getattr(rule, "where", rule) if key in _SPANS else rule, key, parameter)
+        plain = [_plain(v) for v in value] if isinstance(value, tuple | list) else _plain(value)
+        if plain is None and value is not None or isinstance(plain, list) and None in plain:
+            return None
+        if parameter.default is parameter.empty or plain != parameter.default:
+            tree[key] = plain
+    return tree
+
+
+def _plain(value: Any) -> str | float | None:
+    """Text, truth values and Python's own numbers; None for anything else."""
+    if isinstance(value, str | bool):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else None
+
+
+def same_rule(a: Rule, b: Rule) -> bool:
+    """Whether two rules hold the same values."""
+    try:
+        return type(a) is type(b) and bool(_held(a) == _held(b))
+    except (RuntimeError, ValueError):  # arrays, which do not say whether they are equal
+        return False
+
+
+def _held(rule: Rule) -> dict[str, Any]:
+    where = {k: v for k, v in vars(rule).items() if isinstance(v, Interval)}
+    return {**vars(rule), **{k: [s and tuple(s) for s in (v.interval, v.interval_sigma)] for k, v in where.items()}}
+
+
+def _line(trees: Sequence[Mapping[str, Any]], rules: Mapping[str, str]) -> str:
     items = []
-    for tree in _trees(spec, rules):
-        name, outside = tree["name"], [(k, tree[k]) for k in _SPANS if k in tree]
-        inside = {k: v for k, v in tree.items() if k != "name" and k not in dict(outside)}
+    for tree in trees:
+        name, outside = str(tree.get("name", "")), [(k, tree[k]) for k in _SPANS if tree.get(k) is not None]
+        inside = {k: v for k, v in tree.items() if k not in ("name", *_SPANS)}
         main, shown = next(iter(_parameters(rules, name))), _FORMAL.get(name, name)
         if list(inside) == [main]:
             items.append(f"{shown}={_text(inside[main])}")
