@@ -238,17 +238,17 @@ def _line(trees: Sequence[Mapping[str, Any]], rules: Mapping[str, str]) -> str:
         inside = {k: v for k, v in tree.items() if k not in ("name", *_SPANS)}
         main, shown = next(iter(_parameters(rules, name))), _FORMAL.get(name, name)
         if list(inside) == [main]:
-            items.append(f"{shown}={_text(inside[main])}")
+            items.append(f"{shown}={text_of(inside[main])}")
         else:
-            items.append(f"{shown}({','.join(f'{k}={_text(v)}' for k, v in inside.items())})" if inside else shown)
-        items += [f"{k}={_text(v)}" for k, v in outside]
+            items.append(f"{shown}({','.join(f'{k}={text_of(v)}' for k, v in inside.items())})" if inside else shown)
+        items += [f"{k}={text_of(v)}" for k, v in outside]
     return ",".join(items)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """A value so that it reads back as itself."""
     if isinstance(value, tuple | list):
-        return ":".join(_text(float(x)) for x in value)
+        return ":".join(text_of(float(x)) for x in value)
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)  # short where that loses nothing
     if isinstance(value, bool):

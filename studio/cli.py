@@ -72,7 +72,7 @@ def sample(
     num_steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Such as ab2, heun, 'ddim(eta=0.5)'.")] = None,
     guidance: Annotated[str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")] = "default",
-    path: Annotated[str, typer.Option(help="Sample on another path than the model's own: linear, lipman, trig, vp or edm.")] = "",
+    path: Annotated[str, typer.Option(help="Sample on another path than the model's own: linear, lipman, trig, edm or 'vp(schedule=cosine)'.")] = "",
     init: Annotated[str | None, typer.Option(help="A picture to start from; for molecules the SMILES of a piece that stays.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much of the way is run anew: 0 keeps the picture, 1 ignores it.")] = None,
     mask: Annotated[Path | None, typer.Option(help="With --init: white may change, black is kept.")] = None,
@@ -126,9 +126,10 @@ def info(
     Examples: `studio info fashion-dit` · `studio info pictures/seed-000003.png` · `studio info fashion-dit --guidance prior=fashion-ddpm,cfg=2`
     """
     from studio.inspect import describe
+    from studio.recipes import shown
 
     result = describe(what, guidance)
-    emit(result, as_json, [f"{k + ':':<14}{v}" for k, v in result.items()])
+    emit(result, as_json, [f"{shown(k) + ':':<14}{shown(v)}" for k, v in result.items()])
 
 
 @app.command("list", context_settings=WIDTH)

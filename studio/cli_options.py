@@ -29,6 +29,8 @@ def conditions_of(items: list[str] | None) -> dict[str, Any]:
         name, eq, value = item.partition("=")
         if not eq:
             raise ValueError(f"got --set {item!r}, expected NAME=VALUE")
+        if "=" in value and name not in ("label", "class"):  # a number has no equals sign, a name may
+            name, _, value = item.rpartition("=")
         conditions[name] = value
     return conditions
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from studio.cli_options import AsJson, Device, Dtype, Steps, Threads, Weights, emit
+from studio.cli_options import AsJson, Conditions, Device, Dtype, Steps, Threads, Weights, conditions_of, emit, guidance_of
 
 
 def translate(
@@ -16,10 +16,13 @@ def translate(
     sampler: Annotated[str | None, typer.Option(help="bridge, bridge_sde, or an ODE sampler for models that know both ways.")] = None,
     direction: Annotated[str, typer.Option(help="forward (as trained) or backward.")] = "forward",
     seed: Annotated[int, typer.Option(help="Added to the seed that every file name has.")] = 0,
-    label: Annotated[str | None, typer.Option(help="A class for all pictures, where the model has classes.")] = None,
+    label: Annotated[str | None, typer.Option("--label", "--labels", help="A class for all pictures, where the model has classes.")] = None,
+    set_: Conditions = None,
+    guidance: Annotated[str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")] = "default",
     mask: Annotated[Path | None, typer.Option(help="White may change, black is kept, in every picture.")] = None,
     resize: Annotated[bool, typer.Option(help="Convert pictures of another size or kind.")] = False,
     batch: Annotated[int, typer.Option(help="Pictures computed at once.")] = 32,
+    deterministic: Annotated[bool, typer.Option(help="Bytes that do not depend on what is translated beside.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace files of the same names.")] = False,
     weights: Weights = "ema", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -34,8 +37,9 @@ def translate(
     set_threads(threads)
     with Steps() as bar:
         done = run(
-            load(model, weights=weights, device=device, dtype=dtype), inputs, out, num_steps=num_steps, sampler=sampler, direction=direction, seed=seed, label=label, mask=mask,
-            resize=resize, batch=batch, overwrite=overwrite, on_step=bar,
+            load(model, weights=weights, device=device, dtype=dtype), inputs, out, num_steps=num_steps, sampler=sampler, direction=direction, seed=seed, label=label,
+            conditions=conditions_of(set_), guidance=guidance_of(guidance), mask=mask, resize=resize, batch=batch, deterministic=deterministic, overwrite=overwrite,
+            on_step=bar,
         )  # fmt: skip
     result = {
         "written": [str(p) for p in done.written],

@@ -12,7 +12,7 @@ from studio import checkpoint, files
 from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
 from studio.catalog import name_of
 from studio.config import from_tree, load_config, shipped
-from studio.samples import command_of, read_recipe
+from studio.recipes import command_of, read_recipe, told
 from studio.shelf import card, list_models, locate, spot_of, weights_in
 
 
@@ -22,8 +22,9 @@ def describe(what: str, guidance: str | None = None) -> dict[str, Any]:
     path = Path(what).expanduser()
     if path.suffix.lower() == ".png" or (path.is_dir() and (path / "recipe.json").is_file()):
         recipe = read_recipe(path if path.is_file() else path / "grid.png")
-        extra = {} if path.is_file() else {"samples": len(recipe["seed"])}
-        return {**extra, **recipe, "command": command_of(recipe)}
+        seeds = recipe.get("seed")
+        extra = {} if path.is_file() else {"samples": len(seeds) if isinstance(seeds, list) else 1}
+        return {**extra, **{k: v for k, v in recipe.items() if k != "command"}, "command": told(lambda: command_of(recipe))}
     if (path / "manifest.json").is_file():
         return _generated(path)
     shown = card(what)
@@ -66,7 +67,7 @@ def _generated(folder: Path) -> dict[str, Any]:
     manifest = read_manifest(folder)
     pinned = manifest["pinned"]
     there = len(list(folder.glob("[0-9]*/[0-9]*.png"))) or (pinned["num"] if (folder / "samples.npz").is_file() else 0)
-    return {"model": manifest.get("model"), "there": f"{there} of {pinned['num']}", **pinned, "command": command_of_manifest(manifest, folder)}
+    return {"model": manifest.get("model"), "there": f"{there} of {pinned['num']}", **pinned, "command": told(lambda: command_of_manifest(manifest, folder))}
 
 
 def catalogue(kind: str, roots: Sequence[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 MODEL is what `studio.shelf.locate` finds.
 """
 
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 
 import guidance as guidance_floor
 from guidance import describe
+from guidance.grammar import CUSTOM
 from guidance.rules import Rule
 from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser
+from samplers.paths import Path as NoisePath
 from samplers.reparameterised import Reparameterised, on_path
 from studio import __version__, borrowed, checkpoint, files, finetune, sampling
 from studio.build import Info, build_network, denoiser_of
@@ -26,6 +29,7 @@ from studio.config import Config, load_config
 from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
 from studio.graph_codec import GraphCodec
 from studio.labels import NO_LABEL, no_label, parse_labels
+from studio.recipes import path_text
 from studio.samples import Samples
 from studio.shelf import choose_weights, locate, read_weights, spot_of
 from studio.tasks import build_task
@@ -93,7 +97,7 @@ class Model:
     weights: str
     hash: str
     folder: Path
-    path: str | dict[str, Any] = ""
+    path: str = ""
     loans: borrowed.Loans = field(default_factory=borrowed.Loans, compare=False, repr=False)
 
     @property
@@ -111,7 +115,8 @@ class Model:
         conditions: Mapping[str, Any] | None = None, init: Any = None, strength: float | None = None, mask: Any = None, batch: int = 64,
         deterministic: bool = False, sources: Tensor | None = None, direction: str = "forward",
     ) -> tuple[sampling.Request, list[Rule] | None]:  # fmt: skip
-        """A checked request, and the guidance as rules when it was given as objects. Raises ``ValueError`` for anything that does not fit."""
+        """A checked request, and the guidance as rules where no line describes them (`guidance.grammar.CUSTOM`). Raises ``ValueError`` for anything that
+        does not fit."""
         defaults = self.config.sample
         chosen = sampling.parse_seeds(seeds)
         if not chosen:
@@ -128,16 +133,9 @@ class Model:
             if "atoms" in values and "atoms" not in self.info.numeric:
                 atoms = self.codec.check_number(values.pop("atoms"))
             init, mask = self._piece(init, mask)
-        rules = None
-        if guidance == "default":
-            guidance = defaults.guidance
-        if isinstance(guidance, Rule) or (
-            isinstance(guidance, Sequence) and not isinstance(guidance, str) and any(isinstance(g, Rule) for g in guidance)
-        ):
-            rules = [guidance] if isinstance(guidance, Rule) else list(guidance)
-            line = ",".join(type(r).__name__ for r in rules)
-        else:
-            line = describe(guidance)
+        guidance = defaults.guidance if isinstance(guidance, str) and guidance == "default" else guidance
+        line = describe(guidance)
+        rules = guidance_floor.parse(guidance) if line == CUSTOM else None
         steps = defaults.num_steps if num_steps is None else num_steps
         if not isinstance(steps, int) or steps < 1:
             raise ValueError(f"got num_steps={steps}, expected a whole number of at least 1")
@@ -158,6 +156,7 @@ class Model:
             chosen, parse_labels(labels, self.classes, chosen),
             sampling.numeric_rows(values, self.info.numeric, self.info.numeric_mean, self.info.numeric_std, len(chosen)),
             steps, spec, line, init, share, mask, batch, deterministic, sources, direction, atoms,
+            tuple((name, float(values[name])) for name in self.info.numeric if name in values),
         )  # fmt: skip
         self._warn_of_range(values)
         return request, rules
@@ -230,9 +229,9 @@ class Model:
         """The rules of a guidance line, number or list, with the models they name loaded (once for this model)."""
         return borrowed.resolve(self, guidance_floor.parse(spec), load)
 
-    def lent(self, line: str) -> dict[str, str]:
-        """Names and hashes of the models that a guidance line borrows."""
-        names = {getattr(rule, "model", None) for rule in guidance_floor.parse(line)}
+    def lent(self, spec: Any) -> dict[str, str]:
+        """Names and hashes of the models that a guidance line, or rules, borrow by name."""
+        names = {m for m in (getattr(rule, "model", None) for rule in guidance_floor.parse(spec)) if isinstance(m, str)}
         return {name: model.hash for name, model in self.loans.models.items() if name in names}
 
     def stream(
@@ -249,30 +248,36 @@ class Model:
     ) -> Samples:  # fmt: skip
         """Samples for ``labels=`` and ``seeds=``, with ``num_steps=, guidance=, sampler=, conditions=, init=, strength=, mask=, batch=, deterministic=``.
 
-        ``guidance``: a line ("cfg=2.0,interval=0.1:0.9"), a number (the cfg scale), rules, "default" or None. ``on_step(progress)`` stops the run by
+        ``guidance``: a line ("cfg=2.0,interval=0.1:0.9"), a number (the cfg scale), a rule, a list of these, "default" or None; of rules that no line
+        describes the recipes say ``custom``, and no command makes them again. ``on_step(progress)`` stops the run by
         returning False. ``origin`` adds entries (such as file names) to the recipes. ``probe``: a list that gets what guidance did in each step
         (`guidance.probe`).
         """
         started = time.perf_counter()
-        named = {k: str(options[k]) for k in ("init", "mask") if isinstance(options.get(k), str | Path)}
-        origin = {**named, **dict(origin or {})}
+        given = {k: options[k] for k in ("init", "mask") if options.get(k) is not None}
+        origin = {**{k: str(v) for k, v in given.items() if isinstance(v, str | Path)}, **dict(origin or {})}
+        if nameless := [k for k in given if k not in origin]:
+            origin["as_values"] = nameless
+        json.dumps(origin)  # what no recipe can hold is refused now, not after sampling
         request, rules = self.request(**options)
         steps = self.stream(request, rules, taps=None if probe is None else {"probe": probe})
         values = sampling.run(steps, self.codec, len(request.seeds), on_step=on_step)
-        return Samples(values, self.recipes(request, origin), self.task, time.perf_counter() - started)
+        return Samples(values, self.recipes(request, origin, rules), self.task, time.perf_counter() - started)
 
     def gathered(self, request: sampling.Request, values: Sequence[Tensor], seconds: float, origin: Mapping[str, Any] | None = None) -> Samples:
         """`Samples` of a request whose decoded samples a caller of `stream` has put together itself."""
         return Samples(torch.stack(list(values)), self.recipes(request, origin), self.task, seconds)
 
-    def recipes(self, request: sampling.Request, origin: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], ...]:
-        """One dict per sample: everything that made it."""
+    def recipes(
+        self, request: sampling.Request, origin: Mapping[str, Any] | None = None, rules: Sequence[Rule] | None = None
+    ) -> tuple[dict[str, Any], ...]:  # fmt: skip
+        """One dict per sample: everything that made it. ``rules``: those of a request that no line describes."""
         kind = self.denoiser.dtype or torch.float32
         common: dict[str, Any] = {
             "model": self.name, "model_hash": self.hash, "weights": self.weights, "num_steps": request.num_steps, "sampler": request.sampler,
             "guidance": request.guidance, "dtype": DTYPE_NAMES[kind], "studio": __version__, "torch": torch.__version__.split("+")[0],
         }  # fmt: skip
-        if lent := self.lent(request.guidance):
+        if lent := self.lent(request.guidance if rules is None else rules):
             common["borrowed"] = lent
         if request.init is not None:
             common["strength"] = request.strength
@@ -290,24 +295,40 @@ class Model:
                 recipe |= {"label": label, "class": self.classes[label] if label >= 0 else no_label(self.classes)}
             if request.numeric is not None:
                 raw = zip(self.info.numeric, request.numeric[i], self.info.numeric_mean, self.info.numeric_std)
-                recipe["conditions"] = {n: float(f"{v * s + m:.12g}") for n, v, m, s in raw if v == v}
+                recipe["conditions"] = dict(request.values) or {n: float(f"{v * s + m:.12g}") for n, v, m, s in raw if v == v}
             if request.atoms is not None:
                 recipe["conditions"] = {**recipe.get("conditions", {}), "atoms": request.atoms}
             out.append(recipe)
         return tuple(out)
 
-    def on_path(self, path: str | dict[str, Any]) -> "Model":
-        """The same model sampled on another path (`samplers.reparameterised`): a name such as ``"trig"`` or ``{"name": ..., options}``. Recipes name it.
+    def on_path(self, path: str | Mapping[str, Any] | NoisePath) -> "Model":
+        """The same model sampled on another path (`samplers.reparameterised`): ``"trig"``, ``"vp(schedule=cosine)"``, ``{"name": ..., options}`` or a path.
+        Recipes name it, and say ``custom`` of one that no text describes.
 
-        Raises ``ValueError`` for an unknown path, and for a model that starts from data.
+        Raises ``ValueError`` for an unknown path or option, and for a model that starts from data.
         """
         if self.denoiser.family != "gaussian":
             why = "starts from data" if self.denoiser.family == "bridge" else "makes graphs"
             raise ValueError(f"{self.name} {why}, so it has no other path; sample it on its own")
-        return replace(self, denoiser=on_path(self.denoiser, path), path=path)
+        tree: Any = path
+        if isinstance(path, str):
+            name, options = sampling.parse_spec(path, "path")
+            tree = {"name": name, **options}
+        denoiser = on_path(self.denoiser, dict(tree) if isinstance(tree, Mapping) else tree)
+        return replace(self, denoiser=denoiser, path=_path_line(tree))
 
     def with_dtype(self, dtype: str) -> "Model":
         """The same weights run in another precision."""
         if self.path:
             raise ValueError("got a precision for a model on another path; choose it first: model.with_dtype(...).on_path(...)")
         return replace(self, denoiser=self.denoiser.with_net(self.denoiser.net, pick_dtype(dtype, self.device)))
+
+
+def _path_line(tree: Any) -> str:
+    """The text of a path that gives it back, or `CUSTOM`."""
+    if isinstance(tree, Mapping) and all(isinstance(v, str | int | float | None) for v in tree.values()):
+        line = str(path_text(tree))
+        name, options = sampling.parse_spec(line, "path")
+        if {"name": name, **options} == dict(tree):
+            return line
+    return CUSTOM

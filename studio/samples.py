@@ -4,7 +4,6 @@ Every PNG carries its recipe as JSON in the tEXt chunk ``drift-studio``.
 """
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from studio import files
+from studio.recipes import KEY, command_of, read_recipe
 from studio.tasks.base import Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-KEY = "drift-studio"
+__all__ = ["KEY", "Samples", "command_of", "read_recipe", "save_png", "sheet_recipe"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ class Samples:
 
             np.savez(wanted[0], arr_0=self.values.numpy(), seeds=np.array([r["seed"] for r in self.recipes]), **self.task.legend)
             self.task.write(folder, self.values, self.recipes)
-        several = {k: [r.get(k) for r in self.recipes] for k in ("seed", "label", "class")}
-        save_png(folder / "grid.png", self.grid(), {**self.recipes[0], **several})
+        save_png(folder / "grid.png", self.grid(), sheet_recipe(self.recipes))
         files.write_json(folder / "recipe.json", list(self.recipes))
         return wanted
 
@@ -84,6 +83,11 @@ def _names(recipes: Sequence[dict[str, Any]]) -> list[str]:
     return [n if names.count(n) == 1 else f"{n}-{i:04d}" for i, n in enumerate(names)]
 
 
+def sheet_recipe(recipes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One recipe of all: what differs is listed."""
+    return {**recipes[0], **{k: [r.get(k) for r in recipes] for k in ("seed", "label", "class")}}
+
+
 def save_png(path: Path, picture: "Image", recipe: dict[str, Any]) -> None:
     """A PNG with its recipe inside, written atomically."""
     from PIL.PngImagePlugin import PngInfo
@@ -92,54 +96,3 @@ def save_png(path: Path, picture: "Image", recipe: dict[str, Any]) -> None:
     info.add_text(KEY, json.dumps(recipe))
     with files.replacing(path) as draft:
         picture.save(draft, format="PNG", pnginfo=info)
-
-
-def read_recipe(path: str | Path) -> dict[str, Any]:
-    """The recipe inside a PNG. Raises ``ValueError`` for a file that has none."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            text = picture.info.get(KEY)
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} is not a readable picture ({error})") from None
-    if text is None:
-        raise ValueError(f"{path} carries no recipe of this studio; it was made elsewhere, or its text was stripped by another program")
-    try:
-        recipe = json.loads(text)
-    except ValueError:
-        raise ValueError(f"{path} carries a damaged recipe") from None
-    return recipe
-
-
-def command_of(recipe: dict[str, Any]) -> str:
-    """The command that makes the sample of a recipe again."""
-
-    def listed(key: str) -> list[Any]:
-        value = recipe.get(key)
-        return value if isinstance(value, list) else [value]
-
-    if recipe.get("source"):
-        return (
-            f"studio translate {shlex.quote(recipe['model'])} {shlex.quote(recipe['source'])} --out again --seed {recipe['seed_base']} "
-            f"--num-steps {recipe['num_steps']} --sampler '{recipe['sampler']}' --direction {recipe['direction']} --weights {recipe['weights']} "
-            f"--dtype {recipe['dtype']}" + (f" --mask {shlex.quote(recipe['mask'])}" if recipe.get("mask") else "")
-        )
-    parts = [f"studio sample {shlex.quote(recipe['model'])} --out again --seeds {','.join(map(str, listed('seed')))}"]
-    labels, names = listed("label"), listed("class")
-    if any(label is not None for label in labels):
-        by_name = all(isinstance(n, str) and "," not in n for n in names)  # a number could be another class's name
-        numbers = ["none" if label == -1 else str(label) for label in labels]
-        parts.append(f"--labels {shlex.quote(','.join(names if by_name else numbers))}")
-    parts += [f"--set {shlex.quote(f'{k}={v}')}" for k, v in recipe.get("conditions", {}).items()]
-    parts += [f"--num-steps {recipe['num_steps']}", f"--sampler '{recipe['sampler']}'", f"--guidance '{recipe['guidance']}'"]
-    parts += [f"--weights {recipe['weights']}", f"--dtype {recipe['dtype']}"]
-    if recipe.get("init"):
-        parts.append(f"--init {shlex.quote(recipe['init'])} --strength {recipe['strength']}")
-    if recipe.get("mask"):
-        parts.append(f"--mask {shlex.quote(recipe['mask'])}")
-    if isinstance(recipe.get("path"), str):
-        parts.append(f"--path {recipe['path']}")
-    if recipe.get("deterministic"):
-        parts.append("--deterministic")
-    return " ".join(parts)

@@ -36,7 +36,7 @@ class Request:
     ``strength`` in (0, 1] starts from a picture; ``mask`` (H, W) bool marks what may change, the rest of ``init`` is kept.
     ``sources`` (N, ...), as files hold them, is where a bridge starts, one for each seed; ``direction`` forward or backward.
     ``atoms``: how many a molecule has; drawn where it is None. For molecules ``init`` (n, n + 1) is a part of one and ``mask``, of the same
-    shape, what of it may change."""
+    shape, what of it may change. ``values``: the conditions that ``numeric`` was made of, as they were given."""
 
     seeds: tuple[int, ...]
     labels: tuple[int, ...] | None = None
@@ -52,6 +52,7 @@ class Request:
     sources: Tensor | None = field(default=None, compare=False)
     direction: str = "forward"
     atoms: int | None = None
+    values: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,24 @@ class Progress:
         return self.step.s == 1.0
 
 
-def build_sampler(spec: str) -> Sampler:
-    """``"ab2"`` or ``"ddim(eta=0.5,spacing=leading)"``. Raises ``ValueError`` for unknown names and options."""
+def parse_spec(spec: str, kind: str) -> tuple[str, dict[str, Any]]:
+    """``"ab2"`` or ``"ddim(eta=0.5,spacing=leading)"`` to a name and options. Raises ``ValueError``; ``kind`` is what the words call it."""
     name, bracket, inside = spec.strip().partition("(")
     if bracket and not inside.endswith(")"):
-        raise ValueError(f"got sampler {spec!r}, expected name or name(key=value,...)")
+        raise ValueError(f"got {kind} {spec!r}, expected name or name(key=value,...)")
     options: dict[str, Any] = {}
     for part in filter(None, inside.removesuffix(")").split(",")):
         key, eq, text = part.partition("=")
         if not eq:
-            raise ValueError(f"got {part!r} in sampler {spec!r}, expected key=value")
+            raise ValueError(f"got {part!r} in {kind} {spec!r}, expected key=value")
         options[key.strip().replace("-", "_")] = value_of(text)
-    return samplers.build(name.strip().replace("-", "_"), **options)
+    return name.strip().replace("-", "_"), options
+
+
+def build_sampler(spec: str) -> Sampler:
+    """A sampler of its text (`parse_spec`). Raises ``ValueError`` for unknown names and options."""
+    name, options = parse_spec(spec, "sampler")
+    return samplers.build(name, **options)
 
 
 def parse_seeds(text: str | int | Sequence[int]) -> tuple[int, ...]:

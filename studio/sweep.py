@@ -25,7 +25,7 @@ from studio.evaluation.run import choose_extractor, evaluate, parse_metrics
 from studio.evaluation.sets import SampleSet, of_data, open_set
 from studio.generation.plan import parse_rule
 from studio.model import Model
-from studio.samples import save_png
+from studio.samples import save_png, sheet_recipe
 from studio.sheets import contact_sheet, heat_map
 
 PLAIN = ("num_steps", "sampler", "guidance")
@@ -163,7 +163,7 @@ def sweep(
             result.save(path.with_suffix(".json"))
         if images and not path.with_suffix(".png").is_file():
             samples = model.sample(seeds=range(images), labels=_few(labels, model, images), **job.options)
-            save_png(path.with_suffix(".png"), samples.grid(columns=images, captions=False), {**samples.recipes[0], "seed": list(range(images))})
+            save_png(path.with_suffix(".png"), samples.grid(columns=images, captions=False), sheet_recipe(samples.recipes))
         results.append(result)
         if len(results) == len(jobs):
             _write(folder, axes, jobs, results)

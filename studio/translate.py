@@ -5,7 +5,7 @@ it is, so a run that was cut off goes on; a file that does not decode is listed 
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from guidance.grammar import CUSTOM
 from studio import files
 from studio.data.images import SUFFIXES, decode
 from studio.labels import NO_LABEL
@@ -77,10 +78,12 @@ def read(path: Path, shape: Sequence[int], resize: bool) -> Tensor:
 
 def translate(
     model: Model, inputs: Sequence[str | Path], out: str | Path, *, num_steps: int | None = None, sampler: str | None = None, direction: str = "forward",
-    seed: int = 0, label: str | int | None = None, mask: Any = None, resize: bool = False, batch: int = 32, overwrite: bool = False, on_step: Callable[[Any], Any] | None = None,
+    seed: int = 0, label: Any = None, guidance: Any = "default", conditions: Mapping[str, Any] | None = None, mask: Any = None, resize: bool = False,
+    batch: int = 32, deterministic: bool = False, overwrite: bool = False, on_step: Callable[[Any], Any] | None = None,
 ) -> Translated:  # fmt: skip
-    """Translate pictures into the folder ``out``. ``label``: a class for all of them, where the model has classes. ``mask`` (a file or (H, W) bool): white may change, the rest of every source is kept. Raises ``ValueError`` where nothing could be translated, ``FileExistsError`` for a file that another
-    recipe has made, unless ``overwrite``."""
+    """Translate pictures into the folder ``out``. ``label``: a class for all of them, where the model has classes; ``guidance``, ``conditions`` and
+    ``deterministic`` as in ``Model.sample``. ``mask`` (a file or (H, W) bool): white may change, the rest of every source is kept. Raises ``ValueError``
+    where nothing could be translated, ``FileExistsError`` for a file that another recipe has made, unless ``overwrite``."""
     if not model.info.starts_from:
         raise ValueError(f"{model.name} starts from noise and translates nothing; use `studio sample {model.name} --init PICTURE`")
     if model.task.suffix != ".png":
@@ -96,11 +99,17 @@ def translate(
     if not sources:
         first = next(iter(failed.items()))
         raise ValueError(f"none of {len(found)} pictures can be translated; {first[0]}: {first[1]}")
-    options: dict[str, Any] = dict(num_steps=num_steps, sampler=sampler, direction=direction, mask=mask, labels=NO_LABEL if label is None else label)
+    if batch < 1:
+        raise ValueError(f"got batch={batch}, expected at least 1")
+    asked = any(k in (conditions or {}) and k not in model.info.numeric for k in ("label", "class"))
+    options: dict[str, Any] = dict(
+        num_steps=num_steps, sampler=sampler, direction=direction, mask=mask, labels=NO_LABEL if label is None and not asked else label, guidance=guidance,
+        conditions=conditions, deterministic=deterministic, batch=batch,
+    )  # fmt: skip
+    origin: dict[str, Any] = {} if mask is None else {"mask": str(mask)} if isinstance(mask, str | Path) else {"as_values": ["mask"]}
     probe = next(iter(sources.values()))[None]
-    recipe = model.recipes(model.request(seeds=[0], sources=probe, **options)[0], {"mask": str(mask)} if mask is not None else None)[
-        0
-    ]  # refuses what does not fit before anything is written
+    request, rules = model.request(seeds=[0], sources=probe, **options)  # refuses what does not fit before anything is written
+    recipe = model.recipes(request, origin | ({"resize": True} if resize else {}), rules)[0]
     files.check_writable(folder, need=len(sources) * probe.numel() * 2)
     kept, todo = [], []
     for path, name in found:
@@ -132,12 +141,15 @@ def _hash(values: Tensor) -> str:
 
 
 def _same(path: Path, recipe: dict[str, Any]) -> bool:
-    """Whether a file is what a recipe makes, wherever its source lay."""
+    """Whether a file is what a recipe makes, wherever its source lay and however it became those values."""
     try:
         there = read_recipe(path)
     except (ValueError, OSError):
         return False
-    return {k: v for k, v in there.items() if k != "source"} == {k: v for k, v in recipe.items() if k != "source"}
+    if recipe["guidance"] == CUSTOM or "as_values" in recipe:  # it does not say all that the file was made with
+        return False
+    apart = ("source", "resize")
+    return {k: v for k, v in there.items() if k not in apart} == {k: v for k, v in recipe.items() if k not in apart}
 
 
 def _sheet(model: Model, folder: Path, sources: dict[Path, Tensor], limit: int = 40) -> None:

@@ -11,10 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guidance.grammar import CUSTOM
 from studio import catalog, files, sampling
 from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
 from studio.model import Model, load
-from studio.samples import command_of, read_recipe
+from studio.recipes import command_of, read_recipe, told
 from studio.shelf import Card, card, list_models
 from ui.settings import Settings, from_recipe, renamed, shortened
 
@@ -193,22 +194,24 @@ class Engine:
             recipe = read_recipe(path)
         except ValueError as error:
             raise ValueError(str(error).replace(str(path), Path(path).name)) from None
-        if not isinstance(recipe, dict) or not isinstance(recipe.get("model"), str):
+        if "model" not in recipe:
             raise ValueError(f"{Path(path).name} carries a recipe that names no model; it is damaged")
         return recipe
 
     def explain(self, path: str | Path) -> tuple[dict[str, Any], str]:
-        """A PNG's recipe with long lists in short, and the command that makes its samples again."""
+        """A PNG's recipe with long lists in short, and the command that makes its samples again, or why there is none."""
         recipe = self.recipe(path)
         try:
             classes = len(self._model_of(recipe)[1].classes)
         except ValueError:
             classes = 0
         brief = shortened(recipe, classes)
+        own = isinstance(recipe.get("seed"), list) and "label" not in brief  # each seed its own, which is what no --labels means
+        asked = {k: v for k, v in recipe.items() if k not in ("label", "class")} if own else recipe
         try:
-            return brief, command_of(brief)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{Path(path).name} carries a damaged recipe: {error!r} is missing or not understood") from None
+            return brief, told(lambda: command_of(asked))
+        except ValueError as error:
+            raise ValueError(f"{Path(path).name} cannot be made again: {error}") from None
 
     def restore(self, path: str | Path) -> Restored:
         """Control values from a PNG. Raises ``ValueError`` when it has no recipe or its model is not here."""
@@ -223,6 +226,10 @@ class Engine:
             notes.append(f"The weights of {name} differ from those that made this picture ({digest}): the same settings will give another picture.")
         if recipe.get("init"):
             notes.append("This picture was started from another picture, which the page cannot give; use the command below.")
+        if recipe.get("path"):
+            notes.append("This picture was sampled on another path than the model's own, which the page cannot give; use the command below.")
+        if recipe["guidance"] == CUSTOM:
+            notes.append("This picture was guided by rules given as objects in Python, which the page cannot give; guidance was left out.")
         return Restored(settings, recipe, tuple(notes))
 
     def _model_of(self, recipe: dict[str, Any]) -> tuple[str, Card, list[str]]:

@@ -1,10 +1,13 @@
 """What the controls of the page hold, as one plain value, and how a picture's recipe becomes such a value again."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from guidance.grammar import CUSTOM
 from studio.labels import NO_LABEL, labels_text, no_label, says, word
+from studio.recipes import SHARED, complete, seeds_text
 
 OWN = "each seed its own"
 NONE = "none"  # these two words stand in brackets where a class is called so
@@ -38,9 +41,15 @@ class Settings:
 
 
 def parse_conditions(text: str) -> dict[str, float]:
-    """``"ph=7, mass=1.5"`` to a dict."""
+    """``"ph=7, mass=1.5"``, or a JSON object for names with a comma or an equals sign, to a dict."""
+    plain = (text or "").strip()
+    if plain.startswith("{"):
+        try:
+            return {str(name): float(number) for name, number in json.loads(plain).items()}
+        except (TypeError, ValueError):
+            raise ValueError(f"got conditions {plain!r}, expected numbers by name, such as {{'ph': 7}} with double quotes") from None
     values: dict[str, float] = {}
-    for part in filter(None, (p.strip() for p in (text or "").split(","))):
+    for part in filter(None, (p.strip() for p in plain.split(","))):
         name, _, number = part.partition("=")
         try:
             values[name.strip()] = float(number)
@@ -49,15 +58,13 @@ def parse_conditions(text: str) -> dict[str, float]:
     return values
 
 
-def seeds_text(seeds: int | Sequence[int]) -> str:
-    """(0, 1, 2, 7) to ``"0-2,7"``; the order is kept."""
-    runs: list[list[int]] = []
-    for seed in [seeds] if isinstance(seeds, int) else seeds:
-        if runs and seed == runs[-1][1] + 1:
-            runs[-1][1] = seed
-        else:
-            runs.append([seed, seed])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+def conditions_text(values: Mapping[str, float]) -> str:
+    """What `parse_conditions` reads as these values."""
+    plain = ", ".join(f"{k}={v!r}" for k, v in values.items())
+    try:
+        return plain if parse_conditions(plain) == values else json.dumps(dict(values))
+    except ValueError:
+        return json.dumps(dict(values))
 
 
 def own_word(classes: Sequence[str]) -> str:
@@ -94,18 +101,13 @@ def renamed(recipe: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
 
 def from_recipe(recipe: Mapping[str, Any], model: str, classes: Sequence[str]) -> Settings:
     """The settings that make a recipe's samples again with ``model``. Raises ``ValueError`` for a recipe that lacks what it takes."""
-    try:
-        seeds, labels = recipe["seed"], recipe.get("label")
-        listed = [int(s) for s in (seeds if isinstance(seeds, list) else [seeds])]
-        numbers = dict(recipe.get("conditions") or {})
-        return Settings(
-            model=model, weights=str(recipe["weights"]), label=label_text(labels, listed, classes), seeds=seeds_text(listed),
-            num_steps=int(recipe["num_steps"]), sampler=str(recipe["sampler"]), guidance=str(recipe["guidance"]),
-            conditions=", ".join(f"{k}={v}" for k, v in numbers.items()), dtype=str(recipe["dtype"]),
-            deterministic=bool(recipe.get("deterministic", False)),
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the recipe is damaged: {error!r} is missing or not understood") from None
+    recipe = complete(recipe, (*SHARED, "seed"))
+    listed = recipe["seed"] if isinstance(recipe["seed"], list) else [recipe["seed"]]
+    return Settings(
+        model=model, weights=recipe["weights"], label=label_text(recipe.get("label"), listed, classes), seeds=seeds_text(listed), num_steps=recipe["num_steps"],
+        sampler=recipe["sampler"], guidance="" if recipe["guidance"] == CUSTOM else recipe["guidance"], conditions=conditions_text(recipe.get("conditions") or {}),
+        dtype=recipe["dtype"], deterministic=recipe.get("deterministic", False),
+    )  # fmt: skip
 
 
 def shortened(recipe: Mapping[str, Any], classes: int) -> dict[str, Any]:

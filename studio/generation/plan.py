@@ -7,7 +7,7 @@ import csv
 import hashlib
 import json
 import os
-import shlex
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from backbones.types import NoiseSource
-from studio import __version__, files, sampling
+from guidance.grammar import CUSTOM
+from studio import __version__, files, recipes, sampling
 from studio.devices import DTYPE_NAMES
 from studio.generation.identity import MAYBE, OWN
 from studio.labels import FILES, Names, labels_text, names_of, parse_labels, word
@@ -27,6 +28,7 @@ from studio.model import Model
 MANIFEST = "manifest.json"
 FORMAT = 1
 RULES = ("balanced", "random")
+_RULE = re.compile(r"none|balanced|random|file [0-9a-f]+|list -?[0-9]{1,7}(,-?[0-9]{1,7})*")
 
 
 @dataclass(frozen=True)
@@ -180,12 +182,14 @@ def make_plan(
     if len(set(chosen)) < len(chosen):
         raise ValueError("got a seed twice, expected distinct seeds: equal seeds make equal samples")
     rule = parse_rule(labels, model.classes, len(chosen))
-    request, rules = model.request(
+    request, _ = model.request(
         labels=rule.of([0], chosen[:1]), seeds=chosen[:1], num_steps=num_steps, guidance=guidance, sampler=sampler, conditions=conditions, batch=batch,
         deterministic=deterministic,
     )  # fmt: skip
-    if rules is not None:
-        raise ValueError("got guidance as objects, expected a line such as 'cfg=2.0', which the manifest can record")
+    if request.guidance == CUSTOM:
+        raise ValueError("got guidance as objects that no line describes, expected rules of the registry or a line such as 'cfg=2.0', which the manifest records")
+    if model.path == CUSTOM:
+        raise ValueError("got a model on a path that no text describes, expected one of the registry, such as model.on_path('trig'), which the manifest records")
     return Plan(model, len(chosen), chosen, rule, request, threads if deterministic else None)
 
 
@@ -235,22 +239,29 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def command_of_manifest(manifest: dict[str, Any], folder: Path) -> str:
-    """The call of `studio generate` that goes on with a folder. A file of labels is named by its digest only."""
-    p = manifest["pinned"]
-    parts = [f"studio generate {shlex.quote(str(manifest.get('model')))} --out {shlex.quote(str(folder))} --num {p['num']}"]
-    if p["seeds"] != f"0-{p['num'] - 1}":
-        parts.append(f"--seeds {p['seeds']}")
-    kind, _, rest = str(p["labels"]).partition(" ")
-    classes = manifest.get("classes") or {}
-    if kind == "list":
-        parts.append(f"--labels {shlex.quote(labels_text([int(k) for k in rest.split(',')], classes))}")
-    elif kind not in ("none", "balanced"):
-        parts.append(f"--labels {'LABELS' if kind == 'file' else shlex.quote(word(kind, list(classes)))}")
-    parts += [f"--set {shlex.quote(f'{k}={v}')}" for k, v in p["conditions"].items()]
-    parts += [f"--num-steps {p['num_steps']} --sampler {shlex.quote(p['sampler'])} --guidance {shlex.quote(p['guidance'] or 'none')}"]
-    parts += [f"--weights {p['weights']} --dtype {p['dtype']}"]
-    if p.get("path", OWN) != OWN:
-        parts.append(f"--path {shlex.quote(str(p['path']))}")
-    if p["deterministic"]:
-        parts.append(f"--deterministic --threads {p['deterministic']['threads']}")
-    return " ".join(parts)
+    """The command that goes on with a folder. Raises `NoCommand` where labels came from a file, of which a digest is known, and ``ValueError`` for a manifest
+    whose entries are not of their types."""
+    p, classes = manifest["pinned"], manifest.get("classes", [])
+    tests: dict[str, bool] = {
+        "num": type(p.get("num")) is int, "seeds": isinstance(p.get("seeds"), str), "labels": bool(_RULE.fullmatch(str(p.get("labels")))),
+        "classes": isinstance(classes, list) and all(isinstance(c, str) for c in classes),
+        "deterministic": p.get("deterministic") is None or isinstance(p["deterministic"], dict) and type(p["deterministic"].get("threads")) in (int, type(None)),
+    }  # fmt: skip
+    try:
+        wrong = next((f"{name} is {p.get(name)!r}" for name, good in tests.items() if not good), "")
+        recipe = recipes.complete({"model": manifest.get("model"), **{k: v for k, v in p.items() if k != "deterministic"}}, recipes.SHARED)
+    except ValueError as error:
+        wrong = str(error)
+    if wrong:
+        raise ValueError(f"{folder / MANIFEST} is damaged: {recipes.shown(wrong)}; restore it")
+    kind, _, rest = p["labels"].partition(" ")
+    if kind == "file":
+        raise recipes.NoCommand("its labels came from a file, which the manifest knows by its digest only; give the same command with --labels FILE")
+    said = labels_text([int(k) for k in rest.split(",")], classes) if kind == "list" else word(kind, classes)
+    options: list[tuple[str, Any]] = [
+        ("--out", folder), ("--num", p["num"]), ("--seeds", p["seeds"] if p["seeds"] != f"0-{p['num'] - 1}" else None),
+        ("--labels", None if kind in ("none", "balanced") else said), *recipes.settings(recipe),
+        ("--path", recipes.path_text(None if recipe.get("path") == OWN else recipe.get("path"))), ("--deterministic", bool(p.get("deterministic"))),
+        ("--threads", p["deterministic"]["threads"] if p.get("deterministic") else None),
+    ]  # fmt: skip
+    return recipes.line_of("generate", [recipe["model"]], options)

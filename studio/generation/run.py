@@ -92,7 +92,7 @@ def generate(
         if count > 1:
             job = {"model": str(model), "path": path, "weights": weights, "device": device, "dtype": dtype, "options": {
                 "num": plan.num, "seeds": plan.seeds if seeds is not None else None, "labels": labels, "conditions": dict(conditions or {}),
-                "num_steps": num_steps, "guidance": guidance, "sampler": sampler, "batch": size, "deterministic": deterministic,
+                "num_steps": num_steps, "guidance": plan.request.guidance, "sampler": sampler, "batch": size, "deterministic": deterministic,
             }, "threads": threads or max(1, cores() // count), "root": str(store.root)}  # fmt: skip
             interrupted = local.run(job, pieces(todo, store, count), bar.add, lambda: signal.asked, bar.note)
         else:
