@@ -173,7 +173,8 @@ def _items(spec: Any, rules: Mapping[str, str]) -> list[Rule | dict[str, Any]]:
         raise ValueError(f"got the guidance {spec!r}, expected a line such as 'cfg=2.0', a number, a Rule or a list of these")
     found: list[Rule | dict[str, Any]] = []
     for text, group in groupby(spec, lambda item: isinstance(item, str)):
-        found += parse(",".join(filter(str.strip, group)), rules) if text else [x for item in group for x in _items(item, rules)]
+        items = list(group)
+        found += parse(",".join(filter(str.strip, items)), rules) if text else [x for item in items for x in _items(item, rules)]
     return found
 
 

@@ -67,7 +67,12 @@ def _generated(folder: Path) -> dict[str, Any]:
     manifest = read_manifest(folder)
     pinned = manifest["pinned"]
     there = len(list(folder.glob("[0-9]*/[0-9]*.png"))) or (pinned["num"] if (folder / "samples.npz").is_file() else 0)
-    return {"model": manifest.get("model"), "there": f"{there} of {pinned['num']}", **pinned, "command": told(lambda: command_of_manifest(manifest, folder))}
+    return {
+        "model": manifest.get("model"),
+        "there": f"{there} of {pinned['num']}",
+        **pinned,
+        "command": told(lambda: command_of_manifest(manifest, folder)),
+    }
 
 
 def catalogue(kind: str, roots: Sequence[str]) -> dict[str, str]:

@@ -52,7 +52,12 @@ def _or_none(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _path(value: Any) -> bool:
-    return _text(value) or isinstance(value, dict) and _text(value.get("name")) and all(_text(v) or _or_none(_number)(v) or v is bool(v) for v in value.values())
+    return (
+        _text(value)
+        or isinstance(value, dict)
+        and _text(value.get("name"))
+        and all(_text(v) or _or_none(_number)(v) or v is bool(v) for v in value.values())
+    )
 
 
 _SEED = _whole(0, 2**63 - 1)
@@ -243,4 +248,7 @@ _TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # ma
 def shown(value: Any) -> str:
     """A value of a recipe for the eye: on one line, without what steers a terminal."""
     text = str(value)
-    return "".join(c if unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") and unicodedata.bidirectional(c) not in _TURNING else ascii(c)[1:-1] for c in text)
+    return "".join(
+        c if unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") and unicodedata.bidirectional(c) not in _TURNING else ascii(c)[1:-1]
+        for c in text
+    )

@@ -57,7 +57,7 @@ def gather(inputs: Sequence[str | Path]) -> list[tuple[Path, Path]]:
 
 def seed_of(name: Path, base: int) -> int:
     """A seed below 2³¹ from a file's name and the run's seed."""
-    return (int.from_bytes(hashlib.sha256(name.as_posix().encode()).digest()[:4], "big") + base) % 2**31
+    return (int.from_bytes(hashlib.sha256(name.as_posix().encode(errors="surrogatepass")).digest()[:4], "big") + base) % 2**31
 
 
 def read(path: Path, shape: Sequence[int], resize: bool) -> Tensor:

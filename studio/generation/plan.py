@@ -187,9 +187,13 @@ def make_plan(
         deterministic=deterministic,
     )  # fmt: skip
     if request.guidance == CUSTOM:
-        raise ValueError("got guidance as objects that no line describes, expected rules of the registry or a line such as 'cfg=2.0', which the manifest records")
+        raise ValueError(
+            "got guidance as objects that no line describes, expected rules of the registry or a line such as 'cfg=2.0', which the manifest records"
+        )
     if model.path == CUSTOM:
-        raise ValueError("got a model on a path that no text describes, expected one of the registry, such as model.on_path('trig'), which the manifest records")
+        raise ValueError(
+            "got a model on a path that no text describes, expected one of the registry, such as model.on_path('trig'), which the manifest records"
+        )
     return Plan(model, len(chosen), chosen, rule, request, threads if deterministic else None)
 
 
