@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from guidance.grammar import CUSTOM
+from studio.labels import NO_LABEL, labels_text
 
 KEY = "drift-studio"  # the PNG text that holds the recipe, as JSON
 LARGEST_CLASS = 2**20
@@ -206,12 +207,13 @@ def path_text(path: str | Mapping[str, Any] | None) -> str | None:
 
 
 def _labels(recipe: Mapping[str, Any]) -> str | None:
-    """What ``--labels`` has to be; None where the model has no classes."""
+    """What ``--labels`` has to be; None where the model has no classes. Labels are read by number: a class may have any name."""
     labels, names = ([recipe.get(k)] if not isinstance(recipe.get(k), list) else recipe[k] for k in ("label", "class"))
     if all(label is None for label in labels):
         return None
-    by_name = all(isinstance(n, str) and "," not in n for n in names)  # a number could be another class's name
-    return ",".join(names if by_name else ["none" if k in (None, -1) else str(k) for k in labels])
+    numbers = [NO_LABEL if label is None else label for label in labels]
+    known = {k: n for k, n in zip(numbers, names) if isinstance(n, str)}
+    return labels_text(numbers, known if len(set(known.values())) == len(known) else {})
 
 
 def seeds_text(seeds: int | Sequence[int]) -> str:

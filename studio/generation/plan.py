@@ -28,7 +28,7 @@ from studio.model import Model
 MANIFEST = "manifest.json"
 FORMAT = 1
 RULES = ("balanced", "random")
-_RULE = re.compile(r"none|balanced|random|file [0-9a-f]+|list -?[0-9]{1,7}(,-?[0-9]{1,7})*")
+_RULE = re.compile(r"none|balanced|random|file [0-9a-f]+|list -?[0-9]{1,6}(,-?[0-9]{1,6})*")
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,8 @@ def command_of_manifest(manifest: dict[str, Any], folder: Path) -> str:
     kind, _, rest = p["labels"].partition(" ")
     if kind == "file":
         raise recipes.NoCommand("its labels came from a file, which the manifest knows by its digest only; give the same command with --labels FILE")
-    said = labels_text([int(k) for k in rest.split(",")], classes) if kind == "list" else word(kind, classes)
+    numbers = [int(k) for k in rest.split(",")] if kind == "list" else []
+    said = labels_text(numbers, classes if max(numbers) < len(classes) else {}) if numbers else word(kind, classes)
     options: list[tuple[str, Any]] = [
         ("--out", folder), ("--num", p["num"]), ("--seeds", p["seeds"] if p["seeds"] != f"0-{p['num'] - 1}" else None),
         ("--labels", None if kind in ("none", "balanced") else said), *recipes.settings(recipe),
