@@ -123,7 +123,7 @@ def test_commands_quote_and_name() -> None:
     assert words[2] == "runs/my model@3" and words[words.index("--labels") + 1] == "2"  # the class's name, which goes before its number
     assert words[words.index("--set") + 1] == "ph=7.25" and words[words.index("--guidance") + 1] == ""
     commas = {**recipe, "class": "cats, dogs"}
-    assert shlex.split(command_of(commas))[words.index("--labels") + 1] == "1"
+    assert shlex.split(command_of(commas))[words.index("--labels") + 1] == "cats, dogs"  # the whole text is a name
     assert "--labels" not in command_of({k: v for k, v in recipe.items() if k not in ("label", "class")})
 
 
