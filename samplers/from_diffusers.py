@@ -2,7 +2,8 @@
 
 A scheduler steps a state of its own on a scale of its own: VP (alpha² + sigma² = 1), VE (alpha = 1) or flow (alpha + sigma = 1). Only the noise level
 ℓ = sigma/alpha is common, so each of its steps is taken from the model's path to its scale and back: x' = x·√(alpha'² + sigma'²)/√(alpha² + sigma²) at equal ℓ, and
-the model is asked on its own path. Schedulers with a table of betas get the model's, or its path cut into a thousand entries.
+the model is asked on its own path. Schedulers with a table of betas get the model's, or its path cut into a thousand entries that reach from its
+first level to its last. One that would start at more noise than the path has starts at the path's own first level, or is refused where it was told to.
 
 Schedulers compute in float32. Each run makes its own, so no state is shared; draws come from the ``NoiseSource``, as numbers where the scheduler takes
 them (``variance_noise``) and else as one seeded generator a sample.
@@ -11,6 +12,7 @@ them (``variance_noise``) and else as one seeded generator a sample.
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from torch import Tensor
 from backbones.registry import check_options, suggest
 from backbones.types import Noise
 from samplers.base import Predict, Sampler
-from samplers.paths import EDMPath, Path, VPPath, check_steps
+from samplers.paths import EDMPath, Path, VPPath, check_steps, last_trained, sigma_of
 from samplers.prediction import Prediction
 
 Options = Mapping[str, Any]
@@ -79,8 +81,9 @@ STEPS_OWN = ("model_output", "timestep", "sample", "generator", "variance_noise"
 
 class Diffusers(Sampler):
     """``scheduler``: a class name of diffusers. Its own options, and those of its ``step`` (eta, s_churn, ...), are given beside:
-    ``build("diffusers", scheduler="UniPCMultistepScheduler", use_karras_sigmas=True)``. Clipping is off unless asked for. Quirks are kept: DDIM's
-    scheduler steps by T//n whatever the spacing, so with linspace, or n that does not divide T, it is off its own levels."""
+    ``build("diffusers", scheduler="UniPCMultistepScheduler", use_karras_sigmas=True)``. Clipping is off unless asked for. Quirks are kept on VP
+    tables, where diffusers' users know them: DDIM's scheduler steps by T//n whatever the spacing, so with linspace, or n that does not divide T, it is off its
+    own levels there."""
 
     def __init__(self, *, scheduler: str = "DPMSolverMultistepScheduler", spacing: str | None = None, options: dict[str, Any] | None = None):
         super().__init__(spacing=spacing)
@@ -97,7 +100,7 @@ class Diffusers(Sampler):
         for name in MODELS_OWN:
             if name in chosen:
                 raise ValueError(f"got {name} for the {where}, but the table of noise levels is the model's; leave it out")
-        stepping = inspect.signature(self.kind.step).parameters
+        self.stepping = stepping = inspect.signature(self.kind.step).parameters
         self.step_options = {k: chosen.pop(k) for k in list(chosen) if k in stepping and k not in (*STEPS_OWN, "self")}
         self.takes_noise = "variance_noise" in stepping
         self.accepts = inspect.signature(self.kind.__init__).parameters
@@ -116,7 +119,7 @@ class Diffusers(Sampler):
 
     def make(self, path: Path, num_steps: int) -> Any:
         """A scheduler for this path, set to its steps."""
-        options = dict(self.options)
+        options, top = dict(self.options), float(sigma_of(path, path.t_start))
         if "trained_betas" in self.accepts:
             bar = _table(path)
             options |= {"num_train_timesteps": len(bar), "trained_betas": (1 - bar / torch.cat([bar.new_ones(1), bar[:-1]])).tolist()}
@@ -128,11 +131,35 @@ class Diffusers(Sampler):
                     options = {"prediction_type": "sample"} | options  # noise says nothing of the data at the first step
         if self.spacing is not None and "timestep_spacing" in self.accepts:
             options["timestep_spacing"] = self.spacing
+        elif self.by_step and "timestep_spacing" in self.accepts and not isinstance(path, VPPath):
+            options = {"timestep_spacing": "trailing"} | options  # their own default leaves out the noisiest entries, which VP alone forgives
+        low = float(sigma_of(path, last_trained(path)))
         if isinstance(path, EDMPath) and self.scale == "edm":
             options = {"sigma_min": path.sigma_min, "sigma_max": path.sigma_max, "rho": path.rho} | options
+        elif self.scale == "edm":
+            own = {k: self.accepts[k].default for k in ("sigma_min", "sigma_max")}
+            options = {"sigma_min": max(own["sigma_min"], low), "sigma_max": min(own["sigma_max"], top)} | options
         made = self.kind(**options)
+        if self.scale == "flow":
+            made.sigma_min = max(float(made.sigma_min), low / (1 + low))
         made.set_timesteps(num_steps)
+        if not self.by_step:
+            self._within(made, top)
         return made
+
+    def _within(self, made: Any, top: float) -> None:
+        """No level above the path's first. Raises ``ValueError`` where an option asks for one."""
+        calls = len(made.timesteps)
+        if hasattr(made, "sigmas_down") and not bool((made.sigmas_interpol[: calls - 1] > 0).all()):
+            _ancestral_levels(made)
+        if self._scale(made) == "flow":  # these start at nothing but noise, which not every path has
+            if math.isfinite(top):
+                made.sigmas = made.sigmas.clamp(max=top / (1 + top))
+        elif (first := float(made.sigmas.max())) > top * 1.001:
+            raise ValueError(
+                f"got a start at noise level {first:.6g} from the {self.scheduler}, expected at most {top:.6g}, where this model's path begins; try a "
+                "lower sigma_max, or leave it out"
+            )
 
     def grid(self, path: Path, num_steps: int) -> list[float]:
         check_steps(num_steps)
@@ -151,10 +178,10 @@ class Diffusers(Sampler):
         made = self.make(path, len(times) - 1)
         if hasattr(made, "set_begin_index"):
             made.set_begin_index(start * getattr(made, "order", 1))
-        return [made, start, path]
+        return [made, start, path, start]
 
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
-        made, index, path = history
+        made, index, path, begun = history
         history[1] = index + 1
         order, calls = getattr(made, "order", 1), len(made.timesteps)
         first = index * order
@@ -164,17 +191,23 @@ class Diffusers(Sampler):
             if call == first:
                 prediction = predict(x, t)
             else:
-                between = float(path.time_of(_log_snr(level)))
+                between = self._time(made, path, call)
                 prediction = predict(state / self._factor(made, path, between, level), between)
             output = self._output(made, prediction, state, level)
             made.scale_model_input(state, made.timesteps[call]) if hasattr(made, "scale_model_input") else None  # some count their steps in it
-            state = self._advance(made, output, made.timesteps[call], state, noise).to(x.dtype)
-        last = self._level(made, first + order) if first + order < calls else self._end(made)
-        return state / self._factor(made, path, s, last)
+            if self.scheduler.startswith("DDIM") and not isinstance(path, VPPath):  # it steps by T//n, which need not lead to its next entry
+                ahead = int(made.timesteps[call + 1]) if call + 1 < calls else -1
+                made.num_inference_steps = Fraction(len(made.alphas_cumprod), int(made.timesteps[call]) - ahead)
+            state = self._advance(made, output, made.timesteps[call], state, noise, index - begun).to(x.dtype)
+        if first + order >= calls:
+            return state  # the scheduler's answer is the sample, whatever noise it has left in it
+        return state / self._factor(made, path, s, self._level(made, first + order))
 
-    def _advance(self, made: Any, output: Tensor, timestep: Tensor, state: Tensor, noise: Noise | None) -> Tensor:
-        """One call of the scheduler; raises ``ValueError`` if it draws noise that was not given to it."""
+    def _advance(self, made: Any, output: Tensor, timestep: Tensor, state: Tensor, noise: Noise | None, past: int) -> Tensor:
+        """One call of the scheduler, ``past`` steps after its first; raises ``ValueError`` if it draws noise that was not given to it."""
         given: dict[str, Any] = dict(self.step_options)
+        if "order" in self.stepping:  # a multistep formula that counts from its table's first step even where the run began later
+            given["order"] = min(given.get("order", self.stepping["order"].default), past + 1)
         if self.draws:
             if noise is None:
                 raise ValueError(f"the {self.scheduler} adds noise in its steps; pass noise=NoiseSource(seeds)")
@@ -196,11 +229,10 @@ class Diffusers(Sampler):
         if self.by_step:
             bar = float(made.alphas_cumprod[int(made.timesteps[call])])
             return math.sqrt((1 - bar) / bar) if bar > 0 else math.inf
-        between = call % getattr(made, "order", 1) == 1 and hasattr(made, "sigmas_interpol")
-        return self._of_sigma(made, float((made.sigmas_interpol if between else made.sigmas)[call]))
-
-    def _end(self, made: Any) -> float:
-        return 0.0 if self.by_step else self._of_sigma(made, float(made.sigmas[-1]))
+        if call % getattr(made, "order", 1) == 1 and hasattr(made, "sigmas_interpol"):
+            # of two calls at one place the ancestral one names the level between under the first, the other under the second
+            return float(made.sigmas_interpol[call - 1 if hasattr(made, "sigmas_down") else call])
+        return self._of_sigma(made, float(made.sigmas[call]))
 
     def _of_sigma(self, made: Any, sigma: float) -> float:
         if self._scale(made) != "flow":
@@ -212,10 +244,13 @@ class Diffusers(Sampler):
 
     def _time(self, made: Any, path: Path, call: int) -> float:
         """The path's time of a call; a table's own entry where the scheduler names one."""
-        t = min(max(float(path.time_of(_log_snr(self._level(made, call)))), path.t_start), 1.0)
+        level, top = self._level(made, call), float(sigma_of(path, path.t_start))
+        if math.isfinite(top) and abs(level / top - 1) < 1e-4:
+            return path.t_start  # but for float32, where the state is drawn
+        t = min(max(float(path.time_of(_log_snr(level))), path.t_start), 1.0)
         if isinstance(path, VPPath):
             k = float(made.timesteps[call])
-            if k == round(k) and 0 <= k < path.size and abs(float(path.index(t)) - k) < 0.05:
+            if k.is_integer() and 0 <= k < path.size and abs(float(path.index(t)) - k) < 0.005:
                 return path.time(int(k))
         return t
 
@@ -245,11 +280,25 @@ class Diffusers(Sampler):
         return torch.cat([out, prediction.head("variance")], 1) if learned else out
 
 
-def _table(path: Path) -> Tensor:
-    """(T,) float64: the ᾱ of a VP table with the path's noise levels."""
+def _ancestral_levels(made: Any) -> None:
+    """Levels of ancestral steps of second order where they are lost to float32, from σ to a σ' that is thousands of times less: σ_down = σ'²/σ,
+    σ_up² = σ'² − σ_down², and √(σ·σ_down) = σ' between the two calls."""
+    s = torch.cat([made.sigmas[:1], made.sigmas[1:-1:2]]).double()
+    after = torch.cat([s[1:], s[-1:]])
+    down = after**2 / s.clamp_min(1e-30)
+    between = torch.where(torch.arange(len(s)) < len(s) - 2, after, 0.0)
+    for name, values in {"interpol": between, "down": down, "up": (after**2 - down**2).clamp_min(0).sqrt()}.items():
+        setattr(made, f"sigmas_{name}", torch.cat([values[:1], values[1:].repeat_interleave(2), values[-1:]]).float())
+
+
+def _table(path: Path, size: int = 1000) -> Tensor:
+    """(T,) float64: the ᾱ of a VP table with the path's noise levels: its own, or ``size`` of them."""
     if isinstance(path, VPPath):
         return path.alpha_bar
-    t = 1 - (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000 * (1 - path.t_start)
+    if math.isfinite(float(sigma_of(path, path.t_start))):
+        t = torch.tensor(path.grid(size)[-2::-1], dtype=torch.float64)
+    else:  # there is no table of nothing but noise
+        t = 1 - (torch.arange(size, dtype=torch.float64) + 0.5) / size
     return torch.sigmoid(path.log_snr(t))
 
 
