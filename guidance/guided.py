@@ -64,8 +64,9 @@ class Guided:
         if len(branches) == 1:
             return ours
         asked = dict(branches)
-        if any((self.path.native if rule.space == "native" else rule.space) in OF_NOISE for _, rule in active):
-            branches = {name: _off_the_end(p) for name, p in branches.items()}
+        of_noise = any((self.path.native if rule.space == "native" else rule.space) in OF_NOISE for _, rule in active)
+        if of_noise and any(p.space not in OF_NOISE for p in branches.values()):
+            branches = {name: _off_the_end(p) for name, p in branches.items()}  # all of them or none: rules compare what is read at one time
         for i, rule in active:
             if rule.stage == "source":
                 continue
@@ -116,9 +117,9 @@ LEAST = 1e-3  # of alpha, below which a noise in float32 no longer tells of the 
 
 def _off_the_end(p: Prediction) -> Prediction:
     """A prediction read a little off the end of pure noise, where all noise predictions are the state itself and say nothing of the data; rules in
-    the space of noise then do what they do in the limit."""
+    the space of noise then do what they do in the limit. A branch that predicts the noise is read there by the data that it implies."""
     floor = float(p.path.time_of(2 * math.log(LEAST)))
-    if p.space in OF_NOISE or float(p.t.min() if isinstance(p.t, Tensor) else p.t) >= floor:
+    if float(p.t.min() if isinstance(p.t, Tensor) else p.t) >= floor:
         return p
     return replace(p, space="data", value=p.to("data"), t=p.t.clamp_min(floor) if isinstance(p.t, Tensor) else floor)
 
