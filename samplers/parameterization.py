@@ -13,8 +13,8 @@ from torch import Tensor
 
 from backbones.types import Backbone, Cond, RunContext
 from samplers.coefficients import Coefficients
-from samplers.paths import Path, Time, sigma_of
-from samplers.prediction import Prediction, expand
+from samplers.paths import Path, Time
+from samplers.prediction import Prediction, expand, ratio
 
 
 class Parameterization(Protocol):
@@ -71,31 +71,38 @@ class Direct:
 
 
 class EDM:
-    """D = c_skip·x + c_out·F(c_in·x, ln(σ)/4) on data of standard deviation ``sigma_data``; the error is measured on F."""
+    """D = c_skip·x + c_out·F(c_in·x, clock) on data of standard deviation ``sigma_data``; the error is measured on F. With T = sigma² + sigma_data²·alpha²
+
+        c_skip = sigma_data²·alpha/T      c_out = sigma·sigma_data/√T      c_in = 1/√T
+
+    which is theirs at alpha = 1 and finite on every path, where there is nothing but noise (alpha = 0) and at the data (sigma = 0) too. Raises
+    ``ValueError`` for a deviation that is not positive."""
 
     variance = None
 
     def __init__(self, *, sigma_data: float = 0.5, conditioning: str = "time"):
+        if not sigma_data > 0:
+            raise ValueError(f"got sigma_data={sigma_data}, expected a positive number, the standard deviation of the data")
         self.sigma_data, self.timed = sigma_data, is_timed(conditioning)
 
-    def _scales(self, x: Tensor, t: Time, path: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        sigma, d = sigma_of(path, t), self.sigma_data
-        total = sigma**2 + d**2
-        alpha = path.coefficients(t).alpha
-        return tuple(expand(v, x) for v in (d**2 / total / alpha, sigma * d / total.sqrt(), total.rsqrt() / alpha, alpha))  # type: ignore[return-value]
+    def _scales(self, x: Tensor, t: Time, path: Path) -> tuple[Tensor, Tensor, Tensor]:
+        """(c_skip, c_out, c_in), each made to multiply (B, ...)."""
+        c, d = path.coefficients(t), self.sigma_data
+        total = c.sigma**2 + d**2 * c.alpha**2
+        return expand(d**2 * c.alpha / total, x), expand(c.sigma * d / total.sqrt(), x), expand(total.rsqrt(), x)
 
     def predict(self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: Path, ctx: RunContext | None = None) -> Prediction:
-        skip, out, inp, _ = self._scales(x, t, path)
+        skip, out, inp = self._scales(x, t, path)
         return Prediction("data", skip * x + out * call(net, inp * x, t, cond, path, ctx, timed=self.timed), x, t, path)
 
     def error(self, prediction: Prediction, data: Tensor, noise: Tensor) -> Tensor:
-        _, out, _, _ = self._scales(data, prediction.t, prediction.path)
-        return (prediction.value - data) / out
+        """(B, ...) error of F; 0 where there is no noise in x, so that nothing depends on F."""
+        _, out, _ = self._scales(data, prediction.t, prediction.path)
+        return ratio(prediction.value - data, out + torch.zeros_like(data))
 
     def factor(self, c: Coefficients) -> Tensor:
         """1/c_out², which is the weight of the data's error in Karras et al."""
-        sigma = c.sigma / c.alpha.clamp_min(1e-8)
-        return (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data).clamp_min(1e-8) ** 2
+        return (c.sigma**2 + self.sigma_data**2 * c.alpha**2) / (c.sigma * self.sigma_data).clamp_min(1e-8) ** 2
 
 
 def noise(*, variance: str | None = None, conditioning: str = "time") -> Direct:
