@@ -14,10 +14,9 @@ class TimeSampler(Protocol):
 
 
 def on_entries(t: Tensor, path: Path) -> Tensor:
-    """On a VP table the next entry towards the noise; elsewhere t itself."""
-    if isinstance(path, VPPath):
-        return 1 - ((path.size * (1 - t)).ceil().clamp(1, path.size)) / path.size
-    return t
+    """On a path with a table the next entry towards the noise; elsewhere t itself."""
+    on_table = getattr(path, "on_table", None)
+    return t if on_table is None else on_table(t)
 
 
 class Uniform:

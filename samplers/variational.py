@@ -54,7 +54,7 @@ def bound(prediction: Prediction, data: Tensor) -> Tensor:
     path = prediction.path
     if not isinstance(path, VPPath):
         raise ValueError("the variational bound of a learned variance needs a VP path; use path: vp")
-    k = path.index(prediction.t).round().long().to(data.device).expand(len(data))
+    k = path.index(prediction.t).round().long().clamp(0, path.size - 1).to(data.device).expand(len(data))
     bar = torch.cat([torch.ones(1, dtype=torch.float64), path.alpha_bar]).to(data.device)
     b, now, before = path.betas.to(data.device)[k], bar[k + 1], bar[k]
     c_data, c_x = before.sqrt() * b / (1 - now), (1 - b).sqrt() * (1 - before) / (1 - now)

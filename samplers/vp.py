@@ -71,6 +71,10 @@ class VPPath:
         """Continuous table index of a time."""
         return self.size * (1 - as_time(t)) - 1
 
+    def on_table(self, t: Tensor) -> Tensor:
+        """Times moved to the next entry towards the noise."""
+        return 1 - (self.size * (1 - t) - 1e-9).ceil().clamp(1, self.size) / self.size
+
     def _curve(self, j: Tensor) -> tuple[Tensor, Tensor]:
         """log ᾱ and its derivative at continuous j = k + 1."""
         log, slope = self._log.to(j), self._slope.to(j)

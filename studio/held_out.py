@@ -10,6 +10,7 @@ import guidance
 from backbones.types import Cond, NoiseSource
 from guidance.borrowed import Borrowed
 from samplers.objective import Batch
+from samplers.times import on_entries
 from studio import sampling
 from studio.build import Info, denoiser_of
 from studio.codec import Codec
@@ -40,7 +41,8 @@ def held_out_loss(
     dtype: torch.dtype,
     batch: int = 128,
 ) -> list[float]:
-    """Mean loss in each of `BINS` equal stretches of t; sample i is used at one fixed time of every bin. Conditions are never dropped."""
+    """Mean loss in each of `BINS` equal stretches of t; sample i is used at one fixed time of every bin, on a table at the entry next to it, as training
+    is. Conditions are never dropped."""
     low = dtype if dtype != torch.float32 else None
     start, drop, training = objective.path.t_start, (objective.cond_drop, objective.drop_each), net.training
     objective.cond_drop = objective.drop_each = 0.0
@@ -52,7 +54,7 @@ def held_out_loss(
                 rows = torch.arange(a, min(a + batch, len(values)))
                 noise = NoiseSource([seed] * len(rows), index=rows, step=b, device=device)
                 u = noise.uniform(stream="bin", dtype=torch.float64)
-                t = start + (1 - start) * (b + u) / BINS
+                t = on_entries(start + (1 - start) * (b + u) / BINS, objective.path)
                 data = codec.encode(values[rows].to(device))
                 start_from = None if source is None else codec.encode(source[rows].to(device))
                 with torch.autocast(device.type, dtype=low, enabled=low is not None):
