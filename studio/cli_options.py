@@ -1,11 +1,12 @@
 """What the commands share: options, how results are printed, a progress line."""
 
-import json
 import os
 import sys
 from typing import Annotated, Any
 
 import typer
+
+from studio.strict_json import to_json
 
 WIDTH = {"max_content_width": 120, "help_option_names": ["-h", "--help"], "token_normalize_func": lambda name: name.replace("_", "-")}
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -19,7 +20,7 @@ Conditions = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE 
 def emit(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     """Results on stdout; under torchrun one process tells."""
     if os.environ.get("RANK", "0") == "0":
-        print(json.dumps(result) if as_json else "\n".join(lines))
+        print(to_json(result) if as_json else "\n".join(lines))
 
 
 def conditions_of(items: list[str] | None) -> dict[str, Any]:

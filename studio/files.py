@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from studio.strict_json import to_json
+
 SPARE_BYTES = 50_000_000
 
 
@@ -65,7 +67,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1) + "\n")
+    write_text(path, to_json(value, indent=1) + "\n")
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

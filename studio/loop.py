@@ -7,7 +7,6 @@ the effective batch), so a resumed run needs only the step, and the number of pr
 import atexit
 import contextlib
 import copy
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,12 +27,14 @@ from studio.data.loader import head, head_source
 from studio.devices import DTYPE_NAMES
 from studio.ema import EMA
 from studio.feed import Feed, Ready
+from studio.finite import NotFinite
 from studio.held_out import held_out_loss, preview
 from studio.optim import build_optimizers, lr_factor
 from studio.procedure import Phase, Setting, build_procedure
 from studio.processes import leave_group, trackers_named
 from studio.progress import TrainingBar, memory_mb
 from studio.signals import StopSignal
+from studio.strict_json import to_json
 
 
 class Diverged(RuntimeError):
@@ -86,6 +87,7 @@ class Trainer:
         self.logs: dict[str, list[Tensor]] = {}  # since the last line of the log
         self.last: dict[str, Any] = {}
         self.stop = StopSignal()
+        self.note: Callable[[str], None] = lambda text: None
 
     # ---- the run ---------------------------------------------------------------------------------------------------------------------
 
@@ -94,6 +96,7 @@ class Trainer:
         length = self.config.train.steps or self.config.train.minutes
         bar = TrainingBar(self.config.name, total=float(length or 0), unit="steps" if self.config.train.steps else "minutes", quiet=self.quiet)
         phases = build_procedure(self.config.procedure)(self._setting(bar))
+        self.note = bar.note
         existing = checkpoint.listing(self.folder)
         if existing:
             self._restore(existing[-1])
@@ -219,7 +222,7 @@ class Trainer:
         self.last = {**self.last, **entry}
         if self.main:
             with open(self.folder / "metrics.jsonl", "a") as handle:
-                handle.write(json.dumps(entry) + "\n")
+                handle.write(to_json(entry) + "\n")
         if self.accelerator.trackers:
             self.accelerator.log({k: v for k, v in values.items() if isinstance(v, int | float)}, step=self.step)
         if self.on_log is not None and self.main:
@@ -257,6 +260,11 @@ class Trainer:
             self.ema.copy_to(profile, self.shown)
             bins = held_out_loss(self.shown[phase.network], phase.objective, self.codec, ends[0], cond, **options)  # type: ignore[arg-type]
             entry |= {f"held_out_ema_{profile}": sum(bins) / len(bins), f"held_out_ema_{profile}_bins": [round(v, 5) for v in bins]}
+        lost = [k for k, v in entry.items() if not k.endswith("_bins") and not math.isfinite(v)]
+        if lost:
+            self.note(
+                f"step {self.step}: {', '.join(lost)} is not finite (null in metrics.jsonl); the network diverges somewhere along the path: try a lower train.lr"
+            )
         self._log(entry)
 
     def _preview(self) -> Any:
@@ -269,7 +277,11 @@ class Trainer:
             for name, net in self.shown.items():
                 net.load_state_dict(self.networks[name].state_dict())
         net = self.shown["net"] if "net" in self.shown else nn.ModuleDict(self.shown)
-        return preview(net, self.config, self.info, self.codec, self.data, device=self.device, dtype=self._looking_dtype())
+        try:
+            return preview(net, self.config, self.info, self.codec, self.data, device=self.device, dtype=self._looking_dtype())
+        except NotFinite as error:
+            self.note(f"step {self.step}: no preview: {error}")
+            return None
 
     def _looking_dtype(self) -> torch.dtype:
         """Evaluation runs in the training precision, but never in fp16."""

@@ -3,7 +3,6 @@
 Every PNG carries its recipe as JSON in the tEXt chunk ``drift-studio``.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from studio import files
 from studio.recipes import KEY, command_of, read_recipe
+from studio.strict_json import to_json
 from studio.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -93,6 +93,6 @@ def save_png(path: Path, picture: "Image", recipe: dict[str, Any]) -> None:
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    info.add_text(KEY, json.dumps(recipe))
+    info.add_text(KEY, to_json(recipe))
     with files.replacing(path) as draft:
         picture.save(draft, format="PNG", pnginfo=info)

@@ -22,8 +22,10 @@ from samplers.adaptive import ADAPTIVE, TorchDiffEq
 from samplers.base import Sampler, Step
 from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser, Queryable
+from samplers.paths import Path
 from samplers.reparameterised import Reparameterised
 from samplers.space import Euclid
+from studio.finite import check_step
 from studio.labels import parse_labels as parse_labels
 
 FIXED_BATCH = 8
@@ -152,7 +154,7 @@ def stream(
     taps: dict[str, Any] | None = None,
 ) -> Iterator[Progress]:  # fmt: skip
     """Iterate all steps of all micro-batches. ``rules`` replaces the request's guidance line by objects. ``taps``: what every run records into
-    (`RunContext.taps`)."""
+    (`RunContext.taps`). Raises `studio.finite.NotFinite` after a step whose state is not finite."""
     sampler = build_sampler(request.sampler)
     chosen = list(rules) if rules is not None else guidance_floor.parse(request.guidance)
     if chosen and request.labels is None and request.numeric is None and _own_branches(chosen):
@@ -168,6 +170,7 @@ def stream(
     grid = sampler.times(denoiser.path, request.num_steps)
     steps = len(grid) - 1
     start = start_index(steps, request.strength) if request.init is not None and denoiser.family != "graph" else 0
+    ahead = _size(denoiser.path, grid[0]) / _size(denoiser.path, denoiser.path.t_start) if denoiser.family == "gaussian" else 1.0
     total, done = len(batches) * (steps - start), 0
     if request.mask is not None and request.init is None and request.sources is None:
         raise ValueError("got a mask without a picture; give the picture to keep with --init")
@@ -179,6 +182,7 @@ def stream(
             x, cond = codec.start(cond, noise, denoiser.path, number=request.atoms, part=request.init, free=request.mask)
         else:
             x = prior = Euclid().prior(noise, tuple(shape), scale=denoiser.path.prior_scale)
+            x = prior if abs(ahead - 1) < 1e-3 else ahead * prior
         if request.sources is not None:
             given = [0 if i is None else i for i in rows]
             x = codec.encode(request.sources[given]).to(device)
@@ -195,7 +199,14 @@ def stream(
                 cond = replace(cond, known=~free, given=init.expand(len(rows), *shape))
         for step in sampler.steps(model, x, cond, noise, num_steps=request.num_steps, start=start, ctx=RunContext(taps=taps or {})):
             done += 1
+            check_step(step, [None if i is None else request.seeds[i] for i in rows], told=denoiser.family == "graph")
             yield Progress(step, tuple(rows), done, max(total, done))
+
+
+def _size(path: Path, t: float) -> float:
+    """How large a state is, data of deviation 1: a sampler that begins further down the path is given a smaller one."""
+    c = path.coefficients(t)
+    return float(torch.hypot(c.alpha, c.sigma))
 
 
 def _cond(request: Request, rows: Sequence[int | None], device: torch.device) -> Cond:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from studio import foreign
+from studio.finite import check_decoded
 
 FOLDER, VARIABLE, SCALE = "codec", "STUDIO_VAE", 0.18215
 _OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}  # of diffusers before 0.15
@@ -105,7 +106,8 @@ class VAECodec:
             raise ValueError(
                 f"got latents of shape {tuple(x.shape)}, this VAE's are (B, {vae.config.latent_channels}, H, W); use the model's own VAE"
             )
-        return ((self._each(lambda z: vae.decode(z / self.scale).sample, x) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        pictures = check_decoded(self._each(lambda z: vae.decode(z / self.scale).sample, x), "the VAE's decoder")
+        return ((pictures + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
     def _each(self, fn: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         with torch.no_grad(), torch.autocast(values.device.type, enabled=False):

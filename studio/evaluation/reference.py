@@ -17,6 +17,7 @@ from studio.evaluation.measures import Side
 from studio.evaluation.sets import SampleSet, npz_array, npz_members, open_set
 from studio.metrics.distances import Moments
 from studio.metrics.features import Extractor, Features, cached, extract
+from studio.strict_json import to_json
 
 KEEP = 10000
 
@@ -123,5 +124,5 @@ def make_reference(source: str, out: str | Path, extractor: Extractor, *, keep: 
     meta |= {"test_hash": real.test.hash} if real.test is not None else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as draft, open(draft, "wb") as handle:
-        np.savez(handle, meta=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]
+        np.savez(handle, meta=np.array(to_json(meta)), **arrays)  # type: ignore[arg-type]
     return path

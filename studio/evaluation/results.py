@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import files
+from studio.strict_json import numbers
 
 RULER = ("extractor", "extractor_hash", "samples", "reference_hash", "reference_n", "resize", "sample_dtype", "labels", "test_hash")
 
@@ -46,7 +47,8 @@ def load_result(path: str | Path) -> Result:
     """Raises ``ValueError`` for a file that is no result."""
     try:
         tree = json.loads(Path(path).read_text())
-        return Result(**{k: tree[k] for k in ("name", "values", "floor", "failed", "protocol")})
+        found = {k: tree[k] for k in ("name", "values", "floor", "failed", "protocol")}
+        return Result(**{**found, **{k: numbers(found[k]) for k in ("values", "floor")}})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a result of studio evaluate ({error!r})") from None
 

@@ -24,6 +24,7 @@ from studio.devices import DTYPE_NAMES
 from studio.generation.identity import MAYBE, OWN
 from studio.labels import FILES, Names, labels_text, names_of, parse_labels, word
 from studio.model import Model
+from studio.strict_json import strict, to_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -200,7 +201,7 @@ def make_plan(
 def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
     """Write the manifest, or check the one that is there. ``ours``: the folder was one of samples until just now. Raises ``ValueError`` with the difference, ``FileExistsError`` for a folder of something else."""
     path = folder / MANIFEST
-    wanted = plan.pinned()
+    wanted = strict(plan.pinned())
     if not path.is_file():
         if not ours and folder.exists() and any(p for p in folder.iterdir() if not p.name.startswith(f".{MANIFEST}.")):
             raise FileExistsError(f"{folder} holds something else (no {MANIFEST}); choose another --out")
@@ -208,9 +209,7 @@ def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(dir=folder, prefix=f".{MANIFEST}.")
         with os.fdopen(handle, "w") as out:
-            out.write(
-                json.dumps({"format": FORMAT, "model": plan.model.name, "classes": list(plan.model.classes), "pinned": wanted}, indent=1) + "\n"
-            )
+            out.write(to_json({"format": FORMAT, "model": plan.model.name, "classes": list(plan.model.classes), "pinned": wanted}, indent=1) + "\n")
         os.chmod(draft, 0o644)
         try:
             os.link(draft, path)  # fails where another machine was faster; its manifest is then compared

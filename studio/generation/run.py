@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from studio.devices import cores, set_threads
+from studio.finite import NotFinite
 from studio.generation import store as stores
 from studio.generation import workers as local
 from studio.generation.engine import Stopped, Writer, compute
@@ -144,6 +145,8 @@ def work(
                     writer.put(done, values)
             except Stopped:
                 return True
+    except NotFinite as error:
+        raise NotFinite(f"{error}; what was finished is kept in {store.root}") from None
     except OSError as error:
         raise OSError(f"writing to {store.root} failed ({error}); what is there is kept: make room and run the same command again") from error
     return False

@@ -20,6 +20,7 @@ import torch
 
 from studio import __version__, files
 from studio.signals import StopSignal
+from studio.strict_json import numbers
 
 Arrays = dict[str, np.ndarray]
 Outcome = tuple[dict[str, Any], Arrays]
@@ -96,7 +97,7 @@ def load(job: Job, folder: Path) -> Result | None:
                 if str(found["key"]) != job.key:
                     return None
                 arrays = {k: found[k] for k in found.files if k != "key"}
-        return Result(**tree, arrays=arrays)
+        return Result(**{**tree, "values": numbers(tree["values"])}, arrays=arrays)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
 

@@ -1,0 +1,41 @@
+"""A run whose sampler begins further down the path than the path does is given a state of that level."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from backbones import Cond
+from samplers import EDMPath, FunctionDenoiser, LinearPath, Prediction, VPPath
+from samplers.paths import Path, Time
+from studio.codec import Scale
+from studio.sampling import Request, run, stream
+
+MEAN, STD, N = 0.7, 0.5, 2000
+
+
+def exact(path: Path) -> FunctionDenoiser:
+    """The model of N(MEAN, STD²)."""
+
+    def model(x: Tensor, t: Time, cond: Cond) -> Prediction:
+        c = path.coefficients(t)
+        gain = c.alpha * STD**2 / (c.alpha**2 * STD**2 + c.sigma**2)
+        return Prediction("data", (MEAN + gain * (x - c.alpha * MEAN)).to(x.dtype), x, t, path)
+
+    return FunctionDenoiser(path, model)
+
+
+@pytest.mark.parametrize("path", [EDMPath(), EDMPath(sigma_max=20.0), LinearPath(), VPPath()], ids=["edm", "edm20", "linear", "vp"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        "diffusers(scheduler=DDIMScheduler)", "diffusers(scheduler=DDPMScheduler)", "diffusers(scheduler=TCDScheduler,eta=0.0)",
+        "diffusers(scheduler=DDIMScheduler,timestep_spacing=leading)", "diffusers(scheduler=HeunDiscreteScheduler,timestep_spacing=leading)",
+        "diffusers(scheduler=EDMEulerScheduler,sigma_max=15.0)", "diffusers(scheduler=KDPM2AncestralDiscreteScheduler)",
+        "diffusers(scheduler=FlowMatchEulerDiscreteScheduler)",
+    ],
+)  # fmt: skip
+def test_samples_have_the_spread_of_the_data(path: Path, sampler: str) -> None:
+    request = Request(tuple(range(N)), num_steps=20 if "Flow" in sampler else 40, sampler=sampler, batch=N)
+    values = run(stream(exact(path), (1,), Scale(), request, device=torch.device("cpu")), Scale(), N)
+    assert float(values.mean()) == pytest.approx(MEAN, abs=0.12)
+    assert float(values.std()) == pytest.approx(STD, rel=0.15)
