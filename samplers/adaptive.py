@@ -7,14 +7,14 @@ step size is shared by the batch, so an adaptive result depends on the batch it 
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from backbones.types import Cond, Noise, RunContext
-from samplers.base import Step, _Run
+from backbones.types import Cond, Noise, NoiseSource, RunContext
+from samplers.base import Step, _restorer, _Run
 from samplers.denoiser import Queryable
 from samplers.ode import ODE, Clock
 from samplers.paths import last_trained
@@ -28,36 +28,45 @@ class _Stopped(Exception):
     pass
 
 
+@dataclass(kw_only=True, eq=False)
 class TorchDiffEq(ODE):
     """``method``: one of torchdiffeq's. Adaptive methods use ``rtol`` and ``atol`` and ignore the grid but for its ends; fixed ones step on it.
     ``alone`` solves sample by sample, so that no sample's steps depend on its company; steps are then reported for one sample after the other."""
 
-    def __init__(
-        self, *, method: str = "dopri5", rtol: float = 1e-5, atol: float = 1e-5, alone: bool = False, spacing: str | None = None, shift: float = 1.0,
-        skew: float = 1.0,
-    ):  # fmt: skip
-        super().__init__(spacing=spacing, shift=shift, skew=skew)
-        if method not in ADAPTIVE + FIXED:
-            raise ValueError(f"got method {method!r}, expected one of {', '.join(ADAPTIVE + FIXED)}")
-        if rtol <= 0 or atol <= 0:
-            raise ValueError(f"got rtol={rtol}, atol={atol}, expected positive tolerances")
-        self.method, self.rtol, self.atol, self.alone = method, rtol, atol, alone
+    resamples = False
+
+    method: str = "dopri5"
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    alone: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method not in ADAPTIVE + FIXED:
+            raise ValueError(f"got method {self.method!r}, expected one of {', '.join(ADAPTIVE + FIXED)}")
+        if self.rtol <= 0 or self.atol <= 0:
+            raise ValueError(f"got rtol={self.rtol}, atol={self.atol}, expected positive tolerances")
 
     def _iterate(
         self, denoiser: Queryable, x: Tensor, cond: Cond, noise: Noise | None, times: list[float], start: int, ctx: RunContext
     ) -> Iterator[Step]:
         return (
-            self._one_by_one(denoiser, x, cond, times, start, ctx) if self.alone and len(x) > 1 else self._solve(denoiser, x, cond, times, start, ctx)
+            self._one_by_one(denoiser, x, cond, noise, times, start, ctx)
+            if self.alone and len(x) > 1
+            else self._solve(denoiser, x, cond, noise, times, start, ctx)
         )
 
-    def _one_by_one(self, denoiser: Queryable, x: Tensor, cond: Cond, times: list[float], start: int, ctx: RunContext) -> Iterator[Step]:
+    def _one_by_one(
+        self, denoiser: Queryable, x: Tensor, cond: Cond, noise: Noise | None, times: list[float], start: int, ctx: RunContext
+    ) -> Iterator[Step]:
         """The steps of each sample in turn; ``x`` and ``data_hat`` hold the others where they are. Only the very last step has index num_steps − 1."""
         state, data = x.clone(), x.clone()
         index, count = start, 0
         for i in range(len(x)):
             row, done = slice(i, i + 1), count
             own = replace(ctx, caches={}, states={}, taps={})  # what rules and caches keep belongs to one sample
-            for step in self._solve(denoiser, x[row], cond.index(row), times, start, own):
+            draws = noise.select(row) if isinstance(noise, NoiseSource) else noise
+            for step in self._solve(denoiser, x[row], cond.index(row), draws, times, start, own):
                 before, state, data, count = state, state.clone(), data.clone(), done + step.evaluations
                 state[row], data[row] = step.x, step.data_hat
                 more = i + 1 < len(x) or step.index + 1 < step.num_steps or step.s < times[-1]
@@ -66,14 +75,13 @@ class TorchDiffEq(ODE):
                 index += 1
             data[row] = state[row]
 
-    def _solve(self, denoiser: Queryable, x: Tensor, cond: Cond, times: list[float], start: int, ctx: RunContext) -> Iterator[Step]:
+    def _solve(
+        self, denoiser: Queryable, x: Tensor, cond: Cond, noise: Noise | None, times: list[float], start: int, ctx: RunContext
+    ) -> Iterator[Step]:
         from torchdiffeq import odeint
 
-        if cond.known is not None:
-            raise ValueError(
-                "torchdiffeq methods cannot put known entries back between their steps; choose euler, heun, ab2 or another of our solvers"
-            )
-        run, path, fixed = _Run(denoiser, cond, ctx, grad=False), denoiser.path, self.method in FIXED
+        restore = _restorer(denoiser, cond, noise, x)
+        run, path, fixed = _Run(self, denoiser, cond, ctx, restore, grad=False), denoiser.path, self.method in FIXED
         clock = Clock(path)
         grid = torch.tensor([clock.at(t) for t in times[start:]], dtype=torch.float64)
         finite_end = not clock.open_end(times[-1])
@@ -94,7 +102,8 @@ class TorchDiffEq(ODE):
             def forward(self, t: Tensor, y: Tensor) -> Tensor:
                 if stop.is_set():
                     raise _Stopped
-                return clock.slope(run.predict(y, clock.time(float(t))))
+                slope = clock.slope(run.predict(y, clock.time(float(t))))
+                return slope if cond.known is None else slope.masked_fill(cond.known, 0.0)  # given, not solved for; the query puts them in place
 
         def begin(t0: Tensor, y0: Tensor, dt: Tensor) -> None:  # fixed methods tell of the start of a step
             close(begun.pop() if begun else None)
@@ -148,7 +157,7 @@ class TorchDiffEq(ODE):
                         with torch.no_grad():
                             end, count = run.predict(end, clock.time(float(grid[-1]))).to("data"), run.count
                     total = index + 1 if item[0] == "end" else max(len(times) - 1, index + 1)  # only at the end is it known
-                    yield Step(index, total, held[1], s, end, held[4], count)
+                    yield Step(index, total, held[1], s, restore(end, s), held[4], count)
                     index += 1
                 if item[0] == "end":
                     return

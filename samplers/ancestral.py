@@ -8,6 +8,7 @@ On a VP table this is the usual strided step. DDIM keeps the predicted noise: x_
 variance above; η = 1 is DDPM with the small variance.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,14 +22,11 @@ from samplers.prediction import Prediction
 VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "learned_range")
 
 
+@dataclass(kw_only=True, eq=False)
 class Ancestral(Sampler):
-    """What DDPM and DDIM share: a clipped data prediction and respaced tables."""
+    """What DDPM and DDIM share: respaced tables."""
 
-    def __init__(self, *, spacing: str | None = None, shift: float = 1.0, skew: float = 1.0, respacing: str | None = None, clip: float | None = None):
-        super().__init__(spacing=spacing, shift=shift, skew=skew)
-        if clip is not None and clip <= 0:
-            raise ValueError(f"got clip={clip}, expected a positive bound or none")
-        self.respacing, self.clip = respacing, clip
+    respacing: str | None = None
 
     def grid(self, path: Path, num_steps: int) -> list[float]:
         check_steps(num_steps)
@@ -36,11 +34,11 @@ class Ancestral(Sampler):
             return super().grid(path, num_steps)
         if not isinstance(path, VPPath):
             raise ValueError(f"got respacing={self.respacing!r}, which needs a VP table; leave it out for this model")
-        return [path.time(k) for k in path.respaced(self.respacing)] + [1.0]
+        begin = None if self.lambda_min is None else self.begin_time(path)
+        return [path.time(k) for k in path.respaced(self.respacing, begin=begin)] + [1.0]
 
     def data(self, prediction: Prediction) -> Tensor:
-        data = prediction.to("data")
-        return data if self.clip is None else data.clamp(-self.clip, self.clip)
+        return self.bound(prediction.to("data"))
 
     def draw(self, x: Tensor, noise: Noise | None) -> Tensor:
         if noise is None:
@@ -57,18 +55,17 @@ def transition(path: Path, t: float, s: float) -> tuple[Tensor, Tensor, Tensor, 
     return a * ratio, then.alpha * beta / now.sigma**2, (beta * ratio).clamp_min(1e-20), beta, then.sigma
 
 
+@dataclass(kw_only=True, eq=False)
 class DDPM(Ancestral):
     """``variance``: fixed_small (the posterior's; fixed_small_log is the same, through its logarithm), fixed_large (β), learned_range (needs the
-    model's variance head). ``clip`` bounds the data prediction. No noise is added in the last step."""
+    model's variance head). No noise is added in the last step."""
 
-    def __init__(
-        self, *, variance: str = "fixed_small", spacing: str | None = None, shift: float = 1.0, skew: float = 1.0, respacing: str | None = None,
-        clip: float | None = None,
-    ):  # fmt: skip
-        super().__init__(spacing=spacing, shift=shift, skew=skew, respacing=respacing, clip=clip)
-        if variance not in VARIANCES:
-            raise ValueError(f"got variance {variance!r}, expected one of {', '.join(VARIANCES)}")
-        self.variance = variance
+    variance: str = "fixed_small"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variance not in VARIANCES:
+            raise ValueError(f"got variance {self.variance!r}, expected one of {', '.join(VARIANCES)}")
 
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
         prediction = predict(x, t)
@@ -82,20 +79,24 @@ class DDPM(Ancestral):
         return mean if s == 1 else mean + std * self.draw(x, noise)
 
 
+@dataclass(kw_only=True, eq=False)
 class DDIM(Ancestral):
     """``eta`` scales the noise. ``recompute_noise``: after clipping, derive the noise again from the clipped data (ADM does, diffusers does not). A
     head ``renoise`` (CFG++'s) takes the place of the predicted noise on the way back."""
 
     follows = frozenset({"renoise"})
 
-    def __init__(
-        self, *, eta: float = 0.0, recompute_noise: bool = False, spacing: str | None = None, shift: float = 1.0, skew: float = 1.0,
-        respacing: str | None = None, clip: float | None = None,
-    ):  # fmt: skip
-        super().__init__(spacing=spacing, shift=shift, skew=skew, respacing=respacing, clip=clip)
-        if not 0 <= eta <= 1:
-            raise ValueError(f"got eta={eta}, expected 0 (deterministic) to 1 (DDPM)")
-        self.eta, self.recompute_noise = eta, recompute_noise
+    eta: float = 0.0
+    recompute_noise: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"got eta={self.eta}, expected 0 (deterministic) to 1 (DDPM)")
+
+    def bounded(self, prediction: Prediction) -> Prediction:
+        """With the network's own noise the step bounds the data alone."""
+        return super().bounded(prediction) if self.recompute_noise else prediction
 
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
         prediction = predict(x, t)

@@ -1,19 +1,21 @@
 """A sampler is a generator of steps; a subclass writes one ``step``.
 
-Progress, preview, cancelling and plots all come from iterating ``steps``. The base owns the grid of times, counts network evaluations and
-puts known entries back: clean for networks trained with them, re-noised to the current level for others.
+Progress, preview, cancelling and plots all come from iterating ``steps``. The base owns the grid of times and where it starts, bounds the data
+prediction, counts network evaluations and puts known entries back before every query: clean for networks trained with them, re-noised to the
+query's own level for others.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from backbones.types import Cond, Noise, RunContext
 from samplers.denoiser import Queryable
-from samplers.paths import Path, check_warp, warp
+from samplers.paths import Path, VPPath, check_warp, warp
 from samplers.prediction import Prediction
 from samplers.space import Euclid
 
@@ -22,7 +24,8 @@ Predict = Callable[..., Prediction]
 
 @dataclass(frozen=True)
 class Step:
-    """One step from ``t`` to ``s``: ``x`` (B, ...) is the state at s. ``evaluations`` counts network queries so far."""
+    """One step from ``t`` to ``s``: ``x`` (B, ...) is the state at s. ``index`` of ``num_steps`` counts a step as often as it is taken, ``evaluations``
+    the network queries so far."""
 
     index: int
     num_steps: int
@@ -38,29 +41,85 @@ class Step:
         return self.prediction.to("data")
 
 
+@dataclass(kw_only=True, eq=False)
 class Sampler:
-    """Base of all samplers. ``families``: which models it fits, those that start from noise (gaussian) or from data (bridge). ``needs``: which
-    side of a bridge it asks for, the velocity or the drift towards the data. ``follows``: heads besides the value that its steps heed. ``spacing``: leading | trailing | linspace on VP tables. ``shift`` and ``skew`` bend the
-    grid (`samplers.paths.warp`); above 1 more of the steps are at the noise end."""
+    """Base of all samplers: a dataclass, so that a subclass adds its own options as fields and has these too.
 
-    families: tuple[str, ...] = ("gaussian",)
-    needs = "velocity"
-    follows: frozenset[str] = frozenset()
+    ``spacing``: leading | trailing | linspace on VP tables. ``shift`` and ``skew`` bend the grid (`samplers.paths.warp`); above 1 more of the
+    steps are at the noise end. ``lambda_min``: log-SNR/2 at which the grid starts, None for the path's own start; a prediction of noise says
+    nothing of the data before about -5.1 (the value that DPM-Solver's authors use on the cosine table, Lu et al. 2211.01095). ``clip``: bound of
+    the data prediction. ``threshold``: dynamic thresholding (Saharia et al. 2205.11487): where that quantile of a sample's absolute values is
+    beyond ``clip`` (1 unless given), the sample is cut there and scaled back into the bound. ``resample``: how often each step is taken where
+    known entries are re-noised (RePaint, Lugmayr et al. 2201.09865): before it is taken again the state is noised back to where it began, so that
+    the free entries fit the known ones; multistep solvers restart their history there.
 
-    def __init__(self, *, spacing: str | None = None, shift: float = 1.0, skew: float = 1.0):
-        check_warp(shift, skew)
-        self.spacing, self.shift, self.skew = spacing, shift, skew
+    ``families``: which models it fits, those that start from noise (gaussian) or from data (bridge). ``needs``: which side of a bridge it asks
+    for, the velocity or the drift towards the data. ``follows``: heads besides the value that its steps heed.
+    """
+
+    families: ClassVar[tuple[str, ...]] = ("gaussian",)
+    needs: ClassVar[str] = "velocity"
+    follows: ClassVar[frozenset[str]] = frozenset()
+    resamples: ClassVar[bool] = True  # whether its steps can be taken again
+
+    spacing: str | None = None
+    shift: float = 1.0
+    skew: float = 1.0
+    lambda_min: float | None = None
+    clip: float | None = None
+    threshold: float | None = None
+    resample: int = 1
+
+    def __post_init__(self) -> None:
+        check_warp(self.shift, self.skew)
+        if self.lambda_min is not None and not math.isfinite(self.lambda_min):
+            raise ValueError(f"got lambda_min={self.lambda_min}, expected a finite log-SNR/2 such as -5.1, or none")
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise ValueError(f"got clip={self.clip}, expected a positive bound or none")
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise ValueError(f"got threshold={self.threshold}, expected a quantile above 0, at most 1, such as 0.995, or none")
+        if self.resample < 1:
+            raise ValueError(f"got resample={self.resample}, expected 1 (every step once) or more")
+        if self.resample > 1 and not self.resamples:
+            raise ValueError(
+                f"got resample={self.resample} for {type(self).__name__}, whose steps are not ours to take again; choose ddpm, ddim or euler"
+            )
+
+    def begin_time(self, path: Path) -> float:
+        """Where grids start: the time of ``lambda_min`` (on a table, of the first entry after it), or the path's own start where that is later."""
+        if self.lambda_min is None:
+            return path.t_start
+        begin = max(path.t_start, float(path.time_of(2 * self.lambda_min)))
+        return path.time(path.used(begin) - 1) if isinstance(path, VPPath) else begin
 
     def times(self, path: Path, num_steps: int) -> list[float]:
         """num_steps + 1 increasing times ending at 1 (data)."""
         times = self.grid(path, num_steps)
         if self.shift == 1 and self.skew == 1:
             return times
-        return [*warp(path, torch.tensor(times[:-1], dtype=torch.float64), self.shift, self.skew).tolist(), times[-1]]
+        inner = torch.tensor(times[:-1], dtype=torch.float64)
+        return [*warp(path, inner, self.shift, self.skew, begin=self.begin_time(path)).tolist(), times[-1]]
 
     def grid(self, path: Path, num_steps: int) -> list[float]:
         """The times before they are bent: the path's own."""
-        return path.grid(num_steps, self.spacing)
+        if self.lambda_min is None:
+            return path.grid(num_steps, self.spacing)
+        return path.grid(num_steps, self.spacing, begin=self.begin_time(path))
+
+    def bound(self, data: Tensor) -> Tensor:
+        """(B, ...) data within ``clip``, or thresholded; bounding twice is bounding once."""
+        if self.threshold is None:
+            return data if self.clip is None else data.clamp(-self.clip, self.clip)
+        bound = 1.0 if self.clip is None else self.clip
+        reach = torch.quantile(data.detach().flatten(1).abs().float(), self.threshold, dim=1).clamp_min(bound)
+        reach = reach.to(data).view(-1, *[1] * (data.ndim - 1))
+        return data.clamp(-reach, reach) * (bound / reach)
+
+    def bounded(self, prediction: Prediction) -> Prediction:
+        """A prediction whose data is within bounds, the noise following from it; at the data itself, where from data no velocity follows, as it is."""
+        if self.clip is None and self.threshold is None or prediction.space != "data" and not at_noise(prediction):
+            return prediction
+        return prediction.with_("data", self.bound(prediction.to("data")))
 
     def check(self, denoiser: Queryable) -> None:
         """Raise ``ValueError`` when the sampler does not fit the model's family or does not follow what its guidance asks for."""
@@ -68,6 +127,11 @@ class Sampler:
             raise ValueError(
                 f"the sampler {type(self).__name__} is for {' and '.join(self.families)} models, got a {denoiser.family} model; choose "
                 + {"bridge": "bridge, bridge_sde or an ODE sampler such as heun", "graph": "graph"}.get(denoiser.family, "another sampler")
+            )
+        if denoiser.family == "bridge" and (self.lambda_min is not None or self.needs == "velocity" and (self.clip, self.threshold) != (None, None)):
+            raise ValueError(
+                f"got lambda_min, clip or threshold for {type(self).__name__} on a model that starts from data, where they have no meaning; leave "
+                "them out (the samplers bridge and bridge_sde take clip and threshold)"
             )
         unheard: frozenset[str] = getattr(denoiser, "demands", frozenset()) - self.follows
         if unheard:
@@ -92,6 +156,10 @@ class Sampler:
         Raises ``ValueError`` when `check` does or a stochastic step has no noise.
         """
         self.check(denoiser)
+        if self.resample > 1 and (cond is None or cond.known is None or denoiser.known_trained or denoiser.family != "gaussian"):
+            raise ValueError(
+                f"got resample={self.resample}, which is for known entries that a model from noise was not trained with, and there are none; leave it out"
+            )
         cond, ctx = cond if cond is not None else Cond(), ctx if ctx is not None else RunContext()
         times = self.times(denoiser.path, num_steps)
         if not 0 <= start < len(times) - 1:
@@ -101,20 +169,24 @@ class Sampler:
     def _iterate(
         self, denoiser: Queryable, x: Tensor, cond: Cond, noise: Noise | None, times: list[float], start: int, ctx: RunContext
     ) -> Iterator[Step]:
-        run = _Run(denoiser, cond, ctx, grad=torch.is_grad_enabled() and x.requires_grad)
         restore = _restorer(denoiser, cond, noise, x)
+        run = _Run(self, denoiser, cond, ctx, restore, grad=torch.is_grad_enabled() and x.requires_grad)
         history = self.begin(denoiser.path, times, start)
-        ctx.num_steps = len(times) - 1
+        n = ctx.num_steps = len(times) - 1
         with run.mode():
             x = restore(x, times[start])
-        for i in range(start, len(times) - 1):
+        for place in range(start * self.resample, n * self.resample):
+            i, again = divmod(place, self.resample)
             t, s = times[i], times[i + 1]
+            page = None if noise is None else noise.at(i + again * n)  # the draws of a step that is taken again are its own
             ctx.step, ctx.t, ctx.t_next, ctx.evaluation, run.first = i, t, s, 0, None
             with run.mode():
-                x = self.step(x, t, s, run.predict, None if noise is None else noise.at(i), history)
+                if again:
+                    x, history = restore(noised_back(denoiser.path, x, t, s, page), t), self.begin(denoiser.path, times, i)
+                x = self.step(x, t, s, run.predict, page, history)
                 x = restore(Euclid().project(x), s)
             assert run.first is not None
-            yield Step(i, len(times) - 1, t, s, x, run.first, run.count)
+            yield Step(place, n * self.resample, t, s, x, run.first, run.count)
 
     def sample(self, denoiser: Queryable, x: Tensor, cond: Cond | None = None, noise: Noise | None = None, **options: Any) -> Tensor:
         """The last state of ``steps`` with the same arguments."""
@@ -123,11 +195,27 @@ class Sampler:
         return x
 
 
-class _Run:
-    """Queries of one run: counts them and keeps the first of every step."""
+def noised_back(path: Path, x: Tensor, t: float, s: float, noise: Noise | None) -> Tensor:
+    """(B, ...) a state at s taken back to t < s: x_t = a x_s + √(sigma_t² − a² sigma_s²) z, a = alpha_t/alpha_s, by the stream ``jump``."""
+    assert noise is not None  # as known entries that are re-noised need it
+    now, then = path.coefficients(t), path.coefficients(s)
+    a = now.alpha / then.alpha
+    z = noise.normal(x.shape[1:], stream="jump", dtype=x.dtype).to(x.device)
+    return a * x + (now.sigma**2 - a**2 * then.sigma**2).clamp_min(0).sqrt() * z
 
-    def __init__(self, denoiser: Queryable, cond: Cond, ctx: RunContext, *, grad: bool):
-        self.denoiser, self.cond, self.ctx, self.grad = denoiser, cond, ctx, grad
+
+def at_noise(prediction: Prediction) -> bool:
+    """Whether all of a prediction was made where there is noise."""
+    return bool((prediction.path.coefficients(prediction.t).sigma > 0).all())
+
+
+class _Run:
+    """Queries of one run: puts known entries back, bounds the answers, counts them and keeps the first of every step."""
+
+    def __init__(
+        self, sampler: Sampler, denoiser: Queryable, cond: Cond, ctx: RunContext, restore: Callable[[Tensor, float], Tensor], *, grad: bool
+    ):  # fmt: skip
+        self.sampler, self.denoiser, self.cond, self.ctx, self.restore, self.grad = sampler, denoiser, cond, ctx, restore, grad
         self.count, self.first = 0, None  # type: int, Prediction | None
 
     def mode(self) -> Any:
@@ -135,7 +223,7 @@ class _Run:
 
     def predict(self, x: Tensor, t: float) -> Prediction:
         self.ctx.accepted = self.first is None  # the first query of a step is where rules commit their state
-        prediction = self.denoiser.predict(x, t, self.cond, self.ctx)
+        prediction = self.sampler.bounded(self.denoiser.predict(self.restore(x, t), t, self.cond, self.ctx))
         self.ctx.evaluation += 1
         self.count += 1
         if self.first is None:

@@ -21,13 +21,15 @@ from samplers.stochastic import draw
 
 
 class BridgeAncestral(Sampler):
-    """Ends on the prediction itself, without noise; ``deterministic`` leaves the noise out of every step (the OT-ODE of Liu et al.)."""
+    """Ends on the prediction itself, without noise; ``deterministic`` leaves the noise out of every step (the OT-ODE of Liu et al.). ``clip`` and
+    ``threshold`` bound the predicted data (`samplers.base.Sampler`)."""
 
     families = ("bridge",)
     needs = "drift"
+    resamples = False
 
-    def __init__(self, *, deterministic: bool = False):
-        super().__init__()
+    def __init__(self, *, deterministic: bool = False, clip: float | None = None, threshold: float | None = None):
+        super().__init__(clip=clip, threshold=threshold)
         self.deterministic = deterministic
 
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
@@ -44,13 +46,14 @@ class BridgeAncestral(Sampler):
 
 
 class BridgeSDE(Sampler):
-    """``final_noise=False`` leaves the noise out of the last step, for pictures."""
+    """``final_noise=False`` leaves the noise out of the last step, for pictures. ``clip`` and ``threshold`` bound the predicted data."""
 
     families = ("bridge",)
     needs = "drift"
+    resamples = False
 
-    def __init__(self, *, final_noise: bool = True):
-        super().__init__()
+    def __init__(self, *, final_noise: bool = True, clip: float | None = None, threshold: float | None = None):
+        super().__init__(clip=clip, threshold=threshold)
         self.final_noise = final_noise
 
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:

@@ -25,7 +25,8 @@ class Coefficients:
 
 
 class Path(Protocol):
-    """``native`` is the space its users call the model's output; ``t_start`` where sampling begins; ``prior_scale`` the noise's scale there."""
+    """``native`` is the space its users call the model's output; ``t_start`` where sampling begins; ``prior_scale`` the noise's scale there.
+    ``grid`` runs from ``begin`` (``t_start`` unless given) to 1."""
 
     native: str
     t_start: float
@@ -35,7 +36,7 @@ class Path(Protocol):
     def log_snr(self, t: Time) -> Tensor: ...
     def time_of(self, log_snr: Time) -> Tensor: ...
     def network_time(self, t: Time) -> Tensor: ...
-    def grid(self, num_steps: int, spacing: str | None = None) -> list[float]: ...
+    def grid(self, num_steps: int, spacing: str | None = None, *, begin: float | None = None) -> list[float]: ...
 
 
 def as_time(t: Time) -> Tensor:
@@ -48,6 +49,15 @@ def as_time(t: Time) -> Tensor:
 def check_steps(num_steps: int) -> None:
     if not isinstance(num_steps, int) or num_steps < 1:
         raise ValueError(f"got {num_steps!r} steps, expected an integer of at least 1")
+
+
+def check_begin(begin: float | None, start: float, end: float = 1.0) -> float:
+    """Where a grid begins: ``start`` unless told otherwise. Raises ``ValueError`` for a place at or beyond ``end``."""
+    if begin is None:
+        return start
+    if not begin < end:
+        raise ValueError("got a lambda_min beyond the noise levels of this path, expected a lower one, such as -5.1")
+    return max(begin, start)
 
 
 def no_spacing(spacing: str | None, path: str) -> None:

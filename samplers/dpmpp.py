@@ -19,22 +19,16 @@ from samplers.paths import Path, VPPath
 
 
 class DPMpp1(Sampler):
-    """First order; with ``spacing`` leading or linspace its grid is DPM-Solver++'s (n + 1 points without the last). ``clip`` bounds the data prediction, which
-    a noise prediction near the noise end needs."""
-
-    def __init__(self, *, spacing: str | None = None, shift: float = 1.0, skew: float = 1.0, clip: float | None = None):
-        super().__init__(spacing=spacing, shift=shift, skew=skew)
-        if clip is not None and clip <= 0:
-            raise ValueError(f"got clip={clip}, expected a positive bound or none")
-        self.clip = clip
+    """First order; with ``spacing`` leading or linspace its grid is DPM-Solver++'s (n + 1 points without the last)."""
 
     def grid(self, path: Path, num_steps: int) -> list[float]:
-        return path.grid(num_steps, self.spacing, extra=1) if isinstance(path, VPPath) else super().grid(path, num_steps)
+        if not isinstance(path, VPPath):
+            return super().grid(path, num_steps)
+        return path.grid(num_steps, self.spacing, extra=1, begin=None if self.lambda_min is None else self.begin_time(path))
 
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
         prediction = predict(x, t)
-        data, path = prediction.to("data"), prediction.path
-        data = data if self.clip is None else data.clamp(-self.clip, self.clip)
+        data, path = self.bound(prediction.to("data")), prediction.path
         now, then = path.coefficients(t), path.coefficients(s)
         factor = now.alpha * then.sigma / now.sigma - then.alpha  # alpha_s (e^{−h} − 1), finite at both ends
         out = then.sigma / now.sigma * x - factor * data

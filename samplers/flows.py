@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from samplers.coefficients import Coefficients, Time, as_time, check_steps, no_spacing
+from samplers.coefficients import Coefficients, Time, as_time, check_begin, check_steps, no_spacing
 
 
 class Flow:
@@ -60,10 +60,13 @@ class Flow:
     def network_time(self, t: Time) -> Tensor:
         return 1000 * as_time(t)
 
-    def grid(self, num_steps: int, spacing: str | None = None) -> list[float]:
+    def grid(self, num_steps: int, spacing: str | None = None, *, begin: float | None = None) -> list[float]:
         check_steps(num_steps)
         no_spacing(spacing, type(self).__name__.removesuffix("Path").lower())
-        return [i / num_steps for i in range(num_steps + 1)]
+        start = check_begin(begin, self.t_start)
+        if start == 0:
+            return [i / num_steps for i in range(num_steps + 1)]
+        return [start + (1 - start) * i / num_steps for i in range(num_steps)] + [1.0]
 
 
 class LinearPath(Flow):

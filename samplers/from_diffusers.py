@@ -81,12 +81,17 @@ STEPS_OWN = ("model_output", "timestep", "sample", "generator", "variance_noise"
 
 class Diffusers(Sampler):
     """``scheduler``: a class name of diffusers. Its own options, and those of its ``step`` (eta, s_churn, ...), are given beside:
-    ``build("diffusers", scheduler="UniPCMultistepScheduler", use_karras_sigmas=True)``. Clipping is off unless asked for. Quirks are kept on VP
-    tables, where diffusers' users know them: DDIM's scheduler steps by T//n whatever the spacing, so with linspace, or n that does not divide T, it is off its
-    own levels there."""
+    ``build("diffusers", scheduler="UniPCMultistepScheduler", use_karras_sigmas=True)``. ``clip`` and ``threshold`` are ours and bound what the
+    scheduler is given; its own clipping is off unless asked for. ``lambda_min`` ends its table of levels. Quirks are kept on VP tables, where diffusers'
+    users know them: DDIM's scheduler steps by T//n whatever the spacing, so with linspace, or n that does not divide T, it is off its own levels there."""
 
-    def __init__(self, *, scheduler: str = "DPMSolverMultistepScheduler", spacing: str | None = None, options: dict[str, Any] | None = None):
-        super().__init__(spacing=spacing)
+    resamples = False
+
+    def __init__(
+        self, *, scheduler: str = "DPMSolverMultistepScheduler", spacing: str | None = None, lambda_min: float | None = None, clip: float | None = None,
+        threshold: float | None = None, options: dict[str, Any] | None = None,
+    ):  # fmt: skip
+        super().__init__(spacing=spacing, lambda_min=lambda_min, clip=clip, threshold=threshold)
         if scheduler not in KNOWN:
             raise ValueError(
                 f"got scheduler {scheduler!r}, expected one of {', '.join(KNOWN)}{suggest(scheduler, KNOWN)}; others step more than once in a place, need "
@@ -106,6 +111,9 @@ class Diffusers(Sampler):
         self.accepts = inspect.signature(self.kind.__init__).parameters
         own = {"clip_sample": False, "lower_order_final": True}  # the latter is what singlestep solvers set for themselves, with a message
         self.options: dict[str, Any] = {k: v for k, v in own.items() if k in self.accepts}
+        for name in set(chosen) - set(self.accepts):
+            if near := suggest(name, inspect.signature(type(self)).parameters):
+                raise ValueError(f"got the unknown option {name!r} for the {where}{near}")
         self.options |= check_options(self.kind, chosen, where)
         defaults = {k: p.default for k, p in self.accepts.items()} | {k: stepping[k].default for k in stepping}
         self.draws = self.random({**defaults, **self.options, **self.step_options})
@@ -113,15 +121,16 @@ class Diffusers(Sampler):
     @classmethod
     def gather(cls, options: Options) -> dict[str, Any]:
         """Flat options as keyword arguments: what is not ours is the scheduler's."""
-        ours = {k: v for k, v in options.items() if k in ("scheduler", "spacing", "options")}
+        ours = {k: v for k, v in options.items() if k in inspect.signature(cls).parameters}
         rest = {k: v for k, v in options.items() if k not in ours}
         return ours | ({"options": {**(ours.get("options") or {}), **rest}} if rest else {})
 
     def make(self, path: Path, num_steps: int) -> Any:
         """A scheduler for this path, set to its steps."""
-        options, top = dict(self.options), float(sigma_of(path, path.t_start))
+        options, begin = dict(self.options), self.begin_time(path)
+        top = float(sigma_of(path, begin))
         if "trained_betas" in self.accepts:
-            bar = _table(path)
+            bar = _table(path, begin)
             options |= {"num_train_timesteps": len(bar), "trained_betas": (1 - bar / torch.cat([bar.new_ones(1), bar[:-1]])).tolist()}
             if float(bar[-1]) == 0:
                 if "rescale_betas_zero_snr" not in self.accepts:
@@ -135,13 +144,16 @@ class Diffusers(Sampler):
             options = {"timestep_spacing": "trailing"} | options  # their own default leaves out the noisiest entries, which VP alone forgives
         low = float(sigma_of(path, last_trained(path)))
         if isinstance(path, EDMPath) and self.scale == "edm":
-            options = {"sigma_min": path.sigma_min, "sigma_max": path.sigma_max, "rho": path.rho} | options
+            options = {"sigma_min": path.sigma_min, "sigma_max": top if self.lambda_min is not None else path.sigma_max, "rho": path.rho} | options
         elif self.scale == "edm":
             own = {k: self.accepts[k].default for k in ("sigma_min", "sigma_max")}
             options = {"sigma_min": max(own["sigma_min"], low), "sigma_max": min(own["sigma_max"], top)} | options
         made = self.kind(**options)
         if self.scale == "flow":
             made.sigma_min = max(float(made.sigma_min), low / (1 + low))
+            if self.lambda_min is not None:  # it has no table that could end there
+                highest, shift = top / (1 + top), made.config.shift
+                made.sigma_max = min(float(made.sigma_max), highest / (shift - (shift - 1) * highest))  # it is shifted again
         made.set_timesteps(num_steps)
         if not self.by_step:
             self._within(made, top)
@@ -163,7 +175,7 @@ class Diffusers(Sampler):
 
     def grid(self, path: Path, num_steps: int) -> list[float]:
         check_steps(num_steps)
-        path.grid(num_steps, self.spacing)  # refuses what the path refuses
+        super().grid(path, num_steps)  # refuses what the path refuses
         made = self.make(path, num_steps)
         order = getattr(made, "order", 1)
         times = [self._time(made, path, i) for i in range(0, len(made.timesteps), order)] + [1.0]
@@ -244,10 +256,11 @@ class Diffusers(Sampler):
 
     def _time(self, made: Any, path: Path, call: int) -> float:
         """The path's time of a call; a table's own entry where the scheduler names one."""
-        level, top = self._level(made, call), float(sigma_of(path, path.t_start))
+        begin = self.begin_time(path)
+        level, top = self._level(made, call), float(sigma_of(path, begin))
         if math.isfinite(top) and abs(level / top - 1) < 1e-4:
-            return path.t_start  # but for float32, where the state is drawn
-        t = min(max(float(path.time_of(_log_snr(level))), path.t_start), 1.0)
+            return begin  # but for float32, where the state is drawn
+        t = min(max(float(path.time_of(_log_snr(level))), begin), 1.0)
         if isinstance(path, VPPath):
             k = float(made.timesteps[call])
             if k.is_integer() and 0 <= k < path.size and abs(float(path.index(t)) - k) < 0.005:
@@ -291,11 +304,13 @@ def _ancestral_levels(made: Any) -> None:
         setattr(made, f"sigmas_{name}", torch.cat([values[:1], values[1:].repeat_interleave(2), values[-1:]]).float())
 
 
-def _table(path: Path, size: int = 1000) -> Tensor:
-    """(T,) float64: the ᾱ of a VP table with the path's noise levels: its own, or ``size`` of them."""
+def _table(path: Path, begin: float, size: int = 1000) -> Tensor:
+    """(T,) float64: the ᾱ of a VP table with the path's noise levels, from the data to the time ``begin``: its own, or ``size`` of them."""
     if isinstance(path, VPPath):
-        return path.alpha_bar
-    if math.isfinite(float(sigma_of(path, path.t_start))):
+        return path.alpha_bar[: path.used(begin)]
+    if begin > path.t_start:
+        t = torch.tensor(path.grid(size, begin=begin)[-2::-1], dtype=torch.float64)
+    elif math.isfinite(float(sigma_of(path, path.t_start))):
         t = torch.tensor(path.grid(size)[-2::-1], dtype=torch.float64)
     else:  # there is no table of nothing but noise
         t = 1 - (torch.arange(size, dtype=torch.float64) + 0.5) / size

@@ -19,6 +19,7 @@ class GraphAncestral(Sampler):
     """``temperature`` below 1 sharpens every draw, at the cost of variety. ``renoise`` in [0, 1] and ``until`` in (0, 1]: see the module."""
 
     families = ("graph",)
+    resamples = False
 
     def __init__(self, *, temperature: float = 1.0, renoise: float = 0.0, until: float = 0.9):
         super().__init__()

@@ -41,9 +41,10 @@ def check_warp(shift: float, skew: float) -> None:
         raise ValueError(f"got shift={shift}, skew={skew}, expected positive numbers; 1 changes nothing")
 
 
-def warp(path: Path, t: Tensor, shift: float = 1.0, skew: float = 1.0) -> Tensor:
-    """Times (...) moved along the path; its ends stay where they are."""
+def warp(path: Path, t: Tensor, shift: float = 1.0, skew: float = 1.0, *, begin: float | None = None) -> Tensor:
+    """Times (...) moved along the path from ``begin`` (its own start) on; the ends stay where they are."""
     if shift == 1 and skew == 1:
         return t
-    along = ((t - path.t_start) / (1 - path.t_start)).clamp(0, 1) ** skew
-    return path.t_start + (1 - path.t_start) * along / (along + shift * (1 - along))
+    begin = path.t_start if begin is None else begin
+    along = ((t - begin) / (1 - begin)).clamp(0, 1) ** skew
+    return begin + (1 - begin) * along / (along + shift * (1 - along))

@@ -13,6 +13,7 @@ whose marginals are the path's for every ``scale`` >= 0: 1 is the time reversal 
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -33,21 +34,24 @@ def draw(sampler: Sampler, x: Tensor, noise: Noise | None) -> Tensor:
     return noise.normal(x.shape[1:], stream="step", dtype=x.dtype).to(x.device)
 
 
+@dataclass(kw_only=True, eq=False)
 class EDMHeun(Sampler):
     """``s_churn`` spreads that much noise over the run, at levels from ``s_min`` to ``s_max``, with its standard deviation times ``s_noise``; 0 is the
-    deterministic solver. Levels are raised no further than the path's noisiest. 2n − 1 evaluations; on other paths than EDM's a step that lowers ℓ more
-    than tenfold from above 10 (the first ones of a coarse grid) goes without its correction."""
+    deterministic solver. Levels are raised no further than where the grid may start. 2n − 1 evaluations; on other paths than EDM's a step that lowers ℓ
+    more than tenfold from above 10 (the first ones of a coarse grid) goes without its correction."""
 
-    def __init__(
-        self, *, s_churn: float = 0.0, s_min: float = 0.0, s_max: float = math.inf, s_noise: float = 1.0, spacing: str | None = None, shift: float = 1.0,
-        skew: float = 1.0,
-    ):  # fmt: skip
-        super().__init__(spacing=spacing, shift=shift, skew=skew)
-        if s_churn < 0 or s_noise < 0 or not 0 <= s_min <= s_max:
+    s_churn: float = 0.0
+    s_min: float = 0.0
+    s_max: float = math.inf
+    s_noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.s_churn < 0 or self.s_noise < 0 or not 0 <= self.s_min <= self.s_max:
             raise ValueError(
-                f"got s_churn={s_churn}, s_min={s_min}, s_max={s_max}, s_noise={s_noise}, expected s_churn and s_noise of at least 0 and 0 <= s_min <= s_max"
+                f"got s_churn={self.s_churn}, s_min={self.s_min}, s_max={self.s_max}, s_noise={self.s_noise}, expected s_churn and s_noise of at "
+                "least 0 and 0 <= s_min <= s_max"
             )
-        self.s_churn, self.s_min, self.s_max, self.s_noise = s_churn, s_min, s_max, s_noise
 
     def begin(self, path: Path, times: list[float], start: int) -> list[Any]:
         return [(path, len(times) - 1)]
@@ -70,7 +74,8 @@ class EDMHeun(Sampler):
         if not self.s_min <= level <= self.s_max or math.isinf(level):
             return x, t
         gamma = min(self.s_churn / num_steps, math.sqrt(2) - 1)
-        earlier = min(float(path.time_of(-2 * math.log(level * (1 + gamma)))), t)
+        earlier = float(path.time_of(-2 * math.log(level * (1 + gamma))))
+        earlier = min(earlier if self.lambda_min is None else max(earlier, self.begin_time(path)), t)
         raised = float(sigma_of(path, earlier))
         if raised <= level:
             return x, t
@@ -78,15 +83,17 @@ class EDMHeun(Sampler):
         return path.coefficients(earlier).alpha * (x / path.coefficients(t).alpha + added * draw(self, x, noise)), earlier
 
 
+@dataclass(kw_only=True, eq=False)
 class EulerMaruyama(Sampler):
     """``scale`` of the noise. g² is limited to what leaves the noise of a step below that of the path at its end, which small steps never reach. The
     last step takes the data prediction; a first step from pure noise, where g is infinite, is DDPM's."""
 
-    def __init__(self, *, scale: float = 1.0, spacing: str | None = None, shift: float = 1.0, skew: float = 1.0):
-        super().__init__(spacing=spacing, shift=shift, skew=skew)
-        if scale < 0:
-            raise ValueError(f"got scale={scale}, expected 0 (no noise) or more")
-        self.scale = scale
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale < 0:
+            raise ValueError(f"got scale={self.scale}, expected 0 (no noise) or more")
 
     def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
         prediction = predict(x, t)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from samplers.coefficients import Coefficients, Time, as_time, check_steps, no_spacing
+from samplers.coefficients import Coefficients, Time, as_time, check_begin, check_steps, no_spacing
 
 
 class EDMPath:
@@ -35,9 +35,11 @@ class EDMPath:
         t = as_time(t)
         return ((1 - t) / t).clamp_min(1e-20).log() / 4
 
-    def grid(self, num_steps: int, spacing: str | None = None) -> list[float]:
+    def grid(self, num_steps: int, spacing: str | None = None, *, begin: float | None = None) -> list[float]:
         check_steps(num_steps)
         no_spacing(spacing, "EDM")
-        a, b = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        start = check_begin(begin, self.t_start, 1 / (1 + self.sigma_min))
+        highest = self.sigma_max if start == self.t_start else 1 / start - 1
+        a, b = highest ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
         sigmas = [(a + i / max(num_steps - 1, 1) * (b - a)) ** self.rho for i in range(num_steps)]
         return [1 / (1 + s) for s in sigmas] + [1.0]

@@ -121,42 +121,53 @@ class VPPath:
         near = k.round()
         return torch.where((k - near).abs() < 1e-3, near, k)
 
-    def grid(self, num_steps: int, spacing: str | None = None, *, extra: int = 0) -> list[float]:
-        """Times of the usual step spacings, then 1. ``extra=1`` is DPM-Solver++'s variant (an n + 1 grid without its last)."""
-        return [self.time(int(k)) for k in self.entries(num_steps, spacing, extra=extra)] + [1.0]
+    def used(self, begin: float | None) -> int:
+        """How many entries a grid may use that starts at the time ``begin``, or at the table's own start."""
+        return self.size if begin is None else int(float(self.index(begin)) + 1 + 1e-4)
 
-    def entries(self, num_steps: int, spacing: str | None = None, *, extra: int = 0) -> list[int]:
-        """Descending table entries visited by a spacing: leading, trailing (the default; the only one that starts at T − 1) or linspace."""
+    def grid(self, num_steps: int, spacing: str | None = None, *, extra: int = 0, begin: float | None = None) -> list[float]:
+        """Times of the usual step spacings, then 1. ``extra=1`` is DPM-Solver++'s variant (an n + 1 grid without its last)."""
+        return [self.time(int(k)) for k in self.entries(num_steps, spacing, extra=extra, begin=begin)] + [1.0]
+
+    def entries(self, num_steps: int, spacing: str | None = None, *, extra: int = 0, begin: float | None = None) -> list[int]:
+        """Descending table entries visited by a spacing: leading, trailing (the default; the only one that starts at the last) or linspace. With
+        ``begin`` the table is taken to end there."""
         check_steps(num_steps)
-        if num_steps > self.size:
-            raise ValueError(f"got {num_steps} steps on a table of {self.size}; ask for at most {self.size}")
+        size = self.used(begin)
+        if size < 1:
+            raise ValueError("got a lambda_min beyond the noise levels of this path, expected a lower one, such as -5.1")
+        table = f"table of {size}" + ("" if size == self.size else f" ({self.size} less those before lambda_min)")
+        if num_steps > size:
+            raise ValueError(f"got {num_steps} steps on a {table}; ask for at most {size}")
         spacing = spacing or "trailing"
         n = num_steps + extra
-        if spacing != "trailing" and n > self.size:
-            raise ValueError(f"got {num_steps} steps with spacing {spacing!r} on a table of {self.size}; ask for at most {self.size - extra}")
+        if spacing != "trailing" and n > size:
+            raise ValueError(f"got {num_steps} steps with spacing {spacing!r} on a {table}; ask for at most {size - extra}")
         if spacing == "leading":
-            return [int(k) for k in np.arange(n) * (self.size // n)][::-1][:num_steps]
+            return [int(k) for k in np.arange(n) * (size // n)][::-1][:num_steps]
         if spacing == "linspace":
-            return [int(k) for k in np.linspace(0, self.size - 1, n).round()][::-1][:num_steps]
+            return [int(k) for k in np.linspace(0, size - 1, n).round()][::-1][:num_steps]
         if spacing == "trailing":
-            return [int(k) for k in np.round(np.arange(self.size, 0, -self.size / num_steps)) - 1][:num_steps]
+            return [int(k) for k in np.round(np.arange(size, 0, -size / num_steps)) - 1][:num_steps]
         raise ValueError(f"got spacing {spacing!r}, expected leading, trailing or linspace")
 
-    def respaced(self, spec: str) -> list[int]:
-        """Descending entries of ADM's respacing: ``"50"``, ``"10,15,20"`` (steps per section) or ``"ddimN"`` (a constant stride)."""
+    def respaced(self, spec: str, *, begin: float | None = None) -> list[int]:
+        """Descending entries of ADM's respacing: ``"50"``, ``"10,15,20"`` (steps per section) or ``"ddimN"`` (a constant stride). With ``begin`` the
+        table is taken to end there."""
+        total = self.used(begin)
         try:
             if spec.startswith("ddim"):
                 n = int(spec[4:])
-                stride = next((s for s in range(1, self.size) if len(range(0, self.size, s)) == n), None)
+                stride = next((s for s in range(1, total) if len(range(0, total, s)) == n), None)
                 if stride is None:
-                    raise ValueError(f"got respacing {spec!r}: no integer stride visits exactly {n} of {self.size} steps")
-                return list(range(0, self.size, stride))[::-1]
+                    raise ValueError(f"got respacing {spec!r}: no integer stride visits exactly {n} of {total} steps")
+                return list(range(0, total, stride))[::-1]
             counts = [int(c) for c in spec.split(",")]
         except ValueError as error:
             raise error if "stride" in str(error) else ValueError(f"got respacing {spec!r}, expected 'N', 'a,b,c' or 'ddimN'") from None
         entries, start = [], 0
         for i, n in enumerate(counts):
-            size = self.size // len(counts) + (i < self.size % len(counts))
+            size = total // len(counts) + (i < total % len(counts))
             if not 1 <= n <= size:
                 raise ValueError(f"got {n} steps in a section of {size}, expected 1 to {size}")
             entries += [start + round(j * (size - 1) / (n - 1)) if n > 1 else start for j in range(n)]

@@ -133,9 +133,16 @@ def objective_of(config: Config) -> Objective:
     return build_objective(**objective_options(config.objective))
 
 
+def family_of(objective: Objective, *, source: bool = False) -> str:
+    """Which samplers fit: those that start from noise (gaussian), from data (bridge), or for graphs. ``source``: the data brings its own start."""
+    if source or isinstance(objective.path, BridgePath):
+        return "bridge"
+    return "graph" if isinstance(objective, graph.GraphObjective) else "gaussian"
+
+
 def denoiser_of(config: Config, net: nn.Module, *, dtype: torch.dtype | None = None, source: bool = False) -> Denoiser:
     """The queryable form of a trained network. ``source``: it starts from data of its own."""
     objective = objective_of(config)
     head = TwoWay(objective.parameterization) if isinstance(net, nn.ModuleDict) else objective.parameterization
-    family = "bridge" if source or isinstance(objective.path, BridgePath) else "graph" if isinstance(objective, graph.GraphObjective) else "gaussian"
+    family = family_of(objective, source=source)
     return Denoiser(net, objective.path, head, dtype=dtype, family=family, known_trained=family == "bridge")

@@ -4,15 +4,17 @@ Everything here reads YAML, JSON and file names; only `weights_hash` reads a wei
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import guidance
 import samplers
 from backbones.registry import resolve
 from samplers import graph
-from studio import checkpoint, files
+from studio import checkpoint, files, sampler_spec
+from studio.build import Info
 from studio.config import SampleConfig, load_config
-from studio.sampling import build_sampler
+from studio.sampler_spec import build_sampler
 from studio.shelf import Card, bundled, choose_weights, locate, spot_of
 from studio.tasks import build_task
 
@@ -47,8 +49,14 @@ def name_of(card: Card) -> str:
 
 
 def defaults_of(card: Card) -> SampleConfig:
-    """What the model samples with unless told otherwise."""
-    return load_config(card.folder / "config.yaml").sample
+    """What the model samples with unless told otherwise, its sampler completed."""
+    config = load_config(card.folder / "config.yaml")
+    return replace(config.sample, sampler=sampler_spec.resolved(None, fit_of(card)))
+
+
+def fit_of(card: Card) -> sampler_spec.Fit:
+    """What the defaults of the model's samplers depend on."""
+    return sampler_spec.fit_of(load_config(card.folder / "config.yaml"), Info.from_meta(checkpoint.read_meta(card.folder)))
 
 
 def numbers_of(card: Card) -> tuple[str, ...]:

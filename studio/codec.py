@@ -1,16 +1,20 @@
 """Data ↔ what the network sees. A codec belongs to the model and acts at its edges."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from backbones.registry import build
+from backbones.registry import build, resolve
 
 
 class Codec(Protocol):
+    """``bound``: of what `encode` makes, where data has a range of its own; None for data without one."""
+
     name: str
+    bound: float | None
 
     def encode(self, data: Tensor) -> Tensor: ...
     def decode(self, x: Tensor) -> Tensor: ...
@@ -19,7 +23,7 @@ class Codec(Protocol):
 class Pixels:
     """uint8 (B, C, H, W) in 0…255 ↔ float32 in [−1, 1]."""
 
-    name = "pixels"
+    name, bound = "pixels", 1.0
 
     def encode(self, data: Tensor) -> Tensor:
         return data.to(torch.float32).mul_(1 / 127.5).sub_(1)
@@ -31,7 +35,7 @@ class Pixels:
 class Scale:
     """Real data divided by one number, the data's standard deviation: (B, ...) float ↔ the same about unit scale."""
 
-    name = "scale"
+    name, bound = "scale", None
 
     def __init__(self, *, std: float = 1.0):
         self.std = std
@@ -44,6 +48,11 @@ class Scale:
 
 
 REGISTRY = {"pixels": "studio.codec:Pixels", "scale": "studio.codec:Scale", "vae": "studio.vae:VAECodec", "graph": "studio.graph_codec:GraphCodec"}
+
+
+def range_of(spec: Mapping[str, Any]) -> float | None:
+    """The ``bound`` of the codec that a spec names."""
+    return getattr(resolve(REGISTRY, spec["name"], "codec"), "bound", None)  # type: ignore[no-any-return]
 
 
 def build_codec(spec: dict, home: Path | None = None) -> Codec:

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from backbones.registry import coerce, suggest
 
 SCHEMA = 1
+AUTO = "auto"
 
 
 @dataclass
@@ -56,9 +57,9 @@ class TrainConfig:
 
 @dataclass
 class SampleConfig:
-    """What `sample`, previews and the page use unless told otherwise."""
+    """What `sample`, previews and the page use unless told otherwise. ``sampler`` `AUTO`: the one that fits what the network predicts."""
 
-    sampler: str = "ab2"
+    sampler: str = AUTO
     num_steps: int = 20
     guidance: str = ""
 

@@ -8,7 +8,7 @@ options are what ``key=value`` may set. Nothing is written before everything has
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from studio import __version__, checkpoint, files, foreign, sampling
 from studio.build import Info, build_network, objective_of
 from studio.config import Config, load_config
 from studio.model import load
+from studio.sampler_spec import fit_of, resolved
 from studio.shelf import locate
 from studio.vae import FOLDER, SCALE, read_vae, vae_folder
 
@@ -155,6 +156,7 @@ def _model_folder(found: Imported, general: Sequence[str], source: str) -> Draft
     unexpected = sorted(set(found.tensors) - set(own))
     if unexpected:
         raise ValueError(f"the weights of {source} hold {unexpected[0]}, which our {config.backbone['name']} does not have")
+    config = replace(config, sample=replace(config.sample, sampler=resolved(None, fit_of(config, found.info))))
     _check_sampling(config, objective_of(config))
     if found.vae is not None and found.vae.config.latent_channels != found.info.shape[0]:
         raise ValueError(

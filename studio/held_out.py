@@ -11,7 +11,7 @@ from backbones.types import Cond, NoiseSource
 from guidance.borrowed import Borrowed
 from samplers.objective import Batch
 from samplers.times import on_entries
-from studio import sampling
+from studio import sampler_spec, sampling
 from studio.build import Info, denoiser_of
 from studio.codec import Codec
 from studio.config import Config
@@ -74,7 +74,7 @@ def preview(net: nn.Module, config: Config, info: Info, codec: Codec, data: Data
     seeds = tuple(range(512 if info.task == "points" else 20))
     request = sampling.Request(
         seeds, sampling.parse_labels(None, info.classes, seeds), sampling.numeric_rows({}, info.numeric, info.numeric_mean, info.numeric_std, len(seeds)),
-        config.sample.num_steps, config.sample.sampler, config.sample.guidance, batch=len(seeds),
+        config.sample.num_steps, sampler_spec.resolved(None, sampler_spec.fit_of(config, info)), config.sample.guidance, batch=len(seeds),
         sources=head_source(data, len(seeds)),
     )  # fmt: skip
     rules = [rule for rule in guidance.parse(config.sample.guidance) if not isinstance(rule, Borrowed)]  # other models are left out of previews

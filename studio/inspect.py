@@ -8,9 +8,9 @@ import torch
 
 from backbones.registry import suggest
 from samplers.graph_noise import BONDS
-from studio import checkpoint, files
+from studio import checkpoint, files, sampler_spec
 from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
-from studio.catalog import name_of
+from studio.catalog import defaults_of, name_of
 from studio.config import from_tree, load_config, shipped
 from studio.recipes import command_of, read_recipe, told
 from studio.shelf import card, list_models, locate, spot_of, weights_in
@@ -34,7 +34,7 @@ def describe(what: str, guidance: str | None = None) -> dict[str, Any]:
     return {
         "name": shown.name, "folder": str(folder), "task": shown.task, "shape": list(shown.shape), "classes": ", ".join(shown.classes) or "none",
         "backbone": config.backbone, "objective": config.objective, "parameters": meta.get("parameters"), "memory": memory(what, guidance), **({"base": meta["base"]} if meta.get("base") else {}), "step": shown.step,
-        "weights": {k: files.sha256(p)[:16] for k, p in weights_in(spot).items()}, "sample": vars(config.sample),
+        "weights": {k: files.sha256(p)[:16] for k, p in weights_in(spot).items()}, "sample": vars(defaults_of(shown)),
         **({"starts_from": shown.starts_from, "procedure": config.procedure} if shown.starts_from else {}),
         "command": f"studio translate {what} PICTURES --out translated" if shown.starts_from else f"studio sample {what} --out pictures",
     }  # fmt: skip
@@ -102,6 +102,7 @@ def describe_config(source: str, overrides: Sequence[str]) -> dict[str, Any]:
     data = load_data(config.data)
     config.objective = fill_path(config.objective, data)
     config.backbone = fill_backbone(config.backbone, Info.of(data), objective_of(config).parameterization)
+    config.sample.sampler = sampler_spec.of_new(config, Info.of(data))
     with torch.device("meta"):
         parameters = sum(p.numel() for p in build_network(config).parameters())
     return {

@@ -22,7 +22,7 @@ from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser
 from samplers.paths import Path as NoisePath
 from samplers.reparameterised import Reparameterised, on_path
-from studio import __version__, borrowed, checkpoint, files, finetune, sampling
+from studio import __version__, borrowed, checkpoint, files, finetune, sampler_spec, sampling
 from studio.build import Info, build_network, denoiser_of
 from studio.codec import Codec, build_codec
 from studio.config import Config, load_config
@@ -110,6 +110,11 @@ class Model:
     def classes(self) -> tuple[str, ...]:
         return self.info.classes
 
+    @property
+    def fit(self) -> sampler_spec.Fit:
+        """What the defaults of its samplers depend on."""
+        return sampler_spec.fit_of(self.config, self.info)
+
     def request(
         self, *, labels: Any = None, seeds: Any = range(8), num_steps: int | None = None, guidance: Any = "default", sampler: str | None = None,
         conditions: Mapping[str, Any] | None = None, init: Any = None, strength: float | None = None, mask: Any = None, batch: int = 64,
@@ -141,8 +146,9 @@ class Model:
             raise ValueError(f"got num_steps={steps}, expected a whole number of at least 1")
         if batch < 1:
             raise ValueError(f"got batch={batch}, expected at least 1")
-        spec = sampler or defaults.sampler
+        spec = sampler_spec.resolved(sampler, self.fit, inpaint=mask is not None and self.fit.re_noises)
         solver = sampling.build_sampler(spec)
+        solver.check(self.denoiser)
         solver.times(self.denoiser.path, steps)
         sampling.check_guided(self.denoiser, self.rules(line) if rules is None else self.rules(rules), solver)
         if self.denoiser.family == "bridge":
@@ -312,7 +318,7 @@ class Model:
             raise ValueError(f"{self.name} {why}, so it has no other path; sample it on its own")
         tree: Any = path
         if isinstance(path, str):
-            name, options = sampling.parse_spec(path, "path")
+            name, options = sampler_spec.parse(path, "path")
             tree = {"name": name, **options}
         denoiser = on_path(self.denoiser, dict(tree) if isinstance(tree, Mapping) else tree)
         return replace(self, denoiser=denoiser, path=_path_line(tree))
@@ -328,7 +334,7 @@ def _path_line(tree: Any) -> str:
     """The text of a path that gives it back, or `CUSTOM`."""
     if isinstance(tree, Mapping) and all(isinstance(v, str | int | float | None) for v in tree.values()):
         line = str(path_text(tree))
-        name, options = sampling.parse_spec(line, "path")
+        name, options = sampler_spec.parse(line, "path")
         if {"name": name, **options} == dict(tree):
             return line
     return CUSTOM

@@ -10,10 +10,13 @@ import shlex
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guidance.grammar import CUSTOM
 from studio.labels import NO_LABEL, labels_text
+
+if TYPE_CHECKING:
+    from studio.sampler_spec import Fit
 
 KEY = "drift-studio"  # the PNG text that holds the recipe, as JSON
 LARGEST_CLASS = 2**20
@@ -191,9 +194,15 @@ def settings(recipe: Mapping[str, Any]) -> list[tuple[str, Any]]:
     ]  # fmt: skip
 
 
-def sampler_text(recipe: Mapping[str, Any]) -> str:
-    """What ``--sampler`` has to be today for the sampler of a recipe."""
-    return str(recipe["sampler"])
+def sampler_text(recipe: Mapping[str, Any], fit: "Fit | None" = None) -> str:
+    """What ``--sampler`` has to be today for the sampler of a recipe: one that is older than the defaults says that it has none. ``fit``: the model's;
+    without one it is looked for here by name, and where it is not, it is taken for a model that has defaults."""
+    from studio.sampler_spec import as_recorded, fit_here
+
+    try:
+        return as_recorded(recipe["sampler"], fit or fit_here(recipe["model"]), inpaint="mask" in recipe)
+    except ValueError:  # nothing that a sampler's line could be: whoever runs the command is told
+        return str(recipe["sampler"])
 
 
 def path_text(path: str | Mapping[str, Any] | None) -> str | None:

@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 
 import guidance as guidance_floor
-import samplers
 from backbones.registry import suggest
 from backbones.types import Cond, NoiseSource, RunContext
-from guidance.grammar import value_of
 from guidance.rules import Rule
 from samplers.adaptive import ADAPTIVE, TorchDiffEq
 from samplers.base import Sampler, Step
@@ -27,6 +25,7 @@ from samplers.reparameterised import Reparameterised
 from samplers.space import Euclid
 from studio.finite import check_step
 from studio.labels import parse_labels as parse_labels
+from studio.sampler_spec import build_sampler
 
 FIXED_BATCH = 8
 FIXED_ROWS = {1: 256, 2: 32}  # by the dimensions of a sample: points have small networks, graphs and sequences few tokens
@@ -69,27 +68,7 @@ class Progress:
     @property
     def finished(self) -> bool:
         """Whether the micro-batch has arrived at the data; an adaptive solver may get there in fewer steps than were asked for."""
-        return self.step.s == 1.0
-
-
-def parse_spec(spec: str, kind: str) -> tuple[str, dict[str, Any]]:
-    """``"ab2"`` or ``"ddim(eta=0.5,spacing=leading)"`` to a name and options. Raises ``ValueError``; ``kind`` is what the words call it."""
-    name, bracket, inside = spec.strip().partition("(")
-    if bracket and not inside.endswith(")"):
-        raise ValueError(f"got {kind} {spec!r}, expected name or name(key=value,...)")
-    options: dict[str, Any] = {}
-    for part in filter(None, inside.removesuffix(")").split(",")):
-        key, eq, text = part.partition("=")
-        if not eq:
-            raise ValueError(f"got {part!r} in {kind} {spec!r}, expected key=value")
-        options[key.strip().replace("-", "_")] = value_of(text)
-    return name.strip().replace("-", "_"), options
-
-
-def build_sampler(spec: str) -> Sampler:
-    """A sampler of its text (`parse_spec`). Raises ``ValueError`` for unknown names and options."""
-    name, options = parse_spec(spec, "sampler")
-    return samplers.build(name, **options)
+        return self.step.s == 1.0 and self.step.index + 1 == self.step.num_steps
 
 
 def parse_seeds(text: str | int | Sequence[int]) -> tuple[int, ...]:
@@ -153,8 +132,9 @@ def stream(
     denoiser: Queryable, shape: Sequence[int], codec: Any, request: Request, *, device: torch.device, rules: Sequence[Rule] | None = None,
     taps: dict[str, Any] | None = None,
 ) -> Iterator[Progress]:  # fmt: skip
-    """Iterate all steps of all micro-batches. ``rules`` replaces the request's guidance line by objects. ``taps``: what every run records into
-    (`RunContext.taps`). Raises `studio.finite.NotFinite` after a step whose state is not finite."""
+    """Iterate all steps of all micro-batches; the sampler is the request's line as it stands (`Model.request` completes it). ``rules`` replaces the
+    request's guidance line by objects. ``taps``: what every run records into (`RunContext.taps`). Raises `studio.finite.NotFinite` after a step whose
+    state is not finite."""
     sampler = build_sampler(request.sampler)
     chosen = list(rules) if rules is not None else guidance_floor.parse(request.guidance)
     if chosen and request.labels is None and request.numeric is None and _own_branches(chosen):
@@ -171,7 +151,7 @@ def stream(
     steps = len(grid) - 1
     start = start_index(steps, request.strength) if request.init is not None and denoiser.family != "graph" else 0
     ahead = _size(denoiser.path, grid[0]) / _size(denoiser.path, denoiser.path.t_start) if denoiser.family == "gaussian" else 1.0
-    total, done = len(batches) * (steps - start), 0
+    total, done = len(batches) * (steps - start) * sampler.resample, 0
     if request.mask is not None and request.init is None and request.sources is None:
         raise ValueError("got a mask without a picture; give the picture to keep with --init")
     init = None if request.init is None or denoiser.family == "graph" else codec.encode(request.init[None]).to(device)

@@ -18,7 +18,7 @@ import guidance
 from backbones.registry import suggest
 from guidance import grammar
 from guidance.grammar import value_of
-from studio import files
+from studio import files, sampler_spec
 from studio.evaluation.reference import Reference, open_reference
 from studio.evaluation.results import Result, load_result, table
 from studio.evaluation.run import choose_extractor, evaluate, parse_metrics
@@ -81,9 +81,8 @@ def applied(options: Mapping[str, Any], key: str, text: str) -> dict[str, Any]:
         if key == "num_steps" and not isinstance(changed[key], int):
             raise ValueError(f"got num_steps={text}, expected a whole number")
     elif head == "sampler" and dot:
-        name, _, inside = str(options["sampler"]).partition("(")
-        kept = [p for p in inside.removesuffix(")").split(",") if p and p.partition("=")[0].strip() != tail]
-        changed["sampler"] = f"{name}({','.join([*kept, f'{tail}={text}'])})"
+        name, given = sampler_spec.parse(str(options["sampler"]))
+        changed["sampler"] = sampler_spec.line(name, {k: v for k, v in given.items() if k != tail} | {tail: value_of(text)})
     elif head == "set" and dot:
         changed["conditions"] = {**(options.get("conditions") or {}), tail: text}
     elif dot and head in guidance.REGISTRY:
@@ -110,7 +109,7 @@ def jobs_of(model: Model, axes: Sequence[Axis], *, guidance_line: str | None = "
         raise ValueError("got one setting on two axes, expected different ones")
     defaults = model.config.sample
     base = {
-        "guidance": defaults.guidance if guidance_line == "default" else guidance_line or "", "sampler": sampler or defaults.sampler,
+        "guidance": defaults.guidance if guidance_line == "default" else guidance_line or "", "sampler": sampler_spec.resolved(sampler, model.fit),
         "num_steps": num_steps or defaults.num_steps, "conditions": dict(conditions or {}),
     }  # fmt: skip
     jobs = []
@@ -119,7 +118,8 @@ def jobs_of(model: Model, axes: Sequence[Axis], *, guidance_line: str | None = "
         options = base
         for key, value in sorted(settings.items(), key=lambda kv: "." in kv[0]):  # a whole line first, then its options
             options = applied(options, key, value)
-        model.request(seeds=[0], labels=None, **options)
+        request, _ = model.request(seeds=[0], labels=None, **options)
+        options = {**options, "sampler": request.sampler}  # completed, as results depend on all of it
         jobs.append(Job(place, settings, options))
     return jobs
 

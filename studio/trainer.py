@@ -19,6 +19,7 @@ from studio.loop import Diverged, Trainer
 from studio.model import Model
 from studio.model import load as load_model
 from studio.procedure import build_procedure
+from studio.sampler_spec import of_new
 
 __all__ = ["Diverged", "Run", "train"]
 
@@ -80,6 +81,9 @@ def train(
         raise ValueError(f"got train.flip=true on {source_data.task} data, expected pictures; take it out")
     if source_data.source is None and getattr(objective.coupling, "needs_source", False):
         raise ValueError("objective.coupling is paired, but this data brings no sources; use data with pairs, or the coupling independent")
+    told = any(o.startswith("sample.sampler=") for o in overrides)
+    if prior_config is None or told:  # what a run has recorded stays as it is
+        config = replace(config, sample=replace(config.sample, sampler=of_new(config, info)))
     config = replace(config, sample=_checked_sample(config, info, objective, overrides))
     if where.type == "cpu":
         keep_freed_memory()

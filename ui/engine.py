@@ -15,7 +15,7 @@ from guidance.grammar import CUSTOM
 from studio import catalog, files, sampling
 from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
 from studio.model import Model, load
-from studio.recipes import command_of, read_recipe, told
+from studio.recipes import command_of, read_recipe, sampler_text, told
 from studio.shelf import Card, card, list_models
 from ui.settings import Settings, from_recipe, renamed, shortened
 
@@ -217,7 +217,7 @@ class Engine:
         """Control values from a PNG. Raises ``ValueError`` when it has no recipe or its model is not here."""
         recipe = self.recipe(path)
         name, shown, notes = self._model_of(recipe)
-        settings = from_recipe(recipe, name, shown.classes)
+        settings = from_recipe({**recipe, "sampler": sampler_text(recipe, catalog.fit_of(shown))}, name, shown.classes)
         notes += renamed(recipe, shown.classes)
         digest = str(recipe.get("model_hash", ""))
         if settings.weights not in shown.weights:

@@ -19,7 +19,7 @@ import torch
 
 from backbones.types import NoiseSource
 from guidance.grammar import CUSTOM
-from studio import __version__, files, recipes, sampling
+from studio import __version__, files, recipes, sampler_spec, sampling
 from studio.devices import DTYPE_NAMES
 from studio.generation.identity import MAYBE, OWN
 from studio.labels import FILES, Names, labels_text, names_of, parse_labels, word
@@ -196,6 +196,21 @@ def make_plan(
             "got a model on a path that no text describes, expected one of the registry, such as model.on_path('trig'), which the manifest records"
         )
     return Plan(model, len(chosen), chosen, rule, request, threads if deterministic else None)
+
+
+def continued(plan: Plan, folder: Path, typed: str | None) -> Plan:
+    """The plan with its sampler as an older set in the folder has it, where this call asks for the same: in the same words, or completed."""
+    if not (folder / MANIFEST).is_file():
+        return plan
+    there, fit = str(read_manifest(folder)["pinned"].get("sampler")), plan.model.fit
+    try:
+        older = sampler_spec.as_recorded(there, fit)
+        same_words = typed is not None and sampler_spec.parse(typed) == sampler_spec.parse(there)
+    except ValueError:
+        return plan  # `claim` says what it has
+    if older == there or not (same_words or sampler_spec.parse(older) == sampler_spec.parse(plan.request.sampler)):
+        return plan
+    return replace(plan, request=replace(plan.request, sampler=there))
 
 
 def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:

@@ -19,7 +19,7 @@ from studio.finite import NotFinite
 from studio.generation import store as stores
 from studio.generation import workers as local
 from studio.generation.engine import Stopped, Writer, compute
-from studio.generation.plan import MANIFEST, Plan, claim, make_plan, read_manifest
+from studio.generation.plan import MANIFEST, Plan, claim, continued, make_plan, read_manifest
 from studio.model import Model, load
 from studio.signals import StopSignal
 
@@ -73,6 +73,7 @@ def generate(
         deterministic=deterministic, threads=threads,
     )  # fmt: skip
     folder, form = Path(out), _format(format, plan)
+    plan = plan if overwrite else continued(plan, folder, sampler)
     count = _workers(workers, model, loaded, world, threads)
     store = stores.store_of(folder / ".parts" if form == "npz" else folder, plan)
     wanted = stores.units(plan, store, part)
@@ -91,7 +92,7 @@ def generate(
     started, before = time.perf_counter(), torch.get_num_threads()
     with StopSignal() as signal:
         if count > 1:
-            job = {"model": str(model), "path": path, "weights": weights, "device": device, "dtype": dtype, "options": {
+            job = {"model": str(model), "sampler": plan.request.sampler, "path": path, "weights": weights, "device": device, "dtype": dtype, "options": {
                 "num": plan.num, "seeds": plan.seeds if seeds is not None else None, "labels": labels, "conditions": dict(conditions or {}),
                 "num_steps": num_steps, "guidance": plan.request.guidance, "sampler": sampler, "batch": size, "deterministic": deterministic,
             }, "threads": threads or max(1, cores() // count), "root": str(store.root)}  # fmt: skip

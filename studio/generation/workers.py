@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def main() -> None:
     model = load(job["model"], weights=job["weights"], device=job["device"], dtype=job["dtype"])
     model = model.on_path(job["path"]) if job["path"] else model
     plan = make_plan(model, threads=job["threads"], **job["options"])
+    plan = replace(plan, request=replace(plan.request, sampler=job["sampler"]))  # as an older set has it
 
     def written(count: int) -> None:
         print(count, flush=True)
