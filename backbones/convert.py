@@ -68,6 +68,12 @@ def original_state(state_dict: Mapping[str, Tensor], depth: int) -> dict[str, Te
     return state
 
 
+def first_half(state: Mapping[str, Tensor], channels: int) -> dict[str, Tensor]:
+    """A state-dict whose output has only the first ``channels`` of twice as many: the rows of the rest are left out (in each patch the channel is fastest)."""
+    parts = {f"final_layer.linear.{part}" for part in ("weight", "bias")}
+    return {k: v.unflatten(0, (-1, 2 * channels))[:, :channels].flatten(0, 1) if k in parts else v for k, v in state.items()}
+
+
 def original_shapes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Constructor options of our DiT that the shapes of an original state-dict tell: all but the number of heads. A label table is taken to end in
     the null class, the grid to be square.

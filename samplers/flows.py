@@ -18,14 +18,17 @@ from samplers.coefficients import Coefficients, Time, as_time, check_begin, chec
 
 
 class Flow:
-    """Base: a subclass writes ``ends`` and, where it has a closed form, ``_time_of``. The network sees 1000·t."""
+    """Base: a subclass writes ``ends`` and, where it has a closed form, ``_time_of``. The network sees time_scale·t: 1000·t unless it was trained
+    elsewhere with another clock (t itself: 1)."""
 
     native, t_start = "velocity", 0.0
 
-    def __init__(self, *, sigma: float = 0.0):
+    def __init__(self, *, sigma: float = 0.0, time_scale: float = 1000.0):
         if sigma < 0:
             raise ValueError(f"got sigma={sigma}, expected 0 or more")
-        self.sigma, self.prior_scale = sigma, math.sqrt(1 + sigma**2)
+        if not 0 < time_scale < math.inf:
+            raise ValueError(f"got time_scale={time_scale}, expected a positive number: what the network's clock shows at the data")
+        self.sigma, self.time_scale, self.prior_scale = sigma, time_scale, math.sqrt(1 + sigma**2)
 
     def ends(self, t: Time) -> Coefficients:
         """Factors of data and source, and their slopes."""
@@ -58,7 +61,7 @@ class Flow:
         raise TypeError(f"{type(self).__name__} has no inverse of its log SNR: write _time_of")
 
     def network_time(self, t: Time) -> Tensor:
-        return 1000 * as_time(t)
+        return self.time_scale * as_time(t)
 
     def grid(self, num_steps: int, spacing: str | None = None, *, begin: float | None = None) -> list[float]:
         check_steps(num_steps)
@@ -83,8 +86,8 @@ class LinearPath(Flow):
 class LipmanPath(Flow):
     """Straight paths that end with noise of standard deviation ``sigma_min`` about the data."""
 
-    def __init__(self, *, sigma_min: float = 1e-4):
-        super().__init__()
+    def __init__(self, *, sigma_min: float = 1e-4, time_scale: float = 1000.0):
+        super().__init__(time_scale=time_scale)
         if not 0 <= sigma_min < 1:
             raise ValueError(f"got sigma_min={sigma_min}, expected 0 to below 1")
         self.sigma_min = sigma_min

@@ -1,6 +1,6 @@
 """What a network emits and how it becomes a `Prediction`.
 
-``noise``, ``data``, ``v`` and ``velocity`` read the output as it is; ``edm`` wraps it in the preconditioning of Karras et al. 2206.00364, table 1.
+``noise``, ``data``, ``v``, ``velocity`` and ``score`` read the output as it is (of a score the error is measured on sigma·score, which is −noise); ``edm`` wraps it in the preconditioning of Karras et al. 2206.00364, table 1.
 With ``variance="learned_range"`` the output has twice the channels and its second half is the head ``variance`` (Nichol & Dhariwal 2102.09672).
 With ``conditioning="none"`` the network is not told t (its clock stays at 0) and reads the noise level off its input (Sun et al. 2502.13129); scales
 such as EDM's, and the sampler, keep using t.
@@ -58,6 +58,8 @@ class Direct:
         if self.space == "noise":
             return prediction.value - noise
         c = prediction._coefficients()
+        if self.space == "score":
+            return c.sigma * prediction.value + noise
         target = c.d_alpha * data + c.d_sigma * noise if self.space == "velocity" else c.alpha * noise - c.sigma * data
         return prediction.value - target
 
@@ -65,7 +67,8 @@ class Direct:
         """Squared error in this space that goes with a squared error of 1 of the data, at the same x."""
         alpha, sigma = c.alpha.clamp_min(1e-8), c.sigma.clamp_min(1e-8)
         slope = {
-            "data": torch.ones_like(alpha), "noise": alpha / sigma, "v": (alpha**2 + sigma**2) / sigma, "velocity": c.d_alpha - c.d_sigma * alpha / sigma
+            "data": torch.ones_like(alpha), "noise": alpha / sigma, "v": (alpha**2 + sigma**2) / sigma, "velocity": c.d_alpha - c.d_sigma * alpha / sigma,
+            "score": alpha / sigma,
         }  # fmt: skip
         return slope[self.space] ** 2
 
@@ -121,4 +124,10 @@ def velocity(*, conditioning: str = "time") -> Direct:
     return Direct("velocity", conditioning=conditioning)
 
 
-REGISTRY = {name: f"samplers.parameterization:{name}" for name in ("noise", "data", "v", "velocity")} | {"edm": "samplers.parameterization:EDM"}
+def score(*, conditioning: str = "time") -> Direct:
+    return Direct("score", conditioning=conditioning)
+
+
+REGISTRY = {name: f"samplers.parameterization:{name}" for name in ("noise", "data", "v", "velocity", "score")} | {
+    "edm": "samplers.parameterization:EDM"
+}

@@ -115,8 +115,9 @@ def _base(model: "Model", load: Callable[..., "Model"]) -> "Model":
 
 def base_of(name: str, entry: dict[str, str], load: Callable[..., "Model"], **options: Any) -> "Model":
     """The base that the ``meta.json`` of a model names. Raises ``ValueError`` where it is gone or its weights are no longer those."""
+    weights = "auto" if entry["weights"] == "ema" else entry["weights"]  # an export was once called ema whatever was taken; the hash tells
     try:
-        found = load(entry["model"], weights=entry["weights"], **options)
+        found = load(entry["model"], weights=weights, **options)
     except ValueError as error:
         raise ValueError(f"the base of {name}, {entry['model']}, is not there ({error}); put it back, or name it where it is: prior=NAME") from None
     if found.hash != entry["hash"]:

@@ -80,12 +80,12 @@ def one_file_each(card: Card) -> bool:
     return build_task(card.task).suffix == ".png"
 
 
-def weights_file(card: Card, weights: str = "ema") -> tuple[str, Path]:
+def weights_file(card: Card, weights: str = "auto") -> tuple[str, Path]:
     """The resolved name of the weights and their file. Raises ``ValueError`` for weights that are not there."""
     return choose_weights(spot_of(card.folder, card.step), weights)
 
 
-def weights_hash(card: Card, weights: str = "ema") -> str:
+def weights_hash(card: Card, weights: str = "auto") -> str:
     """The 16 hex digits that recipes record as ``model_hash``."""
     return files.sha256(weights_file(card, weights)[1])[:16]
 

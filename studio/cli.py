@@ -80,7 +80,7 @@ def sample(
     deterministic: Annotated[bool, typer.Option(help="Bytes that do not depend on what is sampled beside.")] = False,
     probe: Annotated[bool, typer.Option(help="Also write what guidance did in each step: probe.csv and probe.png.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace files of the same names.")] = False,
-    weights: Weights = "ema", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
+    weights: Weights = "auto", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Sample a few pictures with their recipes inside, and a grid.
 
@@ -152,7 +152,7 @@ def list_(
 def export(
     model: Annotated[str, typer.Argument(help="A run or RUN@step.")],
     out: Annotated[Path, typer.Option(help="Folder for the flat model.")],
-    weights: Weights = "ema", dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16 storage.")] = "fp32",
+    weights: Weights = "auto", dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16 storage.")] = "fp32",
     adapter: Annotated[bool, typer.Option(help="Only what a lora run has learned; the base must be at hand to use it.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing export.")] = False,
     as_json: AsJson = False,

@@ -24,7 +24,7 @@ def translate(
     batch: Annotated[int, typer.Option(help="Pictures computed at once.")] = 32,
     deterministic: Annotated[bool, typer.Option(help="Bytes that do not depend on what is translated beside.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace files of the same names.")] = False,
-    weights: Weights = "ema", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
+    weights: Weights = "auto", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Translate pictures through a bridge. Files that are there already are kept, so a call that was cut off goes on.
 

@@ -30,6 +30,7 @@ from studio.vae import FOLDER, SCALE, read_vae, vae_folder
 FAMILIES = {
     "dit": "studio.convert_dit:read",
     "diffusers": "studio.convert_diffusers:read",
+    "sit": "studio.convert_sit:read",
     "dis": "studio.convert_linear:read_dis",
     "rwkv": "studio.convert_linear:read_rwkv",
     "graph_dit": "studio.convert_graph:read",
@@ -42,7 +43,7 @@ HUB = ("model_index.json", "config.json", "diffusion_pytorch_model.*", "transfor
 @dataclass(frozen=True)
 class Imported:
     """What a family makes of a source: our state-dict, the config's sections, what a model must know of its data, its VAE (a module) if there is
-    one, and entries for ``meta.json``."""
+    one, and entries for ``meta.json``. ``read_as``: in words what the weights were taken for, kept there and told."""
 
     name: str
     tensors: dict[str, Tensor]
@@ -50,6 +51,7 @@ class Imported:
     objective: dict[str, Any]
     sample: dict[str, Any]
     info: Info
+    read_as: str
     vae: Any = None
     meta: dict[str, Any] = field(default_factory=dict)
 
@@ -165,7 +167,8 @@ def _model_folder(found: Imported, general: Sequence[str], source: str) -> Draft
     kinds = {str(v.dtype).removeprefix("torch.") for v in found.tensors.values() if v.is_floating_point()}
     meta = {
         "version": checkpoint.VERSION, **found.info.tree(), "parameters": sum(p.numel() for p in net.parameters()),
-        "studio": __version__, "torch": torch.__version__.split("+")[0], "source": source, "storage": "/".join(sorted(kinds)), **found.meta,
+        "studio": __version__, "torch": torch.__version__.split("+")[0], "source": source, "storage": "/".join(sorted(kinds)),
+        "read_as": "; ".join([found.read_as, *(f"but {o} as asked" for o in general if o.startswith("objective."))]), **found.meta,
     }  # fmt: skip
 
     def save(folder: Path) -> None:
@@ -216,6 +219,11 @@ def class_names(count: int, source: str | Mapping[str, Any] | None) -> tuple[tup
     short = [name.split(",")[0].strip() or name for name in full]
     names = [s if short.count(s) == 1 else f if full.count(f) == 1 else f"{f} ({i})" for i, (s, f) in enumerate(zip(short, full))]
     return tuple(names), {} if names == full else {"id2label": {str(i): f for i, f in enumerate(full)}}
+
+
+def factor_of(codec: Mapping[str, Any], vae: Any) -> int | None:
+    """Pixels a side of what the network sees: 1 for pixels, None for latents of a VAE that is not at hand."""
+    return 1 if codec["name"] == "pixels" else None if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
 
 
 def codec_of(channels: int, vae: Any, codec: str) -> dict[str, Any]:

@@ -76,8 +76,16 @@ def read(path: str, vae: Any, /, *, classes: str | None = None, codec: Literal["
         sample={"sampler": sampler, "num_steps": 50, "guidance": "cfg=4.0"},
         info=Info("image", (channels, side, side), names, codec_of(channels, vae, codec)),
         vae=vae,
-        meta=meta,
+        meta={**meta, "weights": "transformer"},
+        read_as=_words(objective) + ("" if place is not None else "; there is no scheduler_config.json to say so"),
     )
+
+
+def _words(objective: Mapping[str, Any]) -> str:
+    """What the network was taken for."""
+    path, kind = objective["path"], objective["parameterization"]
+    learned = " with learned variance" if "variance" in kind else ""
+    return f"a predictor of {kind['name']}{learned} on the {path['schedule']} table of {path['num']} steps"
 
 
 def _objective(config: Mapping[str, Any], learned: bool) -> tuple[dict[str, Any], str]:

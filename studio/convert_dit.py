@@ -1,79 +1,83 @@
 """The family ``dit``: checkpoints in the layout of the original DiT (Peebles & Xie 2212.09748)."""
 
-import argparse
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
-
 from backbones.convert import original_shapes, original_state
 from backbones.dit import SIZES
-from studio import foreign
 from studio.build import Info
-from studio.convert import Imported, class_names, codec_of
+from studio.convert import Imported, class_names, codec_of, factor_of
+from studio.convert_checkpoint import Held, Weights, check_args, count_classes, read_state, refuse_flow, says
 
 PUBLISHED = {SIZES[s][:2]: SIZES[s][2] for s in ("S", "B", "L", "XL")}  # (width, depth): heads
 
 
 def read(
     path: str, vae: Any, /, *, num_heads: int | None = None, num_classes: int | None = None, input_size: int | None = None, classes: str | None = None,
-    weights: Literal["ema", "raw"] = "ema", codec: Literal["auto", "pixels", "vae"] = "auto",
+    weights: Weights = "auto", codec: Literal["auto", "pixels", "vae"] = "auto",
 ) -> Imported:  # fmt: skip
     """A .pt that holds a bare state-dict or a dict with ``model``, ``ema`` and ``args`` (the average is preferred), or .safetensors.
 
-    Sizes are read from the shapes, heads follow from the published sizes S, B, L, XL. The objective is the paper's: 1,000 linear steps, noise, learned
-    range. Sampling is the authors': ancestral steps on evenly spaced entries, guidance 4 on the first three latent channels, but 50 steps where
-    they take 250: a learned variance loses little by that (Nichol & Dhariwal 2102.09672, section 4), and 250 of XL/2 are 119 TFLOP a picture.
+    Sizes are read from the shapes, heads from the arguments or the published sizes S, B, L, XL. The objective is the paper's: 1,000 linear steps, noise, learned
+    range; a file that says otherwise (a SiT's) is refused. Sampling is the authors': ancestral steps on evenly spaced entries, guidance 4 on the first three latent
+    channels, but 50 steps where they take 250: a learned variance loses little by that (Nichol & Dhariwal 2102.09672, section 4), and 250 of XL/2 are 119 TFLOP a picture.
 
     ``num_heads``: for other widths and depths. ``num_classes``: when the label table has no null class. ``input_size``: the latents' side. ``classes``: a
-    file of names. ``codec``: by default pixels for 1 or 3 channels without a VAE, otherwise latents. Raises ``ValueError``.
+    file of names. ``weights``: ``ema`` and ``raw`` are refused where the file has none. ``codec``: by default pixels for 1 or 3 channels without a VAE,
+    otherwise latents. Raises ``ValueError``.
     """
-    held, state, part = read_state(path, weights)
-    options = original_shapes(state)
+    held = read_state(path, weights)
+    refuse_flow(held, "dit")
+    net = network(held, vae, codec, num_heads=num_heads, num_classes=num_classes, input_size=input_size)
+    learned, names_meta = net.options["learn_sigma"], class_names(net.options["num_classes"], classes)
+    doubt = "" if says(held)[0] else "; nothing in the file says so: if it is a flow (SiT), use sit:"
+    return Imported(
+        name=Path(path).stem,
+        tensors=original_state(held.tensors, net.options["depth"]),
+        backbone={"name": "dit", **net.options},
+        objective={
+            "path": {"name": "vp", "schedule": "linear", "num": 1000},
+            "parameterization": {"name": "noise", **({"variance": "learned_range"} if learned else {})},
+            "cond_drop": 0.1 if net.options["null_class"] else 0.0,
+        },
+        sample={
+            "sampler": f"ddpm(variance={'learned_range' if learned else 'fixed_large'},spacing=linspace)", "num_steps": 50, "guidance": net.guidance,
+        },
+        info=Info("image", net.shape, names_meta[0], net.codec),
+        vae=vae,
+        meta={**names_meta[1], "weights": held.part},
+        read_as=f"a DDPM noise predictor{' with learned variance' if learned else ''} on the linear table of 1000 steps{doubt}",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Network:
+    """``options`` of our DiT; what it sees."""
+
+    options: dict[str, Any]
+    shape: tuple[int, int, int]
+    codec: Mapping[str, Any]
+    guidance: str
+
+
+def network(held: Held, vae: Any, codec: str, *, num_heads: int | None, num_classes: int | None, input_size: int | None) -> Network:
+    """A DiT's sizes from its weights, compared with what the arguments say. Raises ``ValueError``."""
+    options, state = original_shapes(held.tensors), held.tensors
     side, patch, tokens = input_size or options["input_size"], options["patch_size"], state["pos_embed"].shape[1]
     if side % patch or (side // patch) ** 2 != tokens:
         raise ValueError(f"pos_embed has {tokens} tokens, which is not the square grid of a side of {side} in patches of {patch}; check input_size")
-    count, rows = count_classes(options["num_classes"] + 1, num_classes, held.get("args")), options["num_classes"] + 1
-    heads = num_heads or PUBLISHED.get((options["hidden_size"], options["depth"]))
+    rows, channels = options["num_classes"] + 1, options["in_channels"]
+    count, noted = count_classes(rows, num_classes, held), held.args.get("num_heads")
+    heads = num_heads or (noted if isinstance(noted, int) else None) or PUBLISHED.get((options["hidden_size"], options["depth"]))
     if heads is None:
         raise ValueError(
             f"the weights do not tell their number of heads, and width {options['hidden_size']} with depth {options['depth']} is no published size "
             f"({', '.join(f'{s}: {SIZES[s][0]}×{SIZES[s][1]}' for s in ('S', 'B', 'L', 'XL'))}); set it with --config num_heads=N"
         )
-    null, learned, channels = count < rows, options["learn_sigma"], options["in_channels"]
-    names, meta = class_names(count, classes)
-    return Imported(
-        name=Path(path).stem,
-        tensors=original_state(state, options["depth"]),
-        backbone={"name": "dit", **options, "input_size": side, "num_heads": heads, "num_classes": count, "null_class": null},
-        objective={
-            "path": {"name": "vp", "schedule": "linear", "num": 1000},
-            "parameterization": {"name": "noise", **({"variance": "learned_range"} if learned else {})},
-            "cond_drop": 0.1 if null else 0.0,
-        },
-        sample={
-            "sampler": f"ddpm(variance={'learned_range' if learned else 'fixed_large'},spacing=linspace)",
-            "num_steps": 50,
-            "guidance": ("cfg(scale=4.0,channels=3)" if channels == 4 else "cfg=4.0") if null else "",
-        },
-        info=Info("image", (channels, side, side), names, codec_of(channels, vae, codec)),
-        vae=vae,
-        meta={**meta, "weights": part or "state-dict"},
-    )
-
-
-def read_state(path: str, weights: str) -> tuple[Mapping[str, Any], dict[str, Tensor], str | None]:
-    """A training script's checkpoint: all it holds, the tensors asked for (a bare state-dict's where it has no parts), and which part they are."""
-    held = foreign.read_checkpoint(Path(path), allow=(argparse.Namespace,))
-    part = next((k for k in (("ema", "model") if weights == "ema" else ("model", "ema")) if isinstance(held.get(k), Mapping)), None)
-    return held, foreign.tensors_of(held[part] if part is not None else held, f"{path}{f' [{part}]' if part else ''}"), part
-
-
-def count_classes(rows: int, asked: int | None, args: Any) -> int:
-    """Classes of a label table: as asked, as the training's arguments say where they fit, otherwise all rows but the null class."""
-    noted = getattr(args, "num_classes", None) if isinstance(args, argparse.Namespace) else None
-    count = asked if asked is not None else noted if noted in (rows, rows - 1) else rows - 1
-    if count not in (rows, rows - 1):
-        raise ValueError(f"got num_classes={count}, the label table has {rows} rows; expected {rows - 1} (and a null class) or {rows} (without one)")
-    return count
+    options |= {"input_size": side, "num_heads": heads, "num_classes": count, "null_class": count < rows}
+    spec = codec_of(channels, vae, codec)
+    check_args(held, options, factor_of(spec, vae))
+    guided = ("cfg(scale=4.0,channels=3)" if channels == 4 else "cfg=4.0") if count < rows else ""
+    return Network(options, (channels, side, side), spec, guided)

@@ -8,33 +8,37 @@ from typing import Any, Literal
 from torch import Tensor
 
 from studio.build import Info
-from studio.convert import Imported, class_names, codec_of
-from studio.convert_dit import count_classes, read_state
+from studio.convert import Imported, class_names, codec_of, factor_of
+from studio.convert_checkpoint import Held, Weights, check_args, count_classes, read_state, refuse_flow
 
-Weights, Codec = Literal["ema", "raw"], Literal["auto", "pixels", "vae"]
+Codec = Literal["auto", "pixels", "vae"]
 
 
 def read_dis(
-    path: str, vae: Any, /, *, input_size: int | None = None, num_classes: int | None = None, classes: str | None = None, weights: Weights = "ema",
+    path: str, vae: Any, /, *, input_size: int | None = None, num_classes: int | None = None, classes: str | None = None, weights: Weights = "auto",
     codec: Codec = "auto",
 ) -> Imported:  # fmt: skip
     """A .pt with ``ema`` and ``model``, a bare state-dict, or .safetensors. Sizes are read from the shapes; the grid is taken to be square unless ``input_size`` says
     otherwise. ``num_classes``: when the label table has no null class. Raises ``ValueError``."""
-    held, state, part = read_state(path, weights)
+    held = read_state(path, weights)
+    refuse_flow(held, "dis")
+    state = held.tensors
     options = _shapes(state, "DiS", extras=2 if "label_emb.embedding_table.weight" in state else 1, mark="in_blocks.0.mixer.A_log", side=input_size)
     options |= {"depth": 2 * _blocks(state), "rms_norm": "norm_f.bias" not in state}
-    return _imported(path, state, part, {"name": "dis", **options}, num_classes, held.get("args"), classes, vae, codec)
+    return _imported(held, {"name": "dis", **options}, num_classes, classes, vae, codec)
 
 
 def read_rwkv(
     path: str, vae: Any, /, *, input_size: int | None = None, num_classes: int | None = None, classes: str | None = None, post_norm: bool = False,
-    wkv: Literal["kernel", "paper"] = "kernel", weights: Weights = "ema", codec: Codec = "auto",
+    wkv: Literal["kernel", "paper"] = "kernel", weights: Weights = "auto", codec: Codec = "auto",
 ) -> Imported:  # fmt: skip
     """As `read_dis`. ``wkv``: released weights were trained with the kernel's form; ``post_norm`` cannot be seen in the shapes."""
-    held, state, part = read_state(path, weights)
+    held = read_state(path, weights)
+    refuse_flow(held, "rwkv")
+    state = held.tensors
     options = _shapes(state, "Diffusion-RWKV", extras=0, mark="in_blocks.0.att.spatial_decay", side=input_size)
     options |= {"depth": 2 * _blocks(state) + 1, "key_norm": "in_blocks.0.att.key_norm.weight" in state, "post_norm": post_norm, "wkv": wkv}
-    return _imported(path, state, part, {"name": "rwkv", **options}, num_classes, held.get("args"), classes, vae, codec)
+    return _imported(held, {"name": "rwkv", **options}, num_classes, classes, vae, codec)
 
 
 def _blocks(state: Mapping[str, Tensor]) -> int:
@@ -58,17 +62,20 @@ def _shapes(state: Mapping[str, Tensor], family: str, *, extras: int, mark: str,
     }  # fmt: skip
 
 
-def _imported(path: str, state: dict[str, Tensor], part: str | None, backbone: dict[str, Any], asked: int | None, args: Any, classes: str | None, vae: Any, codec: str) -> Imported:  # fmt: skip
+def _imported(held: Held, backbone: dict[str, Any], asked: int | None, classes: str | None, vae: Any, codec: str) -> Imported:
     """The authors' objective and sampling: 1,000 linear steps, noise; ancestral steps, guidance 1.5 on the first three channels, 50 steps."""
-    table = state.get("label_emb.embedding_table.weight")
+    table = held.tensors.get("label_emb.embedding_table.weight")
     rows = 0 if table is None else len(table)
-    count = 0 if table is None else count_classes(rows, asked, args)
+    count = 0 if table is None else count_classes(rows, asked, held)
     null, learned, channels, side = rows > count, backbone["learn_sigma"], backbone["in_channels"], backbone["input_size"]
     names, meta = class_names(count, classes) if count else ((), {})
+    backbone |= {"num_classes": count, "null_class": null or not count}
+    spec = codec_of(channels, vae, codec)
+    check_args(held, {k: v for k, v in backbone.items() if k != "null_class" or count}, factor_of(spec, vae))
     return Imported(
-        name=Path(path).stem,
-        tensors=state,
-        backbone={**backbone, "num_classes": count, "null_class": null or not count},
+        name=Path(held.path).stem,
+        tensors=held.tensors,
+        backbone=backbone,
         objective={
             "path": {"name": "vp", "schedule": "linear", "num": 1000}, "parameterization": {"name": "noise", **({"variance": "learned_range"} if learned else {})},
             "cond_drop": 0.1 if null else 0.0,
@@ -77,7 +84,8 @@ def _imported(path: str, state: dict[str, Tensor], part: str | None, backbone: d
             "sampler": f"ddpm(variance={'learned_range' if learned else 'fixed_large'},spacing=linspace)", "num_steps": 50,
             "guidance": ("cfg(scale=1.5,channels=3)" if channels > 3 else "cfg=1.5") if null else "",
         },
-        info=Info("image", (channels, side, side), names, codec_of(channels, vae, codec)),
+        info=Info("image", (channels, side, side), names, spec),
         vae=vae,
-        meta={**meta, "weights": part or "state-dict"},
+        meta={**meta, "weights": held.part},
+        read_as=f"a DDPM noise predictor{' with learned variance' if learned else ''} on the linear table of 1000 steps",
     )  # fmt: skip

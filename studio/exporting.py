@@ -14,7 +14,7 @@ STORAGE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def export(
-    model: str, out: str | Path, *, weights: str = "ema", dtype: str = "fp32", overwrite: bool = False, adapter: bool = False
+    model: str, out: str | Path, *, weights: str = "auto", dtype: str = "fp32", overwrite: bool = False, adapter: bool = False
 ) -> Path:  # fmt: skip
     """Write ``config.yaml, model.safetensors, meta.json`` and the preview of a run to a new folder; returns it. A run with low-rank adapters is merged;
     with ``adapter`` they alone are written, ``adapter.safetensors``, a model that needs its base beside it.

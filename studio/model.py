@@ -36,8 +36,8 @@ from studio.tasks import build_task
 from studio.tasks.base import Task
 
 
-def load(name: str | Path, *, weights: str = "ema", device: str = "auto", dtype: str = "auto", backbone: nn.Module | None = None) -> "Model":
-    """A `Model` by name. ``weights``: ema (the first average), raw, or a profile such as ``ema-0.999``. ``backbone``: the module of a model that was
+def load(name: str | Path, *, weights: str = "auto", device: str = "auto", dtype: str = "auto", backbone: nn.Module | None = None) -> "Model":
+    """A `Model` by name. ``weights``: ema (the first average), raw, a profile such as ``ema-0.999``, or auto: ema, raw where there is none. ``backbone``: the module of a model that was
     trained with a network of your own. Raises ``ValueError`` for a model that cannot be read, with the way out."""
     folder, step = locate(name)
     where = pick_device(device)

@@ -64,9 +64,12 @@ class Card:
 
 
 def weights_in(folder: Path) -> dict[str, Path]:
-    """Weight files by name: ``raw`` and ``ema-…``, or ``ema`` for an export."""
+    """Weight files by name: ``raw`` and ``ema-…``; of an export or a converted model ``ema``, or ``raw`` where its ``meta.json`` says that those were taken."""
     found = {p.stem: p for p in sorted(folder.glob("ema-*.safetensors"))}
-    for stem, name in (("to_data", "raw"), ("net", "raw"), ("adapter", "ema"), ("model", "ema")):
+    alone = next((folder / f"{stem}.safetensors" for stem in ("model", "adapter") if (folder / f"{stem}.safetensors").is_file()), None)
+    taken = checkpoint.read_meta(folder).get("weights") if alone is not None and (folder / "meta.json").is_file() else None
+    own = "raw" if taken in ("raw", "model") else "ema"  # a training script's "model" is what it trained, beside its average
+    for stem, name in (("to_data", "raw"), ("net", "raw"), ("adapter", own), ("model", own)):
         if (folder / f"{stem}.safetensors").is_file():
             found[name] = folder / f"{stem}.safetensors"
     return found
@@ -77,12 +80,16 @@ def spot_of(folder: Path, step: int | None) -> Path:
     return folder if any((folder / f"{stem}.safetensors").is_file() for stem in ("model", "adapter")) else checkpoint.find(folder, step)
 
 
-def choose_weights(spot: Path, weights: str = "ema") -> tuple[str, Path]:
-    """The resolved name (``ema`` is the first average, raw where there is none) and the file. Raises ``ValueError`` for weights that are not there."""
+def choose_weights(spot: Path, weights: str = "auto") -> tuple[str, Path]:
+    """The resolved name (``ema`` is the first average, ``auto`` that or raw where there is none) and the file. Raises ``ValueError`` naming what there is
+    for weights that are not there."""
     there = weights_in(spot)
-    key = next((k for k in there if k.startswith("ema")), "raw") if weights == "ema" else weights
+    average = next((k for k in there if k.startswith("ema")), None)
+    key = average or ("raw" if weights == "auto" else "ema") if weights in ("auto", "ema") else weights
     if key not in there:
-        raise ValueError(f"got weights {weights!r}, {spot} has {', '.join(there) or 'none'}")
+        raise ValueError(
+            f"got weights {weights!r}, expected one of {', '.join(there) or 'none'}, which {spot} has; leave it out to take what there is"
+        )
     return key, there[key]
 
 

@@ -23,7 +23,7 @@ class Api:
 
     def generate(
         self, request: gr.Request, model: str, seeds: str = "0-7", label: str | None = None, num_steps: int = 0, sampler: str = "", guidance: str = "default",
-        weights: str = "ema", conditions: str = "", dtype: str = "auto", deterministic: bool = False,
+        weights: str = "auto", conditions: str = "", dtype: str = "auto", deterministic: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
         """Sample and save; answers when it is done. Paths are the server's: fetch one from ``/gradio_api/file=PATH``. Steps 0, sampler "" and
         guidance "default" are the model's own, and without a ``label`` each seed has its own class."""

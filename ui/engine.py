@@ -97,7 +97,7 @@ class Engine:
         """Models that start from pictures."""
         return {catalog.name_of(c): c for c in list_models(self.roots) if c.starts_from and catalog.one_file_each(c)}
 
-    def model(self, name: str, *, weights: str = "ema", dtype: str = "auto") -> Model:
+    def model(self, name: str, *, weights: str = "auto", dtype: str = "auto") -> Model:
         """A loaded model; the two used last are kept. A checkpoint written since is loaded anew."""
         shown = card(name)
         key_name, path = catalog.weights_file(shown, weights)

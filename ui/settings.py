@@ -20,7 +20,7 @@ class Settings:
     ``name=value, ...`` for numeric conditions. ``guidance`` "default" and ``num_steps`` 0 or ``sampler`` "" mean the model's own."""
 
     model: str
-    weights: str = "ema"
+    weights: str = "auto"
     label: str | None = None
     seeds: str = "0-9"
     num_steps: int = 0

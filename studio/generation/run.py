@@ -49,7 +49,7 @@ class Generated:
 def generate(
     model: str | Model, out: str | Path, *, num: int | None = None, seeds: Any = None, labels: Any = None, conditions: Mapping[str, Any] | None = None,
     num_steps: int | None = None, guidance: Any = "default", sampler: str | None = None, batch: int | str = "auto", format: str | None = None,
-    deterministic: bool = False, overwrite: bool = False, weights: str = "ema", device: str = "auto", dtype: str = "auto", threads: int | None = None,
+    deterministic: bool = False, overwrite: bool = False, weights: str = "auto", device: str = "auto", dtype: str = "auto", threads: int | None = None,
     workers: int | str = "auto", shard: str | None = None, path: str = "", quiet: bool = False, on_progress: Callable[[int, int], Any] | None = None,
 ) -> Generated:  # fmt: skip
     """Make ``num`` samples in the folder ``out``, or those of them that are not there yet.

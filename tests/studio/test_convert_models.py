@@ -747,7 +747,10 @@ def test_the_command_line(official: Path, tmp_path: Path) -> None:
     app.command(context_settings=WIDTH)(cli_convert.convert)
     arguments = [f"dit:{official}", "--out", str(tmp_path / "m"), "--config", "num_heads=4", "--config", "name=mine", "--json"]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert done.exit_code == 0 and json.loads(done.stdout) == {"folder": str(tmp_path / "m"), "shape": [4, 8, 8], "classes": 7}
+    assert done.exit_code == 0 and json.loads(done.stdout) == {
+        "folder": str(tmp_path / "m"), "shape": [4, 8, 8], "classes": 7, "weights": "ema",
+        "read_as": "a DDPM noise predictor with learned variance on the linear table of 1000 steps",
+    }  # fmt: skip
     assert card(tmp_path / "m").name == "mine"
     shown = CliRunner().invoke(app, ["--help"]).stdout
     assert "studio convert dit:DiT-XL-2-256x256.pt --out dit-xl --vae sd-vae" in " ".join(shown.replace("│", " ").split())
@@ -755,7 +758,8 @@ def test_the_command_line(official: Path, tmp_path: Path) -> None:
 
 def test_the_command(official: Path, vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli_convert.convert(f"dit:{official}", tmp_path / "m", config=["num_heads=4", *THEIRS], vae=str(vae), as_json=False)
-    assert capsys.readouterr().out.splitlines() == [f"{tmp_path / 'm'}  dit 4×8×8, 7 classes", f"studio sample {tmp_path / 'm'} --out pictures"]
+    read = "read as a DDPM noise predictor with learned variance on the linear table of 1000 steps (weights: ema)"
+    assert capsys.readouterr().out.splitlines() == [f"{tmp_path / 'm'}  dit 4×8×8, 7 classes", read, f"studio sample {tmp_path / 'm'} --out pictures"]
     cli_convert.convert(str(tmp_path / "m"), tmp_path / "d", to="diffusers", as_json=True)
     assert json.loads(capsys.readouterr().out) == {"folder": str(tmp_path / "d"), "pipeline": True, "notes": []}
     torch.save(dit_to_original(network(in_channels=3, learn_sigma=False)), tmp_path / "w.pt")
