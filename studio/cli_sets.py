@@ -27,7 +27,7 @@ def generate(
     workers: Annotated[str, typer.Option(help="Local processes: auto or a number.")] = "auto",
     shard: Annotated[str | None, typer.Option(help="K/N: the part of machine K of N that share the folder.")] = None,
     path: Annotated[str, typer.Option(help="Sample on another path than the model's own: linear, lipman, trig, vp or edm.")] = "",
-    weights: Weights = "ema", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
+    weights: Weights = "auto", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Make any number of samples, as for FID. What is there already is kept, so the same command goes on after an interruption.
 
@@ -65,7 +65,7 @@ Ref = Annotated[
 Metrics = Annotated[
     str | None,
     typer.Option(
-        help="fid,sfid,is,pr,dc,kid,fd,fd_class,acc,nn; for points w2,energy,modes; for molecules validity,uniqueness,novelty,diversity,fcd,fragments,scaffolds,similarity,coverage,targets."
+        help="fid,sfid,is,pr,dc,kid,fd,fd_class,acc,nn; for points w2,energy,modes; for molecules validity,uniqueness,novelty,diversity,fcd,fragments,scaffolds,similarity,coverage,targets, and MOSES's: moses, or unique@1k,unique@10k,IntDiv,IntDiv2,Filters,FCD/Test,SNN,Frag,Scaf."
     ),
 ]
 Features = Annotated[str | None, typer.Option(help="inception, lenet or efficientnet.")]
@@ -74,9 +74,11 @@ AllowSmall = Annotated[bool, typer.Option(help="Frechet distances of fewer sampl
 
 
 def evaluate(
-    samples: Annotated[str, typer.Argument(help="A folder of samples, an .npz, a .smi or .csv of molecules, or a MODEL, which is sampled without writing pictures.")],
+    samples: Annotated[str, typer.Argument(help="A folder of samples, an .npz, a .smi, .csv or .sdf of molecules, or a MODEL, which is sampled without writing pictures.")],
     ref: Ref,
     metrics: Metrics = None, features: Features = None, inception: Inception = None, allow_small: AllowSmall = False,
+    filters: Annotated[str | None, typer.Option(help="For molecules: MOSES's rule lists, mcf.csv,wehi_pains.csv, or the wheel of molsets.")] = None,
+    test_scaffolds: Annotated[str | None, typer.Option(help="For molecules: MOSES's scaffold split, a table or the wheel of molsets.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the result (.json) is kept; by default in the folder of samples.")] = None,
     num: Annotated[int | None, typer.Option("--num", "--num-samples", help="For a MODEL: how many samples (10000).")] = None,
     seeds: Annotated[str | None, typer.Option(help="For a MODEL.")] = None,
@@ -84,7 +86,7 @@ def evaluate(
     set_: Conditions = None,
     guidance: Annotated[str, typer.Option(help="For a MODEL.")] = "default", sampler: Annotated[str | None, typer.Option(help="For a MODEL.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="For a MODEL.")] = None, batch: Annotated[str, typer.Option(help="For a MODEL.")] = "auto",
-    weights: Weights = "ema", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
+    weights: Weights = "auto", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Measure samples against a reference. Every distance stands beside that of two disjoint real sets, and the protocol is kept with the result.
 
@@ -99,7 +101,7 @@ def evaluate(
         result = run(
             samples, ref, metrics=metrics, features=features, inception=inception, allow_small=allow_small, num=num, seeds=seeds, labels=labels,
             conditions=conditions_of(set_), guidance="default" if guidance == "default" else guidance_of(guidance), sampler=sampler, num_steps=num_steps,
-            batch=batch, weights=weights, device=device, dtype=dtype, on_progress=bar,
+            batch=batch, weights=weights, device=device, dtype=dtype, on_progress=bar, filters=filters, test_scaffolds=test_scaffolds,
         )  # fmt: skip
     folder = Path(samples)
     if out is None and (folder / "manifest.json").is_file():
@@ -153,7 +155,7 @@ def sweep(
     guidance: Annotated[str, typer.Option(help="What is not swept of it.")] = "default",
     sampler: Annotated[str | None, typer.Option(help="Where it is not swept.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="Where it is not swept.")] = None,
-    weights: Weights = "ema", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
+    weights: Weights = "auto", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Every combination of a few settings, with the same seeds: a table, heat maps and a contact sheet.
 

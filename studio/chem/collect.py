@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from studio.chem import decode, graphs, properties
-from studio.chem.reading import Rejected, Table, number, read_table
-from studio.chem.toolkit import canonical, read_smiles, version
+from studio.chem.reading import Rejected, Table, number, read_table, read_text
+from studio.chem.toolkit import LONGEST, Chem, canonical, quiet, read_smiles, version
 from studio.files import cache_home
 
 FORMAT = 1
 ASKED = "asked_"  # columns of a file of samples that hold targets
+TOO_LONG = "(too long)"  # what stands for text that is no SMILES of ours
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,22 +218,47 @@ def _read(store: Path) -> Collection | None:
         return None
 
 
-def graphs_of_file(path: str | Path, *, smiles: str | None = None) -> tuple[np.ndarray, tuple[str, ...], dict[str, np.ndarray]]:
-    """(N, n, n + 1) graphs of every row of a file of samples, their atom types, and the columns named ``asked_NAME``, by NAME. A row that is no molecule,
-    also an empty one, is a graph without atoms. Nothing is left out: duplicates and pieces are what samples are judged by."""
-    table = read_table(path)
-    place, rows = table.smiles(smiles), []
-    for row in table.rows:
-        try:
-            ready, _ = graphs.prepared(read_smiles(row[place]))
-            rows.append((graphs.types_of(ready), graphs.bonds_of(ready)))
-        except ValueError:
-            rows.append(([], np.zeros((0, 3), np.int64)))
-    names, size = graphs.vocabulary(t for types, _ in rows for t in types), max(len(types) for types, _ in rows)
-    if not names:
-        if any(row[place] for row in table.rows):
-            raise ValueError(f"{table.path} has no valid molecule among {len(rows)} rows, expected at least one; is it the right column?")
-        names, size = ("C",), 1  # a model that made none: all rows are empty
-    asked = {c.removeprefix(ASKED): i for i, c in enumerate(table.columns) if c.startswith(ASKED)}
-    targets = {name: np.array([number(row[i], name) for row in table.rows]) for name, i in asked.items()}
-    return np.stack([graphs.to_graph(types, bonds, names, size) for types, bonds in rows]), names, targets
+def texts_of_file(path: str | Path, *, smiles: str | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """(N,) SMILES of every row of a file of samples, as they stand (with stereochemistry, radicals and pieces), and the columns named ``asked_NAME``, by NAME. A row
+    without a molecule has an empty text. Nothing is left out: what is none, and what is there twice, is what samples are judged by.
+
+    Raises ``ValueError`` for a file in which nothing is a molecule though rows have text, and for rows that have more or fewer cells than the header.
+    """
+    where = Path(path).expanduser()
+    if where.name.removesuffix(".gz").endswith(".sdf"):
+        texts, columns = read_sdf(where)
+    else:
+        table = read_table(where, blank=True)
+        if table.broken:
+            raise ValueError(f"{where}, line {table.broken[0].line}: {table.broken[0].reason}; each row is a sample, quote cells with separators")
+        place = table.smiles(smiles)
+        texts = [row[place] for row in table.rows]
+        columns = {c: [row[i] for row in table.rows] for i, c in enumerate(table.columns) if c.startswith(ASKED)}
+    if any(texts) and not any(map(is_molecule, texts)):
+        raise ValueError(f"{where} has no valid molecule among {len(texts)} rows, expected at least one; is it the right column?")
+    asked = {c.removeprefix(ASKED): np.array([number(v, c.removeprefix(ASKED)) for v in column]) for c, column in columns.items()}
+    return np.array([t if len(t) <= LONGEST else TOO_LONG for t in texts]), asked
+
+
+def read_sdf(where: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """SMILES of the records of an .sdf, also gzipped, empty for one that is no molecule, and the data named ``asked_NAME``. Raises ``ValueError`` for no record."""
+    blocks = read_text(where).split("$$$$\n")
+    blocks = blocks if blocks[-1].strip() else blocks[:-1]
+    if not blocks:
+        raise ValueError(f"{where} holds no record, expected an .sdf of molecules")
+    texts, found = [], []
+    with quiet():
+        for block in blocks:
+            mol = Chem.MolFromMolBlock(block)
+            texts.append("" if mol is None or not mol.GetNumAtoms() else Chem.MolToSmiles(mol))
+            found.append(dict(re.findall(r"^>.*<(.+)>.*\n(.*)$", block, re.MULTILINE)))
+    names = dict.fromkeys(k for data in found for k in data if k.startswith(ASKED))
+    return texts, {k: [data.get(k, "") for data in found] for k in names}
+
+
+def is_molecule(text: str) -> bool:
+    try:
+        read_smiles(text)
+    except ValueError:
+        return False
+    return True

@@ -5,7 +5,7 @@ activations (Preuer et al. 1803.09518), with the weights that fcd-torch brings.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 
 from studio.chem import decode, properties
 from studio.chem.splits import scaffold
-from studio.chem.toolkit import Chem, canonical, quiet
+from studio.chem.toolkit import Chem, canonical, quiet, read_smiles
 from studio.metrics.distances import Moments, frechet
 
 BLOCK = 2048
@@ -29,9 +29,36 @@ def decoded(values: np.ndarray, atoms: Sequence[str], *, correct: bool = False, 
     return [decode.plain(v, atoms) for v in values]
 
 
-def smiles_of(mols: Mols) -> list[str | None]:
-    """Canonical, None for None."""
-    return [None if m is None else canonical(m) for m in mols]
+def of_text(texts: Iterable[str]) -> list[Chem.Mol | None]:
+    """SMILES as molecules with all that they tell, None for those that are none, empty ones among them."""
+    out: list[Chem.Mol | None] = []
+    for text in texts:
+        try:
+            out.append(read_smiles(text))
+        except ValueError:
+            out.append(None)
+    return out
+
+
+def smiles_of(mols: Mols, *, stereo: bool = False) -> list[str | None]:
+    """Canonical, None for None; ``stereo`` keeps stereochemistry and isotopes."""
+    write = Chem.MolToSmiles if stereo else canonical
+    return [None if m is None else write(m) for m in mols]
+
+
+def has_stereo(mol: Chem.Mol) -> bool:
+    """Whether a centre or a double bond is specified."""
+    unspecified = (Chem.BondStereo.STEREONONE, Chem.BondStereo.STEREOANY)
+    centres = any(a.GetChiralTag() != Chem.ChiralType.CHI_UNSPECIFIED for a in mol.GetAtoms())
+    return centres or any(b.GetStereo() not in unspecified for b in mol.GetBonds())
+
+
+def atom_types(mols: Mols) -> tuple[str, ...]:
+    """The types, as graphs have them, of the atoms of the valid ones that are no hydrogens."""
+    from studio.chem import graphs
+
+    ready = (graphs.prepared(m)[0] for m in mols if m is not None)
+    return graphs.vocabulary(graphs.atom_type(a) for m in ready for a in m.GetAtoms() if a.GetAtomicNum() != 1)
 
 
 @dataclass(frozen=True)
@@ -79,16 +106,20 @@ def tanimoto(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(either > 0, both / np.maximum(either, 1), 1.0)
 
 
-def internal_diversity(mols: Mols, *, bits: int = 1024) -> float:
-    """1 − the mean Tanimoto similarity over all pairs, each with itself too, as MOSES has it (so N equal molecules give 0, N unlike ones 1 − 1/N)."""
-    prints = fingerprints(mols, bits=bits)
-    total = sum(float(tanimoto(prints[i : i + BLOCK], prints).sum(dtype=np.float64)) for i in range(0, len(prints), BLOCK))
-    return 1 - total / len(prints) ** 2
+def internal_diversity(mols: Mols | np.ndarray, *, bits: int = 1024, p: int = 1) -> float:
+    """1 − the mean Tanimoto similarity over all pairs, each with itself too, as MOSES has it (so N equal molecules give 0, N unlike ones 1 − 1/N). Of power ``p``
+    1 − mean_i (mean_j T_ij^p)^(1/p), the root taken molecule by molecule as in MOSES's code. ``mols`` may be `fingerprints`."""
+    prints = mols if isinstance(mols, np.ndarray) else fingerprints(mols, bits=bits)
+    total = 0.0
+    for i in range(0, len(prints), BLOCK):
+        alike = tanimoto(prints[i : i + BLOCK], prints)
+        total += float(((alike if p == 1 else alike**p).mean(1, dtype=np.float64) ** (1 / p)).sum())
+    return 1 - total / len(prints)
 
 
-def nearest_similarity(mols: Mols, reference: Mols, *, bits: int = 1024) -> float:
-    """Mean over molecules of the Tanimoto similarity to the most alike of the reference."""
-    mine, theirs = fingerprints(mols, bits=bits), fingerprints(reference, bits=bits)
+def nearest_similarity(mols: Mols | np.ndarray, reference: Mols | np.ndarray, *, bits: int = 1024) -> float:
+    """Mean over molecules of the Tanimoto similarity to the most alike of the reference; either may be `fingerprints`."""
+    mine, theirs = (v if isinstance(v, np.ndarray) else fingerprints(v, bits=bits) for v in (mols, reference))
     best = [
         np.max([tanimoto(mine[i : i + 256], theirs[j : j + 8192]).max(1) for j in range(0, len(theirs), 8192)], 0) for i in range(0, len(mine), 256)
     ]
@@ -151,10 +182,7 @@ def fcd(samples: Moments | Sequence[str | None], reference: Moments | Sequence[s
 
 def coverage(mols: Mols, atoms: Sequence[str]) -> float:
     """Share of the atom types that stand in at least one valid molecule."""
-    from studio.chem import graphs
-
-    seen = {t for m in _some(mols) for t in graphs.types_of(graphs.prepared(m)[0])}
-    return len(seen & set(atoms)) / len(atoms)
+    return len(set(atom_types(_some(mols))) & set(atoms)) / len(atoms)
 
 
 @dataclass(frozen=True)

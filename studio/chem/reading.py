@@ -56,11 +56,12 @@ class Rejected:
     reason: str
 
 
-def read_table(path: str | Path) -> Table:
+def read_table(path: str | Path, *, blank: bool = False) -> Table:
     """All rows of a file. The separator of a .csv is the comma, semicolon or tab that its first line has most of; a .smi holds a SMILES and a name
     per line, with or without a header.
 
-    Raises ``ValueError`` for a file that is not there, empty, not text, cut off, or of another kind.
+    ``blank`` keeps rows without text, as files of samples have them for what is no molecule: every line of a .smi, of a table each row with cells
+    (pandas writes ``""``), in one column every line. Raises ``ValueError`` for a file that is not there, empty, not text, cut off, or of another kind.
     """
     where = Path(path).expanduser()
     if not where.is_file():
@@ -73,14 +74,15 @@ def read_table(path: str | Path) -> Table:
         raise ValueError(f"{where} is empty, expected a header and a molecule a line")
     first = next(line for line in text.splitlines() if line.strip())
     if kind.lower() in (".smi", ".txt"):
-        return _listed(where, text, first)
+        return _listed(where, text, first, blank)
     separator = "\t" if kind.lower() == ".tsv" else max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     columns: tuple[str, ...] = ()
     rows, lines, broken = [], [], []
     try:
         for row in reader:
-            if not any(cell.strip() for cell in row):
+            row = row or [""] * (len(columns) == 1)
+            if not any(cell.strip() for cell in row) and not (blank and columns and row):
                 continue
             if not columns:
                 columns = tuple(cell.strip() for cell in row)
@@ -96,13 +98,16 @@ def read_table(path: str | Path) -> Table:
     return Table(where, columns, tuple(rows), tuple(lines), tuple(broken))
 
 
-def _listed(where: Path, text: str, first: str) -> Table:
-    """A SMILES a line, the rest of the line is its name."""
+def _listed(where: Path, text: str, first: str, blank: bool) -> Table:
+    """A SMILES a line, the rest of the line is its name; with ``blank`` a line that begins with a tab has a name only."""
     header = first.split()[0].lower() in SMILES_NAMES
-    found = [(i, line.split(None, 1)) for i, line in enumerate(text.splitlines(), 1) if line.strip()][int(header) :]
+    lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip() or blank]
+    begin = next(k for k, (_, line) in enumerate(lines) if line.strip()) + 1 if header else 0
+    found = [(i, ["", line] if blank and line[:1] in ("", "\t") else line.split(None, 1)) for i, line in lines[begin:]]
     if not found:
         raise ValueError(f"{where} has no molecule below its header, expected one a line")
-    return Table(where, ("smiles", "name"), tuple((c[0], c[1].strip() if len(c) > 1 else "") for _, c in found), tuple(i for i, _ in found))
+    rows = tuple((c[0], c[1].strip() if len(c) > 1 else "") for _, c in found)
+    return Table(where, ("smiles", "name"), rows, tuple(i for i, _ in found))
 
 
 def read_text(where: Path) -> str:

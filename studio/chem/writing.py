@@ -65,8 +65,8 @@ def write_all(folder: Path, samples: Sequence[Described]) -> None:
 
 
 def smi(samples: Sequence[Described]) -> str:
-    """A line for each that is a molecule, as it was made: in pieces where it is."""
-    return "".join(f"{s.smiles}\t{s.name}\n" for s in samples if s.mol is not None)
+    """A line for each sample, as it was made: in pieces where it is, without a SMILES where it is no molecule."""
+    return "".join(f"{s.smiles}\t{s.name}\n" for s in samples)
 
 
 def table(samples: Sequence[Described]) -> str:
@@ -86,12 +86,20 @@ def cell(value: float | None) -> str:
 
 
 def sdf(samples: Sequence[Described]) -> str:
-    """The molecules with places in the plane and their numbers as data."""
+    """The molecules with places in the plane and their numbers as data; a record without atoms for what is no molecule."""
     out = []
     for s in samples:
-        if s.mol is not None:
-            mol = Chem.Mol(placed(s.mol))
-            mol.SetProp("_Name", s.name)
-            data = [(f"{kind}_{k}", v) for kind, of in (("asked", s.asked), ("obtained", s.obtained)) for k, v in of.items()]
-            out.append(Chem.MolToMolBlock(mol) + "".join(f">  <{k}>\n{cell(v)}\n\n" for k, v in data) + "$$$$\n")
+        mol = Chem.Mol() if s.mol is None else unspecified(placed(s.mol))
+        mol.SetProp("_Name", s.name)
+        data = [(f"{kind}_{k}", v) for kind, of in (("asked", s.asked), ("obtained", s.obtained)) for k, v in of.items()]
+        out.append(Chem.MolToMolBlock(mol) + "".join(f">  <{k}>\n{cell(v)}\n\n" for k, v in data) + "$$$$\n")
     return "".join(out)
+
+
+def unspecified(mol: Chem.Mol) -> Chem.Mol:
+    """A copy in which places in the plane say nothing of double bonds: a graph does not know their stereochemistry."""
+    mol = Chem.Mol(mol)
+    for found in Chem.FindPotentialStereo(mol):
+        if found.type == Chem.StereoType.Bond_Double and found.specified == Chem.StereoSpecified.Unspecified:
+            mol.GetBondWithIdx(found.centeredOn).SetStereo(Chem.BondStereo.STEREOANY)
+    return mol

@@ -1,4 +1,7 @@
-"""A set of graphs as molecules, and what several measures ask of it; each part is made once, when it is first asked for."""
+"""A set of graphs, or of SMILES as a file has them, as molecules, and what several measures ask of it; each part is made once, when it is first asked for.
+
+Graphs hold no stereochemistry. Text keeps it, as it keeps radicals; `flat` is the same set without, for comparisons with a set that has none.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,33 +14,65 @@ from studio.metrics.distances import Moments
 
 
 class Decoded:
-    """Of (N, n, n + 1) uint8 ``graphs`` over ``atoms``; ``numbers``: known columns of properties, ``asked``: targets (NaN: none); ``key`` names the content."""
+    """Of ``values``: (N, n, n + 1) uint8 graphs over ``atoms``, or (N,) SMILES. ``numbers``: known columns of properties, ``asked``: targets (NaN: none); ``key``
+    names the content."""
 
-    def __init__(self, graphs: np.ndarray, atoms: Sequence[str], numbers: Mapping[str, np.ndarray], asked: Mapping[str, np.ndarray], key: str):
-        self.graphs, self.atoms, self.numbers, self.asked, self.key = graphs, tuple(atoms), numbers, asked, key
+    def __init__(self, values: np.ndarray, atoms: Sequence[str], numbers: Mapping[str, np.ndarray], asked: Mapping[str, np.ndarray], key: str):
+        self.values, self.given, self.numbers, self.asked, self.key = values, tuple(atoms), numbers, asked, key
 
     def __len__(self) -> int:
-        return len(self.graphs)
+        return len(self.values)
+
+    @property
+    def is_text(self) -> bool:
+        return self.values.dtype.kind == "U"
 
     @cached_property
     def mols(self) -> list[Any]:
-        """RDKit molecules without any correction, None for graphs that are none."""
-        from studio.chem.metrics import decoded
+        """RDKit molecules without any correction, None for what is none."""
+        from studio.chem.metrics import decoded, of_text
 
-        return decoded(self.graphs, self.atoms)
+        return of_text(self.values) if self.is_text else decoded(self.values, self.given)
 
     @cached_property
     def corrected(self) -> list[Any]:
-        """The same after the published correction."""
+        """The same after the published correction. Raises ``ValueError`` for SMILES, of which there is nothing to correct."""
         from studio.chem.metrics import decoded
 
-        return decoded(self.graphs, self.atoms, correct=True)
+        if self.is_text:
+            raise ValueError("got SMILES, expected graphs: what is no molecule has no graph to correct")
+        return decoded(self.values, self.given, correct=True)
+
+    @cached_property
+    def atoms(self) -> tuple[str, ...]:
+        """The atom types: those that are given with graphs, those that are there in SMILES."""
+        from studio.chem.metrics import atom_types
+
+        return atom_types(self.mols) if self.is_text else self.given
 
     @cached_property
     def smiles(self) -> list[str | None]:
+        """Canonical, with the stereochemistry where the set has any."""
         from studio.chem.metrics import smiles_of
 
-        return smiles_of(self.mols)
+        return smiles_of(self.mols, stereo=self.stereo)
+
+    @cached_property
+    def stereo(self) -> bool:
+        """Whether any molecule tells its stereochemistry."""
+        from studio.chem.metrics import has_stereo
+
+        return self.is_text and any(m is not None and has_stereo(m) for m in self.mols)
+
+    @cached_property
+    def flat(self) -> "Decoded":
+        """Without stereochemistry; the set itself where it has none."""
+        if not self.stereo:
+            return self
+        from studio.chem.metrics import smiles_of
+
+        texts = np.array([s or "" for s in smiles_of(self.mols)])
+        return Decoded(texts, self.given, self.numbers, self.asked, f"{self.key} flat")
 
     @cached_property
     def fragments(self) -> Counter[str]:
@@ -52,12 +87,25 @@ class Decoded:
         return scaffolds(self.mols)
 
     @cached_property
+    def large_scaffolds(self) -> Counter[str]:
+        from studio.chem.moses import scaffolds
+
+        return scaffolds(self.mols)
+
+    @cached_property
+    def prints(self) -> np.ndarray:
+        from studio.chem.metrics import fingerprints
+
+        return fingerprints(self.mols)
+
+    @cached_property
     def chemnet(self) -> Moments:
         """Moments of ChemNet's activations, kept in the user's cache: thousands of molecules take half a minute."""
         from studio.chem.metrics import chemnet
         from studio.metrics.features import Features, cached
 
-        return cached(f"{self.key} {','.join(self.atoms)} chemnet", lambda: Features("chemnet", "0.13", chemnet(self.smiles))).moments
+        kind = ",".join(self.given) if not self.is_text else "text"
+        return cached(f"{self.key} {kind} chemnet", lambda: Features("chemnet", "0.13", chemnet(self.smiles))).moments
 
     def properties(self, names: Sequence[str]) -> np.ndarray:
         """(N, K), from the set's own columns where it has them."""

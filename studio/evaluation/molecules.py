@@ -1,53 +1,93 @@
-"""Molecules have their own measures, all of graphs as they were made: what is valid without any correction counts, the rest is told beside it.
+"""Molecules have their own measures, all of molecules as they were made: what is valid without any correction counts, the rest is told beside it.
 
-The reference's training part is what novelty is measured against and floors come from; distances are to its held-out part where there is one.
+The reference's training part is what novelty is measured against and floors come from; distances are to its held-out part where there is one. Stereochemistry counts
+where it is told: in ``unique`` where the samples tell it, in what compares them with a reference where that does too. MOSES's measures stand beside
+ours under their own names (`studio.evaluation.moses`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from backbones.registry import suggest
 from studio import __version__
+from studio.evaluation import moses
 from studio.evaluation.decoded import Decoded
 from studio.evaluation.results import Result
 from studio.evaluation.sets import SampleSet
+from studio.evaluation.sides import Found, Sides, against
 
-NAMES = ("validity", "uniqueness", "novelty", "diversity", "fcd", "fragments", "scaffolds", "similarity", "coverage", "targets")
+OURS = ("validity", "uniqueness", "novelty", "diversity", "fcd", "fragments", "scaffolds", "similarity", "coverage", "targets")
+NAMES = (*OURS, *moses.MEASURES)
 
 
-def evaluate(samples: SampleSet, reference: SampleSet, names: str | Sequence[str] | None) -> Result:
-    """Raises ``ValueError`` for unknown names and a reference that is no set of molecules, ``ImportError`` without the extra."""
+def evaluate(
+    samples: SampleSet, reference: SampleSet, names: str | Sequence[str] | None, *, filters: str | None = None, test_scaffolds: str | None = None
+) -> Result:
+    """``filters``: MOSES's rule lists, ``test_scaffolds``: its scaffold split, see `studio.chem.moses`. Raises ``ValueError`` for unknown names, files that do not
+    fit and a reference that is no set of molecules, ``ImportError`` without the extra."""
     from studio.chem.properties import known
 
-    default = [n for n in NAMES if n != "targets" or any(map(known, samples.asked))]
+    default = [n for n in NAMES if (n != "targets" or any(map(known, samples.asked))) and (n != "Filters" or filters is not None)]
     wanted = default if names is None else [n.strip() for n in (names.split(",") if isinstance(names, str) else names)]
+    wanted = [n for w in wanted for n in ([m for m in moses.MEASURES if m in default] if w == "moses" else [w])]
     for n in wanted:
         if n not in NAMES:
-            raise ValueError(f"got metric {n!r} for molecules, expected some of {', '.join(NAMES)}{suggest(n, NAMES)}")
+            raise ValueError(f"got metric {n!r} for molecules, expected some of {', '.join(NAMES)}, or moses{suggest(n, NAMES)}")
+    if "Filters" in wanted and filters is None:
+        raise ValueError(
+            "got the metric Filters without its rules, expected --filters with mcf.csv,wehi_pains.csv or the wheel of molsets that holds them"
+        )
     if reference.task != "molecule":
         raise ValueError(f"got molecules and a reference of {reference.task}, expected molecules such as moses or molecules:FILE")
-    mine, train = samples.decoded, reference.decoded
-    real = train if reference.test is None else reference.test.decoded
-    order = np.random.Generator(np.random.Philox(key=1)).permutation(len(reference))[: len(samples)]
-    some = reference.take(np.sort(order)).decoded
+    sides, about = _sides(samples, reference, filters, test_scaffolds)
     values: dict[str, float] = {}
     floor: dict[str, float] = {}
     failed: dict[str, str] = {}
-    for name in wanted:
+    for name in dict.fromkeys(wanted):
         try:
-            found, of_real = MEASURES[name](mine, train, real, some)
+            found, of_real = MEASURES[name](sides)
             values |= found
             floor |= of_real
         except ValueError as error:
             failed[name] = str(error)
+    if names is None and filters is None:
+        about["not_shown"] |= {"Filters": "n/a: --filters names no rule lists"}
+    if "validity" not in wanted:
+        about["not_shown"].pop("valid_corrected", None)
     protocol = {
-        "extractor": "molecules", "samples": len(samples), "sample_hash": samples.hash, "reference": reference.name, "reference_hash": reference.hash, "reference_n": len(real),
-        "test_hash": None if reference.test is None else reference.test.hash, "training_n": len(reference),
-        "floor": f"{len(some)} training molecules; of mae, the nearest of the training set looked up", "studio": __version__, "rdkit": _rdkit(),
+        "extractor": "molecules", "samples": len(samples), "sample_hash": samples.hash, "reference": reference.name, "reference_hash": reference.hash,
+        "reference_n": len(sides.real), "test_hash": None if reference.test is None else reference.test.hash, "training_n": len(reference),
+        "floor": f"{len(sides.some)} training molecules; of mae, the nearest of the training set looked up", "studio": __version__, "rdkit": _rdkit(), **about,
         **{k: samples.about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "seeds", "dtype", "conditions", "path")},
     }  # fmt: skip
     return Result(samples.name, values, floor, failed, protocol)
+
+
+def _sides(samples: SampleSet, reference: SampleSet, filters: str | None, test_scaffolds: str | None) -> tuple[Sides, dict[str, object]]:
+    """What is compared, and what the protocol says of it."""
+    from studio.chem.moses import read_rules, read_split
+    from studio.data.arrays import content_hash
+
+    rules = None if filters is None else read_rules(filters)
+    order = np.random.Generator(np.random.Philox(key=1)).permutation(len(reference))[: len(samples)]
+    own, train, some = samples.decoded, reference.decoded, reference.take(np.sort(order)).decoded
+    real, split, about = train if reference.test is None else reference.test.decoded, None, {}
+    if test_scaffolds is not None:
+        texts, name = read_split(test_scaffolds)
+        split = Decoded(texts, (), {}, {}, content_hash(texts))
+        about["test_scaffolds"] = f"{name} ({len(texts)} molecules, {split.key})"
+    told = own.stereo, train.stereo or real.stereo
+    if all(told):
+        mine, stereo = own, "kept: samples and reference tell it"
+    else:
+        silent = [who for who, tells in zip(("the samples", "the reference"), told) if not tells]
+        verb = "tells" if silent == ["the reference"] else "tell"
+        mine, stereo = own.flat, f"left out: {' and '.join(silent)} {verb} none" + ("; unique keeps it" if told[0] else "")
+        train, real, some, split = train.flat, real.flat, some.flat, None if split is None else split.flat
+    about |= {"stereo": stereo, "moses_filters": None if rules is None else rules.source}
+    about["not_shown"] = {"valid_corrected": "n/a: SMILES have no graph to correct"} if own.is_text else {}
+    return Sides(own, mine, train, real, some, split, rules), about
 
 
 def _rdkit() -> str:
@@ -56,91 +96,62 @@ def _rdkit() -> str:
     return version
 
 
-Found = tuple[dict[str, float], dict[str, float]]
-
-
-def validity(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
-    """``valid``: the whole graph sanitises; ``connected``: and is one molecule; ``valid_corrected``: after the published correction."""
+def validity(s: Sides) -> Found:
+    """``valid``: the whole graph or text sanitises; ``connected``: and is one molecule; ``valid_corrected``: after the published correction, of graphs."""
     from studio.chem import metrics
 
-    plain = metrics.validity(mine.mols)
-    fixed = metrics.validity(mine.corrected)
-    floor = metrics.validity(some.mols)
-    return {"valid": plain.valid, "connected": plain.connected, "valid_corrected": fixed.valid}, {"valid": floor.valid, "connected": floor.connected}
+    plain, floor = metrics.validity(s.own.mols), metrics.validity(s.some.mols)
+    fixed = {} if s.own.is_text else {"valid_corrected": metrics.validity(s.own.corrected).valid}
+    return {"valid": plain.valid, "connected": plain.connected, **fixed}, {"valid": floor.valid, "connected": floor.connected}
 
 
-def uniqueness(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
+def uniqueness(s: Sides) -> Found:
     from studio.chem import metrics
 
-    return {"unique": metrics.uniqueness(mine.smiles)}, {"unique": metrics.uniqueness(some.smiles)}
+    return {"unique": metrics.uniqueness(s.own.smiles)}, {"unique": metrics.uniqueness(s.some.smiles)}
 
 
-def novelty(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
+def novelty(s: Sides) -> Found:
     """The floor is the held-out part's."""
     from studio.chem import metrics
 
-    known = [s for s in train.smiles if s is not None]
-    return {"new": metrics.novelty(mine.smiles, known)}, {} if real is train else {"new": metrics.novelty(real.smiles, known)}
+    known = [text for text in s.train.smiles if text is not None]
+    return {"new": metrics.novelty(s.mine.smiles, known)}, {} if s.real is s.train else {"new": metrics.novelty(s.real.smiles, known)}
 
 
-def diversity(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
+def scaffolds(s: Sides) -> Found:
+    """``scaffolds``: cosine of their counts with the reference's; ``scaffolds_known``: share of molecules whose scaffold the training set has. Of one ring or more."""
     from studio.chem import metrics
 
-    return {"diversity": metrics.internal_diversity(mine.mols)}, {"diversity": metrics.internal_diversity(some.mols)}
+    known, (alike, of_real) = s.train.scaffolds, s.compared("scaffolds")
+    values, floor = {"scaffolds": alike, "scaffolds_known": metrics.scaffold_share(s.mine.scaffolds, known)}, {"scaffolds": of_real}
+    return values, floor if s.real is s.train else {**floor, "scaffolds_known": metrics.scaffold_share(s.real.scaffolds, known)}
 
 
-def fcd(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
+def coverage(s: Sides) -> Found:
     from studio.chem import metrics
 
-    return {"fcd": metrics.fcd(mine.smiles, real.chemnet)}, {"fcd": metrics.fcd(some.smiles, real.chemnet)}
+    return {"atom_types": metrics.coverage(s.own.mols, s.train.atoms)}, {"atom_types": metrics.coverage(s.some.mols, s.train.atoms)}
 
 
-def fragments(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
-    from studio.chem import metrics
-
-    return {"fragments": metrics.cosine(mine.fragments, real.fragments)}, {"fragments": metrics.cosine(some.fragments, real.fragments)}
-
-
-def scaffolds(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
-    """``scaffolds``: cosine of their counts with the reference's; ``scaffolds_known``: share of molecules whose scaffold the training set has."""
-    from studio.chem import metrics
-
-    known = train.scaffolds
-    values = {"scaffolds": metrics.cosine(mine.scaffolds, real.scaffolds), "scaffolds_known": metrics.scaffold_share(mine.scaffolds, known)}
-    floor = {"scaffolds": metrics.cosine(some.scaffolds, real.scaffolds)}
-    return values, floor if real is train else {**floor, "scaffolds_known": metrics.scaffold_share(real.scaffolds, known)}
-
-
-def similarity(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
-    """To the most alike molecule of the reference."""
-    from studio.chem import metrics
-
-    return {"similarity": metrics.nearest_similarity(mine.mols, real.mols)}, {"similarity": metrics.nearest_similarity(some.mols, real.mols)}
-
-
-def coverage(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
-    from studio.chem import metrics
-
-    return {"atom_types": metrics.coverage(mine.mols, train.atoms)}, {"atom_types": metrics.coverage(some.mols, train.atoms)}
-
-
-def targets(mine: Decoded, train: Decoded, real: Decoded, some: Decoded) -> Found:
+def targets(s: Sides) -> Found:
     """Of each condition that RDKit computes: ``mae_``, ``on_target_`` (share of the samples it could be measured on) and ``random_``, the error of a random training molecule."""
     from studio.chem import floors, metrics
     from studio.chem.properties import known
 
-    names = [n for n in mine.asked if known(n)]
+    names = [n for n in s.own.asked if known(n)]
     if not names:
         raise ValueError("the samples were asked for no property that RDKit computes; generate them with --set NAME=VALUE")
-    goal = np.stack([mine.asked[n] for n in names], 1)
-    found, have = metrics.on_target(mine.mols, goal, names), train.properties(names)
+    goal = np.stack([s.own.asked[n] for n in names], 1)
+    found, have = metrics.on_target(s.own.mols, goal, names), s.train.properties(names)
     chance, nearest = floors.random_molecules(goal, have), floors.looked_up(goal, have, np.nanstd(have, 0))[0]
     values = {f"{kind}_{n}": v for n, f in found.items() for kind, v in (("mae", f.mae), ("on_target", f.share))}
     values |= {f"random_{n}": float(v) for n, v in zip(names, chance)}
     return {k: v for k, v in values.items() if v == v}, {f"mae_{n}": float(v) for n, v in zip(names, nearest)}
 
 
-MEASURES = {
-    "validity": validity, "uniqueness": uniqueness, "novelty": novelty, "diversity": diversity, "fcd": fcd, "fragments": fragments, "scaffolds": scaffolds,
-    "similarity": similarity, "coverage": coverage, "targets": targets,
+MEASURES: dict[str, Callable[[Sides], Found]] = {
+    "validity": validity, "uniqueness": uniqueness, "novelty": novelty, "diversity": moses.diversity("diversity", 1), "fcd": against("fcd", "fcd"),
+    "fragments": against("fragments", "fragments"), "scaffolds": scaffolds, "similarity": against("similarity", "similarity"), "coverage": coverage,
+    "targets": targets, **moses.MEASURES,
 }  # fmt: skip

@@ -32,11 +32,13 @@ class Result:
 
     def lines(self) -> list[str]:
         """A measure a line, its floor beside it, then the protocol."""
-        width = max([len(k) for k in [*self.values, *self.failed]], default=8) + 2
+        width = max([len(k) for k in [*self.values, *self.failed, *(self.protocol.get("not_shown") or {})]], default=8) + 2
         head = f"{'':<{width}}{'value':>12}{'real':>12}"
         rows = [f"{k:<{width}}{v:>12.4f}" + (f"{self.floor[k]:>12.4f}" if k in self.floor else "") for k, v in self.values.items()]
         rows += [f"{k:<{width}}not computed: {why}" for k, why in self.failed.items()]
-        return [head, *rows, "", *(f"{k}: {v}" for k, v in self.protocol.items() if v not in (None, {}, ""))]
+        not_shown = self.protocol.get("not_shown") or {}
+        rows += [f"{k:<{width}}{why}" for k, why in not_shown.items()]
+        return [head, *rows, "", *(f"{k}: {v}" for k, v in self.protocol.items() if v not in (None, {}, "") and k != "not_shown")]
 
     def save(self, path: Path) -> Path:
         files.write_json(path, self.tree())

@@ -25,20 +25,25 @@ OTHERS = ("fd", "fd_class", "pr", "dc", "kid", "nn")
 def evaluate(
     samples: str | Path | Model | SampleSet, ref: str | Path | SampleSet | Reference, *, metrics: str | Sequence[str] | None = None, features: str | Extractor | None = None,
     inception: str | Path | None = None, allow_small: bool = False, batch: int | str = "auto", on_progress: Callable[[int, int], Any] | None = None,
-    **sampling: Any,
+    filters: str | None = None, test_scaffolds: str | None = None, **sampling: Any,
 ) -> Result:  # fmt: skip
     """Measure a set of samples, or a MODEL (``num=``, ``seeds=``, ``labels=``, ``guidance=`` ... as in `generate`; no pictures are written).
 
     ``ref``: a reference file of `studio.evaluation.make_reference`, an ADM .npz, a folder or a data set. ``features``: inception, lenet,
-    efficientnet or an `Extractor`; by default inception where its weights are given, lenet for 1×28×28. Raises ``ValueError`` for what does not fit together;
+    efficientnet or an `Extractor`; by default inception where its weights are given, lenet for 1×28×28. ``filters`` and ``test_scaffolds`` of molecules: MOSES's rule lists
+    and scaffold split, or the wheel of molsets that holds them. Raises ``ValueError`` for what does not fit together;
     a single measure that cannot be computed is listed in ``failed``.
     """
     chosen = opened(samples, batch=batch, on_progress=on_progress, **sampling)
     if chosen.task != "image":
         if isinstance(ref, Reference):
             raise ValueError(f"got a reference of features for {chosen.task}, expected a set of {chosen.task} samples")
-        measure = points.evaluate if chosen.task == "points" else molecules.evaluate
-        return measure(chosen, ref if isinstance(ref, SampleSet) else open_set(ref), metrics)
+        real = ref if isinstance(ref, SampleSet) else open_set(ref)
+        if chosen.task == "molecule":
+            return molecules.evaluate(chosen, real, metrics, filters=filters, test_scaffolds=test_scaffolds)
+        only_molecules(filters, test_scaffolds, chosen.task)
+        return points.evaluate(chosen, real, metrics)
+    only_molecules(filters, test_scaffolds, chosen.task)
     extractor = choose_extractor(features, chosen.shape, inception)
     wanted = parse_metrics(metrics, extractor)
     reference = ref if isinstance(ref, Reference) else open_reference(ref, extractor)
@@ -50,6 +55,11 @@ def evaluate(
     values, failed = measured(wanted, side, reference.side, options)
     floor, pair = floors([m for m in wanted if m not in failed], reference, len(chosen), extractor)
     return Result(chosen.name, values, floor, failed, protocol_of(chosen, reference, extractor, side, pair))
+
+
+def only_molecules(filters: str | None, test_scaffolds: str | None, task: str) -> None:
+    if filters is not None or test_scaffolds is not None:
+        raise ValueError(f"got {'filters' if filters is not None else 'test_scaffolds'} for {task}, expected molecules; leave it out")
 
 
 def opened(samples: Any, *, batch: int | str = "auto", on_progress: Callable[[int, int], Any] | None = None, **sampling: Any) -> SampleSet:
@@ -68,7 +78,7 @@ def opened(samples: Any, *, batch: int | str = "auto", on_progress: Callable[[in
 
 
 def generated(
-    model: str | Path | Model, *, num: int | None = None, weights: str = "ema", device: str = "auto", dtype: str = "auto", batch: int | str = "auto",
+    model: str | Path | Model, *, num: int | None = None, weights: str = "auto", device: str = "auto", dtype: str = "auto", batch: int | str = "auto",
     on_progress: Callable[[int, int], Any] | None = None, **options: Any,
 ) -> SampleSet:  # fmt: skip
     """A model's samples in memory, with what made them in ``about``."""

@@ -21,11 +21,11 @@ from studio.sampling import parse_seeds
 
 BLOCK = 256
 ALONE = ("fashion-mnist", "moses")  # data sets that need no more than their name
-MOLECULES = (".smi", ".csv", ".tsv")
+MOLECULES = (".smi", ".csv", ".tsv", ".sdf")
 
 
 class Values(Protocol):
-    """(N, C, H, W) uint8, (N, d) float32 or (N, n, n + 1) uint8 graphs, read by slices and arrays of indices."""
+    """(N, C, H, W) uint8, (N, d) float32, (N, n, n + 1) uint8 graphs or (N,) SMILES, read by slices and arrays of indices."""
 
     shape: tuple[int, ...]
     dtype: Any
@@ -59,7 +59,7 @@ class SampleSet:
 
     @property
     def task(self) -> str:
-        return "molecule" if self.atoms else "image" if len(self.shape) == 3 else "points"
+        return "molecule" if self.atoms or self.values.dtype.kind == "U" else "image" if len(self.shape) == 3 else "points"
 
     @cached_property
     def hash(self) -> str:
@@ -123,7 +123,7 @@ class PictureFiles:
 
 
 def open_set(source: str | Path) -> SampleSet:
-    """A set by its name: a folder of `studio generate` or of pictures, an .npz (``arr_0`` or ``images``) or .npy, a .smi or .csv of molecules, ``images:DIR``, ``npz:FILE``,
+    """A set by its name: a folder of `studio generate` or of pictures, an .npz (``arr_0`` or ``images``) or .npy, a .smi, .csv or .sdf of molecules, ``images:DIR``, ``npz:FILE``,
     ``points:KIND``, ``molecules:FILE`` or a data set's name, with ``@held_out`` for the part that is kept from training. Raises ``ValueError`` with what was expected."""
     text = str(source)
     path = Path(text).expanduser()
@@ -147,7 +147,7 @@ def _data(text: str) -> SampleSet:
     kind, _, rest = name.partition(":")
     if not is_data(text) or part not in ("", "train", "held_out"):
         raise ValueError(
-            f"got {text!r}, expected a folder of samples or pictures, an .npz, .npy, .smi or .csv file, images:DIR, npz:FILE, points:KIND, molecules:FILE, fashion-mnist or moses "
+            f"got {text!r}, expected a folder of samples or pictures, an .npz, .npy, .smi, .csv or .sdf file, images:DIR, npz:FILE, points:KIND, molecules:FILE, fashion-mnist or moses "
             "(with @held_out for the part kept from training)"
         )
     options = {"images": {"path": rest}, "npz": {"path": rest}, "points": {"kind": rest}, "molecules": {"path": rest}}.get(kind, {})
@@ -227,11 +227,11 @@ def _pictures(folder: Path) -> SampleSet:
 
 
 def _molecules(path: Path) -> SampleSet:
-    """Rows that are no molecule are graphs without atoms, so they count as what they are; columns ``asked_NAME`` are targets."""
-    from studio.chem.collect import graphs_of_file
+    """Text as it stands; rows that are no molecule count as what they are. Columns ``asked_NAME`` are targets."""
+    from studio.chem.collect import texts_of_file
 
-    values, atoms, asked = graphs_of_file(path)
-    return SampleSet(str(path), values, atoms=atoms, asked=asked)
+    values, asked = texts_of_file(path)
+    return SampleSet(str(path), values, asked=asked)
 
 
 def _arrays(path: Path) -> SampleSet:
@@ -243,7 +243,7 @@ def _arrays(path: Path) -> SampleSet:
         except (ValueError, OSError, EOFError) as error:
             raise ValueError(f"{path} is not a readable .npy of samples: {error}") from None
     if path.suffix != ".npz":
-        raise ValueError(f"got {path}, expected a folder, an .npz, an .npy, or a .smi or .csv of molecules")
+        raise ValueError(f"got {path}, expected a folder, an .npz, an .npy, or a .smi, .csv or .sdf of molecules")
     members = npz_members(path)
     key = next((k for k in ("arr_0", "images") if k in members), None)
     if key is None:

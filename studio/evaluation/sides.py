@@ -1,0 +1,77 @@
+"""What is compared when molecules are evaluated, and the measures that compare two sets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from studio.evaluation.decoded import Decoded
+
+Found = tuple[dict[str, float], dict[str, float]]  # values, and what real molecules give
+
+
+@dataclass(frozen=True)
+class Sides:
+    """``own``: the samples with all that they tell. ``mine``, ``train``, ``real`` (what distances are to), ``some`` (as many training molecules) and ``split`` (MOSES's
+    scaffold split, where it is given) agree on stereochemistry. ``rules``: MOSES's filters, where they are given."""
+
+    own: Decoded
+    mine: Decoded
+    train: Decoded
+    real: Decoded
+    some: Decoded
+    split: Decoded | None = None
+    rules: Any = None
+    made: dict[str, tuple[float, float]] = field(default_factory=dict, repr=False)
+
+    def compared(self, kind: str) -> tuple[float, float]:
+        """The samples' value against ``real`` and that of training molecules; computed once, whatever the measures are called."""
+        if kind not in self.made:
+            self.made[kind] = COMPARE[kind](self.mine, self.real), COMPARE[kind](self.some, self.real)
+        return self.made[kind]
+
+
+def _fcd(a: Decoded, b: Decoded) -> float:
+    from studio.chem import metrics
+
+    return metrics.fcd(a.chemnet, b.chemnet)
+
+
+def _fragments(a: Decoded, b: Decoded) -> float:
+    from studio.chem import metrics
+
+    return metrics.cosine(a.fragments, b.fragments)
+
+
+def _similarity(a: Decoded, b: Decoded) -> float:
+    """To the most alike molecule of the reference."""
+    from studio.chem import metrics
+
+    return metrics.nearest_similarity(a.prints, b.prints)
+
+
+def _scaffolds(a: Decoded, b: Decoded) -> float:
+    from studio.chem import metrics
+
+    return metrics.cosine(a.scaffolds, b.scaffolds)
+
+
+def _large_scaffolds(a: Decoded, b: Decoded) -> float:
+    from studio.chem import metrics
+
+    return metrics.cosine(a.large_scaffolds, b.large_scaffolds)
+
+
+COMPARE = {
+    "fcd": _fcd, "fragments": _fragments, "similarity": _similarity, "scaffolds": _scaffolds, "large_scaffolds": _large_scaffolds,
+}  # fmt: skip
+
+
+def against(name: str, kind: str, split: str = "") -> Callable[[Sides], Found]:
+    """A measure: one comparison with the reference under a name, and under another with the scaffold split where there is one."""
+
+    def measure(s: Sides) -> Found:
+        value, floor = s.compared(kind)
+        more = {split: COMPARE[kind](s.mine, s.split)} if split and s.split is not None else {}
+        return {name: value, **more}, {name: floor}
+
+    return measure
