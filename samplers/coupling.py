@@ -20,16 +20,16 @@ import torch
 from torch import Tensor
 
 from backbones.types import Cond, NoiseSource, RunContext
-from samplers import transport
+from samplers import sinkhorn, transport
 from samplers.space import Space
 
 COSTS = ("l2", "l2sq")
-Chosen = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
+Chosen = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None] | tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class Coupled:
-    """A batch of pairs. ``weight`` (B,) has mean 1 over the batch, or is None for all ones. ``logs``: detached scalars. ``jitter`` (B, ...): the
+    """A batch of pairs. ``weight`` (B,) has mean 1 over the batch (unless a coupling is told otherwise), or is None for all ones. ``logs``: detached scalars. ``jitter`` (B, ...): the
     normal draw of a path that adds noise between the ends."""
 
     source: Tensor
@@ -170,7 +170,7 @@ class Planned:
             raise transport.memory_error(len(data), self.max_points)
         with transport.exact(data.device):
             free = free_entries(data, cond)
-            which, rows, weight, costs = self.choose(source, data, cond, free, self._groups(cond), noise)
+            which, rows, weight, costs, *more = self.choose(source, data, cond, free, self._groups(cond), noise)
         if rows is not None:
             data, cond = data[rows], cond.index(rows)
             free = None if free is None else free[rows]
@@ -178,11 +178,12 @@ class Planned:
         if costs is None:
             with transport.exact(data.device):
                 costs = pair_costs(source, data, self.cost, free)
-        return Coupled(source, data, cond, weight, logs={"mean_cost": (costs if weight is None else costs * weight.to(costs)).mean()})
+        logs: dict[str, Tensor] = {"mean_cost": (costs if weight is None else costs * weight.to(costs)).mean()}
+        return Coupled(source, data, cond, weight, logs={**logs, **dict(*more)})
 
     def choose(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource) -> Chosen:
         """Indices of the sources, of the data where it does not keep its places, weights (B,) where they are not all 1, and the costs (B,) of the pairs
-        where they are at hand."""
+        where they are at hand; and, if anything, what to log."""
         raise TypeError(f"{type(self).__name__} chooses no pairs: subclass Planned and write choose")
 
     def costs(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None) -> Tensor:
@@ -252,10 +253,14 @@ class Sinkhorn(Planned):
     A Schrödinger bridge with reference sigma·dW has cost l2sq and reg = 2 sigma². Every data point keeps its place and draws its source from its
     column of the plan. ``unbalanced`` = λ lets the marginals differ at the price λ·KL: points far from everything then count less (a weight, or
     fewer draws with ``resample``).
+
+    Rounds of Sinkhorn go on until the row sums are within ``tolerance``, summed over rows; what 500 of them do not bring there, annealed Newton steps do
+    (`samplers.sinkhorn`). ``iterations`` = k makes k rounds at most and no such steps. The log has ``marginal_error``, how far off the plan is at the end, and
+    where that is much it is said.
     """
 
     def __init__(
-        self, *, reg: float | None = None, relative: float | None = None, cost: str = "l2sq", iterations: int = 500, tolerance: float = 1e-4,
+        self, *, reg: float | None = None, relative: float | None = None, cost: str = "l2sq", iterations: int | None = None, tolerance: float = 1e-4,
         unbalanced: float | None = None, resample: bool = False, labels: str | None = None, label_cost: float | None = None, max_points: int = 16384,
     ):  # fmt: skip
         super().__init__(cost=cost, resample=resample, labels=labels, label_cost=label_cost, max_points=max_points)
@@ -264,31 +269,51 @@ class Sinkhorn(Planned):
         for name, value in (("reg", reg), ("relative", relative), ("unbalanced", unbalanced)):
             if value is not None and value <= 0:
                 raise ValueError(f"got {name}={value}, expected a positive number")
-        if iterations < 1:
+        if iterations is not None and iterations < 1:
             raise ValueError(f"got iterations={iterations}, expected at least 1")
         self.reg, self.relative = reg, 0.05 if reg is None and relative is None else relative
         self.iterations, self.tolerance, self.unbalanced = iterations, tolerance, unbalanced
 
     def plan(self, costs: Tensor, groups: Tensor | None = None) -> Tensor:
         """(B, B) costs to the log of the plan. Pairs of different groups get nothing."""
+        return self._solved(costs, groups)[0]
+
+    def _solved(self, costs: Tensor, groups: Tensor | None) -> tuple[Tensor, float]:
+        """The log of the plan, and the sum over rows by which they miss what is asked of them."""
         reg = self.reg if self.relative is None else float(self.relative * costs.mean().clamp_min(1e-30))
         assert reg is not None
         log_kernel = -costs / reg
         if groups is not None:
             log_kernel = torch.where(groups[:, None] == groups, log_kernel, -torch.inf)
         strength = 1.0 if self.unbalanced is None else self.unbalanced / (self.unbalanced + reg)
-        return transport.entropic_plan(log_kernel, self.iterations, tolerance=self.tolerance, strength=strength)
+        plan = transport.entropic_plan(log_kernel, self.iterations or ROUNDS, tolerance=self.tolerance, strength=strength)
+        error = sinkhorn.row_error(log_kernel, plan, strength)
+        if not error <= 2 * self.tolerance and self.iterations is None:  # twice: what was within it one round ago is, but for rounding
+            better, rest = sinkhorn.converged_plan(log_kernel, self.tolerance, strength=strength)
+            plan, error = (better, rest) if rest < error or error != error else (plan, error)
+        if not error <= 10 * self.tolerance:
+            self.say(
+                "marginals",
+                f"the transport plan of this batch did not converge: its row sums are off by {error:.2%} of their total at reg = {reg:.3g}, so some sources are "
+                "used more often than others. Raise reg"
+                + (", or leave iterations out" if self.iterations else "")
+                + ", or take the coupling ot, the limit of small reg",
+            )
+        return plan, error
 
     def choose(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource) -> Chosen:
-        log_plan = self.plan(self.costs(source, data, cond, free), groups)
+        log_plan, error = self._solved(self.costs(source, data, cond, free), groups)
         order, rows, weight = self.order(noise), None, None
         mass = log_plan.logsumexp(0).exp()  # (B,) of each data point: 1/B unless unbalanced
         if self.resample:
             rows = order[transport.pick(mass[order], noise.uniform(stream="pair_data", dtype=torch.float64))]
         elif self.unbalanced is not None:
             weight = mass / mass.mean()
-        return transport.draw(log_plan, order, noise.uniform(stream="pair_source", dtype=torch.float64), rows), rows, weight, None
+        which = transport.draw(log_plan, order, noise.uniform(stream="pair_source", dtype=torch.float64), rows)
+        return which, rows, weight, None, {"marginal_error": torch.tensor(error, device=data.device)}
 
+
+ROUNDS = 500  # of Sinkhorn, before Newton steps are cheaper
 
 REGISTRY: dict[str, Any] = {
     "independent": "samplers.coupling:Independent",

@@ -76,8 +76,8 @@ class Gibbs:
     docs/results/balanced).
 
     ``normalise``: ``batch`` divides by the batch's mean weight, ``running`` by the mean over the run so far (its last hundred batches or so),
-    ``none`` not at all, which is the paper's formula and makes gradients as small as the weights are. Balanced weights have mean 1 by construction
-    and are left as they are unless asked. ``memory``: balance over this batch and as many of the run before it, whose marginals are less noisy, at
+    ``none`` not at all, which is the paper's formula and makes gradients as small as the weights are (balanced ones then have mean 1 over many batches).
+    ``memory``: balance over this batch and as many of the run before it, whose marginals are less noisy, at
     (1 + memory)² times the cost.
 
     ``logs``: ess, tilt_source and tilt_data (relative variances of a and b, from the first ``tilt_points`` of the batch), mean_cost (weighted), eps.
@@ -108,7 +108,7 @@ class Gibbs:
             raise ValueError(f"got memory={memory} without balance, expected balance rounds that use it; set balance: 10")
         self.eps, self.kappa, self.relative, self.ess = eps, kappa, relative, ess if given else 0.15 if balance else 0.7
         self.cost, self.balance, self.tilt_points, self.max_points = cost, balance, tilt_points, max_points
-        self.normalise = normalise or ("none" if balance else "batch")
+        self.normalise = normalise or "batch"
         self.memory = memory
         self.remembers = self.normalise == "running" or memory > 0
         self.say = Once()
