@@ -46,8 +46,9 @@ def translate(
         "kept": [str(p) for p in done.kept],
         "failed": done.failed,
         "sheet": str(out / "before-after.png"),
+        "notes": list(done.notes),
     }
-    lines = [*result["written"], f"{len(done.written)} written, {len(done.kept)} were there, {len(done.failed)} failed", result["sheet"]]
+    lines = [*result["written"], *done.notes, f"{len(done.written)} written, {len(done.kept)} were there, {len(done.failed)} failed", result["sheet"]]
     emit(result, as_json, [*map(str, lines), *(f"failed: {name}: {why}" for name, why in done.failed.items())])
     if done.failed:
         raise SystemExit(1)

@@ -11,10 +11,12 @@ from backbones.registry import build, resolve
 
 
 class Codec(Protocol):
-    """``bound``: of what `encode` makes, where data has a range of its own; None for data without one."""
+    """``bound``: of what `encode` makes, where data has a range of its own; None for data without one. ``pictures``: whether it decodes to uint8 pictures,
+    which a PNG holds exactly; what else it decodes to is kept as an array."""
 
     name: str
     bound: float | None
+    pictures: bool
 
     def encode(self, data: Tensor) -> Tensor: ...
     def decode(self, x: Tensor) -> Tensor: ...
@@ -23,7 +25,7 @@ class Codec(Protocol):
 class Pixels:
     """uint8 (B, C, H, W) in 0…255 ↔ float32 in [−1, 1]."""
 
-    name, bound = "pixels", 1.0
+    name, bound, pictures = "pixels", 1.0, True
 
     def encode(self, data: Tensor) -> Tensor:
         return data.to(torch.float32).mul_(1 / 127.5).sub_(1)
@@ -35,7 +37,7 @@ class Pixels:
 class Scale:
     """Real data divided by one number, the data's standard deviation: (B, ...) float ↔ the same about unit scale."""
 
-    name, bound = "scale", None
+    name, bound, pictures = "scale", None, False
 
     def __init__(self, *, std: float = 1.0):
         self.std = std
@@ -61,3 +63,8 @@ def build_codec(spec: dict, home: Path | None = None) -> Codec:
     if home is not None and isinstance(options.get("folder"), str):
         options["folder"] = str(home / options["folder"])
     return build(REGISTRY, options.pop("name"), "codec", options)
+
+
+def makes_pictures(spec: dict) -> bool:
+    """Whether the codec of a spec decodes to uint8 pictures."""
+    return bool(resolve(REGISTRY, spec["name"], "codec").pictures)

@@ -21,7 +21,7 @@ class GraphCodec:
     """``atoms``: the types; ``size`` n; ``counts`` (n + 1,) frequencies of numbers of atoms; ``joint``: mean (1 + K,) and cov (1 + K, 1 + K) of the number and the
     standardised conditions, where there are any; ``aromatic``: whether bond class 4 is used."""
 
-    name, bound = "graph", None
+    name, bound, pictures = "graph", None, False
 
     def __init__(
         self, *, atoms: tuple[str, ...], size: int, counts: tuple[float, ...] = (), joint: dict[str, Any] | None = None, aromatic: bool = False

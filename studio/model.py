@@ -22,10 +22,11 @@ from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser
 from samplers.paths import Path as NoisePath
 from samplers.reparameterised import Reparameterised, on_path
-from studio import __version__, borrowed, checkpoint, files, finetune, sampler_spec, sampling
+from studio import __version__, borrowed, checkpoint, files, finetune, given, sampler_spec, sampling
 from studio.build import Info, build_network, denoiser_of
 from studio.codec import Codec, build_codec
 from studio.config import Config, load_config
+from studio.data.depth import Reading
 from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
 from studio.graph_codec import GraphCodec
 from studio.labels import NO_LABEL, no_label, parse_labels
@@ -126,6 +127,7 @@ class Model:
         chosen = sampling.parse_seeds(seeds)
         if not chosen:
             raise ValueError("got no seeds, expected at least one")
+        sources = None if sources is None else self.numbers(sources)
         self._check_start(sources, direction, init, len(chosen))
         values = dict(conditions or {})
         for name in ("label", "class"):
@@ -202,34 +204,30 @@ class Model:
             raise ValueError(f"got sources of shape {tuple(sources.shape)} for {count} seeds, expected {(count, *self.sample_shape)}")
 
     def translate(self, sources: Any, *, on_step: Callable[[sampling.Progress], Any] | None = None, **options: Any) -> Samples:
-        """`Samples` made from ``sources``: (N, C, H, W) uint8 or (N, d) float, as files hold them. Options as in `sample`, but seeds are 0, 1, … and
-        labels −1 unless given, and ``direction="backward"`` for models that know the way back. Raises ``ValueError`` for a model that starts from noise."""
-        values = torch.as_tensor(sources)
+        """`Samples` made from ``sources``: (N, C, H, W) uint8 (or floats in 0..1) or (N, d) float, as files hold them, or a list of files or
+        PIL pictures. Options as in `sample`, but seeds are 0, 1, … and labels −1 unless given, and ``direction="backward"`` for models that know the way back. Raises ``ValueError`` for a model that starts from noise."""
+        one_by_one = isinstance(sources, list | tuple) and any(given.is_picture(s) for s in sources)
+        values = torch.stack([self._picture(s) for s in sources]) if one_by_one else torch.as_tensor(sources)  # type: ignore[misc]
         asked = "label" in (options.get("conditions") or {}) or "class" in (options.get("conditions") or {})
         defaults: dict[str, Any] = {"seeds": range(len(values)), "labels": None if asked else NO_LABEL}
         return self.sample(sources=values, on_step=on_step, **{**defaults, **options})
 
-    def _picture(self, init: Any) -> Tensor | None:
-        if init is None or isinstance(init, Tensor):
-            value = init
-        else:
-            from studio.data.images import decode
+    @property
+    def reading(self) -> Reading:
+        """How the picture files that it learned from became numbers."""
+        return Reading(tuple(self.info.background) or Reading.background, self.info.bits)  # type: ignore[arg-type]
 
-            value = torch.from_numpy(decode(init, channels=self.sample_shape[0]).copy())
-        if value is not None and tuple(value.shape) != self.sample_shape:
-            raise ValueError(f"got a picture of shape {tuple(value.shape)}, expected {self.sample_shape} (C, H, W); resize it first")
-        return value
+    def numbers(self, values: Tensor) -> Tensor:
+        """Decoded samples (..., *sample_shape) as files hold them, of tensors that hold them otherwise: see `studio.given.numbers`."""
+        if len(self.sample_shape) != 3:
+            return values
+        return given.numbers(given.laid_out(values, self.sample_shape), pictures=self.codec.pictures)
+
+    def _picture(self, init: Any) -> Tensor | None:
+        return None if init is None else given.picture(init, self.sample_shape, pictures=self.codec.pictures, reading=self.reading)
 
     def _mask(self, mask: Any) -> Tensor | None:
-        if mask is None:
-            return None
-        if not isinstance(mask, Tensor):
-            from studio.data.images import decode
-
-            mask = torch.from_numpy(decode(mask, channels=1)[0] > 127)
-        if tuple(mask.shape) != tuple(self.info.shape[1:]):
-            raise ValueError(f"got a mask of {tuple(mask.shape)}, expected {tuple(self.info.shape[1:])} (H, W); white is what may change")
-        return mask.bool()
+        return None if mask is None else given.mask(mask, self.info.shape[1:], self.sample_shape[1:])
 
     def rules(self, spec: Any) -> list[Rule]:
         """The rules of a guidance line, number or list, with the models they name loaded (once for this model)."""
@@ -260,9 +258,9 @@ class Model:
         (`guidance.probe`).
         """
         started = time.perf_counter()
-        given = {k: options[k] for k in ("init", "mask") if options.get(k) is not None}
-        origin = {**{k: str(v) for k, v in given.items() if isinstance(v, str | Path)}, **dict(origin or {})}
-        if nameless := [k for k in given if k not in origin]:
+        starts = {k: options[k] for k in ("init", "mask") if options.get(k) is not None}
+        origin = {**{k: str(v) for k, v in starts.items() if isinstance(v, str | Path)}, **dict(origin or {})}
+        if nameless := [k for k in starts if k not in origin]:
             origin["as_values"] = nameless
         json.dumps(origin)  # what no recipe can hold is refused now, not after sampling
         request, rules = self.request(**options)

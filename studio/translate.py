@@ -15,6 +15,8 @@ from torch import Tensor
 
 from guidance.grammar import CUSTOM
 from studio import files
+from studio.data import notes
+from studio.data.depth import Misfit, Reading
 from studio.data.images import SUFFIXES, decode
 from studio.labels import NO_LABEL
 from studio.model import Model
@@ -26,11 +28,12 @@ SHEET = "before-after.png"
 
 @dataclass(frozen=True)
 class Translated:
-    """``written`` and ``kept`` (translated before) files; ``failed``: file name to reason."""
+    """``written`` and ``kept`` (translated before) files; ``failed``: file name to reason; ``notes``: what was changed or left out of files."""
 
     written: list[Path]
     kept: list[Path]
     failed: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def gather(inputs: Sequence[str | Path]) -> list[tuple[Path, Path]]:
@@ -60,11 +63,14 @@ def seed_of(name: Path, base: int) -> int:
     return (int.from_bytes(hashlib.sha256(name.as_posix().encode(errors="surrogatepass")).digest()[:4], "big") + base) % 2**31
 
 
-def read(path: Path, shape: Sequence[int], resize: bool) -> Tensor:
-    """(C, H, W) uint8. Raises ``ValueError`` for a picture that does not decode, or is of another size or kind unless ``resize``, which converts as the
-    training data is converted: the shorter side is scaled and the centre cut out."""
+def read(path: Path, shape: Sequence[int], resize: bool, reading: Reading | None = None, told: dict[str, str] | None = None) -> Tensor:
+    """(C, H, W) uint8, as the training data was read. Raises ``ValueError`` for a picture that does not decode, or is of another size or kind
+    unless ``resize``, which converts as the training data is converted: the shorter side is scaled and the centre cut out. Transparency is
+    no other kind: it shows the background."""
     try:
-        values = decode(path, shape[1] if resize else None, shape[0] if resize else None)
+        values = decode(path, shape[1] if resize else None, shape[0] if resize or shape[0] == 4 else None, reading, 0, told)
+    except Misfit as error:
+        raise ValueError(str(error).removeprefix(f"{path} ")) from None
     except Exception as error:  # whatever a damaged file makes PIL raise
         raise ValueError(f"does not decode ({error})") from None
     if values.shape != tuple(shape):
@@ -87,13 +93,16 @@ def translate(
     if not model.info.starts_from:
         raise ValueError(f"{model.name} starts from noise and translates nothing; use `studio sample {model.name} --init PICTURE`")
     if model.task.suffix != ".png":
-        raise ValueError(f"{model.name} makes {model.info.task}, not pictures; use model.translate(values) in Python")
+        made = model.info.task if model.info.task != "image" else "floats of its own"
+        raise ValueError(f"{model.name} makes {made}, not picture files; use model.translate(values) in Python")
     folder, found = Path(out), gather(inputs)
     sources: dict[Path, Tensor] = {}
+    told: dict[Path, dict[str, str]] = {}
     failed: dict[str, str] = {}
     for path, name in found:
         try:
-            sources[name] = read(path, model.sample_shape, resize)
+            told[name] = {}
+            sources[name] = read(path, model.sample_shape, resize, model.reading, told[name])
         except ValueError as error:
             failed[str(path)] = str(error)
     if not sources:
@@ -133,7 +142,8 @@ def translate(
             save_png(folder / name, picture, own)
             written.append(folder / name)
     _sheet(model, folder, sources)
-    return Translated(written, kept, failed)
+    those = [(str(name), told[name]) for name in sources]
+    return Translated(written, kept, failed, (*notes.of_frames(those, ""), *notes.of_pictures(those, model.reading.background, "")))
 
 
 def _hash(values: Tensor) -> str:

@@ -55,7 +55,7 @@ class VAECodec:
     """uint8 (B, 3, H, W) ↔ float32 (B, C, H/f, W/f). ``folder``: the VAE's; where it is not there, that of ``$STUDIO_VAE``. ``scale``: by default the
     VAE's own ``scaling_factor``."""
 
-    name, bound = "vae", None
+    name, bound, pictures = "vae", None, True
 
     def __init__(self, *, folder: str = FOLDER, scale: float | None = None):
         self.folder, self._scale = Path(folder), scale

@@ -15,7 +15,7 @@ KINDS = {
     "exif": "not turned, because their EXIF cannot be read",
     "srgb": "brought from their colour profile to sRGB",
     "profile": "taken as they are, because their colour profile does not apply",
-    "transparent": "put on the background {background}, where they were transparent; data.channels=4 keeps transparency",
+    "transparent": "put on the background {background}, where they were transparent",
 }
 
 
@@ -23,27 +23,33 @@ def several(count: int, what: str = "picture") -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def of_pictures(told: Sequence[tuple[str, Mapping[str, str]]], background: tuple[int, int, int]) -> list[str]:
-    """``told``: the name of every picture and what was done to it (`studio.data.images.decode`)."""
+KEEPS, EVERY = "data.channels=4 keeps transparency", "data.frames=all reads them as pictures of their own"
+
+
+def of_pictures(told: Sequence[tuple[str, Mapping[str, str]]], background: tuple[int, int, int], fix: str = KEEPS) -> list[str]:
+    """``told``: the name of every picture and what was done to it (`studio.data.images.decode`); ``fix``: what keeps transparency, if anything."""
     lines = []
     for kind, text in KINDS.items():
         those = [(name, what[kind]) for name, what in told if kind in what]
         if those:
             name, detail = those[0]
             first = f"{name}: {detail}" if detail else name
-            lines.append(f"{several(len(those))} {'was' if len(those) == 1 else 'were'} {text.format(background=list(background))} (first {first})")
+            way = f"; {fix}" if fix and kind == "transparent" else ""
+            lines.append(
+                f"{several(len(those))} {'was' if len(those) == 1 else 'were'} {text.format(background=list(background))}{way} (first {first})"
+            )
     return lines
 
 
-def of_frames(told: Sequence[tuple[str, Mapping[str, str]]]) -> list[str]:
+def of_frames(told: Sequence[tuple[str, Mapping[str, str]]], fix: str = EVERY) -> list[str]:
     """As `of_pictures`, of files that hold more than one."""
     counts = [(name, int(what["frames"])) for name, what in told if "frames" in what]
     if not counts:
         return []
     rest = sum(number - 1 for _, number in counts)
+    read = f"only the first of each is read, {rest} further {'is' if rest == 1 else 'are'} left out"
     return [
-        f"{several(len(counts), 'file')} with several pages or frames (first {counts[0][0]}: {counts[0][1]}): only the first of each is read, {rest} further are "
-        "left out; data.frames=all reads them as pictures of their own"
+        f"{several(len(counts), 'file')} with several pages or frames (first {counts[0][0]}: {counts[0][1]}): {read}" + (f"; {fix}" if fix else "")
     ]
 
 
