@@ -161,6 +161,8 @@ def _tree_of(source: str | Path) -> dict[str, Any]:
         tree["name"] = Path(rest).expanduser().resolve().stem or kind
         return tree
     path = Path(text).expanduser()
+    if path.is_dir() and (path / "config.yaml").is_file() and text not in shipped():  # a run or a model
+        path = path / "config.yaml"
     if not path.is_file():
         shelf = resources.files("configs") / f"{text.removesuffix('.yaml')}.yaml"
         if not shelf.is_file():
@@ -185,9 +187,15 @@ def _override(text: str) -> str:
     return f"{key.replace('-', '_')}=" + (f"'{value}'" if value.startswith("#") else value)
 
 
+def tree_of(source: str | Path | Mapping[str, Any] | Config) -> dict[str, Any]:
+    """A source's tree as it was given, in today's schema."""
+    return source.tree() if isinstance(source, Config) else migrate(dict(source) if isinstance(source, Mapping) else _tree_of(source))
+
+
 def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = ()) -> Config:
-    """A `Config` from a YAML file, a shipped name, ``images:DIR``, ``npz:FILE``, a dict or a Config, with ``key=value`` overrides on top."""
-    tree = source.tree() if isinstance(source, Config) else migrate(dict(source) if isinstance(source, Mapping) else _tree_of(source))
+    """A `Config` from a YAML file, a run or model folder, a shipped name, ``images:DIR``, ``npz:FILE``, a dict or a Config, with ``key=value`` overrides
+    on top."""
+    tree = tree_of(source)
     for text in overrides:
         key, eq, _ = text.partition("=")
         if not eq or not key:

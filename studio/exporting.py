@@ -57,7 +57,7 @@ def export(
         stored,
         {"format": "pt", "modelspec.architecture": str(config.backbone.get("name")), "modelspec.title": config.name},
     )
-    meta = checkpoint.read_meta(folder)
+    meta = {k: v for k, v in checkpoint.read_meta(folder).items() if k not in ("source", "config")}  # a run's record, to resume it
     meta |= {"step": int(spot.name) if spot != folder else meta.get("step"), "weights": key, "storage": dtype}
     meta["files"] = {
         f"{stem}.safetensors": {"bytes": (draft / f"{stem}.safetensors").stat().st_size, "sha256": files.sha256(draft / f"{stem}.safetensors")}

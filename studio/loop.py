@@ -9,7 +9,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,12 @@ class Trainer:
 
     def __init__(
         self, config: Config, folder: Path, data: Data, info: Info, net: nn.Module, objective: Objective, device: torch.device, dtype: torch.dtype, quiet: bool,
-        on_log: Callable[[dict[str, Any]], None] | None,
+        on_log: Callable[[dict[str, Any]], None] | None, source: Mapping[str, Any],
     ):  # fmt: skip
         from accelerate import Accelerator
 
         self.config, self.folder, self.data, self.objective, self.dtype, self.on_log = config, folder, data, objective, dtype, on_log
+        self.source = source
         cfg = config.train
         trackers = trackers_named(cfg.trackers)
         self.accelerator = Accelerator(
@@ -291,8 +292,8 @@ class Trainer:
 
     def _write_header(self) -> None:
         parameters = sum(p.numel() for net in self.networks.values() for p in net.parameters())
-        entries = {"version": checkpoint.VERSION, **self.info.tree(), "parameters": parameters}
-        checkpoint.write_header(self.folder, self.config.yaml(), {**entries, **_versions()})
+        entries = {"version": checkpoint.VERSION, **self.info.tree(), "parameters": parameters, **_versions()}
+        checkpoint.write_header(self.folder, self.config.yaml(), {**entries, "source": self.source, "config": self.config.tree()})
         for name, text in self.data.beside.items():
             files.write_text(self.folder / name, text)
 

@@ -10,15 +10,17 @@ from torch import nn
 
 import guidance
 from samplers.objective import Objective
-from studio import checkpoint, files, finetune, sampling
-from studio.build import Info, build_network, fill_backbone, fill_path, objective_of, unfilled
-from studio.config import Config, SampleConfig, load_config
+from studio import finetune, sampling
+from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
+from studio.config import Config, SampleConfig, load_config, tree_of
 from studio.data import Data, from_dataset, load_data
 from studio.devices import keep_freed_memory, pick_device, pick_dtype
 from studio.loop import Diverged, Trainer
 from studio.model import Model
 from studio.model import load as load_model
 from studio.procedure import build_procedure
+from studio.resume import check_base, check_source, folder_of, plain, recorded_config, resumed
+from studio.same_data import same_data
 from studio.sampler_spec import of_new
 
 __all__ = ["Diverged", "Run", "train"]
@@ -46,28 +48,32 @@ def train(
 ) -> Run:  # fmt: skip
     """Train as a config says and return the `Run`.
 
-    ``source``: YAML file, shipped config, ``images:DIR``, ``npz:FILE``, dict or Config; ``overrides``: ``key=value``. ``out``: run folder, by default
-    ``runs/<name>``. ``data``/``held_out``: your own map-style data sets; ``backbone``: your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL
-    whose weights to begin with, its averaged ones; see `studio.finetune`. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
+    ``source``: YAML file, shipped config, run, ``images:DIR``, ``npz:FILE``, dict or Config; ``overrides``: ``key=value``. ``out``: run folder, by default
+    the run that the source lies in, otherwise ``runs/<name>``; ``resume`` goes on with it, see `studio.resume`. ``data``/``held_out``: your own map-style
+    data sets; ``backbone``: your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL whose weights to begin with, its averaged ones; see `studio.finetune`. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
     config or data that does not fit, `Diverged` when the loss stops being finite.
     """
-    config = load_config(source, overrides)
-    folder = Path(out) if out is not None else Path("runs") / config.name
-    base = None
-    if start_from is not None and not (resume and (folder / "config.yaml").is_file()):
+    if resume:
+        check_source(source)
+    config, given = load_config(source, overrides), plain(tree_of(source))
+    folder = folder_of(source, config.name, out, resume)
+    recorded, base, notes = recorded_config(folder, resume, overwrite), None, ()
+    if recorded is not None:
+        if start_from is not None:
+            check_base(start_from, folder)
+        config, given, notes = resumed(recorded, folder, source, overrides, own_network=backbone is not None)
+    elif start_from is not None:
         base = load_model(start_from, device="cpu", dtype="fp32")
         config = load_config(_of_base(source, base), overrides)
-    prior_config = _prepare(folder, resume, overwrite)
-    if prior_config is not None:
-        config = _resumed_config(prior_config, config if backbone is None else replace(config, backbone={}), overrides)
-    elif config.train.steps is None and config.train.minutes is None:
+    if config.train.steps is None and config.train.minutes is None:
         raise ValueError("train has neither steps nor minutes, expected one; set e.g. train.steps=10000")
     where = pick_device(device)
     dtype = pick_dtype(config.train.dtype, where)
-    source_data = data if isinstance(data, Data) else from_dataset(data, held_out) if data is not None else load_data(config.data)
+    source_data = data if isinstance(data, Data) else from_dataset(data, held_out) if data is not None else _read(config, recorded)
     info = Info.of(source_data)
-    if prior_config is not None:
-        info = _same_data(folder, info)
+    if recorded is not None:
+        moved = data is None and config.data.get("path") != recorded.data.get("path")
+        source_data, info = same_data(folder, source_data, info, moved=moved)
     elif base is not None:
         info = _after_base(info, base)
     config = replace(config, objective=fill_path(config.objective, source_data))
@@ -81,8 +87,8 @@ def train(
         raise ValueError(f"got train.flip=true on {source_data.task} data, expected pictures; take it out")
     if source_data.source is None and getattr(objective.coupling, "needs_source", False):
         raise ValueError("objective.coupling is paired, but this data brings no sources; use data with pairs, or the coupling independent")
-    told = any(o.startswith("sample.sampler=") for o in overrides)
-    if prior_config is None or told:  # what a run has recorded stays as it is
+    told = recorded is None or config.sample.sampler != recorded.sample.sampler or any(o.startswith("sample.sampler=") for o in overrides)
+    if told:  # what a run has recorded stays as it is
         config = replace(config, sample=replace(config.sample, sampler=of_new(config, info)))
     config = replace(config, sample=_checked_sample(config, info, objective, overrides))
     if where.type == "cpu":
@@ -97,7 +103,8 @@ def train(
         if not info.base:
             raise ValueError("got a lora section without a base; pass --from MODEL, or leave it out")
         finetune.adapt(net, config.lora, seed=config.seed)
-    trainer = Trainer(config, folder, source_data, info, net, objective, where, dtype, quiet, on_log)
+    source_data = replace(source_data, notes=(*notes, *source_data.notes))
+    trainer = Trainer(config, folder, source_data, info, net, objective, where, dtype, quiet, on_log, given)
     if overwrite and not resume:  # by one process, when nothing of the new run can be refused any more
         if trainer.main:
             _clear(folder)
@@ -106,29 +113,14 @@ def train(
     return Run(folder, config, trainer.step, trainer.last, interrupted)
 
 
-def _prepare(folder: Path, resume: bool, overwrite: bool) -> Config | None:
-    """Refuse an existing folder that may not be touched; the recorded config when resuming."""
-    exists = (folder / "config.yaml").is_file()
-    if exists and resume:
-        return load_config(folder / "config.yaml")
-    if exists and not overwrite:
-        raise FileExistsError(f"{folder} holds a run already; pass --resume to go on, --overwrite to start again, or another --out")
-    there = list(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
-    if not exists and any(not p.name.startswith(".config.yaml.") for p in there):  # a draft of a run that was killed in its first moment is none
-        raise FileExistsError(f"{folder} exists and is not a run; choose another --out")
-    files.check_writable(folder)
-    return None
-
-
-def _same_data(folder: Path, info: Info) -> Info:
-    """Refuse to resume on other data than the run began with; what the run recorded of its base and its codec."""
-    meta = checkpoint.read_meta(folder) if (folder / "meta.json").is_file() else {}
-    was = meta.get("data_hash")
-    if was and info.data_hash and was != info.data_hash:
-        raise ValueError(
-            f"the data differs from that of the run being resumed (hash {info.data_hash}, it had {was}); start a new run with --from {folder}"
-        )
-    return replace(info, base=meta["base"], codec=meta["codec"]) if meta.get("base") else info
+def _read(config: Config, recorded: Config | None) -> Data:
+    try:
+        return load_data(config.data)
+    except ValueError as error:
+        path = config.data.get("path")
+        if recorded is None or not isinstance(path, str) or Path(path).expanduser().exists():
+            raise
+        raise ValueError(f"{error}; if the data of this run lies elsewhere now, pass data.path=PLACE") from None
 
 
 def _of_base(source: Any, base: Model) -> Any:
@@ -164,19 +156,6 @@ def _clear(folder: Path) -> None:
     """Remove a run, when everything about the new one has been checked."""
     for path in (folder / "checkpoints", folder / "metrics.jsonl", folder / "meta.json", folder / "config.yaml"):  # the last marks a run
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _resumed_config(recorded: Config, asked: Config, overrides: Sequence[str]) -> Config:
-    """The recorded config with the overrides of this call, which may change its length and bookkeeping but not the model."""
-    changed = load_config(recorded, overrides)
-    for section in ("backbone", "objective", "procedure", "lora", "data", "seed"):
-        was = getattr(recorded, section)
-        for now in (getattr(changed, section), getattr(asked, section)):
-            if any(unfilled(was, now).get(k) != v for k, v in now.items()) if isinstance(now, dict) else now != was:
-                raise ValueError(
-                    f"{section} differs from the run being resumed (got {now}, it has {was}); start a new run with --from, or leave out --resume"
-                )
-    return changed
 
 
 def _checked_sample(config: Config, info: Info, objective: Objective, overrides: Sequence[str]) -> SampleConfig:

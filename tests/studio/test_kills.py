@@ -21,7 +21,9 @@ def config_file(pictures: Path, where: Path, **train: object) -> Path:
 
 
 def start(config: Path, out: Path) -> subprocess.Popen[str]:
-    command = studio_command("train", config, "--out", out, "--resume", "--threads", "1", "--device", "cpu")
+    """Begin a run, or go on with it."""
+    resume = ("--resume",) if (out / "config.yaml").is_file() else ()
+    command = studio_command("train", config, "--out", out, *resume, "--threads", "1", "--device", "cpu")
     return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
