@@ -24,6 +24,7 @@ from studio.codec import build_codec
 from studio.config import Config
 from studio.data import Data
 from studio.data.loader import head, head_source
+from studio.data.notes import of_data
 from studio.devices import DTYPE_NAMES
 from studio.ema import EMA
 from studio.feed import Feed, Ready
@@ -105,6 +106,7 @@ class Trainer:
             (self.folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
         if self.main:
             self._write_header()
+        bar.note(of_data(self.data))
         if self.data.skipped:
             bar.note(f"{self.data.skipped} files did not decode and were left out")
         for note in self.data.notes:

@@ -43,14 +43,14 @@ class Run:
 
 def train(
     source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = (), *, out: str | Path | None = None, data: Any = None,
-    held_out: Any = None, backbone: nn.Module | None = None, resume: bool = False, overwrite: bool = False, start_from: str | None = None,
+    held_out: Any = None, classes: Any = None, backbone: nn.Module | None = None, resume: bool = False, overwrite: bool = False, start_from: str | None = None,
     device: str = "auto", quiet: bool = False, on_log: Callable[[dict[str, Any]], None] | None = None,
 ) -> Run:  # fmt: skip
     """Train as a config says and return the `Run`.
 
     ``source``: YAML file, shipped config, run, ``images:DIR``, ``npz:FILE``, dict or Config; ``overrides``: ``key=value``. ``out``: run folder, by default
     the run that the source lies in, otherwise ``runs/<name>``; ``resume`` goes on with it, see `studio.resume`. ``data``/``held_out``: your own map-style
-    data sets; ``backbone``: your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL whose weights to begin with, its averaged ones; see `studio.finetune`. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
+    data sets, of which ``classes`` tells how many there are or their names where they do not (`studio.data.own`); ``backbone``: your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL whose weights to begin with, its averaged ones; see `studio.finetune`. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
     config or data that does not fit, `Diverged` when the loss stops being finite.
     """
     if resume:
@@ -69,7 +69,12 @@ def train(
         raise ValueError("train has neither steps nor minutes, expected one; set e.g. train.steps=10000")
     where = pick_device(device)
     dtype = pick_dtype(config.train.dtype, where)
-    source_data = data if isinstance(data, Data) else from_dataset(data, held_out) if data is not None else _read(config, recorded)
+    if classes is not None and (data is None or isinstance(data, Data)):
+        raise ValueError("got classes without a data set of your own, expected data=DATASET; what is read from files tells its own classes")
+    if data is None or isinstance(data, Data):
+        source_data = _read(config, recorded) if data is None else data
+    else:
+        source_data = from_dataset(data, held_out, classes=classes)
     info = Info.of(source_data)
     if recorded is not None:
         moved = data is None and config.data.get("path") != recorded.data.get("path")

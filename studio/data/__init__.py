@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from backbones.registry import build
-from studio.data.arrays import Arrays, Data, from_dataset
+from studio.data.arrays import Arrays, Data
+from studio.data.own import from_dataset
 
 __all__ = ["Arrays", "Data", "REGISTRY", "from_dataset", "load_data"]
 

@@ -38,7 +38,8 @@ class Data:
     names numeric conditions, which the data set holds standardised by ``numeric_mean`` and ``numeric_std``, and ``numeric_range`` the least and the greatest seen of each. ``source`` and ``held_out_source`` are
     data sets of where a bridge starts, called ``source_name``: of the same length and order where ``paired``, a set of its own otherwise. ``notes``: what
     a user should know of how the data was read; ``beside``: small text files, by name, that a run keeps beside its config. Of picture files: ``decoder``, the
-    version of how they were decoded (1 for all that was decoded elsewhere), on which ``background`` and with how many ``bits``."""
+    version of how they were decoded (1 for all that was decoded elsewhere), on which ``background`` and with how many ``bits``. ``read_from``: what the
+    classes were read from, in words."""
 
     name: str
     task: str
@@ -62,6 +63,7 @@ class Data:
     decoder: int = 1
     background: tuple[int, ...] = ()
     bits: int | None = None
+    read_from: str = ""
 
     def sources(self, held_out: bool = False) -> Any:
         """The data set of sources that goes with a part, None for data that starts from noise."""
@@ -90,7 +92,7 @@ def split(count: int, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.nd
 def from_arrays(
     name: str, values: np.ndarray, labels: np.ndarray | None, classes: Sequence[str], *, held_out: float, task: str, codec: dict[str, Any],
     skipped: int = 0, numeric: np.ndarray | None = None, numeric_names: Sequence[str] = (),
-    parts: tuple[np.ndarray, np.ndarray] | None = None,
+    parts: tuple[np.ndarray, np.ndarray] | None = None, read_from: str = "",
 ) -> Data:  # fmt: skip
     """A `Data` over one array with a random held-out part, or with the indices ``parts`` (train, held-out); numbers are standardised (NaN stays NaN)."""
     train, rest = split(len(values), held_out) if parts is None else parts
@@ -108,21 +110,5 @@ def from_arrays(
     digest = content_hash(values, labels if labels is not None else np.zeros(0), numeric if numeric is not None else np.zeros(0))
     return Data(
         name, task, tuple(values.shape[1:]), part(train), part(rest) if len(rest) else None, tuple(classes), codec, digest, skipped,
-        tuple(numeric_names), tuple(map(float, mean)), tuple(map(float, std)), tuple(seen),
+        tuple(numeric_names), tuple(map(float, mean)), tuple(map(float, std)), tuple(seen), read_from=read_from,
     )  # fmt: skip
-
-
-def from_dataset(dataset: Any, held_out: Any = None) -> Data:
-    """A user's map-style data set of ``(value, label)`` or values. uint8 values are pictures (C, H, W), floats are used as they are.
-
-    ``classes`` of the data set, if it has the attribute, names the labels. Raises ``ValueError`` for items of another form.
-    """
-    if len(dataset) == 0:
-        raise ValueError("got an empty data set, expected at least one item")
-    first = dataset[0]
-    value = torch.as_tensor(first[0] if isinstance(first, tuple | list) else first)
-    if value.ndim not in (1, 3):
-        raise ValueError(f"got items of shape {tuple(value.shape)}, expected (C, H, W) pictures or (d,) points")
-    classes = tuple(str(c) for c in getattr(dataset, "classes", ()))
-    codec = {"name": "pixels"} if value.dtype == torch.uint8 else {"name": "scale", "std": 1.0}
-    return Data(type(dataset).__name__, "image" if value.ndim == 3 else "points", tuple(value.shape), dataset, held_out, classes, codec)

@@ -3,7 +3,7 @@
 What a process gets is its slice of the effective batch, so neither the number of processes nor of workers changes which samples a step sees.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from backbones.types import Cond
 from studio.data.arrays import Arrays, Data
+from studio.data.own import Own
 
 UNPAIRED = 0x5EED  # the order of sources that go with nothing in particular
 
@@ -28,16 +29,20 @@ class Batches:
 
     def indices(self, step: int) -> list[int]:
         """Data set indices of this process's part of a step."""
+        return [index for _, index in self.places(step)]
+
+    def places(self, step: int) -> list[tuple[int, int]]:
+        """The same with the epoch that each is drawn in."""
         n, out = len(self.dataset), []
         for position in step * self.batch_size + self.local:
             epoch, place = divmod(int(position), n)
             if epoch != self._epoch:
                 self._epoch, self._order = epoch, np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(n)
-            out.append(int(self._order[place]))
+            out.append((epoch, int(self._order[place])))
         return out
 
     def at(self, step: int) -> tuple[Tensor, Cond]:
-        return fetch(self.dataset, self.indices(step))
+        return fetch(self.dataset, self.places(step), self.seed)
 
     def starting(self, step: int) -> Iterator[tuple[Tensor, Cond]]:
         """All steps from ``step`` on, read ahead by ``workers`` processes where there are any."""
@@ -46,34 +51,34 @@ class Batches:
                 yield self.at(step)
                 step += 1
 
-        def order() -> Iterator[list[int]]:
+        def order() -> Iterator[list[tuple[int, int]]]:
             k = step
             while True:
-                yield self.indices(k)
+                yield self.places(k)
                 k += 1
 
         loader = torch.utils.data.DataLoader(
-            _Whole(self.dataset), batch_sampler=_Endless(order()), num_workers=self.workers, collate_fn=_first, persistent_workers=True,
+            _Whole(self.dataset, self.seed), batch_sampler=_Endless(order()), num_workers=self.workers, collate_fn=_first, persistent_workers=True,
             multiprocessing_context="fork",
         )  # fmt: skip
         yield from loader
 
 
 class _Whole(torch.utils.data.Dataset):
-    """Fetches a whole batch by its list of indices."""
+    """Fetches a whole batch by its list of places."""
 
-    def __init__(self, dataset: Any):
-        self.dataset = dataset
+    def __init__(self, dataset: Any, seed: int):
+        self.dataset, self.seed = dataset, seed
 
-    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Cond]]:
-        return [fetch(self.dataset, indices)]
+    def __getitems__(self, places: list[tuple[int, int]]) -> list[tuple[Tensor, Cond]]:
+        return [fetch(self.dataset, places, self.seed)]
 
 
 class _Endless:
-    def __init__(self, order: Iterator[list[int]]):
+    def __init__(self, order: Iterator[list[tuple[int, int]]]):
         self.order = order
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         return self.order
 
 
@@ -81,16 +86,13 @@ def _first(items: list[Any]) -> Any:
     return items[0]
 
 
-def fetch(dataset: Any, indices: list[int]) -> tuple[Tensor, Cond]:
-    """(B, ...) values and their conditions. An item is a value, ``(value, label)`` or ``(value, {"label": ..., "numeric": [...]})``."""
+def fetch(dataset: Any, places: Sequence[tuple[int, int]], seed: int = 0) -> tuple[Tensor, Cond]:
+    """(B, ...) values and their conditions, at places of (epoch, index)."""
+    indices = [index for _, index in places]
     if isinstance(dataset, Arrays):
         return dataset.__getitems__(indices)
-    items = [dataset[i] for i in indices]
-    pairs = [item if isinstance(item, tuple | list) else (item, {}) for item in items]
-    values = torch.stack([torch.as_tensor(v) for v, _ in pairs])
-    conditions = [c if isinstance(c, Mapping) else {"label": int(c)} for _, c in pairs]
-    columns = {k: torch.stack([torch.as_tensor(c[k]) for c in conditions]) for k in conditions[0]}
-    return values, Cond(**columns)
+    own = dataset if isinstance(dataset, Own) else Own(dataset)
+    return own.fetch(indices, [epoch for epoch, _ in places], seed)
 
 
 class Draw(NamedTuple):
@@ -120,10 +122,10 @@ def draws(
 def head_source(data: Data, count: int, *, held_out: bool = True) -> Tensor | None:
     """The first ``count`` sources of a part, repeated where there are fewer; None for data that starts from noise."""
     part = data.sources(held_out and data.held_out is not None)
-    return None if part is None else fetch(part, [i % len(part) for i in range(count)])[0]
+    return None if part is None else fetch(part, [(0, i % len(part)) for i in range(count)])[0]
 
 
 def head(data: Data, count: int, *, held_out: bool = True) -> tuple[Tensor, Cond]:
     """The first ``count`` values of a part and their conditions."""
     part = data.held_out if held_out and data.held_out is not None else data.train
-    return fetch(part, list(range(min(count, len(part)))))
+    return fetch(part, [(0, i) for i in range(min(count, len(part)))])

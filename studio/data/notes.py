@@ -7,7 +7,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from studio.data.arrays import Data
 from studio.data.depth import Reading, Span
+from studio.labels import listed
 
 LEFT_OUT = "files-left-out.csv"
 KINDS = {
@@ -24,6 +28,25 @@ def several(count: int, what: str = "picture") -> str:
 
 
 KEEPS, EVERY = "data.channels=4 keeps transparency", "data.frames=all reads them as pictures of their own"
+
+
+def of_data(data: Data) -> str:
+    """What was read: how many samples of which shape, with which classes, from what."""
+    kind = {"image": "pictures (C, H, W)", "molecule": "graphs"}.get(data.task, "points")
+    text = f"{data.name}: {len(data.train):,} {kind} of {tuple(data.shape)}"
+    text += f", {len(data.held_out):,} held out" if data.held_out is not None else ", none held out"
+    if data.classes:
+        text += f"; {len(data.classes)} class{'' if len(data.classes) == 1 else 'es'} from {data.read_from or 'labels'}: {listed(data.classes)}"
+        labels = getattr(data.train, "labels", None)
+        if labels is not None:
+            there = np.unique(labels)
+            absent = [c for i, c in enumerate(data.classes) if i not in there]
+            text += f"; no sample to train on has the class {listed(absent)}" if absent else ""
+            none = int((np.asarray(labels) < 0).sum())
+            text += f"; {none:,} without a label" if none else ""
+    else:
+        text += f"; no classes{f' ({data.read_from})' if data.read_from else ''}"
+    return text + (f"; numbers: {', '.join(data.numeric)}" if data.numeric else "")
 
 
 def of_pictures(told: Sequence[tuple[str, Mapping[str, str]]], background: tuple[int, int, int], fix: str = KEEPS) -> list[str]:

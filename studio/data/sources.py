@@ -1,12 +1,16 @@
 """Arrays from files: the bundled Fashion-MNIST and any .npz."""
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from backbones.registry import suggest
 from studio.data.arrays import Arrays, Data, content_hash, from_arrays
+from studio.data.classes import class_numbers, named, names_for
+from studio.data.layout import channels_first
 
 
 def fashion_mnist(*, classes: tuple[int, ...] = (), count: int | None = None) -> Data:
@@ -39,24 +43,27 @@ def fashion_mnist(*, classes: tuple[int, ...] = (), count: int | None = None) ->
     )  # fmt: skip
 
 
-def npz(*, path: str, images: str = "images", labels: str = "labels", held_out: float = 0.05) -> Data:
-    """An .npz with uint8 pictures (N, H, W), (N, H, W, C) or (N, C, H, W) or float vectors (N, d) under ``images`` (or ``arr_0``), integer
-    ``labels`` (N,), names ``classes``, and numeric conditions ``numeric`` (N, K; NaN = missing) with ``numeric_names`` if there are any.
-    Pickled arrays are refused.
+def npz(
+    *, path: str, images: str | None = None, labels: str | None = None, layout: Literal["chw", "hwc"] | None = None, held_out: float = 0.05
+) -> Data:  # fmt: skip
+    """An .npz with uint8 pictures (N, H, W), (N, H, W, C) or (N, C, H, W) or float vectors (N, d) under ``images``, by default ``images`` or ``arr_0``, class
+    numbers (N,) under ``labels``, by default ``labels`` or, beside ``arr_0``, ``arr_1`` (none where it says ``none``), names ``classes``, and numeric conditions ``numeric`` (N, K; NaN =
+    missing) with ``numeric_names`` if there are any. ``layout``: where the channels are, for shapes that do not tell. Pickled arrays are refused.
     """
     where = Path(path).expanduser()
     if not where.is_file():
         raise ValueError(f"got npz file {where}, which does not exist; check the path")
     try:
         file = np.load(where, allow_pickle=False)
-        key = next((k for k in (images, "arr_0") if k in file), None)
+        key = named_array(list(file), images, ("images", "arr_0"), "images", where)
         if key is None:
-            raise ValueError(f"{where} holds {', '.join(file)}, expected an array named {images!r} or arr_0; set data.images=NAME")
+            raise ValueError(f"{where} holds {', '.join(file)}, expected an array named 'images' or arr_0; set data.images=NAME")
         values = file[key]
-        y = file[labels].astype(np.int64) if labels in file else None
-        names = [str(c) for c in file["classes"]] if "classes" in file else []
+        found = named_array(list(file), labels, ("labels", "arr_1") if key == "arr_0" else ("labels",), "labels", where)
+        y = None if found is None else class_numbers(file[found], f"{where} ({found})", len(values))
+        names = [str(c) for c in file["classes"]] if "classes" in file else None
         numeric = file["numeric"].astype(np.float64) if "numeric" in file else None
-        numeric_names = [str(c) for c in file["numeric_names"]] if "numeric_names" in file else []
+        numeric_names = [str(c) for c in file["numeric_names"]] if "numeric_names" in file else None
     except ValueError as error:
         if "allow_pickle" in str(error) or "pickled" in str(error):
             raise ValueError(f"{where} holds pickled objects, which are never loaded; save plain arrays with np.savez") from None
@@ -65,24 +72,38 @@ def npz(*, path: str, images: str = "images", labels: str = "labels", held_out: 
         raise ValueError(f"{where} is not a readable .npz: {error}") from None
     if len(values) == 0:
         raise ValueError(f"{where} holds no samples")
-    if y is not None and (y.shape != (len(values),) or y.min() < 0):
+    if y is not None and y.min() < 0:
         raise ValueError(f"{where}: labels have shape {y.shape} and minimum {y.min()}, expected ({len(values)},) class numbers from 0")
-    classes = names or ([str(i) for i in range(int(y.max()) + 1)] if y is not None else [])
-    if y is not None and y.max() >= len(classes):
-        raise ValueError(f"{where}: label {y.max()} has no name, got {len(classes)} classes")
+    classes = named(names, str(where)) if names is not None else None
+    classes = names_for(y, classes, str(where)) if y is not None else ()
     if numeric is not None and (numeric.ndim != 2 or len(numeric) != len(values)):
         raise ValueError(f"{where}: numeric has shape {numeric.shape}, expected ({len(values)}, K)")
-    if numeric is not None and len(numeric_names) != numeric.shape[1]:
+    if numeric_names is not None and (numeric is None or len(numeric_names) != numeric.shape[1] or len(set(numeric_names)) < len(numeric_names)):
+        columns = 0 if numeric is None else numeric.shape[1]
+        raise ValueError(f"{where}: got {len(numeric_names)} numeric_names for {columns} columns of numeric, expected a different name for each")
+    if numeric is not None and numeric_names is None:
         numeric_names = [f"numeric{i}" for i in range(numeric.shape[1])]
-    extra: dict[str, Any] = {"numeric": numeric, "numeric_names": numeric_names}
+    extra: dict[str, Any] = {"numeric": numeric, "numeric_names": numeric_names or [], "read_from": f"the array {found}" if found else ""}
+    if layout is not None and values.ndim != 4:
+        raise ValueError(
+            f"{where}: got data.layout={layout} for an array of shape {values.shape}, expected (N, H, W, C) or (N, C, H, W); leave it out"
+        )
     if values.ndim == 2:
         values = values.astype(np.float32)
         codec = {"name": "scale", "std": float(values.std()) or 1.0}
         return from_arrays(where.stem, values, y, classes, held_out=held_out, task="points", codec=codec, **extra)
     if values.dtype != np.uint8 or values.ndim not in (3, 4):
         raise ValueError(f"{where}: got {values.dtype} of shape {values.shape}, expected uint8 pictures (N, H, W[, C]) or float vectors (N, d)")
-    if values.ndim == 3:
-        values = values[:, None]
-    elif values.shape[-1] in (1, 3, 4):
-        values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+    values = channels_first(values, str(where), layout)
     return from_arrays(where.stem, values, y, classes, held_out=held_out, task="image", codec={"name": "pixels"}, **extra)
+
+
+def named_array(there: Sequence[str], asked: str | None, usual: Sequence[str], option: str, where: Path) -> str | None:
+    """The array that is asked for, or the first of the usual ones that is there. Raises ``ValueError`` for one that is asked for and is not there."""
+    if asked is None:
+        return next((k for k in usual if k in there), None)
+    if asked in ("none", "") and option == "labels" and asked not in there:
+        return None
+    if asked not in there:
+        raise ValueError(f"{where} holds {', '.join(there)}, expected {asked!r} among them as data.{option} says{suggest(asked, there)}")
+    return asked

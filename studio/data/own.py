@@ -1,0 +1,297 @@
+"""A user's own data sets: what their items are, which classes they have, and that all of them are alike.
+
+An item is a value, ``(value, label)`` or ``(value, {"label": ..., "numeric": [...]})``. Labels that lie open (tensors, lists, ``targets``, and wrappers of them) are
+looked at before anything else; of other data sets each batch is. What is random in an item is a function of (seed, epoch, index).
+"""
+
+import contextlib
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
+
+from backbones.types import Cond
+from studio.data.arrays import Data, content_hash
+from studio.data.classes import check_range, class_numbers, named, names_for
+from studio.data.layout import looks_last
+
+CONDITIONS = ("label", "numeric", "tokens", "image", "valid", "known", "given")
+LOOKED_AT = 256  # items whose content identifies a data set that does not lie open
+
+
+class Form(NamedTuple):
+    """What every item of a data set must be: shape and dtype of its value, and shapes of its conditions by name."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    conditions: dict[str, tuple[int, ...]]
+
+
+class Own(torch.utils.data.Dataset):
+    """A data set whose items are checked when they are fetched. ``classes``: how many there are (0 leaves labels out), None where that is not
+    known; ``labels`` (N,): all of them, where they lie open."""
+
+    def __init__(self, dataset: Any, form: Form | None = None, classes: int | None = None, labels: np.ndarray | None = None):
+        self.dataset, self.classes, self.labels = dataset, classes, labels
+        self.name = type(dataset).__name__
+        self.form = form or form_of(*self.item(0))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.dataset[i]
+
+    def item(self, i: int) -> tuple[Tensor, dict[str, Any]]:
+        """Raises ``ValueError`` for an item of another form, with its index."""
+        with seeded() as seed:
+            seed(0, 0, i)
+            return parts(self.dataset[i], i, self.name)
+
+    def fetch(self, indices: Sequence[int], epochs: Sequence[int], seed: int) -> tuple[Tensor, Cond]:
+        """(B, ...) values and their conditions."""
+        items = []
+        with seeded() as begin:
+            for i, epoch in zip(indices, epochs):
+                begin(seed, epoch, i)
+                items.append(self._checked(i, *parts(self.dataset[i], i, self.name)))
+        columns = {k: torch.stack([c[k] for _, c in items]) for k in items[0][1]}
+        if self.classes == 0:
+            columns.pop("label", None)
+        elif self.classes is not None and "label" in columns:
+            check_range(columns["label"].numpy(), self.classes, self.name, indices)
+        return torch.stack([v for v, _ in items]), Cond(**columns)
+
+    def _checked(self, i: int, value: Tensor, conditions: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        form = form_of(value, conditions)
+        if form != self.form:
+            raise ValueError(f"{self.name}: got item {i} of {_told(form)}, expected {_told(self.form)} as in the first; make all items alike")
+        return value, conditions
+
+
+def form_of(value: Tensor, conditions: Mapping[str, Tensor]) -> Form:
+    return Form(tuple(value.shape), value.dtype, {k: tuple(v.shape) for k, v in sorted(conditions.items())})
+
+
+def _told(form: Form) -> str:
+    with_shapes = [f"{k} {list(shape)}" if shape else k for k, shape in form.conditions.items()]
+    return f"shape {form.shape} ({str(form.dtype).removeprefix('torch.')}) with {', '.join(with_shapes) or 'no conditions'}"
+
+
+def parts(item: Any, i: int, where: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """The value of an item and its conditions by name. Raises ``ValueError`` for what is neither, with its index."""
+    pair = list(item) if isinstance(item, tuple | list) else [item, {}]
+    if len(pair) == 1:
+        pair.append({})
+    if len(pair) != 2 or isinstance(pair[0], Mapping):
+        got = "a dict" if isinstance(pair[0], Mapping) else f"{len(pair)} parts"
+        raise ValueError(f"{where}: got {got} for item {i}, expected a value, (value, label) or (value, {{'label': ..., 'numeric': [...]}})")
+    try:
+        value = torch.as_tensor(pair[0])
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(pair[0]).__name__
+        raise ValueError(f"{where}: got {kind} as the value of item {i}, expected a tensor or an array; for pictures try PILToTensor") from None
+    conditions = dict(pair[1]) if isinstance(pair[1], Mapping) else {"label": pair[1]}
+    unknown = next((k for k in conditions if k not in CONDITIONS), None)
+    if unknown is not None:
+        raise ValueError(f"{where}: got the condition {unknown!r} of item {i}, expected some of {', '.join(CONDITIONS)}")
+    if "label" in conditions:
+        if (shape := _array(conditions["label"]).shape) not in ((), (1,)):
+            raise ValueError(f"{where}, item {i}: got a label of shape {shape}, expected one class number; of one-hot rows take argmax()")
+        try:
+            label = class_numbers(_array(conditions["label"]).reshape(-1), "", 1)
+        except ValueError as error:
+            raise ValueError(f"{where}, item {i}{str(error).replace(' (index 0)', '')}") from None
+        conditions["label"] = torch.tensor(int(label[0]))
+    return value, {k: torch.as_tensor(v) for k, v in conditions.items()}
+
+
+@contextlib.contextmanager
+def seeded() -> Iterator[Callable[[int, int, int], None]]:
+    """Begins the generators that transforms draw from (torch, numpy, random) anew for each (seed, epoch, index), and leaves them as they were."""
+    states = torch.random.get_rng_state(), np.random.get_state(), random.getstate()
+
+    def begin(seed: int, epoch: int, index: int) -> None:
+        number = int.from_bytes(hashlib.blake2b(f"{seed}|{epoch}|{index}".encode(), digest_size=7).digest(), "big")
+        torch.default_generator.manual_seed(number)
+        np.random.seed(number % 2**32)
+        random.seed(number)
+
+    try:
+        yield begin
+    finally:
+        torch.random.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+
+
+def labels_of(dataset: Any) -> Any:
+    """All labels where they lie open: the second tensor, the items of a list, ``targets`` or ``labels``, and those of wrapped data sets; None otherwise."""
+    if isinstance(dataset, Subset):
+        inner = labels_of(dataset.dataset)
+        return None if inner is None else _array(inner)[list(dataset.indices)]
+    if isinstance(dataset, ConcatDataset):
+        inner = [labels_of(d) for d in dataset.datasets]
+        return None if any(y is None for y in inner) else np.concatenate([_array(y) for y in inner])
+    if isinstance(dataset, TensorDataset):
+        return dataset.tensors[1] if len(dataset.tensors) == 2 else None
+    if isinstance(dataset, list | tuple):
+        pairs = [item[1] if isinstance(item, tuple | list) and len(item) == 2 else None for item in dataset]
+        found = [p.get("label") if isinstance(p, Mapping) else p for p in pairs]
+        return None if any(y is None for y in found) else [y.item() if isinstance(y, Tensor) and y.numel() == 1 else y for y in found]
+    if getattr(dataset, "target_transform", None) is not None:
+        return None
+    for name in ("targets", "labels"):
+        try:
+            found = _array(getattr(dataset, name, None))
+        except (TypeError, ValueError):
+            continue
+        if found.shape in ((len(dataset),), (len(dataset), 1)):
+            return found
+    return None
+
+
+def _array(values: Any) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def classes_of(dataset: Any) -> tuple[str, ...] | None:
+    """The ``classes`` that a data set, or the one that it wraps, says it has. Raises ``ValueError`` for joined data sets whose classes differ."""
+    if isinstance(dataset, ConcatDataset):
+        found = [classes_of(d) for d in dataset.datasets]
+        if any(f != found[0] for f in found):
+            raise ValueError(f"got joined data sets with different classes ({found[0]} and {next(f for f in found if f != found[0])}); pass classes=")
+        return found[0]
+    own = getattr(dataset, "classes", None)
+    if own is None or callable(own):
+        return classes_of(dataset.dataset) if isinstance(dataset, Subset) else None
+    return named(own, type(dataset).__name__)
+
+
+def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> Data:
+    """A user's map-style data set. uint8 values are pictures (C, H, W), floats are used as they are.
+
+    ``classes``: how many there are, or their names; by default what the attribute ``classes`` says, or what is found in labels that lie open. 0 leaves labels
+    out. An attribute ``numeric`` names the numbers that items have as conditions. Raises ``ValueError`` for items of another form, and for labels that are not whole
+    or out of range, with their index.
+    """
+    if len(dataset) == 0:
+        raise ValueError("got an empty data set, expected at least one item")
+    where = type(dataset).__name__
+    names = named(classes, where) if classes is not None else classes_of(dataset)
+    value, conditions = (probe := Own(dataset)).item(0)
+    _check_value(value, where)
+    number, labels, said = 0, None, ""
+    if "label" not in conditions:
+        if classes is not None and names:
+            raise ValueError(f"{where}: got classes={classes!r}, but the items have no labels, expected (value, label); leave classes out")
+        names = ()
+    elif classes is None or names:
+        labels, names, said = _labels(dataset, probe, names)
+        number = len(names)
+    else:
+        said = "their labels are left out, as classes=0 says"
+    rest = None
+    if held_out is not None:
+        if len(held_out) == 0:
+            raise ValueError("got an empty held-out data set, expected at least one item; leave it out")
+        rest = Own(held_out, probe.form, number)
+        rest._checked(0, *rest.item(0))
+        if number:
+            found = labels_of(held_out)
+            rest.labels = None if found is None else class_numbers(found, f"held_out {rest.name}", len(held_out))
+            if rest.labels is not None:
+                check_range(rest.labels, number, f"held_out {rest.name}")
+    train = Own(dataset, probe.form, number, labels)
+    numeric = _numeric(dataset, conditions)
+    codec = {"name": "pixels"} if value.dtype == torch.uint8 else {"name": "scale", "std": 1.0}
+    return Data(
+        where, "image" if value.ndim == 3 else "points", tuple(value.shape), train, rest, tuple(names or ()), codec, identity(train),
+        numeric=numeric, numeric_mean=(0.0,) * len(numeric), numeric_std=(1.0,) * len(numeric), read_from=said,
+    )  # fmt: skip
+
+
+def _check_value(value: Tensor, where: str) -> None:
+    if value.ndim not in (1, 3):
+        raise ValueError(f"got items of shape {tuple(value.shape)}, expected (C, H, W) pictures or (d,) points")
+    if value.ndim == 3 and looks_last(tuple(value.shape)):
+        raise ValueError(
+            f"{where}: got items of shape {tuple(value.shape)}, which look like (H, W, C), expected (C, H, W); try value.permute(2, 0, 1)"
+        )
+    if value.ndim == 3 and value.dtype != torch.uint8 and not value.is_floating_point():
+        raise ValueError(
+            f"{where}: got pictures of {str(value.dtype).removeprefix('torch.')}, expected uint8 (0 to 255) or floats; try value.to(torch.uint8)"
+        )
+
+
+def _labels(dataset: Any, probe: Own, names: tuple[str, ...] | None) -> tuple[np.ndarray | None, tuple[str, ...], str]:
+    """All labels where they are known, the names of the classes, and where they come from."""
+    open_labels, first = labels_of(dataset), int(probe.item(0)[1]["label"])
+    if open_labels is not None:
+        labels = class_numbers(open_labels, probe.name, len(dataset))
+        if int(labels[0]) == first:  # targets that say something else than the items are no labels of theirs
+            return labels, names_for(labels, names, probe.name), "labels"
+    if names is None:
+        raise ValueError(
+            f"got a {probe.name} whose items have labels but which does not tell its classes, expected how many there are or their names; "
+            "pass classes=10 or classes=['cat', 'dog'] (classes=0 leaves labels out)"
+        )
+    check_range(np.array([first]), len(names), probe.name, [0])
+    return None, names, "labels of the items, of which each batch is checked"
+
+
+def _numeric(dataset: Any, conditions: Mapping[str, Tensor]) -> tuple[str, ...]:
+    if "numeric" not in conditions:
+        return ()
+    count = conditions["numeric"].numel()
+    names = tuple(str(n) for n in getattr(dataset, "numeric", [f"numeric{i}" for i in range(count)]))
+    if conditions["numeric"].ndim != 1 or len(names) != count:
+        raise ValueError(f"got items with numeric of shape {tuple(conditions['numeric'].shape)}, expected ({len(names)},) as it is named")
+    return names
+
+
+def identity(own: Own) -> str:
+    """A hash of the content: of all of it where it lies open, otherwise of its size, its labels where they do, and some items over its whole length. Empty
+    for a data set that does not give the same items again."""
+    tensors = _tensors(own.dataset)
+    if tensors is not None:
+        return content_hash(*[np.asarray(t.detach().cpu().float() if t.dtype == torch.bfloat16 else t.detach().cpu()) for t in tensors])
+    whole = isinstance(own.dataset, list | tuple)
+    some = range(len(own)) if whole else np.unique(np.linspace(0, len(own) - 1, LOOKED_AT).round().astype(int)).tolist()
+    digest = hashlib.sha256(f"{len(own)}".encode())
+    if own.labels is not None:
+        digest.update(own.labels.tobytes())
+    for i in some:
+        one = _bytes(own.item(i))
+        if i < 4 and one != _bytes(own.item(i)):
+            return ""
+        digest.update(one)
+    return digest.hexdigest()[:16]
+
+
+def _bytes(item: tuple[Tensor, dict[str, Tensor]]) -> bytes:
+    value, conditions = item
+    return b"".join(
+        f"{k} {tuple(v.shape)} {v.dtype}".encode() + v.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        for k, v in [("", value), *sorted(conditions.items())]
+    )
+
+
+def _tensors(dataset: Any) -> list[Tensor] | None:
+    """The tensors of a data set that is nothing else, or of its wrappers."""
+    if isinstance(dataset, Tensor):
+        return [dataset]
+    if type(dataset) is TensorDataset:
+        return list(dataset.tensors)
+    if type(dataset) is Subset:
+        inner = _tensors(dataset.dataset)
+        return None if inner is None else [t[list(dataset.indices)] for t in inner]
+    if type(dataset) is ConcatDataset:
+        inner = [_tensors(d) for d in dataset.datasets]
+        return None if any(t is None for t in inner) else [t for some in inner for t in some or ()]
+    return None
