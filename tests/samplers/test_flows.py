@@ -102,7 +102,7 @@ def test_the_regressed_field_is_the_paths_own(path: Flow, kind: str) -> None:
     exact = gaussian(m, std).denoiser(path).predict(x, when, Cond())
     needed = -objective._error(silent, pairs, t) if kind == "edm" else exact.to(kind)
     if kind == "edm":
-        skip, out, _, _ = objective.parameterization._scales(x, when, path)
+        skip, out, _ = objective.parameterization._scales(x, when, path)
         needed = (exact.to("data") - skip * x) / out
     features = torch.cat([torch.ones_like(x), x], 1)
     fitted = features @ torch.linalg.lstsq(features, target).solution
