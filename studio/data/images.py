@@ -1,9 +1,8 @@
-"""A folder of pictures: the class is the sub-folder, or stands in ``labels.csv`` (file,label).
+"""A folder of pictures, whose classes `studio.data.folders` finds.
 
 Pictures are decoded once, in parallel, into a uint8 cache that is keyed by every file's name, size and time, and by how they are read; later runs map it from disk.
 """
 
-import csv
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,10 +16,10 @@ from studio.data import notes
 from studio.data.arrays import Data, content_hash, from_arrays, split
 from studio.data.colour import MODES, ORIENTATION, background_of, flattened, in_srgb, upright
 from studio.data.depth import BITS, UNCLEAR, Misfit, Reading, Span, eight_bits, is_deep, key_alpha, reading_of, span, unclear, values
+from studio.data.folders import SUFFIXES, listing
 from studio.data.kept import Decoded, Entry, cache_path, cached, keep
 
 DECODER = 2  # the version of what `decode` makes of a file; 1 knew no EXIF, transparency, depth and profiles
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 MAX_PIXELS = 64_000_000
 
 
@@ -51,7 +50,7 @@ def images(
     if bits not in (None, *BITS):
         raise ValueError(f"got data.bits={bits}, expected one of {', '.join(map(str, BITS))}")
     behind = background_of(background)
-    files, labels, classes = listing(root)
+    files, labels, classes, origin = listing(root)
     store = cache_path(root, files, (DECODER, size, channels, behind, bits, frames))
     found = cached(store) if cache else None
     if found is None:
@@ -70,7 +69,16 @@ def images(
         held = np.isin(file_of, aside)
         parts = (np.flatnonzero(~held), np.flatnonzero(held)) if not held.all() else None
     data = from_arrays(
-        root.name, found.values, chosen, left, held_out=held_out, task="image", codec={"name": "pixels"}, skipped=len(found.failed), parts=parts
+        root.name,
+        found.values,
+        chosen,
+        left,
+        held_out=held_out,
+        task="image",
+        codec={"name": "pixels"},
+        skipped=len(found.failed),
+        parts=parts,
+        read_from=origin,
     )
     if lost:  # content is told by the numbers that the folders have, whichever of them can be read
         data = replace(data, hash=content_hash(found.values, numbers, np.zeros(0)))  # type: ignore[arg-type]
@@ -83,34 +91,9 @@ def _present(numbers: np.ndarray | None, classes: list[str]) -> tuple[np.ndarray
     """Class numbers and names without the classes of which nothing could be read, and those."""
     if numbers is None:
         return None, classes, []
-    there = np.unique(numbers)
+    there = np.unique(numbers[numbers >= 0])
     lost = [c for i, c in enumerate(classes) if i not in there]
-    return np.searchsorted(there, numbers).astype(np.int64), [classes[i] for i in there], lost
-
-
-def listing(root: Path) -> tuple[list[Path], np.ndarray | None, list[str]]:
-    """Files, class numbers and class names of a folder of pictures. Raises ``ValueError`` for none, for a label that is missing, and for a mixture."""
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not files:
-        raise ValueError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))}); check the path")
-    table = root / "labels.csv"
-    if table.is_file():
-        with open(table, newline="") as handle:
-            rows = [r for r in csv.reader(handle) if len(r) >= 2]
-        named = {r[0]: r[1] for r in rows}
-        missing = [p for p in files if str(p.relative_to(root)) not in named]
-        if missing:
-            raise ValueError(f"{table} has no label for {missing[0].relative_to(root)} ({len(missing)} are missing); expected lines file,label")
-        names = [named[str(p.relative_to(root))] for p in files]
-    elif all(p.parent == root for p in files):
-        return files, None, []
-    else:
-        loose = [p for p in files if p.parent == root]
-        if loose:
-            raise ValueError(f"{root} holds both folders and loose pictures such as {loose[0].name}; move them into a class folder")
-        names = [p.relative_to(root).parts[0] for p in files]
-    classes = sorted(set(names), key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n))
-    return files, np.array([classes.index(n) for n in names], dtype=np.int64), classes
+    return np.where(numbers < 0, -1, np.searchsorted(there, numbers)).astype(np.int64), [classes[i] for i in there], lost
 
 
 def survey(files: Sequence[Path], reading: Reading, workers: int = 2, *, every: bool = False) -> tuple[Reading, list[int], list[Span]]:

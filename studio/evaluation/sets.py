@@ -15,7 +15,10 @@ from torch import Tensor
 
 from studio.data import REGISTRY, Arrays, load_data
 from studio.data.arrays import content_hash
-from studio.data.images import SUFFIXES, decode, listing
+from studio.data.classes import class_numbers
+from studio.data.folders import listing
+from studio.data.images import decode
+from studio.data.layout import layout_of
 from studio.evaluation.decoded import Decoded
 from studio.sampling import parse_seeds
 
@@ -216,11 +219,8 @@ def _recipes(found: Sequence[Path], pinned: Mapping[str, Any]) -> list[dict[str,
 
 
 def _pictures(folder: Path) -> SampleSet:
-    """Classes as training reads them: sub-folders or ``labels.csv``; numbered sub-folders of three digits and more only hold parts of a large set."""
-    inside = {p.name for p in folder.iterdir() if p.is_dir()}
-    if inside and all(name.isdigit() and len(name) >= 3 for name in inside):
-        return SampleSet(str(folder), PictureFiles(sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)))
-    paths, labels, classes = listing(folder)
+    """Classes as training reads them."""
+    paths, labels, classes, _ = listing(folder)
     if labels is None:
         paths = [p for p in paths if p.name != "grid.png"] or paths  # the sheet of `studio sample` is no sample
     return SampleSet(str(folder), PictureFiles(paths), labels, tuple(classes))
@@ -253,10 +253,9 @@ def _arrays(path: Path) -> SampleSet:
         if graphs.dtype != np.uint8 or graphs.ndim != 3 or graphs.shape[2] != graphs.shape[1] + 1:
             raise ValueError(f"{path} holds {graphs.dtype} of shape {graphs.shape}, expected uint8 graphs (N, n, n + 1)")
         return SampleSet(str(path), graphs, atoms=atoms)
-    labels = npz_array(path, "labels").astype(np.int64) if "labels" in members else None
     values = _laid_out(npz_array(path, key), path)
-    if labels is not None and len(labels) != len(values):
-        raise ValueError(f"{path} has {len(labels)} labels for {len(values)} samples, expected as many")
+    beside = next((k for k in ("labels", *(("arr_1",) if key == "arr_0" else ())) if k in members), None)
+    labels = None if beside is None else class_numbers(npz_array(path, beside), f"{path} ({beside})", len(values))
     return SampleSet(str(path), values, labels)
 
 
@@ -265,7 +264,7 @@ def _laid_out(array: np.ndarray, path: Path) -> Values:
         return array
     if array.dtype != np.uint8 or array.ndim not in (3, 4):
         raise ValueError(f"{path} holds {array.dtype} of shape {array.shape}, expected uint8 pictures (N, H, W[, C]) or float points (N, d)")
-    return array if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[-1] not in (1, 3, 4) else Transposed(array)
+    return Transposed(array) if array.ndim == 3 or layout_of(array.shape[1:], str(path)) == "hwc" else array
 
 
 def npz_members(path: Path) -> list[str]:
