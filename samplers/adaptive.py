@@ -1,7 +1,8 @@
 """torchdiffeq's solvers (dopri5, dopri8, bosh3, rk4, ...) on the probability-flow ODE.
 
 The solver runs in a worker thread and hands over every accepted step, so that it can be iterated, watched and stopped like any other. One
-step size is shared by the batch, so an adaptive result depends on the batch it is solved in, within the tolerances.
+step size is shared by the batch, so an adaptive result depends on the batch it is solved in, within the tolerances. Where the start asks for
+gradients they go through the solver's own steps, whose sizes count as given.
 """
 
 import queue
@@ -26,6 +27,11 @@ FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
 
 class _Stopped(Exception):
     pass
+
+
+def _size(error: Tensor) -> Tensor:
+    """torchdiffeq's norm, by which it chooses its steps, without gradients: they would reach the end by the steps' sizes in part only."""
+    return error.detach().abs().pow(2).mean().sqrt()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -80,8 +86,8 @@ class TorchDiffEq(ODE):
     ) -> Iterator[Step]:
         from torchdiffeq import odeint
 
-        restore = _restorer(denoiser, cond, noise, x)
-        run, path, fixed = _Run(self, denoiser, cond, ctx, restore, grad=False), denoiser.path, self.method in FIXED
+        restore, grad = _restorer(denoiser, cond, noise, x), torch.is_grad_enabled() and x.requires_grad
+        run, path, fixed = _Run(self, denoiser, cond, ctx, restore, grad=grad), denoiser.path, self.method in FIXED
         clock = Clock(path)
         grid = torch.tensor([clock.at(t) for t in times[start:]], dtype=torch.float64)
         finite_end = not clock.open_end(times[-1])
@@ -129,9 +135,10 @@ class TorchDiffEq(ODE):
         def work() -> None:
             torch.set_num_threads(threads)
             try:
-                with torch.no_grad():
+                with run.mode():  # each thread has a mode of its own
                     ends = grid.to(x.device)
-                    ends, options = (ends, {}) if fixed else (ends[[0, -1]], {"step_t": ends[-1:]})  # or the last step would run past the data
+                    # without step_t the last step would run past the data
+                    ends, options = (ends, {}) if fixed else (ends[[0, -1]], {"step_t": ends[-1:], "norm": _size})
                     field = Field()
                     setattr(field, *(("callback_step", begin) if fixed else ("callback_accept_step", accept)))
                     last = odeint(field, x, ends, rtol=self.rtol, atol=self.atol, method=self.method, options=options)[-1]
@@ -154,7 +161,7 @@ class TorchDiffEq(ODE):
                 if held is not None:
                     end, s, count = (item[3], held[2], held[5]) if item[0] == "step" else (item[1], times[-1], run.count)
                     if item[0] == "end" and not finite_end:
-                        with torch.no_grad():
+                        with run.mode():
                             end, count = run.predict(end, clock.time(float(grid[-1]))).to("data"), run.count
                     total = index + 1 if item[0] == "end" else max(len(times) - 1, index + 1)  # only at the end is it known
                     yield Step(index, total, held[1], s, restore(end, s), held[4], count)

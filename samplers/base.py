@@ -54,12 +54,14 @@ class Sampler:
     the free entries fit the known ones; multistep solvers restart their history there.
 
     ``families``: which models it fits, those that start from noise (gaussian) or from data (bridge). ``needs``: which side of a bridge it asks
-    for, the velocity or the drift towards the data. ``follows``: heads besides the value that its steps heed.
+    for, the velocity or the drift towards the data. ``follows``: heads besides the value that its steps heed. ``differentiable``: whether
+    gradients in the start pass through its steps.
     """
 
     families: ClassVar[tuple[str, ...]] = ("gaussian",)
     needs: ClassVar[str] = "velocity"
     follows: ClassVar[frozenset[str]] = frozenset()
+    differentiable: ClassVar[bool] = True
     resamples: ClassVar[bool] = True  # whether its steps can be taken again
 
     spacing: str | None = None
@@ -111,7 +113,7 @@ class Sampler:
         if self.threshold is None:
             return data if self.clip is None else data.clamp(-self.clip, self.clip)
         bound = 1.0 if self.clip is None else self.clip
-        reach = torch.quantile(data.detach().flatten(1).abs().float(), self.threshold, dim=1).clamp_min(bound)
+        reach = torch.quantile(data.flatten(1).abs().float(), self.threshold, dim=1).clamp_min(bound)
         reach = reach.to(data).view(-1, *[1] * (data.ndim - 1))
         return data.clamp(-reach, reach) * (bound / reach)
 
@@ -159,6 +161,11 @@ class Sampler:
         if self.resample > 1 and (cond is None or cond.known is None or denoiser.known_trained or denoiser.family != "gaussian"):
             raise ValueError(
                 f"got resample={self.resample}, which is for known entries that a model from noise was not trained with, and there are none; leave it out"
+            )
+        if not self.differentiable and torch.is_grad_enabled() and x.requires_grad:
+            raise ValueError(
+                f"got a start that asks for gradients, which the draws of the sampler {type(self).__name__} do not let through; leave requires_grad out "
+                "(a sampler of continuous data, such as heun, follows them)"
             )
         cond, ctx = cond if cond is not None else Cond(), ctx if ctx is not None else RunContext()
         times = self.times(denoiser.path, num_steps)

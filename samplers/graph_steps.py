@@ -20,6 +20,7 @@ class GraphAncestral(Sampler):
 
     families = ("graph",)
     resamples = False
+    differentiable = False
 
     def __init__(self, *, temperature: float = 1.0, renoise: float = 0.0, until: float = 0.9):
         super().__init__()
