@@ -77,8 +77,10 @@ class NoiseSource:
         return (self._words(count, stream).to(exact) + 0.5) * 2.0**-32
 
     def uniform(self, shape: Sequence[int] = (), *, stream: str, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(B, *shape) uniform on (0, 1)."""
-        return self._unit(math.prod(shape), stream).reshape(len(self), *shape).to(dtype)
+        """(B, *shape) uniform on (0, 1), both ends left out in every dtype: what would round to them is the nearest number within."""
+        info = torch.finfo(dtype)
+        draws = self._unit(math.prod(shape), stream).reshape(len(self), *shape).to(dtype)
+        return draws.clamp_(info.smallest_normal * info.eps, 1 - info.eps / 2)
 
     def normal(self, shape: Sequence[int] = (), *, stream: str, dtype: torch.dtype = torch.float32) -> Tensor:
         """(B, *shape) standard normal (Box–Muller)."""

@@ -140,3 +140,14 @@ def test_recorded_noise_replays_in_order() -> None:
 def test_recorded_noise_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(3,\), expected \(4,\)"):
         RecordedNoise({"step": [torch.zeros(2, 3)]}).normal((4,), stream="step")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("word", [0, 1, 2**31, 2**32 - 1, 2**32 - 2, 2**32 - 129])
+def test_uniform_numbers_never_reach_their_ends(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, word: int) -> None:
+    """Whatever bits are drawn: 1 − u and log u are safe in every dtype."""
+    monkeypatch.setattr(NoiseSource, "_words", lambda self, count, stream: torch.full((len(self), count), word, dtype=torch.int64))
+    u = NoiseSource([1]).uniform((3,), stream="x", dtype=dtype)
+    assert u.dtype == dtype and bool((u > 0).all() & (u < 1).all())
+    nearest = torch.tensor((word + 0.5) / 2**32, dtype=torch.float64).to(dtype)
+    assert not 0 < nearest < 1 or bool((u == nearest).all())
