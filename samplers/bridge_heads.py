@@ -7,7 +7,7 @@
     flow_score    that and (sigma² m'/2) ∇ log p_t, whose target is −(sigma m'/(2√(m(1 − m)))) z      [SF]²M (Tong et al. 2307.03672)
 
 Every squared error is divided by the variance that its target would have between ends of unit variance (weight ``inverse_variance``), which keeps the
-ends from taking over; ``uniform`` does not. With ``cond_source`` the network reads x_t and the source side by side (channels).
+ends from taking over; ``uniform`` does not, and ``sf2m`` is the weighting of the last line's paper. With ``cond_source`` the network reads x_t and the source side by side (channels).
 """
 
 from collections.abc import Mapping

@@ -15,16 +15,18 @@ from samplers import coupling as couplings
 from samplers import times as time_samplers
 from samplers.batch import Batch, Loss, check_drop, mean_unknown, with_known
 from samplers.bridge import BridgePath
-from samplers.bridge_heads import BridgeHead
+from samplers.bridge_heads import BridgeHead, FlowScore
 from samplers.coupling import Coupling
 from samplers.prediction import expand
 from samplers.space import Euclid
 
-WEIGHTS = ("inverse_variance", "uniform")
+WEIGHTS = ("inverse_variance", "uniform", "sf2m")
 
 
 class BridgeObjective:
-    """``loss`` as in `samplers.objective.Objective`. ``weight``: inverse_variance or uniform. A batch without a source gets a standard normal one."""
+    """``loss`` as in `samplers.objective.Objective`. ``weight``: inverse_variance or uniform, or of flow_score sf2m: 1 for the flow
+    and λ² for the score, which is to predict the draw z by λ half_score, λ = 2σ_t/(σ² m') (Tong et al. 2307.03672). A batch without a source gets
+    a standard normal one."""
 
     def __init__(
         self, path: BridgePath, parameterization: BridgeHead, *, coupling: Coupling | None = None, times: time_samplers.TimeSampler | None = None,
@@ -33,6 +35,8 @@ class BridgeObjective:
         check_drop(cond_drop, drop_each)
         if weight not in WEIGHTS:
             raise ValueError(f"got weight {weight!r}, expected {' or '.join(WEIGHTS)} on a bridge")
+        if weight == "sf2m" and not isinstance(parameterization, FlowScore):
+            raise ValueError("got weight 'sf2m', which weighs a flow and a score, expected inverse_variance or uniform; or predict flow_score")
         self.path, self.parameterization, self.weight = path, parameterization, weight
         self.cond_drop, self.drop_each = cond_drop, drop_each
         self.coupling, self.times, self.space = coupling or couplings.Paired(), times or time_samplers.Uniform(), Euclid()
@@ -59,9 +63,10 @@ class BridgeObjective:
         x, z, cond = self.place(pairs, t, noise)
         prediction = self.parameterization.predict(net, x, t, cond, self.path, ctx)
         total = torch.zeros(len(x), dtype=torch.float32, device=x.device)
-        for difference, variance in self.parameterization.errors(prediction, pairs.data, pairs.source, z):
+        for i, (difference, variance) in enumerate(self.parameterization.errors(prediction, pairs.data, pairs.source, z)):
             error = mean_unknown(difference.square(), pairs.cond.known)
-            total = total + (error if self.weight == "uniform" else error / variance.to(error).clamp_min(1e-12))
+            plain = self.weight == "uniform" or self.weight == "sf2m" and i == 0  # the flow's, which comes first
+            total = total + (error if plain else error / variance.to(error).clamp_min(1e-12))
         logs = {"error": total.detach().mean(), "path_energy": (pairs.data - pairs.source).detach().flatten(1).square().sum(1).mean(), **pairs.logs}
         if pairs.weight is not None:
             total = total * pairs.weight.to(total)

@@ -230,6 +230,26 @@ def test_entropic_pairs_take_the_temperature_of_their_reference() -> None:
     assert build_objective({"name": "brownian", "sigma": 0.5}, "flow_score", {"name": "sinkhorn", "reg": 3.0}).coupling.reg == 3.0
 
 
+@pytest.mark.parametrize("sigma", [0.7, 1.0])
+def test_the_weighting_of_sf2m(sigma: float) -> None:
+    """‖v − u‖² + ‖λ s + z‖² with λ = 2σ_t/σ², s the half score: by hand, and not the default."""
+
+    def net(x: Tensor, t: Tensor, cond: Cond, ctx: RunContext | None = None) -> Tensor:
+        return torch.cat([0.3 * x + 1, 0.5 * x.sin() - 1], 1)
+
+    path = {"name": "brownian", "sigma": sigma}
+    ours, plain = build_objective(path, "flow_score", "paired", weight="sf2m"), build_objective(path, "flow_score", "paired")
+    x, noise = torch.randn(2, 16, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)), NoiseSource(range(16))
+    batch, t = Batch(x[1], source=x[0]), torch.linspace(0.1, 0.9, 16, dtype=torch.float64)
+    z, m = noise.normal((3,), stream="jitter", dtype=torch.float64), t[:, None]
+    spread = sigma * (m * (1 - m)).sqrt()
+    v, s = net(m * x[1] + (1 - m) * x[0] + spread * z, t, Cond()).chunk(2, 1)
+    u = x[1] - x[0] + sigma * (1 - 2 * m) / (2 * (m * (1 - m)).sqrt()) * z
+    wanted = ((v - u) ** 2 + (2 * spread / sigma**2 * s + z) ** 2).mean(1)
+    torch.testing.assert_close(ours.loss(net, batch, noise, t=t).per_sample.double(), wanted, rtol=1e-5, atol=1e-6)
+    assert float((plain.loss(net, batch, noise, t=t).per_sample - wanted).abs().max()) > 0.1
+
+
 def test_refusals() -> None:
     bridge = example(2)
     x, noise = draw(bridge, 4)
@@ -242,7 +262,8 @@ def test_refusals() -> None:
         (lambda: I2SBPath().grid(2000), "got 2000 steps, expected at most the table's 1000"),
         (lambda: build_objective("brownian", "velocity", "paired").loss(None, Batch(x), noise), "got a batch without a source, expected pairs"),
         (lambda: build_objective("brownian", "velocty", "paired"), "did you mean 'velocity'"),
-        (lambda: build_objective("brownian", "velocity", weight="edm"), "expected inverse_variance or uniform on a bridge"),
+        (lambda: build_objective("brownian", "velocity", weight="edm"), "expected inverse_variance or uniform or sf2m on a bridge"),
+        (lambda: build_objective("brownian", "velocity", weight="sf2m"), "weighs a flow and a score.* predict flow_score"),
         (lambda: GaussianBridge(bridge.a, 0 * bridge.A, bridge.b, bridge.B), "not positive definite"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
