@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbones.forms import pick, told
+from backbones.forms import once, pick, told
 from backbones.threads import flat, share
 
 
 def two_way_conv(x: Tensor, w: Tensor, bias: Tensor, *, form: str = "auto") -> tuple[Tensor, Tensor]:
     """``x`` (B, L, D); ``w`` (2, D, K) and ``bias`` (2, D) of the causal direction and of the one from the other end → two (B, L, D)."""
-    if pick(form, ("fused",), x, w) == "fused":
+    if not torch.compiler.is_compiling() and pick(form, ("fused",), x, w) == "fused":
         from backbones import conv_kernel
 
         channels = x.shape[2]
@@ -66,7 +66,7 @@ class _Conv(torch.autograd.Function):
         return ahead, back
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once("convolution")
     def backward(ctx: Any, grad_ahead: Tensor, grad_back: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         from backbones import conv_kernel
 

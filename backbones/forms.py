@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from functools import cache, wraps
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from backbones.types import RunContext
 
+NUMBA = find_spec("numba") is not None  # read where torch.compile traces, which cannot look for packages
 FORMS = ("auto", "reference", "fused", "mamba")
 _told: set[str] = set()
 
@@ -62,6 +63,48 @@ def form_of(ctx: RunContext | None) -> str:
 def exact(device: torch.device) -> AbstractContextManager[Any]:
     """Without autocast, on a device that knows it."""
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
+def compiled(form: str, *tensors: Tensor) -> bool:
+    """While torch.compile traces: whether the recurrence is an operator of its own, opaque to the compiler (a loop of torch's would be unrolled)."""
+    return form in ("auto", "fused") and NUMBA and tensors[0].device.type == "cpu" and all(t.dtype != torch.float64 for t in tensors)
+
+
+class _Once(torch.autograd.Function):
+    """Values that pass, and an error where a gradient is asked of them."""
+
+    @staticmethod
+    def forward(ctx: Any, text: str, anchor: Tensor, *values: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        ctx.text = text
+        return tuple(v.view_as(v) for v in values)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # type: ignore[override]
+        raise RuntimeError(ctx.text)
+
+
+def once(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A backward pass in numpy and the like: torch would take its results for constants, so whoever differentiates them again is told the way."""
+    text = (
+        f"the fused {name} cannot be differentiated twice; take its plain form, form='reference', or for a whole network RunContext(double_backward=True), "
+        "which asks for reference everywhere"
+    )
+
+    def decorate(backward: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(backward)
+        def run(ctx: Any, *grads: Any) -> Any:
+            with torch.no_grad():
+                made = backward(ctx, *grads)
+            if not torch.is_grad_enabled():
+                return made
+            every = made if isinstance(made, tuple) else (made,)
+            there = [i for i, v in enumerate(every) if v is not None]
+            marked = _Once.apply(text, torch.empty(0, requires_grad=True), *(every[i] for i in there))
+            return tuple(marked[there.index(i)] if i in there else None for i in range(len(every)))
+
+        return run
+
+    return decorate
 
 
 def told(name: str, kernels: tuple[Any, ...], run: Callable[[], Any]) -> Any:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbones.forms import pick
+from backbones.forms import compiled, pick
 
 
 def selective_scan(
@@ -19,10 +19,15 @@ def selective_scan(
     """``u``, ``delta``, ``z`` (B, D, L); ``A`` (D, N), negative; ``B``, ``C`` (B, N, L); ``D``, ``delta_bias`` (D,) → (B, D, L) in u's dtype.
 
     ``reverse`` runs from the last step to the first. ``state`` (B, D, N) is where to begin, and with ``return_state`` the last one is returned beside: a sequence
-    may be cut anywhere. ``form`` as in `backbones.forms`; ``reference`` can be differentiated twice. Any memory layout. Raises ``ValueError`` for shapes that do
-    not fit, integer tensors and a form that is not there.
+    may be cut anywhere. ``form`` as in `backbones.forms`; ``reference`` can be differentiated twice. Under torch.compile the fused
+    form is an operator of its own. Any memory layout. Raises ``ValueError`` for shapes that do not fit, integer tensors and a form that is not there.
     """
     check_scan(u, delta, A, B, C, D, z, delta_bias, state)
+    if torch.compiler.is_compiling() and compiled(form, u, A):
+        from backbones.compiled import scan
+
+        out, last = scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse=reverse, state=state)
+        return (out, last) if return_state else out
     chosen = pick(form, ("fused", "mamba"), u, A)
     if chosen == "fused" and not bool((A.detach() <= 0).all()):  # the fused loops know decays only, and would hide a NaN
         chosen = "reference"

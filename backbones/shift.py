@@ -33,7 +33,9 @@ def shifted_mixes(h: Tensor, grid: tuple[int, int], mixes: Sequence[Tensor], mod
     CPU, which under autocast writes what the next product reads. ``form`` as in `backbones.forms`."""
     norm, shift, scale = modulation if modulation is not None else (None, None, None)
     own = [] if norm is None else list(norm.parameters())
-    watched = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (h, *mixes, shift, scale, *own))
+    watched = (
+        torch.compiler.is_compiling() or torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (h, *mixes, shift, scale, *own))
+    )
     if h.shape[-1] % 64 == 0 and not watched and pick(form, ("fused",), h, *mixes) == "fused":
         return _fused(h, grid, mixes, modulation)
     x = h

@@ -32,7 +32,7 @@ def two_way_scan(ahead: Way, back: Way, z: Tensor, *, form: str = "auto") -> Ten
     loop does it all; otherwise two `selective_scan` do. Any memory layout. Raises ``ValueError`` for shapes that do not fit."""
     check_ways(ahead, back, z)
     inputs = (z, *ahead, *back)
-    watched = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    watched = torch.compiler.is_compiling() or torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     if not watched and pick(form, ("fused", "mamba"), *inputs) == "fused" and all(bool((way.A <= 0).all()) for way in (ahead, back)):
         return two_way_fused(ahead, back, z)
     return _one_way(ahead, z, form, reverse=False) + _one_way(back, z, form, reverse=True)

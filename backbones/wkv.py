@@ -14,7 +14,7 @@ All sums carry their largest exponent, so nothing overflows. Float32, or float64
 import torch
 from torch import Tensor
 
-from backbones.forms import pick
+from backbones.forms import compiled, pick
 
 SEGMENTS, EPS = 32, 1e-6
 MODES = ("paper", "kernel")
@@ -23,13 +23,19 @@ Sum = tuple[Tensor, Tensor, Tensor]  # numerator, denominator, exponent: their v
 
 def bi_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor, mode: str = "paper", *, form: str = "auto") -> Tensor:
     """``w``, ``u`` (C,); ``k``, ``v`` (B, T, C) → (B, T, C) in v's dtype. ``form`` as in `backbones.forms`; ``reference`` can be differentiated twice. The kernel's
-    mode is fused without gradients only. Raises ``ValueError`` for shapes that do not fit, integer tensors, an unknown mode and a form that is not there."""
+    mode is fused without gradients only. Under torch.compile the fused form is an operator of its own. Raises ``ValueError`` for shapes
+    that do not fit, integer tensors, an unknown mode and a form that is not there."""
     check_wkv(w, u, k, v, mode)
-    chosen = pick(form, ("fused",), v, w)
+    tracing = torch.compiler.is_compiling()
+    chosen = "fused" if tracing and compiled(form, v, w) else "reference" if tracing else pick(form, ("fused",), v, w)
     if mode == "kernel" and torch.is_grad_enabled() and any(x.requires_grad for x in (w, u, k, v)):
         if form == "fused":
             raise ValueError("got form='fused' with mode='kernel' where gradients are asked for, which only its reference form has; try form='auto'")
         chosen = "reference"
+    if chosen == "fused" and tracing:
+        from backbones.compiled import wkv
+
+        return wkv(w, u, k, v, (SEGMENTS, EPS) if mode == "kernel" else None)
     if chosen == "fused":
         from backbones.wkv_fused import fused_wkv
 

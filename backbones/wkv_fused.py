@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backbones import wkv_kernel
-from backbones.forms import told
+from backbones.forms import once, told
 from backbones.threads import flat, share
 
 kernel: Any = wkv_kernel  # numba's functions have no types of their own
@@ -26,34 +26,45 @@ def _kept(w: Tensor, u: Tensor, k: Tensor, v: Tensor, more: int) -> list[Tensor]
     return [F.pad(x, (0, more)) for x in given] if more else given
 
 
+def forward(w: Tensor, u: Tensor, k: Tensor, v: Tensor, *, training: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, T, C) result, and what the backward pass needs (where ``training``)."""
+    batch, length, channels = k.shape
+    y = torch.empty_like(k)
+    top, below = (torch.empty(k.shape if training else (0,)) for _ in range(2))
+    groups = channels // kernel.LANES
+    inputs, outputs = _flat(w, u, k, v), _flat(y, top, below)
+    share(batch * groups, lambda first, last: kernel.forward(first, last, *inputs, *outputs, groups, length))
+    return y, top, below
+
+
+def backward(
+    grad: Tensor, w: Tensor, u: Tensor, k: Tensor, v: Tensor, y: Tensor, top: Tensor, below: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the four inputs."""
+    batch, length, channels = k.shape
+    gw, gu = torch.empty(batch, channels), torch.empty(batch, channels)
+    gk, gv = torch.empty_like(k), torch.empty_like(v)
+    groups = channels // kernel.LANES
+    inputs, outputs = _flat(w, u, k, v, y, top, below, grad.float()), _flat(gw, gu, gk, gv)
+    share(batch * groups, lambda first, last: kernel.backward(first, last, *inputs, *outputs, groups, length))
+    return gw.sum(0), gu.sum(0), gk, gv
+
+
 class WKV(torch.autograd.Function):
     """``w``, ``u`` (C,); ``k``, ``v`` (B, T, C) float32, or bfloat16 without gradients; C a multiple of 16."""
 
     @staticmethod
     def forward(ctx: Any, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
-        k, v = k.contiguous(), v.contiguous()
-        batch, length, channels = k.shape
-        y = torch.empty_like(k)
-        training = any(ctx.needs_input_grad)
-        top, below = (torch.empty(k.shape if training else (0,)) for _ in range(2))
-        groups = channels // kernel.LANES
-        inputs, outputs = _flat(w, u, k, v), _flat(y, top, below)
-        share(batch * groups, lambda first, last: kernel.forward(first, last, *inputs, *outputs, groups, length))
+        given, training = (w, u, k.contiguous(), v.contiguous()), any(ctx.needs_input_grad)
+        made = forward(*given, training=training)
         if training:
-            ctx.save_for_backward(w, u, k, v, y, top, below)
-        return y
+            ctx.save_for_backward(*given, *made)
+        return made[0]
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once("WKV")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        w, u, k, v, y, top, below = ctx.saved_tensors
-        batch, length, channels = k.shape
-        gw, gu = torch.empty(batch, channels), torch.empty(batch, channels)
-        gk, gv = torch.empty_like(k), torch.empty_like(v)
-        groups = channels // kernel.LANES
-        inputs, outputs = _flat(w, u, k, v, y, top, below, grad.float()), _flat(gw, gu, gk, gv)
-        share(batch * groups, lambda first, last: kernel.backward(first, last, *inputs, *outputs, groups, length))
-        return gw.sum(0), gu.sum(0), gk, gv
+        return backward(grad, *ctx.saved_tensors)
 
 
 def released(inputs: list[Tensor], segments: int, eps: float) -> Tensor:

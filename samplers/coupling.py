@@ -24,7 +24,7 @@ from samplers import sinkhorn, transport
 from samplers.space import Space
 
 COSTS = ("l2", "l2sq")
-Chosen = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None] | tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, dict[str, Tensor]]
+Chosen = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Planned:
             raise transport.memory_error(len(data), self.max_points)
         with transport.exact(data.device):
             free = free_entries(data, cond)
-            which, rows, weight, costs, *more = self.choose(source, data, cond, free, self._groups(cond), noise)
+            (which, rows, weight, costs), logs = self.chosen(source, data, cond, free, self._groups(cond), noise)
         if rows is not None:
             data, cond = data[rows], cond.index(rows)
             free = None if free is None else free[rows]
@@ -178,12 +178,17 @@ class Planned:
         if costs is None:
             with transport.exact(data.device):
                 costs = pair_costs(source, data, self.cost, free)
-        logs: dict[str, Tensor] = {"mean_cost": (costs if weight is None else costs * weight.to(costs)).mean()}
-        return Coupled(source, data, cond, weight, logs={**logs, **dict(*more)})
+        return Coupled(source, data, cond, weight, logs={"mean_cost": (costs if weight is None else costs * weight.to(costs)).mean(), **logs})
+
+    def chosen(
+        self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource
+    ) -> tuple[Chosen, dict[str, Tensor]]:  # fmt: skip
+        """What `choose` returns, and what else to log."""
+        return self.choose(source, data, cond, free, groups, noise), {}
 
     def choose(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource) -> Chosen:
         """Indices of the sources, of the data where it does not keep its places, weights (B,) where they are not all 1, and the costs (B,) of the pairs
-        where they are at hand; and, if anything, what to log."""
+        where they are at hand."""
         raise TypeError(f"{type(self).__name__} chooses no pairs: subclass Planned and write choose")
 
     def costs(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None) -> Tensor:
@@ -294,7 +299,7 @@ class Sinkhorn(Planned):
         if not error <= 10 * self.tolerance:
             self.say(
                 "marginals",
-                f"the transport plan of this batch did not converge: its row sums are off by {error:.2%} of their total at reg = {reg:.3g}, so some sources are "
+                f"the transport plan of this batch did not converge: its row sums are off by {100 * error:.2g}% of their total at reg = {reg:.3g}, so some sources are "
                 "used more often than others. Raise reg"
                 + (", or leave iterations out" if self.iterations else "")
                 + ", or take the coupling ot, the limit of small reg",
@@ -302,6 +307,11 @@ class Sinkhorn(Planned):
         return plan, error
 
     def choose(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource) -> Chosen:
+        return self.chosen(source, data, cond, free, groups, noise)[0]
+
+    def chosen(
+        self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource
+    ) -> tuple[Chosen, dict[str, Tensor]]:  # fmt: skip
         log_plan, error = self._solved(self.costs(source, data, cond, free), groups)
         order, rows, weight = self.order(noise), None, None
         mass = log_plan.logsumexp(0).exp()  # (B,) of each data point: 1/B unless unbalanced
@@ -310,7 +320,7 @@ class Sinkhorn(Planned):
         elif self.unbalanced is not None:
             weight = mass / mass.mean()
         which = transport.draw(log_plan, order, noise.uniform(stream="pair_source", dtype=torch.float64), rows)
-        return which, rows, weight, None, {"marginal_error": torch.tensor(error, device=data.device)}
+        return (which, rows, weight, None), {"marginal_error": torch.tensor(error, device=data.device)}
 
 
 ROUNDS = 500  # of Sinkhorn, before Newton steps are cheaper
