@@ -22,12 +22,23 @@ class Codec(Protocol):
     def decode(self, x: Tensor) -> Tensor: ...
 
 
+SLACK = 1e-4  # beyond 0..1 by rounding
+
+
 class Pixels:
-    """uint8 (B, C, H, W) in 0…255 ↔ float32 in [−1, 1]."""
+    """uint8 (B, C, H, W) in 0…255, or floats in 0..1 ↔ float32 in [−1, 1]; decoded to uint8. Raises ``ValueError`` for floats beyond 0..1."""
 
     name, bound, pictures = "pixels", 1.0, True
 
     def encode(self, data: Tensor) -> Tensor:
+        if data.is_floating_point():
+            low, high = (float(v) for v in data.aminmax())
+            if low < -SLACK or high > 1 + SLACK:
+                raise ValueError(
+                    f"got pictures with values from {low:g} to {high:g}, expected 0..1 as in the others, which were taken as pictures for that; "
+                    "scale all to 0..1, or give a data set of floats, such as -1..1, of which the first items show it"
+                )
+            return data.float() * 2 - 1
         return data.to(torch.float32).mul_(1 / 127.5).sub_(1)
 
     def decode(self, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from studio import finetune, sampling
 from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
 from studio.config import Config, SampleConfig, load_config, tree_of
 from studio.data import Data, from_dataset, load_data
+from studio.data.floats import as_recorded, taken
 from studio.devices import keep_freed_memory, pick_device, pick_dtype
 from studio.loop import Diverged, Trainer
 from studio.model import Model
@@ -80,7 +81,9 @@ def train(
         moved = data is None and config.data.get("path") != recorded.data.get("path")
         source_data, info = same_data(folder, source_data, info, moved=moved)
     elif base is not None:
-        info = _after_base(info, base)
+        own = taken(source_data) and base.info.codec.get("name") == "scale"  # it learned from such floats as they are
+        info = _after_base(replace(info, codec=base.info.codec) if own else info, base)
+    source_data = as_recorded(source_data, info.codec)
     config = replace(config, objective=fill_path(config.objective, source_data))
     objective = objective_of(config)
     filled = {"name": "custom"} if backbone is not None else fill_backbone(config.backbone, info, objective.parameterization)

@@ -18,6 +18,7 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from backbones.types import Cond
 from studio.data.arrays import Data, content_hash
 from studio.data.classes import check_range, class_numbers, named, names_for
+from studio.data.floats import codec_of
 from studio.data.layout import looks_last
 
 CONDITIONS = ("label", "numeric", "tokens", "image", "valid", "known", "given")
@@ -174,7 +175,7 @@ def classes_of(dataset: Any) -> tuple[str, ...] | None:
 
 
 def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> Data:
-    """A user's map-style data set. uint8 values are pictures (C, H, W), floats are used as they are.
+    """A user's map-style data set. uint8 values are pictures (C, H, W), as are floats in 0..1; other floats are used as they are.
 
     ``classes``: how many there are, or their names; by default what the attribute ``classes`` says, or what is found in labels that lie open. 0 leaves labels
     out. An attribute ``numeric`` names the numbers that items have as conditions. Raises ``ValueError`` for items of another form, and for labels that are not whole
@@ -209,10 +210,10 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
                 check_range(rest.labels, number, f"held_out {rest.name}")
     train = Own(dataset, probe.form, number, labels)
     numeric = _numeric(dataset, conditions)
-    codec = {"name": "pixels"} if value.dtype == torch.uint8 else {"name": "scale", "std": 1.0}
+    codec, told = codec_of(dataset, lambda i: train.item(i)[0])
     return Data(
         where, "image" if value.ndim == 3 else "points", tuple(value.shape), train, rest, tuple(names or ()), codec, identity(train),
-        numeric=numeric, numeric_mean=(0.0,) * len(numeric), numeric_std=(1.0,) * len(numeric), read_from=said,
+        numeric=numeric, numeric_mean=(0.0,) * len(numeric), numeric_std=(1.0,) * len(numeric), read_from=said, notes=told,
     )  # fmt: skip
 
 
