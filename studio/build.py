@@ -129,6 +129,15 @@ def build_network(config: Config) -> nn.Module:
         return backbones.build(name, **options)
 
 
+def built_buffers(config: Config) -> dict[str, torch.Tensor]:
+    """``network.buffer`` as the config builds it, for networks that it builds."""
+    if config.backbone.get("name") == "custom":
+        return {}
+    net = build_network(config)
+    networks = dict(net.items()) if isinstance(net, nn.ModuleDict) else {"net": net}
+    return {f"{name}.{key}": value for name, module in networks.items() for key, value in module.named_buffers()}
+
+
 def objective_of(config: Config) -> Objective:
     return build_objective(**objective_options(config.objective))
 

@@ -5,6 +5,7 @@ signature; ``train`` and ``sample`` are the dataclasses below. The resolved tree
 """
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +22,19 @@ AUTO = "auto"
 
 
 @dataclass
+class DDPConfig:
+    """Options of torch's DistributedDataParallel, by its names; they matter on several processes. ``bucket_cap_mb`` in megabytes."""
+
+    find_unused_parameters: bool = False
+    gradient_as_bucket_view: bool = False
+    bucket_cap_mb: int = 25
+
+
+@dataclass
 class TrainConfig:
     """How long, how fast, how often. ``steps`` or ``minutes`` (wall clock) ends the run. ``batch_size`` is the effective one: split over
-    processes and over ``accumulate`` micro-batches. Intervals are in steps; 0 switches off."""
+    processes and over ``accumulate`` micro-batches. Intervals are in steps; 0 switches off, as it does for ``warmup`` and ``clip``, the greatest norm of a
+    gradient. ``final_lr`` is a share of ``lr``."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -53,6 +64,7 @@ class TrainConfig:
     weak_snapshot: bool = True
     preview: bool = True
     trackers: tuple[str, ...] = ()
+    ddp: DDPConfig = field(default_factory=DDPConfig)
 
 
 @dataclass
@@ -120,11 +132,22 @@ def _checked(config: Config) -> Config:
         raise ValueError("train got both steps and minutes, expected one of them; set the other to null")
     for key in ("steps", "minutes", "batch_size", "accumulate", "lr", "muon_lr", "keep_last", "eval_samples"):
         value = getattr(train, key)
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise ValueError(f"train.{key} got {value}, expected a positive number")
-    for key in ("warmup", "workers", "log_every", "eval_every", "save_every", "keep_every", "weight_decay", "final_lr"):
-        if getattr(train, key) < 0:
-            raise ValueError(f"train.{key} got {getattr(train, key)}, expected 0 (off) or more")
+    for key in ("warmup", "workers", "log_every", "eval_every", "save_every", "keep_every", "weight_decay", "clip"):
+        value = getattr(train, key)
+        if value is not None and not 0 <= value < math.inf:
+            raise ValueError(f"train.{key} got {value}, expected 0 (off) or more")
+    if not 0 <= train.final_lr <= 1:
+        raise ValueError(f"train.final_lr got {train.final_lr}, expected a share of train.lr from 0 to 1")
+    if not all(0 <= beta < 1 for beta in train.betas):
+        raise ValueError(f"train.betas got {list(train.betas)}, expected two numbers from 0 to below 1, such as [0.9, 0.999]")
+    if len(set(train.ema)) < len(train.ema):
+        raise ValueError(f"train.ema got {list(train.ema)}, expected different averages; name each once")
+    if train.ddp.bucket_cap_mb < 1:
+        raise ValueError(f"train.ddp.bucket_cap_mb got {train.ddp.bucket_cap_mb}, expected at least 1")
+    if not 0 <= config.seed < 2**63:
+        raise ValueError(f"seed got {config.seed}, expected a whole number from 0 to below 2^63")
     if train.batch_size % train.accumulate:
         raise ValueError(f"train.batch_size={train.batch_size} is not divisible by accumulate={train.accumulate}")
     if config.sample.num_steps < 1:

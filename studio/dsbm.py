@@ -31,7 +31,7 @@ ROWS, PAIRS = 0, 1  # what randomness is used for
 
 class DSBM:
     """``shares``: lengths of the phases, made to sum to 1. ``num_pairs`` are simulated in ``num_steps`` steps and replaced after ``refresh`` training
-    steps. ``warm_start``: a network goes on from its own last phase (false starts it from its first weights again)."""
+    steps. ``warm_start``: a network goes on from its own last phase (false starts it from its first weights again, and its average and moments with them)."""
 
     def __init__(
         self, *, shares: tuple[float, ...] = (1.0,) * 6, start: str = "imf", num_pairs: int = 2048, num_steps: int = 20, refresh: int = 500,
@@ -74,22 +74,23 @@ class DSBM:
         for i, until in enumerate(self.until):
             side = SIDES[i % 2]
             backward = side == "to_source"
-            pairs = None if i == 0 and self.start == "imf" else Simulated(self, setting, i, side, first.get(side))
+            pairs = None if i == 0 and self.start == "imf" else Simulated(self, setting, i, side)
             until = 1.0 if i + 1 == len(self.until) else float(until)
-            yield Phase(f"{side}-{i}", (side,), side, objective if pairs is None else paired, setting.data, until, swap=backward, pairs=pairs)
+            restart = {side: first[side]} if pairs is not None and first else {}
+            yield Phase(
+                f"{side}-{i}", (side,), side, objective if pairs is None else paired, setting.data, until, swap=backward, pairs=pairs, restart=restart
+            )  # fmt: skip
 
 
 class Simulated:
     """Batches of pairs: an exact end that is trained towards, and where the other network (or the reference) has taken it."""
 
-    def __init__(self, plan: DSBM, setting: Setting, phase: int, side: str, first: dict[str, Tensor] | None):
-        self.plan, self.setting, self.phase, self.side, self.first = plan, setting, phase, side, first
+    def __init__(self, plan: DSBM, setting: Setting, phase: int, side: str):
+        self.plan, self.setting, self.phase, self.side = plan, setting, phase, side
         self.round, self.ends = -1, (torch.zeros(0), torch.zeros(0))
 
     def __call__(self, step: int) -> Draw:
         """Of a step of the phase, as the network sees it: what is trained towards as values, where it came from as source."""
-        if step == 0 and self.first is not None:
-            self.setting.networks[self.side].load_state_dict(self.first)
         if step // self.plan.refresh != self.round:
             self.round = step // self.plan.refresh
             self.ends = self._simulate()

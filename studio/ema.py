@@ -1,10 +1,12 @@
 """Exponential moving averages of the weights, in float32, beside the live network and never written into it.
 
 ``"0.9999"`` is a constant decay with the warm-up min(d, (1 + n)/(10 + n)); ``"power-12"`` the power-function profile of Karras et al. 2312.02696,
-β_n = (1 − 1/n)^(γ + 1), whose horizon grows with training.
+β_n = (1 − 1/n)^(γ + 1), whose horizon grows with training; n counts the updates of the network itself. Buffers (running statistics) are no weights: they are
+copied from the live network.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +15,13 @@ from torch import Tensor, nn
 def decay_at(name: str, n: int) -> float:
     """The decay of the n-th update (from 1). Raises ``ValueError`` for a name that is neither a decay nor power-γ."""
     try:
+        if name != name.strip():
+            raise ValueError
         if name.startswith("power-"):
-            return (1 - 1 / n) ** (float(name.removeprefix("power-")) + 1)
+            gamma = float(name.removeprefix("power-"))
+            if not (gamma > -1 and math.isfinite(gamma)):
+                raise ValueError
+            return (1 - 1 / n) ** (gamma + 1)
         decay = float(name)
         if not 0 <= decay < 1:
             raise ValueError
@@ -24,11 +31,13 @@ def decay_at(name: str, n: int) -> float:
 
 
 class EMA:
-    """Averages of one or more networks' parameters, by name of the profile."""
+    """Averages of one or more networks' parameters, by name of the profile. ``known``: buffers, ``network.buffer``, as the config builds them; those that are
+    still so are not kept beside the averages."""
 
-    def __init__(self, networks: dict[str, nn.Module], profiles: Sequence[str]):
+    def __init__(self, networks: Mapping[str, nn.Module], profiles: Sequence[str], known: Mapping[str, Tensor] | None = None):
         for profile in profiles:
             decay_at(profile, 1)
+        self.networks, self.known = dict(networks), dict(known or {})
         self.names = [f"{net}.{key}" for net, module in networks.items() for key, _ in module.named_parameters()]
         self.owners = [net for net, module in networks.items() for _ in module.parameters()]
         self.live = [p for module in networks.values() for p in module.parameters()]
@@ -42,18 +51,37 @@ class EMA:
         for profile, shadow in self.shadow.items():
             torch._foreach_lerp_([shadow[i] for i in chosen], live, 1 - decay_at(profile, n))
 
+    @torch.no_grad()
+    def restart(self, network: str) -> None:
+        """A network's averages begin at its weights of now."""
+        for shadow in self.shadow.values():
+            for value, owner, live in zip(shadow, self.owners, self.live):
+                if owner == network:
+                    value.copy_(live)
+
     def tensors(self, profile: str) -> dict[str, Tensor]:
-        """``network.parameter`` to average."""
-        return dict(zip(self.names, self.shadow[profile]))
+        """``network.parameter`` to average, and ``network.buffer`` to what it is now."""
+        return {**dict(zip(self.names, self.shadow[profile])), **self._buffers()}
+
+    def _buffers(self) -> dict[str, Tensor]:
+        found = {}
+        for net, module in self.networks.items():
+            lasting = module.state_dict()  # not all buffers are kept
+            found |= {f"{net}.{k}": b for k, b in module.named_buffers(remove_duplicate=False) if k in lasting}
+        return {k: b for k, b in found.items() if k not in self.known or not torch.equal(b.cpu(), self.known[k])}
 
     @torch.no_grad()
-    def load(self, profile: str, tensors: dict[str, Tensor]) -> None:
+    def load(self, profile: str, tensors: Mapping[str, Tensor]) -> None:
+        """Averages of a checkpoint; its buffers are the live network's own."""
         for name, value in zip(self.names, self.shadow[profile]):
             value.copy_(tensors[name])
 
     @torch.no_grad()
-    def copy_to(self, profile: str, networks: dict[str, nn.Module]) -> None:
-        """Write an average into other modules of the same form (not the live ones)."""
+    def copy_to(self, profile: str, networks: Mapping[str, nn.Module]) -> None:
+        """Write an average, and buffers beside it, into other modules of the same form (not the live ones)."""
         targets = [p for module in networks.values() for p in module.parameters()]
         for target, value in zip(targets, self.shadow[profile]):
             target.copy_(value)
+        for name, module in networks.items():
+            for target, value in zip(module.buffers(), self.networks[name].buffers()):
+                target.copy_(value)

@@ -8,7 +8,7 @@ import torch
 
 from studio import checkpoint, files
 from studio.config import load_config
-from studio.shelf import choose_weights, locate, read_weights, spot_of
+from studio.shelf import choose_weights, live_buffers, locate, read_weights, spot_of
 
 STORAGE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -35,6 +35,8 @@ def export(
             raise FileExistsError(f"{target} holds something already; choose another --out" + (" or pass --overwrite" if ours else ""))
     config = load_config(folder / "config.yaml")
     tensors = read_weights(key, path)
+    if config.backbone.get("name") == "custom":
+        tensors |= live_buffers(key, path, tensors)
     if adapter and not config.lora:
         raise ValueError(f"{model} was not trained with lora, so it has no adapter; leave --adapter out")
     stem = "adapter" if adapter else "model"

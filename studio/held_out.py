@@ -44,7 +44,8 @@ def held_out_loss(
     """Mean loss in each of `BINS` equal stretches of t; sample i is used at one fixed time of every bin, on a table at the entry next to it, as training
     is. Conditions are never dropped."""
     low = dtype if dtype != torch.float32 else None
-    start, drop, training = objective.path.t_start, (objective.cond_drop, objective.drop_each), net.training
+    start, drop = objective.path.t_start, (objective.cond_drop, objective.drop_each)
+    modes = [(module, module.training) for module in net.modules()]  # a part may have a mode of its own
     objective.cond_drop = objective.drop_each = 0.0
     net.eval()
     losses = torch.zeros(BINS, dtype=torch.float64)
@@ -62,7 +63,8 @@ def held_out_loss(
                 losses[b] += loss.per_sample.double().sum().cpu()
     finally:
         objective.cond_drop, objective.drop_each = drop
-        net.train(training)
+        for module, training in modes:
+            module.training = training
     return [float(v) for v in losses / len(values)]
 
 

@@ -4,7 +4,6 @@ One step: data → codec → batch → coupling → path → network → objecti
 the effective batch), so a resumed run needs only the step, and the number of processes changes nothing but rounding.
 """
 
-import atexit
 import contextlib
 import copy
 import math
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from backbones.types import RunContext
 from samplers.objective import Objective
 from studio import __version__, checkpoint, files
-from studio.build import Info
+from studio.build import Info, built_buffers
 from studio.codec import build_codec
 from studio.config import Config
 from studio.data import Data
@@ -30,9 +29,9 @@ from studio.ema import EMA
 from studio.feed import Feed, Ready
 from studio.finite import NotFinite
 from studio.held_out import held_out_loss, preview
-from studio.optim import build_optimizers, lr_factor
+from studio.optim import build_optimizers, forget, lr_factor
 from studio.procedure import Phase, Setting, build_procedure
-from studio.processes import leave_group, trackers_named
+from studio.processes import Group, trackers_named
 from studio.progress import TrainingBar, memory_mb
 from studio.signals import StopSignal
 from studio.strict_json import to_json
@@ -49,22 +48,14 @@ class Trainer:
         self, config: Config, folder: Path, data: Data, info: Info, net: nn.Module, objective: Objective, device: torch.device, dtype: torch.dtype, quiet: bool,
         on_log: Callable[[dict[str, Any]], None] | None, source: Mapping[str, Any],
     ):  # fmt: skip
-        from accelerate import Accelerator
-
         self.config, self.folder, self.data, self.objective, self.dtype, self.on_log = config, folder, data, objective, dtype, on_log
         self.source = source
         cfg = config.train
         trackers = trackers_named(cfg.trackers)
-        self.accelerator = Accelerator(
-            cpu=device.type == "cpu", mixed_precision="fp16" if dtype == torch.float16 else "no", log_with=trackers or None, project_dir=str(folder)
-        )
+        self.group = Group(device, dtype, folder, trackers, cfg.ddp)
+        self.accelerator, self.device, self.main, world = self.group.accelerator, self.group.device, self.group.main, self.group.world
         if trackers:
             self.accelerator.init_trackers(config.name)
-        self.device = self.accelerator.device
-        self.main, world = self.accelerator.is_main_process, self.accelerator.num_processes
-        if world > 1:
-            atexit.unregister(leave_group)
-            atexit.register(leave_group)
         for part in ("coupling", "times"):
             if world > 1 and getattr(getattr(objective, part, None), "remembers", False):
                 raise ValueError(
@@ -76,19 +67,23 @@ class Trainer:
         self.codec, self.info = build_codec(info.codec), info
         net = net.to(self.device)
         self.networks: dict[str, nn.Module] = dict(net.items()) if isinstance(net, nn.ModuleDict) else {"net": net}
-        self.ema = EMA(self.networks, cfg.ema)
-        self.shown = {name: copy.deepcopy(n).eval().requires_grad_(False) for name, n in self.networks.items()}  # holds averages for evaluation
         self.wrapped: dict[str, Any] = {n: torch.compile(m) if cfg.compile else m for n, m in self.networks.items()}
         self.wrapped = {n: self.accelerator.prepare_model(m) if world > 1 else m for n, m in self.wrapped.items()}
+        self.group.share_buffers(list(self.networks.values()))
+        self.ema = EMA(self.networks, cfg.ema, known=built_buffers(config))
+        self.updates = dict.fromkeys(self.networks, 0)  # of each network's weights
+        self.one_count = False  # one of all together, in runs of earlier versions
+        self.shown = {name: copy.deepcopy(n).eval().requires_grad_(False) for name, n in self.networks.items()}  # holds averages for evaluation
         self.optimizers = build_optimizers(self.networks, cfg)
         self.context = RunContext()  # what couplings and samplers of time remember lives in its ``states``
-        self.feed = Feed(config, self.codec, self.device, self.accelerator.process_index, world)
+        self.feed = Feed(config, self.codec, self.device, self.group.rank, world)
         self.step, self.elapsed, self.phase, self.phase_start, self.saved = 0, 0.0, 0, 0, -1
         self.weak_done = not cfg.weak_snapshot or (cfg.steps is not None and cfg.steps < 16)  # a sixteenth of so short a run is nothing
         self.recent: list[Tensor] = []
         self.logs: dict[str, list[Tensor]] = {}  # since the last line of the log
         self.last: dict[str, Any] = {}
-        self.stop = StopSignal()
+        self.looked: set[str] = set()  # networks that were looked at for parameters without a gradient
+        self.stop, self.broken = StopSignal(), False  # broken: a loss was not finite since the processes last met
         self.note: Callable[[str], None] = lambda text: None
 
     # ---- the run ---------------------------------------------------------------------------------------------------------------------
@@ -104,13 +99,18 @@ class Trainer:
             self._restore(existing[-1])
         elif self.main:
             (self.folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
+        if self.group.world > 1:  # before anything is written
+            phases = list(phases)
+            phase = phases[self.phase]
+            self._look_for_unused(phase, next(self.feed.steps(phase, self.step, self.phase_start, self.context))[0])
         if self.main:
             self._write_header()
         bar.note(of_data(self.data))
         if self.data.skipped:
             bar.note(f"{self.data.skipped} files did not decode and were left out")
-        for note in self.data.notes:
+        for note in (*self.data.notes, *self._warnings()):
             bar.note(note)
+        self.group.start(self.step, self.elapsed)
         interrupted = False
         try:
             with self.stop:
@@ -119,6 +119,8 @@ class Trainer:
                         continue
                     if index > self.phase:
                         self.phase, self.phase_start = index, self.step
+                    if self.step == self.phase_start:
+                        self._restart(phase)
                     interrupted = self._phase(phase, bar)
                     if interrupted:
                         break
@@ -133,15 +135,41 @@ class Trainer:
         return interrupted
 
     def _progress(self) -> float:
+        """The share of the run that is done, the same on all processes."""
         cfg = self.config.train
-        return self.step / cfg.steps if cfg.steps else self.elapsed / (60 * cfg.minutes) if cfg.minutes else 0.0
+        elapsed = self.elapsed if self.group.world == 1 else self.group.elapsed
+        return self.step / cfg.steps if cfg.steps else elapsed / (60 * cfg.minutes) if cfg.minutes else 0.0
+
+    def _warnings(self) -> list[str]:
+        cfg, found = self.config.train, []
+        if cfg.steps is not None and cfg.warmup > cfg.steps:
+            share = cfg.steps / cfg.warmup
+            found.append(f"train.warmup={cfg.warmup} is longer than the run of {cfg.steps} steps: the rate ends at {share:.2g} of train.lr")
+        for name, net in self.networks.items():
+            if not net.training:
+                found.append(f"{name} is in eval mode: dropout and batch statistics stand still in training; call .train() on it first")
+        if self.one_count:
+            found.append("averages of this run, of an earlier version, count the steps of all networks together, and go on so")
+        return found
+
+    def _restart(self, phase: Phase) -> None:
+        """Networks that a phase begins anew: their weights, and with them their averages and moments (runs of earlier versions keep those)."""
+        for name, weights in phase.restart.items():
+            self.networks[name].load_state_dict(weights)
+            if not self.one_count:
+                self.ema.restart(name)
+                forget(self.optimizers, self.networks[name].parameters())
+                self.updates[name] = 0
 
     def _phase(self, phase: Phase, bar: TrainingBar) -> bool:
         """Train until the phase ends; True when a signal asked to stop."""
         cfg, stream = self.config.train, self.feed.steps(phase, self.step, self.phase_start, self.context)
-        clock, rate = time.monotonic(), 0.0
+        clock, rate, together = time.monotonic(), 0.0, self.group.world > 1
         while self._progress() < phase.until:
-            loss = self._step(phase, next(stream))
+            work = next(stream)
+            if together and phase.network not in self.looked:
+                self._look_for_unused(phase, work[0])
+            loss = self._step(phase, work)
             now = time.monotonic()
             rate = 1 / max(now - clock, 1e-9) if not rate else 0.95 * rate + 0.05 / max(now - clock, 1e-9)
             self.elapsed, clock = self.elapsed + now - clock, now
@@ -149,8 +177,11 @@ class Trainer:
             self.recent.append(loss)
             shown = float(self.recent[-1]) if self.device.type == "cpu" else None
             bar.update(self.step if cfg.steps else self.elapsed / 60, step=self.step, loss=shown, rate=rate, batch=cfg.batch_size)
-            if shown is not None and not math.isfinite(shown):
-                self._diverged(shown)
+            broken = shown is not None and not math.isfinite(shown)
+            if together:
+                stop = self._meet(phase, broken)
+            elif broken:
+                self._diverged(float(loss))
             if cfg.log_every and self.step % cfg.log_every == 0:
                 self._log_training(rate)
             if cfg.eval_every and self.step % cfg.eval_every == 0:
@@ -160,9 +191,36 @@ class Trainer:
                 self._save(keep=True)
             elif cfg.save_every and self.step % cfg.save_every == 0:
                 self._save()
-            if self._should_stop():
+            if stop if together else self.stop.asked:
                 return True
         return False
+
+    def _meet(self, phase: Phase, broken: bool) -> bool:
+        """Agree with the other processes, every few steps and before anything that is done together; True when a signal asked one of them to stop."""
+        cfg, self.broken = self.config.train, self.broken or broken
+        due = any(every and self.step % every == 0 for every in (cfg.log_every, cfg.eval_every, cfg.save_every))
+        at = self._progress()
+        if not (due or self.step >= self.group.next or at >= phase.until or (not self.weak_done and at >= 1 / 16)):
+            return False
+        stop, broken = self.group.meet(self.step, self.elapsed, stop=self.stop.asked, broken=self.broken)
+        if broken:
+            self._diverged(math.nan)
+        return stop
+
+    def _look_for_unused(self, phase: Phase, ready: Ready) -> None:
+        """Before a network's first step: a backward pass by itself, which leaves no trace."""
+        self.looked.add(phase.network)
+        if self.config.train.ddp.find_unused_parameters:
+            return
+        net, low = self.networks[phase.network], self.dtype if self.dtype != torch.float32 else None
+        kept = [b.clone() for b in net.buffers()]
+        with self._generator(0), torch.autocast(self.device.type, dtype=low, enabled=low is not None):
+            phase.objective.loss(net, ready.batch, ready.noise, RunContext(), pairs=ready.pairs).per_sample.mean().backward()
+        with torch.no_grad():
+            for buffer, value in zip(net.buffers(), kept):
+                buffer.copy_(value)
+        self.group.refuse_unused(net)
+        net.zero_grad()
 
     def _step(self, phase: Phase, work: Iterable[Ready]) -> Tensor:
         """One optimiser step; returns the mean loss, detached."""
@@ -188,14 +246,18 @@ class Trainer:
         if scaler is not None:
             for optimizer in self.optimizers:
                 scaler.unscale_(optimizer)
-        if cfg.clip is not None:
+        if cfg.clip:
             torch.nn.utils.clip_grad_norm_([p for n in phase.networks for p in self.networks[n].parameters()], cfg.clip, foreach=True)
         for optimizer in self.optimizers:
             scaler.step(optimizer) if scaler is not None else optimizer.step()
             optimizer.zero_grad()
         if scaler is not None:
             scaler.update()
-        self.ema.update(self.step + 1, phase.networks)
+        self.group.share_buffers([self.networks[n] for n in phase.networks])
+        for name in self.networks if self.one_count else phase.networks:
+            self.updates[name] += 1
+        for name in phase.networks:
+            self.ema.update(self.updates[name], (name,))
         return total
 
     @contextlib.contextmanager
@@ -301,13 +363,14 @@ class Trainer:
 
     def _save(self, keep: bool = False) -> None:
         self.saved = self.step  # on every process: all of them meet in the barrier or none
+        if not all(bool(torch.isfinite(p).all()) for net in self.networks.values() for p in net.parameters()):
+            self._diverged(float("nan"))
         self.accelerator.wait_for_everyone()
         if not self.main:
             return
-        if not all(bool(torch.isfinite(p).all()) for net in self.networks.values() for p in net.parameters()):
-            self._diverged(float("nan"))
         state = {
             "step": self.step, "elapsed": self.elapsed, "phase": self.phase, "phase_start": self.phase_start, "states": self.context.states, "weak_done": self.weak_done,
+            "updates": self.updates, "one_count": self.one_count,
             "logs": {k: [float(v) for v in values] for k, values in self.logs.items()},
             "optimizers": [o.state_dict() for o in self.optimizers], "recent": [float(v) for v in self.recent],
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
@@ -336,6 +399,8 @@ class Trainer:
         self.recent = [torch.tensor(v, device=self.device) for v in state["recent"]]
         self.logs = {k: [torch.tensor(v, dtype=torch.float64) for v in values] for k, values in state.get("logs", {}).items()}
         self.phase_start, self.context.states = state.get("phase_start", 0), state.get("states", {})
+        self.updates = state.get("updates", dict.fromkeys(self.networks, self.step))
+        self.one_count = state.get("one_count", "updates" not in state and len(self.networks) > 1)
         self.saved = self.step
         if self.main:
             checkpoint.forget_after(self.folder, self.step)
@@ -344,12 +409,6 @@ class Trainer:
         good = checkpoint.listing(self.folder)
         last = f"the last good checkpoint is {self.folder}@{int(good[-1].name)}" if good else "there is no checkpoint yet"
         raise Diverged(f"the loss became {loss} at step {self.step}; {last}. Nothing was overwritten; try a lower train.lr or train.clip=1.0")
-
-    def _should_stop(self) -> bool:
-        if self.accelerator.num_processes == 1:
-            return self.stop.asked
-        asked = torch.tensor(float(self.stop.asked), device=self.device)
-        return bool(self.accelerator.reduce(asked, "sum") > 0)
 
 
 def _versions() -> dict[str, str]:

@@ -32,7 +32,7 @@ from studio.graph_codec import GraphCodec
 from studio.labels import NO_LABEL, no_label, parse_labels
 from studio.recipes import path_text
 from studio.samples import Samples
-from studio.shelf import choose_weights, locate, read_weights, spot_of
+from studio.shelf import choose_weights, live_buffers, locate, read_weights, spot_of
 from studio.tasks import build_task
 from studio.tasks.base import Task
 
@@ -58,6 +58,8 @@ def load(name: str | Path, *, weights: str = "auto", device: str = "auto", dtype
     if config.lora:
         tensors = _adapted(net, config, tensors, info, path)
     buffers = {k: v for k, v in net.state_dict().items() if k not in tensors and k in dict(net.named_buffers())}
+    if buffers and config.backbone.get("name") == "custom":  # nobody knows how such a network builds them
+        buffers |= live_buffers(key, path, tensors)
     checkpoint.load_into(net, {**tensors, **buffers}, path)
     if config.lora:
         net = finetune.merged(net)

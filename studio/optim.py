@@ -60,6 +60,12 @@ class Muon:
             for p in params:
                 p.grad = None
 
+    @torch.no_grad()
+    def forget(self, params: set[int]) -> None:
+        """Start the momentum of some parameters, by id, again."""
+        for shape, everything in self.groups.items():
+            self.buffers[shape][[i for i, p in enumerate(everything) if id(p) in params]] = 0
+
     def state_dict(self) -> dict[str, Any]:
         return {"buffers": {f"{r}x{c}": b for (r, c), b in self.buffers.items()}}
 
@@ -83,6 +89,17 @@ def build_optimizers(networks: dict[str, nn.Module], config: TrainConfig) -> lis
     if matrices:
         built.append(Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay))
     return built
+
+
+def forget(optimizers: Iterable[Any], params: Iterable[nn.Parameter]) -> None:
+    """Start the moments of parameters again."""
+    chosen = {id(p) for p in params}
+    for optimizer in optimizers:
+        if isinstance(optimizer, Muon):
+            optimizer.forget(chosen)
+            continue
+        for p in [p for p in optimizer.state if id(p) in chosen]:
+            del optimizer.state[p]
 
 
 def lr_factor(config: TrainConfig, step: int, progress: float) -> float:

@@ -5,10 +5,10 @@ know phases. A phase ends at a share of the run's length, in steps or minutes al
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from backbones.registry import build
 from samplers.objective import Objectives
@@ -19,7 +19,8 @@ from studio.data.loader import Draw
 @dataclass(frozen=True)
 class Phase:
     """``networks``: names of those trained; ``network``: the one the objective queries; ``until``: the share of the run at which it ends. ``swap``
-    exchanges the ends of a bridge. ``pairs(step)`` gives the batch of a step of this phase, instead of the data, from step 0 on."""
+    exchanges the ends of a bridge. ``pairs(step)`` gives the batch of a step of this phase, instead of the data, from step 0 on. ``restart``: the weights of
+    networks that begin anew with the phase, and with them their averages and moments."""
 
     name: str
     networks: tuple[str, ...]
@@ -29,6 +30,7 @@ class Phase:
     until: float = 1.0
     swap: bool = False
     pairs: Callable[[int], Draw] | None = None
+    restart: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

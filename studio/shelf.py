@@ -4,7 +4,7 @@ MODEL is a folder (a run or an export), ``RUN@step``, ``hf:org/name`` or the nam
 `read_weights`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -98,6 +98,12 @@ def read_weights(key: str, path: Path) -> dict[str, Tensor]:
     if key == "raw" and path.stem == "to_data":
         return {f"{side}.{k}": v for side in ("to_data", "to_source") for k, v in files.load_tensors(path.with_stem(side)).items()}
     return {k.removeprefix("net.") if key.startswith("ema-") else k: v for k, v in files.load_tensors(path).items()}
+
+
+def live_buffers(key: str, path: Path, have: Collection[str]) -> dict[str, Tensor]:
+    """Buffers that an average lacks, as those of earlier versions do, from the live weights of the same checkpoint."""
+    raw = weights_in(path.parent).get("raw") if key.startswith("ema-") else None
+    return {} if raw is None else {k: v for k, v in read_weights("raw", raw).items() if k not in have}
 
 
 def card(name: str | Path) -> Card:
