@@ -22,7 +22,7 @@ from studio.build import Info, built_buffers
 from studio.codec import build_codec
 from studio.config import Config
 from studio.data import Data
-from studio.data.loader import head, head_source
+from studio.data.loader import held_out
 from studio.data.notes import of_data
 from studio.devices import DTYPE_NAMES
 from studio.ema import EMA
@@ -315,8 +315,10 @@ class Trainer:
         if not self.main or phase.pairs is not None:  # of simulated pairs none are held out
             return
         count = self.config.train.eval_samples
-        values, cond = head(self.data, count)
-        source = head_source(self.data, len(values))
+        kept = held_out(self.data, count)
+        if kept is None:
+            return
+        values, cond, source = kept.values, kept.cond, kept.source
         ends = (source, values) if phase.swap and source is not None else (values, source)
         options = dict(source=ends[1], seed=self.config.seed + 1, device=self.device, dtype=self._looking_dtype())
         live = held_out_loss(self.networks[phase.network], phase.objective, self.codec, ends[0], cond, **options)  # type: ignore[arg-type]

@@ -59,7 +59,7 @@ class Batches:
 
         loader = torch.utils.data.DataLoader(
             _Whole(self.dataset, self.seed), batch_sampler=_Endless(order()), num_workers=self.workers, collate_fn=_first, persistent_workers=True,
-            multiprocessing_context="fork",
+            multiprocessing_context="fork", generator=torch.Generator(),
         )  # fmt: skip
         yield from loader
 
@@ -125,7 +125,32 @@ def head_source(data: Data, count: int, *, held_out: bool = True) -> Tensor | No
     return None if part is None else fetch(part, [(0, i % len(part)) for i in range(count)])[0]
 
 
+def held_out(data: Data, count: int) -> Draw | None:
+    """At most ``count`` of the samples that are kept from training, always the same, with the sources of paired data; None where none are kept."""
+    if data.held_out is None:
+        return None
+    places = [(0, i) for i in spread(data.held_out, count)]
+    sources = data.sources(held_out=True)
+    source = None if sources is None else fetch(sources, [(0, i % len(sources)) for _, i in places])[0]
+    return Draw(*fetch(data.held_out, places), source)
+
+
+def spread(part: Any, count: int) -> list[int]:
+    """Indices of a fixed choice, in order: each class in its share, and at least once where there is room. Labels that do not lie open are not looked at."""
+    n, labels = len(part), getattr(part, "labels", None)
+    if n <= count:
+        return list(range(n))
+    order = np.random.Generator(np.random.Philox(key=0)).permutation(n)
+    rows = np.zeros(n, dtype=np.int64) if labels is None else np.asarray(labels)[order]
+    share = np.zeros(n)
+    for label in np.unique(rows):
+        mine = np.flatnonzero(rows == label)
+        share[mine] = (np.arange(len(mine)) + 0.5) / len(mine)
+        share[mine[0]] = -1
+    return sorted(order[np.argsort(share, kind="stable")[:count]].tolist())
+
+
 def head(data: Data, count: int, *, held_out: bool = True) -> tuple[Tensor, Cond]:
-    """The first ``count`` values of a part and their conditions."""
+    """The first ``count`` values of a part, of the training part where nothing is held out, and their conditions."""
     part = data.held_out if held_out and data.held_out is not None else data.train
     return fetch(part, [(0, i) for i in range(min(count, len(part)))])
