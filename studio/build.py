@@ -21,7 +21,8 @@ from studio.data import Data
 @dataclass(frozen=True)
 class Info:
     """What a model must know of its data to be used without it, and of the ``base`` it was fine-tuned from; part of ``meta.json``. ``decoder``, ``background`` and ``bits``: how
-    picture files were read (`studio.data.images`), and are where the model starts from one."""
+    picture files were read (`studio.data.images`), and are where the model starts from one. ``class_counts``: training
+    samples of each class, the prior of its labels (empty: not known)."""
 
     task: str
     shape: tuple[int, ...]
@@ -38,6 +39,7 @@ class Info:
     decoder: int = 1
     background: tuple[int, ...] = ()
     bits: int | None = None
+    class_counts: tuple[int, ...] = ()
 
     @staticmethod
     def of(data: Data) -> "Info":
@@ -56,6 +58,7 @@ class Info:
             decoder=data.decoder,
             background=data.background,
             bits=data.bits,
+            class_counts=data.class_counts,
         )
 
     @staticmethod

@@ -39,7 +39,7 @@ class Data:
     data sets of where a bridge starts, called ``source_name``: of the same length and order where ``paired``, a set of its own otherwise. ``notes``: what
     a user should know of how the data was read; ``beside``: small text files, by name, that a run keeps beside its config. Of picture files: ``decoder``, the
     version of how they were decoded (1 for all that was decoded elsewhere), on which ``background`` and with how many ``bits``. ``read_from``: what the
-    classes were read from, in words."""
+    classes were read from, in words. ``rows``: places of the two parts in the file or folder that both come from."""
 
     name: str
     task: str
@@ -64,6 +64,15 @@ class Data:
     background: tuple[int, ...] = ()
     bits: int | None = None
     read_from: str = ""
+    rows: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """How many of the training samples each class has; empty where that is not known."""
+        labels = getattr(self.train, "labels", None)
+        if not isinstance(labels, np.ndarray) or not self.classes:
+            return ()
+        return tuple(np.bincount(labels[labels >= 0], minlength=len(self.classes)).tolist())
 
     def sources(self, held_out: bool = False) -> Any:
         """The data set of sources that goes with a part, None for data that starts from noise."""
@@ -110,5 +119,5 @@ def from_arrays(
     digest = content_hash(values, labels if labels is not None else np.zeros(0), numeric if numeric is not None else np.zeros(0))
     return Data(
         name, task, tuple(values.shape[1:]), part(train), part(rest) if len(rest) else None, tuple(classes), codec, digest, skipped,
-        tuple(numeric_names), tuple(map(float, mean)), tuple(map(float, std)), tuple(seen), read_from=read_from,
+        tuple(numeric_names), tuple(map(float, mean)), tuple(map(float, std)), tuple(seen), read_from=read_from, rows=(train, rest),
     )  # fmt: skip

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from backbones.types import NoiseSource
 from guidance.grammar import CUSTOM
 from studio import __version__, files, recipes, sampler_spec, sampling
+from studio.data import load_data
 from studio.devices import DTYPE_NAMES
 from studio.generation.identity import MAYBE, OWN
 from studio.labels import FILES, Names, labels_text, names_of, parse_labels, word
@@ -28,33 +29,39 @@ from studio.strict_json import strict, to_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-RULES = ("balanced", "random")
-_RULE = re.compile(r"none|balanced|random|file [0-9a-f]+|list -?[0-9]{1,6}(,-?[0-9]{1,6})*")
+RULES = ("balanced", "random", "data")
+_RULE = re.compile(r"none|balanced|random|data|file [0-9a-f]+|list -?[0-9]{1,6}(,-?[0-9]{1,6})*")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """``rule`` is what the manifest records: balanced (i mod K), random (a draw of the sample's seed), list (repeated) or file."""
+    """``rule`` is what the manifest records: balanced (i mod K), random (a draw of the sample's seed), data (the same by ``counts``, how often the training
+    data has each class), list (repeated) or file."""
 
     rule: str
     classes: int
     values: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
 
     def of(self, index: Sequence[int], seeds: Sequence[int]) -> tuple[int, ...] | None:
         """Class numbers of these samples, −1 for none."""
         if not self.classes:
             return None
-        if self.rule == "random":
+        if self.rule in ("random", "data"):
             u = NoiseSource(seeds).uniform(stream="label", dtype=torch.float64)
+            if self.counts:
+                share = np.cumsum(self.counts) / sum(self.counts)
+                return tuple(np.searchsorted(share, u.numpy(), side="right").clip(0, max(np.flatnonzero(self.counts))).tolist())
             return tuple((u * self.classes).long().clamp_max(self.classes - 1).tolist())
         if self.rule == "balanced":
             return tuple(i % self.classes for i in index)
         return tuple(self.values[i % len(self.values)] for i in index)
 
 
-def parse_rule(text: Any, classes: Sequence[str], num: int) -> Labels:
-    """``balanced``, ``random``, numbers and names (`studio.labels`, repeated in turn), or a file (.txt or .csv with one label a line, .json with a list,
-    .npy) with at least ``num`` labels. A class of the same name goes before a rule or a file; the rule is then called ``(random)``.
+def parse_rule(text: Any, classes: Sequence[str], num: int, counts: Callable[[], Sequence[int]] = tuple) -> Labels:
+    """``balanced``, ``random``, ``data`` (by the ``counts`` of the training data), numbers and names (`studio.labels`, repeated in turn), or a file (.txt or
+    .csv with one label a line, .json with a list, .npy) with at least ``num`` labels. A class of the same name goes before a rule or a file; the rule is then
+    called ``(random)``.
 
     Raises ``ValueError`` for classes that do not exist and for files that are too short.
     """
@@ -65,7 +72,7 @@ def parse_rule(text: Any, classes: Sequence[str], num: int) -> Labels:
     if text is None or isinstance(text, str) and text not in names.exact:
         rule = next((r for r in RULES if text == word(r, classes)), None)
         if text is None or text == "" or rule is not None:
-            return Labels(rule or "balanced", len(classes))
+            return Labels(rule or "balanced", len(classes), counts=_prior(counts(), len(classes)) if rule == "data" else ())
     if isinstance(text, str | Path) and text not in names.exact and (path := _file(str(text), names)) is not None:
         values = _from_file(path, names)
         if len(values) < num:
@@ -76,6 +83,15 @@ def parse_rule(text: Any, classes: Sequence[str], num: int) -> Labels:
     if not values:
         raise ValueError("got an empty list of labels, expected balanced, random, numbers, names or a file")
     return Labels(f"list {','.join(map(str, values))}", len(classes), values)
+
+
+def _prior(counts: Sequence[int], classes: int) -> tuple[int, ...]:
+    if len(counts) != classes or not sum(counts):
+        raise ValueError(
+            "got labels 'data' for a model that does not say how many training samples each class had, and whose data is not here; "
+            "expected balanced, random, or a file of labels"
+        )
+    return tuple(counts)
 
 
 def _file(text: str, names: Names) -> Path | None:
@@ -156,6 +172,17 @@ class Plan:
         }  # fmt: skip
 
 
+def class_counts(model: Model) -> tuple[int, ...]:
+    """How many training samples of each class a model has seen: as recorded, or counted where the very data is here; empty where that is not known."""
+    if model.info.class_counts:
+        return model.info.class_counts
+    try:
+        data = load_data(model.config.data)
+    except (ValueError, OSError, ImportError):
+        return ()
+    return data.class_counts if data.hash and data.hash == model.info.data_hash else ()
+
+
 def _ranges(seeds: Sequence[int]) -> str:
     """``0-49999`` or ``0-7,12``."""
     out: list[str] = []
@@ -182,7 +209,7 @@ def make_plan(
     chosen = chosen[:num]
     if len(set(chosen)) < len(chosen):
         raise ValueError("got a seed twice, expected distinct seeds: equal seeds make equal samples")
-    rule = parse_rule(labels, model.classes, len(chosen))
+    rule = parse_rule(labels, model.classes, len(chosen), lambda: class_counts(model))
     request, _ = model.request(
         labels=rule.of([0], chosen[:1]), seeds=chosen[:1], num_steps=num_steps, guidance=guidance, sampler=sampler, conditions=conditions, batch=batch,
         deterministic=deterministic,

@@ -54,7 +54,7 @@ def generate(
 ) -> Generated:  # fmt: skip
     """Make ``num`` samples in the folder ``out``, or those of them that are not there yet.
 
-    ``seeds``: "0-49999", by default 0 … num − 1. ``labels``: balanced (the default), random, a list repeated in turn, or a file. ``format``: png, npz or
+    ``seeds``: "0-49999", by default 0 … num − 1. ``labels``: balanced (the default), random, data (as often as in training), a list repeated in turn, or a file. ``format``: png, npz or
     both; points and molecules are always npz, molecules also .smi, .csv, .sdf and a sheet. ``batch``: "auto" or a number. ``workers``: local processes, "auto" or a number. ``shard``: "3/8" is the third of
     eight machines. ``path``: sample on another path than the model's own, as `Model.on_path`. Raises ``ValueError`` and ``FileExistsError`` before anything is written, for settings that do not fit or differ from the
     manifest's.
