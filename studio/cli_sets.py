@@ -15,7 +15,7 @@ def generate(
     out: Annotated[Path, typer.Option(help="Folder; a call that was interrupted is simply repeated.")],
     num: Annotated[int | None, typer.Option("--num", "--num-samples", help="How many samples. torchrun takes --num for an option of its own: write --num-samples there.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Their seeds, such as 0-49999; default 0 to num - 1.")] = None,
-    labels: Annotated[str | None, typer.Option(help='balanced, random, names and numbers repeated in turn (Bag,0,5-9, or a JSON list), or a file (.txt, .csv, .json, .npy).')] = None,
+    labels: Annotated[str | None, typer.Option(help='balanced, random, data (as often as in training), names and numbers repeated in turn (Bag,0,5-9, or a JSON list), or a file (.txt, .csv, .json, .npy).')] = None,
     set_: Conditions = None,
     guidance: Annotated[str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")] = "default",
     sampler: Annotated[str | None, typer.Option(help="Such as ab2, heun, 'ddim(eta=0.5)'.")] = None,
@@ -82,7 +82,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Where the result (.json) is kept; by default in the folder of samples.")] = None,
     num: Annotated[int | None, typer.Option("--num", "--num-samples", help="For a MODEL: how many samples (10000).")] = None,
     seeds: Annotated[str | None, typer.Option(help="For a MODEL.")] = None,
-    labels: Annotated[str | None, typer.Option(help="For a MODEL: balanced, random, a list or a file.")] = None,
+    labels: Annotated[str | None, typer.Option(help="For a MODEL: balanced, random, data, a list or a file.")] = None,
     set_: Conditions = None,
     guidance: Annotated[str, typer.Option(help="For a MODEL.")] = "default", sampler: Annotated[str | None, typer.Option(help="For a MODEL.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="For a MODEL.")] = None, batch: Annotated[str, typer.Option(help="For a MODEL.")] = "auto",
@@ -131,7 +131,7 @@ def reference(
     from studio.evaluation.sets import open_set
 
     set_threads(threads)
-    extractor = choose_extractor(features, open_set(data).shape, inception)
+    extractor = choose_extractor(features, open_set(data), inception)
     path = make_reference(data, out, extractor, keep=keep, overwrite=overwrite)
     emit(
         {"reference": str(path), "extractor": extractor.name, "extractor_hash": extractor.hash},
@@ -149,7 +149,7 @@ def sweep(
     ref: Annotated[str | None, typer.Option(help="What to measure against, as in studio evaluate; default: the data the model was trained on.")] = None,
     metrics: Metrics = None, features: Features = None, inception: Inception = None, allow_small: AllowSmall = False,
     num: Annotated[int, typer.Option("--num", "--num-samples", help="Samples measured at each combination.")] = 1000,
-    labels: Annotated[str | None, typer.Option(help="balanced, random, a list or a file.")] = None,
+    labels: Annotated[str | None, typer.Option(help="balanced, random, data, a list or a file.")] = None,
     images: Annotated[bool, typer.Option("--images", help="A contact sheet; alone, without --ref or --metrics, nothing is measured.")] = False,
     pictures: Annotated[int, typer.Option(help="Pictures of each combination in the contact sheet.")] = 4,
     guidance: Annotated[str, typer.Option(help="What is not swept of it.")] = "default",

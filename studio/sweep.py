@@ -19,11 +19,12 @@ from backbones.registry import suggest
 from guidance import grammar
 from guidance.grammar import value_of
 from studio import files, sampler_spec
-from studio.evaluation.reference import Reference, open_reference
+from studio.evaluation import molecules, points
+from studio.evaluation.reference import Reference, located, open_reference
 from studio.evaluation.results import Result, load_result, table
-from studio.evaluation.run import choose_extractor, evaluate, parse_metrics
-from studio.evaluation.sets import SampleSet, of_data, open_set
-from studio.generation.plan import parse_rule
+from studio.evaluation.run import choose_extractor, evaluate, family_of, parse_metrics
+from studio.evaluation.sets import SampleSet, of_data
+from studio.generation.plan import class_counts, parse_rule
 from studio.model import Model
 from studio.samples import save_png, sheet_recipe
 from studio.sheets import contact_sheet, heat_map
@@ -134,14 +135,8 @@ def sweep(
     jobs = jobs_of(model, axes, **base)
     if num < 1 or images < 0:
         raise ValueError(f"got num={num} and images={images}, expected at least 1 and 0")
-    points = len(model.sample_shape) == 1
     measure = ref is not None or metrics is not None or not images
-    reference: Any = _real(model, ref) if measure else None
-    extractor: Any = None
-    if measure and not points:
-        extractor = choose_extractor(features, model.sample_shape, inception)
-        parse_metrics(metrics, extractor)
-        reference = open_reference(reference, extractor)
+    reference, extractor = _ruler(model, ref, metrics, features, inception) if measure else (None, None)
     folder = Path(out)
     there = list(folder.iterdir()) if folder.is_dir() else []
     if there and not (folder / MARK).is_file():
@@ -172,10 +167,32 @@ def sweep(
         yield job, result, len(results), len(jobs)
 
 
-def _real(model: Model, ref: str | Path | None) -> str | Path | SampleSet:
+def _ruler(model: Model, ref: str | Path | None, metrics: str | None, features: Any, inception: str | None) -> tuple[SampleSet | Reference, Any]:
+    """The reference, and for pictures the extractor. Raises ``ValueError`` where the model's task has no such measures, or the reference is of another kind."""
+    family, real = family_of(model), _real(model, ref)
+    kind = "image" if isinstance(real, Path) else real.task  # files of statistics are of pictures
+    if kind != family:
+        raise ValueError(f"got a reference of {kind} for a model of {family}; choose another --ref")
+    if family == "image":
+        if isinstance(real, SampleSet) and real.shape != model.sample_shape:
+            raise ValueError(
+                f"got a reference of {real.shape} for a model of {model.sample_shape} (C, H, W); choose another --ref, or resize it first"
+            )
+        like = SampleSet(model.name, np.zeros((0, *model.sample_shape), np.uint8), None, model.classes, {"data": model.info.data})
+        extractor = choose_extractor(features, like, inception, real)
+        parse_metrics(metrics, extractor)
+        return open_reference(real, extractor), extractor
+    for name, value in (("features", features), ("inception", inception)):
+        if value is not None:
+            raise ValueError(f"got {name}={value} for {family}, which have measures of their own; leave it out")
+    (points if family == "points" else molecules).parse_metrics(metrics)
+    return real, None
+
+
+def _real(model: Model, ref: str | Path | None) -> Path | SampleSet:
     """What to measure against: what was asked for, otherwise the model's own training data."""
     if ref is not None:
-        return open_set(ref) if len(model.sample_shape) == 1 else ref
+        return located(ref)
     try:
         return of_data(model.config.data, str(model.config.data.get("name")))
     except ValueError as error:
@@ -183,7 +200,7 @@ def _real(model: Model, ref: str | Path | None) -> str | Path | SampleSet:
 
 
 def _few(labels: str | None, model: Model, count: int) -> Any:
-    return parse_rule(labels, model.classes, count).of(range(count), range(count))
+    return parse_rule(labels, model.classes, count, lambda: class_counts(model)).of(range(count), range(count))
 
 
 def _write(folder: Path, axes: Sequence[Axis], jobs: Sequence[Job], results: Sequence[Result | None]) -> None:

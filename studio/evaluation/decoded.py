@@ -3,6 +3,7 @@
 Graphs hold no stereochemistry. Text keeps it, as it keeps radicals; `flat` is the same set without, for comparisons with a set that has none.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -26,6 +27,14 @@ class Decoded:
     @property
     def is_text(self) -> bool:
         return self.values.dtype.kind == "U"
+
+    def part(self, index: np.ndarray) -> "Decoded":
+        """These rows as a set of their own; what is decoded already is not decoded again."""
+        numbers, asked = ({k: v[index] for k, v in columns.items()} for columns in (self.numbers, self.asked))
+        key = hashlib.sha256(np.ascontiguousarray(index, np.int64).tobytes()).hexdigest()[:16]
+        made = Decoded(self.values[index], self.given, numbers, asked, f"{self.key} part {key}")
+        made.__dict__["mols"] = [self.mols[i] for i in index]
+        return made
 
     @cached_property
     def mols(self) -> list[Any]:

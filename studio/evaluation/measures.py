@@ -1,15 +1,18 @@
 """Measures by name. Each takes two `Side`s, what an extractor saw of the samples and of the reference, and gives numbers; the same function on two
 disjoint real sets gives the floor."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from studio.evaluation.classes import onto
 from studio.metrics import distances, manifold, memorisation
 from studio.metrics.distances import Moments
+from studio.metrics.features import Extractor
 
 K_PRECISION, K_DENSITY, KID_SUBSET, KID_SUBSETS = 3, 5, 1000, 100
 
@@ -17,7 +20,7 @@ K_PRECISION, K_DENSITY, KID_SUBSET, KID_SUBSETS = 3, 5, 1000, 100
 @dataclass(frozen=True, eq=False)
 class Side:
     """One set as an extractor sees it: moments of all ``n`` samples (None where a file of others does not tell how many); features (n, d), logits (n, K) and labels (n,) of all or, in a reference file, of
-    some of them; moments of the spatial tap (sFID). ``test``: features of real samples that no model was trained on."""
+    some of them, numbers among ``classes`` (names); moments of the spatial tap (sFID). ``test``: features of real samples that no model was trained on, beside ``train``, those that training would take (None: ``features``)."""
 
     n: int | None
     moments: Moments
@@ -26,6 +29,13 @@ class Side:
     labels: np.ndarray | None = None
     spatial: Moments | None = None
     test: Tensor | None = None
+    train: Tensor | None = None
+    classes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes; numbers where they have none."""
+        return self.classes or tuple(map(str, range(0 if self.labels is None else int(self.labels.max(initial=-1)) + 1)))
 
     def need(self, what: str) -> Tensor:
         """Features or logits. Raises ``ValueError`` where there are none."""
@@ -40,16 +50,19 @@ class Side:
         features = self.need("features")[rows]
         logits = None if self.logits is None else self.logits[rows]
         labels = None if self.labels is None else self.labels[index]
-        return Side(len(index), Moments.of(features), features, logits, labels)
+        return Side(len(index), Moments.of(features), features, logits, labels, classes=self.classes)
 
 
 @dataclass(frozen=True)
 class Options:
-    """``allow_small``: Fréchet distances of fewer samples than dimensions. ``extractor``: its name. ``memo``: what two measures of one evaluation share."""
+    """``allow_small``: Fréchet distances of fewer samples than dimensions. ``extractor``: its name, ``classes``: those of its logits. ``memo``: what two measures of one evaluation share. ``notes``: what
+    the protocol has to tell of a measure."""
 
     allow_small: bool = False
     extractor: str = ""
+    classes: tuple[str, ...] = ()
     memo: dict[tuple[int, int], manifold.Manifold] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 def smaller(a: Side, b: Side) -> int:
@@ -81,19 +94,32 @@ def sfid(a: Side, b: Side, options: Options) -> dict[str, float]:
 
 
 def fd_class(a: Side, b: Side, options: Options) -> dict[str, float]:
-    """Mean over classes of the Fréchet distance within the class."""
+    """Mean of the Fréchet distance within each class that the samples have; classes are the same by name."""
     if a.labels is None or b.labels is None:
         raise ValueError("labels are missing on one side, expected them on both; generate with labels, and give a reference that has classes")
-    smallest = min(int(np.unique(side.labels, return_counts=True)[1].min()) for side in (a, b))
+    mine = onto(a.labels, a.classes, b.names, "the reference")
+    had, rows = mine >= 0, np.isin(b.labels, np.unique(mine[mine >= 0]))
+    theirs = b.labels[rows]
+    if not had.any() or not rows.any():
+        raise ValueError("no class has samples on both sides, expected some; generate with labels, and give a reference that has these classes")
+    smallest = min(int(np.unique(labels, return_counts=True)[1].min()) for labels in (mine[had], theirs))
     distances.refuse_small(smallest, a.moments.dim, options.allow_small)
-    return {"fd_class": distances.class_frechet(a.need("features"), a.labels, b.need("features"), b.labels)[0]}
+    own, every = len(np.unique(mine[had])), len(np.unique(b.labels[b.labels >= 0]))
+    if own < every or not had.all():
+        options.notes["fd_class"] = f"{own} of the reference's {every} classes, {int(had.sum()):,} of {len(mine):,} samples"
+    found = distances.class_frechet(a.need("features")[torch.from_numpy(had)], mine[had], b.need("features")[torch.from_numpy(rows)], theirs)
+    return {"fd_class": found[0]}
 
 
 def kid(a: Side, b: Side, options: Options) -> dict[str, float]:
-    """Kernel distance, mean and standard deviation over subsets."""
+    """Kernel distance, mean and standard deviation over subsets; without the deviation where a subset is all that a side has, as it would only tell of
+    the other one."""
     size = min(KID_SUBSET, len(a.need("features")), len(b.need("features")))
-    mean, std = distances.kernel_distance(a.need("features"), b.need("features"), subsets=KID_SUBSETS, subset_size=size)
-    return {"kid": mean, "kid_std": std}
+    drawn = [len(side.need("features")) > size for side in (a, b)]
+    count = KID_SUBSETS if any(drawn) else 1
+    mean, std = distances.kernel_distance(a.need("features"), b.need("features"), subsets=count, subset_size=size)
+    options.notes["kid"] = f"{count} subsets of {size:,}" if any(drawn) else f"one subset of {size:,}: all"
+    return {"kid": mean, "kid_std": std} if all(drawn) else {"kid": mean}
 
 
 def inception_score(a: Side, b: Side, options: Options) -> dict[str, float]:
@@ -123,21 +149,24 @@ def density_coverage(a: Side, b: Side, options: Options) -> dict[str, float]:
 
 
 def accuracy(a: Side, b: Side, options: Options) -> dict[str, float]:
-    """Share of samples that the extractor's classifier gives the class they were asked for."""
-    if a.labels is None:
+    """Share of samples that the extractor's classifier gives the class they were asked for, by its name."""
+    if a.labels is None or not (a.labels >= 0).any():
         raise ValueError("the samples have no labels, expected those they were generated with")
-    logits = a.need("logits")
-    if int(a.labels.max()) >= logits.shape[1]:
-        raise ValueError(f"got labels up to {int(a.labels.max())} for a classifier of {logits.shape[1]} classes; this extractor knows other classes")
-    return {"acc": float((logits.argmax(1).numpy() == a.labels).mean())}
+    mine = onto(a.labels, a.classes, options.classes, f"the classifier of {options.extractor}")
+    had = mine >= 0
+    if not had.all():
+        options.notes["acc"] = f"of the {int(had.sum()):,} of {len(mine):,} samples that have a label"
+    return {"acc": float((a.need("logits").argmax(1).numpy() == mine)[had].mean())}
 
 
 def memorised(a: Side, b: Side, options: Options) -> dict[str, float]:
     """Share of samples nearer to the training set than 99 % of held-out real samples are, the same of the held-out samples, and both shares of
     authentic ones (Alaa et al. 2102.08921)."""
     if b.test is None:
-        raise ValueError("the reference has no held-out samples, expected a data set with a part kept from training")
-    found = memorisation.memorisation(a.need("features"), b.need("features"), b.test)
+        raise ValueError("the reference has no held-out samples, expected a data set with a part kept from training (images:DIR, npz:FILE)")
+    train = b.need("features") if b.train is None else b.train
+    found = memorisation.memorisation(a.need("features"), train, b.test)
+    options.notes["nn"] = f"against {len(train):,} real samples that training takes, beside {len(b.test):,} that it keeps aside"
     return {"nn": found.near, "nn_test": found.near_held_out, "authentic": found.authentic, "authentic_test": found.authentic_held_out}
 
 
@@ -145,5 +174,27 @@ MEASURES: dict[str, Callable[[Side, Side, Options], dict[str, float]]] = {
     "fid": fid, "sfid": sfid, "fd": fd, "fd_class": fd_class, "kid": kid, "is": inception_score, "pr": precision_recall, "dc": density_coverage,
     "acc": accuracy, "nn": memorised,
 }  # fmt: skip
-OF_REAL = ("is", "acc")  # their floor is the value of the real set, not of a pair
+OF_REAL = ("is", "acc")  # their floor is the value of one real set, not of a pair
+BY_CLASS = ("fd_class", "acc")
+BY_RATIO = ("pr", "dc")  # depend on how many samples there are to a reference, the others on how few there are of either
 NO_FLOOR = ("nn",)  # carries its own
+
+
+def options_of(extractor: Extractor, allow_small: bool) -> Options:
+    """For what an extractor has seen."""
+    return Options(allow_small, extractor.name, tuple(getattr(extractor, "classes", ())))
+
+
+def measured(names: Sequence[str], samples: Side, reference: Side, options: Options) -> tuple[dict[str, float], dict[str, str]]:
+    """Values, and the reasons of those that could not be computed."""
+    values: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            found = MEASURES[name](samples, reference, options)
+            if not all(math.isfinite(v) for v in found.values()):
+                raise ValueError(f"the result is {found}, expected finite numbers")
+            values |= found
+        except ValueError as error:
+            failed[name] = str(error)
+    return values, failed

@@ -13,6 +13,7 @@ from backbones.registry import suggest
 from studio import __version__
 from studio.evaluation import moses
 from studio.evaluation.decoded import Decoded
+from studio.evaluation.reference import parts_of
 from studio.evaluation.results import Result
 from studio.evaluation.sets import SampleSet
 from studio.evaluation.sides import Found, Sides, against
@@ -26,25 +27,14 @@ def evaluate(
 ) -> Result:
     """``filters``: MOSES's rule lists, ``test_scaffolds``: its scaffold split, see `studio.chem.moses`. Raises ``ValueError`` for unknown names, files that do not
     fit and a reference that is no set of molecules, ``ImportError`` without the extra."""
-    from studio.chem.properties import known
-
-    default = [n for n in NAMES if (n != "targets" or any(map(known, samples.asked))) and (n != "Filters" or filters is not None)]
-    wanted = default if names is None else [n.strip() for n in (names.split(",") if isinstance(names, str) else names)]
-    wanted = [n for w in wanted for n in ([m for m in moses.MEASURES if m in default] if w == "moses" else [w])]
-    for n in wanted:
-        if n not in NAMES:
-            raise ValueError(f"got metric {n!r} for molecules, expected some of {', '.join(NAMES)}, or moses{suggest(n, NAMES)}")
-    if "Filters" in wanted and filters is None:
-        raise ValueError(
-            "got the metric Filters without its rules, expected --filters with mcf.csv,wehi_pains.csv or the wheel of molsets that holds them"
-        )
+    wanted = parse_metrics(names, samples, filters)
     if reference.task != "molecule":
         raise ValueError(f"got molecules and a reference of {reference.task}, expected molecules such as moses or molecules:FILE")
     sides, about = _sides(samples, reference, filters, test_scaffolds)
     values: dict[str, float] = {}
     floor: dict[str, float] = {}
     failed: dict[str, str] = {}
-    for name in dict.fromkeys(wanted):
+    for name in wanted:
         try:
             found, of_real = MEASURES[name](sides)
             values |= found
@@ -58,10 +48,31 @@ def evaluate(
     protocol = {
         "extractor": "molecules", "samples": len(samples), "sample_hash": samples.hash, "reference": reference.name, "reference_hash": reference.hash,
         "reference_n": len(sides.real), "test_hash": None if reference.test is None else reference.test.hash, "training_n": len(reference),
-        "floor": f"{len(sides.some)} training molecules; of mae, the nearest of the training set looked up", "studio": __version__, "rdkit": _rdkit(), **about,
+        "floor": f"{floor_of(len(samples), sides, reference.test is not None)}; of mae, the nearest of the training set looked up", "studio": __version__, "rdkit": _rdkit(), **about,
         **{k: samples.about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "seeds", "dtype", "conditions", "path")},
     }  # fmt: skip
     return Result(samples.name, values, floor, failed, protocol)
+
+
+def parse_metrics(names: str | Sequence[str] | None, samples: SampleSet | None = None, filters: str | None = None) -> list[str]:
+    """Names from ``"validity,moses"`` or a list; by default all that these samples can have. Raises ``ValueError`` for unknown ones, and ``Filters`` without its rules."""
+    from studio.chem.properties import known
+
+    default = [
+        n
+        for n in NAMES
+        if (n != "targets" or any(map(known, samples.asked if samples is not None else ()))) and (n != "Filters" or filters is not None)
+    ]
+    wanted = default if names is None else [n.strip() for n in (names.split(",") if isinstance(names, str) else names)]
+    wanted = [n for w in wanted for n in ([m for m in moses.MEASURES if m in default] if w == "moses" else [w])]
+    for n in wanted:
+        if n not in NAMES:
+            raise ValueError(f"got metric {n!r} for molecules, expected some of {', '.join(NAMES)}, or moses{suggest(n, NAMES)}")
+    if "Filters" in wanted and filters is None:
+        raise ValueError(
+            "got the metric Filters without its rules, expected --filters with mcf.csv,wehi_pains.csv or the wheel of molsets that holds them"
+        )
+    return list(dict.fromkeys(wanted))
 
 
 def _sides(samples: SampleSet, reference: SampleSet, filters: str | None, test_scaffolds: str | None) -> tuple[Sides, dict[str, object]]:
@@ -70,9 +81,14 @@ def _sides(samples: SampleSet, reference: SampleSet, filters: str | None, test_s
     from studio.data.arrays import content_hash
 
     rules = None if filters is None else read_rules(filters)
-    order = np.random.Generator(np.random.Philox(key=1)).permutation(len(reference))[: len(samples)]
-    own, train, some = samples.decoded, reference.decoded, reference.take(np.sort(order)).decoded
-    real, split, about = train if reference.test is None else reference.test.decoded, None, {}
+    own, train, split, about = samples.decoded, reference.decoded, None, dict(parts_of(reference))
+    order = np.random.Generator(np.random.Philox(key=1)).permutation(len(reference))
+    if reference.test is not None:
+        real = others = reference.test.decoded
+        some = train.part(np.sort(order[: len(samples)]))
+    else:  # the floor needs two sets that share nothing
+        n = min(len(samples), max(len(order) // 2, 1))
+        real, some, others = train, train.part(np.sort(order[:n])), train.part(np.sort(order[n:]))
     if test_scaffolds is not None:
         texts, name = read_split(test_scaffolds)
         split = Decoded(texts, (), {}, {}, content_hash(texts))
@@ -84,10 +100,19 @@ def _sides(samples: SampleSet, reference: SampleSet, filters: str | None, test_s
         silent = [who for who, tells in zip(("the samples", "the reference"), told) if not tells]
         verb = "tells" if silent == ["the reference"] else "tell"
         mine, stereo = own.flat, f"left out: {' and '.join(silent)} {verb} none" + ("; unique keeps it" if told[0] else "")
-        train, real, some, split = train.flat, real.flat, some.flat, None if split is None else split.flat
+        train, real, some, others = train.flat, real.flat, some.flat, others.flat
+        split = None if split is None else split.flat
     about |= {"stereo": stereo, "moses_filters": None if rules is None else rules.source}
     about["not_shown"] = {"valid_corrected": "n/a: SMILES have no graph to correct"} if own.is_text else {}
-    return Sides(own, mine, train, real, some, split, rules), about
+    return Sides(own, mine, train, real, some, others, split, rules), about
+
+
+def floor_of(count: int, sides: Sides, held_out: bool) -> str:
+    """How many real molecules the floors are of."""
+    few, others = len(sides.some), len(sides.others)
+    if held_out:
+        return f"{few:,} training molecules against the {others:,} held out" + (f", there are no {count:,}" if few < count else "")
+    return f"two disjoint real sets of {few:,} and {others:,}" + (f", there are not twice {count:,}" if few < count else "")
 
 
 def _rdkit() -> str:
@@ -112,20 +137,23 @@ def uniqueness(s: Sides) -> Found:
 
 
 def novelty(s: Sides) -> Found:
-    """The floor is the held-out part's."""
+    """The floor is the held-out part's; without one, that of some of the reference against the others."""
     from studio.chem import metrics
 
-    known = [text for text in s.train.smiles if text is not None]
-    return {"new": metrics.novelty(s.mine.smiles, known)}, {} if s.real is s.train else {"new": metrics.novelty(s.real.smiles, known)}
+    known, (one, others) = [text for text in s.train.smiles if text is not None], s.apart
+    value = {"new": metrics.novelty(s.mine.smiles, known)}
+    return value, {"new": metrics.novelty(one.smiles, [text for text in others.smiles if text is not None])} if len(others) else {}
 
 
 def scaffolds(s: Sides) -> Found:
     """``scaffolds``: cosine of their counts with the reference's; ``scaffolds_known``: share of molecules whose scaffold the training set has. Of one ring or more."""
     from studio.chem import metrics
 
-    known, (alike, of_real) = s.train.scaffolds, s.compared("scaffolds")
-    values, floor = {"scaffolds": alike, "scaffolds_known": metrics.scaffold_share(s.mine.scaffolds, known)}, {"scaffolds": of_real}
-    return values, floor if s.real is s.train else {**floor, "scaffolds_known": metrics.scaffold_share(s.real.scaffolds, known)}
+    known, (alike, of_real), (one, others) = s.train.scaffolds, s.compared("scaffolds"), s.apart
+    values = {"scaffolds": alike, "scaffolds_known": metrics.scaffold_share(s.mine.scaffolds, known)}
+    if of_real is None:
+        return values, {}
+    return values, {"scaffolds": of_real, "scaffolds_known": metrics.scaffold_share(one.scaffolds, others.scaffolds)}
 
 
 def coverage(s: Sides) -> Found:

@@ -13,12 +13,18 @@ NAMES = ("w2", "energy", "modes")
 LIMIT = 2000  # points of an exact transport plan
 
 
-def evaluate(samples: SampleSet, reference: SampleSet, names: str | Sequence[str] | None) -> Result:
-    """Raises ``ValueError`` for unknown names and sets of other widths."""
+def parse_metrics(names: str | Sequence[str] | None) -> list[str]:
+    """Names from ``"w2,modes"`` or a list. Raises ``ValueError`` for unknown ones."""
     wanted = list(NAMES) if names is None else [n.strip() for n in (names.split(",") if isinstance(names, str) else names)]
     for n in wanted:
         if n not in NAMES:
             raise ValueError(f"got metric {n!r} for points, expected some of {', '.join(NAMES)}")
+    return wanted
+
+
+def evaluate(samples: SampleSet, reference: SampleSet, names: str | Sequence[str] | None) -> Result:
+    """Raises ``ValueError`` for unknown names and sets of other widths."""
+    wanted = parse_metrics(names)
     if samples.shape != reference.shape:
         raise ValueError(f"got samples of {samples.shape} and a reference of {reference.shape}, expected the same number of coordinates")
     rng = np.random.Generator(np.random.Philox(key=1))
@@ -41,7 +47,7 @@ def evaluate(samples: SampleSet, reference: SampleSet, names: str | Sequence[str
                 found = metrics.mode_coverage(points, centres, radius=radius)
                 target["modes"], target["near_a_mode"] = found.modes, found.samples
     protocol = {
-        "samples": len(samples), "compared": n, "reference": reference.name, "reference_hash": reference.hash, "reference_n": len(reference),
+        "samples": len(samples), "compared": n, "reference": reference.name, "reference_hash": reference.hash, "reference_n": len(reference), "reference_part": reference.about.get("part", "all"),
         "floor": f"two disjoint real sets of {n}", "w2_at_most": LIMIT, "studio": __version__,
         **{k: samples.about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "labels", "seeds", "dtype", "path")},
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """The real side of a comparison: a data set's features, or a reference file made once from them and used ever after.
 
-``ref.npz`` holds mu, sigma (and mu_s, sigma_s of the spatial tap), features and labels of up to ``keep`` real samples, features of held-out samples,
-the pictures themselves under ``arr_0`` and a JSON text ``meta``. ADM's reference files (mu, sigma, mu_s, sigma_s, arr_0) are read too.
+``ref.npz`` holds mu, sigma (and mu_s, sigma_s of the spatial tap), features, logits and labels of up to ``keep`` real samples and of the held-out ones
+(``test_...``), or, where those are among the samples, which they are (``held_out``), the pictures themselves under ``arr_0`` and a JSON text ``meta``. ADM's reference files (mu, sigma, mu_s, sigma_s, arr_0) are read too.
 """
 
 import json
@@ -14,7 +14,7 @@ import torch
 
 from studio import __version__, files
 from studio.evaluation.measures import Side
-from studio.evaluation.sets import SampleSet, npz_array, npz_members, open_set
+from studio.evaluation.sets import ALONE, SampleSet, npz_array, npz_members, open_set
 from studio.metrics.distances import Moments
 from studio.metrics.features import Extractor, Features, cached, extract
 from studio.strict_json import to_json
@@ -24,11 +24,13 @@ KEEP = 10000
 
 @dataclass(frozen=True)
 class Reference:
-    """``about``: name, hash, number of samples; ``real``: the samples themselves, or as many as a file keeps, where there are any."""
+    """``about``: name, hash, number of samples; ``real``: the samples themselves, or as many as a file keeps, where there are any; ``fresh``: further real
+    samples, none of which is in the reference."""
 
     side: Side
     about: dict[str, Any]
     real: SampleSet | None
+    fresh: Side | None = None
 
 
 def features_of(samples: SampleSet, extractor: Extractor) -> Features:
@@ -40,23 +42,48 @@ def side_of(samples: SampleSet, extractor: Extractor, *, test: SampleSet | None 
     """What an extractor sees of a set; features are cached by content."""
     seen = features_of(samples, extractor)
     held_out = None if test is None else features_of(test, extractor).values
-    return Side(len(samples), seen.moments, seen.values, seen.logits, samples.labels, seen.spatial, held_out)
+    train = None
+    if samples.rows is not None and seen.values is not None:
+        train, held_out = (seen.values[torch.from_numpy(rows)] for rows in samples.rows)
+    return Side(len(samples), seen.moments, seen.values, seen.logits, samples.labels, seen.spatial, held_out, train, samples.classes)
+
+
+def located(source: str | Path | SampleSet) -> SampleSet | Path:
+    """A set, or a file of statistics that is read with the extractor that made it."""
+    path = Path("" if isinstance(source, SampleSet) else source).expanduser()
+    if path.suffix == ".npz" and path.is_file() and {"mu", "sigma"} <= set(npz_members(path)):
+        return path
+    return source if isinstance(source, SampleSet) else open_set(source)
+
+
+def maker(path: Path) -> str | None:
+    """The name of the extractor that a file of statistics says it was made with."""
+    return _meta(path).get("extractor")
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    return json.loads(str(npz_array(path, "meta"))) if "meta" in npz_members(path) else {}
 
 
 def open_reference(source: str | Path | SampleSet, extractor: Extractor) -> Reference:
     """A set, a data set, a folder, or a reference file. Raises ``ValueError`` for a file that another extractor made."""
-    path = Path("" if isinstance(source, SampleSet) else source).expanduser()
-    if path.suffix == ".npz" and path.is_file() and {"mu", "sigma"} <= set(npz_members(path)):
-        return _from_file(path, extractor)
-    real = source if isinstance(source, SampleSet) else open_set(source)
-    about = {"reference": real.name, "reference_hash": real.hash, "reference_n": len(real)}
+    real = located(source)
+    if isinstance(real, Path):
+        return _from_file(real, extractor)
+    about = {"reference": real.name, "reference_hash": real.hash, "reference_n": len(real), **parts_of(real)}
     about |= {"test_hash": real.test.hash} if real.test is not None else {}
-    return Reference(side_of(real, extractor, test=real.test), about, real)
+    fresh = None if real.test is None else side_of(real.test, extractor)
+    return Reference(side_of(real, extractor, test=real.test), about, real, fresh)
+
+
+def parts_of(real: SampleSet) -> dict[str, Any]:
+    """Which part of a data set this is, and what of it was left out."""
+    found = {f"reference_{k}": real.about.get(k) for k in ("part", "left_out")}
+    return {k: v for k, v in found.items() if v}
 
 
 def _from_file(path: Path, extractor: Extractor) -> Reference:
-    there = npz_members(path)
-    meta = json.loads(str(npz_array(path, "meta"))) if "meta" in there else {}
+    there, meta = npz_members(path), _meta(path)
     digest = files.sha256(path)[:16]
     if meta and meta.get("extractor_hash") != extractor.hash:
         raise ValueError(
@@ -76,17 +103,25 @@ def _from_file(path: Path, extractor: Extractor) -> Reference:
     spatial = None
     if {"mu_s", "sigma_s"} <= set(there):
         spatial = Moments.given(count, npz_array(path, "mu_s"), npz_array(path, "sigma_s"))
-    features, logits, labels, test = (npz_array(path, k) if k in there else None for k in ("features", "logits", "labels", "test_features"))
+    names = ("features", "logits", "labels", "test_features", "test_logits", "test_labels", "held_out")
+    features, logits, labels, test, test_logits, test_labels, held_out = (npz_array(path, k) if k in there else None for k in names)
     if features is None and real is not None:  # ADM's files: statistics of all, pictures of ten thousand
         seen = features_of(real, extractor)
         features = None if seen.values is None else seen.values.numpy()
         logits = None if seen.logits is None else seen.logits.numpy()
-    side = Side(
-        told, Moments.given(count, mu, sigma), *(None if v is None else torch.from_numpy(np.ascontiguousarray(v)) for v in (features, logits)),
-        None if labels is None else labels.astype(np.int64), spatial, None if test is None else torch.from_numpy(np.ascontiguousarray(test)),
-    )  # fmt: skip
+    train = features[~held_out.astype(bool)] if held_out is not None and features is not None else None
+    tensors = [None if v is None else torch.from_numpy(np.ascontiguousarray(v)) for v in (features, logits, test, train, test_logits)]
+    classes = tuple(meta.get("classes", ()))
+    if labels is not None and "classes" not in meta and meta.get("data") in ALONE:  # a file made before they were kept
+        classes = open_set(meta["data"]).classes
+    labels, test_labels = (None if v is None else v.astype(np.int64) for v in (labels, test_labels))
+    side = Side(told, Moments.given(count, mu, sigma), *tensors[:2], labels, spatial, tensors[2], tensors[3], classes)
     about = {"reference": meta.get("data", path.name), "reference_hash": digest, "reference_n": told}
-    return Reference(side, about | ({"test_hash": meta["test_hash"]} if "test_hash" in meta else {}), real)
+    about |= {k: meta[k] for k in ("test_hash", "reference_part", "reference_left_out") if k in meta}
+    fresh = None
+    if tensors[2] is not None and held_out is None:
+        fresh = Side(len(tensors[2]), Moments.of(tensors[2]), tensors[2], tensors[4], test_labels, classes=classes)
+    return Reference(side, about, real, fresh)
 
 
 def make_reference(source: str, out: str | Path, extractor: Extractor, *, keep: int = KEEP, overwrite: bool = False) -> Path:
@@ -113,9 +148,16 @@ def make_reference(source: str, out: str | Path, extractor: Extractor, *, keep: 
         arrays |= {"mu_s": side.spatial.mean.numpy(), "sigma_s": side.spatial.covariance.numpy()}
     if side.test is not None:
         arrays["test_features"] = side.test.numpy()
+    if real.test is not None:
+        test = side_of(real.test, extractor)
+        arrays |= {f"test_{k}": np.asarray(v) for k, v in (("logits", test.logits), ("labels", test.labels)) if v is not None}
+    if real.rows is not None:
+        arrays["held_out"] = np.isin(index, real.rows[1])
     meta = {
         "data": real.name,
         "data_hash": real.hash,
+        "classes": list(real.classes),
+        **parts_of(real),
         "n": len(real),
         "extractor": extractor.name,
         "extractor_hash": extractor.hash,

@@ -9,7 +9,7 @@ from typing import Any
 from studio import files
 from studio.strict_json import numbers
 
-RULER = ("extractor", "extractor_hash", "samples", "reference_hash", "reference_n", "resize", "sample_dtype", "labels", "test_hash")
+RULER = ("extractor", "extractor_hash", "samples", "reference_hash", "reference_n", "sample_dtype", "labels", "test_hash")
 
 
 @dataclass(frozen=True)

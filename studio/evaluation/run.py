@@ -1,6 +1,5 @@
 """`studio evaluate`: samples against a reference, every measure with its floor and the protocol; what cannot be computed is named, the rest is."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,20 @@ import numpy as np
 from backbones.registry import suggest
 from studio import __version__
 from studio.evaluation import measures, molecules, points
-from studio.evaluation.measures import MEASURES, Options, Side
-from studio.evaluation.reference import Reference, open_reference, side_of
+from studio.evaluation.classes import among
+from studio.evaluation.floors import floors
+from studio.evaluation.measures import MEASURES, Side
+from studio.evaluation.reference import Reference, located, maker, open_reference, side_of
 from studio.evaluation.results import Result
 from studio.evaluation.sets import SampleSet, is_data, open_set
 from studio.metrics.features import Extractor, build_extractor
 from studio.metrics.inception import find_inception
+from studio.metrics.lenet import class_names
 from studio.model import Model, load
 
 DEFAULT = {"inception": ("fid", "sfid", "is", "pr", "dc", "kid", "nn"), "lenet": ("fd", "fd_class", "pr", "dc", "kid", "is", "acc", "nn")}
 OTHERS = ("fd", "fd_class", "pr", "dc", "kid", "nn")
+FASHION = ("fashion-mnist", "fashion-restore")  # data of Fashion-MNIST, also without its classes
 
 
 def evaluate(
@@ -35,6 +38,10 @@ def evaluate(
     a single measure that cannot be computed is listed in ``failed``.
     """
     chosen = opened(samples, batch=batch, on_progress=on_progress, **sampling)
+    if chosen.task == "arrays":
+        raise ValueError(
+            f"got samples that are {chosen.values.dtype} of {chosen.shape}, expected pictures (uint8), points or molecules: others have no measures"
+        )
     if chosen.task != "image":
         if isinstance(ref, Reference):
             raise ValueError(f"got a reference of features for {chosen.task}, expected a set of {chosen.task} samples")
@@ -44,17 +51,18 @@ def evaluate(
         only_molecules(filters, test_scaffolds, chosen.task)
         return points.evaluate(chosen, real, metrics)
     only_molecules(filters, test_scaffolds, chosen.task)
-    extractor = choose_extractor(features, chosen.shape, inception)
+    source = ref if isinstance(ref, Reference) else located(ref)
+    extractor = choose_extractor(features, chosen, inception, source.real if isinstance(source, Reference) else source)
     wanted = parse_metrics(metrics, extractor)
-    reference = ref if isinstance(ref, Reference) else open_reference(ref, extractor)
+    reference = source if isinstance(source, Reference) else open_reference(source, extractor)
     if reference.real is not None and reference.real.shape != chosen.shape:
         raise ValueError(
             f"got samples of {chosen.shape} and a reference of {reference.real.shape} (C, H, W), expected the same; resize one of them first"
         )
-    side, options = side_of(chosen, extractor), Options(allow_small, extractor.name)
-    values, failed = measured(wanted, side, reference.side, options)
-    floor, pair = floors([m for m in wanted if m not in failed], reference, len(chosen), extractor)
-    return Result(chosen.name, values, floor, failed, protocol_of(chosen, reference, extractor, side, pair))
+    side, options = side_of(chosen, extractor), measures.options_of(extractor, allow_small)
+    values, failed = measures.measured(wanted, side, reference.side, options)
+    floor, told = floors([m for m in wanted if m not in failed], reference, side, extractor)
+    return Result(chosen.name, values, floor, failed, {**protocol_of(chosen, reference, extractor, side, told), **options.notes})
 
 
 def only_molecules(filters: str | None, test_scaffolds: str | None, task: str) -> None:
@@ -77,6 +85,17 @@ def opened(samples: Any, *, batch: int | str = "auto", on_progress: Callable[[in
     return generated(samples, batch=batch, on_progress=on_progress, **sampling)
 
 
+def family_of(model: Model) -> str:
+    """The measures that a model's samples have: of pictures, points or molecules. Raises ``ValueError`` for samples that have none."""
+    family = model.task.judged
+    if not family or (family == "image" and model.codec.name == "scale"):  # arrays of one's own, which no extractor sees
+        raise ValueError(
+            f"{model.name} makes {model.task.name} samples that are arrays of {model.sample_shape}, for which there are no measures; "
+            "generate them and measure them yourself"
+        )
+    return family
+
+
 def generated(
     model: str | Path | Model, *, num: int | None = None, weights: str = "auto", device: str = "auto", dtype: str = "auto", batch: int | str = "auto",
     on_progress: Callable[[int, int], Any] | None = None, **options: Any,
@@ -87,11 +106,12 @@ def generated(
     from studio.generation.run import parse_batch
 
     loaded = model if isinstance(model, Model) else load(str(model), weights=weights, device=device, dtype=dtype)
+    family_of(loaded)
     if num is None and options.get("seeds") is None:
         num = 10000
     plan = make_plan(loaded, num=num, batch=parse_batch(batch, loaded), **options)
     c, *rest = loaded.sample_shape
-    values = np.empty((plan.num, c, *rest), np.uint8 if rest else np.float32)
+    values = np.empty((plan.num, c, *rest), loaded.task.dtype)
     done = 0
     for index, made in compute(plan, range(plan.num)):
         values[index] = made.numpy()
@@ -101,16 +121,21 @@ def generated(
     labels = plan.labels.of(range(plan.num), plan.seeds)
     pinned = plan.pinned()
     about = {k: pinned[k] for k in ("sampler", "num_steps", "guidance", "labels", "seeds", "weights", "dtype", "model_hash", "conditions", "path")}
-    about |= {"model": loaded.name, "deterministic": pinned["deterministic"] is not None}
+    about |= {"model": loaded.name, "data": loaded.info.data, "deterministic": pinned["deterministic"] is not None}
     atoms = tuple(loaded.info.codec.get("atoms", ()))
     asked = {k: np.full(plan.num, float(v)) for k, v in (about["conditions"] or {}).items()} if atoms else {}
     return SampleSet(loaded.name, values, None if labels is None else np.array(labels), loaded.classes, about, atoms=atoms, asked=asked)
 
 
-def choose_extractor(name: str | Extractor | None, shape: tuple[int, ...], inception: str | Path | None = None) -> Extractor:
-    """The extractor asked for, by name or as it is; otherwise the one that papers use where its weights are there, and the one that fits the pictures where not."""
+def choose_extractor(
+    name: str | Extractor | None, samples: SampleSet | tuple[int, ...], inception: str | Path | None = None, real: SampleSet | Path | None = None,
+) -> Extractor:  # fmt: skip
+    """The extractor asked for, by name or as it is; otherwise the one that the reference file was made with, the one that papers use where its weights are there,
+    and where not lenet for Fashion-MNIST, efficientnet for other pictures. ``samples``: the set, or the shape of its pictures."""
     if name is not None and not isinstance(name, str):
         return name
+    if name is None and isinstance(real, Path):
+        name = maker(real)
     if name is None:
         try:
             find_inception(inception)
@@ -118,8 +143,18 @@ def choose_extractor(name: str | Extractor | None, shape: tuple[int, ...], incep
         except ValueError:
             if inception is not None:
                 raise
-            name = "lenet" if shape == (1, 28, 28) else "efficientnet"
+            name = "lenet" if is_fashion(samples, real) else "efficientnet"
     return build_extractor(name, inception=inception if name == "inception" else None)
+
+
+def is_fashion(samples: SampleSet | tuple[int, ...], real: SampleSet | Path | None) -> bool:
+    """Whether grey 28 × 28 pictures are those that lenet was made for: by the name of the data set, or the names of the reference's classes, or the samples'."""
+    if (samples.shape if isinstance(samples, SampleSet) else samples) != (1, 28, 28):
+        return False
+    for one in (real, samples):
+        if isinstance(one, SampleSet) and (one.about.get("data") in FASHION or one.classes):
+            return one.about.get("data") in FASHION or among(one.classes, class_names())
+    return False
 
 
 def parse_metrics(metrics: str | Sequence[str] | None, extractor: Extractor) -> list[str]:
@@ -134,46 +169,12 @@ def parse_metrics(metrics: str | Sequence[str] | None, extractor: Extractor) -> 
     return list(dict.fromkeys(names))
 
 
-def measured(names: Sequence[str], samples: Side, reference: Side, options: Options) -> tuple[dict[str, float], dict[str, str]]:
-    """Values, and the reasons of those that could not be computed."""
-    values: dict[str, float] = {}
-    failed: dict[str, str] = {}
-    for name in names:
-        try:
-            found = MEASURES[name](samples, reference, options)
-            if not all(math.isfinite(v) for v in found.values()):
-                raise ValueError(f"the result is {found}, expected finite numbers")
-            values |= found
-        except ValueError as error:
-            failed[name] = str(error)
-    return values, failed
-
-
-def floors(names: Sequence[str], reference: Reference, count: int, extractor: Extractor) -> tuple[dict[str, float], int]:
-    """Each measure of two disjoint real sets of ``count`` samples (fewer where the reference has fewer), and how many they were; scores that need
-    no pair are those of the real set."""
-    side = reference.side
-    if side.features is None or len(side.features) < 4:
-        return {}, 0
-    have = len(side.features)
-    n = min(count, have // 2)
-    order = np.random.Generator(np.random.Philox(key=1)).permutation(have)
-    halves = [np.sort(order[:n]), np.sort(order[n : 2 * n])]
-    one, two = (side.part(half) for half in halves)
-    if "sfid" in names and reference.real is not None:  # of the spatial tap only moments are kept, so each half is looked at again
-        one, two = (side_of(reference.real.take(half), extractor) for half in halves)
-    options = Options(True, extractor.name)
-    found = measured([m for m in names if m not in (*measures.NO_FLOOR, *measures.OF_REAL)], one, two, options)[0]
-    found |= measured([m for m in names if m in measures.OF_REAL], side, side, options)[0]
-    return {k: v for k, v in found.items() if not k.endswith("_std")}, n
-
-
-def protocol_of(samples: SampleSet, reference: Reference, extractor: Extractor, side: Side, pair: int) -> dict[str, Any]:
+def protocol_of(samples: SampleSet, reference: Reference, extractor: Extractor, side: Side, floor: str) -> dict[str, Any]:
     """Everything a reader needs to know before comparing a number with another."""
     about: Mapping[str, Any] = samples.about
     return {
         "extractor": extractor.name, "extractor_hash": extractor.hash, "dimensions": side.moments.dim, "resize": getattr(extractor, "resize", "none"), "samples": len(samples),
-        "sample_hash": samples.hash, "sample_dtype": "uint8", **reference.about, "floor": f"two disjoint real sets of {pair}" if pair else "none",
+        "sample_hash": samples.hash, "sample_dtype": "uint8", **reference.about, "floor": floor,
         **{k: about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "labels", "seeds", "dtype", "conditions", "path")},
         "precision_recall_k": measures.K_PRECISION, "density_coverage_k": measures.K_DENSITY, "studio": __version__,
     }  # fmt: skip

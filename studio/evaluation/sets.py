@@ -4,7 +4,7 @@ opened as a `SampleSet`, whose values are read in blocks and never held whole.""
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,10 +20,12 @@ from studio.data.folders import listing
 from studio.data.images import decode
 from studio.data.layout import layout_of
 from studio.evaluation.decoded import Decoded
+from studio.files import sha256
 from studio.sampling import parse_seeds
 
 BLOCK = 256
 ALONE = ("fashion-mnist", "moses")  # data sets that need no more than their name
+WHOLE = ("images", "npz")  # sources that name a file or folder, of which nothing is kept aside unless a part is asked for
 MOLECULES = (".smi", ".csv", ".tsv", ".sdf")
 
 
@@ -39,8 +41,8 @@ class Values(Protocol):
 
 @dataclass(frozen=True)
 class SampleSet:
-    """``about`` is what its maker recorded (sampler, guidance, label rule ...); ``test`` further real samples that no model was trained on. ``atoms``: what the
-    types of molecules are; ``numbers``: columns (N,) of known properties in their own units, ``asked``: of what the samples were asked to have (NaN: not)."""
+    """``about`` is what its maker recorded (sampler, guidance, label rule ...), and of a data set ``part`` and ``left_out``; ``test`` further real samples that no
+    model was trained on; ``rows``: which of the values training would take, and which it would keep from it. ``atoms``: what the types of molecules are; ``numbers``: columns (N,) of known properties in their own units, ``asked``: of what the samples were asked to have (NaN: not)."""
 
     name: str
     values: Values
@@ -52,6 +54,7 @@ class SampleSet:
     atoms: tuple[str, ...] = ()
     numbers: dict[str, np.ndarray] = field(default_factory=dict)
     asked: dict[str, np.ndarray] = field(default_factory=dict)
+    rows: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -62,7 +65,11 @@ class SampleSet:
 
     @property
     def task(self) -> str:
-        return "molecule" if self.atoms or self.values.dtype.kind == "U" else "image" if len(self.shape) == 3 else "points"
+        if self.atoms or self.values.dtype.kind == "U":
+            return "molecule"
+        if len(self.shape) == 1:
+            return "points"
+        return "image" if len(self.shape) == 3 and self.values.dtype == np.uint8 else "arrays"
 
     @cached_property
     def hash(self) -> str:
@@ -126,8 +133,9 @@ class PictureFiles:
 
 
 def open_set(source: str | Path) -> SampleSet:
-    """A set by its name: a folder of `studio generate` or of pictures, an .npz (``arr_0`` or ``images``) or .npy, a .smi, .csv or .sdf of molecules, ``images:DIR``, ``npz:FILE``,
-    ``points:KIND``, ``molecules:FILE`` or a data set's name, with ``@held_out`` for the part that is kept from training. Raises ``ValueError`` with what was expected."""
+    """A set by its name: a folder of `studio generate` or of pictures, an .npz (``arr_0`` or ``images``) or .npy, a .smi, .csv or .sdf of molecules, ``images:DIR``,
+    ``npz:FILE``, ``molecules:FILE``, ``points:KIND`` or a data set's name. Files and folders are taken whole, data sets their training part; ``@train`` and
+    ``@held_out`` are the parts that training would make. Raises ``ValueError`` with what was expected."""
     text = str(source)
     path = Path(text).expanduser()
     if path.is_dir():
@@ -151,31 +159,54 @@ def _data(text: str) -> SampleSet:
     if not is_data(text) or part not in ("", "train", "held_out"):
         raise ValueError(
             f"got {text!r}, expected a folder of samples or pictures, an .npz, .npy, .smi, .csv or .sdf file, images:DIR, npz:FILE, points:KIND, molecules:FILE, fashion-mnist or moses "
-            "(with @held_out for the part kept from training)"
+            "(with @train or @held_out for the parts that training makes)"
         )
+    if kind == "molecules" and not part:
+        return replace(_molecules(Path(rest).expanduser()), name=text, about={"data": kind, "part": "all"})
     options = {"images": {"path": rest}, "npz": {"path": rest}, "points": {"kind": rest}, "molecules": {"path": rest}}.get(kind, {})
-    whole = of_data({"name": kind, **options}, text)
+    found = of_data({"name": kind, **options}, text, whole=kind in WHOLE and not part)
     if part == "held_out":
-        if whole.test is None:
+        if found.test is None:
             raise ValueError(f"{name} keeps no part from training; leave @held_out out")
-        return whole.test
-    return whole
+        return found.test
+    return found
 
 
-def of_data(spec: Mapping[str, Any], name: str) -> SampleSet:
-    """The training part of a config's ``data`` section, with the held-out part as its ``test``."""
+def of_data(spec: Mapping[str, Any], name: str, *, whole: bool = False) -> SampleSet:
+    """The training part of a config's ``data`` section, with the held-out part as its ``test``; or, ``whole``, both as one set that knows its ``rows``."""
     data = load_data(spec)
+    told = [f"{data.skipped:,} files do not decode"] if data.skipped else []
+    told += data.notes
 
-    def made(arrays: Any, part: str, test: SampleSet | None) -> SampleSet:
+    def made(arrays: Any, part: str, test: SampleSet | None, left_out: list[str]) -> SampleSet:
         if not isinstance(arrays, Arrays):
             raise ValueError(f"{name} has no {part} part")
         numbers = {n: arrays.numeric[:, k] * data.numeric_std[k] + data.numeric_mean[k] for k, n in enumerate(data.numeric)}
-        atoms = tuple(data.codec.get("atoms", ()))
+        about = {"data": data.name, "part": part, "left_out": "; ".join(left_out)}
         return SampleSet(
-            name, arrays.values, arrays.labels, tuple(data.classes), {"data": data.name, "part": part}, test, atoms=atoms, numbers=numbers
+            name, arrays.values, arrays.labels, tuple(data.classes), about, test, atoms=tuple(data.codec.get("atoms", ())), numbers=numbers
         )
 
-    return made(data.train, "train", None if data.held_out is None else made(data.held_out, "held_out", None))
+    if whole and (data.held_out is None or data.rows is not None):
+        joined = data.train if data.held_out is None or data.rows is None else _joined(data.train, data.held_out, data.rows)
+        return replace(made(joined, "all", None, told), rows=None if data.held_out is None else data.rows)
+    if data.held_out is None:
+        return made(data.train, "train", None, told)
+    apart = [f"the {len(part):,} {what}" for part, what in ((data.held_out, "that are held out"), (data.train, "that are trained on"))]
+    return made(data.train, "train", made(data.held_out, "held_out", None, [apart[1], *told]), [apart[0], *told])
+
+
+def _joined(train: Arrays, rest: Arrays, rows: tuple[np.ndarray, np.ndarray]) -> Arrays:
+    """Both parts in the order of the file."""
+
+    def one(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
+        if a is None or b is None:
+            return None
+        out = np.empty((len(a) + len(b), *a.shape[1:]), a.dtype)
+        out[rows[0]], out[rows[1]] = a, b
+        return out
+
+    return Arrays(*(one(getattr(train, k), getattr(rest, k)) for k in ("values", "labels", "numeric")))  # type: ignore[arg-type]
 
 
 def _generated(folder: Path) -> SampleSet:
@@ -194,14 +225,34 @@ def _generated(folder: Path) -> SampleSet:
             raise ValueError(f"{folder} holds {len(found)} of {num} samples; run the same studio generate again until it is complete")
         recipes = _recipes(found, pinned)
         labels = np.array([r["label"] for r in recipes]) if "label" in recipes[0] else None
-        return SampleSet(str(folder), PictureFiles(found), labels, (), about, folder=folder)
+        return SampleSet(str(folder), PictureFiles(found), labels, _names(manifest, recipes), about, folder=folder)
     if not (folder / "samples.npz").is_file():
         raise ValueError(f"{folder} holds none of its {num} samples yet; run the same studio generate again")
     made = _arrays(folder / "samples.npz")
     if len(made) != num:
         raise ValueError(f"{folder / 'samples.npz'} holds {len(made)} of {num} samples; run the same studio generate again")
     asked = {k: np.full(num, float(v)) for k, v in (about["conditions"] or {}).items()} if made.atoms else {}
-    return SampleSet(str(folder), made.values, made.labels, (), about, folder=folder, atoms=made.atoms, asked=asked)
+    return SampleSet(str(folder), made.values, made.labels, made.classes or _names(manifest), about, folder=folder, atoms=made.atoms, asked=asked)
+
+
+def _names(manifest: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]] = ()) -> tuple[str, ...]:
+    """Names of the classes: as the manifest has them; for an older one as the recipes do, or the model where it is still there."""
+    from studio import checkpoint
+    from studio.build import Info
+    from studio.shelf import choose_weights, locate, spot_of
+
+    if manifest.get("classes"):
+        return tuple(map(str, manifest["classes"]))
+    named = {r["label"]: str(r["class"]) for r in recipes if r.get("label", -1) >= 0 and "class" in r}
+    if named:
+        return tuple(named.get(k, str(k)) for k in range(max(named) + 1))
+    try:
+        folder, step = locate(str(manifest.get("model")))
+        _, weights = choose_weights(spot_of(folder, step), manifest["pinned"]["weights"])
+        same = sha256(weights)[:16] == manifest["pinned"]["model_hash"]
+        return Info.from_meta(checkpoint.read_meta(folder)).classes if same else ()
+    except (ValueError, OSError, KeyError):
+        return ()
 
 
 def _recipes(found: Sequence[Path], pinned: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -256,7 +307,8 @@ def _arrays(path: Path) -> SampleSet:
     values = _laid_out(npz_array(path, key), path)
     beside = next((k for k in ("labels", *(("arr_1",) if key == "arr_0" else ())) if k in members), None)
     labels = None if beside is None else class_numbers(npz_array(path, beside), f"{path} ({beside})", len(values))
-    return SampleSet(str(path), values, labels)
+    names = tuple(str(c) for c in npz_array(path, "classes")) if "classes" in members else ()
+    return SampleSet(str(path), values, labels, names)
 
 
 def _laid_out(array: np.ndarray, path: Path) -> Values:

@@ -11,22 +11,32 @@ Found = tuple[dict[str, float], dict[str, float]]  # values, and what real molec
 
 @dataclass(frozen=True)
 class Sides:
-    """``own``: the samples with all that they tell. ``mine``, ``train``, ``real`` (what distances are to), ``some`` (as many training molecules) and ``split`` (MOSES's
-    scaffold split, where it is given) agree on stereochemistry. ``rules``: MOSES's filters, where they are given."""
+    """``own``: the samples with all that they tell. ``mine``, ``train``, ``real`` (what distances are to), ``some`` (as many training molecules), ``others`` (what floors
+    compare them with: ``real``, or where that holds ``some`` too, the rest of it) and ``split`` (MOSES's scaffold split, where it is given) agree on stereochemistry. ``rules``: MOSES's filters, where they are given."""
 
     own: Decoded
     mine: Decoded
     train: Decoded
     real: Decoded
     some: Decoded
+    others: Decoded
     split: Decoded | None = None
     rules: Any = None
-    made: dict[str, tuple[float, float]] = field(default_factory=dict, repr=False)
+    made: dict[str, tuple[float, float | None]] = field(default_factory=dict, repr=False)
 
-    def compared(self, kind: str) -> tuple[float, float]:
-        """The samples' value against ``real`` and that of training molecules; computed once, whatever the measures are called."""
+    @property
+    def apart(self) -> tuple[Decoded, Decoded]:
+        """Real molecules and those that would be known to their model: the held-out and the training part, or two parts of one set."""
+        return (self.some, self.others) if self.real is self.train else (self.real, self.train)
+
+    def compared(self, kind: str) -> tuple[float, float | None]:
+        """The samples' value against ``real`` and that of ``some`` against ``others``, None for too few; computed once, whatever the measures are called."""
         if kind not in self.made:
-            self.made[kind] = COMPARE[kind](self.mine, self.real), COMPARE[kind](self.some, self.real)
+            value = COMPARE[kind](self.mine, self.real)
+            try:
+                self.made[kind] = value, COMPARE[kind](self.some, self.others)
+            except ValueError:
+                self.made[kind] = value, None
         return self.made[kind]
 
 
@@ -72,6 +82,6 @@ def against(name: str, kind: str, split: str = "") -> Callable[[Sides], Found]:
     def measure(s: Sides) -> Found:
         value, floor = s.compared(kind)
         more = {split: COMPARE[kind](s.mine, s.split)} if split and s.split is not None else {}
-        return {name: value, **more}, {name: floor}
+        return {name: value, **more}, {} if floor is None else {name: floor}
 
     return measure

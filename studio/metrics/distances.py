@@ -78,6 +78,17 @@ class Moments:
             self._add(other.count, other.mean, other.scatter)
         return self
 
+    def without(self, part: "Moments") -> "Moments":
+        """Of the rows that are not in ``part``, some of these rows. Raises ``ValueError`` unless at least two are left."""
+        left = self.count - part.count
+        if left < 2:
+            raise ValueError(f"got {part.count} of {self.count} samples to take away, expected at least 2 to be left")
+        same_width(self.mean, part.mean)
+        made, shift = Moments(), part.mean - self.mean
+        made.count, made.mean = left, self.mean - shift * (part.count / left)
+        made.scatter = (self.scatter - part.scatter).addr_(shift, shift, alpha=-part.count * self.count / left)
+        return made
+
     def _add(self, count: int, mean: Tensor, scatter: Tensor) -> None:
         if not self.count:
             if self.dim:

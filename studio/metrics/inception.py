@@ -228,7 +228,7 @@ def load_inception(path: str | Path) -> Inception:
 class InceptionExtractor:
     """`Extractor` of FID's network: 2,048 features, the 1,008 logits without bias that the inception score uses, and the spatial features of sFID."""
 
-    name, dim, channels = "inception", 2048, 3
+    name, dim, channels, resize = "inception", 2048, 3, f"{SIZE}×{SIZE}, bilinear by TensorFlow 1's rule (pixel i from i · in / out)"
 
     def __init__(self, path: str | Path | None = None, *, device: str | torch.device = "cpu"):
         self.net = load_inception(find_inception(path)).to(device)

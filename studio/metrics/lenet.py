@@ -11,6 +11,7 @@ import time
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
@@ -63,6 +64,12 @@ def load_lenet(path: str | Path | None = None) -> tuple[LeNet, str]:
     return net.eval().requires_grad_(False), sha256(file)[:16]
 
 
+def class_names() -> tuple[str, ...]:
+    """What the ten logits are: the classes of Fashion-MNIST."""
+    with resources.as_file(resources.files("studio") / "bundled" / "fashion_mnist_12k.npz") as path, np.load(path, allow_pickle=False) as file:
+        return tuple(str(c) for c in file["classes"])
+
+
 def metadata(path: Path) -> dict[str, str]:
     """What the file says about itself: the accuracy on held-out pictures, data, epochs and seed."""
     with safe_open(path, "pt") as file:
@@ -76,7 +83,7 @@ class LeNetExtractor:
 
     def __init__(self, *, device: str | torch.device = "cpu"):
         net, self.hash = load_lenet()
-        self.net = net.to(device)
+        self.net, self.classes = net.to(device), class_names()
 
     def __call__(self, values: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():

@@ -16,6 +16,7 @@ class Task(Protocol):
 
     ``suffix`` is .png where each sample is a picture of its own; others lie together in ``samples.npz``, with ``dtype`` and, so that the file can be read
     alone, the arrays of ``legend``. ``listing`` names further files that a whole set is written to by `write`. ``together``: one drawing shows them all.
+    ``judged``: the family of measures in `studio.evaluation` (image, points or molecule), empty where there is none.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Task(Protocol):
     together: bool = False
     dtype: str = "float32"
     listing: tuple[str, ...] = ()
+    judged: str = ""
 
     @property
     def legend(self) -> Mapping[str, np.ndarray]:

@@ -13,7 +13,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 class ImageTask(Task):
-    name, suffix, dtype = "image", ".png", "uint8"
+    name, suffix, dtype, judged = "image", ".png", "uint8", "image"
 
     def pictures(self, values: Tensor) -> list[Image.Image]:
         """PIL pictures at their own size. Raises ``ValueError`` for a number of channels that is not a picture's."""

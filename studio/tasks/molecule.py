@@ -15,7 +15,7 @@ from studio.tasks.image import contact_sheet
 class MoleculeTask(Task):
     """``atoms``: the types that the graphs count, ``aromatic``: how rings are written; both are the codec's."""
 
-    name, suffix, dtype = "molecule", ".smi", "uint8"
+    name, suffix, dtype, judged = "molecule", ".smi", "uint8", "molecule"
     listing = ("samples.smi", "samples.csv", "samples.sdf", "sheet.svg")
 
     def __init__(self, atoms: Sequence[str] = (), aromatic: bool = False):

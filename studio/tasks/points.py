@@ -14,7 +14,7 @@ from studio.tasks.base import Task
 
 
 class PointsTask(Task):
-    name, suffix, together = "points", ".npz", True
+    name, suffix, together, judged = "points", ".npz", True, "points"
 
     def pictures(self, values: Tensor) -> list[Image.Image]:
         """One scatter plot of all samples."""

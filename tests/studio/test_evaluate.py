@@ -54,13 +54,13 @@ def test_real_samples_lie_at_the_floor_and_noise_far_above(fashion: SampleSet) -
     assert real.failed == {}
     assert real.values["fd"] < 3 * real.floor["fd"] and abs(real.values["precision"] - real.floor["precision"]) < 0.1
     assert real.values["acc"] > 0.85 and real.floor["acc"] > 0.85 and 5 < real.values["is"] < 10
-    noise = SampleSet("noise", np.random.default_rng(1).integers(0, 256, (300, 1, 28, 28), dtype=np.uint8), np.arange(300) % 10)
+    noise = SampleSet("noise", np.random.default_rng(1).integers(0, 256, (300, 1, 28, 28), dtype=np.uint8), np.arange(300) % 10, fashion.classes)
     bad = evaluate(noise, "fashion-mnist@held_out", features="lenet", metrics="fd,kid,pr,dc,acc")
     assert bad.values["fd"] > 20 * real.values["fd"] and bad.values["coverage"] < 0.1 < 0.8 < real.values["coverage"]
     assert bad.values["acc"] < 0.3
     protocol = real.protocol
     assert protocol["extractor"] == "lenet" and protocol["samples"] == 1500 and protocol["reference_n"] == 2000
-    assert protocol["floor"] == "two disjoint real sets of 1000"
+    assert "fd, kid, fd_class: two disjoint real sets of 1,000 and 1,000, there are not twice 1,500" in protocol["floor"]
 
 
 def test_copies_of_training_pictures_are_found(fashion: SampleSet) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from tiny import files_below, run_studio
 from torch import Tensor
 
+from studio.codec import build_codec
 from studio.evaluation import evaluate, load_result
 from studio.evaluation.sets import of_data
 from studio.metrics.features import from_callable
@@ -123,3 +124,33 @@ def test_without_a_reference_it_is_the_training_data(points_model: Model, tmp_pa
     lost = replace(points_model, config=replace(points_model.config, data={"name": "npz", "path": str(tmp_path / "gone.npz")}))
     with pytest.raises(ValueError, match="gone.npz.*give another with --ref"):
         list(sweep(lost, tmp_path / "other", [parse_axis("num_steps=1,4")], num=200))
+
+
+def test_arrays_of_one_s_own_are_refused_and_never_called_pictures(picture_model: Model, tmp_path: Path) -> None:
+    """What is not flat was taken for pictures, whatever the model makes."""
+    codec = replace(picture_model.info, codec={"name": "scale", "std": 1.0})
+    arrays = replace(picture_model, info=codec, codec=build_codec({"name": "scale", "std": 1.0}))
+    for act in (
+        lambda: list(sweep(arrays, tmp_path / "out", [parse_axis("num_steps=1,2")], num=4)),
+        lambda: evaluate(arrays, "fashion-mnist", num=4),
+    ):
+        with pytest.raises(ValueError, match="arrays of .*for which there are no measures"):
+            act()
+    assert not (tmp_path / "out").exists()
+    shown = list(sweep(arrays, tmp_path / "shown", [parse_axis("num_steps=1,2")], images=2))  # to look at them needs no measure
+    assert len(shown) == 2 and (tmp_path / "shown" / "sheet.png").is_file()
+
+
+def test_a_reference_of_another_kind_is_refused_before_anything_is_made(points_model: Model, picture_model: Model, tmp_path: Path) -> None:
+    axes = [parse_axis("num_steps=1,2")]
+    with pytest.raises(ValueError, match="got a reference of image for a model of points"):
+        list(sweep(points_model, tmp_path / "a", axes, ref="fashion-mnist@held_out"))
+    with pytest.raises(ValueError, match="got features=lenet for points"):
+        list(sweep(points_model, tmp_path / "a", axes, features="lenet"))
+    with pytest.raises(ValueError, match="'fd' for points"):
+        list(sweep(points_model, tmp_path / "a", axes, metrics="fd"))
+    with pytest.raises(ValueError, match="got a reference of points for a model of image"):
+        list(sweep(picture_model, tmp_path / "a", axes, ref="points:moons", num=4))
+    with pytest.raises(ValueError, match="resize it first"):
+        list(sweep(picture_model, tmp_path / "a", axes, ref="fashion-mnist", num=4))
+    assert not (tmp_path / "a").exists()

@@ -13,6 +13,7 @@ import studio
 from studio.evaluation import evaluate
 from studio.evaluation.sets import of_data, open_set
 from studio.model import Model
+from studio.sweep import parse_axis, sweep
 from studio.trainer import Run
 
 ROOT = Path(__file__).parents[3]
@@ -75,3 +76,18 @@ def test_a_set_is_generated_resumed_and_judged(model: Model, config: dict[str, A
     again = studio.generate(model, tmp_path / "set", num=3, conditions={"logP": 1.0}, overwrite=True, quiet=True)
     assert again.written == 3 and json.loads((tmp_path / "set" / "manifest.json").read_text())["pinned"]["num"] == 3
     assert len((tmp_path / "set" / "samples.csv").read_text().splitlines()) == 4
+
+
+def test_settings_are_swept_by_the_measures_of_molecules(model: Model, config: dict[str, Any], tmp_path: Path) -> None:
+    """They were taken for pictures, as they are not flat."""
+    axes = [parse_axis("num_steps=2,4")]
+    found = list(sweep(model, tmp_path / "out", axes, num=6, metrics="validity,uniqueness", conditions={"logP": 2.0}))
+    alone = evaluate(model, of_data(config["data"], "moses"), num=6, num_steps=4, metrics="validity,uniqueness", conditions={"logP": 2.0})
+    assert found[1][1] is not None and {"valid"} <= set(alone.values) and found[1][1].values == alone.values
+    assert (tmp_path / "out" / "heat-valid.png").is_file()
+    for options, text in (
+        ({"metrics": "fd"}, "'fd' for molecules"), ({"features": "lenet"}, "features=lenet for molecule"), ({"ref": "points:moons"}, "a reference of points for a model of molecule"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=text):
+            list(sweep(model, tmp_path / "no", axes, num=6, **options))
+    assert not (tmp_path / "no").exists()

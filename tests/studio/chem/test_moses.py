@@ -109,7 +109,10 @@ def test_files_of_rules(wheel: Path, tmp_path: Path) -> None:
 
 def test_all_of_them(wheel: Path, tmp_path: Path) -> None:
     pytest.importorskip("fcd_torch")
-    samples, real = table(tmp_path / "s.csv", BIPHENYL, "CCO", "C=CC#N", "C(", NAPHTHALENE), table(tmp_path / "r.csv", BIPHENYL, "CCO")
+    samples, real = (
+        table(tmp_path / "s.csv", BIPHENYL, "CCO", "C=CC#N", "C(", NAPHTHALENE),
+        table(tmp_path / "r.csv", BIPHENYL, "CCO", BIPHENYL, "CCO"),
+    )
     names = {"unique@1k", "unique@10k", "IntDiv", "IntDiv2", "FCD/Test", "SNN", "Frag", "Scaf"}
     found = evaluate(samples, real, metrics="moses")
     assert set(found.values) == names == set(found.floor)
