@@ -153,6 +153,11 @@ class Model:
         spec = sampler_spec.resolved(sampler, self.fit, inpaint=mask is not None and self.fit.re_noises)
         solver = sampling.build_sampler(spec)
         solver.check(self.denoiser)
+        if solver.resample > 1 and (mask is None or not self.fit.re_noises):
+            raise ValueError(
+                f"got resample={solver.resample}, which is for pictures that are filled in (init and mask) by a model that was not trained with known "
+                "entries; leave it out"
+            )
         solver.times(self.denoiser.path, steps)
         sampling.check_guided(self.denoiser, self.rules(line) if rules is None else self.rules(rules), solver)
         if self.denoiser.family == "bridge":
