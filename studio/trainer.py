@@ -14,6 +14,7 @@ from studio import finetune, sampling
 from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
 from studio.config import Config, SampleConfig, load_config, tree_of
 from studio.data import Data, from_dataset, load_data
+from studio.data.finite import check_data
 from studio.data.floats import as_recorded, taken
 from studio.devices import keep_freed_memory, pick_device, pick_dtype
 from studio.loop import Diverged, Trainer
@@ -74,6 +75,7 @@ def train(
         raise ValueError("got classes without a data set of your own, expected data=DATASET; what is read from files tells its own classes")
     if data is None or isinstance(data, Data):
         source_data = _read(config, recorded) if data is None else data
+        check_data(source_data)
     else:
         source_data = from_dataset(data, held_out, classes=classes)
     info = Info.of(source_data)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from backbones.types import Cond
+from studio.data.finite import check_values
 
 
 class Arrays(torch.utils.data.Dataset):
@@ -104,6 +105,7 @@ def from_arrays(
     parts: tuple[np.ndarray, np.ndarray] | None = None, read_from: str = "",
 ) -> Data:  # fmt: skip
     """A `Data` over one array with a random held-out part, or with the indices ``parts`` (train, held-out); numbers are standardised (NaN stays NaN)."""
+    check_values(values, name)
     train, rest = split(len(values), held_out) if parts is None else parts
     mean = std = np.zeros(0)
     seen: list[tuple[float, float]] = []

@@ -18,6 +18,7 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from backbones.types import Cond
 from studio.data.arrays import Data, content_hash
 from studio.data.classes import check_range, class_numbers, named, names_for
+from studio.data.finite import check_values
 from studio.data.floats import codec_of
 from studio.data.layout import looks_last
 
@@ -72,6 +73,9 @@ class Own(torch.utils.data.Dataset):
         form = form_of(value, conditions)
         if form != self.form:
             raise ValueError(f"{self.name}: got item {i} of {_told(form)}, expected {_told(self.form)} as in the first; make all items alike")
+        check_values(value[None], self.name, names=[i])
+        if "numeric" in conditions and bool(torch.isinf(conditions["numeric"]).any()):
+            raise ValueError(f"{self.name}: got an infinite number in the conditions of item {i}, expected finite ones; NaN means missing")
         return value, conditions
 
 
@@ -184,6 +188,9 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
     if len(dataset) == 0:
         raise ValueError("got an empty data set, expected at least one item")
     where = type(dataset).__name__
+    for part, name in ((dataset, where), (held_out, f"held_out {type(held_out).__name__}")):
+        if (tensors := _tensors(part)) is not None:
+            check_values(tensors[0], name)
     names = named(classes, where) if classes is not None else classes_of(dataset)
     value, conditions = (probe := Own(dataset)).item(0)
     _check_value(value, where)

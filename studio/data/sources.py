@@ -10,6 +10,7 @@ import numpy as np
 from backbones.registry import suggest
 from studio.data.arrays import Arrays, Data, content_hash, from_arrays
 from studio.data.classes import class_numbers, named, names_for
+from studio.data.finite import check_values
 from studio.data.layout import channels_first
 
 
@@ -88,6 +89,7 @@ def npz(
         raise ValueError(
             f"{where}: got data.layout={layout} for an array of shape {values.shape}, expected (N, H, W, C) or (N, C, H, W); leave it out"
         )
+    check_values(values, f"{where} ({key})")
     if values.ndim == 2:
         values = values.astype(np.float32)
         codec = {"name": "scale", "std": float(values.std()) or 1.0}
