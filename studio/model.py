@@ -131,7 +131,7 @@ class Model:
             raise ValueError("got no seeds, expected at least one")
         sources = None if sources is None else self.numbers(sources)
         self._check_start(sources, direction, init, len(chosen))
-        values = dict(conditions or {})
+        values = {k: v for k, v in (conditions or {}).items() if k not in self.info.numeric or not sampling.left_open(v)}
         for name in ("label", "class"):
             if name in values and name not in self.info.numeric:
                 if labels is not None:

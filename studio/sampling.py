@@ -5,7 +5,9 @@ Sample i depends on seed i and its conditions only. With ``deterministic`` micro
 would otherwise show the batch in the third digit and where batches beyond a few samples gain nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +30,7 @@ from studio.labels import parse_labels as parse_labels
 from studio.sampler_spec import build_sampler
 
 FIXED_BATCH = 8
+MOST_SEEDS = 10_000_000  # in one range
 FIXED_ROWS = {1: 256, 2: 32}  # by the dimensions of a sample: points have small networks, graphs and sequences few tokens
 
 
@@ -72,18 +75,31 @@ class Progress:
 
 
 def parse_seeds(text: str | int | Sequence[int]) -> tuple[int, ...]:
-    """``"0-7,12"`` to (0, …, 7, 12)."""
-    if isinstance(text, int):
-        return (text,)
-    if not isinstance(text, str):
-        return tuple(int(s) for s in text)
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
-            raise ValueError(f"got seeds {text!r}, expected numbers and ranges such as 0-7,12")
-        seeds += range(int(first), int(last if dash else first) + 1)
-    return tuple(seeds)
+    """``"0-7,12"`` to (0, …, 7, 12); whole numbers from 0 to below 2⁶³, in any form. Raises ``ValueError`` for what is none."""
+    if isinstance(text, str):
+        seeds: list[int] = []
+        for part in text.split(","):
+            span = re.fullmatch(r"\s*([0-9]+)(?:-([0-9]+))?\s*", part)
+            if span is None or (span[2] and int(span[2]) < int(span[1])):
+                raise ValueError(f"got seeds {text!r}, expected numbers and ranges such as 0-7,12")
+            first, last = _seed(int(span[1])), _seed(int(span[2] or span[1]))
+            if last - first >= MOST_SEEDS:
+                raise ValueError(f"got seeds {text!r}, {last - first + 1:,} of them, expected at most {MOST_SEEDS:,}; ask for less at once")
+            seeds += range(first, last + 1)
+        return tuple(seeds)
+    items = text.tolist() if hasattr(text, "tolist") else text
+    if isinstance(items, Iterable) and not isinstance(items, bytes | Mapping):
+        return tuple(_seed(s) for s in items)
+    return (_seed(items),)
+
+
+def _seed(value: Any) -> int:
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError(f"got the seed {value!r} ({type(value).__name__}), expected a whole number from 0, or text such as 0-7,12")
+    if not 0 <= value < 2**63:
+        raise ValueError(f"got the seed {int(value)}, expected a whole number from 0 to below 2**63")
+    return int(value)
 
 
 def fixed_rows(shape: Sequence[int]) -> int:
@@ -222,6 +238,11 @@ class Stopped(RuntimeError):
     """The caller asked the run to stop."""
 
 
+def left_open(value: Any) -> bool:
+    """Whether a numeric condition is said to be missing: None or the word."""
+    return value is None or (isinstance(value, str) and value.strip().lower() == "none")
+
+
 def numeric_rows(
     values: Mapping[str, float], names: Sequence[str], mean: Sequence[float], std: Sequence[float], count: int
 ) -> tuple[tuple[float, ...], ...] | None:
@@ -235,8 +256,10 @@ def numeric_rows(
         return None
     for name, value in values.items():
         try:
-            float(value)
-        except (TypeError, ValueError):
-            raise ValueError(f"got condition {name}={value!r}, expected a number") from None
+            finite = math.isfinite(float(value)) and not isinstance(value, bool)
+        except (TypeError, ValueError, OverflowError):
+            finite = False
+        if not finite:
+            raise ValueError(f"got condition {name}={value!r}, expected a number; to leave it open write {name}=none, or nothing")
     row = tuple((float(values[n]) - m) / s if n in values else float("nan") for n, m, s in zip(names, mean, std))
     return (row,) * count

@@ -12,20 +12,23 @@ import guidance
 from samplers.objective import Objective
 from studio import finetune, sampling
 from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
+from studio.codec import build_codec
 from studio.config import Config, SampleConfig, load_config, tree_of
 from studio.data import Data, from_dataset, load_data
 from studio.data.finite import check_data
 from studio.data.floats import as_recorded, taken
+from studio.data.loader import fetch, spread
 from studio.devices import keep_freed_memory, pick_device, pick_dtype
 from studio.loop import Diverged, Trainer
 from studio.model import Model
 from studio.model import load as load_model
 from studio.procedure import build_procedure
 from studio.resume import check_base, check_source, folder_of, plain, recorded_config, resumed
-from studio.same_data import same_data
+from studio.same_data import restandardised, same_data
 from studio.sampler_spec import of_new
 
 __all__ = ["Diverged", "Run", "train"]
+LOOKED_AT = 512  # samples whose deviation is measured
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,10 @@ def train(
     elif base is not None:
         own = taken(source_data) and base.info.codec.get("name") == "scale"  # it learned from such floats as they are
         info = _after_base(replace(info, codec=base.info.codec) if own else info, base)
+        if info.numeric == base.info.numeric and (info.numeric_mean, info.numeric_std) != (base.info.numeric_mean, base.info.numeric_std):
+            source_data = restandardised(source_data, base.info.numeric_mean, base.info.numeric_std)
+            info = replace(info, numeric_mean=base.info.numeric_mean, numeric_std=base.info.numeric_std)
+            notes = (*notes, f"{', '.join(info.numeric)}: standardised as {base.name} has them, so that numbers keep their meaning")
     source_data = as_recorded(source_data, info.codec)
     config = replace(config, objective=fill_path(config.objective, source_data))
     objective = objective_of(config)
@@ -113,7 +120,7 @@ def train(
         if not info.base:
             raise ValueError("got a lora section without a base; pass --from MODEL, or leave it out")
         finetune.adapt(net, config.lora, seed=config.seed)
-    source_data = replace(source_data, notes=(*notes, *source_data.notes))
+    source_data = replace(source_data, notes=(*notes, *source_data.notes, *_of_deviation(objective, source_data, info)))
     trainer = Trainer(config, folder, source_data, info, net, objective, where, dtype, quiet, on_log, given)
     if overwrite and not resume:  # by one process, when nothing of the new run can be refused any more
         if trainer.main:
@@ -160,6 +167,20 @@ def _after_base(info: Info, base: Model) -> Info:
             f"as it does: data.atoms=[{','.join(theirs['atoms'])}] data.size={theirs['size']} data.max_atoms={theirs['size']} data.aromatic={str(theirs['aromatic']).lower()}"
         )
     return replace(info, codec=base.info.codec, base=finetune.entry_of(base))
+
+
+def _of_deviation(objective: Objective, data: Data, info: Info) -> tuple[str, ...]:
+    """A note where preconditioning counts on data of another deviation than the network will see; measured on pixels and numbers, not on latents."""
+    assumed = getattr(objective.parameterization, "sigma_data", None)
+    if assumed is None or info.codec.get("name") not in ("pixels", "scale"):
+        return ()
+    values = fetch(data.train, [(0, i) for i in spread(data.train, LOOKED_AT)])[0]
+    found = float(build_codec(info.codec).encode(values).std())
+    if 0.8 < found / assumed < 1.25 or not found > 0:
+        return ()
+    return (
+        f"the data has deviation {found:.3g}, the objective counts on sigma_data={assumed:g}; try objective.parameterization={{name: edm, sigma_data: {found:.2g}}}",
+    )
 
 
 def _clear(folder: Path) -> None:

@@ -99,6 +99,22 @@ def split(count: int, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.nd
     return np.sort(order[k:]), np.sort(order[:k])
 
 
+def _finite(numeric: np.ndarray, train: np.ndarray, names: Sequence[str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Numbers with the infinite ones missing, and what is to be told of them. Raises ``ValueError`` for a column without a number to train on."""
+    found = np.isinf(numeric)
+    numeric = np.where(found, np.nan, numeric) if found.any() else numeric
+    empty = np.flatnonzero(np.isnan(numeric[train]).all(0))
+    if len(empty):
+        raise ValueError(
+            f"{where}: got no finite number for the condition {names[empty[0]]!r} in the training part, expected at least one; leave it out"
+        )
+    return numeric, tuple(
+        f"{int(column.sum())} infinite number{'' if column.sum() == 1 else 's'} of {name} (first at index {int(column.argmax())}) count as missing"
+        for name, column in zip(names, found.T)
+        if column.any()
+    )
+
+
 def from_arrays(
     name: str, values: np.ndarray, labels: np.ndarray | None, classes: Sequence[str], *, held_out: float, task: str, codec: dict[str, Any],
     skipped: int = 0, numeric: np.ndarray | None = None, numeric_names: Sequence[str] = (),
@@ -109,7 +125,9 @@ def from_arrays(
     train, rest = split(len(values), held_out) if parts is None else parts
     mean = std = np.zeros(0)
     seen: list[tuple[float, float]] = []
+    notes: tuple[str, ...] = ()
     if numeric is not None:
+        numeric, notes = _finite(numeric, train, numeric_names, name)
         seen = list(zip(map(float, np.nanmin(numeric[train], 0)), map(float, np.nanmax(numeric[train], 0))))
         mean, std = np.nanmean(numeric, 0), np.nanstd(numeric, 0)
         std = np.where(std > 0, std, 1.0)
@@ -121,5 +139,6 @@ def from_arrays(
     digest = content_hash(values, labels if labels is not None else np.zeros(0), numeric if numeric is not None else np.zeros(0))
     return Data(
         name, task, tuple(values.shape[1:]), part(train), part(rest) if len(rest) else None, tuple(classes), codec, digest, skipped,
-        tuple(numeric_names), tuple(map(float, mean)), tuple(map(float, std)), tuple(seen), read_from=read_from, rows=(train, rest),
+        tuple(numeric_names), tuple(map(float, mean)), tuple(map(float, std)), tuple(seen), notes=notes, read_from=read_from,
+        rows=(train, rest),
     )  # fmt: skip
