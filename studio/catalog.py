@@ -17,6 +17,7 @@ from studio.config import SampleConfig, load_config
 from studio.sampler_spec import build_sampler
 from studio.shelf import Card, bundled, choose_weights, locate, spot_of
 from studio.tasks import build_task
+from studio.tasks.base import Task
 
 
 def sampler_names(card: Card | None = None) -> list[str]:
@@ -72,12 +73,16 @@ def settable(card: Card) -> tuple[str, ...]:
 
 def shown_together(card: Card) -> bool:
     """Whether one drawing shows all samples, so that many are worth making."""
-    return build_task(card.task).together
+    return _task(card).together
 
 
 def one_file_each(card: Card) -> bool:
     """Whether every sample is a picture of its own (False: one plot shows them all)."""
-    return build_task(card.task).suffix == ".png"
+    return _task(card).suffix == ".png"
+
+
+def _task(card: Card) -> Task:
+    return build_task(card.task, checkpoint.read_meta(card.folder).get("codec"))
 
 
 def weights_file(card: Card, weights: str = "auto") -> tuple[str, Path]:

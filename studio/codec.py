@@ -76,6 +76,6 @@ def build_codec(spec: dict, home: Path | None = None) -> Codec:
     return build(REGISTRY, options.pop("name"), "codec", options)
 
 
-def makes_pictures(spec: dict) -> bool:
+def makes_pictures(spec: Mapping[str, Any]) -> bool:
     """Whether the codec of a spec decodes to uint8 pictures."""
     return bool(resolve(REGISTRY, spec["name"], "codec").pictures)

@@ -13,7 +13,7 @@ from samplers.objective import Batch
 from samplers.times import on_entries
 from studio import sampler_spec, sampling
 from studio.build import Info, denoiser_of
-from studio.codec import Codec
+from studio.codec import Codec, makes_pictures
 from studio.config import Config
 from studio.data import Data
 from studio.data.loader import head_source
@@ -71,7 +71,7 @@ def held_out_loss(
 def preview(net: nn.Module, config: Config, info: Info, codec: Codec, data: Data, *, device: torch.device, dtype: torch.dtype) -> "Image | None":
     """A grid from seeds 0, 1, … (from held-out sources where the data has them, which are shown above what becomes of them) with the config's own
     sampling, or None for channels that make no picture."""
-    if info.task == "image" and info.shape[0] not in MODES:
+    if info.task == "image" and makes_pictures(info.codec) and info.shape[0] not in MODES:
         return None
     seeds = tuple(range(512 if info.task == "points" else 20))
     request = sampling.Request(

@@ -53,6 +53,7 @@ class Samples:
         names = _names(self.recipes)
         suffix = self.task.suffix
         wanted = [folder / f"{n}.png" for n in names] if suffix == ".png" else [folder / n for n in ("samples.npz", *self.task.listing)]
+        wanted += [folder / f"{n}.png" for n in names] if self.task.beside else []
         taken = [p for p in (*wanted, folder / "grid.png") if p.exists()]
         if taken and not overwrite:
             raise FileExistsError(f"{taken[0]} exists already; choose another --out or pass --overwrite")
@@ -64,6 +65,8 @@ class Samples:
 
             np.savez(wanted[0], arr_0=self.values.numpy(), seeds=np.array([r["seed"] for r in self.recipes]), **self.task.legend)
             self.task.write(folder, self.values, self.recipes)
+            if self.task.beside:
+                self.save_pictures(folder)
         save_png(folder / "grid.png", self.grid(), sheet_recipe(self.recipes))
         files.write_json(folder / "recipe.json", list(self.recipes))
         return wanted

@@ -78,6 +78,7 @@ def before_and_after(task: Task, sources: Tensor | None, values: Tensor) -> Imag
     rows = []
     for a in range(0, len(values), columns):
         for part in (sources[a : a + columns], values[a : a + columns]):
-            blank = torch.full((columns - len(part), *values.shape[1:]), 255, dtype=values.dtype)
+            white = 1 if values.is_floating_point() else 255
+            blank = torch.full((columns - len(part), *values.shape[1:]), white, dtype=values.dtype)
             rows.append(torch.cat([part.to(values), blank]))
     return task.sheet(torch.cat(rows), columns=columns)

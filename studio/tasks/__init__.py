@@ -5,12 +5,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from backbones.registry import resolve
+from studio.codec import makes_pictures
 from studio.tasks.base import Task
 
-REGISTRY = {"image": "studio.tasks.image:ImageTask", "points": "studio.tasks.points:PointsTask", "molecule": "studio.tasks.molecule:MoleculeTask"}
+REGISTRY = {
+    "image": "studio.tasks.image:ImageTask",
+    "field": "studio.tasks.field:FieldTask",
+    "points": "studio.tasks.points:PointsTask",
+    "molecule": "studio.tasks.molecule:MoleculeTask",
+}
 
 
 def build_task(name: str, codec: Mapping[str, Any] | None = None) -> Task:
-    """A task by name, with what its constructor asks for of the data's codec. Raises ``ValueError`` for an unknown one."""
+    """A task by name, with what its constructor asks for of the data's codec; what a codec does not decode to pictures is a field of numbers.
+    Raises ``ValueError`` for an unknown one."""
+    if name == "image" and codec is not None and not makes_pictures(codec):
+        name = "field"
     kind = resolve(REGISTRY, name, "task")
     return kind(**{k: v for k, v in (codec or {}).items() if k in inspect.signature(kind).parameters})

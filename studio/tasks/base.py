@@ -15,13 +15,15 @@ class Task(Protocol):
     """``values`` are decoded samples (B, ...), as the codec gives them.
 
     ``suffix`` is .png where each sample is a picture of its own; others lie together in ``samples.npz``, with ``dtype`` and, so that the file can be read
-    alone, the arrays of ``legend``. ``listing`` names further files that a whole set is written to by `write`. ``together``: one drawing shows them all.
-    ``judged``: the family of measures in `studio.evaluation` (image, points or molecule), empty where there is none.
+    alone, the arrays of ``legend``. ``listing`` names further files that a whole set is written to by `write`. ``together``: one drawing shows them all;
+    ``beside``: a picture of each is saved beside the arrays. ``judged``: the family of measures in `studio.evaluation` (image, points or molecule), empty
+    where there is none.
     """
 
     name: str
     suffix: str
     together: bool = False
+    beside: bool = False
     dtype: str = "float32"
     listing: tuple[str, ...] = ()
     judged: str = ""
