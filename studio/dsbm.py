@@ -115,7 +115,7 @@ class Simulated:
         model = None if reference else Denoiser(s.average(other), path, s.objective.parameterization, dtype=s.dtype, family="bridge")
         for a in range(0, len(indices), plan.simulate_batch):
             chosen = indices[a : a + plan.simulate_batch]
-            x = s.codec.encode(fetch(part, chosen)[0].to(s.device))
+            x = s.codec.encode(fetch(part, [(0, i) for i in chosen])[0].to(s.device))
             noise = NoiseSource([seed] * len(chosen), index=chosen, device=s.device)
             end = (
                 x + path.sigma * noise.normal(x.shape[1:], stream="reference")
