@@ -20,7 +20,7 @@ from backbones.convert import diffusers_options, dit_from_diffusers, dit_to_diff
 from backbones.dit import DiT
 from samplers.ancestral import DDIM, DDPM, Ancestral
 from samplers.paths import VPPath
-from studio import __version__, files, foreign, sampling
+from studio import __version__, files, foreign, sampler_spec
 from studio.build import Info
 from studio.codec import Pixels
 from studio.convert import ORIGIN, Draft, Imported, class_names, codec_of, size_of
@@ -207,7 +207,7 @@ def _scheduler(model: Model) -> tuple[dict[str, Any], str]:
         raise ValueError(f"diffusers' schedulers read noise, data or v, this model predicts {getattr(kind, 'space', type(kind).__name__)}")
     if spec.get("zero_snr") and predicts == "epsilon":
         raise ValueError("with zero terminal SNR diffusers divides a predicted noise by zero; a model of data or v can be written")
-    sampler, options = sampling.build_sampler(model.config.sample.sampler), {}
+    sampler, options = sampler_spec.build_sampler(sampler_spec.resolved(None, model.fit)), {}
     if isinstance(sampler, DDIM | DDPM) and sampler.clip is not None:
         options = {"clip_sample_range": float(sampler.clip)}
     spacing = sampler.spacing if isinstance(sampler, Ancestral) and sampler.spacing in ("leading", "trailing") else "trailing"

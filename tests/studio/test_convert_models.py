@@ -128,7 +128,11 @@ def test_a_training_checkpoint_becomes_a_model(official: Path, latent: Path) -> 
 def test_it_samples_as_the_authors_do(latent: Path) -> None:
     model = load(latent)
     sample, path = model.config.sample, model.denoiser.path
-    assert (sample.sampler, sample.num_steps, sample.guidance) == ("ddpm(variance=learned_range,spacing=linspace)", 50, "cfg(scale=4.0,channels=3)")
+    assert (sample.sampler, sample.num_steps, sample.guidance) == (
+        "ddpm(lambda_min=none,clip=none,spacing=linspace,variance=learned_range)",
+        50,
+        "cfg(scale=4.0,channels=3)",
+    )
     assert isinstance(path, VPPath) and path.entries(50, "linspace") == path.respaced("50")
     torch.testing.assert_close(path.betas, torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64))
     pictures = model.sample(seeds=SEEDS, labels=LABELS, num_steps=4)
@@ -190,7 +194,7 @@ def test_a_model_in_pixels_and_without_a_null_class(tmp_path: Path) -> None:
     torch.save({"ema": dit_to_original(net), "args": argparse.Namespace(num_classes=7)}, tmp_path / "pixels.pt")
     model = load(convert(f"dit:{tmp_path / 'pixels.pt'}", tmp_path / "out", overrides=["num_heads=4"]))
     assert model.info.codec == {"name": "pixels"} and model.config.sample.guidance == "" and len(model.classes) == 7
-    assert model.config.sample.sampler == "ddpm(variance=fixed_large,spacing=linspace)"
+    assert model.config.sample.sampler == "ddpm(lambda_min=none,clip=none,spacing=linspace,variance=fixed_large)"
     assert model.sample(seeds=SEEDS, num_steps=2).values.shape == (3, 3, 8, 8)
     torch.save(dit_to_original(net), tmp_path / "bare.pt")  # nothing tells that there is no null class
     assert len(load(convert(f"dit:{tmp_path / 'bare.pt'}", tmp_path / "a", overrides=["num_heads=4"])).classes) == 6
@@ -447,7 +451,11 @@ def pipeline(vae: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_pipeline_becomes_a_model_with_the_same_samples(pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(convert(f"diffusers:{pipeline}", tmp_path / "out"))
-    assert (model.config.name, model.config.sample.sampler, model.config.sample.guidance) == ("DiT-256", "ddim(spacing=leading)", "cfg=4.0")
+    assert (model.config.name, model.config.sample.sampler, model.config.sample.guidance) == (
+        "DiT-256",
+        "ddim(lambda_min=none,clip=none,spacing=leading)",
+        "cfg=4.0",
+    )
     assert model.classes[7] == "thing 7" and model.codec.scale == 0.3 and model.sample_shape == (3, 16, 16)  # type: ignore[attr-defined]
     assert model.config.objective["path"] == {"name": "vp", "schedule": "linear", "num": 1000, "start": 1e-4, "end": 0.02}
     pipe = DiTPipeline.from_pretrained(pipeline)
@@ -470,7 +478,11 @@ def test_older_and_barer_folders(pipeline: Path, tmp_path: Path) -> None:
     (bare / "diffusion_pytorch_model.safetensors").unlink()
     model, whole = (load(convert(f"diffusers:{f}", tmp_path / n)) for f, n in ((bare, "a"), (pipeline, "b")))
     assert differences(weights(model), weights(whole)) == []
-    assert model.classes[3] == "3" and model.info.codec["name"] == "vae" and model.config.sample.sampler == "ddim(spacing=leading)"
+    assert (
+        model.classes[3] == "3"
+        and model.info.codec["name"] == "vae"
+        and model.config.sample.sampler == "ddim(lambda_min=none,clip=none,spacing=leading)"
+    )
     original = convert(f"diffusers:{bare}", tmp_path / "c", overrides=["backbone.frequency_shift=0", "backbone.mlp_norm_eps=1e-6"])
     assert load(original).denoiser.net.t_embedder.shift == 0
 

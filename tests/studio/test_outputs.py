@@ -105,6 +105,6 @@ def test_underscores_json_and_info(points_run: Run, tmp_path: Path) -> None:
     one, two = json.loads(dash.stdout), json.loads(bar.stdout)
     assert one["recipe"] == two["recipe"] and one["recipe"]["num_steps"] == 3
     shown = json.loads(run_studio("info", tmp_path / "a", "--json", cwd=tmp_path).stdout)
-    assert shown["samples"] == 5 and shown["command"].startswith(f"studio sample {points_run.folder}@40 --out again --seeds 0,1,2,3,4")
+    assert shown["samples"] == 5 and shown["command"].startswith(f"studio sample {points_run.folder}@40 --out again --seeds 0-4 ")
     listed = json.loads(run_studio("list", "--models", points_run.folder.parent, "--json", cwd=tmp_path).stdout)["models"]
     assert "step 40" in listed[str(points_run.folder)] and "fashion-dit" in listed
