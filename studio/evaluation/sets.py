@@ -304,7 +304,9 @@ def _arrays(path: Path) -> SampleSet:
         if graphs.dtype != np.uint8 or graphs.ndim != 3 or graphs.shape[2] != graphs.shape[1] + 1:
             raise ValueError(f"{path} holds {graphs.dtype} of shape {graphs.shape}, expected uint8 graphs (N, n, n + 1)")
         return SampleSet(str(path), graphs, atoms=atoms)
-    values = _laid_out(npz_array(path, key), path)
+    array = npz_array(path, key)
+    statistics = {"mu", "sigma"} <= set(members)  # a reference file, ours or ADM's: always (N, H, W, C), however small the pictures
+    values = Transposed(array) if statistics and array.dtype == np.uint8 and array.ndim == 4 else _laid_out(array, path)
     beside = next((k for k in ("labels", *(("arr_1",) if key == "arr_0" else ())) if k in members), None)
     labels = None if beside is None else class_numbers(npz_array(path, beside), f"{path} ({beside})", len(values))
     names = tuple(str(c) for c in npz_array(path, "classes")) if "classes" in members else ()
