@@ -16,6 +16,7 @@ from samplers.denoiser import Denoiser
 from samplers.objective import Objective, build_objective, objective_options
 from studio.config import Config
 from studio.data import Data
+from studio.data.depth import Reading
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class Info:
         if missing:
             raise ValueError(f"meta.json lacks {', '.join(sorted(missing))}; this is not a model folder of drift-studio")
         return Info(**known)
+
+    @property
+    def reading(self) -> Reading:
+        """How the picture files became numbers."""
+        return Reading(tuple(self.background) or Reading.background, self.bits)  # type: ignore[arg-type]
 
     def tree(self) -> dict[str, Any]:
         return asdict(self)

@@ -222,7 +222,7 @@ class Model:
     @property
     def reading(self) -> Reading:
         """How the picture files that it learned from became numbers."""
-        return Reading(tuple(self.info.background) or Reading.background, self.info.bits)  # type: ignore[arg-type]
+        return self.info.reading
 
     def numbers(self, values: Tensor) -> Tensor:
         """Decoded samples (..., *sample_shape) as files hold them, of tensors that hold them otherwise: see `studio.given.numbers`."""

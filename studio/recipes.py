@@ -221,8 +221,21 @@ def _labels(recipe: Mapping[str, Any]) -> str | None:
     if all(label is None for label in labels):
         return None
     numbers = [NO_LABEL if label is None else label for label in labels]
+    classes = _classes_here(recipe["model"])
+    if max(numbers) < len(classes):
+        return labels_text(numbers, classes)
     known = {k: n for k, n in zip(numbers, names) if isinstance(n, str)}
     return labels_text(numbers, known if len(set(known.values())) == len(known) else {})
+
+
+def _classes_here(model: str) -> tuple[str, ...]:
+    """Names of the classes of a model that is here; nothing is fetched, and no weights are read."""
+    from studio.shelf import card
+
+    try:
+        return () if model.startswith("hf:") else card(model).classes
+    except (ValueError, OSError):
+        return ()
 
 
 def seeds_text(seeds: int | Sequence[int]) -> str:

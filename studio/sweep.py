@@ -192,7 +192,7 @@ def _ruler(model: Model, ref: str | Path | None, metrics: str | None, features: 
 def _real(model: Model, ref: str | Path | None) -> Path | SampleSet:
     """What to measure against: what was asked for, otherwise the model's own training data."""
     if ref is not None:
-        return located(ref)
+        return located(ref, model.reading)
     try:
         return of_data(model.config.data, str(model.config.data.get("name")))
     except ValueError as error:

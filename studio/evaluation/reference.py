@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from studio import __version__, files
+from studio.data.depth import Reading
 from studio.evaluation.measures import Side
 from studio.evaluation.sets import ALONE, SampleSet, npz_array, npz_members, open_set
 from studio.metrics.distances import Moments
@@ -48,12 +49,12 @@ def side_of(samples: SampleSet, extractor: Extractor, *, test: SampleSet | None 
     return Side(len(samples), seen.moments, seen.values, seen.logits, samples.labels, seen.spatial, held_out, train, samples.classes)
 
 
-def located(source: str | Path | SampleSet) -> SampleSet | Path:
+def located(source: str | Path | SampleSet, reading: Reading | None = None) -> SampleSet | Path:
     """A set, or a file of statistics that is read with the extractor that made it."""
     path = Path("" if isinstance(source, SampleSet) else source).expanduser()
     if path.suffix == ".npz" and path.is_file() and {"mu", "sigma"} <= set(npz_members(path)):
         return path
-    return source if isinstance(source, SampleSet) else open_set(source)
+    return source if isinstance(source, SampleSet) else open_set(source, reading)
 
 
 def maker(path: Path) -> str | None:

@@ -51,7 +51,7 @@ def evaluate(
         only_molecules(filters, test_scaffolds, chosen.task)
         return points.evaluate(chosen, real, metrics)
     only_molecules(filters, test_scaffolds, chosen.task)
-    source = ref if isinstance(ref, Reference) else located(ref)
+    source = ref if isinstance(ref, Reference) else located(ref, chosen.reading)
     extractor = choose_extractor(features, chosen, inception, source.real if isinstance(source, Reference) else source)
     wanted = parse_metrics(metrics, extractor)
     reference = source if isinstance(source, Reference) else open_reference(source, extractor)
@@ -124,7 +124,9 @@ def generated(
     about |= {"model": loaded.name, "data": loaded.info.data, "deterministic": pinned["deterministic"] is not None}
     atoms = tuple(loaded.info.codec.get("atoms", ()))
     asked = {k: np.full(plan.num, float(v)) for k, v in (about["conditions"] or {}).items()} if atoms else {}
-    return SampleSet(loaded.name, values, None if labels is None else np.array(labels), loaded.classes, about, atoms=atoms, asked=asked)
+    return SampleSet(
+        loaded.name, values, None if labels is None else np.array(labels), loaded.classes, about, atoms=atoms, asked=asked, reading=loaded.reading
+    )
 
 
 def choose_extractor(

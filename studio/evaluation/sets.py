@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -16,12 +16,16 @@ from torch import Tensor
 from studio.data import REGISTRY, Arrays, load_data
 from studio.data.arrays import content_hash
 from studio.data.classes import class_numbers
+from studio.data.depth import Reading
 from studio.data.folders import listing
-from studio.data.images import decode
+from studio.data.images import decode, survey
 from studio.data.layout import layout_of
 from studio.evaluation.decoded import Decoded
 from studio.files import sha256
 from studio.sampling import parse_seeds
+
+if TYPE_CHECKING:
+    from studio.build import Info
 
 BLOCK = 256
 ALONE = ("fashion-mnist", "moses")  # data sets that need no more than their name
@@ -42,7 +46,7 @@ class Values(Protocol):
 @dataclass(frozen=True)
 class SampleSet:
     """``about`` is what its maker recorded (sampler, guidance, label rule ...), and of a data set ``part`` and ``left_out``; ``test`` further real samples that no
-    model was trained on; ``rows``: which of the values training would take, and which it would keep from it. ``atoms``: what the types of molecules are; ``numbers``: columns (N,) of known properties in their own units, ``asked``: of what the samples were asked to have (NaN: not)."""
+    model was trained on; ``rows``: which of the values training would take, and which it would keep from it; ``reading``: how the maker's own picture files were read. ``atoms``: what the types of molecules are; ``numbers``: columns (N,) of known properties in their own units, ``asked``: of what the samples were asked to have (NaN: not)."""
 
     name: str
     values: Values
@@ -55,6 +59,7 @@ class SampleSet:
     numbers: dict[str, np.ndarray] = field(default_factory=dict)
     asked: dict[str, np.ndarray] = field(default_factory=dict)
     rows: tuple[np.ndarray, np.ndarray] | None = None
+    reading: Reading | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -111,13 +116,13 @@ class Transposed:
 
 
 class PictureFiles:
-    """Pictures on disk, decoded when they are read."""
+    """Pictures on disk, decoded when they are read, all in one way."""
 
     dtype = np.dtype("uint8")
 
-    def __init__(self, paths: Sequence[Path]):
-        self.paths = np.array([str(p) for p in paths])
-        self.one = decode(self.paths[0]).shape
+    def __init__(self, paths: Sequence[Path], reading: Reading | None = None):
+        self.paths, self.reading = np.array([str(p) for p in paths]), reading
+        self.one = decode(self.paths[0], reading=reading).shape
         self.shape = (len(paths), *self.one)
 
     def __len__(self) -> int:
@@ -125,26 +130,27 @@ class PictureFiles:
 
     def __getitem__(self, index: Any) -> np.ndarray:
         with ThreadPoolExecutor(2) as pool:
-            pictures = list(pool.map(decode, self.paths[index]))
+            pictures = list(pool.map(lambda path: decode(path, reading=self.reading), self.paths[index]))
         for path, picture in zip(self.paths[index], pictures):
             if picture.shape != self.one:
                 raise ValueError(f"got {path} of (C, H, W) {picture.shape} among pictures of {self.one}, expected one size; resize them first")
         return np.stack(pictures) if pictures else np.zeros((0, *self.one), np.uint8)
 
 
-def open_set(source: str | Path) -> SampleSet:
+def open_set(source: str | Path, reading: Reading | None = None) -> SampleSet:
     """A set by its name: a folder of `studio generate` or of pictures, an .npz (``arr_0`` or ``images``) or .npy, a .smi, .csv or .sdf of molecules, ``images:DIR``,
     ``npz:FILE``, ``molecules:FILE``, ``points:KIND`` or a data set's name. Files and folders are taken whole, data sets their training part; ``@train`` and
-    ``@held_out`` are the parts that training would make. Raises ``ValueError`` with what was expected."""
+    ``@held_out`` are the parts that training would make. ``reading``: how a model's own picture files were read (`Model.reading`), for folders of pictures; on
+    white without one, in the depth that the whole folder has. Raises ``ValueError`` with what was expected."""
     text = str(source)
     path = Path(text).expanduser()
     if path.is_dir():
         if (path / "manifest.json").is_file():
             return _generated(path)
-        return _pictures(path)
+        return _pictures(path, reading)
     if path.is_file():
         return _arrays(path)
-    return _data(text)
+    return _data(text, reading)
 
 
 def is_data(text: str) -> bool:
@@ -153,7 +159,7 @@ def is_data(text: str) -> bool:
     return kind in REGISTRY and (bool(rest) or kind in ALONE)
 
 
-def _data(text: str) -> SampleSet:
+def _data(text: str, reading: Reading | None = None) -> SampleSet:
     name, _, part = text.partition("@")
     kind, _, rest = name.partition(":")
     if not is_data(text) or part not in ("", "train", "held_out"):
@@ -163,7 +169,8 @@ def _data(text: str) -> SampleSet:
         )
     if kind == "molecules" and not part:
         return replace(_molecules(Path(rest).expanduser()), name=text, about={"data": kind, "part": "all"})
-    options = {"images": {"path": rest}, "npz": {"path": rest}, "points": {"kind": rest}, "molecules": {"path": rest}}.get(kind, {})
+    pictures = {} if reading is None else {"background": reading.background, "bits": reading.bits}
+    options = {"images": {"path": rest, **pictures}, "npz": {"path": rest}, "points": {"kind": rest}, "molecules": {"path": rest}}.get(kind, {})
     found = of_data({"name": kind, **options}, text, whole=kind in WHOLE and not part)
     if part == "held_out":
         if found.test is None:
@@ -225,34 +232,50 @@ def _generated(folder: Path) -> SampleSet:
             raise ValueError(f"{folder} holds {len(found)} of {num} samples; run the same studio generate again until it is complete")
         recipes = _recipes(found, pinned)
         labels = np.array([r["label"] for r in recipes]) if "label" in recipes[0] else None
-        return SampleSet(str(folder), PictureFiles(found), labels, _names(manifest, recipes), about, folder=folder)
+        model = _model(manifest)
+        names = _names(manifest, recipes, model)
+        return SampleSet(str(folder), PictureFiles(found), labels, names, about, folder=folder, reading=None if model is None else model.reading)
     if not (folder / "samples.npz").is_file():
         raise ValueError(f"{folder} holds none of its {num} samples yet; run the same studio generate again")
     made = _arrays(folder / "samples.npz")
     if len(made) != num:
         raise ValueError(f"{folder / 'samples.npz'} holds {len(made)} of {num} samples; run the same studio generate again")
     asked = {k: np.full(num, float(v)) for k, v in (about["conditions"] or {}).items()} if made.atoms else {}
-    return SampleSet(str(folder), made.values, made.labels, made.classes or _names(manifest), about, folder=folder, atoms=made.atoms, asked=asked)
+    return SampleSet(
+        str(folder),
+        made.values,
+        made.labels,
+        made.classes or _names(manifest, (), _model(manifest)),
+        about,
+        folder=folder,
+        atoms=made.atoms,
+        asked=asked,
+    )
 
 
-def _names(manifest: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]] = ()) -> tuple[str, ...]:
-    """Names of the classes: as the manifest has them; for an older one as the recipes do, or the model where it is still there."""
+def _model(manifest: Mapping[str, Any]) -> "Info | None":
+    """What is known of the model that made a set, where it is still here."""
     from studio import checkpoint
     from studio.build import Info
     from studio.shelf import choose_weights, locate, spot_of
 
+    try:
+        folder, step = locate(str(manifest.get("model")))
+        _, weights = choose_weights(spot_of(folder, step), manifest["pinned"]["weights"])
+        same = sha256(weights)[:16] == manifest["pinned"]["model_hash"]
+        return Info.from_meta(checkpoint.read_meta(folder)) if same else None
+    except (ValueError, OSError, KeyError):
+        return None
+
+
+def _names(manifest: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]], model: "Info | None") -> tuple[str, ...]:
+    """Names of the classes: as the manifest has them; for an older one as the recipes do, or the model where it is still there."""
     if manifest.get("classes"):
         return tuple(map(str, manifest["classes"]))
     named = {r["label"]: str(r["class"]) for r in recipes if r.get("label", -1) >= 0 and "class" in r}
     if named:
         return tuple(named.get(k, str(k)) for k in range(max(named) + 1))
-    try:
-        folder, step = locate(str(manifest.get("model")))
-        _, weights = choose_weights(spot_of(folder, step), manifest["pinned"]["weights"])
-        same = sha256(weights)[:16] == manifest["pinned"]["model_hash"]
-        return Info.from_meta(checkpoint.read_meta(folder)).classes if same else ()
-    except (ValueError, OSError, KeyError):
-        return ()
+    return () if model is None else model.classes
 
 
 def _recipes(found: Sequence[Path], pinned: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -269,12 +292,13 @@ def _recipes(found: Sequence[Path], pinned: Mapping[str, Any]) -> list[dict[str,
     return recipes
 
 
-def _pictures(folder: Path) -> SampleSet:
-    """Classes as training reads them."""
+def _pictures(folder: Path, reading: Reading | None = None) -> SampleSet:
+    """Classes as training reads them, and numbers in the depth of all files together."""
     paths, labels, classes, _ = listing(folder)
     if labels is None:
         paths = [p for p in paths if p.name != "grid.png"] or paths  # the sheet of `studio sample` is no sample
-    return SampleSet(str(folder), PictureFiles(paths), labels, tuple(classes))
+    whole, _, _ = survey(paths, reading or Reading())
+    return SampleSet(str(folder), PictureFiles(paths, whole), labels, tuple(classes))
 
 
 def _molecules(path: Path) -> SampleSet:

@@ -314,3 +314,20 @@ def test_a_damaged_picture_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 40)
     with pytest.raises(ValueError, match="not a readable picture"):
         read_recipe(tmp_path / "a.png")
+
+
+def test_a_class_is_said_by_its_number() -> None:
+    """What a recipe calls a class does not matter where the model is here: its number does."""
+    recipe = {
+        "model": "fashion-dit",
+        "weights": "ema",
+        "num_steps": 2,
+        "sampler": "ab2",
+        "guidance": "",
+        "dtype": "fp32",
+        "seed": 0,
+        "label": 8,
+        "class": "none",
+    }
+    words = shlex.split(command_of(recipe))
+    assert words[words.index("--labels") + 1] == "Bag"
