@@ -148,9 +148,3 @@ def spread(part: Any, count: int) -> list[int]:
         share[mine] = (np.arange(len(mine)) + 0.5) / len(mine)
         share[mine[0]] = -1
     return sorted(order[np.argsort(share, kind="stable")[:count]].tolist())
-
-
-def head(data: Data, count: int, *, held_out: bool = True) -> tuple[Tensor, Cond]:
-    """The first ``count`` values of a part, of the training part where nothing is held out, and their conditions."""
-    part = data.held_out if held_out and data.held_out is not None else data.train
-    return fetch(part, [(0, i) for i in range(min(count, len(part)))])

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -19,8 +18,6 @@ class ImageTask(Task):
         """PIL pictures at their own size. Raises ``ValueError`` for a number of channels that is not a picture's."""
         if values.shape[1] not in MODES:
             raise ValueError(f"got samples with {values.shape[1]} channels, expected 1 (grey), 3 (RGB) or 4 (RGBA)")
-        if values.is_floating_point():  # data of your own that is not uint8 pictures: −1 is black, 1 is white
-            values = ((values + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         arrays = values.cpu().permute(0, 2, 3, 1).numpy()
         return [Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a, MODES[a.shape[-1]]) for a in arrays]
 

@@ -8,7 +8,7 @@ import torch
 
 from studio.data import Arrays, from_dataset
 from studio.data.arrays import split
-from studio.data.loader import Batches, head
+from studio.data.loader import Batches, fetch
 
 
 def numbers(n: int) -> Arrays:
@@ -87,7 +87,7 @@ def test_own_data_sets(form: str) -> None:
     assert cond.label is None if form == "bare" else torch.equal(cond.label, index % 2)
     if form == "dict":
         torch.testing.assert_close(cond.numeric, index[:, None] / 10)
-    shown, _ = head(data, 3)
+    shown, _ = fetch(data.train, [(0, i) for i in range(3)])
     assert shown[:, 0].tolist() == [0, 1, 2]
 
 

@@ -18,7 +18,7 @@ from studio.build import objective_of
 from studio.codec import build_codec
 from studio.config import from_tree
 from studio.data import load_data
-from studio.data.loader import head
+from studio.data.loader import fetch, held_out
 from studio.ema import decay_at
 from studio.held_out import held_out_loss
 from studio.trainer import Diverged, Run
@@ -88,7 +88,9 @@ def test_held_out_losses_are_logged_for_every_bin_live_and_averaged(picture_run:
     assert set(logged[0]) - {"step"} == {f"{k}{s}" for k in ("held_out", "held_out_ema_0.99", "held_out_ema_power-6") for s in ("", "_bins")}
     last = logged[-1]
     data, objective = load_data(picture_run.config.data), objective_of(picture_run.config)
-    values, cond = head(data, 16)
+    kept = held_out(data, 16)
+    assert kept is not None
+    values, cond = kept.values, kept.cond
     for key, weights in (("held_out", "raw"), ("held_out_ema_0.99", "ema-0.99"), ("held_out_ema_power-6", "ema-power-6")):
         net = studio.load(picture_run.folder, weights=weights, dtype="fp32", device="cpu").denoiser.net
         options = dict(seed=picture_run.config.seed + 1, device=torch.device("cpu"), dtype=torch.float32)
@@ -101,7 +103,7 @@ def test_the_held_out_loss_of_a_network_that_says_zero() -> None:
     """Velocity data − noise: a zero network has the loss mean(data²) + 1 at every t, and noise that is the same every time."""
     data = load_data({"name": "points", "kind": "mixture", "count": 4000})
     objective = objective_of(from_tree({"objective": {"path": "linear", "parameterization": "velocity"}}))
-    values, cond = head(data, 4000, held_out=False)
+    values, cond = fetch(data.train, [(0, i) for i in range(len(data.train))])
     codec = build_codec(data.codec)
 
     class Zero(torch.nn.Module):
