@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from backbones.registry import coerce, suggest
 
 SCHEMA = 1
-AUTO = "auto"
+AUTO: Literal["auto"] = "auto"
 
 
 @dataclass
@@ -34,7 +34,7 @@ class DDPConfig:
 class TrainConfig:
     """How long, how fast, how often. ``steps`` or ``minutes`` (wall clock) ends the run. ``batch_size`` is the effective one: split over
     processes and over ``accumulate`` micro-batches. Intervals are in steps; 0 switches off, as it does for ``warmup`` and ``clip``, the greatest norm of a
-    gradient. ``final_lr`` is a share of ``lr``."""
+    gradient. ``final_lr`` is a share of ``lr``. ``warmup`` `AUTO`: a twentieth of the run, at most 200 steps; a number is steps, however short the run."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -46,7 +46,7 @@ class TrainConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     clip: float | None = 1.0
-    warmup: int = 200
+    warmup: int | Literal["auto"] = AUTO
     schedule: Literal["cosine", "constant"] = "cosine"
     final_lr: float = 0.0
     ema: tuple[str, ...] = ("power-12",)
@@ -136,7 +136,7 @@ def _checked(config: Config) -> Config:
             raise ValueError(f"train.{key} got {value}, expected a positive number")
     for key in ("warmup", "workers", "log_every", "eval_every", "save_every", "keep_every", "weight_decay", "clip"):
         value = getattr(train, key)
-        if value is not None and not 0 <= value < math.inf:
+        if value is not None and value != AUTO and not 0 <= value < math.inf:
             raise ValueError(f"train.{key} got {value}, expected 0 (off) or more")
     if not 0 <= train.final_lr <= 1:
         raise ValueError(f"train.final_lr got {train.final_lr}, expected a share of train.lr from 0 to 1")

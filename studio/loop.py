@@ -20,7 +20,7 @@ from samplers.objective import Objective
 from studio import __version__, checkpoint, files
 from studio.build import Info, built_buffers
 from studio.codec import build_codec
-from studio.config import Config
+from studio.config import AUTO, Config
 from studio.data import Data
 from studio.data.loader import held_out
 from studio.data.notes import of_data
@@ -85,6 +85,7 @@ class Trainer:
         self.looked: set[str] = set()  # networks that were looked at for parameters without a gradient
         self.stop, self.broken = StopSignal(), False  # broken: a loss was not finite since the processes last met
         self.note: Callable[[str], None] = lambda text: None
+        self.warned = False  # of a warm-up that takes too much of a run by minutes, which is known when its pace is
 
     # ---- the run ---------------------------------------------------------------------------------------------------------------------
 
@@ -142,15 +143,20 @@ class Trainer:
 
     def _warnings(self) -> list[str]:
         cfg, found = self.config.train, []
-        if cfg.steps is not None and cfg.warmup > cfg.steps:
+        if cfg.steps is not None and cfg.warmup != AUTO and cfg.warmup > cfg.steps:
             share = cfg.steps / cfg.warmup
-            found.append(f"train.warmup={cfg.warmup} is longer than the run of {cfg.steps} steps: the rate ends at {share:.2g} of train.lr")
+            found.append(f"train.warmup={cfg.warmup} is longer than the run of {cfg.steps} steps: the rate ends at {share:.2g} of train.lr; try train.warmup=auto")
         for name, net in self.networks.items():
             if not net.training:
                 found.append(f"{name} is in eval mode: dropout and batch statistics stand still in training; call .train() on it first")
         if self.one_count:
             found.append("averages of this run, of an earlier version, count the steps of all networks together, and go on so")
         return found
+
+    def _warn_of_warmup(self) -> None:
+        self.warned, whole, warmup = True, self.step / self._progress(), self.config.train.warmup
+        if warmup != AUTO and 2 * warmup > whole:
+            self.note(f"train.warmup={warmup} is much of this run of about {whole:.0f} steps; try train.warmup=auto")
 
     def _restart(self, phase: Phase) -> None:
         """Networks that a phase begins anew: their weights, and with them their averages and moments (runs of earlier versions keep those)."""
@@ -177,6 +183,8 @@ class Trainer:
             self.recent.append(loss)
             shown = float(self.recent[-1]) if self.device.type == "cpu" else None
             bar.update(self.step if cfg.steps else self.elapsed / 60, step=self.step, loss=shown, rate=rate, batch=cfg.batch_size)
+            if not self.warned and cfg.minutes and self._progress() >= 0.1:
+                self._warn_of_warmup()
             broken = shown is not None and not math.isfinite(shown)
             if together:
                 stop = self._meet(phase, broken)

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from studio.config import TrainConfig
+from studio.config import AUTO, TrainConfig
+
+WARMUP_SHARE, WARMUP_STEPS = 0.05, 200  # of a run whose config leaves it open
 
 
 def orthogonalise(g: Tensor, steps: int = 5) -> Tensor:
@@ -102,9 +104,18 @@ def forget(optimizers: Iterable[Any], params: Iterable[nn.Parameter]) -> None:
             del optimizer.state[p]
 
 
+def warmup_done(config: TrainConfig, step: int, progress: float) -> float:
+    """How much of the warm-up is behind a step (from 0), at most 1. Left to itself it is a share of the run, so that a short run is not all warm-up."""
+    if config.warmup == AUTO:
+        if config.steps:
+            return min(1.0, (step + 1) / min(WARMUP_STEPS, max(1.0, WARMUP_SHARE * config.steps)))
+        return min(1.0, max((step + 1) / WARMUP_STEPS, progress / WARMUP_SHARE))
+    return min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+
+
 def lr_factor(config: TrainConfig, step: int, progress: float) -> float:
     """Factor of the learning rates at a step (from 0) and a share of the run in [0, 1]: linear warm-up times a half cosine to ``final_lr``."""
-    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    warm = warmup_done(config, step, progress)
     if config.schedule == "constant":
         return warm
     return warm * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))

@@ -19,6 +19,7 @@ from studio.shelf import locate
 
 MEANING = ("backbone", "objective", "procedure", "lora", "data", "seed")  # what is trained, on what
 READING = ("path", "strict", "cache", "workers")  # of ``data``: how its content is got, which the hash of the content looks after
+SILENT_WARMUP = 200  # steps, in a run whose record does not say them: what they were before they became a share of the run
 FLAT = ("model.safetensors", "adapter.safetensors")
 
 
@@ -69,7 +70,8 @@ def recorded_config(folder: Path, resume: bool, overwrite: bool) -> Config | Non
         raise ValueError("got both resume and overwrite, expected one: go on with the run, or start it again")
     exists = (folder / "config.yaml").is_file()
     if exists and resume:
-        return load_config(folder / "config.yaml")
+        tree = tree_of(folder / "config.yaml")
+        return from_tree({**tree, "train": {"warmup": SILENT_WARMUP, **tree.get("train", {})}})
     if exists and not overwrite:
         raise FileExistsError(f"{folder} holds a run already; pass --resume to go on, --overwrite to start again, or another --out")
     there = list(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
