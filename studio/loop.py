@@ -145,7 +145,9 @@ class Trainer:
         cfg, found = self.config.train, []
         if cfg.steps is not None and cfg.warmup != AUTO and cfg.warmup > cfg.steps:
             share = cfg.steps / cfg.warmup
-            found.append(f"train.warmup={cfg.warmup} is longer than the run of {cfg.steps} steps: the rate ends at {share:.2g} of train.lr; try train.warmup=auto")
+            found.append(
+                f"train.warmup={cfg.warmup} is longer than the run of {cfg.steps} steps: the rate ends at {share:.2g} of train.lr; try train.warmup=auto"
+            )
         for name, net in self.networks.items():
             if not net.training:
                 found.append(f"{name} is in eval mode: dropout and batch statistics stand still in training; call .train() on it first")
