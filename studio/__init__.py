@@ -5,8 +5,9 @@ run = studio.train("fashion-dit")
 samples = studio.load("fashion-dit").sample(labels=["Sandal"], seeds=range(8), guidance=2.0)
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from studio import neighbours
 
 __version__ = "0.1.0"
 _PUBLIC = {
@@ -28,23 +29,8 @@ if TYPE_CHECKING:
     from studio.trainer import Run, train
 
 
-def _check_neighbours() -> None:
-    """Another distribution's ``guidance`` or ``configs`` on the path would be imported instead of ours; say so instead of failing oddly."""
-    from importlib.util import find_spec
-
-    home = Path(__file__).resolve().parent.parent
-    for name in ("backbones", "samplers", "guidance", "configs"):
-        spec = find_spec(name)
-        where = Path(spec.origin).resolve().parent.parent if spec is not None and spec.origin else None
-        if where != home:
-            found = "is missing" if where is None else f"was found in {where}"
-            raise ImportError(
-                f"the package {name!r} of drift-studio {found}, expected {home}: another distribution of that name is in the way; "
-                "install drift-studio into an environment of its own"
-            )
-
-
-_check_neighbours()
+neighbours.check("backbones", "samplers", "guidance")
+neighbours.check_data("configs")
 
 
 def __getattr__(name: str) -> Any:  # heavy imports wait until they are asked for

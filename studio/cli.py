@@ -197,7 +197,10 @@ def ui(
     """
     import importlib
 
+    from studio import neighbours
+
     module, _, attribute = UI.partition(":")
+    neighbours.check(module.partition(".")[0])
     getattr(importlib.import_module(module), attribute)(
         models=models or ["runs"], host=host, port=port, out=str(out), device=device, dtype=dtype, threads=threads, open_browser=open_browser
     )

@@ -9,13 +9,13 @@ import math
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import OmegaConf
 
 from backbones.registry import coerce, suggest
+from studio.neighbours import HOME
 
 SCHEMA = 1
 AUTO: Literal["auto"] = "auto"
@@ -172,7 +172,7 @@ def from_tree(tree: Mapping[str, Any]) -> Config:
 
 def shipped() -> list[str]:
     """Names of the configs that come with the package."""
-    return sorted(p.name.removesuffix(".yaml") for p in resources.files("configs").iterdir() if p.name.endswith(".yaml"))
+    return sorted(p.name.removesuffix(".yaml") for p in (HOME / "configs").iterdir() if p.suffix == ".yaml")
 
 
 def _tree_of(source: str | Path) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _tree_of(source: str | Path) -> dict[str, Any]:
     if path.is_dir() and (path / "config.yaml").is_file() and text not in shipped():  # a run or a model
         path = path / "config.yaml"
     if not path.is_file():
-        shelf = resources.files("configs") / f"{text.removesuffix('.yaml')}.yaml"
+        shelf = HOME / "configs" / f"{text.removesuffix('.yaml')}.yaml"
         if not shelf.is_file():
             raise ValueError(
                 f"got config {text!r}, expected a YAML file, images:DIR, npz:FILE or one of {', '.join(shipped())}{suggest(text, shipped())}"

@@ -1,10 +1,9 @@
 """Emoji drawn by two studios: an unpaired translation whose true partners are known."""
 
-from pathlib import Path
-
 import numpy as np
 
 from studio.data.arrays import Arrays, Data, content_hash
+from studio.neighbours import at_home
 
 TONES = {"1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
 OTHER = {"noto": "twemoji", "twemoji": "noto"}
@@ -24,7 +23,7 @@ def emoji(
     ``paired`` keeps the order of both the same; unpaired training never sees which belongs to which. The held-out parts always correspond. Raises
     ``ValueError`` for a file that is not there.
     """
-    where = Path(path).expanduser()
+    where = at_home(path)
     if not where.is_file():
         raise ValueError(f"got emoji file {where}, which does not exist; it lies in the repository under data/, set data.path")
     if target not in OTHER:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from studio.data.arrays import Arrays, Data, content_hash, from_arrays, split
+from studio.neighbours import at_home
 
 LEFT_OUT = "rows-left-out.csv"
 HELD_OUT = ("test", "held_out", "heldout", "valid", "validation", "val", "test_scaffolds")
@@ -78,8 +79,8 @@ def moses(
     size: int | None = None, atoms: tuple[str, ...] | None = None, limit: int | None = None, cache: bool = True,
 ) -> Data:  # fmt: skip
     """40,000 drug-like molecules of MOSES (Polykovskiy et al. 1811.12823, MIT) to train on and 5,000 of its test set held out; at most 26 atoms."""
-    if not Path(path).expanduser().is_file():
+    if not (where := at_home(path)).is_file():
         raise ValueError(f"got molecule file {path}, which does not exist; it lies in the repository under data/, set data.path")
     return molecules(
-        path=path, smiles="smiles", conditions=conditions, split="split", aromatic=aromatic, max_atoms=max_atoms, size=size, atoms=atoms, limit=limit, cache=cache,
+        path=str(where), smiles="smiles", conditions=conditions, split="split", aromatic=aromatic, max_atoms=max_atoms, size=size, atoms=atoms, limit=limit, cache=cache,
     )  # fmt: skip

@@ -1,1 +1,0 @@
-"""YAML configs shipped with the package."""
