@@ -94,23 +94,25 @@ def sample(
     loaded = load(model, weights=weights, device=device, dtype=dtype)
     loaded = loaded.on_path(path) if path else loaded
     origin = {k: str(v) for k, v in (("init", init), ("mask", mask)) if v is not None}
+    options: dict[str, Any] = dict(
+        labels=labels, seeds=seeds, conditions=conditions_of(set_), num_steps=num_steps, sampler=sampler, guidance=guidance_of(guidance),
+        init=init, strength=strength, mask=mask, batch=batch, deterministic=deterministic,
+    )  # fmt: skip
+    loaded.refuse(out, overwrite=overwrite, **options)  # what cannot be written is refused before anything is computed
     rows: list[dict[str, Any]] | None = None
-    if probe:  # what cannot be written is refused before anything is computed
-        from studio.probing import places, save_probe
+    if probe:
+        from studio.probing import check_guided, places, save_probe
 
         places(out, overwrite)
+        check_guided(loaded, options)
         rows = []
     with Steps() as bar:
-        samples = loaded.sample(
-            labels=labels, seeds=seeds, conditions=conditions_of(set_), num_steps=num_steps, sampler=sampler, guidance=guidance_of(guidance),
-            init=init, strength=strength, mask=mask, batch=batch, deterministic=deterministic, origin=origin, on_step=bar,
-            probe=rows,
-        )  # fmt: skip
-    if rows is not None and not rows:
-        raise ValueError("got --probe, but nothing was guided; pass --guidance, such as cfg=2.0")
+        samples = loaded.sample(origin=origin, on_step=bar, probe=rows, **options)
     written = samples.save(out, overwrite=overwrite)
     if rows:
         written += save_probe(rows, out, overwrite=overwrite)
+    elif rows is not None:
+        print("no step was guided, so there is no probe: the interval of the guidance lies between two steps", file=sys.stderr)
     result = {"files": [str(p) for p in written], "grid": str(out / "grid.png"), "seconds": round(samples.seconds, 3), "recipe": samples.recipes[0]}
     emit(result, as_json, [*result["files"], result["grid"]])
 

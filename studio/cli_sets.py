@@ -80,6 +80,7 @@ def evaluate(
     filters: Annotated[str | None, typer.Option(help="For molecules: MOSES's rule lists, mcf.csv,wehi_pains.csv, or the wheel of molsets.")] = None,
     test_scaffolds: Annotated[str | None, typer.Option(help="For molecules: MOSES's scaffold split, a table or the wheel of molsets.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the result (.json) is kept; by default in the folder of samples.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the result that is there under this name.")] = False,
     num: Annotated[int | None, typer.Option("--num", "--num-samples", help="For a MODEL: how many samples (10000).")] = None,
     seeds: Annotated[str | None, typer.Option(help="For a MODEL.")] = None,
     labels: Annotated[str | None, typer.Option(help="For a MODEL: balanced, random, data, a list or a file.")] = None,
@@ -95,16 +96,22 @@ def evaluate(
     """
     from studio.devices import set_threads
     from studio.evaluation import evaluate as run
+    from studio.files import check_file, check_writable
 
     set_threads(threads)
+    folder = Path(samples).expanduser()
+    beside = out is None and (folder / "manifest.json").is_file()
+    if out is not None:
+        check_file(out, overwrite=overwrite)
+    elif beside:
+        check_writable(folder)
     with _Count() as bar:
         result = run(
             samples, ref, metrics=metrics, features=features, inception=inception, allow_small=allow_small, num=num, seeds=seeds, labels=labels,
             conditions=conditions_of(set_), guidance="default" if guidance == "default" else guidance_of(guidance), sampler=sampler, num_steps=num_steps,
             batch=batch, weights=weights, device=device, dtype=dtype, on_progress=bar, filters=filters, test_scaffolds=test_scaffolds,
         )  # fmt: skip
-    folder = Path(samples)
-    if out is None and (folder / "manifest.json").is_file():
+    if beside:
         out = folder / f"evaluation-{result.protocol.get('extractor', 'points')}-{str(result.protocol['reference_hash'])[:8]}.json"
     if out is not None:
         result.save(out)
@@ -126,13 +133,15 @@ def reference(
     Example: `studio reference images:photos --out photos-ref.npz --features inception --inception pt_inception-2015-12-05-6726825d.pth`
     """
     from studio.devices import set_threads
-    from studio.evaluation.reference import make_reference
+    from studio.evaluation.reference import check_reference, make_reference
     from studio.evaluation.run import choose_extractor
     from studio.evaluation.sets import open_set
 
     set_threads(threads)
-    extractor = choose_extractor(features, open_set(data), inception)
-    path = make_reference(data, out, extractor, keep=keep, overwrite=overwrite)
+    check_reference(out, keep=keep, overwrite=overwrite)
+    real = open_set(data)
+    extractor = choose_extractor(features, real, inception)
+    path = make_reference(real, out, extractor, keep=keep, overwrite=overwrite)
     emit(
         {"reference": str(path), "extractor": extractor.name, "extractor_hash": extractor.hash},
         as_json,

@@ -102,6 +102,8 @@ def convert(
 
 def _check_target(target: Path, origins: Sequence[Path], overwrite: bool) -> None:
     """Only what this command or `studio export` wrote is written over, and never the source."""
+    if not target.exists():
+        files.check_writable(target)
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"{target} is a file, expected a folder that is new or empty; choose another --out")
     if target.exists() and any(target.iterdir()):
@@ -134,10 +136,10 @@ def _read(source: str, overrides: Sequence[str], vae: str | None) -> Imported:
         raise ValueError(
             f"got source {source!r}, expected {known} or hf:org/name; to write a model of ours for others, pass --to {' or '.join(TARGETS)}"
         )
-    if family == "hf":
-        family, path = "diffusers", str(foreign.fetch(path, HUB))
-    read = resolve(FAMILIES, family, "family")
+    read = resolve(FAMILIES, "diffusers" if family == "hf" else family, "family")
     options = check_options(read, _split(overrides)[0], f"family {family!r}")
+    if family == "hf":  # fetched when nothing can be refused without it any more
+        path = str(foreign.fetch(path, HUB))
     return read(str(Path(path).expanduser()), None if vae is None else read_vae(vae_folder(vae)), **options)
 
 

@@ -29,6 +29,7 @@ def export(
         checkpoint.verify(spot)
     key, path = choose_weights(spot, weights)
     target = Path(out)
+    files.check_writable(target)
     if target.exists() and any(target.iterdir()):
         ours = any((target / f"{stem}.safetensors").is_file() for stem in ("model", "adapter"))
         if not (overwrite and ours):

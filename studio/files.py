@@ -40,6 +40,18 @@ def check_writable(folder: Path, need: int = 0) -> None:
         raise ValueError(f"cannot write {need / 1e6:.0f} MB to {folder}: {free / 1e6:.0f} MB are free; make room or choose another --out")
 
 
+def check_file(path: Path, *, overwrite: bool = False, flag: str = "--out", need: int = 0) -> None:
+    """Before anything is computed: raises ``FileExistsError`` for a file that is there unless ``overwrite``, ``ValueError`` for a folder, and what
+    `check_writable` raises for the folder that it lies in."""
+    if path.is_dir():
+        raise ValueError(f"cannot write to {path}: it is a folder, expected the name of a file; choose another {flag}")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists already; choose another {flag} or pass --overwrite")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(f"cannot write to {path}: no permission; choose another {flag}")
+    check_writable(path.parent, need)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside ``path`` to write to; it becomes ``path`` when the block ends well and is removed when it does not."""

@@ -4,6 +4,7 @@ MODEL is what `studio.shelf.locate` finds.
 """
 
 import json
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
 from studio.graph_codec import GraphCodec
 from studio.labels import NO_LABEL, no_label, parse_labels
 from studio.recipes import path_text
-from studio.samples import Samples
+from studio.samples import Samples, places
 from studio.shelf import choose_weights, live_buffers, locate, read_weights, spot_of
 from studio.tasks import build_task
 from studio.tasks.base import Task
@@ -175,6 +176,13 @@ class Model:
         )  # fmt: skip
         self._warn_of_range(values)
         return request, rules
+
+    def refuse(self, out: str | Path, *, overwrite: bool = False, **options: Any) -> None:
+        """Raises whatever `sample` with these options, or `Samples.save` of them to the folder ``out``, would refuse; nothing is computed or written."""
+        request, rules = self.request(**options)
+        places(
+            Path(out), self.recipes(request, None, rules), self.task, need=2 * len(request.seeds) * math.prod(self.sample_shape), overwrite=overwrite
+        )
 
     def _warn_of_range(self, values: Mapping[str, Any]) -> None:
         """Once for each condition: a number beyond what the model has seen."""

@@ -4,10 +4,16 @@ import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from guidance.probe import MEASURES
 from studio import files
+from studio.sampler_spec import build_sampler
+
+if TYPE_CHECKING:
+    from studio.model import Model
 
 WORDS = {"difference": "‖c − u‖", "cosine": "cosine of c and u", "ratio": "‖c‖ / ‖u‖", "scale": "scale that acted"}
 
@@ -21,6 +27,16 @@ def averaged(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {"step": step, "t": found[0]["t"], "branch": found[0]["branch"], **{k: sum(r[k] for r in found) / len(found) for k in MEASURES}}
         for step, found in sorted(steps.items())
     ]
+
+
+def check_guided(model: "Model", options: Mapping[str, Any]) -> None:
+    """Raises ``ValueError`` where no time of the path is guided, for the options that `Model.sample` takes."""
+    request, rules = model.request(**options)
+    chosen = model.rules(request.guidance if rules is None else rules)
+    path = model.denoiser.path
+    times = [*build_sampler(request.sampler).times(path, request.num_steps)[:-1], *torch.linspace(0.001, 0.999, 999).tolist()]
+    if not any(rule.needs and rule.active(t, path) for rule in chosen for t in times):
+        raise ValueError("got --probe, but nothing is guided; pass --guidance, such as cfg=2.0")
 
 
 def places(folder: Path, overwrite: bool = False) -> tuple[Path, Path]:

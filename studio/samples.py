@@ -3,6 +3,7 @@
 Every PNG carries its recipe as JSON in the tEXt chunk ``drift-studio``.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from studio.tasks.base import Task
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["KEY", "Samples", "command_of", "read_recipe", "save_png", "sheet_recipe"]
+__all__ = ["KEY", "Samples", "command_of", "places", "read_recipe", "save_png", "sheet_recipe"]
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,9 @@ class Samples:
         Existing files are kept: raises ``FileExistsError`` unless ``overwrite``.
         """
         folder = Path(out)
-        files.check_writable(folder, need=self.values.numel() * 2)
-        names = _names(self.recipes)
-        suffix = self.task.suffix
-        wanted = [folder / f"{n}.png" for n in names] if suffix == ".png" else [folder / n for n in ("samples.npz", *self.task.listing)]
-        wanted += [folder / f"{n}.png" for n in names] if self.task.beside else []
-        taken = [p for p in (*wanted, folder / "grid.png") if p.exists()]
-        if taken and not overwrite:
-            raise FileExistsError(f"{taken[0]} exists already; choose another --out or pass --overwrite")
+        wanted = places(folder, self.recipes, self.task, need=self.values.numel() * 2, overwrite=overwrite)
         folder.mkdir(parents=True, exist_ok=True)
-        if suffix == ".png":
+        if self.task.suffix == ".png":
             self.save_pictures(folder)
         else:
             import numpy as np
@@ -79,11 +73,29 @@ class Samples:
         return paths
 
 
+def places(folder: Path, recipes: Sequence[dict[str, Any]], task: Task, *, need: int = 0, overwrite: bool = False) -> list[Path]:
+    """The samples' files as `Samples.save` names them, which can be asked before anything is sampled. ``need``: bytes.
+
+    Raises ``FileExistsError`` for one that is there unless ``overwrite``, what `files.check_writable` raises, and ``ImportError`` where what writes
+    such samples is not installed.
+    """
+    task.ready()
+    files.check_writable(folder, need=need)
+    pictures = [folder / f"{n}.png" for n in _names(recipes)]
+    wanted = pictures if task.suffix == ".png" else [folder / n for n in ("samples.npz", *task.listing)]
+    wanted = wanted + pictures if task.beside else wanted
+    for path in (*wanted, folder / "grid.png", folder / "recipe.json"):
+        if path.is_dir() or (path.exists() and not overwrite):
+            raise FileExistsError(f"{path} exists already; choose another --out" + ("" if path.is_dir() else " or pass --overwrite"))
+    return wanted
+
+
 def _names(recipes: Sequence[dict[str, Any]]) -> list[str]:
     """``seed-000005``, with the class where a seed stands more than once."""
-    seeds = [r["seed"] for r in recipes]
-    names = [f"seed-{s:06d}" if seeds.count(s) == 1 else f"seed-{s:06d}-class-{r.get('label', -1)}" for s, r in zip(seeds, recipes)]
-    return [n if names.count(n) == 1 else f"{n}-{i:04d}" for i, n in enumerate(names)]
+    times = Counter(r["seed"] for r in recipes)
+    names = [f"seed-{r['seed']:06d}" + (f"-class-{r.get('label', -1)}" if times[r["seed"]] > 1 else "") for r in recipes]
+    taken = Counter(names)
+    return [n if taken[n] == 1 else f"{n}-{i:04d}" for i, n in enumerate(names)]
 
 
 def sheet_recipe(recipes: Sequence[dict[str, Any]]) -> dict[str, Any]:

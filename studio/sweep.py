@@ -19,10 +19,10 @@ from backbones.registry import suggest
 from guidance import grammar
 from guidance.grammar import value_of
 from studio import files, sampler_spec
-from studio.evaluation import molecules, points
-from studio.evaluation.reference import Reference, located, open_reference
+from studio.evaluation.reference import located
 from studio.evaluation.results import Result, load_result, table
-from studio.evaluation.run import choose_extractor, evaluate, family_of, parse_metrics
+from studio.evaluation.ruler import ruler_for
+from studio.evaluation.run import generated, planned
 from studio.evaluation.sets import SampleSet, of_data
 from studio.generation.plan import class_counts, parse_rule
 from studio.model import Model
@@ -135,25 +135,32 @@ def sweep(
     jobs = jobs_of(model, axes, **base)
     if num < 1 or images < 0:
         raise ValueError(f"got num={num} and images={images}, expected at least 1 and 0")
-    measure = ref is not None or metrics is not None or not images
-    reference, extractor = _ruler(model, ref, metrics, features, inception) if measure else (None, None)
     folder = Path(out)
     there = list(folder.iterdir()) if folder.is_dir() else []
     if there and not (folder / MARK).is_file():
         raise FileExistsError(f"{folder} holds something else (no {MARK}); choose another --out")
     files.check_writable(folder)
+    if images:
+        model.task.ready()
+        _few(labels, model, images)
+    ruler = None
+    if ref is not None or metrics is not None or not images:
+        coming = [planned(model, num=num, labels=labels, **job.options)[0] for job in jobs][0]
+        ruler = ruler_for(
+            coming, _real(model, ref), metrics=metrics, features=features, inception=inception, allow_small=allow_small, made=False
+        )  # fmt: skip
+    elif features is not None or inception is not None:
+        raise ValueError("got an extractor for a sweep that measures nothing; give --metrics or --ref as well, or leave it out")
     (folder / "jobs").mkdir(parents=True, exist_ok=True)
     files.write_json(folder / MARK, {"model": model.name, "model_hash": model.hash, "axes": {a.key: list(a.values) for a in axes}, "num": num})
-    digest = reference.about["reference_hash"] if isinstance(reference, Reference) else reference.hash if measure else None
-    ruler = [model.hash, num, labels, digest, metrics, None if extractor is None else extractor.hash, allow_small]
-    stems = [folder / "jobs" / hashlib.sha256(json.dumps([ruler, job.options], sort_keys=True).encode()).hexdigest()[:16] for job in jobs]
+    extractor = None if ruler is None or ruler.extractor is None else ruler.extractor.hash
+    common = [model.hash, num, labels, None if ruler is None else ruler.digest, metrics, extractor, allow_small]
+    stems = [folder / "jobs" / hashlib.sha256(json.dumps([common, job.options], sort_keys=True).encode()).hexdigest()[:16] for job in jobs]
     results: list[Result | None] = []
     for job, path in zip(jobs, stems):
         result = load_result(path.with_suffix(".json")) if path.with_suffix(".json").is_file() else None
-        if measure and result is None:
-            result = evaluate(
-                model, reference, metrics=metrics, features=extractor, allow_small=allow_small, num=num, labels=labels, **job.options
-            )  # fmt: skip
+        if ruler is not None and result is None:
+            result = ruler.measure(generated(*planned(model, num=num, labels=labels, **job.options)))
             result = Result(", ".join(f"{k}={v}" for k, v in job.settings.items()), result.values, result.floor, result.failed, result.protocol)
             result.save(path.with_suffix(".json"))
         if images and not path.with_suffix(".png").is_file():
@@ -165,28 +172,6 @@ def sweep(
             if images:
                 contact_sheet(folder / "sheet.png", axes, {j.place: p.with_suffix(".png") for j, p in zip(jobs, stems)})
         yield job, result, len(results), len(jobs)
-
-
-def _ruler(model: Model, ref: str | Path | None, metrics: str | None, features: Any, inception: str | None) -> tuple[SampleSet | Reference, Any]:
-    """The reference, and for pictures the extractor. Raises ``ValueError`` where the model's task has no such measures, or the reference is of another kind."""
-    family, real = family_of(model), _real(model, ref)
-    kind = "image" if isinstance(real, Path) else real.task  # files of statistics are of pictures
-    if kind != family:
-        raise ValueError(f"got a reference of {kind} for a model of {family}; choose another --ref")
-    if family == "image":
-        if isinstance(real, SampleSet) and real.shape != model.sample_shape:
-            raise ValueError(
-                f"got a reference of {real.shape} for a model of {model.sample_shape} (C, H, W); choose another --ref, or resize it first"
-            )
-        like = SampleSet(model.name, np.zeros((0, *model.sample_shape), np.uint8), None, model.classes, {"data": model.info.data})
-        extractor = choose_extractor(features, like, inception, real)
-        parse_metrics(metrics, extractor)
-        return open_reference(real, extractor), extractor
-    for name, value in (("features", features), ("inception", inception)):
-        if value is not None:
-            raise ValueError(f"got {name}={value} for {family}, which have measures of their own; leave it out")
-    (points if family == "points" else molecules).parse_metrics(metrics)
-    return real, None
 
 
 def _real(model: Model, ref: str | Path | None) -> Path | SampleSet:

@@ -119,7 +119,8 @@ def translate(
     probe = next(iter(sources.values()))[None]
     request, rules = model.request(seeds=[0], sources=probe, **options)  # refuses what does not fit before anything is written
     recipe = model.recipes(request, origin | ({"resize": True} if resize else {}), rules)[0]
-    files.check_writable(folder, need=len(sources) * probe.numel() * 2)
+    for place in sorted({(folder / name).parent for name in sources} | {folder}):
+        files.check_writable(place, need=len(sources) * probe.numel() * 2)
     kept, todo = [], []
     for path, name in found:
         if name not in sources:

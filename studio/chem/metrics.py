@@ -154,7 +154,8 @@ def scaffold_share(found: Mapping[str, int], reference: Collection[str]) -> floa
 
 
 @cache
-def _chemnet() -> Any:
+def chemnet_network() -> Any:
+    """Loaded once. Raises ``ImportError`` without fcd-torch."""
     try:
         from fcd_torch import FCD
     except ImportError as error:
@@ -166,7 +167,7 @@ def chemnet(smiles: Sequence[str | None]) -> Moments:
     """Moments of ChemNet's 512 activations of the valid ones. Raises ``ImportError`` without fcd-torch."""
     from fcd_torch.utils import get_one_hot
 
-    net, texts, moments = _chemnet().model, _some(smiles), Moments()
+    net, texts, moments = chemnet_network().model, _some(smiles), Moments()
     with torch.no_grad():
         for start in range(0, len(texts), 256):
             hot = np.stack([get_one_hot(t, 350) for t in texts[start : start + 256]])  # (B, 350, 35)

@@ -4,6 +4,7 @@ disjoint real sets gives the floor."""
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,31 +71,45 @@ def smaller(a: Side, b: Side) -> int:
     return min(side.n for side in (a, b) if side.n is not None)
 
 
+def _can_fd(a: Side, b: Side, options: Options) -> None:
+    distances.refuse_small(smaller(a, b), a.moments.dim, options.allow_small)
+
+
 def fd(a: Side, b: Side, options: Options) -> dict[str, float]:
     """Fréchet distance of the features."""
-    distances.refuse_small(smaller(a, b), a.moments.dim, options.allow_small)
+    _can_fd(a, b, options)
     return {"fd": distances.frechet(a.moments, b.moments)}
 
 
-def fid(a: Side, b: Side, options: Options) -> dict[str, float]:
-    """The same under the name it has with the Inception network's features, and only with them."""
+def _can_fid(a: Side, b: Side, options: Options) -> None:
     if options.extractor != "inception":
         raise ValueError(
             f"FID is the distance in Inception features, these are {options.extractor}'s; give the weights with --inception or STUDIO_INCEPTION, or use fd"
         )
+    _can_fd(a, b, options)
+
+
+def fid(a: Side, b: Side, options: Options) -> dict[str, float]:
+    """The same under the name it has with the Inception network's features, and only with them."""
+    _can_fid(a, b, options)
     return {"fid": fd(a, b, options)["fd"]}
+
+
+def _can_sfid(a: Side, b: Side, options: Options) -> None:
+    if a.spatial is None or b.spatial is None:
+        raise ValueError("spatial features are missing, expected the Inception network on both sides (or mu_s and sigma_s in the reference file)")
+    distances.refuse_small(smaller(a, b), a.spatial.dim, options.allow_small)
 
 
 def sfid(a: Side, b: Side, options: Options) -> dict[str, float]:
     """Fréchet distance of the spatial tap (Nash et al. 2103.03841)."""
-    if a.spatial is None or b.spatial is None:
-        raise ValueError("spatial features are missing, expected the Inception network on both sides (or mu_s and sigma_s in the reference file)")
-    distances.refuse_small(smaller(a, b), a.spatial.dim, options.allow_small)
+    _can_sfid(a, b, options)
+    assert a.spatial is not None and b.spatial is not None
     return {"sfid": distances.frechet(a.spatial, b.spatial)}
 
 
-def fd_class(a: Side, b: Side, options: Options) -> dict[str, float]:
-    """Mean of the Fréchet distance within each class that the samples have; classes are the same by name."""
+def _by_class(a: Side, b: Side, options: Options) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Classes of the samples as the reference numbers them (−1: none), rows of the reference that have one of them, and their classes."""
     if a.labels is None or b.labels is None:
         raise ValueError("labels are missing on one side, expected them on both; generate with labels, and give a reference that has classes")
     mine = onto(a.labels, a.classes, b.names, "the reference")
@@ -104,6 +119,14 @@ def fd_class(a: Side, b: Side, options: Options) -> dict[str, float]:
         raise ValueError("no class has samples on both sides, expected some; generate with labels, and give a reference that has these classes")
     smallest = min(int(np.unique(labels, return_counts=True)[1].min()) for labels in (mine[had], theirs))
     distances.refuse_small(smallest, a.moments.dim, options.allow_small)
+    return mine, rows, theirs
+
+
+def fd_class(a: Side, b: Side, options: Options) -> dict[str, float]:
+    """Mean of the Fréchet distance within each class that the samples have; classes are the same by name."""
+    mine, rows, theirs = _by_class(a, b, options)
+    assert b.labels is not None
+    had = mine >= 0
     own, every = len(np.unique(mine[had])), len(np.unique(b.labels[b.labels >= 0]))
     if own < every or not had.all():
         options.notes["fd_class"] = f"{own} of the reference's {every} classes, {int(had.sum()):,} of {len(mine):,} samples"
@@ -148,31 +171,46 @@ def density_coverage(a: Side, b: Side, options: Options) -> dict[str, float]:
     return {"density": found.density, "coverage": found.coverage}
 
 
-def accuracy(a: Side, b: Side, options: Options) -> dict[str, float]:
-    """Share of samples that the extractor's classifier gives the class they were asked for, by its name."""
+def _asked(a: Side, b: Side, options: Options) -> np.ndarray:
+    """Classes of the samples as the extractor's classifier numbers them."""
     if a.labels is None or not (a.labels >= 0).any():
         raise ValueError("the samples have no labels, expected those they were generated with")
-    mine = onto(a.labels, a.classes, options.classes, f"the classifier of {options.extractor}")
+    a.need("logits")
+    return onto(a.labels, a.classes, options.classes, f"the classifier of {options.extractor}")
+
+
+def accuracy(a: Side, b: Side, options: Options) -> dict[str, float]:
+    """Share of samples that the extractor's classifier gives the class they were asked for, by its name."""
+    mine = _asked(a, b, options)
     had = mine >= 0
     if not had.all():
         options.notes["acc"] = f"of the {int(had.sum()):,} of {len(mine):,} samples that have a label"
     return {"acc": float((a.need("logits").argmax(1).numpy() == mine)[had].mean())}
 
 
+def _held_out(a: Side, b: Side, options: Options) -> Tensor:
+    if b.test is None:
+        raise ValueError("the reference has no held-out samples, expected a data set with a part kept from training (images:DIR, npz:FILE)")
+    return b.test
+
+
 def memorised(a: Side, b: Side, options: Options) -> dict[str, float]:
     """Share of samples nearer to the training set than 99 % of held-out real samples are, the same of the held-out samples, and both shares of
     authentic ones (Alaa et al. 2102.08921)."""
-    if b.test is None:
-        raise ValueError("the reference has no held-out samples, expected a data set with a part kept from training (images:DIR, npz:FILE)")
+    test = _held_out(a, b, options)
     train = b.need("features") if b.train is None else b.train
-    found = memorisation.memorisation(a.need("features"), train, b.test)
-    options.notes["nn"] = f"against {len(train):,} real samples that training takes, beside {len(b.test):,} that it keeps aside"
+    found = memorisation.memorisation(a.need("features"), train, test)
+    options.notes["nn"] = f"against {len(train):,} real samples that training takes, beside {len(test):,} that it keeps aside"
     return {"nn": found.near, "nn_test": found.near_held_out, "authentic": found.authentic, "authentic_test": found.authentic_held_out}
 
 
 MEASURES: dict[str, Callable[[Side, Side, Options], dict[str, float]]] = {
     "fid": fid, "sfid": sfid, "fd": fd, "fd_class": fd_class, "kid": kid, "is": inception_score, "pr": precision_recall, "dc": density_coverage,
     "acc": accuracy, "nn": memorised,
+}  # fmt: skip
+CONDITIONS: dict[str, Callable[[Side, Side, Options], Any]] = {
+    "fid": _can_fid, "sfid": _can_sfid, "fd": _can_fd, "fd_class": _by_class, "is": lambda a, b, options: a.need("logits"), "acc": _asked, "nn": _held_out,
+    **{name: lambda a, b, options: b.need("features") for name in ("kid", "pr", "dc")},
 }  # fmt: skip
 OF_REAL = ("is", "acc")  # their floor is the value of one real set, not of a pair
 BY_CLASS = ("fd_class", "acc")
@@ -183,6 +221,17 @@ NO_FLOOR = ("nn",)  # carries its own
 def options_of(extractor: Extractor, allow_small: bool) -> Options:
     """For what an extractor has seen."""
     return Options(allow_small, extractor.name, tuple(getattr(extractor, "classes", ())))
+
+
+def refused(names: Sequence[str], samples: Side, reference: Side, options: Options) -> dict[str, str]:
+    """Measures that cannot be computed whatever the samples will be, and why; of ``samples`` their number, labels and what an extractor sees counts."""
+    found = {}
+    for name in names:
+        try:
+            CONDITIONS[name](samples, reference, options)
+        except ValueError as error:
+            found[name] = str(error)
+    return found
 
 
 def measured(names: Sequence[str], samples: Side, reference: Side, options: Options) -> tuple[dict[str, float], dict[str, str]]:

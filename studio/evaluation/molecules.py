@@ -5,7 +5,7 @@ where it is told: in ``unique`` where the samples tell it, in what compares them
 ours under their own names (`studio.evaluation.moses`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -73,6 +73,30 @@ def parse_metrics(names: str | Sequence[str] | None, samples: SampleSet | None =
             "got the metric Filters without its rules, expected --filters with mcf.csv,wehi_pains.csv or the wheel of molsets that holds them"
         )
     return list(dict.fromkeys(wanted))
+
+
+def check(wanted: Sequence[str], filters: str | None, test_scaffolds: str | None) -> None:
+    """Before anything is measured. Raises ``ValueError`` for files that are not there or do not fit, ``ImportError`` without the extra."""
+    from studio.chem.moses import read_rules, read_split
+
+    if filters is not None:
+        read_rules(filters)
+    if test_scaffolds is not None:
+        read_split(test_scaffolds)
+    if {"fcd", "FCD/Test"} & set(wanted):
+        from studio.chem.metrics import chemnet_network
+
+        chemnet_network()
+
+
+def asked_for(asked: Iterable[str]) -> list[str]:
+    """Those of the conditions that RDKit computes. Raises ``ValueError`` for none."""
+    from studio.chem.properties import known
+
+    names = [n for n in asked if known(n)]
+    if not names:
+        raise ValueError("the samples were asked for no property that RDKit computes; generate them with --set NAME=VALUE")
+    return names
 
 
 def _sides(samples: SampleSet, reference: SampleSet, filters: str | None, test_scaffolds: str | None) -> tuple[Sides, dict[str, object]]:
@@ -165,11 +189,8 @@ def coverage(s: Sides) -> Found:
 def targets(s: Sides) -> Found:
     """Of each condition that RDKit computes: ``mae_``, ``on_target_`` (share of the samples it could be measured on) and ``random_``, the error of a random training molecule."""
     from studio.chem import floors, metrics
-    from studio.chem.properties import known
 
-    names = [n for n in s.own.asked if known(n)]
-    if not names:
-        raise ValueError("the samples were asked for no property that RDKit computes; generate them with --set NAME=VALUE")
+    names = asked_for(s.own.asked)
     goal = np.stack([s.own.asked[n] for n in names], 1)
     found, have = metrics.on_target(s.own.mols, goal, names), s.train.properties(names)
     chance, nearest = floors.random_molecules(goal, have), floors.looked_up(goal, have, np.nanstd(have, 0))[0]

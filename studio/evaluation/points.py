@@ -22,11 +22,22 @@ def parse_metrics(names: str | Sequence[str] | None) -> list[str]:
     return wanted
 
 
+def check(samples: SampleSet, reference: SampleSet) -> None:
+    """Raises ``ValueError`` for sets of other widths."""
+    if samples.shape != reference.shape:
+        raise ValueError(f"got samples of {samples.shape} and a reference of {reference.shape}, expected the same number of coordinates")
+
+
+def check_modes(reference: SampleSet) -> None:
+    """Raises ``ValueError`` for a reference without labels of modes."""
+    if reference.labels is None or len(np.unique(reference.labels)) < 2:
+        raise ValueError("the reference has no labels of modes; give one that has, such as an .npz with labels")
+
+
 def evaluate(samples: SampleSet, reference: SampleSet, names: str | Sequence[str] | None) -> Result:
     """Raises ``ValueError`` for unknown names and sets of other widths."""
     wanted = parse_metrics(names)
-    if samples.shape != reference.shape:
-        raise ValueError(f"got samples of {samples.shape} and a reference of {reference.shape}, expected the same number of coordinates")
+    check(samples, reference)
     rng = np.random.Generator(np.random.Philox(key=1))
     x, y = np.asarray(samples.values[:]), np.asarray(reference.values[:])
     order = rng.permutation(len(y))
@@ -38,9 +49,12 @@ def evaluate(samples: SampleSet, reference: SampleSet, names: str | Sequence[str
     if "energy" in wanted:
         values["energy"], floor["energy"] = (metrics.energy_distance(p, b) for p in (drawn, a))
     if "modes" in wanted:
-        if reference.labels is None or len(np.unique(reference.labels)) < 2:
-            failed["modes"] = "the reference has no labels of modes; give one that has, such as an .npz with labels"
+        try:
+            check_modes(reference)
+        except ValueError as error:
+            failed["modes"] = str(error)
         else:
+            assert reference.labels is not None
             centres = np.stack([y[reference.labels == k].mean(0) for k in np.unique(reference.labels)])
             radius = 3 * float(np.mean([y[reference.labels == k].std(0).mean() for k in np.unique(reference.labels)]))
             for target, points in ((values, drawn), (floor, a)):

@@ -125,14 +125,23 @@ def _from_file(path: Path, extractor: Extractor) -> Reference:
     return Reference(side, about, real, fresh)
 
 
-def make_reference(source: str, out: str | Path, extractor: Extractor, *, keep: int = KEEP, overwrite: bool = False) -> Path:
-    """Write ``out`` (.npz) from a data set or folder. Raises ``FileExistsError`` for a file that is there, unless ``overwrite``."""
+def check_reference(out: str | Path, *, keep: int = KEEP, overwrite: bool = False) -> Path:
+    """The reference file, before anything is read or computed; raises what `make_reference` raises for it."""
     path = Path(out)
     if path.suffix != ".npz":
         raise ValueError(f"got {path}, expected a name that ends in .npz")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already; choose another --out or pass --overwrite")
-    real = open_set(source)
+    if keep < 1:
+        raise ValueError(f"got keep={keep}, expected at least 1: how many real samples and features the file keeps")
+    files.check_file(path, overwrite=overwrite)
+    return path
+
+
+def make_reference(source: str | SampleSet, out: str | Path, extractor: Extractor, *, keep: int = KEEP, overwrite: bool = False) -> Path:
+    """Write ``out`` (.npz) from a data set or folder. Raises ``FileExistsError`` for a file that is there, unless ``overwrite``."""
+    path = check_reference(out, keep=keep, overwrite=overwrite)
+    real = source if isinstance(source, SampleSet) else open_set(source)
+    if real.task != "image":
+        raise ValueError(f"got {real.task} samples, expected pictures: others are measured against the set itself, as in --ref {source}")
     side = side_of(real, extractor, test=real.test)
     index = np.sort(np.random.Generator(np.random.Philox(key=0)).permutation(len(real))[:keep])
     files.check_writable(path.parent, need=len(index) * (int(np.prod(real.shape)) + 4 * side.moments.dim) + 16 * side.moments.dim**2)

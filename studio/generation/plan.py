@@ -244,10 +244,10 @@ def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
     """Write the manifest, or check the one that is there. ``ours``: the folder was one of samples until just now. Raises ``ValueError`` with the difference, ``FileExistsError`` for a folder of something else."""
     path = folder / MANIFEST
     wanted = strict(plan.pinned())
+    files.check_writable(folder)
     if not path.is_file():
         if not ours and folder.exists() and any(p for p in folder.iterdir() if not p.name.startswith(f".{MANIFEST}.")):
             raise FileExistsError(f"{folder} holds something else (no {MANIFEST}); choose another --out")
-        files.check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(dir=folder, prefix=f".{MANIFEST}.")
         with os.fdopen(handle, "w") as out:
@@ -268,7 +268,6 @@ def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
     if differing:
         shown = "; ".join(f"{k}: it has {there.get(k)!r}, this call {wanted.get(k)!r}" for k in differing)
         raise ValueError(f"{folder} was begun with other settings ({shown}); use the same, another --out, or --overwrite to start again")
-    files.check_writable(folder)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

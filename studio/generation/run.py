@@ -60,6 +60,8 @@ def generate(
     manifest's.
     """
     part = parse_shard(shard)
+    if threads is not None and threads < 1:
+        raise ValueError(f"got threads={threads}, expected at least 1")
     if deterministic:
         threads = threads or 1
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -73,6 +75,7 @@ def generate(
         deterministic=deterministic, threads=threads,
     )  # fmt: skip
     folder, form = Path(out), _format(format, plan)
+    loaded.task.ready()
     plan = plan if overwrite else continued(plan, folder, sampler)
     count = _workers(workers, model, loaded, world, threads)
     store = stores.store_of(folder / ".parts" if form == "npz" else folder, plan)

@@ -32,6 +32,9 @@ class Task(Protocol):
     def legend(self) -> Mapping[str, np.ndarray]:
         return {}
 
+    def ready(self) -> None:
+        """Raises ``ImportError`` where what draws and lists these samples is not installed; asked before any is made."""
+
     def pictures(self, values: Tensor) -> "list[Image]": ...
     def sheet(self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()) -> "Image": ...
 

@@ -1,5 +1,6 @@
 """Molecules: (B, n, n + 1) uint8 graphs, drawn and listed by RDKit (the extra ``chem``)."""
 
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ class MoleculeTask(Task):
     @property
     def legend(self) -> Mapping[str, np.ndarray]:
         return {"atoms": np.array(self.atoms)}
+
+    def ready(self) -> None:
+        importlib.import_module("studio.chem.toolkit")  # says which extra it is
 
     def pictures(self, values: Tensor) -> list[Image.Image]:
         """A drawing of each, without any correction: what is no molecule stands in a red frame."""
