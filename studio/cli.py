@@ -42,10 +42,11 @@ def train(
     changes = list(overrides or []) + ([f"train.dtype={dtype}"] if dtype else []) + (["data.strict=true"] if strict else [])
     set_threads(threads)
     if dry_run:
-        from studio.inspect import describe_config
+        from studio.inspect import brief, describe_config
 
         result = describe_config(config, changes)
-        return emit(result, as_json, [result["yaml"], *(f"{k}: {v}" for k, v in result.items() if k != "yaml")])
+        return emit(result, as_json, [result["yaml"], *(f"{k}: {v}" for k, v in brief(result).items() if k != "yaml")])
+    from studio.recipes import next_line
     from studio.trainer import train as run_training
 
     run = run_training(config, changes, out=out, resume=resume, overwrite=overwrite, start_from=start_from, device=device)
@@ -55,7 +56,7 @@ def train(
         as_json,
         [
             f"{run.folder}  step {run.step}" + ("  (stopped; go on with --resume)" if run.interrupted else ""),
-            f"studio sample {run.folder} --out pictures",
+            next_line("sample", run.folder, ("--out", "pictures")),
         ],
     )
     if run.interrupted:
@@ -66,7 +67,7 @@ def train(
 def sample(
     model: Annotated[str, typer.Argument(help="A run or exported folder, RUN@step, hf:org/name or a bundled model.")],
     out: Annotated[Path, typer.Option(help="Folder for pictures, grid.png and recipe.json.")],
-    seeds: Annotated[str, typer.Option(help="Numbers and ranges: 0-7,12.")] = "0-7",
+    seeds: Annotated[str, typer.Option(help="Numbers and ranges: 0-7,12; at most 100,000 (studio generate makes more).")] = "0-7",
     labels: Annotated[str | None, typer.Option(help='Names, numbers and ranges of classes, or a JSON list such as ["a, b", 3, -1]; one or as many as seeds; none = unconditional.')] = None,
     set_: Conditions = None,
     num_steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
@@ -89,13 +90,15 @@ def sample(
     """
     from studio.devices import set_threads
     from studio.model import load
+    from studio.seeds import AT_ONCE, parse_seeds
 
+    chosen = parse_seeds(seeds, most=AT_ONCE)
     set_threads(threads)
     loaded = load(model, weights=weights, device=device, dtype=dtype)
     loaded = loaded.on_path(path) if path else loaded
     origin = {k: str(v) for k, v in (("init", init), ("mask", mask)) if v is not None}
     options: dict[str, Any] = dict(
-        labels=labels, seeds=seeds, conditions=conditions_of(set_), num_steps=num_steps, sampler=sampler, guidance=guidance_of(guidance),
+        labels=labels, seeds=chosen, conditions=conditions_of(set_), num_steps=num_steps, sampler=sampler, guidance=guidance_of(guidance),
         init=init, strength=strength, mask=mask, batch=batch, deterministic=deterministic,
     )  # fmt: skip
     loaded.refuse(out, overwrite=overwrite, **options)  # what cannot be written is refused before anything is computed
@@ -127,11 +130,11 @@ def info(
 
     Examples: `studio info fashion-dit` · `studio info pictures/seed-000003.png` · `studio info fashion-dit --guidance prior=fashion-ddpm,cfg=2`
     """
-    from studio.inspect import describe
+    from studio.inspect import brief, describe
     from studio.recipes import shown
 
     result = describe(what, guidance)
-    emit(result, as_json, [f"{shown(k) + ':':<14}{shown(v)}" for k, v in result.items()])
+    emit(result, as_json, [f"{shown(k) + ':':<14}{shown(v)}" for k, v in brief(result).items()])
 
 
 @app.command("list", context_settings=WIDTH)
@@ -164,9 +167,10 @@ def export(
     Example: `studio export runs/photos --out photos-model --dtype fp16`
     """
     from studio.exporting import export as run_export
+    from studio.recipes import next_line
 
     folder = run_export(model, out, weights=weights, dtype=dtype, overwrite=overwrite, adapter=adapter)
-    emit({"folder": str(folder)}, as_json, [f"{folder}", f"studio sample {folder} --out pictures"])
+    emit({"folder": str(folder)}, as_json, [f"{folder}", next_line("sample", folder, ("--out", "pictures"))])
 
 
 @app.command(context_settings=WIDTH)

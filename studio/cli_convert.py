@@ -29,13 +29,14 @@ def convert(
     folder = run(source, out, overrides=list(config or []), to=to, vae=vae, overwrite=overwrite)
     if to is None:
         from studio.foreign import read_json
+        from studio.recipes import next_line
         from studio.shelf import card
 
         shown, meta = card(folder), read_json(folder / "meta.json")
         lines = [
             f"{folder}  {shown.backbone} {'×'.join(map(str, shown.shape))}, {len(shown.classes)} classes",
             f"read as {meta['read_as']} (weights: {meta['weights']})",
-            f"studio sample {folder} --out pictures",
+            next_line("sample", folder, ("--out", "pictures")),
         ]
         told = {
             "folder": str(folder),

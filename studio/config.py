@@ -5,16 +5,24 @@ signature; ``train`` and ``sample`` are the dataclasses below. The resolved tree
 """
 
 import dataclasses
+import io
 import math
+import os
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from backbones.registry import coerce, suggest
+from studio import overrides as overriding
+from studio.ema import check_profile
 from studio.neighbours import HOME
 
 SCHEMA = 1
@@ -96,13 +104,37 @@ class Config:
         return _plain(dataclasses.asdict(self))
 
     def yaml(self) -> str:
-        return OmegaConf.to_yaml(OmegaConf.create(self.tree()))
+        """Read again it is the same: ``${`` in a text of ours refers to nothing."""
+        return OmegaConf.to_yaml(OmegaConf.create(_escaped(self.tree())))
 
 
 def _plain(value: Any) -> Any:
+    """Plain containers of text, numbers, true, false and null; others as they are."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _escaped(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_escaped(v) for v in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+
+
+def _one_or_many(value: Any, hint: Any) -> Any:
+    """A tuple of a list; of one value where several may stand; numbers as text where that is expected (an average is called by its decay)."""
+    if typing.get_origin(hint) is tuple and typing.get_args(hint)[1:] == (...,) and isinstance(value, str | int | float):
+        value = [value]
+    if not isinstance(value, list):
+        return value
+    numbers = hint == tuple[str, ...]
+    return tuple(f"{v}" if numbers and isinstance(v, int | float) and not isinstance(v, bool) else v for v in value)
 
 
 def _typed(cls: type, tree: Mapping[str, Any], where: str) -> Any:
@@ -122,7 +154,7 @@ def _typed(cls: type, tree: Mapping[str, Any], where: str) -> Any:
                 raise ValueError(f"{name} got {value!r}, expected a section such as {{name: ..., option: ...}}")
             values[key] = {str(k): tuple(v) if isinstance(v, list) else v for k, v in value.items()}
         else:
-            values[key] = coerce(tuple(value) if isinstance(value, list) else value, hints[key], name)
+            values[key] = coerce(_one_or_many(value, hints[key]), hints[key], name)
     return cls(**values)
 
 
@@ -144,6 +176,8 @@ def _checked(config: Config) -> Config:
         raise ValueError(f"train.betas got {list(train.betas)}, expected two numbers from 0 to below 1, such as [0.9, 0.999]")
     if len(set(train.ema)) < len(train.ema):
         raise ValueError(f"train.ema got {list(train.ema)}, expected different averages; name each once")
+    for profile in train.ema:
+        check_profile(profile)
     if train.ddp.bucket_cap_mb < 1:
         raise ValueError(f"train.ddp.bucket_cap_mb got {train.ddp.bucket_cap_mb}, expected at least 1")
     if not 0 <= config.seed < 2**63:
@@ -192,22 +226,24 @@ def _tree_of(source: str | Path) -> dict[str, Any]:
             raise ValueError(
                 f"got config {text!r}, expected a YAML file, images:DIR, npz:FILE or one of {', '.join(shipped())}{suggest(text, shipped())}"
             )
-        loaded = OmegaConf.create(shelf.read_text())
-    else:
-        try:
-            loaded = OmegaConf.load(path)
-        except Exception as error:
-            raise ValueError(f"{path} is not readable YAML: {str(error).splitlines()[0]}") from None
-    tree = OmegaConf.to_container(loaded, resolve=True)
+        path = shelf
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(path.read_text(encoding="utf-8-sig"))), resolve=True)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
+        raise ValueError(f"{path} is not readable YAML: {_reason(error)}") from None
     if not isinstance(tree, dict):
         raise ValueError(f"{text} holds {type(tree).__name__}, expected a tree of sections (data, backbone, objective, train)")
     return typing.cast(dict[str, Any], tree)
 
 
-def _override(text: str) -> str:
-    """``key=value`` as OmegaConf reads it: a value such as ``#ff0000`` is a colour, no comment, which would leave nothing."""
-    key, _, value = text.partition("=")
-    return f"{key.replace('-', '_')}=" + (f"'{value}'" if value.startswith("#") else value)
+def _reason(error: Exception) -> str:
+    """What is wrong with a file, and in which line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem or error.context} in line {error.problem_mark.line + 1}; put a text with such characters in quotes"
+    if isinstance(error, OmegaConfBaseException):
+        key = f" at {error.full_key}" if getattr(error, "full_key", None) else ""
+        return f"{str(error).splitlines()[0]}{key}; ${{key}} stands for another key, and \\${{ for the characters themselves"
+    return "its brackets are nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
 
 
 def tree_of(source: str | Path | Mapping[str, Any] | Config) -> dict[str, Any]:
@@ -218,13 +254,7 @@ def tree_of(source: str | Path | Mapping[str, Any] | Config) -> dict[str, Any]:
 def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = ()) -> Config:
     """A `Config` from a YAML file, a run or model folder, a shipped name, ``images:DIR``, ``npz:FILE``, a dict or a Config, with ``key=value`` overrides
     on top."""
-    tree = tree_of(source)
-    for text in overrides:
-        key, eq, _ = text.partition("=")
-        if not eq or not key:
-            raise ValueError(f"got override {text!r}, expected key=value, such as train.steps=1000")
-    merged = OmegaConf.merge(OmegaConf.create(_plain(tree)), OmegaConf.from_dotlist([_override(o) for o in overrides]))
-    result = typing.cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
+    result = overriding.apply(_plain(tree_of(source)), overrides, Config)
     train, changed = result.get("train", {}), {o.partition("=")[0] for o in overrides}
     for mine, other in (("steps", "minutes"), ("minutes", "steps")):  # asking for one length replaces the other
         if f"train.{mine}" in changed and f"train.{other}" not in changed and isinstance(train, dict):

@@ -30,13 +30,18 @@ def decay_at(name: str, n: int) -> float:
     return min(decay, (1 + n) / (10 + n))
 
 
+def check_profile(name: str) -> None:
+    """Raises ``ValueError`` for a name that is no average."""
+    decay_at(name, 1)
+
+
 class EMA:
     """Averages of one or more networks' parameters, by name of the profile. ``known``: buffers, ``network.buffer``, as the config builds them; those that are
     still so are not kept beside the averages."""
 
     def __init__(self, networks: Mapping[str, nn.Module], profiles: Sequence[str], known: Mapping[str, Tensor] | None = None):
         for profile in profiles:
-            decay_at(profile, 1)
+            check_profile(profile)
         self.networks, self.known = dict(networks), dict(known or {})
         self.names = [f"{net}.{key}" for net, module in networks.items() for key, _ in module.named_parameters()]
         self.owners = [net for net, module in networks.items() for _ in module.parameters()]

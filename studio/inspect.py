@@ -1,6 +1,6 @@
 """What `studio info`, `list`, `flops` and `train --dry-run` say."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from studio import checkpoint, files, sampler_spec
 from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
 from studio.catalog import defaults_of, name_of
 from studio.config import from_tree, load_config, shipped
-from studio.recipes import command_of, read_recipe, told
+from studio.labels import SHOWN, listed
+from studio.recipes import command_of, line_of, next_line, read_recipe, seeds_text, told
 from studio.shelf import card, list_models, locate, spot_of, weights_in
 
 
@@ -31,13 +32,34 @@ def describe(what: str, guidance: str | None = None) -> dict[str, Any]:
     folder, step = locate(what)
     config, meta = load_config(folder / "config.yaml"), checkpoint.read_meta(folder)
     spot = spot_of(folder, step)
+    command = next_line("sample", what, ("--out", "pictures"))
+    if shown.starts_from:
+        command = told(lambda: line_of("translate", [str(what), "PICTURES"], [("--out", "translated")]))
     return {
-        "name": shown.name, "folder": str(folder), "task": shown.task, "shape": list(shown.shape), "classes": ", ".join(shown.classes) or "none",
+        "name": shown.name, "folder": str(folder), "task": shown.task, "shape": list(shown.shape), "classes": list(shown.classes),
         "backbone": config.backbone, "objective": config.objective, "parameters": meta.get("parameters"), "memory": memory(what, guidance), **({"base": meta["base"]} if meta.get("base") else {}), "step": shown.step,
         "weights": {k: files.sha256(p)[:16] for k, p in weights_in(spot).items()}, "sample": vars(defaults_of(shown)),
         **({"starts_from": shown.starts_from, "procedure": config.procedure} if shown.starts_from else {}),
-        "command": f"studio translate {what} PICTURES --out translated" if shown.starts_from else f"studio sample {what} --out pictures",
+        "command": command,
     }  # fmt: skip
+
+
+def brief(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What `describe` found for the eye: of long lists the beginning, seeds as ranges, and of classes a few and how many there are."""
+    short = {k: v if k == "command" else _brief(v) for k, v in result.items()}
+    if isinstance(result.get("seed"), list):
+        short["seed"] = seeds_text(result["seed"])
+    if isinstance(result.get("classes"), list):
+        short["classes"] = listed(result["classes"]) or "none"
+    return short
+
+
+def _brief(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _brief(v) for k, v in value.items()}
+    if isinstance(value, list | tuple) and len(value) > SHOWN:
+        return f"[{', '.join(map(str, value[:SHOWN]))} … ({len(value):,} in all)]"
+    return value
 
 
 def memory(what: str, guidance: str | None = None) -> str:

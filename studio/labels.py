@@ -96,7 +96,7 @@ class Names:
             return [found]
         if fold(text) == self.none or plain in ("-1", "−1"):
             return [NO_LABEL]
-        span = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", plain)
+        span = re.fullmatch(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", plain)
         if span is None:
             raise self.unknown(repr(plain), plain)
         first, last = int(span[1]), int(span[2] or span[1])
@@ -139,6 +139,7 @@ class Names:
 
     def unknown(self, shown: str, name: str = "") -> ValueError:
         hint = suggest(fold(name), self.folded) if name else ""
+        shown = shown if len(shown) <= 60 else f"{shown[:57]}…"
         return ValueError(f"got class {shown}, expected 0 to {len(self.classes) - 1} or one of {listed(self.classes)}{hint}")
 
 

@@ -33,6 +33,7 @@ from studio.graph_codec import GraphCodec
 from studio.labels import NO_LABEL, no_label, parse_labels
 from studio.recipes import path_text
 from studio.samples import Samples, places
+from studio.seeds import AT_ONCE, MOST, parse_seeds
 from studio.shelf import choose_weights, live_buffers, locate, read_weights, spot_of
 from studio.tasks import build_task
 from studio.tasks.base import Task
@@ -127,11 +128,15 @@ class Model:
         """A checked request, and the guidance as rules where no line describes them (`guidance.grammar.CUSTOM`). Raises ``ValueError`` for anything that
         does not fit."""
         defaults = self.config.sample
-        chosen = sampling.parse_seeds(seeds)
+        chosen = parse_seeds(seeds, most=MOST if sources is not None else AT_ONCE)
         if not chosen:
             raise ValueError("got no seeds, expected at least one")
         sources = None if sources is None else self.numbers(sources)
         self._check_start(sources, direction, init, len(chosen))
+        if init is None and strength is not None:
+            raise ValueError(f"got strength={strength} without a picture to start from; give it with --init, or leave --strength out")
+        if init is None and mask is not None and sources is None:
+            raise ValueError("got a mask without a picture; give the picture to keep with --init")
         values = {k: v for k, v in (conditions or {}).items() if k not in self.info.numeric or not sampling.left_open(v)}
         for name in ("label", "class"):
             if name in values and name not in self.info.numeric:

@@ -27,7 +27,7 @@ class TrainingBar:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             self.bar = Progress(
-                TextColumn("[bold]{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[text]}"),
+                TextColumn("{task.description}", style="bold", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[text]}", markup=False),
                 TimeRemainingColumn(), console=Console(stderr=True), transient=False,
             )  # fmt: skip
             self.bar.start()
@@ -50,7 +50,7 @@ class TrainingBar:
         if self.quiet:
             return
         if self.bar is not None:
-            self.bar.console.print(text)
+            self.bar.console.print(text, markup=False, highlight=False)
         else:
             print(text, file=sys.stderr, flush=True)
 

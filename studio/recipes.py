@@ -266,6 +266,11 @@ def line_of(command: str, places: Sequence[str], options: Sequence[tuple[str, An
     return shlex.join(["studio", command, *first])
 
 
+def next_line(command: str, place: Any, *options: tuple[str, Any]) -> str:
+    """The command that a user would give next, or why no line can hold it."""
+    return told(lambda: line_of(command, [str(place)], options))
+
+
 _TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # marks that show a line in another order than it is read
 
 

@@ -54,7 +54,13 @@ def folder_of(source: Any, name: str, out: str | Path | None, resume: bool) -> P
         folder = path if path.is_dir() else path.parent
         if path.name in ("config.yaml", folder.name) and any((folder / flat).is_file() for flat in FLAT) and str(source) not in shipped():
             raise ValueError(f"{folder} is an exported model, which cannot go on; start a new run with --from {folder} --out NEW")
-    return Path(out) if out is not None else home if home is not None else Path("runs") / name
+    if out is not None:
+        return Path(out)
+    if home is not None:
+        return home
+    if not name.strip() or name in (".", "..") or not name.isprintable():
+        raise ValueError(f"got the name {name!r} for a run, expected printable text that a folder can be called by; set name=NAME or --out")
+    return Path("runs") / name
 
 
 def check_source(source: Any) -> None:

@@ -6,8 +6,8 @@ would otherwise show the batch in the third digit and where batches beyond a few
 """
 
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,9 +28,9 @@ from samplers.space import Euclid
 from studio.finite import check_step
 from studio.labels import parse_labels as parse_labels
 from studio.sampler_spec import build_sampler
+from studio.seeds import parse_seeds as parse_seeds
 
 FIXED_BATCH = 8
-MOST_SEEDS = 10_000_000  # in one range
 FIXED_ROWS = {1: 256, 2: 32}  # by the dimensions of a sample: points have small networks, graphs and sequences few tokens
 
 
@@ -74,34 +74,6 @@ class Progress:
         return self.step.s == 1.0 and self.step.index + 1 == self.step.num_steps
 
 
-def parse_seeds(text: str | int | Sequence[int]) -> tuple[int, ...]:
-    """``"0-7,12"`` to (0, …, 7, 12); whole numbers from 0 to below 2⁶³, in any form. Raises ``ValueError`` for what is none."""
-    if isinstance(text, str):
-        seeds: list[int] = []
-        for part in text.split(","):
-            span = re.fullmatch(r"\s*([0-9]+)(?:-([0-9]+))?\s*", part)
-            if span is None or (span[2] and int(span[2]) < int(span[1])):
-                raise ValueError(f"got seeds {text!r}, expected numbers and ranges such as 0-7,12")
-            first, last = _seed(int(span[1])), _seed(int(span[2] or span[1]))
-            if last - first >= MOST_SEEDS:
-                raise ValueError(f"got seeds {text!r}, {last - first + 1:,} of them, expected at most {MOST_SEEDS:,}; ask for less at once")
-            seeds += range(first, last + 1)
-        return tuple(seeds)
-    items = text.tolist() if hasattr(text, "tolist") else text
-    if isinstance(items, Iterable) and not isinstance(items, bytes | Mapping):
-        return tuple(_seed(s) for s in items)
-    return (_seed(items),)
-
-
-def _seed(value: Any) -> int:
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError(f"got the seed {value!r} ({type(value).__name__}), expected a whole number from 0, or text such as 0-7,12")
-    if not 0 <= value < 2**63:
-        raise ValueError(f"got the seed {int(value)}, expected a whole number from 0 to below 2**63")
-    return int(value)
-
-
 def fixed_rows(shape: Sequence[int]) -> int:
     """How many samples of a shape a micro-batch of fixed size has."""
     return FIXED_ROWS.get(len(shape), FIXED_BATCH)
@@ -116,13 +88,13 @@ def micro_batches(request: Request, *, alone: bool = False, fixed: bool = False,
     if not (request.deterministic or fixed):
         return [list(range(a, min(a + request.batch, n))) for a in range(0, n, request.batch)]
     batches: list[list[int | None]] = []
+    taken: Counter[int] = Counter()  # how many batches have a place filled: the first ones, as each goes to the first where it is free
     for i, seed in enumerate(request.seeds):
         place = seed % size
-        batch = next((b for b in batches if b[place] is None), None)
-        if batch is None:
-            batch = [None] * size
-            batches.append(batch)
-        batch[place] = i
+        if taken[place] == len(batches):
+            batches.append([None] * size)
+        batches[taken[place]][place] = i
+        taken[place] += 1
     return batches
 
 

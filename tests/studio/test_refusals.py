@@ -25,7 +25,7 @@ from studio.trainer import Run
     ("override", "words"),
     [
         ("train.stepz=3", "did you mean 'steps'"), ("train.batch_size=many", "expected int"), ("train.steps=-4", "positive"), ("colour=red", "unknown key"),
-        ("train.ema=[0.9]", "expected"), ("sample.num_steps=0", "at least 1"), ("train.optimizer=sgd", "'adamw', 'muon'"),
+        ("train.ema=[true]", "got EMA 'true', expected a decay"), ("sample.num_steps=0", "at least 1"), ("train.optimizer=sgd", "'adamw', 'muon'"),
     ],
 )  # fmt: skip
 def test_config(override: str, words: str) -> None:
