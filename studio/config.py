@@ -215,7 +215,7 @@ def _tree_of(source: str | Path) -> dict[str, Any]:
     if kind in ("images", "npz") and rest:
         tree = _tree_of(kind)
         tree["data"] = {**tree.get("data", {}), "path": str(Path(rest).expanduser().resolve())}
-        tree["name"] = Path(rest).expanduser().resolve().stem or kind
+        tree["name"] = _name_of(Path(rest).expanduser().resolve()) or kind
         return tree
     path = Path(text).expanduser()
     if path.is_dir() and (path / "config.yaml").is_file() and text not in shipped():  # a run or a model
@@ -246,6 +246,19 @@ def _reason(error: Exception) -> str:
     return "its brackets are nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
 
 
+def _name_of(path: Path) -> str:
+    """What a run is called by default: a folder's whole name (``photos.v1``), a file's without its last suffix; of a config.yaml, that of its folder."""
+    if path.name == "config.yaml":
+        return path.parent.name
+    return path.name if path.is_dir() else path.stem
+
+
+def former_name(source: Any) -> str:
+    """The default name that earlier versions gave a source: one for all files without a name, and a folder's without what looked like a suffix."""
+    kind, _, rest = str(source).partition(":")
+    return Path(rest).expanduser().resolve().stem if isinstance(source, str) and kind in ("images", "npz") and rest else Config.name
+
+
 def tree_of(source: str | Path | Mapping[str, Any] | Config) -> dict[str, Any]:
     """A source's tree as it was given, in today's schema."""
     return source.tree() if isinstance(source, Config) else migrate(dict(source) if isinstance(source, Mapping) else _tree_of(source))
@@ -254,7 +267,10 @@ def tree_of(source: str | Path | Mapping[str, Any] | Config) -> dict[str, Any]:
 def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = ()) -> Config:
     """A `Config` from a YAML file, a run or model folder, a shipped name, ``images:DIR``, ``npz:FILE``, a dict or a Config, with ``key=value`` overrides
     on top."""
-    result = overriding.apply(_plain(tree_of(source)), overrides, Config)
+    tree = tree_of(source)
+    if "name" not in tree and isinstance(source, str | Path) and Path(source).expanduser().is_file():
+        tree = {"name": _name_of(Path(source).expanduser().resolve()), **tree}
+    result = overriding.apply(_plain(tree), overrides, Config)
     train, changed = result.get("train", {}), {o.partition("=")[0] for o in overrides}
     for mine, other in (("steps", "minutes"), ("minutes", "steps")):  # asking for one length replaces the other
         if f"train.{mine}" in changed and f"train.{other}" not in changed and isinstance(train, dict):

@@ -29,6 +29,7 @@ from studio.ema import EMA
 from studio.feed import Feed, Ready
 from studio.finite import NotFinite
 from studio.held_out import held_out_loss, preview
+from studio.lock import RunLock
 from studio.optim import build_optimizers, forget, lr_factor
 from studio.procedure import Phase, Setting, build_procedure
 from studio.processes import Group, trackers_named
@@ -46,10 +47,10 @@ class Trainer:
 
     def __init__(
         self, config: Config, folder: Path, data: Data, info: Info, net: nn.Module, objective: Objective, device: torch.device, dtype: torch.dtype, quiet: bool,
-        on_log: Callable[[dict[str, Any]], None] | None, source: Mapping[str, Any],
+        on_log: Callable[[dict[str, Any]], None] | None, source: Mapping[str, Any], lock: RunLock | None = None,
     ):  # fmt: skip
         self.config, self.folder, self.data, self.objective, self.dtype, self.on_log = config, folder, data, objective, dtype, on_log
-        self.source = source
+        self.source, self.lock = source, lock
         cfg = config.train
         trackers = trackers_named(cfg.trackers)
         self.group = Group(device, dtype, folder, trackers, cfg.ddp)
@@ -380,6 +381,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if not self.main:
             return
+        if self.lock is not None:
+            self.lock.check()
         state = {
             "step": self.step, "elapsed": self.elapsed, "phase": self.phase, "phase_start": self.phase_start, "states": self.context.states, "weak_done": self.weak_done,
             "updates": self.updates, "one_count": self.one_count,

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -68,6 +69,12 @@ class Group:
                 f"got a network that does not use its parameters {', '.join(names[:8])}{rest}, expected a gradient for all of them on several processes; set "
                 "train.ddp.find_unused_parameters=true, or take them out (requires_grad_(False))"
             )
+
+
+def is_first() -> bool:
+    """Whether this process speaks and writes for its group, as those who start groups (torchrun, MPI) say it; also before the group has met."""
+    ranks = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+    return next((os.environ[k] for k in ranks if k in os.environ), "0") == "0"
 
 
 def leave_group() -> None:

@@ -7,14 +7,15 @@ earlier version has no such record and goes on with what its config.yaml says.
 
 import difflib
 import json
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from studio import checkpoint, files
+from studio import checkpoint, files, lock
 from studio.build import unfilled
-from studio.config import Config, from_tree, load_config, shipped, tree_of
+from studio.config import Config, former_name, from_tree, load_config, shipped, tree_of
 from studio.shelf import locate
 
 MEANING = ("backbone", "objective", "procedure", "lora", "data", "seed")  # what is trained, on what
@@ -44,7 +45,7 @@ def run_of(source: Any) -> Path | None:
     return next((p.parent for p in configs if p.name == "config.yaml" and is_run(p.parent)), None)
 
 
-def folder_of(source: Any, name: str, out: str | Path | None, resume: bool) -> Path:
+def folder_of(source: Any, overrides: Sequence[str], out: str | Path | None, resume: bool) -> Path:
     """The run folder of a call: ``out``, or the run that the source means, or ``runs/<name>``. Raises ``ValueError`` where the first two contradict."""
     home = run_of(source)
     if resume and home is not None and out is not None and Path(out).resolve() != home.resolve():
@@ -54,13 +55,23 @@ def folder_of(source: Any, name: str, out: str | Path | None, resume: bool) -> P
         folder = path if path.is_dir() else path.parent
         if path.name in ("config.yaml", folder.name) and any((folder / flat).is_file() for flat in FLAT) and str(source) not in shipped():
             raise ValueError(f"{folder} is an exported model, which cannot go on; start a new run with --from {folder} --out NEW")
-    if out is not None:
-        return Path(out)
-    if home is not None:
-        return home
-    if not name.strip() or name in (".", "..") or not name.isprintable():
-        raise ValueError(f"got the name {name!r} for a run, expected printable text that a folder can be called by; set name=NAME or --out")
-    return Path("runs") / name
+    if out is not None or home is not None:
+        return Path(out) if out is not None else typing.cast(Path, home)
+    config = load_config(source, overrides)
+    if not config.name.strip() or config.name in (".", "..") or not config.name.isprintable():
+        raise ValueError(f"got the name {config.name!r} for a run, expected printable text that a folder can be called by; set name=NAME or --out")
+    folder, before = Path("runs") / config.name, Path("runs") / former_name(source)
+    return before if resume and not is_run(folder) and is_run(before) and not _other_data(before, config) else folder
+
+
+def _other_data(folder: Path, config: Config) -> str | None:
+    """In words, the data that a run learns from where a config names other data; None where they are one."""
+    try:
+        data = load_config(folder / "config.yaml").data
+    except ValueError:
+        return None
+    differs = any(data.get(k) != config.data[k] for k in ("name", "path") if k in config.data)
+    return str(data.get("path", data.get("name"))) if differs else None
 
 
 def check_source(source: Any) -> None:
@@ -70,24 +81,39 @@ def check_source(source: Any) -> None:
             raise ValueError(f"got {str(source)!r} to resume, expected a run or the config of one{_near(Path(source).expanduser())}")
 
 
-def recorded_config(folder: Path, resume: bool, overwrite: bool) -> Config | None:
-    """Refuse an existing folder that may not be touched, and to resume where nothing is; the recorded config when resuming."""
+def check_folder(folder: Path, resume: bool, overwrite: bool, config: Config | None = None) -> None:
+    """Refuse a folder that may not be touched, and to resume where nothing is. ``config``: of a call that left the folder to its default name."""
     if resume and overwrite:
         raise ValueError("got both resume and overwrite, expected one: go on with the run, or start it again")
     exists = (folder / "config.yaml").is_file()
-    if exists and resume:
-        tree = tree_of(folder / "config.yaml")
-        return from_tree({**tree, "train": {"warmup": SILENT_WARMUP, **tree.get("train", {})}})
-    if exists and not overwrite:
+    if exists and (resume or overwrite):
+        return files.check_writable(folder)
+    if exists:
+        other = None if config is None else _other_data(folder, config)
+        if other is not None:
+            raise FileExistsError(
+                f"{folder}, which this run would be called by its name, holds one on other data ({other}, {_progress(folder)}); "
+                f"pass --out {_free(folder)}, or name=OTHER"
+            )
         raise FileExistsError(f"{folder} holds a run already; pass --resume to go on, --overwrite to start again, or another --out")
     there = list(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
-    drafts = [p for p in there if p.name.startswith(".config.yaml.")]  # of a run that was killed in its first moment
+    drafts = [p for p in there if p.name.startswith((".config.yaml.", lock.NAME))]  # of a run that was killed in its first moment
     if not exists and len(drafts) < len(there):
         raise FileExistsError(f"{folder} exists and is not a run; choose another --out" + (f" to resume{_near(folder)}" if resume else ""))
     files.check_writable(folder)
     if resume and not drafts:
         raise ValueError(f"got --resume, but there is nothing to resume in {folder}{_near(folder)}; leave --resume out to begin there")
-    return None
+
+
+def recorded_config(folder: Path) -> Config:
+    """The config that a run has recorded."""
+    tree = tree_of(folder / "config.yaml")
+    return from_tree({**tree, "train": {"warmup": SILENT_WARMUP, **tree.get("train", {})}})
+
+
+def _free(folder: Path) -> Path:
+    """A name beside a folder that nothing has."""
+    return next(p for k in range(2, 10**6) if not (p := folder.with_name(f"{folder.name}-{k}")).exists())
 
 
 def _near(folder: Path) -> str:

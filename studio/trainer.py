@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from studio.data.finite import check_data
 from studio.data.floats import as_recorded, taken
 from studio.data.loader import fetch, spread
 from studio.devices import keep_freed_memory, pick_device, pick_dtype
+from studio.lock import RunLock
 from studio.loop import Diverged, Trainer
 from studio.model import Model
 from studio.model import load as load_model
 from studio.procedure import build_procedure
-from studio.resume import check_base, check_source, folder_of, plain, recorded_config, resumed
+from studio.processes import is_first
+from studio.resume import check_base, check_folder, check_source, folder_of, plain, recorded_config, resumed
 from studio.same_data import restandardised, same_data
 from studio.sampler_spec import of_new
 
@@ -54,19 +57,36 @@ def train(
     """Train as a config says and return the `Run`.
 
     ``source``: YAML file, shipped config, run, ``images:DIR``, ``npz:FILE``, dict or Config; ``overrides``: ``key=value``. ``out``: run folder, by default
-    the run that the source lies in, otherwise ``runs/<name>``; ``resume`` goes on with it, see `studio.resume`. ``data``/``held_out``: your own map-style
+    the run that the source lies in, otherwise ``runs/<name>``; one process at a time (`studio.lock`); ``resume`` goes on with it, see `studio.resume`. ``data``/``held_out``: your own map-style
     data sets, of which ``classes`` tells how many there are or their names where they do not (`studio.data.own`); ``backbone``: your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL whose weights to begin with, its averaged ones; see `studio.finetune`. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
     config or data that does not fit, `Diverged` when the loss stops being finite.
     """
     if resume:
         check_source(source)
+    folder = folder_of(source, overrides, out, resume)
+    check_folder(folder, resume, overwrite, load_config(source, overrides) if out is None else None)
+    with RunLock(folder) if is_first() else nullcontext() as lock:
+        check_folder(folder, resume, overwrite)  # again: another process may have been here until now
+        return _train(
+            source, overrides, folder, lock, data=data, held_out=held_out, classes=classes, backbone=backbone, resume=resume, overwrite=overwrite,
+            start_from=start_from, device=device, quiet=quiet, on_log=on_log,
+        )  # fmt: skip
+
+
+def _train(
+    source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str], folder: Path, lock: RunLock | None, *, data: Any, held_out: Any, classes: Any,
+    backbone: nn.Module | None, resume: bool, overwrite: bool, start_from: str | None, device: str, quiet: bool,
+    on_log: Callable[[dict[str, Any]], None] | None,
+) -> Run:  # fmt: skip
+    """`train` in a folder that is this process's."""
     config, given = load_config(source, overrides), plain(tree_of(source))
-    folder = folder_of(source, config.name, out, resume)
-    recorded, base, notes = recorded_config(folder, resume, overwrite), None, ()
+    recorded = recorded_config(folder) if resume and (folder / "config.yaml").is_file() else None
+    base, notes = None, (lock.told,) if lock is not None and lock.told else ()
     if recorded is not None:
         if start_from is not None:
             check_base(start_from, folder)
-        config, given, notes = resumed(recorded, folder, source, overrides, own_network=backbone is not None)
+        config, given, changes = resumed(recorded, folder, source, overrides, own_network=backbone is not None)
+        notes += changes
     elif start_from is not None:
         base = load_model(start_from, device="cpu", dtype="fp32")
         config = load_config(_of_base(source, base), overrides)
@@ -121,7 +141,7 @@ def train(
             raise ValueError("got a lora section without a base; pass --from MODEL, or leave it out")
         finetune.adapt(net, config.lora, seed=config.seed)
     source_data = replace(source_data, notes=(*notes, *source_data.notes, *_of_deviation(objective, source_data, info)))
-    trainer = Trainer(config, folder, source_data, info, net, objective, where, dtype, quiet, on_log, given)
+    trainer = Trainer(config, folder, source_data, info, net, objective, where, dtype, quiet, on_log, given, lock)
     if overwrite and not resume:  # by one process, when nothing of the new run can be refused any more
         if trainer.main:
             _clear(folder)
