@@ -9,6 +9,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do if comma
 # TORCH_INDEX=URL: a package index with CPU builds of torch, where the default one would bring a CUDA build
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
+# A process a core with one thread each; the tests of a file stay together, as they share what they train
+PARALLEL := -n logical --maxprocesses 8 --dist loadfile
+
 .PHONY: demo test test-all ui lint bench setup clean
 .DEFAULT_GOAL := demo
 
@@ -28,10 +31,10 @@ demo: $(STAMP)
 	@cd $(ROOT) && $(BIN)/python -m studio.demo
 
 test: $(STAMP)
-	@cd $(ROOT) && $(BIN)/python -m pytest -m "not slow and not gpu"
+	@cd $(ROOT) && $(BIN)/python -m pytest $(PARALLEL) -m "not slow and not gpu"
 
 test-all: $(STAMP)
-	@cd $(ROOT) && $(BIN)/python -m pytest
+	@cd $(ROOT) && $(BIN)/python -m pytest $(PARALLEL)
 
 ui: $(STAMP)
 	@cd $(ROOT) && $(BIN)/studio ui

@@ -1,7 +1,8 @@
-"""Shared by all tests: two threads, and the golden files (safetensors with a JSON of the same name)."""
+"""Shared by all tests: two threads, or one in each of several processes, and the golden files (safetensors with a JSON of the same name)."""
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,9 @@ from torch import Tensor
 
 # pytest puts this folder on the path, and its subfolders carry the packages' names: the packages themselves must be found first
 sys.path.insert(0, str(Path(__file__).parents[1]))
-torch.set_num_threads(2)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # of programs that tests start as well
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 GOLDEN = Path(__file__).parent / "golden"
 Golden = tuple[dict[str, Tensor], dict[str, Any]]
