@@ -297,9 +297,10 @@ class Sinkhorn(Planned):
             better, rest = sinkhorn.converged_plan(log_kernel, self.tolerance, strength=strength)
             plan, error = (better, rest) if rest < error or error != error else (plan, error)
         if not error <= 10 * self.tolerance:
+            off = f"{error:.0%}" if error >= 0.1 else f"{100 * error:.2g}%"
             self.say(
                 "marginals",
-                f"the transport plan of this batch did not converge: its row sums are off by {100 * error:.2g}% of their total at reg = {reg:.3g}, so some sources are "
+                f"the transport plan of this batch did not converge: its row sums are off by {off} of their total at reg = {reg:.3g}, so some sources are "
                 "used more often than others. Raise reg"
                 + (", or leave iterations out" if self.iterations else "")
                 + ", or take the coupling ot, the limit of small reg",
