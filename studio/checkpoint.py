@@ -6,6 +6,7 @@ and SHA-256.
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -39,27 +40,77 @@ def find(run: Path, step: int | None = None) -> Path:
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """meta.json of a checkpoint or export; raises ``ValueError`` for one from a newer version."""
-    try:
-        meta = json.loads((folder / "meta.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder / 'meta.json'} is not readable ({error}); use another checkpoint") from None
+    meta, why = _meta(folder)
+    if meta is None:
+        raise ValueError(f"{folder / 'meta.json'} is {why}; use another checkpoint")
     if meta.get("version", 1) > VERSION:
         raise ValueError(f"{folder} was written by checkpoint version {meta['version']}, this version reads up to {VERSION}; upgrade drift-studio")
     return meta
 
 
-def verify(folder: Path) -> dict[str, Any]:
-    """meta.json after checking that every file is there at its size; raises ``ValueError`` naming the damaged file and the last good checkpoint."""
-    meta = read_meta(folder)
+def _meta(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    """meta.json, or None and why it cannot be read."""
+    try:
+        text = (folder / "meta.json").read_text(errors="replace")
+        meta = json.loads(text)
+    except OSError as error:
+        return None, f"not readable ({error})"
+    except ValueError:
+        return None, "empty" if not text.strip("\0\n ") else "cut off"
+    return (meta, "") if isinstance(meta, dict) else (None, "not what was written")
+
+
+def verify(folder: Path, weights: str = "") -> dict[str, Any]:
+    """meta.json after checking that every file is there at its size, and the ``weights`` that are to be read by their digest; raises ``ValueError`` naming the damaged file and the newest good checkpoint."""
+    reason = damage(folder, digests=(weights,))
+    if reason is not None:
+        run, good = folder.parent.parent, newest_good(folder.parent.parent, digests=None)
+        hint = f"use {run}@{int(good.name)}, the newest that is whole" if good is not None else "restore it from a backup"
+        raise ValueError(f"{folder} is cut off or damaged ({reason}); {hint}")
+    return read_meta(folder)
+
+
+def damage(folder: Path, *, digests: Collection[str] | None = ()) -> str | None:
+    """What is wrong with a checkpoint, in words; None where every file has its size and, those named in ``digests`` (None: all), its content."""
+    meta, why = _meta(folder)
+    if meta is None:
+        return f"meta.json: it is {why}"
     for name, entry in meta.get("files", {}).items():
         path = folder / name
         size = path.stat().st_size if path.is_file() else None
         if size != entry["bytes"]:
-            good = [p for p in listing(folder.parent.parent) if p != folder]
-            hint = f"use {folder.parent.parent}@{int(good[-1].name)}, or remove {folder} to resume from it" if good else "restore it from a backup"
-            got = "it is missing" if size is None else f"got {size} bytes"
-            raise ValueError(f"{path} is cut off or damaged: {got}, expected {entry['bytes']}; {hint}")
-    return meta
+            return f"{name}: {'it is missing' if size is None else f'got {size} bytes'}, expected {entry['bytes']} bytes"
+        if (digests is None or name in digests) and files.sha256(path) != entry.get("sha256"):
+            return f"{name}: its content is not what was written"
+    return None
+
+
+def newest_good(run: Path, *, digests: Collection[str] | None = ()) -> Path | None:
+    """The newest checkpoint that is whole."""
+    return next((p for p in reversed(listing(run)) if damage(p, digests=digests) is None), None)
+
+
+def last_good(run: Path) -> tuple[Path | None, dict[Path, str]]:
+    """The checkpoint that a run goes on from, None for one without any, and the newer ones that are broken, with the reason. Raises ``ValueError`` where none is whole."""
+    broken: dict[Path, str] = {}
+    for folder in reversed(listing(run)):
+        reason = damage(folder, digests=None)
+        if reason is None:
+            return folder, broken
+        broken[folder] = reason
+    if broken:
+        told = ", ".join(f"checkpoint {int(p.name)} is broken ({why})" for p, why in broken.items())
+        raise ValueError(f"no checkpoint of {run} is whole: {told}; restore one from a backup, or begin a new run, with --from MODEL or --overwrite")
+    return None, broken
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a broken checkpoint, which makes room for another of its step; returns where it is."""
+    aside = folder.with_name(f"broken-{folder.name}")
+    while aside.exists():
+        aside = aside.with_name(f"{aside.name}~")
+    folder.rename(aside)
+    return aside
 
 
 def save(run: Path, step: int, networks: dict[str, nn.Module], ema: EMA, state: dict[str, Any], meta: dict[str, Any], *, preview: Any = None) -> Path:
@@ -72,16 +123,20 @@ def save(run: Path, step: int, networks: dict[str, nn.Module], ema: EMA, state: 
     draft = target.parent / f"tmp-{step:09d}"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    for name, net in networks.items():
-        files.save_tensors(draft / f"{name}.safetensors", net.state_dict())
-    for profile in ema.shadow:
-        files.save_tensors(draft / f"ema-{profile}.safetensors", ema.tensors(profile))
-    torch.save(state, draft / "state.pt")
-    if preview is not None:
-        preview.save(draft / "preview.png")
-    listed = {p.name: {"bytes": p.stat().st_size, "sha256": files.sha256(p)} for p in sorted(draft.iterdir())}
-    files.write_json(draft / "meta.json", {"version": VERSION, "step": step, **meta, "files": listed})
-    draft.rename(target)
+    try:
+        for name, net in networks.items():
+            files.save_tensors(draft / f"{name}.safetensors", net.state_dict())
+        for profile in ema.shadow:
+            files.save_tensors(draft / f"ema-{profile}.safetensors", ema.tensors(profile))
+        torch.save(state, draft / "state.pt")
+        if preview is not None:
+            preview.save(draft / "preview.png")
+        listed = {p.name: {"bytes": p.stat().st_size, "sha256": files.sha256(p)} for p in sorted(draft.iterdir())}
+        files.write_json(draft / "meta.json", {"version": VERSION, "step": step, **meta, "files": listed})
+        files.put_in_place(draft, target)
+    except BaseException:  # a full disk keeps no half
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
     return target
 
 
@@ -95,21 +150,43 @@ def write_header(run: Path, config: str, meta: dict[str, Any]) -> None:
     files.write_json(run / "meta.json", meta)
 
 
-def forget_after(run: Path, step: int) -> None:
-    """Remove what a killed run left behind after the checkpoint of a step: lines of metrics, which will be written again, and drafts."""
-    metrics = run / "metrics.jsonl"
+def forget_after(run: Path, last: Path) -> str | None:
+    """Remove what a killed run left behind after a checkpoint: lines of metrics, which will be written again, and drafts. Tells of lines that cannot
+    be read, which go too, and of those that are missing."""
+    metrics, told, step = run / "metrics.jsonl", None, int(last.name)
     if metrics.is_file():
-        lines = [line for line in metrics.read_text().splitlines(keepends=True) if line.endswith("\n") and json.loads(line)["step"] <= step]
-        files.write_text(metrics, "".join(lines))
+        text = metrics.read_text(errors="replace")
+        lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]  # the last may be torn, as a kill leaves it
+        steps = [_step_of(line) for line in lines]
+        kept = "".join(line for line, at in zip(lines, steps) if at is not None and at <= step)
+        if None in steps or len(kept.encode()) < read_meta(last).get("metrics", 0):
+            told = f"{metrics} was cut off or damaged, as after a power cut; {kept.count(chr(10))} lines of it up to step {step} could be kept"
+        files.write_text(metrics, kept)
     for draft in (run / "checkpoints").glob("tmp-*"):
         shutil.rmtree(draft, ignore_errors=True)
+    return told
 
 
-def prune(run: Path, keep_last: int, keep_every: int) -> None:
-    """Remove older checkpoints but the last ``keep_last``, multiples of ``keep_every`` and those marked ``keep`` in their meta."""
-    for folder in listing(run)[:-keep_last]:
-        if not (keep_every and int(folder.name) % keep_every == 0) and not read_meta(folder).get("keep"):
+def _step_of(line: str) -> int | None:
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return step if isinstance(step, int) else None
+
+
+def prune(run: Path, keep_last: int, keep_every: int) -> list[Path]:
+    """Remove older checkpoints but the last ``keep_last``, multiples of ``keep_every`` and those marked ``keep`` in their meta. Broken ones do not count; returns them."""
+    broken, metas = [], {}
+    for folder in listing(run):
+        try:
+            metas[folder] = read_meta(folder)
+        except ValueError:
+            broken.append(folder)
+    for folder in list(metas)[:-keep_last]:
+        if not (keep_every and int(folder.name) % keep_every == 0) and not metas[folder].get("keep"):
             shutil.rmtree(folder)
+    return broken
 
 
 def load_state(folder: Path) -> dict[str, Any]:

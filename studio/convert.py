@@ -92,9 +92,7 @@ def convert(
     try:
         aside.mkdir(parents=True)
         draft.save(aside)
-        if target.exists():
-            shutil.rmtree(target)
-        aside.rename(target)
+        files.put_in_place(aside, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return target

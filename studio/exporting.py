@@ -70,7 +70,5 @@ def export(
         shutil.copyfile(spot / "preview.png", draft / "preview.png")
     if (folder / "codec").is_dir():
         shutil.copytree(folder / "codec", draft / "codec")
-    if target.exists():
-        shutil.rmtree(target)
-    draft.rename(target)
+    files.put_in_place(draft, target)
     return target

@@ -52,13 +52,42 @@ def check_file(path: Path, *, overwrite: bool = False, flag: str = "--out", need
     check_writable(path.parent, need)
 
 
+def sync(path: Path) -> None:
+    """Down to the disk: a file's content, or which names a folder holds."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # not every file system knows it of folders
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
+
+
+def put_in_place(draft: Path, target: Path) -> None:
+    """Rename a file, or a folder with all in it, so that a power cut leaves the old or the new whole: the content is on the disk before its name is. A folder that
+    is there already goes when the new one stands."""
+    inside = list(draft.rglob("*")) if draft.is_dir() else []
+    for path in (*inside, draft):
+        sync(path)
+    before = target.with_name(f".{target.name}.old") if target.is_dir() else None
+    if before is not None:
+        shutil.rmtree(before, ignore_errors=True)
+        os.replace(target, before)
+    os.replace(draft, target)
+    sync(target.parent)
+    if before is not None:
+        shutil.rmtree(before)
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to; it becomes ``path`` when the block ends well and is removed when it does not."""
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """A name beside ``path`` to write to; it becomes ``path`` when the block ends well and is removed when it does not. Not ``durable``: for files by the thousand
+    of which a damaged one is found and made again."""
     draft = path.with_name(f".{path.name}.tmp")
     try:
         yield draft
-        draft.replace(path)
+        put_in_place(draft, path) if durable else draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -72,10 +101,13 @@ def write_text(path: Path, text: str) -> None:
     """Atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w") as out:
-        out.write(text)
-    os.chmod(draft, 0o644)
-    os.replace(draft, path)
+    try:
+        with os.fdopen(handle, "w") as out:
+            out.write(text)
+        os.chmod(draft, 0o644)
+        put_in_place(Path(draft), path)
+    finally:
+        Path(draft).unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

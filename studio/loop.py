@@ -86,6 +86,7 @@ class Trainer:
         self.looked: set[str] = set()  # networks that were looked at for parameters without a gradient
         self.stop, self.broken = StopSignal(), False  # broken: a loss was not finite since the processes last met
         self.note: Callable[[str], None] = lambda text: None
+        self.told: set[Path] = set()  # broken checkpoints that were named
         self.warned = False  # of a warm-up that takes too much of a run by minutes, which is known when its pace is
 
     # ---- the run ---------------------------------------------------------------------------------------------------------------------
@@ -96,9 +97,10 @@ class Trainer:
         bar = TrainingBar(self.config.name, total=float(length or 0), unit="steps" if self.config.train.steps else "minutes", quiet=self.quiet)
         phases = build_procedure(self.config.procedure)(self._setting(bar))
         self.note = bar.note
-        existing = checkpoint.listing(self.folder)
-        if existing:
-            self._restore(existing[-1])
+        last, broken = checkpoint.last_good(self.folder)
+        if last is not None:
+            self._restore(last)
+            self._pass_over(last, broken)
         elif self.main:
             (self.folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
         if self.group.world > 1:  # before anything is written
@@ -368,11 +370,15 @@ class Trainer:
     # ---- keeping it ------------------------------------------------------------------------------------------------------------------
 
     def _write_header(self) -> None:
-        parameters = sum(p.numel() for net in self.networks.values() for p in net.parameters())
-        entries = {"version": checkpoint.VERSION, **self.info.tree(), "parameters": parameters, **_versions()}
-        checkpoint.write_header(self.folder, self.config.yaml(), {**entries, "source": self.source, "config": self.config.tree()})
+        checkpoint.write_header(self.folder, self.config.yaml(), self._about())
         for name, text in self.data.beside.items():
             files.write_text(self.folder / name, text)
+
+    def _about(self) -> dict[str, Any]:
+        """The run's ``meta.json``, of which every checkpoint keeps a copy."""
+        parameters = sum(p.numel() for net in self.networks.values() for p in net.parameters())
+        entries = {"version": checkpoint.VERSION, **self.info.tree(), "parameters": parameters, **_versions()}
+        return {**entries, "source": self.source, "config": self.config.tree()}
 
     def _save(self, keep: bool = False) -> None:
         self.saved = self.step  # on every process: all of them meet in the barrier or none
@@ -395,9 +401,17 @@ class Trainer:
             "elapsed": round(self.elapsed, 2),
             "dtype": DTYPE_NAMES[self.dtype],
             **_versions(),
+            "run": self._about(),
         }
+        metrics = self.folder / "metrics.jsonl"
+        if metrics.is_file():
+            files.sync(metrics)
+            meta["metrics"] = metrics.stat().st_size
         checkpoint.save(self.folder, self.step, self.networks, self.ema, state, meta, preview=self._preview())
-        checkpoint.prune(self.folder, self.config.train.keep_last, self.config.train.keep_every)
+        for broken in checkpoint.prune(self.folder, self.config.train.keep_last, self.config.train.keep_every):
+            if broken not in self.told:
+                self.told.add(broken)
+                self.note(f"checkpoint {int(broken.name)} is broken ({checkpoint.damage(broken)}); it is passed over and left as it is")
 
     def _restore(self, folder: Path) -> None:
         state = checkpoint.restore(folder, self.networks, self.ema)
@@ -417,12 +431,22 @@ class Trainer:
         self.updates = state.get("updates", dict.fromkeys(self.networks, self.step))
         self.one_count = state.get("one_count", "updates" not in state and len(self.networks) > 1)
         self.saved = self.step
+
+    def _pass_over(self, last: Path, broken: dict[Path, str]) -> None:
+        """Broken checkpoints make room for those that are written again; lines of metrics after the last good one go."""
+        self.accelerator.wait_for_everyone()  # all have looked at them
         if self.main:
-            checkpoint.forget_after(self.folder, self.step)
+            for folder, why in broken.items():
+                self.note(f"checkpoint {int(folder.name)} is broken ({why}) and is now {checkpoint.set_aside(folder)}")
+            if broken:
+                self.note(f"{self.folder} goes on from checkpoint {int(last.name)}")
+            told = checkpoint.forget_after(self.folder, last)
+            if told is not None:
+                self.note(told)
 
     def _diverged(self, loss: float) -> None:
-        good = checkpoint.listing(self.folder)
-        last = f"the last good checkpoint is {self.folder}@{int(good[-1].name)}" if good else "there is no checkpoint yet"
+        good = checkpoint.newest_good(self.folder)
+        last = f"the last good checkpoint is {self.folder}@{int(good.name)}" if good is not None else "there is no checkpoint yet"
         raise Diverged(f"the loss became {loss} at step {self.step}; {last}. Nothing was overwritten; try a lower train.lr or train.clip=1.0")
 
 

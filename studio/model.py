@@ -23,7 +23,7 @@ from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser
 from samplers.paths import Path as NoisePath
 from samplers.reparameterised import Reparameterised, on_path
-from studio import __version__, borrowed, checkpoint, files, finetune, given, sampler_spec, sampling
+from studio import __version__, borrowed, checkpoint, files, finetune, given, mend, sampler_spec, sampling
 from studio.build import Info, build_network, denoiser_of
 from studio.codec import Codec, build_codec
 from studio.config import Config, load_config
@@ -45,6 +45,7 @@ def load(name: str | Path, *, weights: str = "auto", device: str = "auto", dtype
     folder, step = locate(name)
     where = pick_device(device)
     kind = pick_dtype(dtype, where)
+    mend.check(folder)
     config = load_config(folder / "config.yaml")
     meta = checkpoint.read_meta(folder)
     info = Info.from_meta(meta)
@@ -53,6 +54,8 @@ def load(name: str | Path, *, weights: str = "auto", device: str = "auto", dtype
         checkpoint.verify(spot)
         step = int(spot.name)
     key, path = choose_weights(spot, weights)
+    if spot != folder:
+        checkpoint.verify(spot, path.name)
     if config.backbone.get("name") == "custom" and backbone is None:
         raise ValueError(f"{name} was trained with a network of its own; pass it: studio.load({str(name)!r}, backbone=MyNet())")
     net = backbone if backbone is not None else build_network(config)

@@ -103,11 +103,11 @@ def sheet_recipe(recipes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**recipes[0], **{k: [r.get(k) for r in recipes] for k in ("seed", "label", "class")}}
 
 
-def save_png(path: Path, picture: "Image", recipe: dict[str, Any]) -> None:
-    """A PNG with its recipe inside, written atomically."""
+def save_png(path: Path, picture: "Image", recipe: dict[str, Any], *, durable: bool = True) -> None:
+    """A PNG with its recipe inside, written atomically; ``durable`` as in `studio.files.replacing`."""
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
     info.add_text(KEY, to_json(recipe))
-    with files.replacing(path) as draft:
+    with files.replacing(path, durable=durable) as draft:
         picture.save(draft, format="PNG", pnginfo=info)

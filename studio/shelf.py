@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from backbones.registry import suggest
-from studio import checkpoint, files, foreign
+from studio import checkpoint, files, foreign, mend
 from studio.build import Info
 from studio.config import load_config
 
@@ -109,6 +109,7 @@ def live_buffers(key: str, path: Path, have: Collection[str]) -> dict[str, Tenso
 def card(name: str | Path) -> Card:
     """Raises ``ValueError`` for a folder that is not a model."""
     folder, step = locate(name)
+    mend.check(folder)
     config = load_config(folder / "config.yaml")
     meta = checkpoint.read_meta(folder)
     info = Info.from_meta(meta)

@@ -11,7 +11,7 @@ from torch import nn
 
 import guidance
 from samplers.objective import Objective
-from studio import finetune, sampling
+from studio import finetune, mend, sampling
 from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
 from studio.codec import build_codec
 from studio.config import Config, SampleConfig, load_config, tree_of
@@ -26,7 +26,7 @@ from studio.model import Model
 from studio.model import load as load_model
 from studio.procedure import build_procedure
 from studio.processes import is_first
-from studio.resume import check_base, check_folder, check_source, folder_of, plain, recorded_config, resumed
+from studio.resume import check_base, check_folder, check_source, folder_of, plain, recorded_config, resumed, run_of
 from studio.same_data import restandardised, same_data
 from studio.sampler_spec import of_new
 
@@ -64,24 +64,25 @@ def train(
     if resume:
         check_source(source)
     folder = folder_of(source, overrides, out, resume)
-    check_folder(folder, resume, overwrite, load_config(source, overrides) if out is None else None)
+    check_folder(folder, resume, overwrite, load_config(source, overrides) if out is None and run_of(source) is None else None)
     with RunLock(folder) if is_first() else nullcontext() as lock:
         check_folder(folder, resume, overwrite)  # again: another process may have been here until now
+        mended = mend.header(folder) if resume and lock is not None else ()
         return _train(
-            source, overrides, folder, lock, data=data, held_out=held_out, classes=classes, backbone=backbone, resume=resume, overwrite=overwrite,
+            source, overrides, folder, (*((lock.told,) if lock is not None and lock.told else ()), *mended), lock, data=data, held_out=held_out, classes=classes, backbone=backbone, resume=resume, overwrite=overwrite,
             start_from=start_from, device=device, quiet=quiet, on_log=on_log,
         )  # fmt: skip
 
 
 def _train(
-    source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str], folder: Path, lock: RunLock | None, *, data: Any, held_out: Any, classes: Any,
+    source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str], folder: Path, notes: tuple[str, ...], lock: RunLock | None, *, data: Any, held_out: Any, classes: Any,
     backbone: nn.Module | None, resume: bool, overwrite: bool, start_from: str | None, device: str, quiet: bool,
     on_log: Callable[[dict[str, Any]], None] | None,
 ) -> Run:  # fmt: skip
     """`train` in a folder that is this process's."""
     config, given = load_config(source, overrides), plain(tree_of(source))
     recorded = recorded_config(folder) if resume and (folder / "config.yaml").is_file() else None
-    base, notes = None, (lock.told,) if lock is not None and lock.told else ()
+    base = None
     if recorded is not None:
         if start_from is not None:
             check_base(start_from, folder)

@@ -59,7 +59,7 @@ class Pictures:
     def write(self, first: int, values: Tensor, recipes: Sequence[dict[str, Any]]) -> None:
         path = self.path(first)
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_png(path, self.task.pictures(values)[0], recipes[0])
+        save_png(path, self.task.pictures(values)[0], recipes[0], durable=False)
 
     @cached_property
     def pinned(self) -> dict[str, Any]:
