@@ -23,7 +23,7 @@ from studio.data.depth import Reading
 class Info:
     """What a model must know of its data to be used without it, and of the ``base`` it was fine-tuned from; part of ``meta.json``. ``decoder``, ``background`` and ``bits``: how
     picture files were read (`studio.data.images`), and are where the model starts from one. ``class_counts``: training
-    samples of each class, the prior of its labels (empty: not known)."""
+    samples of each class, the prior of its labels (empty: not known); ``stratified``: whether what it was not trained on shares every class alike."""
 
     task: str
     shape: tuple[int, ...]
@@ -41,6 +41,7 @@ class Info:
     background: tuple[int, ...] = ()
     bits: int | None = None
     class_counts: tuple[int, ...] = ()
+    stratified: bool = False
 
     @staticmethod
     def of(data: Data) -> "Info":
@@ -60,6 +61,7 @@ class Info:
             background=data.background,
             bits=data.bits,
             class_counts=data.class_counts,
+            stratified=data.stratified,
         )
 
     @staticmethod

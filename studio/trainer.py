@@ -26,7 +26,7 @@ from studio.model import Model
 from studio.model import load as load_model
 from studio.procedure import build_procedure
 from studio.processes import is_first
-from studio.resume import check_base, check_folder, check_source, folder_of, plain, recorded_config, resumed, run_of
+from studio.resume import check_base, check_folder, check_source, folder_of, meta_of, plain, recorded_config, resumed, run_of
 from studio.same_data import restandardised, same_data
 from studio.sampler_spec import of_new
 
@@ -98,7 +98,7 @@ def _train(
     if classes is not None and (data is None or isinstance(data, Data)):
         raise ValueError("got classes without a data set of your own, expected data=DATASET; what is read from files tells its own classes")
     if data is None or isinstance(data, Data):
-        source_data = _read(config, recorded) if data is None else data
+        source_data = _read(config, recorded, folder) if data is None else data
         check_data(source_data)
     else:
         source_data = from_dataset(data, held_out, classes=classes)
@@ -151,9 +151,12 @@ def _train(
     return Run(folder, config, trainer.step, trainer.last, interrupted)
 
 
-def _read(config: Config, recorded: Config | None) -> Data:
+def _read(config: Config, recorded: Config | None, folder: Path) -> Data:
+    spec = dict(config.data)
+    if recorded is not None and (meta := meta_of(folder)) and spec.get("name") in ("images", "npz") and not meta.get("stratified"):
+        spec["stratify"] = False  # what an older run kept from training stays the same
     try:
-        return load_data(config.data)
+        return load_data(spec)
     except ValueError as error:
         path = config.data.get("path")
         if recorded is None or not isinstance(path, str) or Path(path).expanduser().exists():

@@ -17,7 +17,8 @@ from guidance.grammar import CUSTOM
 from studio import files
 from studio.data import notes
 from studio.data.depth import Misfit, Reading
-from studio.data.images import SUFFIXES, decode
+from studio.data.images import decode
+from studio.data.walk import suffixes, walk
 from studio.labels import NO_LABEL
 from studio.model import Model
 from studio.samples import read_recipe, save_png
@@ -42,9 +43,9 @@ def gather(inputs: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     for text in inputs:
         path = Path(text).expanduser()
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and p.name != SHEET)
+            inside = [p for p in walk(path).files if p.name != SHEET]
             if not inside:
-                raise ValueError(f"{path} holds no pictures ({', '.join(sorted(SUFFIXES))}); check the path")
+                raise ValueError(f"{path} holds no pictures ({', '.join(suffixes())}); check the path")
             found += [(p, p.relative_to(path).with_suffix(".png")) for p in inside]
         elif path.is_file():
             found.append((path, Path(path.name).with_suffix(".png")))

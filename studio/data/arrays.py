@@ -40,7 +40,8 @@ class Data:
     data sets of where a bridge starts, called ``source_name``: of the same length and order where ``paired``, a set of its own otherwise. ``notes``: what
     a user should know of how the data was read; ``beside``: small text files, by name, that a run keeps beside its config. Of picture files: ``decoder``, the
     version of how they were decoded (1 for all that was decoded elsewhere), on which ``background`` and with how many ``bits``. ``read_from``: what the
-    classes were read from, in words. ``rows``: places of the two parts in the file or folder that both come from."""
+    classes were read from, in words. ``rows``: places of the two parts in the file or folder that both come from; ``stratified``: whether
+    they share every class alike."""
 
     name: str
     task: str
@@ -66,6 +67,7 @@ class Data:
     bits: int | None = None
     read_from: str = ""
     rows: tuple[np.ndarray, np.ndarray] | None = None
+    stratified: bool = False
 
     @property
     def class_counts(self) -> tuple[int, ...]:

@@ -1,10 +1,10 @@
 """What a folder of pictures holds: its files, and the class of each.
 
-Classes stand in ``labels.csv`` (file,label), in the ``dataset.json`` of EDM's tools, in the recipes of a folder that `studio generate` made, or are the names of
-sub-folders. Numbered sub-folders that only share out a long row of numbered files (``00000/img00000000.png``, ``000/000000.png``) are no classes.
+Classes stand in a table such as ``labels.csv`` (`studio.data.tables`), in the ``dataset.json`` of EDM's tools, in the recipes of a folder that `studio generate` made,
+or are the names of sub-folders. Numbered sub-folders that only share out a long row of numbered files (``00000/img00000000.png``, ``000/000000.png``) are no
+classes, and neither are ``train/`` and ``val/``, which are the parts of a data set.
 """
 
-import csv
 import json
 import re
 from collections.abc import Sequence
@@ -13,41 +13,109 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from studio.data import tables
 from studio.data.classes import class_numbers
+from studio.data.walk import suffixes, walk
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 CHUNK = 1000  # files in a sub-folder that is none of a class
 NUMBERED = re.compile(r"(?:img)?(\d{5,})")
+LEVEL = r"(?:{})(?:[-_ ]?(?:set|images|data|\d\d|\d{{4}}))?"  # train, training_set, val2017 ...
+TRAIN, VALID, TEST = (
+    re.compile(LEVEL.format(names), re.IGNORECASE) for names in ("train|training", "val|valid|validation|dev|held[-_ ]?out", "test|testing")
+)
 
 
 class Folder(NamedTuple):
-    """``labels`` (N,) go with ``files``, −1 = none, or are None; ``origin``: what they were read from, in words."""
+    """``labels`` (N,) go with ``files``, −1 = none, or are None; ``origin``: what they were read from, in words; ``held`` (N,): which the folder itself
+    keeps from training, None where it does not say; ``left``: reasons by file or folder; ``notes``: what else there is to tell."""
 
     files: list[Path]
     labels: np.ndarray | None
     classes: list[str]
     origin: str
+    held: np.ndarray | None = None
+    left: dict[Path, str] = {}
+    notes: tuple[str, ...] = ()
 
 
 def listing(root: Path) -> Folder:
     """Raises ``ValueError`` for a folder without pictures, for labels that are missing, contradict or go with no file, and for a mixture."""
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    files, left = walk(root)
     if not files:
-        raise ValueError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))}); check the path")
-    if (root / "labels.csv").is_file():
-        return _table(root, files)
+        more = f"; left out: {_first(root, left)}" if left else ""
+        raise ValueError(f"{root} holds no pictures ({', '.join(suffixes())}){more}; check the path")
     if (pinned := _manifest(root)) is not None:
         return _generated(root, pinned)
+    found = _read(root, files)
+    return found._replace(left={**left, **found.left})
+
+
+def _first(root: Path, left: dict[Path, str]) -> str:
+    path, why = next(iter(left.items()))
+    return f"{path.relative_to(root)}, {why}" + (f", and {len(left) - 1} more" if len(left) > 1 else "")
+
+
+def _read(root: Path, files: list[Path]) -> Folder:
+    if (found := _table(root, files)) is not None:
+        return found
+    notes = tuple(f"{p.name} has no column of labels: it is not read" for p in tables.find(root)[:1])
     if (root / "dataset.json").is_file():
         return _numbered(root, files)
     if all(p.parent == root for p in files):
-        return Folder(files, None, [], "")
+        return Folder(files, None, [], "", notes=notes)
     loose = [p for p in files if p.parent == root]
     if loose:
         raise ValueError(f"{root} holds both folders and loose pictures such as {loose[0].name}; move them into a class folder")
     if shares(root, files):
-        return Folder(files, None, [], "its numbered folders share out one row of numbered files")
-    return _named(files, [p.relative_to(root).parts[0] for p in files], "its folders")
+        return Folder(files, None, [], "its numbered folders share out one row of numbered files", notes=notes)
+    tops = [p.relative_to(root).parts[0] for p in files]
+    if (parts := _levels(root, sorted(set(tops)))) is not None:
+        found = _parts(root, files, tops, parts)
+        return found._replace(notes=(*notes, *found.notes))
+    return _named(files, tops, "its folders")._replace(notes=notes)
+
+
+def _levels(root: Path, tops: Sequence[str]) -> tuple[list[str], list[str], list[str]] | None:
+    """The folders to train on, to hold out and to leave alone, None where folders are classes. Raises ``ValueError`` where both could be meant."""
+    kinds = [[t for t in tops if kind.fullmatch(t)] for kind in (TRAIN, VALID, TEST)]
+    train, valid, test = kinds
+    others = [t for t in tops if not any(t in some for some in kinds)]
+    if not train and (others or len(tops) == 1 and not _deep(root / tops[0])) or train and others and not (valid or test):
+        return None
+    if not train or others:
+        what = f"{', '.join(f'{t}/' for t in [*train, *valid, *test])}" + (f" beside {', '.join(f'{t}/' for t in others[:3])}" if others else "")
+        raise ValueError(
+            f"{root} holds {what}, which could be parts of a data set or classes, expected train/ with val/ or test/, or classes alone; "
+            f"set data.path={root / (train or tops)[0]} to train on one of them, or move {'the others' if others else 'or rename them'}"
+        )
+    return (train, valid, test) if valid else (train, test, [])
+
+
+def _deep(folder: Path) -> bool:
+    """Whether the pictures of a folder lie in further ones."""
+    return all(p.parent != folder for p in walk(folder).files)
+
+
+def _parts(root: Path, files: list[Path], tops: Sequence[str], parts: tuple[list[str], list[str], list[str]]) -> Folder:
+    """The parts of a data set, each read as a folder of its own."""
+    train, valid, aside = parts
+    found = [(t, _read(root / t, [f for f, top in zip(files, tops) if top == t])) for t in (*train, *valid)]
+    without = [t for t, one in found if one.labels is None]
+    if without and len(without) < len(found):
+        told = next(t for t, one in found if one.labels is not None)
+        raise ValueError(f"{root / told} has classes and {root / without[0]} has none, expected the same in both; set data.path={root / train[0]}")
+    every = [f for _, one in found for f in one.files]
+    held = np.array([t in valid for t, one in found for _ in one.files])
+    origin = f"{found[0][1].origin or 'no table and no folders'} in {', '.join(f'{t}/' for t, _ in found)}"
+    names = [one.classes[k] if k >= 0 else None for _, one in found for k in (() if one.labels is None else one.labels)]
+    whole = Folder(every, None, [], "") if without else _named(every, names, origin)
+    left = {root / t: "kept for judging: it is a reference of its own (--ref)" for t in aside}
+    notes = [n for _, one in found for n in one.notes]
+    if valid:
+        notes.append(f"{', '.join(f'{t}/' for t in valid)} is held out, {', '.join(f'{t}/' for t in train)} is trained on")
+    return whole._replace(
+        held=held if valid else None, left=left | {k: v for _, one in found for k, v in one.left.items()}, notes=tuple(dict.fromkeys(notes))
+    )
 
 
 def shares(root: Path, files: Sequence[Path]) -> bool:
@@ -62,32 +130,32 @@ def shares(root: Path, files: Sequence[Path]) -> bool:
     return all(map(fits, files))
 
 
-def _named(files: list[Path], names: Sequence[str], origin: str) -> Folder:
-    classes = sorted(set(names), key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n))
+def _named(files: list[Path], names: Sequence[str | None], origin: str) -> Folder:
+    """None is no label."""
+    classes = sorted({n for n in names if n is not None}, key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n))
     place = {c: i for i, c in enumerate(classes)}
-    return Folder(files, np.array([place[n] for n in names], dtype=np.int64), classes, origin)
+    return Folder(files, np.array([-1 if n is None else place[n] for n in names], dtype=np.int64), classes, origin)
 
 
-def _table(root: Path, files: list[Path]) -> Folder:
-    table = root / "labels.csv"
-    with open(table, newline="", encoding="utf-8-sig") as handle:
-        lines = [(k, r) for k, r in enumerate(csv.reader(handle), 1) if any(c.strip() for c in r)]
-    there, named, lost, width = {p.relative_to(root).as_posix() for p in files}, {}, [], 2
-    if lines and Path(lines[0][1][0]).suffix.lower() not in SUFFIXES:  # a header
-        width, lines = max(2, len(lines[0][1])), lines[1:]
-    for k, row in lines:
-        if not 2 <= len(row) <= width or not row[1].strip():
-            raise ValueError(f"{table}, line {k}: got {row}, expected file,label; quote a label with commas")
-        file = row[0].strip().replace("\\", "/").removeprefix("./")
-        if file not in there:
-            lost.append(file)
-        elif named.setdefault(file, row[1]) != row[1]:
-            raise ValueError(f"{table}, line {k}: got the label {row[1]!r} for {file}, which is {named[file]!r} further up; expected one label each")
-    missing = [p for p in files if p.relative_to(root).as_posix() not in named]
-    if missing:
-        raise ValueError(f"{table} has no label for {missing[0].relative_to(root)} ({len(missing)} are missing); expected lines file,label")
-    more = f" ({len(lost)} of its rows name no picture that is there, first {lost[0]})" if lost else ""
-    return _named(files, [named[p.relative_to(root).as_posix()] for p in files], f"labels.csv{more}")
+def _table(root: Path, files: list[Path]) -> Folder | None:
+    there = tables.find(root)
+    if not there:
+        return None
+    names = [p.relative_to(root).as_posix() for p in files]
+    found = tables.read(there[0], names)
+    if found is None:
+        return None
+    absent = found.absent
+    more = f" ({len(absent)} of its rows name no picture that is there, first {absent[0]})" if absent else ""
+    notes = [f"{p.name} is not read: {there[0].name} has the labels" for p in there[1:]]
+    left = {root / name: f"{there[0].name} names it, but it is not there" for name in absent}
+    tops = [n.partition("/")[0] if "/" in n else "" for n in names]
+    train, valid, test = ([bool(t) and kind.fullmatch(t) is not None for t in tops] for kind in (TRAIN, VALID, TEST))
+    held = None
+    if all(a or b or c for a, b, c in zip(train, valid, test)) and any(train) and not all(train):
+        held = ~np.array(train)
+        notes.append("what lies in train/ is trained on, the rest is held out")
+    return _named(files, [found.of[n] for n in names], f"{there[0].name}{more}")._replace(held=held, left=left, notes=(*found.notes, *notes))
 
 
 def _numbered(root: Path, files: list[Path]) -> Folder:

@@ -3,9 +3,11 @@
 Pictures are decoded once, in parallel, into a uint8 cache that is keyed by every file's name, size and time, and by how they are read; later runs map it from disk.
 """
 
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -13,14 +15,16 @@ import numpy as np
 from PIL import Image
 
 from studio.data import notes
-from studio.data.arrays import Data, content_hash, from_arrays, split
+from studio.data.arrays import Data, content_hash, from_arrays
 from studio.data.colour import MODES, ORIENTATION, background_of, flattened, in_srgb, upright
 from studio.data.depth import BITS, UNCLEAR, Misfit, Reading, Span, eight_bits, is_deep, key_alpha, reading_of, span, unclear, values
-from studio.data.folders import SUFFIXES, listing
+from studio.data.folders import listing
 from studio.data.kept import Decoded, Entry, cache_path, cached, keep
+from studio.data.parts import HELD_OUT, parted
 
 DECODER = 2  # the version of what `decode` makes of a file; 1 knew no EXIF, transparency, depth and profiles
-MAX_PIXELS = 64_000_000
+MAX_PIXELS = 64_000_000  # of a file as it is decoded
+MOST_ENLARGED = 16_000_000  # pixels of a whole picture at the size that is asked for, before it is cropped
 
 
 def images(
@@ -31,7 +35,8 @@ def images(
     background: str | int | tuple[int, ...] = "white",
     bits: int | None = None,
     frames: Literal["first", "all"] = "first",
-    held_out: float = 0.05,
+    held_out: float | None = None,
+    stratify: bool = True,
     strict: bool = False,
     workers: int = 2,
     cache: bool = True,
@@ -40,7 +45,9 @@ def images(
 
     ``background`` stands behind what is transparent, unless four channels are asked for; ``bits`` (8, 10, 12, 14, 16) is the depth of files with more than eight, by default
     the smallest that holds the greatest number of them all; ``frames``: all pages of a TIFF and frames of an animation, or the first. Without size and channels all
-    pictures must agree. A file that does not decode is skipped and told, as is a class without any that does; both are errors if ``strict``. Raises ``ValueError``.
+    pictures must agree. ``held_out``: the share that is kept from training, of each class (of all together without ``stratify``); by default what lies in ``val/``
+    beside ``train/``, or 0.05. A file that does not decode or is too large is skipped and told, as is a class without any that does; both are errors if
+    ``strict``. Raises ``ValueError``.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
@@ -50,7 +57,13 @@ def images(
     if bits not in (None, *BITS):
         raise ValueError(f"got data.bits={bits}, expected one of {', '.join(map(str, BITS))}")
     behind = background_of(background)
-    files, labels, classes, origin = listing(root)
+    folder = listing(root)
+    files, labels, classes = folder.files, folder.labels, folder.classes
+    if folder.held is not None and held_out is not None:
+        train = files[int(np.argmin(folder.held))].relative_to(root).parts[0]
+        raise ValueError(
+            f"got data.held_out={held_out} for {root}, which has a part of its own for that; leave it out, or set data.path={root / train}"
+        )
     store = cache_path(root, files, (DECODER, size, channels, behind, bits, frames))
     found = cached(store) if cache else None
     if found is None:
@@ -63,28 +76,36 @@ def images(
     file_of = np.array([where[found.entries[k][0]] for k in found.kept])
     numbers = None if labels is None else labels[file_of]
     chosen, left, lost = _present(numbers, classes)
-    parts = None
-    if frames == "all":  # pages of one file are alike: all of them are held out, or none
-        aside = split(len(files), held_out)[1]
-        held = np.isin(file_of, aside)
-        parts = (np.flatnonzero(~held), np.flatnonzero(held)) if not held.all() else None
+    if folder.held is not None:
+        held = folder.held[file_of]
+        if held.all():
+            raise ValueError(f"no picture of {root} to train on decodes, first {next(iter(found.failed))}; mend them")
+        parts = (np.flatnonzero(~held), np.flatnonzero(held))
+    elif frames == "all":  # pages of one file are alike: all of them are held out, or none
+        held = np.isin(file_of, parted(len(files), labels, held_out, stratify)[1])
+        parts = (np.flatnonzero(~held), np.flatnonzero(held)) if not held.all() else parted(len(file_of), None, 0.0)
+    else:
+        parts = parted(len(file_of), chosen, held_out, stratify)
     data = from_arrays(
         root.name,
         found.values,
         chosen,
         left,
-        held_out=held_out,
+        held_out=HELD_OUT,
         task="image",
         codec={"name": "pixels"},
         skipped=len(found.failed),
         parts=parts,
-        read_from=origin,
+        read_from=folder.origin,
     )
     if lost:  # content is told by the numbers that the folders have, whichever of them can be read
         data = replace(data, hash=content_hash(found.values, numbers, np.zeros(0)))  # type: ignore[arg-type]
-    told = [*notes.of_files(root, SUFFIXES), *notes.of_failed(root, found.failed, lost), *found.notes]
-    beside = {notes.LEFT_OUT: notes.table(root, found.failed)} if found.failed else {}
-    return replace(data, notes=tuple(told), beside=beside, decoder=DECODER, background=behind, bits=found.reading.bits)
+    left = {str(path): why for path, why in folder.left.items()} | found.failed
+    told = [*folder.notes, *notes.of_left(root, folder.left), *notes.of_failed(root, found.failed, lost), *found.notes]
+    if left and not found.failed:
+        told[len(folder.notes)] += f"; {'it stands' if len(left) == 1 else 'all of them stand'} in {notes.LEFT_OUT}"
+    beside = {notes.LEFT_OUT: notes.table(root, left)} if left else {}
+    return replace(data, notes=tuple(told), beside=beside, decoder=DECODER, background=behind, bits=found.reading.bits, stratified=stratify)
 
 
 def _present(numbers: np.ndarray | None, classes: list[str]) -> tuple[np.ndarray | None, list[str], list[str]]:
@@ -105,7 +126,7 @@ def survey(files: Sequence[Path], reading: Reading, workers: int = 2, *, every: 
             with _open(file) as handle:
                 count, deep = getattr(handle, "n_frames", 1) if every else 1, is_deep(handle)
             return count, [span(_values(file, k)) for k in range(count)] if deep else []
-        except (Misfit, TooLarge):
+        except Misfit:
             raise
         except Exception:  # it will fail again when it is decoded, and is told then
             return 0, []
@@ -130,7 +151,7 @@ def _decode(
     def one(i: int) -> np.ndarray | Exception:
         try:
             return decode(entries[i][0], size, channels, reading, entries[i][1], told[i])
-        except (TooLarge, Misfit):
+        except Misfit:
             raise
         except Exception as error:
             return error
@@ -168,16 +189,23 @@ class TooLarge(ValueError):
     """A picture with more pixels than is reasonable to decode."""
 
 
-def _open(file: str | Path | Image.Image, frame: int = 0) -> Image.Image:
+def _open(file: str | Path | Image.Image, frame: int = 0, size: int | None = None) -> Image.Image:
+    """``size``: what the shorter side may be read as, where a large file can be decoded at less than its own size (JPEG)."""
     if isinstance(file, Image.Image):
         return file.copy()
     try:
-        picture = Image.open(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below is our own limit
+            picture = Image.open(file)
     except Image.DecompressionBombError as error:  # Pillow looks at the size before we can
         raise TooLarge(f"{file} has too many pixels ({error}), expected at most {MAX_PIXELS:,}; scale it down first") from None
+    width, height = picture.size
+    if size is not None and width * height > MAX_PIXELS:
+        scale = 2 * size / min(width, height)  # twice what is wanted: the rest is averaged as carefully as ever
+        picture.draft(None, (ceil(width * scale), ceil(height * scale)))
     if picture.width * picture.height > MAX_PIXELS:
         picture.close()
-        raise TooLarge(f"{file} has {picture.width}×{picture.height} pixels, expected at most {MAX_PIXELS:,}; scale it down first")
+        raise TooLarge(f"{file} has {width}×{height} pixels, expected at most {MAX_PIXELS:,}; scale it down first")
     if frame:
         picture.seek(frame)
     if getattr(picture, "tag_v2", {}).get(ORIENTATION, 1) > 4:
@@ -214,7 +242,7 @@ def decode(
     ``told`` gets what was done to it and what of the file was left out. Raises `TooLarge` above 64 million pixels, and `Misfit` for numbers that are no picture's.
     """
     reading, told = reading or Reading(), told if told is not None else {}
-    with _open(file, frame) as handle:
+    with _open(file, frame, size) as handle:
         if frame == 0 and (count := getattr(handle, "n_frames", 1)) > 1:
             told["frames"] = str(count)
         if is_deep(handle):
@@ -225,11 +253,18 @@ def decode(
         picture = flattened(in_srgb(upright(picture, told), told), channels, reading.background, told)
     if size is not None:
         scale = size / min(picture.size)
+        if size * max(picture.size) * scale > MOST_ENLARGED:  # a long strip, of which only the middle is seen
+            picture = _middle(picture, min(picture.size))
+            scale = size / min(picture.size)
         picture = picture.resize((max(size, round(picture.width * scale)), max(size, round(picture.height * scale))), Image.Resampling.LANCZOS)
-        left, top = (picture.width - size) // 2, (picture.height - size) // 2
-        picture = picture.crop((left, top, left + size, top + size))
+        picture = _middle(picture, size)
     array = np.asarray(picture)
     return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
+
+
+def _middle(picture: Image.Image, size: int) -> Image.Image:
+    left, top = (picture.width - size) // 2, (picture.height - size) // 2
+    return picture.crop((left, top, left + size, top + size))
 
 
 def _shallow(handle: Image.Image, file: str | Path | Image.Image, frame: int, reading: Reading) -> Image.Image:

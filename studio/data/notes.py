@@ -2,15 +2,15 @@
 
 import csv
 import io
-import mimetypes
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from studio.data.arrays import Data
 from studio.data.depth import Reading, Span
+from studio.data.walk import NOT_READ
 from studio.labels import listed
 
 LEFT_OUT = "files-left-out.csv"
@@ -99,16 +99,18 @@ def of_failed(root: Path, failed: Mapping[str, str], lost: Sequence[str]) -> lis
     return lines
 
 
-def of_files(root: Path, read: Collection[str]) -> list[str]:
-    """Files that are pictures by their ending, of a kind that is not read."""
-    others = Counter(
-        p.suffix.lower() for p in root.rglob("*") if p.suffix.lower() not in read and (mimetypes.guess_type(p.name)[0] or "").startswith("image/")
-    )
-    return (
-        [f"{several(sum(others.values()), 'file')} of other kinds left out ({', '.join(sorted(others))}); convert them to PNG or JPEG"]
-        if others
-        else []
-    )
+def of_left(root: Path, left: Mapping[Path, str]) -> list[str]:
+    """Each reason once, with how often and where it is first met."""
+    lines = []
+    for reason, those in groupby(sorted(left, key=lambda p: left[p]), key=lambda p: left[p]):
+        paths = sorted(those)
+        first = f"first {paths[0].relative_to(root)}" if len(paths) > 1 else str(paths[0].relative_to(root))
+        if reason == NOT_READ:
+            endings = ", ".join(sorted({p.suffix.lower() for p in paths}))
+            lines.append(f"{several(len(paths), 'file')} of other kinds left out ({endings}); convert them to PNG or JPEG")
+        else:
+            lines.append(f"{len(paths)} left out ({first}): {reason}")
+    return lines
 
 
 def table(root: Path, failed: Mapping[str, str]) -> str:

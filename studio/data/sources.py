@@ -1,6 +1,7 @@
 """Arrays from files: the bundled Fashion-MNIST and any .npz."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from studio.data.arrays import Arrays, Data, content_hash, from_arrays
 from studio.data.classes import class_numbers, named, names_for
 from studio.data.finite import check_values
 from studio.data.layout import channels_first
+from studio.data.parts import HELD_OUT, parted
 
 
 def fashion_mnist(*, classes: tuple[int, ...] = (), count: int | None = None) -> Data:
@@ -45,11 +47,13 @@ def fashion_mnist(*, classes: tuple[int, ...] = (), count: int | None = None) ->
 
 
 def npz(
-    *, path: str, images: str | None = None, labels: str | None = None, layout: Literal["chw", "hwc"] | None = None, held_out: float = 0.05
+    *, path: str, images: str | None = None, labels: str | None = None, layout: Literal["chw", "hwc"] | None = None, held_out: float = HELD_OUT,
+    stratify: bool = True,
 ) -> Data:  # fmt: skip
     """An .npz with uint8 pictures (N, H, W), (N, H, W, C) or (N, C, H, W) or float vectors (N, d) under ``images``, by default ``images`` or ``arr_0``, class
     numbers (N,) under ``labels``, by default ``labels`` or, beside ``arr_0``, ``arr_1`` (none where it says ``none``), names ``classes``, and numeric conditions ``numeric`` (N, K; NaN =
-    missing) with ``numeric_names`` if there are any. ``layout``: where the channels are, for shapes that do not tell. Pickled arrays are refused.
+    missing) with ``numeric_names`` if there are any. ``layout``: where the channels are, for shapes that do not tell. ``held_out``: the share kept from training, of each class (of all together without
+    ``stratify``). Pickled arrays are refused.
     """
     where = Path(path).expanduser()
     if not where.is_file():
@@ -90,14 +94,17 @@ def npz(
             f"{where}: got data.layout={layout} for an array of shape {values.shape}, expected (N, H, W, C) or (N, C, H, W); leave it out"
         )
     check_values(values, f"{where} ({key})")
+    extra["parts"] = parted(len(values), y, held_out, stratify)
     if values.ndim == 2:
         values = values.astype(np.float32)
         codec = {"name": "scale", "std": float(values.std()) or 1.0}
-        return from_arrays(where.stem, values, y, classes, held_out=held_out, task="points", codec=codec, **extra)
+        data = from_arrays(where.stem, values, y, classes, held_out=held_out, task="points", codec=codec, **extra)
+        return replace(data, stratified=stratify)
     if values.dtype != np.uint8 or values.ndim not in (3, 4):
         raise ValueError(f"{where}: got {values.dtype} of shape {values.shape}, expected uint8 pictures (N, H, W[, C]) or float vectors (N, d)")
     values = channels_first(values, str(where), layout)
-    return from_arrays(where.stem, values, y, classes, held_out=held_out, task="image", codec={"name": "pixels"}, **extra)
+    data = from_arrays(where.stem, values, y, classes, held_out=held_out, task="image", codec={"name": "pixels"}, **extra)
+    return replace(data, stratified=stratify)
 
 
 def named_array(there: Sequence[str], asked: str | None, usual: Sequence[str], option: str, where: Path) -> str | None:

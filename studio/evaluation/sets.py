@@ -20,6 +20,7 @@ from studio.data.depth import Reading
 from studio.data.folders import listing
 from studio.data.images import decode, survey
 from studio.data.layout import layout_of
+from studio.data.notes import of_left
 from studio.evaluation.decoded import Decoded
 from studio.files import sha256
 from studio.sampling import parse_seeds
@@ -294,11 +295,13 @@ def _recipes(found: Sequence[Path], pinned: Mapping[str, Any]) -> list[dict[str,
 
 def _pictures(folder: Path, reading: Reading | None = None) -> SampleSet:
     """Classes as training reads them, and numbers in the depth of all files together."""
-    paths, labels, classes, _ = listing(folder)
+    found = listing(folder)
+    paths, labels, classes = found.files, found.labels, found.classes
     if labels is None:
         paths = [p for p in paths if p.name != "grid.png"] or paths  # the sheet of `studio sample` is no sample
     whole, _, _ = survey(paths, reading or Reading())
-    return SampleSet(str(folder), PictureFiles(paths, whole), labels, tuple(classes))
+    about = {"left_out": "; ".join(told)} if (told := [*found.notes, *of_left(folder, found.left)]) else {}
+    return SampleSet(str(folder), PictureFiles(paths, whole), labels, tuple(classes), about)
 
 
 def _molecules(path: Path) -> SampleSet:
