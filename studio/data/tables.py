@@ -60,8 +60,13 @@ def read(table: Path, files: Sequence[str]) -> Labels | None:
     of, lines, absent = {}, {}, []
     for line, cells in rows:
         if not max(file, label) < len(cells) <= width or not cells[label].strip():
-            what = f"got {cells}, expected file,label" if cells[label : label + 1] != [""] else f"got no label for {cells[file]!r}, expected one"
-            raise ValueError(f"{table}, line {line}: {what}; quote a label with commas, remove a picture that has none")
+            if max(file, label) < len(cells) <= width:
+                empty = sum(len(c) > label and not c[label].strip() for _, c in rows)
+                raise ValueError(
+                    f"{table}, line {line}: got no label for {cells[file]!r} ({empty} of {len(rows)} labels are empty), expected one for each picture; "
+                    "label them, or take pictures and lines away"
+                )
+            raise ValueError(f"{table}, line {line}: got {cells}, expected file,label; quote a label with commas")
         name, value = finder(cells[file]), unicodedata.normalize("NFC", cells[label])
         if name is None:
             absent.append(cells[file].strip())
