@@ -5,6 +5,8 @@ run = studio.train("fashion-dit")
 samples = studio.load("fashion-dit").sample(labels=["Sandal"], seeds=range(8), guidance=2.0)
 """
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from studio import neighbours
@@ -18,10 +20,18 @@ _PUBLIC = {
     "list_models": "studio.shelf",
     "Samples": "studio.samples",
     "generate": "studio.generation",
+    "evaluate": "studio.evaluation",
+    "compare": "studio.evaluation",
+    "sweep": "studio.api",
+    "translate": "studio.api",
 }
-__all__ = ["Model", "Run", "Samples", "__version__", "generate", "list_models", "load", "train"]
+__all__ = [
+    "Model", "Run", "Samples", "__version__", "compare", "evaluate", "generate", "list_models", "load", "sweep", "train", "translate",
+]  # fmt: skip
 
 if TYPE_CHECKING:
+    from studio.api import sweep, translate
+    from studio.evaluation import compare, evaluate
     from studio.generation import generate
     from studio.model import Model, load
     from studio.samples import Samples
@@ -39,3 +49,19 @@ def __getattr__(name: str) -> Any:  # heavy imports wait until they are asked fo
 
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'studio' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """`studio.sweep` and `studio.translate` are functions, also after a module of that name was imported from: Python would then put the
+    module in their place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _PUBLIC and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -105,7 +105,7 @@ def evaluate(
         check_file(out, overwrite=overwrite)
     elif beside:
         check_writable(folder)
-    with _Count() as bar:
+    with Count() as bar:
         result = run(
             samples, ref, metrics=metrics, features=features, inception=inception, allow_small=allow_small, num=num, seeds=seeds, labels=labels,
             conditions=conditions_of(set_), guidance="default" if guidance == "default" else guidance_of(guidance), sampler=sampler, num_steps=num_steps,
@@ -193,20 +193,23 @@ def sweep(
     emit({"rows": rows, "files": written}, as_json, written)
 
 
-class _Count:
-    """Samples made, on stderr: a line that changes, or one every ten seconds where stderr is not a terminal."""
+class Count:
+    """How many are done, on stderr: a line that changes, or one every ten seconds where stderr is not a terminal."""
 
-    def __enter__(self) -> "_Count":
+    def __init__(self, what: str = "samples"):
+        self.what = what
+
+    def __enter__(self) -> "Count":
         self.shown, self.last = False, time.monotonic()
         return self
 
     def __call__(self, done: int, total: int) -> None:
         if sys.stderr.isatty():
             self.shown = True
-            print(f"\r{done} of {total} samples", end="", file=sys.stderr, flush=True)
+            print(f"\r{done} of {total} {self.what}", end="", file=sys.stderr, flush=True)
         elif time.monotonic() - self.last > 10:
             self.last = time.monotonic()
-            print(f"{done} of {total} samples", file=sys.stderr, flush=True)
+            print(f"{done} of {total} {self.what}", file=sys.stderr, flush=True)
 
     def __exit__(self, *error: Any) -> None:
         if self.shown:

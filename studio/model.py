@@ -23,7 +23,8 @@ from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser
 from samplers.paths import Path as NoisePath
 from samplers.reparameterised import Reparameterised, on_path
-from studio import __version__, borrowed, checkpoint, files, finetune, given, mend, sampler_spec, sampling
+from studio import __version__, borrowed, checkpoint, files, finetune, given, mend, sampler_spec, sampling, shown
+from studio.bars import notebook_bar
 from studio.build import Info, build_network, denoiser_of
 from studio.codec import Codec, build_codec
 from studio.config import Config, load_config
@@ -91,7 +92,7 @@ def _adapted(net: nn.Module, config: Config, tensors: dict[str, Tensor], info: I
     return {**known, **tensors}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """See `load`. ``denoiser`` can be queried directly: ``model.denoiser.predict(x, t, Cond(label=...))``."""
 
@@ -107,6 +108,12 @@ class Model:
     folder: Path
     path: str = ""
     loans: borrowed.Loans = field(default_factory=borrowed.Loans, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        return shown.text(self)
+
+    def _repr_html_(self) -> str:
+        return shown.rich(self)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -288,7 +295,9 @@ class Model:
         json.dumps(origin)  # what no recipe can hold is refused now, not after sampling
         request, rules = self.request(**options)
         steps = self.stream(request, rules, taps=None if probe is None else {"probe": probe})
-        values = sampling.run(steps, self.codec, len(request.seeds), on_step=on_step)
+        with notebook_bar("sampling", shown=None if on_step is None else False) as bar:
+            told = on_step or (lambda p: bar(p.done, p.total))
+            values = sampling.run(steps, self.codec, len(request.seeds), on_step=told)
         return Samples(values, self.recipes(request, origin, rules), self.task, time.perf_counter() - started)
 
     def gathered(self, request: sampling.Request, values: Sequence[Tensor], seconds: float, origin: Mapping[str, Any] | None = None) -> Samples:

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from studio.bars import notebook_bar
+
 
 def memory_mb() -> float:
     """Peak resident memory of this process (on Linux from /proc: rusage would keep a parent's peak)."""
@@ -22,6 +24,7 @@ class TrainingBar:
         self.total, self.unit, self.quiet, self.started, self.last_line = total, unit, quiet, time.monotonic(), 0.0
         self.bar: Any = None
         self.name = name
+        self.notebook = notebook_bar(name, shown=False if quiet else None)
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -40,6 +43,8 @@ class TrainingBar:
         shown = f"step {step}" + (f" · loss {loss:.4f}" if loss is not None else "") + f" · {rate * batch:.0f} samples/s · {memory_mb():.0f} MB"
         if self.bar is not None:
             self.bar.update(self.task, completed=done, text=shown)
+        elif self.notebook.shown:
+            self.notebook(round(min(done, self.total), 2), self.total, shown)
         elif time.monotonic() - self.last_line > 10:
             self.last_line = time.monotonic()
             share = done / self.total
@@ -55,5 +60,6 @@ class TrainingBar:
             print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
+        self.notebook.__exit__()
         if self.bar is not None:
             self.bar.stop()

@@ -3,28 +3,65 @@
 Every PNG carries its recipe as JSON in the tEXt chunk ``drift-studio``.
 """
 
+import io
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
+import torch
 from torch import Tensor
 
 from studio import files
-from studio.recipes import KEY, command_of, read_recipe
+from studio.labels import listed
+from studio.recipes import KEY, command_of, read_recipe, seeds_text
 from studio.strict_json import to_json
 from studio.tasks.base import Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["KEY", "Samples", "command_of", "places", "read_recipe", "save_png", "sheet_recipe"]
+__all__ = ["KEY", "Sample", "Samples", "command_of", "places", "read_recipe", "save_png", "sheet_recipe"]
+
+SHOWN = 100  # samples on the sheet of a notebook
 
 
-@dataclass(frozen=True)
-class Samples:
-    """``values`` (N, ...) decoded, on the CPU; ``recipes`` one dict per sample; ``seconds`` it took."""
+@dataclass(frozen=True, repr=False, eq=False)
+class Sample:
+    """One of `Samples`: its ``value`` (...) on the CPU and its ``recipe``; a picture in a notebook."""
+
+    value: Tensor
+    recipe: dict[str, Any]
+    task: Task
+
+    @property
+    def seed(self) -> int:
+        return int(self.recipe["seed"])
+
+    @property
+    def picture(self) -> "Image":
+        """A PIL picture, or the drawing of what is none."""
+        return self.task.pictures(self.value[None])[0]
+
+    def __repr__(self) -> str:
+        return f"Sample: {_size(self.value)} of seed {self.recipe.get('seed')}{_of_class(self.recipe)}"
+
+    def __eq__(self, other: object) -> bool:
+        """Of the same values by the same recipe."""
+        return isinstance(other, Sample) and self.recipe == other.recipe and torch.equal(self.value, other.value)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _repr_png_(self) -> bytes:
+        return _png(self.picture)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Samples(Sequence[Sample]):
+    """``values`` (N, ...) decoded, on the CPU; ``recipes`` one dict per sample; ``seconds`` it took. A sequence of `Sample`, of which a slice is
+    `Samples` again; in a notebook a contact sheet of the first `SHOWN`."""
 
     values: Tensor
     recipes: tuple[dict[str, Any], ...]
@@ -33,6 +70,38 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Samples": ...
+    def __getitem__(self, index: Any) -> "Sample | Samples":
+        if isinstance(index, slice):
+            rows = range(len(self))[index]
+            return Samples(self.values[list(rows)], self.recipes[index], self.task, self.seconds)
+        place = operator.index(index)
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"got sample {place} of {len(self)}, expected {-len(self)} to {len(self) - 1}")
+        return Sample(self.values[place], self.recipes[place], self.task)
+
+    def __repr__(self) -> str:
+        if not self.recipes:
+            return "Samples: none"
+        first = self.recipes[0]
+        kinds = list(dict.fromkeys(str(r["class"]) for r in self.recipes if "class" in r))
+        made = [f"{first.get('num_steps')} steps of {first.get('sampler')}", f"guidance {first['guidance']}" if first.get("guidance") else ""]
+        lines = [
+            f"Samples: {len(self)} of {_size(self.values[0])} by {first.get('model')}, {self.seconds:.1f} s",
+            f"  seeds:   {_brief(seeds_text([r['seed'] for r in self.recipes]))}",
+            f"  classes: {listed(kinds)}" if kinds else "",
+            f"  made by: {_brief(', '.join(filter(None, made)))}",
+        ]
+        return "\n".join(line for line in lines if line)
+
+    def _repr_png_(self) -> bytes | None:
+        """Drawn together, where that is how they are shown, all of them."""
+        few = self if self.task.together else self[:SHOWN]
+        return _png(few.grid()) if len(few) else None
 
     @property
     def pictures(self) -> "list[Image]":
@@ -71,6 +140,24 @@ class Samples:
         for path, picture, recipe in zip(paths, self.pictures, self.recipes, strict=True):
             save_png(path, picture, recipe)
         return paths
+
+
+def _size(value: Tensor) -> str:
+    return f"{'×'.join(map(str, value.shape))} {str(value.dtype).removeprefix('torch.')}"
+
+
+def _of_class(recipe: dict[str, Any]) -> str:
+    return f", class {recipe['class']}" if "class" in recipe else ""
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= 90 else f"{text[:89]}…"
+
+
+def _png(picture: "Image") -> bytes:
+    out = io.BytesIO()
+    picture.save(out, format="PNG")
+    return out.getvalue()
 
 
 def places(folder: Path, recipes: Sequence[dict[str, Any]], task: Task, *, need: int = 0, overwrite: bool = False) -> list[Path]:

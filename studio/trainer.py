@@ -34,7 +34,7 @@ __all__ = ["Diverged", "Run", "train"]
 LOOKED_AT = 512  # samples whose deviation is measured
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished (or interrupted) run: its folder, config, last step and last logged metrics."""
 
@@ -43,6 +43,10 @@ class Run:
     step: int
     metrics: dict[str, Any]
     interrupted: bool = False
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{k} {v:.4g}" for k, v in self.metrics.items() if k != "step" and isinstance(v, float))
+        return f"Run {self.folder}: step {self.step}" + (", interrupted" if self.interrupted else "") + (f"\n  {last}" if last else "")
 
     def load(self, **options: Any) -> Model:
         """The trained `studio.Model`."""

@@ -30,7 +30,7 @@ def evaluate(
     wanted = parse_metrics(names, samples, filters)
     if reference.task != "molecule":
         raise ValueError(f"got molecules and a reference of {reference.task}, expected molecules such as moses or molecules:FILE")
-    sides, about = _sides(samples, reference, filters, test_scaffolds)
+    sides, about = compared_sides(samples, reference, filters, test_scaffolds)
     values: dict[str, float] = {}
     floor: dict[str, float] = {}
     failed: dict[str, str] = {}
@@ -99,7 +99,9 @@ def asked_for(asked: Iterable[str]) -> list[str]:
     return names
 
 
-def _sides(samples: SampleSet, reference: SampleSet, filters: str | None, test_scaffolds: str | None) -> tuple[Sides, dict[str, object]]:
+def compared_sides(
+    samples: SampleSet, reference: SampleSet, filters: str | None = None, test_scaffolds: str | None = None
+) -> tuple[Sides, dict[str, object]]:
     """What is compared, and what the protocol says of it."""
     from studio.chem.moses import read_rules, read_split
     from studio.data.arrays import content_hash

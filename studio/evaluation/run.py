@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from studio.bars import notebook_bar
 from studio.evaluation.reference import Reference
 from studio.evaluation.results import Result
 from studio.evaluation.ruler import choose_extractor, parse_metrics, ruler_for
@@ -97,9 +98,9 @@ def generated(coming: SampleSet, plan: "Plan", on_progress: Callable[[int, int],
 
     values = np.empty(coming.values.shape, coming.values.dtype)
     done = 0
-    for index, made in compute(plan, range(plan.num)):
-        values[index] = made.numpy()
-        done += len(index)
-        if on_progress is not None:
-            on_progress(done, plan.num)
+    with notebook_bar("sampling", shown=None if on_progress is None else False) as bar:
+        for index, made in compute(plan, range(plan.num)):
+            values[index] = made.numpy()
+            done += len(index)
+            (on_progress or bar)(done, plan.num)
     return replace(coming, values=values)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from studio.bars import notebook_bar
 from studio.devices import cores, set_threads
 from studio.finite import NotFinite
 from studio.generation import store as stores
@@ -267,6 +268,7 @@ class _Bar:
         self.total, self.quiet, self.on_progress = total, quiet, on_progress
         self.done, self.started, self.shown = 0, time.monotonic(), time.monotonic()
         self.bar: Any = None
+        self.notebook = notebook_bar("generating", shown=None if not quiet and total else False)
         if not quiet and total and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -290,6 +292,8 @@ class _Bar:
         rate = self.done / max(now - self.started, 1e-9)
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, rate=f"{rate:.1f}")
+        elif self.notebook.shown:
+            self.notebook(self.done, self.total)
         elif not self.quiet and now - self.shown > 10:
             self.shown = now
             print(f"{self.done} of {self.total} · {rate:.1f} samples/s · {(self.total - self.done) / rate:.0f} s left", file=sys.stderr, flush=True)
@@ -299,5 +303,6 @@ class _Bar:
             print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
+        self.notebook.__exit__()
         if self.bar is not None:
             self.bar.stop()
