@@ -7,6 +7,7 @@ the wrong type with what was expected; configs name registry entries only, never
 import difflib
 import importlib
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -54,8 +55,35 @@ def check_options(target: Callable[..., Any], options: Mapping[str, Any], where:
     return checked
 
 
+def plain(value: Any) -> Any:
+    """Python's own number of a numpy scalar, or of an array or tensor that holds one; anything else as it is."""
+    shape = getattr(value, "shape", None)
+    return value.item() if shape is not None and hasattr(value, "item") and math.prod(shape) == 1 else value
+
+
+def whole(value: Any, name: str, least: int = 1) -> int:
+    """A whole number in any form of `plain`. Raises ``ValueError`` for anything else, and for less than ``least``."""
+    number = plain(value)
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if not isinstance(number, int) or isinstance(number, bool) or number < least:
+        raise ValueError(f"got {name}={number!r}, expected a whole number of at least {least}")
+    return number
+
+
+def real(value: Any, name: str) -> float:
+    """A finite number in any form of `plain`. Raises ``ValueError`` for anything else."""
+    number = plain(value)
+    if not isinstance(number, int | float) or isinstance(number, bool) or not math.isfinite(number):
+        raise ValueError(f"got {name}={number!r}, expected a number")
+    return float(number)
+
+
 def coerce(value: Any, hint: Any, where: str) -> Any:
-    """``value`` if it fits ``hint`` (ints pass as floats, lists as tuples); otherwise ``ValueError``."""
+    """``value`` if it fits ``hint`` (ints pass as floats, lists as tuples, numpy's and torch's numbers as Python's); otherwise ``ValueError``."""
+    if _fits(value, hint):
+        return value
+    value = plain(value)
     if _fits(value, hint):
         return value
     for candidate in _members(hint):

@@ -104,7 +104,9 @@ class _Reader:
 
 
 def parse(spec: str, rules: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A line to a list of ``{"name": ..., options}``. Raises ``ValueError`` that points at the first character that is not understood."""
+    """A line to a list of ``{"name": ..., options}``; an empty one and ``none`` are no guidance. Raises ``ValueError`` that points at the first character that is not understood."""
+    if spec.strip().lower() == "none":
+        return []
     parsed: list[dict[str, Any]] = []
     pending: dict[str, Any] = {}
     reader = _Reader(spec)
@@ -157,6 +159,7 @@ def _built(tree: Mapping[str, Any], rules: Mapping[str, str]) -> Rule:
 
 def _items(spec: Any, rules: Mapping[str, str]) -> list[Rule | dict[str, Any]]:
     """Rules and trees in their order; texts that follow each other in a list are one line."""
+    spec = registry.plain(spec)
     if spec is None:
         return []
     if isinstance(spec, Rule):
@@ -168,7 +171,7 @@ def _items(spec: Any, rules: Mapping[str, str]) -> list[Rule | dict[str, Any]]:
     if isinstance(spec, numbers.Real) and not isinstance(spec, bool):
         return [{"name": "cfg", "scale": float(spec)}]
     if isinstance(spec, Mapping):
-        return [dict(spec)]
+        return [{k: registry.plain(v) for k, v in spec.items()}]
     if not isinstance(spec, Sequence):
         raise ValueError(f"got the guidance {spec!r}, expected a line such as 'cfg=2.0', a number, a Rule or a list of these")
     found: list[Rule | dict[str, Any]] = []
@@ -212,6 +215,7 @@ def tree_of(rule: Rule, rules: Mapping[str, str]) -> dict[str, Any] | None:
 
 def _plain(value: Any) -> str | float | None:
     """Text, truth values and Python's own numbers; None for anything else."""
+    value = registry.plain(value)
     if isinstance(value, str | bool):
         return value
     if isinstance(value, numbers.Integral):

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from backbones.registry import plain
 from backbones.types import Cond
 from samplers.denoiser import Queryable
 from samplers.paths import Path, Time, sigma_of
@@ -87,8 +88,9 @@ class Interval:
         return True
 
 
-def check_scale(scale: float, name: str) -> float:
-    if not abs(scale) < float("inf"):
+def check_scale(scale: Any, name: str) -> float:
+    scale = plain(scale)
+    if not isinstance(scale, int | float) or isinstance(scale, bool) or not abs(scale) < float("inf"):
         raise ValueError(f"got {name}={scale}, expected a finite number (1 is off)")
     return float(scale)
 

@@ -99,7 +99,7 @@ class Diffusers(Sampler):
             )
         import diffusers
 
-        self.scheduler, self.kind = scheduler, getattr(diffusers, scheduler)
+        self.scheduler, self.kind, self.asked = scheduler, getattr(diffusers, scheduler), dict(options or {})
         self.scale, self.by_step, self.random = KNOWN[scheduler]
         chosen, where = dict(options or {}), f"scheduler {scheduler!r}"
         for name in MODELS_OWN:

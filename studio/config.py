@@ -20,7 +20,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from backbones.registry import coerce, suggest
+from backbones.registry import coerce, plain, suggest
 from studio import overrides as overriding
 from studio.ema import check_profile
 from studio.neighbours import HOME
@@ -116,7 +116,7 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return value.item() if isinstance(value, np.generic) else value
+    return plain(value)
 
 
 def _escaped(value: Any) -> Any:

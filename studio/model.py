@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import guidance as guidance_floor
+from backbones.registry import plain, real, whole
 from guidance import describe
 from guidance.grammar import CUSTOM
 from guidance.rules import Rule
@@ -23,7 +24,7 @@ from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser
 from samplers.paths import Path as NoisePath
 from samplers.reparameterised import Reparameterised, on_path
-from studio import __version__, borrowed, checkpoint, files, finetune, given, mend, sampler_spec, sampling, shown
+from studio import __version__, borrowed, checkpoint, files, finetune, given, mend, sampler_spec, sampling, shown, starts
 from studio.bars import notebook_bar
 from studio.build import Info, build_network, denoiser_of
 from studio.codec import Codec, build_codec
@@ -131,14 +132,15 @@ class Model:
         return sampler_spec.fit_of(self.config, self.info)
 
     def request(
-        self, *, labels: Any = None, seeds: Any = range(8), num_steps: int | None = None, guidance: Any = "default", sampler: str | None = None,
+        self, *, labels: Any = None, seeds: Any = None, num_steps: int | None = None, guidance: Any = "default", sampler: Any = None,
         conditions: Mapping[str, Any] | None = None, init: Any = None, strength: float | None = None, mask: Any = None, batch: int = 64,
-        deterministic: bool = False, sources: Tensor | None = None, direction: str = "forward",
+        deterministic: bool = False, sources: Tensor | None = None, direction: str = "forward", noise: Any = None,
     ) -> tuple[sampling.Request, list[Rule] | None]:  # fmt: skip
         """A checked request, and the guidance as rules where no line describes them (`guidance.grammar.CUSTOM`). Raises ``ValueError`` for anything that
         does not fit."""
         defaults = self.config.sample
-        chosen = parse_seeds(seeds, most=MOST if sources is not None else AT_ONCE)
+        own = starts.asked(noise, self.info.shape, self.denoiser.family)
+        chosen = _seeds(seeds, own, MOST if sources is not None else AT_ONCE)
         if not chosen:
             raise ValueError("got no seeds, expected at least one")
         sources = None if sources is None else self.numbers(sources)
@@ -161,13 +163,11 @@ class Model:
         guidance = defaults.guidance if isinstance(guidance, str) and guidance == "default" else guidance
         line = describe(guidance)
         rules = guidance_floor.parse(guidance) if line == CUSTOM else None
-        steps = defaults.num_steps if num_steps is None else num_steps
-        if not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"got num_steps={steps}, expected a whole number of at least 1")
-        if batch < 1:
-            raise ValueError(f"got batch={batch}, expected at least 1")
-        spec = sampler_spec.resolved(sampler, self.fit, inpaint=mask is not None and self.fit.re_noises)
-        solver = sampling.build_sampler(spec)
+        steps = defaults.num_steps if num_steps is None else whole(num_steps, "num_steps")
+        batch, deterministic = whole(batch, "batch"), _flag(deterministic, "deterministic")
+        said = sampler_spec.said(sampler)
+        spec = CUSTOM if said == CUSTOM else sampler_spec.resolved(said, self.fit, inpaint=mask is not None and self.fit.re_noises)
+        solver = sampler if said == CUSTOM else sampling.build_sampler(spec)
         solver.check(self.denoiser)
         if solver.resample > 1 and (mask is None or not self.fit.re_noises):
             raise ValueError(
@@ -180,14 +180,14 @@ class Model:
             facing(self.denoiser, solver.needs, direction)
         if not isinstance(self.codec, GraphCodec):
             init, mask = self._picture(init), self._mask(mask)
-        share = strength if strength is not None else (1.0 if mask is not None else 0.6)
+        share = real(strength, "strength") if strength is not None else (1.0 if mask is not None else 0.6)
         if init is not None:
             sampling.start_index(steps, share)
         request = sampling.Request(
             chosen, parse_labels(labels, self.classes, chosen),
             sampling.numeric_rows(values, self.info.numeric, self.info.numeric_mean, self.info.numeric_std, len(chosen)),
             steps, spec, line, init, share, mask, batch, deterministic, sources, direction, atoms,
-            tuple((name, float(values[name])) for name in self.info.numeric if name in values),
+            tuple((name, float(values[name])) for name in self.info.numeric if name in values), solver if spec == CUSTOM else None, own.noise,
         )  # fmt: skip
         self._warn_of_range(values)
         return request, rules
@@ -236,10 +236,12 @@ class Model:
     def translate(self, sources: Any, *, on_step: Callable[[sampling.Progress], Any] | None = None, **options: Any) -> Samples:
         """`Samples` made from ``sources``: (N, C, H, W) uint8 (or floats in 0..1) or (N, d) float, as files hold them, or a list of files or
         PIL pictures. Options as in `sample`, but seeds are 0, 1, … and labels −1 unless given, and ``direction="backward"`` for models that know the way back. Raises ``ValueError`` for a model that starts from noise."""
-        one_by_one = isinstance(sources, list | tuple) and any(given.is_picture(s) for s in sources)
-        values = torch.stack([self._picture(s) for s in sources]) if one_by_one else torch.as_tensor(sources)  # type: ignore[misc]
+        one_by_one = isinstance(sources, list | tuple) and any(given.is_picture(s) or hasattr(s, "shape") for s in sources)
+        pick = self._picture if len(self.sample_shape) == 3 else torch.as_tensor
+        values = torch.stack([pick(s) for s in sources]) if one_by_one else torch.as_tensor(sources)  # type: ignore[misc]
         asked = "label" in (options.get("conditions") or {}) or "class" in (options.get("conditions") or {})
-        defaults: dict[str, Any] = {"seeds": range(len(values)), "labels": None if asked else NO_LABEL}
+        seeds = range(len(values)) if options.get("noise") is None else None
+        defaults: dict[str, Any] = {"seeds": seeds, "labels": None if asked else NO_LABEL}
         return self.sample(sources=values, on_step=on_step, **{**defaults, **options})
 
     @property
@@ -280,20 +282,23 @@ class Model:
         self, *, on_step: Callable[[sampling.Progress], Any] | None = None, origin: Mapping[str, Any] | None = None, probe: list[dict[str, Any]] | None = None,
         **options: Any,
     ) -> Samples:  # fmt: skip
-        """Samples for ``labels=`` and ``seeds=``, with ``num_steps=, guidance=, sampler=, conditions=, init=, strength=, mask=, batch=, deterministic=``.
+        """Samples for ``labels=`` and ``seeds=`` (0 to 7 unless given), with ``num_steps=, guidance=, sampler=, conditions=, init=, strength=, mask=, noise=, batch=,
+        deterministic=``.
 
-        ``guidance``: a line ("cfg=2.0,interval=0.1:0.9"), a number (the cfg scale), a rule, a list of these, "default" or None; of rules that no line
-        describes the recipes say ``custom``, and no command makes them again. ``on_step(progress)`` stops the run by
+        ``guidance``: a line ("cfg=2.0,interval=0.1:0.9"), a number (the cfg scale), a rule, a list of these, "default", "none" or None. ``sampler``: a line, a tree
+        ``{"name": ..., options}`` or a `samplers.Sampler`, which counts as the line that makes it; of rules and samplers that no line describes the recipes say
+        ``custom``, and no command makes them again. ``init``, ``mask``: files, PIL pictures, arrays or tensors (`studio.given`). ``noise``: where to start from, or
+        a source of all draws (`studio.starts`). Numbers may be numpy's or torch's. ``on_step(progress)`` stops the run by
         returning False. ``origin`` adds entries (such as file names) to the recipes. ``probe``: a list that gets what guidance did in each step
         (`guidance.probe`).
         """
         started = time.perf_counter()
-        starts = {k: options[k] for k in ("init", "mask") if options.get(k) is not None}
-        origin = {**{k: str(v) for k, v in starts.items() if isinstance(v, str | Path)}, **dict(origin or {})}
-        if nameless := [k for k in starts if k not in origin]:
+        request, rules = self.request(**options)
+        given_here = {k: options[k] for k in ("init", "mask") if options.get(k) is not None} | ({} if request.noise is None else {"noise": None})
+        origin = {**{k: str(v) for k, v in given_here.items() if isinstance(v, str | Path)}, **{k: plain(v) for k, v in dict(origin or {}).items()}}
+        if nameless := [k for k in given_here if k not in origin]:
             origin["as_values"] = nameless
         json.dumps(origin)  # what no recipe can hold is refused now, not after sampling
-        request, rules = self.request(**options)
         steps = self.stream(request, rules, taps=None if probe is None else {"probe": probe})
         with notebook_bar("sampling", shown=None if on_step is None else False) as bar:
             told = on_step or (lambda p: bar(p.done, p.total))
@@ -358,6 +363,25 @@ class Model:
         if self.path:
             raise ValueError("got a precision for a model on another path; choose it first: model.with_dtype(...).on_path(...)")
         return replace(self, denoiser=self.denoiser.with_net(self.denoiser.net, pick_dtype(dtype, self.device)))
+
+
+def _seeds(seeds: Any, own: starts.Asked, most: int) -> tuple[int, ...]:
+    """Those that were asked for, or as many as there is noise. Raises ``ValueError`` where seeds and noise do not go together."""
+    if seeds is None:
+        return own.seeds or tuple(range(8 if own.count is None else own.count))
+    chosen = parse_seeds(seeds, most=most)
+    if own.count not in (None, len(chosen)):
+        raise ValueError(f"got noise for {own.count} samples and {len(chosen)} seeds, expected as many; leave seeds out")
+    if own.seeds not in (None, chosen):
+        raise ValueError("got seeds and a NoiseSource of others, expected one of them; leave seeds out")
+    return chosen
+
+
+def _flag(value: Any, name: str) -> bool:
+    value = plain(value)
+    if not isinstance(value, bool):
+        raise ValueError(f"got {name}={value!r}, expected True or False")
+    return value
 
 
 def _path_line(tree: Any) -> str:

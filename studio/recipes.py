@@ -133,6 +133,8 @@ def command_of(recipe: Mapping[str, Any]) -> str:
     recipe = complete(recipe, (*SHARED, *(("source", "seed_base", "direction") if "source" in recipe else ("seed",))))
     if recipe["guidance"] == CUSTOM:
         raise NoCommand("its guidance was rules given as objects in Python, which no line describes")
+    if recipe["sampler"] == CUSTOM:
+        raise NoCommand("its sampler was an object in Python, which no line describes")
     if recipe.get("path") == CUSTOM:
         raise NoCommand("its path was an object in Python, which no line describes")
     if recipe.get("as_values"):

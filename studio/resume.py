@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from backbones import registry
 from studio import checkpoint, files, lock
 from studio.build import unfilled
 from studio.config import Config, former_name, from_tree, load_config, shipped, tree_of
@@ -168,7 +169,7 @@ def meta_of(folder: Path) -> dict[str, Any]:
 
 def plain(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A tree as JSON holds it."""
-    return json.loads(json.dumps(tree, default=str))
+    return json.loads(json.dumps(tree, default=lambda v: n if isinstance(n := registry.plain(v), int | float) else str(v)))
 
 
 def resumed(

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import samplers
-from backbones.registry import resolve
-from guidance.grammar import text_of, value_of
+from backbones.registry import plain, resolve
+from guidance.grammar import CUSTOM, text_of, value_of
 from samplers.base import Sampler
 from studio import checkpoint
 from studio.build import Info, family_of, objective_of
@@ -98,6 +98,47 @@ def line(name: str, options: Mapping[str, Any]) -> str:
     """The same in the order that is given."""
     said = ",".join(f"{k}={'none' if v is None else text_of(v)}" for k, v in options.items())
     return f"{name}({said})" if said else name
+
+
+def said(sampler: Any) -> str | None:
+    """The line of a sampler however it is given: as a line, as a tree ``{"name": ..., options}``, or as an object; None for the model's own. An object is
+    what its line says, and `CUSTOM` where none gives it back: it is of a class of your own, or holds what has no text. Raises ``ValueError`` for anything else."""
+    if isinstance(sampler, Mapping):
+        options = {k: plain(v) for k, v in sampler.items()}
+        name = str(options.pop("name", ""))
+        samplers.build(name, **options)
+        return text(name, options)
+    if isinstance(sampler, Sampler):
+        return _of_object(sampler)
+    if sampler is None or isinstance(sampler, str) and sampler.strip() != CUSTOM:
+        return sampler
+    hint = f"; try {sampler.__name__}()" if isinstance(sampler, type) and issubclass(sampler, Sampler) else ""
+    if isinstance(sampler, str):
+        raise ValueError("got the sampler 'custom', which stands for one that was an object in Python; pass that object again")
+    got = sampler.__name__ if isinstance(sampler, type) else type(sampler).__name__
+    raise ValueError(f"got {got} as the sampler, expected a line such as 'heun' or 'ddim(eta=0.5)', or a sampler of the studio{hint}")
+
+
+def _of_object(sampler: Sampler) -> str:
+    kind = type(sampler)
+    name = next((n for n, target in samplers.REGISTRY.items() if target == f"{kind.__module__}:{kind.__qualname__}"), None)
+    if name is None:
+        return CUSTOM
+    options: Options = {}
+    for key, parameter in inspect.signature(kind).parameters.items():
+        if key == "options":  # of a scheduler that it wraps
+            options |= getattr(sampler, "asked", {})
+            continue
+        value = plain(getattr(sampler, key))
+        if not isinstance(value, str | int | float | None):
+            return CUSTOM
+        if value != parameter.default:
+            options[key] = value
+    made = text(name, options)
+    try:
+        return made if vars(build_sampler(made)) == vars(sampler) else CUSTOM
+    except (ValueError, RuntimeError):  # it was changed to what cannot be asked for, or holds arrays
+        return CUSTOM
 
 
 def build_sampler(spec: str) -> Sampler:

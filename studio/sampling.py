@@ -16,7 +16,7 @@ from torch import Tensor
 
 import guidance as guidance_floor
 from backbones.registry import suggest
-from backbones.types import Cond, NoiseSource, RunContext
+from backbones.types import Cond, RunContext
 from guidance.rules import Rule
 from samplers.adaptive import ADAPTIVE, TorchDiffEq
 from samplers.base import Sampler, Step
@@ -25,6 +25,7 @@ from samplers.denoiser import Denoiser, Queryable
 from samplers.paths import Path
 from samplers.reparameterised import Reparameterised
 from samplers.space import Euclid
+from studio import starts
 from studio.finite import check_step
 from studio.labels import parse_labels as parse_labels
 from studio.sampler_spec import build_sampler
@@ -40,7 +41,8 @@ class Request:
     ``strength`` in (0, 1] starts from a picture; ``mask`` (H, W) bool marks what may change, the rest of ``init`` is kept.
     ``sources`` (N, ...), as files hold them, is where a bridge starts, one for each seed; ``direction`` forward or backward.
     ``atoms``: how many a molecule has; drawn where it is None. For molecules ``init`` (n, n + 1) is a part of one and ``mask``, of the same
-    shape, what of it may change. ``values``: the conditions that ``numeric`` was made of, as they were given."""
+    shape, what of it may change. ``values``: the conditions that ``numeric`` was made of, as they were given. ``solver``: a
+    sampler that no line describes. ``noise``: see `studio.starts`."""
 
     seeds: tuple[int, ...]
     labels: tuple[int, ...] | None = None
@@ -57,6 +59,8 @@ class Request:
     direction: str = "forward"
     atoms: int | None = None
     values: tuple[tuple[str, float], ...] = ()
+    solver: Sampler | None = field(default=None, compare=False)
+    noise: Any = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def stream(
     """Iterate all steps of all micro-batches; the sampler is the request's line as it stands (`Model.request` completes it). ``rules`` replaces the
     request's guidance line by objects. ``taps``: what every run records into (`RunContext.taps`). Raises `studio.finite.NotFinite` after a step whose
     state is not finite."""
-    sampler = build_sampler(request.sampler)
+    sampler = request.solver or build_sampler(request.sampler)
     chosen = list(rules) if rules is not None else guidance_floor.parse(request.guidance)
     if chosen and request.labels is None and request.numeric is None and _own_branches(chosen):
         raise ValueError("got guidance, but this model has no conditions to guide towards; leave it out")
@@ -135,6 +139,8 @@ def stream(
     adaptive = isinstance(sampler, TorchDiffEq) and sampler.method in ADAPTIVE
     rounded = device.type == "cpu" and getattr(denoiser, "dtype", None) == torch.bfloat16
     batches = micro_batches(request, alone=adaptive, fixed=rounded and not adaptive, size=fixed_rows(shape))
+    if starts.whole(request.noise):
+        batches = [list(range(len(request.seeds)))]
     grid = sampler.times(denoiser.path, request.num_steps)
     steps = len(grid) - 1
     start = start_index(steps, request.strength) if request.init is not None and denoiser.family != "graph" else 0
@@ -144,7 +150,7 @@ def stream(
         raise ValueError("got a mask without a picture; give the picture to keep with --init")
     init = None if request.init is None or denoiser.family == "graph" else codec.encode(request.init[None]).to(device)
     for rows in batches:
-        noise = NoiseSource([0 if i is None else request.seeds[i] for i in rows], device=device)
+        noise = starts.draws(request.noise, request.seeds, rows, device)
         cond = _cond(request, rows, device)
         if denoiser.family == "graph":
             x, cond = codec.start(cond, noise, denoiser.path, number=request.atoms, part=request.init, free=request.mask)

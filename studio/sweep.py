@@ -110,7 +110,7 @@ def jobs_of(model: Model, axes: Sequence[Axis], *, guidance_line: str | None = "
         raise ValueError("got one setting on two axes, expected different ones")
     defaults = model.config.sample
     base = {
-        "guidance": defaults.guidance if guidance_line == "default" else guidance_line or "", "sampler": sampler_spec.resolved(sampler, model.fit),
+        "guidance": defaults.guidance if guidance_line == "default" else guidance_line or "", "sampler": sampler_spec.resolved(sampler_spec.said(sampler), model.fit),
         "num_steps": num_steps or defaults.num_steps, "conditions": dict(conditions or {}),
     }  # fmt: skip
     jobs = []

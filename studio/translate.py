@@ -158,7 +158,7 @@ def _same(path: Path, recipe: dict[str, Any]) -> bool:
         there = read_recipe(path)
     except (ValueError, OSError):
         return False
-    if recipe["guidance"] == CUSTOM or "as_values" in recipe:  # it does not say all that the file was made with
+    if CUSTOM in (recipe["guidance"], recipe["sampler"]) or "as_values" in recipe:  # it does not say all that the file was made with
         return False
     apart = ("source", "resize")
     return {k: v for k, v in there.items() if k not in apart} == {k: v for k, v in recipe.items() if k not in apart}

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from backbones.registry import whole
 from backbones.types import NoiseSource
 from guidance.grammar import CUSTOM
 from studio import __version__, files, recipes, sampler_spec, sampling
@@ -196,14 +197,13 @@ def _ranges(seeds: Sequence[int]) -> str:
 
 def make_plan(
     model: Model, *, num: int | None, seeds: Any = None, labels: Any = None, conditions: Mapping[str, Any] | None = None, num_steps: int | None = None,
-    guidance: Any = "default", sampler: str | None = None, batch: int = 64, deterministic: bool = False, threads: int | None = None,
+    guidance: Any = "default", sampler: Any = None, batch: int = 64, deterministic: bool = False, threads: int | None = None,
 ) -> Plan:  # fmt: skip
     """A checked `Plan`. Raises ``ValueError`` for anything that does not fit, before anything is written."""
     if num is None and seeds is None:
         raise ValueError("got neither num nor seeds, expected how many samples to make, such as --num 50000")
+    num = None if num is None else whole(num, "num")
     chosen = sampling.parse_seeds(seeds) if seeds is not None else tuple(range(num or 0))
-    if num is not None and num < 1:
-        raise ValueError(f"got num={num}, expected at least 1")
     if num is not None and len(chosen) < num:
         raise ValueError(f"got {len(chosen)} seeds for num={num}, expected as many; leave --num or --seeds out")
     chosen = chosen[:num]
@@ -217,6 +217,10 @@ def make_plan(
     if request.guidance == CUSTOM:
         raise ValueError(
             "got guidance as objects that no line describes, expected rules of the registry or a line such as 'cfg=2.0', which the manifest records"
+        )
+    if request.sampler == CUSTOM:
+        raise ValueError(
+            "got a sampler as an object that no line describes, expected one of the registry or a line such as 'heun', for the manifest to record"
         )
     if model.path == CUSTOM:
         raise ValueError(

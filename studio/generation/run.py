@@ -14,6 +14,9 @@ from typing import Any
 
 import torch
 
+from backbones.registry import plain
+from guidance.grammar import CUSTOM
+from studio import sampler_spec
 from studio.bars import notebook_bar
 from studio.devices import cores, set_threads
 from studio.finite import NotFinite
@@ -49,7 +52,7 @@ class Generated:
 
 def generate(
     model: str | Model, out: str | Path, *, num: int | None = None, seeds: Any = None, labels: Any = None, conditions: Mapping[str, Any] | None = None,
-    num_steps: int | None = None, guidance: Any = "default", sampler: str | None = None, batch: int | str = "auto", format: str | None = None,
+    num_steps: int | None = None, guidance: Any = "default", sampler: Any = None, batch: int | str = "auto", format: str | None = None,
     deterministic: bool = False, overwrite: bool = False, weights: str = "auto", device: str = "auto", dtype: str = "auto", threads: int | None = None,
     workers: int | str = "auto", shard: str | None = None, path: str = "", quiet: bool = False, on_progress: Callable[[int, int], Any] | None = None,
 ) -> Generated:  # fmt: skip
@@ -63,6 +66,12 @@ def generate(
     part = parse_shard(shard)
     if threads is not None and threads < 1:
         raise ValueError(f"got threads={threads}, expected at least 1")
+    if (line := sampler_spec.said(sampler)) != CUSTOM:  # which the plan refuses
+        sampler = line
+    labels, conditions = (
+        labels.tolist() if hasattr(labels, "tolist") else labels,
+        {k: plain(v) for k, v in (conditions or {}).items()},
+    )  # workers read them as JSON
     if deterministic:
         threads = threads or 1
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -98,7 +107,7 @@ def generate(
         if count > 1:
             job = {"model": str(model), "sampler": plan.request.sampler, "path": path, "weights": weights, "device": device, "dtype": dtype, "options": {
                 "num": plan.num, "seeds": plan.seeds if seeds is not None else None, "labels": labels, "conditions": dict(conditions or {}),
-                "num_steps": num_steps, "guidance": plan.request.guidance, "sampler": sampler, "batch": size, "deterministic": deterministic,
+                "num_steps": plan.request.num_steps, "guidance": plan.request.guidance, "sampler": sampler, "batch": size, "deterministic": deterministic,
             }, "threads": threads or max(1, cores() // count), "root": str(store.root)}  # fmt: skip
             interrupted = local.run(job, pieces(todo, store, count), bar.add, lambda: signal.asked, bar.note)
         else:
@@ -189,6 +198,7 @@ def _open(folder: Path, plan: Plan, overwrite: bool) -> None:
 def parse_batch(batch: int | str, model: Model) -> int:
     if batch == "auto":
         return 256 if model.device.type == "cuda" else 64
+    batch = plain(batch)
     if not str(batch).isdigit() or int(batch) < 1:
         raise ValueError(f"got batch={batch}, expected auto or a number of at least 1")
     return int(batch)
