@@ -23,7 +23,8 @@ from studio.data.depth import Reading
 class Info:
     """What a model must know of its data to be used without it, and of the ``base`` it was fine-tuned from; part of ``meta.json``. ``decoder``, ``background`` and ``bits``: how
     picture files were read (`studio.data.images`), and are where the model starts from one. ``class_counts``: training
-    samples of each class, the prior of its labels (empty: not known); ``stratified``: whether what it was not trained on shares every class alike."""
+    samples of each class, the prior of its labels (empty: not known); ``stratified``: whether what it was not trained on shares every class alike.
+    ``fields``: shapes of ``tokens`` and ``image``, where its network is asked by them."""
 
     task: str
     shape: tuple[int, ...]
@@ -42,6 +43,7 @@ class Info:
     bits: int | None = None
     class_counts: tuple[int, ...] = ()
     stratified: bool = False
+    fields: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @staticmethod
     def of(data: Data) -> "Info":
@@ -62,6 +64,7 @@ class Info:
             bits=data.bits,
             class_counts=data.class_counts,
             stratified=data.stratified,
+            fields=data.fields,
         )
 
     @staticmethod

@@ -1,6 +1,7 @@
 """Looking at a network in training: the held-out loss along the path (ten bins of time, fixed noise, the same samples every time) and a grid of
 samples from fixed seeds."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +17,7 @@ from studio.build import Info, denoiser_of
 from studio.codec import Codec, makes_pictures
 from studio.config import Config
 from studio.data import Data
-from studio.data.loader import head_source
+from studio.data.loader import fetch, head_source, spread
 from studio.sheets import before_and_after
 from studio.tasks import build_task
 from studio.tasks.image import MODES
@@ -74,12 +75,24 @@ def preview(net: nn.Module, config: Config, info: Info, codec: Codec, data: Data
     if info.task == "image" and makes_pictures(info.codec) and info.shape[0] not in MODES:
         return None
     seeds = tuple(range(512 if info.task == "points" else 20))
+    labels, numeric, fields = _asked(info, data, seeds)
     request = sampling.Request(
-        seeds, sampling.parse_labels(None, info.classes, seeds), sampling.numeric_rows({}, info.numeric, info.numeric_mean, info.numeric_std, len(seeds)),
-        config.sample.num_steps, sampler_spec.resolved(None, sampler_spec.fit_of(config, info)), config.sample.guidance, batch=len(seeds),
-        sources=head_source(data, len(seeds)),
+        seeds, labels, numeric, config.sample.num_steps, sampler_spec.resolved(None, sampler_spec.fit_of(config, info)), config.sample.guidance, batch=len(seeds),
+        sources=head_source(data, len(seeds)), fields=fields,
     )  # fmt: skip
     rules = [rule for rule in guidance.parse(config.sample.guidance) if not isinstance(rule, Borrowed)]  # other models are left out of previews
     denoiser = denoiser_of(config, net, dtype=dtype, source=bool(info.starts_from))
     values = sampling.run(sampling.stream(denoiser, info.shape, codec, request, device=device, rules=rules), codec, len(seeds))
     return before_and_after(build_task(info.task, info.codec), request.sources, values)
+
+
+def _asked(info: Info, data: Data, seeds: Sequence[int]) -> tuple[Any, Any, dict[str, Tensor]]:
+    """Labels, numbers and further conditions of a preview: each class in turn, or, where the data has more than classes, what samples of the data have."""
+    if not info.numeric and not info.fields:
+        return sampling.parse_labels(None, info.classes, seeds), None, {}
+    part = data.train if data.held_out is None else data.held_out
+    there = spread(part, len(seeds))
+    cond = fetch(part, [(0, there[i % len(there)]) for i in range(len(seeds))])[1]
+    labels = tuple(cond.label.tolist()) if info.classes and isinstance(cond.label, Tensor) else None
+    numeric = tuple(map(tuple, cond.numeric.tolist())) if isinstance(cond.numeric, Tensor) else None
+    return labels, numeric, {k: v.float() for k in info.fields if isinstance(v := getattr(cond, k), Tensor)}

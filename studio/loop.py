@@ -27,7 +27,6 @@ from studio.data.notes import of_data
 from studio.devices import DTYPE_NAMES
 from studio.ema import EMA
 from studio.feed import Feed, Ready
-from studio.finite import NotFinite
 from studio.held_out import held_out_loss, preview
 from studio.lock import RunLock
 from studio.optim import build_optimizers, forget, lr_factor
@@ -359,7 +358,7 @@ class Trainer:
         net = self.shown["net"] if "net" in self.shown else nn.ModuleDict(self.shown)
         try:
             return preview(net, self.config, self.info, self.codec, self.data, device=self.device, dtype=self._looking_dtype())
-        except NotFinite as error:
+        except Exception as error:  # a network of one's own may not know what sampling asks; what was trained is kept all the same
             self.note(f"step {self.step}: no preview: {error}")
             return None
 

@@ -24,7 +24,7 @@ from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser
 from samplers.paths import Path as NoisePath
 from samplers.reparameterised import Reparameterised, on_path
-from studio import __version__, borrowed, checkpoint, files, finetune, given, mend, sampler_spec, sampling, shown, starts
+from studio import __version__, borrowed, checkpoint, fields, files, finetune, given, mend, sampler_spec, sampling, shown, starts
 from studio.bars import notebook_bar
 from studio.build import Info, build_network, denoiser_of
 from studio.codec import Codec, build_codec
@@ -160,6 +160,7 @@ class Model:
             if "atoms" in values and "atoms" not in self.info.numeric:
                 atoms = self.codec.check_number(values.pop("atoms"))
             init, mask = self._piece(init, mask)
+        further = {k: values.pop(k) for k in self.info.fields if k in values}
         guidance = defaults.guidance if isinstance(guidance, str) and guidance == "default" else guidance
         line = describe(guidance)
         rules = guidance_floor.parse(guidance) if line == CUSTOM else None
@@ -188,6 +189,7 @@ class Model:
             sampling.numeric_rows(values, self.info.numeric, self.info.numeric_mean, self.info.numeric_std, len(chosen)),
             steps, spec, line, init, share, mask, batch, deterministic, sources, direction, atoms,
             tuple((name, float(values[name])) for name in self.info.numeric if name in values), solver if spec == CUSTOM else None, own.noise,
+            fields.columns(further, self.info.fields, len(chosen)),
         )  # fmt: skip
         self._warn_of_range(values)
         return request, rules
@@ -295,6 +297,7 @@ class Model:
         started = time.perf_counter()
         request, rules = self.request(**options)
         given_here = {k: options[k] for k in ("init", "mask") if options.get(k) is not None} | ({} if request.noise is None else {"noise": None})
+        given_here |= {k: None for k in self.info.fields if (options.get("conditions") or {}).get(k) is not None}
         origin = {**{k: str(v) for k, v in given_here.items() if isinstance(v, str | Path)}, **{k: plain(v) for k, v in dict(origin or {}).items()}}
         if nameless := [k for k in given_here if k not in origin]:
             origin["as_values"] = nameless

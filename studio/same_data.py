@@ -12,6 +12,7 @@ import numpy as np
 
 from studio.build import Info
 from studio.data import Arrays, Data
+from studio.data.own import Own
 from studio.resume import meta_of, way_out
 
 
@@ -70,6 +71,8 @@ def restandardised(data: Data, mean: Sequence[float], std: Sequence[float]) -> D
     def part(values: Any) -> Any:
         if values is None or isinstance(values, Arrays) and values.numeric is None:
             return values
+        if isinstance(values, Own):
+            return values.standardised(mean, std)
         if not isinstance(values, Arrays):
             raise ValueError(
                 "got numeric conditions that are standardised otherwise than the run being resumed recorded; give the data set the recorded numbers"

@@ -42,7 +42,7 @@ class Request:
     ``sources`` (N, ...), as files hold them, is where a bridge starts, one for each seed; ``direction`` forward or backward.
     ``atoms``: how many a molecule has; drawn where it is None. For molecules ``init`` (n, n + 1) is a part of one and ``mask``, of the same
     shape, what of it may change. ``values``: the conditions that ``numeric`` was made of, as they were given. ``solver``: a
-    sampler that no line describes. ``noise``: see `studio.starts`."""
+    sampler that no line describes. ``noise``: see `studio.starts`. ``fields``: (N, ...) further conditions by their name in `Cond`."""
 
     seeds: tuple[int, ...]
     labels: tuple[int, ...] | None = None
@@ -61,6 +61,7 @@ class Request:
     values: tuple[tuple[str, float], ...] = ()
     solver: Sampler | None = field(default=None, compare=False)
     noise: Any = field(default=None, compare=False)
+    fields: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def stream(
     state is not finite."""
     sampler = request.solver or build_sampler(request.sampler)
     chosen = list(rules) if rules is not None else guidance_floor.parse(request.guidance)
-    if chosen and request.labels is None and request.numeric is None and _own_branches(chosen):
+    if chosen and request.labels is None and request.numeric is None and not request.fields and _own_branches(chosen):
         raise ValueError("got guidance, but this model has no conditions to guide towards; leave it out")
     fast = denoiser
     if denoiser.family == "bridge":
@@ -190,7 +191,8 @@ def _cond(request: Request, rows: Sequence[int | None], device: torch.device) ->
     if request.numeric is not None:
         width = len(request.numeric[0])
         numeric = torch.tensor([[float("nan")] * width if i is None else request.numeric[i] for i in rows], device=device)
-    return Cond(label=label, numeric=numeric)
+    places = [0 if i is None else i for i in rows]
+    return Cond(label=label, numeric=numeric, **{name: value[places].to(device) for name, value in request.fields.items()})
 
 
 def run(steps: Iterator[Progress], codec: Any, count: int, *, on_step: Any = None) -> Tensor:

@@ -122,6 +122,11 @@ def _train(
     objective = objective_of(config)
     filled = {"name": "custom"} if backbone is not None else fill_backbone(config.backbone, info, objective.parameterization)
     config = replace(config, backbone=filled)
+    if info.fields and backbone is None:
+        raise ValueError(
+            f"got items with {' and '.join(info.fields)}, which the backbone {filled.get('name')} is not asked by, expected labels and numbers; leave it out, or "
+            "train a network of your own: backbone=NET"
+        )
     build_procedure(config.procedure).check(objective, source_data)
     if config.train.reorder and source_data.codec["name"] != "graph":
         raise ValueError(f"got train.reorder=true on {source_data.task} data, expected graphs; take it out")

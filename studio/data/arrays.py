@@ -41,7 +41,7 @@ class Data:
     a user should know of how the data was read; ``beside``: small text files, by name, that a run keeps beside its config. Of picture files: ``decoder``, the
     version of how they were decoded (1 for all that was decoded elsewhere), on which ``background`` and with how many ``bits``. ``read_from``: what the
     classes were read from, in words. ``rows``: places of the two parts in the file or folder that both come from; ``stratified``: whether
-    they share every class alike."""
+    they share every class alike. ``fields``: shapes of the conditions beside labels and numbers, by the names that `Cond` has for them."""
 
     name: str
     task: str
@@ -68,6 +68,7 @@ class Data:
     read_from: str = ""
     rows: tuple[np.ndarray, np.ndarray] | None = None
     stratified: bool = False
+    fields: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def class_counts(self) -> tuple[int, ...]:

@@ -1,13 +1,14 @@
 """A user's own data sets: what their items are, which classes they have, and that all of them are alike.
 
-An item is a value, ``(value, label)`` or ``(value, {"label": ..., "numeric": [...]})``. Labels that lie open (tensors, lists, ``targets``, and wrappers of them) are
+`studio.data.items` tells what an item may be. Numbers are standardised, as those of files are. Labels that lie open (tensors, lists, ``targets``, and wrappers of them) are
 looked at before anything else; of other data sets each batch is. What is random in an item is a function of (seed, epoch, index).
 """
 
 import contextlib
+import copy
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,33 +16,37 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
+from backbones.registry import plain
 from backbones.types import Cond
 from studio.data.arrays import Data, content_hash
 from studio.data.classes import check_range, class_numbers, named, names_for
 from studio.data.finite import check_values
 from studio.data.floats import codec_of
+from studio.data.item_numbers import names_of, numbers_of, some_of
+from studio.data.items import Item, as_array, label_in, read
 from studio.data.layout import looks_last
-
-CONDITIONS = ("label", "numeric", "tokens", "image", "valid", "known", "given")
-LOOKED_AT = 256  # items whose content identifies a data set that does not lie open
 
 
 class Form(NamedTuple):
-    """What every item of a data set must be: shape and dtype of its value, and shapes of its conditions by name."""
+    """What every item of a data set must be: shape and dtype of its value, shapes of its conditions by name, and names of its numbers."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     conditions: dict[str, tuple[int, ...]]
+    names: tuple[str, ...] = ()
 
 
 class Own(torch.utils.data.Dataset):
     """A data set whose items are checked when they are fetched. ``classes``: how many there are (0 leaves labels out), None where that is not
-    known; ``labels`` (N,): all of them, where they lie open."""
+    known; ``labels`` (N,): all of them, where they lie open. ``mean`` and ``std`` (K,): what its numbers are standardised by, None for not at all."""
+
+    mean: Tensor | None = None
+    std: Tensor | None = None
 
     def __init__(self, dataset: Any, form: Form | None = None, classes: int | None = None, labels: np.ndarray | None = None):
         self.dataset, self.classes, self.labels = dataset, classes, labels
         self.name = type(dataset).__name__
-        self.form = form or form_of(*self.item(0))
+        self.form = form or form_of(self.item(0))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -49,11 +54,17 @@ class Own(torch.utils.data.Dataset):
     def __getitem__(self, i: int) -> Any:
         return self.dataset[i]
 
-    def item(self, i: int) -> tuple[Tensor, dict[str, Any]]:
-        """Raises ``ValueError`` for an item of another form, with its index."""
+    def item(self, i: int) -> Item:
+        """As it is, its numbers too. Raises ``ValueError`` for what is no item, with its index."""
         with seeded() as seed:
             seed(0, 0, i)
-            return parts(self.dataset[i], i, self.name)
+            return read(self.dataset[i], i, self.name)
+
+    def standardised(self, mean: Sequence[float], std: Sequence[float]) -> "Own":
+        """The same with numbers less ``mean``, over ``std``."""
+        other = copy.copy(self)
+        other.mean, other.std = torch.tensor(mean), torch.tensor(std)
+        return other
 
     def fetch(self, indices: Sequence[int], epochs: Sequence[int], seed: int) -> tuple[Tensor, Cond]:
         """(B, ...) values and their conditions."""
@@ -61,59 +72,35 @@ class Own(torch.utils.data.Dataset):
         with seeded() as begin:
             for i, epoch in zip(indices, epochs):
                 begin(seed, epoch, i)
-                items.append(self._checked(i, *parts(self.dataset[i], i, self.name)))
-        columns = {k: torch.stack([c[k] for _, c in items]) for k in items[0][1]}
+                items.append(self.checked(i, read(self.dataset[i], i, self.name)))
+        columns = {k: torch.stack([item.conditions[k] for item in items]) for k in items[0].conditions}
+        if "numeric" in columns and self.mean is not None:
+            columns["numeric"] = (columns["numeric"].float() - self.mean) / self.std
         if self.classes == 0:
             columns.pop("label", None)
         elif self.classes is not None and "label" in columns:
             check_range(columns["label"].numpy(), self.classes, self.name, indices)
-        return torch.stack([v for v, _ in items]), Cond(**columns)
+        return torch.stack([item.value for item in items]), Cond(**columns)
 
-    def _checked(self, i: int, value: Tensor, conditions: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        form = form_of(value, conditions)
+    def checked(self, i: int, item: Item) -> Item:
+        """Raises ``ValueError`` for an item of another form, and for values that are no numbers, with its index."""
+        form = form_of(item)
         if form != self.form:
             raise ValueError(f"{self.name}: got item {i} of {_told(form)}, expected {_told(self.form)} as in the first; make all items alike")
-        check_values(value[None], self.name, names=[i])
-        if "numeric" in conditions and bool(torch.isinf(conditions["numeric"]).any()):
+        check_values(item.value[None], self.name, names=[i])
+        if "numeric" in item.conditions and bool(torch.isinf(item.conditions["numeric"]).any()):
             raise ValueError(f"{self.name}: got an infinite number in the conditions of item {i}, expected finite ones; NaN means missing")
-        return value, conditions
+        return item
 
 
-def form_of(value: Tensor, conditions: Mapping[str, Tensor]) -> Form:
-    return Form(tuple(value.shape), value.dtype, {k: tuple(v.shape) for k, v in sorted(conditions.items())})
+def form_of(item: Item) -> Form:
+    return Form(tuple(item.value.shape), item.value.dtype, {k: tuple(v.shape) for k, v in sorted(item.conditions.items())}, item.names)
 
 
 def _told(form: Form) -> str:
-    with_shapes = [f"{k} {list(shape)}" if shape else k for k, shape in form.conditions.items()]
+    named = f" ({', '.join(form.names)})" if any(form.names) else ""
+    with_shapes = [(f"{k} {list(shape)}" if shape else k) + (named if k == "numeric" else "") for k, shape in form.conditions.items()]
     return f"shape {form.shape} ({str(form.dtype).removeprefix('torch.')}) with {', '.join(with_shapes) or 'no conditions'}"
-
-
-def parts(item: Any, i: int, where: str) -> tuple[Tensor, dict[str, Tensor]]:
-    """The value of an item and its conditions by name. Raises ``ValueError`` for what is neither, with its index."""
-    pair = list(item) if isinstance(item, tuple | list) else [item, {}]
-    if len(pair) == 1:
-        pair.append({})
-    if len(pair) != 2 or isinstance(pair[0], Mapping):
-        got = "a dict" if isinstance(pair[0], Mapping) else f"{len(pair)} parts"
-        raise ValueError(f"{where}: got {got} for item {i}, expected a value, (value, label) or (value, {{'label': ..., 'numeric': [...]}})")
-    try:
-        value = torch.as_tensor(pair[0])
-    except (TypeError, ValueError, RuntimeError):
-        kind = type(pair[0]).__name__
-        raise ValueError(f"{where}: got {kind} as the value of item {i}, expected a tensor or an array; for pictures try PILToTensor") from None
-    conditions = dict(pair[1]) if isinstance(pair[1], Mapping) else {"label": pair[1]}
-    unknown = next((k for k in conditions if k not in CONDITIONS), None)
-    if unknown is not None:
-        raise ValueError(f"{where}: got the condition {unknown!r} of item {i}, expected some of {', '.join(CONDITIONS)}")
-    if "label" in conditions:
-        if (shape := _array(conditions["label"]).shape) not in ((), (1,)):
-            raise ValueError(f"{where}, item {i}: got a label of shape {shape}, expected one class number; of one-hot rows take argmax()")
-        try:
-            label = class_numbers(_array(conditions["label"]).reshape(-1), "", 1)
-        except ValueError as error:
-            raise ValueError(f"{where}, item {i}{str(error).replace(' (index 0)', '')}") from None
-        conditions["label"] = torch.tensor(int(label[0]))
-    return value, {k: torch.as_tensor(v) for k, v in conditions.items()}
 
 
 @contextlib.contextmanager
@@ -139,30 +126,25 @@ def labels_of(dataset: Any) -> Any:
     """All labels where they lie open: the second tensor, the items of a list, ``targets`` or ``labels``, and those of wrapped data sets; None otherwise."""
     if isinstance(dataset, Subset):
         inner = labels_of(dataset.dataset)
-        return None if inner is None else _array(inner)[list(dataset.indices)]
+        return None if inner is None else as_array(inner)[list(dataset.indices)]
     if isinstance(dataset, ConcatDataset):
         inner = [labels_of(d) for d in dataset.datasets]
-        return None if any(y is None for y in inner) else np.concatenate([_array(y) for y in inner])
+        return None if any(y is None for y in inner) else np.concatenate([as_array(y) for y in inner])
     if isinstance(dataset, TensorDataset):
-        return dataset.tensors[1] if len(dataset.tensors) == 2 else None
+        return dataset.tensors[1] if len(dataset.tensors) in (2, 3) else None
     if isinstance(dataset, list | tuple):
-        pairs = [item[1] if isinstance(item, tuple | list) and len(item) == 2 else None for item in dataset]
-        found = [p.get("label") if isinstance(p, Mapping) else p for p in pairs]
-        return None if any(y is None for y in found) else [y.item() if isinstance(y, Tensor) and y.numel() == 1 else y for y in found]
+        found = [label_in(item) for item in dataset]
+        return None if any(y is None for y in found) else [plain(y) for y in found]
     if getattr(dataset, "target_transform", None) is not None:
         return None
     for name in ("targets", "labels"):
         try:
-            found = _array(getattr(dataset, name, None))
+            found = as_array(getattr(dataset, name, None))
         except (TypeError, ValueError):
             continue
         if found.shape in ((len(dataset),), (len(dataset), 1)):
             return found
     return None
-
-
-def _array(values: Any) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def classes_of(dataset: Any) -> tuple[str, ...] | None:
@@ -179,10 +161,11 @@ def classes_of(dataset: Any) -> tuple[str, ...] | None:
 
 
 def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> Data:
-    """A user's map-style data set. uint8 values are pictures (C, H, W), as are floats in 0..1; other floats are used as they are.
+    """A user's map-style data set, of items of any form of `studio.data.items`. uint8 values and PIL pictures are pictures (C, H, W), as are floats in 0..1;
+    other floats are used as they are. Numbers as conditions are standardised, and asked for as they were given.
 
     ``classes``: how many there are, or their names; by default what the attribute ``classes`` says, or what is found in labels that lie open. 0 leaves labels
-    out. An attribute ``numeric`` names the numbers that items have as conditions. Raises ``ValueError`` for items of another form, and for labels that are not whole
+    out. An attribute ``numeric`` names the numbers of items that come without names. Raises ``ValueError`` for items of another form, and for labels that are not whole
     or out of range, with their index.
     """
     if len(dataset) == 0:
@@ -192,7 +175,8 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
         if (tensors := _tensors(part)) is not None:
             check_values(tensors[0], name)
     names = named(classes, where) if classes is not None else classes_of(dataset)
-    value, conditions = (probe := Own(dataset)).item(0)
+    first = (probe := Own(dataset)).item(0)
+    value, conditions = first.value, first.conditions
     _check_value(value, where)
     number, labels, said = 0, None, ""
     if "label" not in conditions:
@@ -209,18 +193,23 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
         if len(held_out) == 0:
             raise ValueError("got an empty held-out data set, expected at least one item; leave it out")
         rest = Own(held_out, probe.form, number)
-        rest._checked(0, *rest.item(0))
+        rest.checked(0, rest.item(0))
         if number:
             found = labels_of(held_out)
             rest.labels = None if found is None else class_numbers(found, f"held_out {rest.name}", len(held_out))
             if rest.labels is not None:
                 check_range(rest.labels, number, f"held_out {rest.name}")
     train = Own(dataset, probe.form, number, labels)
-    numeric = _numeric(dataset, conditions)
-    codec, told = codec_of(dataset, lambda i: train.item(i)[0])
+    codec, told = codec_of(dataset, lambda i: train.item(i).value)
+    if first.left:
+        told = (*told, f"left out of the items: {', '.join(first.left)}, which {'is' if len(first.left) == 1 else 'are'} text")
+    found, numeric, code = numbers_of(train), names_of(dataset, first), identity(train)
+    if found.mean:
+        train, rest = (part and part.standardised(found.mean, found.std) for part in (train, rest))
     return Data(
-        where, "image" if value.ndim == 3 else "points", tuple(value.shape), train, rest, tuple(names or ()), codec, identity(train),
-        numeric=numeric, numeric_mean=(0.0,) * len(numeric), numeric_std=(1.0,) * len(numeric), read_from=said, notes=told,
+        where, "image" if value.ndim == 3 else "points", tuple(value.shape), train, rest, tuple(names or ()), codec, code,
+        numeric=numeric, numeric_mean=found.mean, numeric_std=found.std, numeric_range=found.reach, read_from=said, notes=told,
+        fields={k: tuple(conditions[k].shape) for k in ("tokens", "image") if k in conditions},
     )  # fmt: skip
 
 
@@ -229,7 +218,7 @@ def _check_value(value: Tensor, where: str) -> None:
         raise ValueError(f"got items of shape {tuple(value.shape)}, expected (C, H, W) pictures or (d,) points")
     if value.ndim == 3 and looks_last(tuple(value.shape)):
         raise ValueError(
-            f"{where}: got items of shape {tuple(value.shape)}, which look like (H, W, C), expected (C, H, W); try value.permute(2, 0, 1)"
+            f"{where}: got items of shape {tuple(value.shape)}, which look like (H, W, C), expected (C, H, W); try value.permute(2, 0, 1), or give PIL pictures"
         )
     if value.ndim == 3 and value.dtype != torch.uint8 and not value.is_floating_point():
         raise ValueError(
@@ -239,7 +228,7 @@ def _check_value(value: Tensor, where: str) -> None:
 
 def _labels(dataset: Any, probe: Own, names: tuple[str, ...] | None) -> tuple[np.ndarray | None, tuple[str, ...], str]:
     """All labels where they are known, the names of the classes, and where they come from."""
-    open_labels, first = labels_of(dataset), int(probe.item(0)[1]["label"])
+    open_labels, first = labels_of(dataset), int(probe.item(0).conditions["label"])
     if open_labels is not None:
         labels = class_numbers(open_labels, probe.name, len(dataset))
         if int(labels[0]) == first:  # targets that say something else than the items are no labels of theirs
@@ -253,24 +242,13 @@ def _labels(dataset: Any, probe: Own, names: tuple[str, ...] | None) -> tuple[np
     return None, names, "labels of the items, of which each batch is checked"
 
 
-def _numeric(dataset: Any, conditions: Mapping[str, Tensor]) -> tuple[str, ...]:
-    if "numeric" not in conditions:
-        return ()
-    count = conditions["numeric"].numel()
-    names = tuple(str(n) for n in getattr(dataset, "numeric", [f"numeric{i}" for i in range(count)]))
-    if conditions["numeric"].ndim != 1 or len(names) != count:
-        raise ValueError(f"got items with numeric of shape {tuple(conditions['numeric'].shape)}, expected ({len(names)},) as it is named")
-    return names
-
-
 def identity(own: Own) -> str:
     """A hash of the content: of all of it where it lies open, otherwise of its size, its labels where they do, and some items over its whole length. Empty
     for a data set that does not give the same items again."""
     tensors = _tensors(own.dataset)
     if tensors is not None:
         return content_hash(*[np.asarray(t.detach().cpu().float() if t.dtype == torch.bfloat16 else t.detach().cpu()) for t in tensors])
-    whole = isinstance(own.dataset, list | tuple)
-    some = range(len(own)) if whole else np.unique(np.linspace(0, len(own) - 1, LOOKED_AT).round().astype(int)).tolist()
+    some = some_of(own, whole=isinstance(own.dataset, list | tuple))
     digest = hashlib.sha256(f"{len(own)}".encode())
     if own.labels is not None:
         digest.update(own.labels.tobytes())
@@ -282,11 +260,10 @@ def identity(own: Own) -> str:
     return digest.hexdigest()[:16]
 
 
-def _bytes(item: tuple[Tensor, dict[str, Tensor]]) -> bytes:
-    value, conditions = item
+def _bytes(item: Item) -> bytes:
     return b"".join(
         f"{k} {tuple(v.shape)} {v.dtype}".encode() + v.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        for k, v in [("", value), *sorted(conditions.items())]
+        for k, v in [("", item.value), *sorted(item.conditions.items())]
     )
 
 

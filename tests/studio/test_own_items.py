@@ -93,7 +93,8 @@ def test_items_that_are_not_alike_are_named(item: Any, odd: Any, text: str) -> N
 def test_numbers_of_items_are_conditions() -> None:
     items = [(x, {"numeric": [float(i)]}) for i, x in enumerate(X)]
     data = from_dataset(items)
-    assert data.numeric == ("numeric0",) and (data.numeric_mean, data.numeric_std) == ((0.0,), (1.0,))
+    assert data.numeric == ("numeric0",) and data.numeric_mean == (19.5,) and data.numeric_range == ((0.0, 39.0),)
+    assert torch.allclose(Batches(data.train, 40, seed=0).at(0)[1].numeric.std(correction=0), torch.ones(()))
 
 
 def test_other_content_is_not_gone_on_with(tmp_path: Path) -> None:

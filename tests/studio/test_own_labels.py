@@ -93,7 +93,7 @@ def test_names_come_from_the_set_or_from_the_call() -> None:
         (TensorDataset(X, Y), 2, r"label 2 has no name, got 2 classes.*index 2"), (TensorDataset(X, torch.eye(24)), None, "argmax"),
         (TensorDataset(X, Y * 100_000), None, "number them, or say"), (list(zip(X, "abc" * 8)), None, "class numbers"), (Closed(Y.tolist()), None, "pass classes=10"),
         (Subset(Closed(Y.tolist()), [0, 1]), None, "classes"), (Closed([1.5] * 4), 3, "item 0: got the label 1.5"), (Closed([7] * 4), 3, r"label 7.*index 0"),
-        (Targets(Y, shift=1), None, "classes"), (TensorDataset(X, Y, Y), None, "3 parts"), (list(X), 3, "the items have no labels"), (PLAIN, "abc", "list of their names"),
+        (Targets(Y, shift=1), None, "classes"), (TensorDataset(X, Y, Y, Y), None, "4 parts"), (list(X), 3, "the items have no labels"), (PLAIN, "abc", "list of their names"),
         (PLAIN, ["a", "a", "b"], "twice"), (PLAIN, True, "classes=True"), (PLAIN, 2.0, "classes=2.0"),
     ],
 )  # fmt: skip
