@@ -46,7 +46,8 @@ def train(
 
         result = describe_config(config, changes)
         return emit(result, as_json, [result["yaml"], *(f"{k}: {v}" for k, v in brief(result).items() if k != "yaml")])
-    from studio.recipes import next_line
+    from studio.inspect import use_of
+    from studio.recipes import told
     from studio.trainer import train as run_training
 
     run = run_training(config, changes, out=out, resume=resume, overwrite=overwrite, start_from=start_from, device=device)
@@ -56,7 +57,7 @@ def train(
         as_json,
         [
             f"{run.folder}  step {run.step}" + ("  (stopped; go on with --resume)" if run.interrupted else ""),
-            next_line("sample", run.folder, ("--out", "pictures")),
+            told(lambda: use_of(str(run.folder))),
         ],
     )
     if run.interrupted:
@@ -167,10 +168,11 @@ def export(
     Example: `studio export runs/photos --out photos-model --dtype fp16`
     """
     from studio.exporting import export as run_export
-    from studio.recipes import next_line
+    from studio.inspect import use_of
+    from studio.recipes import told
 
     folder = run_export(model, out, weights=weights, dtype=dtype, overwrite=overwrite, adapter=adapter)
-    emit({"folder": str(folder)}, as_json, [f"{folder}", next_line("sample", folder, ("--out", "pictures"))])
+    emit({"folder": str(folder)}, as_json, [f"{folder}", told(lambda: use_of(str(folder)))])
 
 
 @app.command(context_settings=WIDTH)

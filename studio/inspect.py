@@ -8,12 +8,12 @@ import torch
 
 from backbones.registry import suggest
 from samplers.graph_noise import BONDS
-from studio import checkpoint, files, sampler_spec
+from studio import checkpoint, files, own_network, sampler_spec
 from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
 from studio.catalog import defaults_of, name_of
 from studio.config import from_tree, load_config, shipped
 from studio.labels import SHOWN, listed
-from studio.recipes import command_of, line_of, next_line, read_recipe, seeds_text, told
+from studio.recipes import NoCommand, command_of, line_of, read_recipe, seeds_text, told
 from studio.shelf import card, list_models, locate, spot_of, weights_in
 
 
@@ -32,15 +32,12 @@ def describe(what: str, guidance: str | None = None) -> dict[str, Any]:
     folder, step = locate(what)
     config, meta = load_config(folder / "config.yaml"), checkpoint.read_meta(folder)
     spot = spot_of(folder, step)
-    command = next_line("sample", what, ("--out", "pictures"))
-    if shown.starts_from:
-        command = told(lambda: line_of("translate", [str(what), "PICTURES"], [("--out", "translated")]))
     return {
         "name": shown.name, "folder": str(folder), "task": shown.task, "shape": list(shown.shape), "classes": list(shown.classes),
         "backbone": config.backbone, "objective": config.objective, "parameters": meta.get("parameters"), "memory": memory(what, guidance), **({"base": meta["base"]} if meta.get("base") else {}), "step": shown.step,
         "weights": {k: files.sha256(p)[:16] for k, p in weights_in(spot).items()}, "sample": vars(defaults_of(shown)),
         **({"starts_from": shown.starts_from, "procedure": config.procedure} if shown.starts_from else {}),
-        "command": command,
+        "command": told(lambda: use_of(str(what))),
     }  # fmt: skip
 
 
@@ -60,6 +57,17 @@ def _brief(value: Any) -> Any:
     if isinstance(value, list | tuple) and len(value) > SHOWN:
         return f"[{', '.join(map(str, value[:SHOWN]))} … ({len(value):,} in all)]"
     return value
+
+
+def use_of(what: str) -> str:
+    """What samples a model, as it can be typed. Raises `NoCommand` for one whose network is a module of the user's own, with what to write in Python."""
+    shown = card(what)
+    if network := own_network.called(shown.folder):
+        line = own_network.card_line(what, network, translates=bool(shown.starts_from))
+        raise NoCommand(f"its network is a module of your own; in Python: {line}")
+    if shown.starts_from:
+        return line_of("translate", [str(what), "PICTURES"], [("--out", "translated")])
+    return line_of("sample", [str(what)], [("--out", "pictures")])
 
 
 def memory(what: str, guidance: str | None = None) -> str:

@@ -377,6 +377,8 @@ class Trainer:
         """The run's ``meta.json``, of which every checkpoint keeps a copy."""
         parameters = sum(p.numel() for net in self.networks.values() for p in net.parameters())
         entries = {"version": checkpoint.VERSION, **self.info.tree(), "parameters": parameters, **_versions()}
+        if self.config.backbone.get("name") == "custom":  # to tell how it is loaded
+            entries["network"] = type(next(iter(self.networks.values()))).__name__
         return {**entries, "source": self.source, "config": self.config.tree()}
 
     def _save(self, keep: bool = False) -> None:

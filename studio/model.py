@@ -24,7 +24,7 @@ from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser
 from samplers.paths import Path as NoisePath
 from samplers.reparameterised import Reparameterised, on_path
-from studio import __version__, borrowed, checkpoint, fields, files, finetune, given, mend, sampler_spec, sampling, shown, starts
+from studio import __version__, borrowed, checkpoint, fields, files, finetune, given, mend, own_network, sampler_spec, sampling, shown, starts
 from studio.bars import notebook_bar
 from studio.build import Info, build_network, denoiser_of
 from studio.codec import Codec, build_codec
@@ -43,7 +43,7 @@ from studio.tasks.base import Task
 
 def load(name: str | Path, *, weights: str = "auto", device: str = "auto", dtype: str = "auto", backbone: nn.Module | None = None) -> "Model":
     """A `Model` by name. ``weights``: ema (the first average), raw, a profile such as ``ema-0.999``, or auto: ema, raw where there is none. ``backbone``: the module of a model that was
-    trained with a network of your own. Raises ``ValueError`` for a model that cannot be read, with the way out."""
+    trained with a network of your own, which stays as it is: the weights go into a copy. Raises ``ValueError`` for a model that cannot be read, with the way out."""
     folder, step = locate(name)
     where = pick_device(device)
     kind = pick_dtype(dtype, where)
@@ -59,8 +59,9 @@ def load(name: str | Path, *, weights: str = "auto", device: str = "auto", dtype
     if spot != folder:
         checkpoint.verify(spot, path.name)
     if config.backbone.get("name") == "custom" and backbone is None:
-        raise ValueError(f"{name} was trained with a network of its own; pass it: studio.load({str(name)!r}, backbone=MyNet())")
-    net = backbone if backbone is not None else build_network(config)
+        way = own_network.loaded(str(name), own_network.called(folder))
+        raise ValueError(f"{name} was trained with a network of its own; pass it in Python: {way}")
+    net = own_network.twin(backbone) if backbone is not None else build_network(config)
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in read_weights(key, path).items()}
     if config.lora:
         tensors = _adapted(net, config, tensors, info, path)

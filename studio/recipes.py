@@ -141,6 +141,10 @@ def command_of(recipe: Mapping[str, Any]) -> str:
         raise NoCommand(f"{' and '.join(recipe['as_values'])} came as values in Python, not as a file")
     if "direction" in recipe and "source" not in recipe:
         raise NoCommand("it was translated from values in Python, not from a file")
+    from studio import own_network
+
+    if network := own_network.called_here(recipe["model"]):
+        raise NoCommand(f"its network is a module of your own; in Python: {own_network.python_of(recipe, network)}")
     return _translate(recipe) if "source" in recipe else _sample(recipe)
 
 

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 import guidance
 from samplers.objective import Objective
-from studio import finetune, mend, sampling
+from studio import finetune, mend, own_network, sampling
 from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
 from studio.codec import build_codec
 from studio.config import Config, SampleConfig, load_config, tree_of
@@ -43,14 +43,15 @@ class Run:
     step: int
     metrics: dict[str, Any]
     interrupted: bool = False
+    backbone: nn.Module | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         last = ", ".join(f"{k} {v:.4g}" for k, v in self.metrics.items() if k != "step" and isinstance(v, float))
         return f"Run {self.folder}: step {self.step}" + (", interrupted" if self.interrupted else "") + (f"\n  {last}" if last else "")
 
     def load(self, **options: Any) -> Model:
-        """The trained `studio.Model`."""
-        return load_model(self.folder, **options)
+        """The trained `studio.Model`; of a network of your own with a copy of that network."""
+        return load_model(self.folder, **{"backbone": self.backbone, **options})
 
 
 def train(
@@ -65,6 +66,8 @@ def train(
     data sets, of which ``classes`` tells how many there are or their names where they do not (`studio.data.own`); ``backbone``: your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL whose weights to begin with, its averaged ones; see `studio.finetune`. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
     config or data that does not fit, `Diverged` when the loss stops being finite.
     """
+    if backbone is not None:
+        own_network.checked(backbone)
     if resume:
         check_source(source)
     folder = folder_of(source, overrides, out, resume)
@@ -157,7 +160,7 @@ def _train(
             _clear(folder)
         trainer.accelerator.wait_for_everyone()
     interrupted = trainer.run()
-    return Run(folder, config, trainer.step, trainer.last, interrupted)
+    return Run(folder, config, trainer.step, trainer.last, interrupted, backbone)
 
 
 def _read(config: Config, recorded: Config | None, folder: Path) -> Data:

@@ -20,7 +20,7 @@ import torch
 from backbones.registry import whole
 from backbones.types import NoiseSource
 from guidance.grammar import CUSTOM
-from studio import __version__, files, recipes, sampler_spec, sampling
+from studio import __version__, files, own_network, recipes, sampler_spec, sampling
 from studio.data import load_data
 from studio.devices import DTYPE_NAMES
 from studio.generation.identity import MAYBE, OWN
@@ -302,6 +302,9 @@ def command_of_manifest(manifest: dict[str, Any], folder: Path) -> str:
         wrong = str(error)
     if wrong:
         raise ValueError(f"{folder / MANIFEST} is damaged: {recipes.shown(wrong)}; restore it")
+    if network := own_network.called_here(str(recipe["model"])):
+        way = f"studio.generate({own_network.loaded(recipe['model'], network)}, {str(folder)!r}, num={p['num']}, ...) with the same settings"
+        raise recipes.NoCommand(f"its network is a module of your own; in Python: {way}")
     kind, _, rest = p["labels"].partition(" ")
     if kind == "file":
         raise recipes.NoCommand("its labels came from a file, which the manifest knows by its digest only; give the same command with --labels FILE")

@@ -1,0 +1,74 @@
+"""Models whose network is a module of a user's own: no command can load them, so what is told of them is a line of Python."""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from studio import checkpoint, recipes
+from studio.config import load_config
+from studio.shelf import locate
+
+UNKNOWN = "MyNet"  # of runs that did not record what its class is called
+
+
+def checked(backbone: Any) -> nn.Module:
+    """A module, as it was given. Raises ``ValueError`` for a class of one, and for anything else."""
+    if isinstance(backbone, nn.Module):
+        return backbone
+    if isinstance(backbone, type):
+        raise ValueError(f"got the class {backbone.__name__} as the backbone, expected a module; try backbone={backbone.__name__}()")
+    raise ValueError(f"got {type(backbone).__name__} as the backbone, expected a torch module net(x, t, cond, ctx)")
+
+
+def twin(backbone: Any) -> nn.Module:
+    """A module of its own to load weights into: the caller's stays as it is, and two models never share one."""
+    return copy.deepcopy(checked(backbone))
+
+
+def called(folder: Path) -> str:
+    """What the class of a model's own network is called; empty where its config says how it is built."""
+    if load_config(folder / "config.yaml").backbone.get("name") != "custom":
+        return ""
+    return str(checkpoint.read_meta(folder).get("network") or UNKNOWN)
+
+
+def called_here(model: str) -> str:
+    """The same of a model by name; empty where it is not here. Nothing is fetched."""
+    try:
+        return "" if model.startswith("hf:") else called(locate(model)[0])
+    except (ValueError, OSError):
+        return ""
+
+
+def loaded(model: str, network: str, **options: Any) -> str:
+    """``studio.load('RUN', backbone=Net())``."""
+    return f"studio.load({model!r}, backbone={network}(){_options(options)})"
+
+
+def card_line(model: str, network: str, *, translates: bool) -> str:
+    """What uses a model, in Python."""
+    made = "translate(['picture.png'])" if translates else "sample(seeds=range(8))"
+    return f"{loaded(model, network)}.{made}.save('pictures')"
+
+
+def python_of(recipe: Mapping[str, Any], network: str) -> str:
+    """One line of Python that makes the samples of a recipe again."""
+    model = loaded(recipe["model"], network, weights=recipe["weights"], dtype=recipe["dtype"])
+    path = recipes.path_text(recipe.get("path"))
+    options = {
+        "labels": recipe.get("label"), "conditions": recipe.get("conditions"), "num_steps": recipe["num_steps"], "sampler": recipe["sampler"],
+        "guidance": recipe["guidance"], "init": recipe.get("init"), "strength": recipe.get("strength"), "mask": recipe.get("mask"),
+        "deterministic": recipe.get("deterministic"),
+    }  # fmt: skip
+    if "source" in recipe:
+        options = {"seeds": recipe["seed"], **options, "direction": recipe["direction"]}
+        return f"{model}.translate([{recipe['source']!r}]{_options(options)}).save('again')"
+    line = f"{model}{f'.on_path({path!r})' if path else ''}.sample(seeds={recipes.seeds_text(recipe['seed'])!r}{_options(options)})"
+    return f"{line}.save('again')"
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return "".join(f", {name}={value!r}" for name, value in options.items() if value is not None)
