@@ -63,7 +63,7 @@ def train(
 
     ``source``: YAML file, shipped config, run, ``images:DIR``, ``npz:FILE``, dict or Config; ``overrides``: ``key=value``. ``out``: run folder, by default
     the run that the source lies in, otherwise ``runs/<name>``; one process at a time (`studio.lock`); ``resume`` goes on with it, see `studio.resume`. ``data``/``held_out``: your own map-style
-    data sets, of which ``classes`` tells how many there are or their names where they do not (`studio.data.own`); ``backbone``: your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL whose weights to begin with, its averaged ones; see `studio.finetune`. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
+    data sets, of items as `studio.data.items` lists them, of which ``classes`` tells how many there are or their names where they do not (`studio.data.own`); ``backbone``: your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL whose weights to begin with, its averaged ones; see `studio.finetune`. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
     config or data that does not fit, `Diverged` when the loss stops being finite.
     """
     if backbone is not None:
