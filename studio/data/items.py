@@ -112,7 +112,7 @@ def _value(given: Any, i: int, where: str) -> Tensor:
             raise ValueError(
                 f"{where}: got a PIL picture of mode {given.mode} as item {i}, whose range nobody can tell, expected eight bits; try an array of floats in 0..1"
             )
-        return torch.from_numpy(decode(given))
+        return torch.from_numpy(decode(given).copy())
     try:
         return torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError):
