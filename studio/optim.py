@@ -8,18 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from studio.config import AUTO, TrainConfig
+from studio.devices import fast_bf16
 
 WARMUP_SHARE, WARMUP_STEPS = 0.05, 200  # of a run whose config leaves it open
 
 
 def orthogonalise(g: Tensor, steps: int = 5) -> Tensor:
-    """(n, r, c) matrices to their nearest semi-orthogonal ones, roughly: Newton–Schulz with the quintic of Jordan et al. (Muon, 2024), in bf16.
+    """(n, r, c) matrices to their nearest semi-orthogonal ones, roughly: Newton–Schulz with the quintic of Jordan et al. (Muon, 2024), in bf16
+    where the hardware has it (emulated it takes ten times as long as in fp32).
 
     Singular values land in about [0.7, 1.2].
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = g.shape[-2] > g.shape[-1]
-    x = (g.mT if tall else g).bfloat16()
+    x = (g.mT if tall else g).to(torch.bfloat16 if fast_bf16(g.device) else torch.float32)
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT

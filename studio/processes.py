@@ -3,9 +3,10 @@
 import atexit
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -95,3 +96,22 @@ def trackers_named(names: Sequence[str]) -> list[str]:
         if name not in there:
             raise ValueError(f"got tracker {name!r}, which is not installed; there is {', '.join(there) or 'none'}. metrics.jsonl is always written")
     return list(names)
+
+
+def agreed(make: Callable[[], Any], *, cpu: bool) -> Any:
+    """What the first process makes, for all of them; its error too. Alone, simply ``make()``."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return make()
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    found: list[Any] = [None, None]
+    if PartialState(cpu=cpu).is_main_process:
+        try:
+            found[0] = make()
+        except Exception as error:
+            found[1] = error
+    made, error = broadcast_object_list(found)
+    if error is not None:
+        raise error
+    return made

@@ -13,6 +13,7 @@ import guidance
 from samplers.objective import Objective
 from studio import finetune, mend, own_network, sampling
 from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
+from studio.chosen import settled
 from studio.codec import build_codec
 from studio.config import Config, SampleConfig, load_config, tree_of
 from studio.data import Data, from_dataset, load_data
@@ -102,6 +103,8 @@ def _train(
         raise ValueError("train has neither steps nor minutes, expected one; set e.g. train.steps=10000")
     where = pick_device(device)
     dtype = pick_dtype(config.train.dtype, where)
+    if recorded is None and data is None and backbone is None:
+        config = settled(config, source, overrides, where, dtype, like=None if base is None else base.info, quiet=quiet)
     if classes is not None and (data is None or isinstance(data, Data)):
         raise ValueError("got classes without a data set of your own, expected data=DATASET; what is read from files tells its own classes")
     if data is None or isinstance(data, Data):

@@ -145,3 +145,12 @@ def flattened(picture: Image.Image, channels: int | None, background: tuple[int,
         told["transparent"] = ""
     behind = Image.new("RGBA", whole.size, (*background, 255))
     return Image.alpha_composite(behind, whole).convert("RGB").convert(wanted)
+
+
+def filled_up(picture: Image.Image, side: int, background: tuple[int, int, int]) -> Image.Image:
+    """A picture in the middle of a square of the background's colour, transparent where it has an alpha channel."""
+    grey = Image.new("RGB", (1, 1), background).convert("L").getpixel((0, 0))
+    behind: Any = grey if picture.mode == "L" else (*background, 0) if picture.mode == "RGBA" else background
+    square = Image.new(picture.mode, (side, side), behind)
+    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return square

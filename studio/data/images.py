@@ -16,7 +16,7 @@ from PIL import Image
 
 from studio.data import notes
 from studio.data.arrays import Data, content_hash, from_arrays
-from studio.data.colour import MODES, ORIENTATION, background_of, flattened, in_srgb, upright
+from studio.data.colour import MODES, ORIENTATION, background_of, filled_up, flattened, in_srgb, upright
 from studio.data.depth import BITS, UNCLEAR, Misfit, Reading, Span, eight_bits, is_deep, key_alpha, reading_of, span, unclear, values
 from studio.data.folders import listing
 from studio.data.kept import Decoded, Entry, cache_path, cached, keep
@@ -32,6 +32,7 @@ def images(
     path: str,
     size: int | None = None,
     channels: int | None = None,
+    crop: Literal["centre", "none"] = "centre",
     background: str | int | tuple[int, ...] = "white",
     bits: int | None = None,
     frames: Literal["first", "all"] = "first",
@@ -41,7 +42,8 @@ def images(
     workers: int = 2,
     cache: bool = True,
 ) -> Data:
-    """(C, H, W) pictures from a folder. ``size`` resizes the shorter side and crops the centre square; ``channels`` (1, 3, 4) converts.
+    """(C, H, W) pictures from a folder. ``size`` resizes the shorter side and crops the centre square or, with ``crop`` none, the longer side and fills the square up with
+    ``background``; ``channels`` (1, 3, 4) converts.
 
     ``background`` stands behind what is transparent, unless four channels are asked for; ``bits`` (8, 10, 12, 14, 16) is the depth of files with more than eight, by default
     the smallest that holds the greatest number of them all; ``frames``: all pages of a TIFF and frames of an animation, or the first. Without size and channels all
@@ -64,10 +66,11 @@ def images(
         raise ValueError(
             f"got data.held_out={held_out} for {root}, which has a part of its own for that; leave it out, or set data.path={root / train}"
         )
-    store = cache_path(root, files, (DECODER, size, channels, behind, bits, frames))
+    whole = crop == "none" and size is not None
+    store = cache_path(root, files, (DECODER, size, channels, behind, bits, frames, *(["whole"] if whole else [])))
     found = cached(store) if cache else None
     if found is None:
-        found = _decode(root, files, size, channels, strict, workers, Reading(behind, bits), frames == "all")
+        found = _decode(root, files, size, channels, strict, workers, Reading(behind, bits), frames == "all", whole)
         if cache:
             keep(store, found)
     if found.failed and strict:
@@ -141,7 +144,7 @@ def survey(files: Sequence[Path], reading: Reading, workers: int = 2, *, every: 
 
 
 def _decode(
-    root: Path, files: list[Path], size: int | None, channels: int | None, strict: bool, workers: int, reading: Reading, every: bool
+    root: Path, files: list[Path], size: int | None, channels: int | None, strict: bool, workers: int, reading: Reading, every: bool, whole: bool
 ) -> Decoded:
     """All entries that decode, and what there is to tell."""
     reading, counts, spans = survey(files, reading, workers, every=every)
@@ -150,7 +153,7 @@ def _decode(
 
     def one(i: int) -> np.ndarray | Exception:
         try:
-            return decode(entries[i][0], size, channels, reading, entries[i][1], told[i])
+            return decode(entries[i][0], size, channels, reading, entries[i][1], told[i], whole)
         except Misfit:
             raise
         except Exception as error:
@@ -236,10 +239,11 @@ def decode(
     reading: Reading | None = None,
     frame: int = 0,
     told: dict[str, str] | None = None,
+    whole: bool = False,
 ) -> np.ndarray:
     """One picture as uint8 (C, H, W), as it is seen: upright, in sRGB, in front of the background. Grey stays grey, all else is RGB, unless ``channels`` says otherwise.
 
-    ``told`` gets what was done to it and what of the file was left out. Raises `TooLarge` above 64 million pixels, and `Misfit` for numbers that are no picture's.
+    ``size`` makes it square: the middle of it, or, ``whole``, all of it with the background beside. ``told`` gets what was done to it and what of the file was left out. Raises `TooLarge` above 64 million pixels, and `Misfit` for numbers that are no picture's.
     """
     reading, told = reading or Reading(), told if told is not None else {}
     with _open(file, frame, size) as handle:
@@ -251,7 +255,11 @@ def decode(
             handle.load()
             picture = handle
         picture = flattened(in_srgb(upright(picture, told), told), channels, reading.background, told)
-    if size is not None:
+    if size is not None and whole:
+        scale = size / max(picture.size)
+        picture = picture.resize(tuple(max(1, round(v * scale)) for v in picture.size), Image.Resampling.LANCZOS)
+        picture = filled_up(picture, size, reading.background)
+    elif size is not None:
         scale = size / min(picture.size)
         if size * max(picture.size) * scale > MOST_ENLARGED:  # a long strip, of which only the middle is seen
             picture = _middle(picture, min(picture.size))
