@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from backbones.registry import suggest
+
 NO_LABEL = -1
 MANY = 1000  # class numbers above this are doubted where there are few samples
 
@@ -26,6 +28,35 @@ def class_numbers(values: Any, where: str, count: int | None = None) -> np.ndarr
         kind = "it is negative; no label is −1" if value < NO_LABEL else "it is not whole; numbers to go by are conditions ('numeric'), no classes"
         raise ValueError(f"{where}: got the label {value:g} (index {wrong[0]}), expected class numbers from 0: {kind}")
     return array.astype(np.int64)
+
+
+def labelled(values: Any, names: Sequence[str] | None, where: str, count: int) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Class numbers and the names of the classes: of words, which are names, as of numbers. Raises ``ValueError`` for a word that is empty or is none of ``names``."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "US":
+        return class_numbers(array, where, count), None if names is None else tuple(names)
+    words = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if words.shape != (count,):
+        raise ValueError(f"{where}: labels have shape {array.shape}, expected ({count},) names or numbers of classes")
+    if words.dtype.kind == "S":
+        words = np.char.decode(words, "utf-8")
+    there, numbers = np.unique(words, return_inverse=True)
+    if (empty := np.flatnonzero(np.char.strip(words) == "")).size:
+        raise ValueError(f"{where}: got an empty label (index {empty[0]}, {len(empty)} in all), expected the name of a class for each sample")
+    if names is None:
+        order = sorted(range(len(there)), key=lambda i: numbered(str(there[i])))
+        return np.argsort(order)[numbers.reshape(-1)].astype(np.int64), tuple(str(there[i]) for i in order)
+    place = {name: i for i, name in enumerate(names)}
+    unknown = next((str(w) for w in there if str(w) not in place), None)
+    if unknown is not None:
+        first = int(np.argmax(words == unknown))
+        raise ValueError(f"{where}: got the label {unknown!r} (index {first}), expected one of the classes{suggest(unknown, names)}")
+    return np.array([place[str(w)] for w in there], dtype=np.int64)[numbers.reshape(-1)], tuple(names)
+
+
+def numbered(name: str) -> tuple[bool, int, str]:
+    """Sorts names that are numbers by their value, before all others."""
+    return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
 
 
 def named(classes: Any, where: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from studio.data import tables
-from studio.data.classes import class_numbers
+from studio.data.classes import class_numbers, numbered
 from studio.data.walk import suffixes, walk
 
 CHUNK = 1000  # files in a sub-folder that is none of a class
@@ -132,7 +132,7 @@ def shares(root: Path, files: Sequence[Path]) -> bool:
 
 def _named(files: list[Path], names: Sequence[str | None], origin: str) -> Folder:
     """None is no label."""
-    classes = sorted({n for n in names if n is not None}, key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n))
+    classes = sorted({n for n in names if n is not None}, key=numbered)
     place = {c: i for i, c in enumerate(classes)}
     return Folder(files, np.array([-1 if n is None else place[n] for n in names], dtype=np.int64), classes, origin)
 

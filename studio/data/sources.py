@@ -1,6 +1,7 @@
 """Arrays from files: the bundled Fashion-MNIST and any .npz."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -10,9 +11,9 @@ import numpy as np
 
 from backbones.registry import suggest
 from studio.data.arrays import Arrays, Data, content_hash, from_arrays
-from studio.data.classes import class_numbers, named, names_for
+from studio.data.classes import labelled, named, names_for
 from studio.data.finite import check_values
-from studio.data.layout import channels_first
+from studio.data.layout import channels_first, unflattened
 from studio.data.parts import HELD_OUT, parted
 
 
@@ -50,36 +51,32 @@ def npz(
     *, path: str, images: str | None = None, labels: str | None = None, layout: Literal["chw", "hwc"] | None = None, held_out: float = HELD_OUT,
     stratify: bool = True,
 ) -> Data:  # fmt: skip
-    """An .npz with uint8 pictures (N, H, W), (N, H, W, C) or (N, C, H, W) or float vectors (N, d) under ``images``, by default ``images`` or ``arr_0``, class
-    numbers (N,) under ``labels``, by default ``labels`` or, beside ``arr_0``, ``arr_1`` (none where it says ``none``), names ``classes``, and numeric conditions ``numeric`` (N, K; NaN =
+    """An .npz with uint8 pictures (N, H, W), (N, H, W, C) or (N, C, H, W), also flat ones (N, H·W), or float vectors (N, d) under ``images``, by default ``images`` or ``arr_0``, class
+    numbers or names (N,) under ``labels``, by default ``labels`` or, beside ``arr_0``, ``arr_1`` (none where it says ``none``), names ``classes``, and numeric conditions ``numeric`` (N, K; NaN =
     missing) with ``numeric_names`` if there are any. ``layout``: where the channels are, for shapes that do not tell. ``held_out``: the share kept from training, of each class (of all together without
     ``stratify``). Pickled arrays are refused.
     """
     where = Path(path).expanduser()
     if not where.is_file():
         raise ValueError(f"got npz file {where}, which does not exist; check the path")
-    try:
-        file = np.load(where, allow_pickle=False)
+    with opened(where) as file:
         key = named_array(list(file), images, ("images", "arr_0"), "images", where)
         if key is None:
             raise ValueError(f"{where} holds {', '.join(file)}, expected an array named 'images' or arr_0; set data.images=NAME")
-        values = file[key]
+        values = array_of(file, key, where, "a float array of points, or uint8 pictures of one size")
         found = named_array(list(file), labels, ("labels", "arr_1") if key == "arr_0" else ("labels",), "labels", where)
-        y = None if found is None else class_numbers(file[found], f"{where} ({found})", len(values))
-        names = [str(c) for c in file["classes"]] if "classes" in file else None
-        numeric = file["numeric"].astype(np.float64) if "numeric" in file else None
-        numeric_names = [str(c) for c in file["numeric_names"]] if "numeric_names" in file else None
-    except ValueError as error:
-        if "allow_pickle" in str(error) or "pickled" in str(error):
-            raise ValueError(f"{where} holds pickled objects, which are never loaded; save plain arrays with np.savez") from None
-        raise
-    except Exception as error:
-        raise ValueError(f"{where} is not a readable .npz: {error}") from None
-    if len(values) == 0:
+        y = None if found is None else array_of(file, found, where, "class numbers, or names: try labels.astype(str)")
+        names = [str(c) for c in array_of(file, "classes", where, "names: try classes.astype(str)")] if "classes" in file else None
+        numeric = array_of(file, "numeric", where, "numbers: try numeric.astype(float)").astype(np.float64) if "numeric" in file else None
+        known = array_of(file, "numeric_names", where, "names: try numeric_names.astype(str)") if "numeric_names" in file else None
+        numeric_names = None if known is None else [str(c) for c in known]
+    if values.ndim == 0 or len(values) == 0:
         raise ValueError(f"{where} holds no samples")
-    if y is not None and y.min() < 0:
-        raise ValueError(f"{where}: labels have shape {y.shape} and minimum {y.min()}, expected ({len(values)},) class numbers from 0")
-    classes = named(names, str(where)) if names is not None else None
+    classes: tuple[str, ...] | None = named(names, str(where)) if names is not None else None
+    if y is not None:
+        y, classes = labelled(y, classes, f"{where} ({found})", len(values))
+        if y.min() < 0:
+            raise ValueError(f"{where}: labels have shape {y.shape} and minimum {y.min()}, expected ({len(values)},) class numbers from 0")
     classes = names_for(y, classes, str(where)) if y is not None else ()
     if numeric is not None and (numeric.ndim != 2 or len(numeric) != len(values)):
         raise ValueError(f"{where}: numeric has shape {numeric.shape}, expected ({len(values)}, K)")
@@ -89,6 +86,8 @@ def npz(
     if numeric is not None and numeric_names is None:
         numeric_names = [f"numeric{i}" for i in range(numeric.shape[1])]
     extra: dict[str, Any] = {"numeric": numeric, "numeric_names": numeric_names or [], "read_from": f"the array {found}" if found else ""}
+    if values.ndim == 2:
+        values = unflattened(values, f"{where} ({key})", layout)
     if layout is not None and values.ndim != 4:
         raise ValueError(
             f"{where}: got data.layout={layout} for an array of shape {values.shape}, expected (N, H, W, C) or (N, C, H, W); leave it out"
@@ -105,6 +104,35 @@ def npz(
     values = channels_first(values, str(where), layout)
     data = from_arrays(where.stem, values, y, classes, held_out=held_out, task="image", codec={"name": "pixels"}, **extra)
     return replace(data, stratified=stratify)
+
+
+@contextlib.contextmanager
+def opened(where: Path) -> Iterator[Any]:
+    """An .npz. Raises ``ValueError`` for a file that is none."""
+    try:
+        file = np.load(where, allow_pickle=False)
+    except Exception as error:
+        if "allow_pickle" in str(error) or "pickled" in str(error):
+            raise ValueError(f"{where} holds pickled objects, which are never loaded; save plain arrays with np.savez") from None
+        raise ValueError(f"{where} is not a readable .npz: {error}") from None
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise ValueError(
+            f"{where} is not a readable .npz: it is one array alone; save it with np.savez({where.with_suffix('.npz').name!r}, images=...)"
+        )
+    with file:
+        yield file
+
+
+def array_of(file: Any, key: str, where: Path, expected: str) -> np.ndarray:
+    """One array of an .npz. Raises ``ValueError`` for one that is cut off, and for one of objects, which only a pickle holds."""
+    try:
+        return file[key]
+    except ValueError as error:
+        if "allow_pickle" in str(error) or "pickled" in str(error):
+            raise ValueError(f"{where}: {key} holds pickled objects, which are never loaded, expected {expected}") from None
+        raise ValueError(f"{where} is not a readable .npz: {key}: {error}") from None
+    except Exception as error:
+        raise ValueError(f"{where} is not a readable .npz: {key}: {error}") from None
 
 
 def named_array(there: Sequence[str], asked: str | None, usual: Sequence[str], option: str, where: Path) -> str | None:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from studio.data import REGISTRY, Arrays, load_data
 from studio.data.arrays import content_hash
-from studio.data.classes import class_numbers
+from studio.data.classes import labelled
 from studio.data.depth import Reading
 from studio.data.folders import listing
 from studio.data.images import decode, survey
-from studio.data.layout import layout_of
+from studio.data.layout import layout_of, unflattened
 from studio.data.notes import of_left
 from studio.evaluation.decoded import Decoded
 from studio.files import sha256
@@ -335,12 +335,16 @@ def _arrays(path: Path) -> SampleSet:
     statistics = {"mu", "sigma"} <= set(members)  # a reference file, ours or ADM's: always (N, H, W, C), however small the pictures
     values = Transposed(array) if statistics and array.dtype == np.uint8 and array.ndim == 4 else _laid_out(array, path)
     beside = next((k for k in ("labels", *(("arr_1",) if key == "arr_0" else ())) if k in members), None)
-    labels = None if beside is None else class_numbers(npz_array(path, beside), f"{path} ({beside})", len(values))
-    names = tuple(str(c) for c in npz_array(path, "classes")) if "classes" in members else ()
-    return SampleSet(str(path), values, labels, names)
+    names = tuple(str(c) for c in npz_array(path, "classes")) if "classes" in members else None
+    labels = None
+    if beside is not None:
+        labels, names = labelled(npz_array(path, beside), names, f"{path} ({beside})", len(values))
+    return SampleSet(str(path), values, labels, names or ())
 
 
 def _laid_out(array: np.ndarray, path: Path) -> Values:
+    if array.ndim == 2:
+        array = unflattened(array, str(path))
     if array.ndim == 2 and array.dtype.kind == "f":
         return array
     if array.dtype != np.uint8 or array.ndim not in (3, 4):
@@ -378,4 +382,6 @@ def npz_array(path: Path, name: str) -> np.ndarray:
         with np.load(path, allow_pickle=False) as file:
             return file[name]
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError) as error:
+        if "allow_pickle" in str(error) or "pickled" in str(error):
+            raise ValueError(f"{path}: {name} holds pickled objects, which are never loaded; save plain arrays, of words with .astype(str)") from None
         raise ValueError(f"{path}: {name} is not readable ({error}); the file may be cut off: make it again") from None

@@ -34,7 +34,7 @@ def test_the_second_array_is_the_labels(tmp_path: Path) -> None:
     [
         ((PICTURES, Y + 0.7), {}, {}, r"got the label 0.7 \(index 0\)"), ((PICTURES, Y[:5]), {}, {}, r"arr_1\): labels have shape \(5,\)"),
         ((PICTURES, np.eye(12)), {}, {}, "argmax"), ((PICTURES,), {"labels": np.where(Y == 3, np.nan, Y)}, {}, r"label nan \(index 3\)"),
-        ((PICTURES,), {"labels": np.array(list("abcabcabcabc"))}, {}, "labels of <U1"), ((PICTURES, Y), {}, {"labels": "lables"}, "'lables' among them"),
+        ((PICTURES,), {"labels": np.array(list("abcabcabc bc"))}, {}, r"empty label \(index 9"), ((PICTURES, Y), {}, {"labels": "lables"}, "'lables' among them"),
         ((), {"images": PICTURES, "labels": Y}, {"labels": "lables"}, "did you mean 'labels'"), ((PICTURES,), {"pics": PICTURES}, {"images": "pisc"}, "did you mean 'pics'"),
         ((PICTURES, Y), {"classes": np.array(["a", "b", "c"])}, {}, "label 3 has no name, got 3 classes"), ((PICTURES, Y), {"classes": np.array(["a", "b", "a", "c"])}, {}, "twice"),
         ((PICTURES, Y + 1), {"classes": np.array(["a", "b", "c", "d"])}, {}, "count from 1: subtract 1"),
