@@ -71,6 +71,14 @@ def settable(card: Card) -> tuple[str, ...]:
     return (*numbers, "atoms") if _of_graphs(card) and "atoms" not in numbers else numbers
 
 
+def conditions_of(card: Card) -> dict[str, list[float] | None]:
+    """By name what `settable` lists, with the smallest and largest number that the model has seen; None where that was not recorded."""
+    meta = checkpoint.read_meta(card.folder)
+    seen = dict(zip(meta.get("numeric", ()), meta.get("numeric_range", ())))
+    size = {"atoms": [1, meta["codec"]["size"]]} if _of_graphs(card) else {}
+    return {name: [float(number) for number in (seen | size)[name]] if name in seen | size else None for name in settable(card)}
+
+
 def shown_together(card: Card) -> bool:
     """Whether one drawing shows all samples, so that many are worth making."""
     return _task(card).together

@@ -4,7 +4,6 @@ A recipe may come from a stranger's file. Each entry that is used is first held 
 arguments and quoted in one place (`line_of`), so that whatever an entry holds is one argument, never an option and never a second line.
 """
 
-import json
 import math
 import shlex
 import unicodedata
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guidance.grammar import CUSTOM
+from studio import strangers
 from studio.labels import NO_LABEL, labels_text
 
 if TYPE_CHECKING:
@@ -104,21 +104,11 @@ def _short(value: Any) -> str:
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
     """The recipe inside a PNG, `checked`. Raises ``ValueError`` for a file that has none or a damaged one."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            text = picture.info.get(KEY)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a readable picture ({error})") from None
+    text = strangers.text_in(path, KEY)
     if text is None:
         raise ValueError(f"{path} carries no recipe of this studio; it was made elsewhere, or its text was stripped by another program")
     try:
-        recipe = json.loads(text)
-    except (ValueError, TypeError, RecursionError):
-        raise ValueError(f"{path} carries a damaged recipe") from None
-    try:
-        return checked(recipe)
+        return checked(strangers.parsed(text))
     except ValueError as error:
         raise ValueError(f"{path} carries a damaged recipe: {error}") from None
 
@@ -128,8 +118,9 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 SHARED = ("model", "weights", "num_steps", "sampler", "guidance", "dtype")
 
 
-def command_of(recipe: Mapping[str, Any]) -> str:
-    """One line that makes the samples of a recipe again. Raises `NoCommand` where there is none, ``ValueError`` for a damaged recipe."""
+def command_of(recipe: Mapping[str, Any], *, look: bool = True) -> str:
+    """One line that makes the samples of a recipe again. ``look``: ask the folder of its model, where that is here, what the line has to say of classes and
+    of the sampler's defaults. Raises `NoCommand` where there is none, ``ValueError`` for a damaged recipe."""
     recipe = complete(recipe, (*SHARED, *(("source", "seed_base", "direction") if "source" in recipe else ("seed",))))
     if recipe["guidance"] == CUSTOM:
         raise NoCommand("its guidance was rules given as objects in Python, which no line describes")
@@ -143,9 +134,9 @@ def command_of(recipe: Mapping[str, Any]) -> str:
         raise NoCommand("it was translated from values in Python, not from a file")
     from studio import own_network
 
-    if network := own_network.called_here(recipe["model"]):
+    if look and (network := own_network.called_here(recipe["model"])):
         raise NoCommand(f"its network is a module of your own; in Python: {own_network.python_of(recipe, network)}")
-    return _translate(recipe) if "source" in recipe else _sample(recipe)
+    return (_translate if "source" in recipe else _sample)(recipe, look)
 
 
 def complete(recipe: Mapping[str, Any], needed: Sequence[str]) -> dict[str, Any]:
@@ -165,18 +156,18 @@ def told(command: Callable[[], str]) -> str:
         return f"none, because {shown(reason)}"
 
 
-def _sample(recipe: Mapping[str, Any]) -> str:
+def _sample(recipe: Mapping[str, Any], look: bool) -> str:
     options: list[tuple[str, Any]] = [("--out", OUT), ("--seeds", seeds_text(recipe["seed"]))]
-    if (labels := _labels(recipe)) is not None:
+    if (labels := _labels(recipe, look)) is not None:
         options.append(("--labels", labels))
-    options += settings(recipe)
+    options += settings(recipe, look)
     if "init" in recipe:
         options += [("--init", recipe["init"]), ("--strength", recipe.get("strength"))]
     options += [("--mask", recipe.get("mask")), ("--path", path_text(recipe.get("path"))), ("--deterministic", recipe.get("deterministic"))]
     return line_of("sample", [recipe["model"]], options)
 
 
-def _translate(recipe: Mapping[str, Any]) -> str:
+def _translate(recipe: Mapping[str, Any], look: bool) -> str:
     from studio.translate import seed_of
 
     if not Path(recipe["source"]).name:
@@ -185,28 +176,28 @@ def _translate(recipe: Mapping[str, Any]) -> str:
     if "seed" in recipe and seed_of(Path(name), base) != recipe["seed"]:  # it lay in a folder of the folder that was translated
         base = (recipe["seed"] - seed_of(Path(name), 0)) % 2**31
     options: list[tuple[str, Any]] = [("--out", OUT), ("--seed", base), ("--direction", recipe["direction"])]
-    if (label := _labels(recipe)) is not None:
+    if (label := _labels(recipe, look)) is not None:
         options.append(("--label", label))
-    options += settings(recipe)
+    options += settings(recipe, look)
     options += [("--mask", recipe.get("mask")), ("--resize", recipe.get("resize")), ("--deterministic", recipe.get("deterministic"))]
     return line_of("translate", [recipe["model"], recipe["source"]], options)
 
 
-def settings(recipe: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def settings(recipe: Mapping[str, Any], look: bool = True) -> list[tuple[str, Any]]:
     """The options that all commands have."""
     return [
         *(("--set", f"{name}={value!r}") for name, value in (recipe.get("conditions") or {}).items()), ("--num-steps", recipe["num_steps"]),
-        ("--sampler", sampler_text(recipe)), ("--guidance", recipe["guidance"]), ("--weights", recipe["weights"]), ("--dtype", recipe["dtype"]),
+        ("--sampler", sampler_text(recipe, look=look)), ("--guidance", recipe["guidance"]), ("--weights", recipe["weights"]), ("--dtype", recipe["dtype"]),
     ]  # fmt: skip
 
 
-def sampler_text(recipe: Mapping[str, Any], fit: "Fit | None" = None) -> str:
+def sampler_text(recipe: Mapping[str, Any], fit: "Fit | None" = None, *, look: bool = True) -> str:
     """What ``--sampler`` has to be today for the sampler of a recipe: one that is older than the defaults says that it has none. ``fit``: the model's;
-    without one it is looked for here by name, and where it is not, it is taken for a model that has defaults."""
-    from studio.sampler_spec import as_recorded, fit_here
+    without one (and with ``look``) it is looked for here by name, and where it is not, it is taken for a model that has defaults."""
+    from studio.sampler_spec import ELSEWHERE, as_recorded, fit_here
 
     try:
-        return as_recorded(recipe["sampler"], fit or fit_here(recipe["model"]), inpaint="mask" in recipe)
+        return as_recorded(recipe["sampler"], fit or (fit_here(recipe["model"]) if look else ELSEWHERE), inpaint="mask" in recipe)
     except ValueError:  # nothing that a sampler's line could be: whoever runs the command is told
         return str(recipe["sampler"])
 
@@ -221,13 +212,13 @@ def path_text(path: str | Mapping[str, Any] | None) -> str | None:
     return f"{path['name']}({options})" if options else str(path["name"])
 
 
-def _labels(recipe: Mapping[str, Any]) -> str | None:
+def _labels(recipe: Mapping[str, Any], look: bool) -> str | None:
     """What ``--labels`` has to be; None where the model has no classes. Labels are read by number: a class may have any name."""
     labels, names = ([recipe.get(k)] if not isinstance(recipe.get(k), list) else recipe[k] for k in ("label", "class"))
     if all(label is None for label in labels):
         return None
     numbers = [NO_LABEL if label is None else label for label in labels]
-    classes = _classes_here(recipe["model"])
+    classes = _classes_here(recipe["model"]) if look else ()
     if max(numbers) < len(classes):
         return labels_text(numbers, classes)
     known = {k: n for k, n in zip(numbers, names) if isinstance(n, str)}

@@ -59,6 +59,9 @@ class Fit:
         return "ab2" if self.predicts == "velocity" else "dpmpp_2m"
 
 
+ELSEWHERE = Fit(predicts="noise", bound=1.0)  # of a model that is not here: one that has defaults
+
+
 def fit_of(config: Config, info: Info) -> Fit:
     """Of a model or a run by its config and what is known of its data."""
     objective = objective_of(config)
@@ -242,4 +245,4 @@ def fit_here(name: str) -> Fit:
         folder = locate(name)[0]
         return fit_of(load_config(folder / "config.yaml"), Info.from_meta(checkpoint.read_meta(folder)))
     except (ValueError, OSError):
-        return Fit(predicts="noise", bound=1.0)
+        return ELSEWHERE

@@ -5,14 +5,16 @@ page = Client("http://127.0.0.1:7860")
 page.predict("fashion-dit", seeds="0-7", api_name="/generate")["files"]
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
 from studio import catalog
+from studio.sampling import Stopped
 from ui.engine import Engine, Result
-from ui.handlers import owner, toasts
-from ui.settings import Settings
+from ui.settings import PICK, Settings
+from ui.toasts import owner, toasts
 
 
 class Api:
@@ -22,31 +24,51 @@ class Api:
         self.engine = engine
 
     def generate(
-        self, request: gr.Request, model: str, seeds: str = "0-7", label: str | None = None, num_steps: int = 0, sampler: str = "", guidance: str = "default",
-        weights: str = "auto", conditions: str = "", dtype: str = "auto", deterministic: bool = False,
-    ) -> dict[str, Any]:  # fmt: skip
-        """Sample and save; answers when it is done. Paths are the server's: fetch one from ``/gradio_api/file=PATH``. Steps 0, sampler "" and
-        guidance "default" are the model's own, and without a ``label`` each seed has its own class."""
-        settings = Settings(model, weights, label, seeds, num_steps, sampler, guidance, conditions, dtype, deterministic)
-        with toasts(), self.engine.job(owner(request)) as job:
-            *_, result = self.engine.run(settings, job.flag, preview=False)
-        assert isinstance(result, Result)
-        return {
-            "folder": str(result.folder), "files": [str(p) for p in result.files], "sheet": str(result.sheet), "recipes": list(result.recipes),
-            "evaluations": result.evaluations, "seconds": round(result.seconds, 3),
-        }  # fmt: skip
+        self, request: gr.Request, model: str | None = None, seeds: str = "0-7", label: str | None = None, num_steps: int = 0, sampler: str = "",
+        guidance: str = "default", weights: str = "auto", conditions: str = "", dtype: str = "auto", deterministic: bool = False,
+    ) -> Iterator[dict[str, Any]]:  # fmt: skip
+        """Sample and save; the last answer has the files, those before it tell how far the run is. Paths are the server's: fetch one from
+        ``/gradio_api/file=PATH``. Without a ``model`` the first that ``/models`` lists; steps 0, sampler "" and guidance "default" are the
+        model's own, and without a ``label`` each seed has its own class. A job that is cancelled stops, and what it had finished is saved."""
+        with toasts():
+            model = model or next(iter(self.engine.cards()), None)
+            if model is None:
+                raise ValueError(PICK)
+            settings = Settings(model, weights, label, seeds, num_steps, sampler, guidance, conditions, dtype, deterministic)
+            settings.check()
+            try:
+                with self.engine.job(owner(request)) as job:
+                    for ahead in job.turn():
+                        yield {"ahead": ahead}
+                    for news in self.engine.run(settings, job.flag, preview=False):
+                        if isinstance(news, Result):
+                            job.words = news.stopped or f"Finished before it could stop; saved in {news.folder}"
+                            yield _told(news)
+                        else:
+                            yield {"done": news.done, "total": news.total, "seconds": round(news.seconds, 3)}
+            except Stopped as stopped:
+                raise ValueError(str(stopped)) from None
 
     def stop(self, request: gr.Request) -> str:
         """Stop this client's run after the solver step it is in; how it ended, or "" when nothing ran."""
         return self.engine.stop(owner(request), wait=5.0)
 
     def models(self) -> list[dict[str, Any]]:
-        """The models there are."""
+        """The models there are: those that start from noise, for ``/generate``, and then bridges, which start from pictures. ``conditions``: what
+        ``name=number`` may set, with the smallest and largest number that the model has seen (null where that is not recorded)."""
         found = []
-        for name, card in self.engine.cards().items():
+        for name, card in [*self.engine.cards().items(), *self.engine.bridges().items()]:
             own = catalog.defaults_of(card)
             found.append({
-                "model": name, "task": card.task, "shape": list(card.shape), "classes": list(card.classes), "step": card.step, "weights": list(card.weights),
-                "num_steps": own.num_steps, "sampler": own.sampler, "guidance": own.guidance,
+                "model": name, "kind": "bridge" if card.starts_from else "generator", "starts_from": card.starts_from or "noise", "task": card.task,
+                "shape": list(card.shape), "classes": list(card.classes), "conditions": catalog.conditions_of(card), "step": card.step,
+                "weights": list(card.weights), "num_steps": own.num_steps, "sampler": own.sampler, "guidance": own.guidance,
             })  # fmt: skip
         return found
+
+
+def _told(result: Result) -> dict[str, Any]:
+    return {
+        "folder": str(result.folder), "files": [str(p) for p in result.files], "sheet": str(result.sheet), "recipes": list(result.recipes),
+        "evaluations": result.evaluations, "seconds": round(result.seconds, 3), "stopped": result.stopped,
+    }  # fmt: skip

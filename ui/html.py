@@ -6,7 +6,9 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from studio.shelf import Card
-from ui.engine import Result, Update
+from ui.engine import Result
+from ui.running import Update
+from ui.settings import Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,7 +37,11 @@ def card(shown: Card, *, folder: str) -> str:
     if shown.step is not None:
         chips.append(f"step {shown.step:,}")
     chips.append(" + ".join(shown.weights))
-    return f'<div class="chips" title="{escape(folder)}">{"".join(f"<span>{escape(str(c))}</span>" for c in chips)}</div>'
+    return _chips([str(c) for c in chips], folder)
+
+
+def _chips(words: list[str], title: str) -> str:
+    return f'<div class="chips" title="{escape(title)}">{"".join(f"<span>{escape(word)}</span>" for word in words)}</div>'
 
 
 def no_models(roots: tuple[object, ...]) -> str:
@@ -43,24 +49,51 @@ def no_models(roots: tuple[object, ...]) -> str:
     return f'<div class="note">No model in {places} yet. Train one with <code>studio train demo</code>, then press refresh.</div>'
 
 
-def idle(text: str = "Press Generate, or Enter in the seeds.") -> str:
-    return f'<div class="status">{escape(text)}</div>'
+def asked(settings: Settings) -> str:
+    """What a run was asked for, whatever the controls say meanwhile."""
+    own = {
+        "model": settings.model.rpartition("/")[2], "class": settings.label or "", "seeds": settings.seeds, "steps": str(settings.num_steps or ""),
+        "sampler": settings.sampler, "guidance": settings.guidance or "off", "conditions": settings.conditions, "weights": settings.weights,
+        "precision": settings.dtype,
+    }  # fmt: skip
+    words = [f"{name} {_short(value)}" for name, value in own.items() if value]
+    return f'<div class="asked">{_chips(words, "What this run was asked for")}</div>'
 
 
-def running(update: Update) -> str:
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "…"
+
+
+def idle(text: str = "Press Generate, or Enter in the seeds.", asked: str = "") -> str:
+    return f'<div class="status">{escape(text)}</div>{asked}'
+
+
+def waiting(ahead: int, asked: str = "") -> str:
+    """A place in the line for the device."""
+    before = "1 run is" if ahead == 1 else f"{ahead} runs are"
+    return idle(f"Place {ahead} in the queue: {before} before yours", asked)
+
+
+def running(update: Update, asked: str = "") -> str:
     """Progress bar and counts."""
     share = 100 * update.done / max(1, update.total)
     left = update.seconds * (update.total - update.done) / max(1, update.done)
     plural = "" if update.evaluations == 1 else "s"
     text = f"step {update.done} of {update.total} · {update.evaluations} evaluation{plural} · {update.seconds:.1f} s · about {left:.0f} s left"
-    return f'<div class="status">{text}<div class="bar"><div style="width:{share:.1f}%"></div></div></div>'
+    return f'<div class="status">{text}<div class="bar"><div style="width:{share:.1f}%"></div></div></div>{asked}'
 
 
-def finished(result: Result) -> str:
+def finished(result: Result, asked: str = "") -> str:
     count, folder = len(result.recipes), result.folder
     text = f"{count} {'sample' if count == 1 else 'samples'} · {result.evaluations} evaluations · {result.seconds:.1f} s"
-    return f'<div class="status done" title="{escape(str(folder))}">{text} · saved in <code>{escape(folder.name)}</code></div>'
+    text = text if not result.stopped else escape(result.stopped.partition(";")[0]) + f" · {count} of {result.asked} samples were finished"
+    return f'<div class="status done" title="{escape(str(folder))}">{text} · saved in <code>{escape(folder.name)}</code></div>{asked}'
 
 
 def note(text: str, *, bad: bool = False) -> str:
     return f'<div class="note{" bad" if bad else ""}">{escape(text, quote=False)}</div>' if text else ""
+
+
+def text(plain: str) -> str:
+    """A text for a place that takes HTML."""
+    return escape(plain, quote=False)

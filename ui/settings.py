@@ -8,10 +8,11 @@ from typing import Any
 from guidance.grammar import CUSTOM
 from studio.labels import NO_LABEL, labels_text, no_label, says, word
 from studio.recipes import SHARED, complete, seeds_text
+from ui import limits
 
 OWN = "each seed its own"
+PICK = "pick a model first; where the list is empty, `studio train demo` makes one"
 NONE = "none"  # these two words stand in brackets where a class is called so
-DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,17 @@ class Settings:
     dtype: str = "auto"
     deterministic: bool = False
 
+    def check(self) -> None:
+        """Raises ``ValueError`` for what no model could do, before one is opened."""
+        for name, value in vars(self).items():
+            limits.text(name, value if isinstance(value, str) else "")
+        if not self.model:
+            raise ValueError(PICK)
+        limits.steps(self.num_steps or 1)
+        limits.seeds(str(self.seeds or ""))
+        limits.dtype(self.dtype)
+        parse_conditions(self.conditions)
+
     def options(self, classes: Sequence[str] = ()) -> dict[str, Any]:
         """Keyword arguments of ``Model.request`` for a model of such classes. Raises ``ValueError`` for a condition that is not ``name=number``."""
         own = self.label is None or self.label not in classes and self.label.strip() in ("", own_word(classes))
@@ -46,15 +58,15 @@ def parse_conditions(text: str) -> dict[str, float]:
     if plain.startswith("{"):
         try:
             return {str(name): float(number) for name, number in json.loads(plain).items()}
-        except (TypeError, ValueError):
-            raise ValueError(f"got conditions {plain!r}, expected numbers by name, such as {{'ph': 7}} with double quotes") from None
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            raise ValueError(f"got conditions {limits.brief(plain)}, expected numbers by name, such as {{'ph': 7}} with double quotes") from None
     values: dict[str, float] = {}
     for part in filter(None, (p.strip() for p in plain.split(","))):
         name, _, number = part.partition("=")
         try:
             values[name.strip()] = float(number)
         except ValueError:
-            raise ValueError(f"got condition {part!r}, expected name=number, such as ph=7") from None
+            raise ValueError(f"got condition {limits.brief(part)}, expected name=number, such as ph=7") from None
     return values
 
 

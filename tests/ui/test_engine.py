@@ -13,7 +13,10 @@ from PIL import Image
 
 from studio.samples import read_recipe, save_png
 from studio.sampling import Stopped
-from ui.engine import Engine, Restored, Result, Update
+from ui import restore
+from ui.engine import Engine, Result
+from ui.restore import Restored
+from ui.running import Update
 from ui.settings import NONE, OWN, Settings, label_text, parse_conditions, seeds_text, shortened
 
 
@@ -142,9 +145,9 @@ def test_points_are_one_plot_and_their_numbers(engine: Engine, shelf: Any) -> No
     assert [p.name for p in result.files] == ["samples.npz", "grid.png"] and result.pictures == (result.sheet,)
     with np.load(result.files[0]) as saved:
         assert saved["arr_0"].shape == (100, 2) and list(saved["seeds"]) == list(range(100))
-    restored = engine.restore(result.sheet)
+    restored = restore.restore(result.sheet, engine.shelf())
     assert restored.settings.seeds == "0-99" and restored.notes == ()
-    recipe, command = engine.explain(result.sheet)
+    recipe, command = restore.explain(result.sheet, engine.shelf())
     assert recipe["seed"] == "0-99" and "--seeds 0-99 " in command and "--labels" not in command
 
 
@@ -159,8 +162,8 @@ def test_every_control_comes_back_from_a_picture(engine: Engine, shelf: Any, cha
     base = Settings(shelf.pictures, weights="ema-0.9", label=OWN, seeds="0-2", num_steps=2, sampler="euler", guidance="cfg=1.5", dtype="fp32")
     settings = dataclasses.replace(base, **change)
     result = result_of(engine, settings)
-    assert engine.restore(result.sheet).settings == settings
-    one = engine.restore(result.pictures[-1])
+    assert restore.restore(result.sheet, engine.shelf()).settings == settings
+    one = restore.restore(result.pictures[-1], engine.shelf())
     assert one.notes == () and dataclasses.replace(one.settings, seeds=settings.seeds, label=settings.label) == settings
     again = result_of(engine, one.settings)
     if settings.dtype == "fp32":
@@ -172,16 +175,16 @@ def test_every_control_comes_back_from_a_picture(engine: Engine, shelf: Any, cha
 def altered(engine: Engine, shelf: Any, path: Path, **changes: Any) -> Restored:
     source = result_of(engine, Settings(shelf.pictures, seeds="1", num_steps=1)).pictures[0]
     save_png(path, Image.open(source), {**read_recipe(source), **changes})
-    return engine.restore(path)
+    return restore.restore(path, engine.shelf())
 
 
 def test_restore_warns_in_plain_words(engine: Engine, shelf: Any, tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "bare.png")
     with pytest.raises(ValueError, match="^bare.png carries no recipe"):
-        engine.restore(tmp_path / "bare.png")
-    with pytest.raises(ValueError, match="the model nowhere/lost that made this picture is not here"):
+        restore.restore(tmp_path / "bare.png", engine.shelf())
+    with pytest.raises(ValueError, match="the model 'nowhere/lost' that made this picture is not here"):
         altered(engine, shelf, tmp_path / "lost.png", model="nowhere/lost", model_hash="0" * 16)
-    with pytest.raises(ValueError, match="type it into the model field"):
+    with pytest.raises(ValueError, match="type it into the model field yourself"):
         altered(engine, shelf, tmp_path / "hub.png", model="hf:nobody/nothing", model_hash="0" * 16)  # and no download
     assert "weights of" in altered(engine, shelf, tmp_path / "changed.png", model_hash="0" * 16).notes[0]
     assert "no weights 'ema-7'" in altered(engine, shelf, tmp_path / "weights.png", weights="ema-7").notes[0]
@@ -198,7 +201,10 @@ def test_a_model_that_moved_is_found_by_its_weights(engine: Engine, shelf: Any, 
 def test_an_older_checkpoint_is_restored_as_such(engine: Engine, shelf: Any, tmp_path: Path) -> None:
     result = result_of(engine, Settings(f"{shelf.pictures}@2", seeds="1", num_steps=1))
     assert read_recipe(result.pictures[0])["model"] == f"{shelf.pictures}@2"
-    assert engine.restore(result.pictures[0]).settings.model == f"{shelf.pictures}@2" and engine.restore(result.pictures[0]).notes == ()
+    assert (
+        restore.restore(result.pictures[0], engine.shelf()).settings.model == f"{shelf.pictures}@2"
+        and restore.restore(result.pictures[0], engine.shelf()).notes == ()
+    )
 
 
 def test_a_checkpoint_written_since_is_loaded_anew(engine: Engine, shelf: Any, tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ import pytest
 
 pytest.importorskip("rdkit", reason="pip install 'drift-studio[chem]'")
 
-from ui.engine import Engine, Result, Update
-from ui.handlers import BOTTOM, CONTROLS, Handlers
+from ui import restore
+from ui.answers import model as answer_of
+from ui.engine import Engine, Result
+from ui.handlers import Handlers
+from ui.running import Update
 from ui.settings import Settings
 
 MODEL = "moses-graph-dit"
@@ -30,9 +33,9 @@ def test_molecules_of_a_size_that_was_asked_for(engine: Engine) -> None:
     with np.load(result.folder / "samples.npz") as saved:
         assert ((saved["arr_0"][..., 0] > 0).sum(1) == 9).all()
     for picture, seeds in ((result.sheet, "0-2"), (result.pictures[1], "1")):
-        restored = engine.restore(picture)
+        restored = restore.restore(picture, engine.shelf())
         assert (restored.settings.conditions, restored.settings.seeds, restored.notes) == ("logP=2.5, atoms=9", seeds, ())
-    shown = dict(zip(BOTTOM, Handlers(engine).show(str(result.pictures[0]))))
+    shown = Handlers(engine)._below(str(result.pictures[0]))
     assert shown["download"]["value"] == str(result.folder / "samples.csv")
     for number in ("9.5", "0", "99"):
         with pytest.raises(ValueError, match="atoms, expected 1 to "):
@@ -40,6 +43,6 @@ def test_molecules_of_a_size_that_was_asked_for(engine: Engine) -> None:
 
 
 def test_the_page_tells_what_can_be_set(engine: Engine) -> None:
-    values = dict(zip(CONTROLS, Handlers(engine).choose(MODEL, "0-9")))
+    values = answer_of(engine, MODEL, "0-9", 1)["controls"]
     assert values["conditions"]["visible"] and values["conditions"]["info"].endswith("known: logP, QED, TPSA, atoms")
-    assert values["guidance"]["visible"] and not values["label"]["visible"] and values["seeds"] == "0-9"
+    assert values["guidance"]["visible"] and not values["label"]["visible"] and values["seeds"]["value"] == "0-9"

@@ -15,9 +15,10 @@ from gradio_client import Client, exceptions
 from PIL import Image
 
 from studio.samples import read_recipe
+from ui.answers import CONTROLS
 from ui.app import build_app, launch_options, main
 from ui.engine import Engine
-from ui.handlers import BOTTOM, CONTROLS, SHOWN, Handlers
+from ui.handlers import BOTTOM, SHOWN, Handlers
 from ui.settings import OWN, Settings
 
 
@@ -38,7 +39,16 @@ def values(answer: Any, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def inputs(settings: Settings, *, preview: bool = True) -> list[Any]:
-    return [*asdict(settings).values(), preview]
+    return [*asdict(settings).values(), preview, []]
+
+
+def set_by(answer: dict[str, Any]) -> dict[str, Any]:
+    """The values that an answer has for the controls."""
+    return {name: answer["controls"][name]["value"] for name in CONTROLS}
+
+
+def asked(model: str, seeds: str = "0-9") -> dict[str, Any]:
+    return {"ticket": 7, "model": model, "rest": seeds}
 
 
 def test_controls_are_the_settings() -> None:
@@ -46,16 +56,16 @@ def test_controls_are_the_settings() -> None:
 
 
 def test_choosing_a_model_sets_its_own_defaults(handlers: Handlers, shelf: Any) -> None:
-    answer = handlers.choose(shelf.pictures, "0-9")
-    set_to = values(answer, CONTROLS)
-    assert set_to == asdict(Settings(shelf.pictures, "ema-0.9", OWN, "0-9", 5, "heun", "cfg=1.5,interval=0.1:0.9", dtype="fp32"))
-    label = answer[CONTROLS.index("label")]
-    assert label["visible"] is True and label["choices"] == [OWN, "none", "0", "1", "2"]
-    points = handlers.choose(shelf.points, "0-9")
-    assert values(points, CONTROLS)["seeds"] == "0-999" and points[CONTROLS.index("label")]["visible"] is False
-    assert values(handlers.choose(shelf.points, "4,7"), CONTROLS)["seeds"] == "4,7"  # what was typed stays
+    answer = handlers.choose(asked(shelf.pictures))
+    assert set_by(answer) == asdict(Settings(shelf.pictures, "ema-0.9", OWN, "0-9", 5, "heun", "cfg=1.5,interval=0.1:0.9", dtype="fp32"))
+    assert (answer["form"], answer["ticket"], answer["source"]) == ("sample", 7, shelf.pictures)
+    label = answer["controls"]["label"]
+    assert label["visible"] is True and label["choices"] == [(name, name) for name in (OWN, "none", "0", "1", "2")]
+    points = handlers.choose(asked(shelf.points))
+    assert set_by(points)["seeds"] == "0-999" and points["controls"]["label"]["visible"] is False
+    assert set_by(handlers.choose(asked(shelf.points, "4,7")))["seeds"] == "4,7"  # what was typed stays
     with pytest.raises(gr.Error, match="got model 'nowhere'"):
-        handlers.choose("nowhere", "0")
+        handlers.choose(asked("nowhere", "0"))
 
 
 def test_guidance_and_sampler_are_checked_in_plain_words(handlers: Handlers) -> None:
@@ -73,7 +83,7 @@ def test_generate_shows_previews_and_then_files(handlers: Handlers, shelf: Any) 
     shown = values(last, SHOWN)
     assert [Path(p).name for p in shown["paths"]] == [f"seed-00000{i}.png" for i in range(3)] and [p for p, _ in shown["gallery"]] == shown["paths"]
     assert [text for _, text in shown["gallery"]] == ["0 · 0", "1 · 1", "2 · 2"] and last[SHOWN.index("stop")]["interactive"] is False
-    below = values(handlers.show(shown["selected"]), BOTTOM)
+    below = {name: shown[name] for name in BOTTOM if name in shown}
     assert below["recipe"] == read_recipe(shown["paths"][0]) and below["command"].startswith(
         f"studio sample {shelf.pictures}@4 --out again --seeds 0 "
     )
@@ -85,37 +95,32 @@ def test_restore_sets_every_control(handlers: Handlers, shelf: Any) -> None:
     settings = Settings(shelf.pictures, "raw", "2", "11", 3, "ddim(eta=0.5)", "cfg=3,interval=0.2:0.8", "", "fp32", True)
     *_, last = handlers.generate(None, *inputs(settings))
     picture = values(last, SHOWN)["paths"][0]
-    assert values(handlers.restore(picture), CONTROLS) == asdict(settings)
-    assert Settings(**dict(zip(CONTROLS, values(handlers.restore(picture), CONTROLS).values()))) == settings
+    answer = handlers.apply(picture, {"sample": 3, "translate": 4})
+    assert set_by(answer) == asdict(settings) and answer["ticket"] == 3 and Settings(**set_by(answer)) == settings
 
 
 def test_stop_ends_the_generator_within_one_step(handlers: Handlers, shelf: Any) -> None:
     run = handlers.generate(None, *inputs(Settings(shelf.pictures, seeds="0-3", num_steps=100_000, sampler="euler")))
     next(run), next(run)
-    taken: list[Any] = []
-    stopper = threading.Thread(target=lambda: taken.append(handlers.stop(None)))
-    stopper.start()
-    while not (job := handlers.engine._jobs.get("local")) or not job.flag.is_set():
-        pass
+    taken = handlers.stop(None)
     *_, last = run
-    stopper.join(30)
     text = values(last, SHOWN)["status"]
     step = int(text.split("after step ")[1].split(" of")[0])
-    assert step <= 3 and "nothing was saved" in text and values(taken[0], SHOWN)["status"] == text
-    assert not handlers.engine.out.exists()
-    assert "before it began" in values(handlers.stop(None), SHOWN)["status"]
+    assert step <= 3 and "nothing was saved" in text and taken[SHOWN.index("stop")]["interactive"] is False
+    assert last[SHOWN.index("generate")]["interactive"] is True and not handlers.engine.out.exists()
+    assert "Nothing runs" in values(handlers.stop(None), SHOWN)["status"]
 
 
 def test_a_caller_that_goes_away_frees_the_device(handlers: Handlers, shelf: Any) -> None:
     run = handlers.generate(None, *inputs(Settings(shelf.pictures, seeds="0", num_steps=1000, sampler="euler")))
     next(run), next(run)
     run.close()
-    assert handlers.engine._jobs == {} and not handlers.engine._busy.locked()
+    assert handlers.engine.line.of("local") == []
 
 
 def test_mistakes_become_toasts_and_stay_readable(handlers: Handlers, shelf: Any) -> None:
     run = handlers.generate(None, *inputs(Settings(shelf.pictures, seeds="<i>")))
-    next(run)
+    assert "Loading" in values(next(run), SHOWN)["status"]
     answer = next(run)
     assert "got seeds '&lt;i&gt;'" in values(answer, SHOWN)["status"] and answer[SHOWN.index("stop")]["interactive"] is False
     with pytest.raises(gr.Error, match="got seeds"):
@@ -162,7 +167,7 @@ def test_served_page_gives_nothing_but_pictures(served: tuple[str, Engine], shel
 
 def press(url: str, session: str, data: list[Any]) -> None:
     """What the browser sends when Generate is pressed."""
-    event = next(d for d in httpx.get(f"{url}config").json()["dependencies"] if len(d["inputs"]) == len(CONTROLS) + 1)
+    event = next(d for d in httpx.get(f"{url}config").json()["dependencies"] if len(d["inputs"]) == len(CONTROLS) + 2)
     body = {"data": data, "fn_index": event["id"], "session_hash": session}
     assert httpx.post(f"{url}gradio_api/queue/join", json=body).status_code == 200
 
@@ -191,11 +196,11 @@ def test_stop_reaches_the_run_of_its_own_session(served: tuple[str, Engine], she
     waiting = threading.Thread(target=wait_for, args=(url, "long"))
     waiting.start()
     for _ in range(300):
-        if "long" in engine._jobs:
+        if engine.line.of("long"):
             break
         time.sleep(0.1)
     assert Client(url, verbose=False).predict(api_name="/stop") == ""  # another session
-    assert not engine._jobs["long"].flag.is_set()
+    assert not engine.line.of("long")[0].flag.is_set()
     assert engine.stop("long", wait=30).startswith("Stopped after step")
     waiting.join(30)
     assert not waiting.is_alive() and set(engine.out.glob("*")) == before

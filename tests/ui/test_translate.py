@@ -1,5 +1,7 @@
 """The Translate tab: which models it offers, and what its button does."""
 
+import threading
+import time
 from pathlib import Path
 
 import gradio as gr
@@ -9,9 +11,13 @@ from PIL import Image
 
 import studio
 from studio.data.arrays import Arrays, Data
+from studio.samples import read_recipe
+from studio.translate import seed_of
+from ui.answers import BRIDGE
 from ui.app import build_app
 from ui.engine import Engine
-from ui.translate import run
+from ui.handlers import FOUND, Handlers
+from ui.translate import press, run
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +49,66 @@ def test_the_button_translates_and_tells(roots: tuple[str], tmp_path: Path) -> N
         Image.new("L", (size, size), 90).save(tmp_path / file)
     (tmp_path / "c.png").write_bytes(b"no picture")
     inputs = [str(tmp_path / f) for f in ("a.png", "b.png", "c.png")]
-    text, sheet, files = run(engine, name, inputs, 2, 0, True)
+    *_, (text, sheet, files, *_) = run(engine, name, inputs, 2, 0, True)
     assert "2 translated into" in text and "c.png: does not decode" in text
     assert Image.open(sheet).width > 8 and all(Image.open(f).size == (8, 8) for f in files) and len(files) == 2
-    with pytest.raises(gr.Error, match="pick a bridge"):
-        run(engine, None, inputs, 2, 0, True)
-    with pytest.raises(gr.Error, match="none of 1 pictures can be translated"):
-        run(engine, name, inputs[2:], 2, 0, True)
+    assert read_recipe(files[0])["source"] == str(Path(files[0]).parent / "sources" / "a.png")  # a place that stays
+    made = set(engine.out.glob("*"))
+    for sources, bridge, words in ((inputs, None, "pick a bridge"), (inputs[2:], name, "none of 1 pictures can be translated")):
+        rows = press(engine, None, bridge, sources, 2, 0, True)
+        with pytest.raises(gr.Error, match=words):
+            while True:
+                last = next(rows)
+        assert words in last[0] and last[4]["interactive"] is True
+    assert set(engine.out.glob("*")) == made  # what was refused left nothing
+
+
+def test_two_uploads_of_one_name_are_both_translated(roots: tuple[str], tmp_path: Path) -> None:
+    engine = Engine(roots, tmp_path / "out", device="cpu", dtype="fp32")
+    name = next(n for n in engine.bridges() if n.endswith("negatives"))
+    inputs = []
+    for place, file, shade in (
+        ("1", "cat.png", 40),
+        ("2", "cat.png", 200),
+        ("3", "cat.jpg", 90),
+        ("4", "Cat-2.png", 5),
+        ("5", "before-after.png", 7),
+    ):
+        (tmp_path / place).mkdir()
+        Image.new("L", (8, 8), shade).save(tmp_path / place / file)
+        inputs.append(str(tmp_path / place / file))
+    *_, (text, sheet, files, *_) = run(engine, name, inputs, 2, 0, True)
+    assert [Path(f).name for f in files] == ["cat.png", "cat-2.png", "cat-3.png", "Cat-2-2.png", "before-after-2.png"]
+    assert len({read_recipe(f)["source_hash"] for f in files}) == 5 and "5 translated" in text and Path(sheet).name == "before-after.png"
+    assert read_recipe(files[0])["seed"] == seed_of(Path("cat.png"), 0)  # what the command line gives it
+
+
+def test_a_translated_picture_goes_to_its_tab(roots: tuple[str], tmp_path: Path) -> None:
+    engine = Engine(roots, tmp_path / "out", device="cpu", dtype="fp32")
+    name = next(n for n in engine.bridges() if n.endswith("negatives"))
+    Image.new("L", (8, 8), 90).save(tmp_path / "a.png")
+    *_, (_, _, files, *_) = run(engine, name, [str(tmp_path / "a.png")], 4, 11, True)
+    answer = Handlers(engine).apply(files[0], {"sample": 1, "translate": 2})
+    controls = {k: u["value"] for k, u in answer["controls"].items() if k in BRIDGE}
+    assert (answer["form"], answer["ticket"]) == ("translate", 2)
+    assert controls == {"bridge": name, "bridge-steps": 4, "bridge-seed": 11, "bridge-resize": True}
+    shown = dict(zip(FOUND, Handlers(engine).look(files[0])))
+    assert "Translate" in shown["apply"]["value"] and shown["found_command"]["value"].startswith(f"studio translate {name}@2 ")
+
+
+def test_stop_keeps_what_is_translated(roots: tuple[str], tmp_path: Path) -> None:
+    engine = Engine(roots, tmp_path / "out", device="cpu", dtype="fp32")
+    name = next(n for n in engine.bridges() if n.endswith("negatives"))
+    for k in range(33):  # two batches
+        Image.new("L", (8, 8), k).save(tmp_path / f"{k}.png")
+    rows = run(engine, name, [str(tmp_path / f"{k}.png") for k in range(33)], 1000, 0, True)
+    next(rows)
+
+    def stop() -> None:
+        while len(list(engine.out.glob("*/*.png"))) < 32:
+            time.sleep(0.01)
+        engine.stop("local")
+
+    threading.Thread(target=stop, daemon=True).start()
+    *_, (text, _, files, *_) = rows
+    assert "Stopped; the 32 translated of 33" in text and len(files) == 32

@@ -1,0 +1,84 @@
+"""Answers that set many controls of a form at once. The page applies each where it is still wanted (`page.js`): only the newest of a form, and no
+control that a person has touched since asking."""
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from studio import catalog
+from studio.shelf import Card, card
+from ui import html, restore
+from ui.engine import Engine
+from ui.settings import Settings, label_choices, own_word
+
+CONTROLS = tuple(f.name for f in fields(Settings))
+BRIDGE = ("bridge", "bridge-steps", "bridge-seed", "bridge-resize")  # the controls of the Translate tab that an answer sets
+PICTURES, POINTS = "0-9", "0-999"
+LONG = 250  # solver steps that the slider offers unless a model or recipe asks for more
+
+Update = dict[str, Any]
+
+
+def of(form: str, ticket: int, source: str, controls: dict[str, Update]) -> dict[str, Any]:
+    """The answer to a question by its ticket; ``source``: the model that the form is about now."""
+    return {"form": form, "ticket": ticket, "source": source, "controls": controls}
+
+
+def model(engine: Engine, name: str, seeds: str, ticket: int) -> dict[str, Any]:
+    """A model's classes, weights and defaults. Raises ``ValueError`` for none."""
+    shown = card(name)
+    own = catalog.defaults_of(shown)
+    if seeds in ("", PICTURES, POINTS):
+        seeds = POINTS if catalog.shown_together(shown) else PICTURES
+    weights = catalog.weights_file(shown)[0]
+    settings = Settings(name, weights, own_word(shown.classes), seeds, own.num_steps, own.sampler, own.guidance, dtype=engine.dtype)
+    return of("sample", ticket, name, _controls(settings, shown, engine.cards()))
+
+
+def _controls(settings: Settings, shown: Card, known: dict[str, Card]) -> dict[str, Update]:
+    """Every control set, with the choices that the model has."""
+    samplers, settable = catalog.sampler_names(shown), catalog.settable(shown)
+    more: dict[str, Update] = {
+        "model": {"choices": choices(known, settings.model)},
+        "weights": {"choices": _pairs([*shown.weights, settings.weights])},
+        "label": {"choices": _pairs(label_choices(shown.classes)), "visible": bool(shown.classes)},
+        "num_steps": {"maximum": max(LONG, settings.num_steps)},
+        "sampler": {"choices": _pairs([*samplers, settings.sampler])},
+        "guidance": {"visible": bool(shown.classes or catalog.numbers_of(shown))},
+        "conditions": {"visible": bool(settable), "info": f"name=number, ...; known: {', '.join(settable)}" if settable else None},
+    }
+    values = asdict(settings) | {"label": settings.label or own_word(shown.classes)}
+    return {name: more.get(name, {}) | {"value": value} for name, value in values.items()} | {
+        "card": {"value": html.card(shown, folder=str(shown.folder))}
+    }
+
+
+def bridge(shown: Card) -> dict[str, Update]:
+    """The Translate tab for a bridge, at the steps that it has by itself."""
+    return {
+        "bridge-steps": {"value": catalog.defaults_of(shown).num_steps}, "bridge-card": {"value": html.card(shown, folder=str(shown.folder))}
+    }  # fmt: skip
+
+
+def restored(engine: Engine, path: str, tickets: dict[str, int]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A picture's recipe as an answer to the form where it belongs, and what to say of what differs."""
+    shelf = engine.shelf()
+    if restore.is_translated(recipe := restore.read(path)):
+        name, shown, controls, notes = restore.translation(recipe, Path(path).name, shelf)
+        values = {key: {"value": value} for key, value in controls.items()}
+        return of("translate", tickets["translate"], name, bridge(shown) | values), notes
+    found = restore.restore(path, shelf)
+    shown = card(found.settings.model)
+    return of("sample", tickets["sample"], found.settings.model, _controls(found.settings, shown, engine.cards())), found.notes
+
+
+def choices(known: dict[str, Card], current: str | None) -> list[tuple[str, str]]:
+    """Short names where they are unique; a model that was typed in stays in the list."""
+    names = [c.name for c in known.values()]
+    listed = [(c.name if names.count(c.name) == 1 else f"{c.name} ({text})", text) for text, c in known.items()]
+    return listed if not current or current in known else [*listed, (current, current)]
+
+
+def _pairs(items: list[Any]) -> list[tuple[str, str]]:
+    """Names with their values, as the page's dropdowns hold them."""
+    return list(dict.fromkeys(item if isinstance(item, tuple) else (item, item) for item in items))

@@ -1,0 +1,56 @@
+"""What no run may ask for, whoever asks (a person, a script, a picture's recipe), refused before a model is opened and before anything is listed."""
+
+from typing import Any
+
+DTYPES = ("auto", "fp32", "bf16", "fp16")
+MOST_STEPS = MOST_SEEDS = 100_000
+LONGEST = 1_000_000  # characters that a field may hold
+LARGEST_SEED = 2**63 - 1
+
+
+def steps(value: Any) -> int:
+    """Raises ``ValueError`` unless it is a whole number from 1 to `MOST_STEPS`."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 1 <= value <= MOST_STEPS or value != int(value):
+        raise ValueError(f"got {brief(value)} steps, expected a whole number from 1 to {MOST_STEPS:,}")
+    return int(value)
+
+
+def seeds(text: str) -> None:
+    """Raises ``ValueError`` for more than `MOST_SEEDS`, or one that is too large, without listing them; the rest is `studio.sampling.parse_seeds`'s."""
+    count = 0
+    for part in text.split(","):
+        first, dash, last = (word.strip() for word in part.partition("-"))
+        for word in (first, last):
+            if word.isascii() and word.isdecimal() and (len(word.lstrip("0")) > 19 or int(word) > LARGEST_SEED):
+                raise ValueError(f"got the seed {brief(word)}, expected a whole number from 0 to below 2**63")
+        count += 1 + (max(0, int(last) - int(first)) if first.isdecimal() and last.isdecimal() else 0)
+    many_seeds(count)
+
+
+def many_seeds(count: int) -> None:
+    """Raises ``ValueError`` for more than `MOST_SEEDS`."""
+    if count > MOST_SEEDS:
+        raise ValueError(f"got {count:,} seeds, expected at most {MOST_SEEDS:,} at once; `studio generate` makes larger sets")
+
+
+def dtype(value: Any) -> None:
+    """Raises ``ValueError`` for a number format that there is not."""
+    if value not in DTYPES:
+        raise ValueError(f"got the number format {brief(value)}, expected one of {', '.join(DTYPES)}")
+
+
+def text(name: str, value: str) -> None:
+    """Raises ``ValueError`` for a field that holds a book."""
+    if len(value) > LONGEST:
+        raise ValueError(f"got {len(value):,} characters of {name}, expected at most {LONGEST:,}")
+
+
+def brief(value: Any) -> str:
+    """A value for a message, in a few letters."""
+    if not isinstance(value, str | int | float | bool | None):
+        return f"a {type(value).__name__}"
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return "a number of more than thirty digits"
+    shown = ascii(value)
+    return shown if len(shown) <= 40 else shown[:37] + "..."

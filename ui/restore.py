@@ -1,0 +1,187 @@
+"""What a dropped picture says: its recipe to look at, whatever it names, and the controls that it can set.
+
+A picture may come from a stranger. Looking opens nothing that the recipe names; setting the controls takes models of the page's own shelf only, for the run and
+for what its guidance borrows.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import guidance
+from guidance.grammar import CUSTOM
+from studio import catalog
+from studio.borrowed import BASE
+from studio.labels import NO_LABEL
+from studio.recipes import command_of, complete, read_recipe, sampler_text, told
+from studio.shelf import Card, card
+from ui import limits
+from ui.settings import Settings, from_recipe, renamed, shortened
+
+Shelf = Mapping[str, Card]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Control values of a picture's recipe; ``notes`` say in plain words what will differ."""
+
+    settings: Settings
+    recipe: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The recipe in a PNG, within the page's limits. Raises ``ValueError`` when it has none, with the file's name instead of where the
+    browser's copy lies."""
+    name = Path(path).name
+    try:
+        recipe = read_recipe(path)
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(path), name)) from None
+    if "model" not in recipe:
+        raise ValueError(f"{name} carries a recipe that names no model; it is damaged")
+    try:
+        limits.steps(recipe.get("num_steps", 1))
+        limits.dtype(recipe.get("dtype", "auto"))
+        limits.many_seeds(len(recipe["seed"]) if isinstance(recipe.get("seed"), list) else 1)
+    except ValueError as error:
+        raise ValueError(f"{name} carries a recipe that no run can follow: {error}") from None
+    return recipe
+
+
+def explain(path: str | Path, shelf: Shelf) -> tuple[dict[str, Any], str]:
+    """A PNG's recipe with long lists in short, and the command that makes its samples again, or why there is none. Nothing is opened but
+    models of the shelf."""
+    recipe = read(path)
+    found = _on_shelf(recipe["model"], shelf)
+    brief = shortened(recipe, len(found[1].classes) if found else 0)
+    own = isinstance(recipe.get("seed"), list) and "label" not in brief  # each seed its own, which is what no --labels means
+    asked = {k: v for k, v in recipe.items() if k not in ("label", "class")} if own else recipe
+    try:
+        return brief, told(lambda: command_of(asked, look=found is not None))
+    except ValueError as error:
+        return brief, f"none, because {error}"
+
+
+def restore(path: str | Path, shelf: Shelf) -> Restored:
+    """Control values from a PNG. Raises ``ValueError`` when it has no recipe or its model is not on the shelf."""
+    recipe = read(path)
+    name, shown, notes = _model_of(recipe, shelf)
+    if shown.starts_from:
+        raise ValueError(f"{Path(path).name} was sampled, but {name} starts from {shown.starts_from} here; translate with it")
+    if recipe.get("sampler") == CUSTOM:
+        notes.append("This picture was sampled by an object in Python, which the page cannot give; the model's own sampler was chosen.")
+        recipe = {**recipe, "sampler": catalog.defaults_of(shown).sampler}
+    try:
+        settings = from_recipe({**recipe, "sampler": sampler_text(recipe, catalog.fit_of(shown))}, name, shown.classes)
+        catalog.check_sampler(settings.sampler)
+        settings, left = _without_strangers(settings, shelf)
+    except ValueError as error:
+        raise ValueError(f"{Path(path).name} cannot set the controls: {error}") from None
+    notes += left + renamed(recipe, shown.classes)
+    digest = str(recipe.get("model_hash", ""))
+    if settings.weights not in shown.weights:
+        notes.append(f"The model has no weights {limits.brief(settings.weights)} any more; it has {', '.join(shown.weights)}.")
+    elif catalog.weights_hash(shown, settings.weights) != digest:
+        notes.append(
+            f"The weights of {name} differ from those that made this picture ({limits.brief(digest)}): the same settings will give another picture."
+        )
+    if recipe.get("init"):
+        notes.append("This picture was started from another picture, which the page cannot give; use the command below.")
+    if recipe.get("path"):
+        notes.append("This picture was sampled on another path than the model's own, which the page cannot give; use the command below.")
+    if recipe["guidance"] == CUSTOM:
+        notes.append("This picture was guided by rules given as objects in Python, which the page cannot give; guidance was left out.")
+    return Restored(settings, recipe, tuple(notes))
+
+
+def is_translated(recipe: Mapping[str, Any]) -> bool:
+    """Whether a bridge made it from another picture."""
+    return "source" in recipe or "direction" in recipe
+
+
+def translation(recipe: Mapping[str, Any], file: str, shelf: Shelf) -> tuple[str, Card, dict[str, Any], tuple[str, ...]]:
+    """Of a translated picture the bridge, its card, the values of the Translate tab's controls, and what to say. Raises ``ValueError`` when
+    its model is not on the shelf or makes no such thing."""
+    recipe = complete(recipe, ("num_steps", "sampler", "weights"))
+    name, shown, notes = _model_of(recipe, shelf)
+    if not shown.starts_from:
+        raise ValueError(f"{file} was translated, but {name} starts from noise here; translate with another model")
+    own = catalog.defaults_of(shown)
+    told = {
+        "sampler": recipe["sampler"] != own.sampler, "direction": recipe.get("direction", "forward") != "forward",
+        "guidance": recipe.get("guidance", "") not in ("", own.guidance), "class": recipe.get("label") not in (None, NO_LABEL),
+        "conditions": bool(recipe.get("conditions")), "mask": "mask" in recipe, "weights": recipe["weights"] != catalog.weights_file(shown)[0],
+        "precision": bool(recipe.get("deterministic")),
+    }  # fmt: skip
+    if apart := [word for word, differs in told.items() if differs]:
+        notes.append(f"The tab has no control for its {', '.join(apart)}; use the command to make the same picture.")
+    source = os.path.basename(str(recipe.get("source", "")))
+    notes.append(f"Add the picture that it was made from{f', {limits.brief(source)},' if source else ''} to Pictures: a recipe holds no pixels.")
+    values = {
+        "bridge": name,
+        "bridge-steps": recipe["num_steps"],
+        "bridge-seed": recipe.get("seed_base", 0),
+        "bridge-resize": bool(recipe.get("resize")),
+    }
+    return name, shown, values, tuple(notes)
+
+
+def belongs(path: str | Path, shelf: Shelf) -> tuple[str, tuple[str, ...]]:
+    """The tab whose controls a picture can set, "" for none, and what there is to say of it."""
+    try:
+        recipe = read(path)
+        if is_translated(recipe):
+            return "Translate", translation(recipe, Path(path).name, shelf)[3]
+        return "Sample", restore(path, shelf).notes
+    except (ValueError, OSError) as error:
+        return "", (str(error).replace(str(path), Path(path).name),)
+
+
+def _without_strangers(settings: Settings, shelf: Shelf) -> tuple[Settings, list[str]]:
+    """The settings without guidance that borrows a model from outside of the shelf, and what to say of it."""
+    borrowed = {getattr(rule, "model", None) for rule in guidance.parse(settings.guidance)} - {None, BASE}
+    strangers = sorted(name for name in borrowed if isinstance(name, str) and _on_shelf(name, shelf) is None)
+    if not strangers:
+        return settings, []
+    told = ", ".join(map(limits.brief, strangers))
+    words = (
+        f"Its guidance borrows {told}, which the page does not hold: guidance was left out. Where you trust that model, type the line in yourself."
+    )
+    return Settings(**{**vars(settings), "guidance": ""}), [words]
+
+
+def _on_shelf(text: str, shelf: Shelf) -> tuple[str, Card] | None:
+    """The shelf's name and card of a MODEL text, at its step where it says one; None for a model from elsewhere. Opens nothing else."""
+    plain, at, step = text.rpartition("@")
+    known = {os.path.abspath(name): name for name in shelf}
+    name = known.get(os.path.abspath(text))
+    if name is None and at and step.isdecimal():
+        name = known.get(os.path.abspath(plain))
+    else:
+        step = ""
+    if name is None:
+        return None
+    if step in ("", str(shelf[name].step)):
+        return name, shelf[name]
+    try:
+        return f"{name}@{step}", card(f"{name}@{step}")
+    except (ValueError, OSError):  # the step is gone; the difference in weights will be said
+        return name, shelf[name]
+
+
+def _model_of(recipe: Mapping[str, Any], shelf: Shelf) -> tuple[str, Card, list[str]]:
+    """The recipe's model; failing that, one of the shelf with the same weights."""
+    named = str(recipe["model"])
+    if (found := _on_shelf(named, shelf)) is not None:
+        return *found, []
+    same = catalog.find_by_hash(str(recipe.get("model_hash", "")), shelf.values())
+    if same is not None:
+        name = catalog.name_of(same)
+        return name, same, [f"{limits.brief(named)} is not here, but {name} has the same weights and was chosen instead."]
+    hint = (
+        "to use it, type it into the model field yourself" if named.startswith("hf:") else "start the page with --models and the folder that holds it"
+    )
+    raise ValueError(f"the model {limits.brief(named)} that made this picture is not here; its recipe is shown all the same; {hint}")
