@@ -19,8 +19,14 @@ Conditions = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE 
 
 def emit(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     """Results on stdout; under torchrun one process tells."""
-    if os.environ.get("RANK", "0") == "0":
+    if "RANK" not in os.environ or _first():
         print(to_json(result) if as_json else "\n".join(lines))
+
+
+def _first() -> bool:
+    from studio.launched import launched
+
+    return launched()[0] == 0
 
 
 def conditions_of(items: list[str] | None) -> dict[str, Any]:

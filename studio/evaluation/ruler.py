@@ -100,6 +100,8 @@ def _names(metrics: str | Sequence[str] | None) -> Sequence[str] | None:
 
 
 def _same_kind(kind: str, real: str, made: bool) -> None:
+    if kind != real and kind == "molecule":
+        raise ValueError(f"got molecules and a reference of {real}, expected molecules such as moses or molecules:FILE")
     if kind != real:
         raise ValueError(f"got a reference of {real} for {'samples' if made else 'a model'} of {kind}; choose another --ref")
 

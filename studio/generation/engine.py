@@ -1,5 +1,6 @@
 """The computing side: indices in, decoded samples out, in pieces; a smaller batch where memory runs out; writing in a thread of its own."""
 
+import itertools
 import queue
 import threading
 import time
@@ -68,7 +69,7 @@ class Writer:
         self.queue: queue.Queue[tuple[list[int], Tensor] | None] = queue.Queue(maxsize=16)
         self.error: BaseException | None = None
         self.waited = 0.0
-        self.held: dict[int, Tensor] = {}  # rows of units that are not complete yet
+        self.held: dict[int, Tensor] = {}  # rows of parts that are not complete yet
         self.thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def __enter__(self) -> "Writer":
@@ -105,19 +106,30 @@ class Writer:
         try:
             while (item := self.queue.get()) is not None:
                 self._write(*item)
+            self._write_rest()
         except BaseException as error:  # shown by the next put
             self.error = error
 
     def _write(self, index: list[int], values: Tensor) -> None:
-        unit = self.store.unit
-        if unit == 1:
+        if self.store.unit == 1:
             for i, value, recipe in zip(index, values, self.plan.model.recipes(self.plan.batch(index))):
                 self.store.write(i, value[None], [recipe])
                 self.on_written(1)
             return
+        step = self.store.step
         self.held.update(zip(index, values))
-        for first in sorted({i // unit * unit for i in index}):
-            members = range(first, min(first + unit, self.plan.num))
+        for first in sorted({i // step * step for i in index}):
+            members = range(first, min(first + step, self.plan.num))
             if all(i in self.held for i in members):
-                self.store.write(first, torch.stack([self.held.pop(i) for i in members]), ())
-                self.on_written(len(members))
+                self._keep(members)
+
+    def _write_rest(self) -> None:
+        """Of a run that was stopped: rows whose part will not be complete any more."""
+        for _, group in itertools.groupby(sorted(self.held), key=lambda i, place=itertools.count(): i - next(place)):  # type: ignore[misc]
+            run = list(group)
+            for a in [run[0], *(i for i in run[1:] if i % self.store.unit == 0)]:
+                self._keep(range(a, min(run[-1] + 1, a // self.store.unit * self.store.unit + self.store.unit)))
+
+    def _keep(self, members: range) -> None:
+        self.store.write(members[0], torch.stack([self.held.pop(i) for i in members]), ())
+        self.on_written(len(members))

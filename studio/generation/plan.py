@@ -23,13 +23,16 @@ from guidance.grammar import CUSTOM
 from studio import __version__, files, own_network, recipes, sampler_spec, sampling
 from studio.data import load_data
 from studio.devices import DTYPE_NAMES
+from studio.generation import identity
 from studio.generation.identity import MAYBE, OWN
 from studio.labels import FILES, Names, labels_text, names_of, parse_labels, word
 from studio.model import Model
+from studio.seeds import parse_seeds
 from studio.strict_json import strict, to_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+GROWING = ("num", "seeds", "labels")  # of what a manifest pins: a set may grow
 RULES = ("balanced", "random", "data")
 _RULE = re.compile(r"none|balanced|random|data|file [0-9a-f]+|list -?[0-9]{1,6}(,-?[0-9]{1,6})*")
 
@@ -78,12 +81,15 @@ def parse_rule(text: Any, classes: Sequence[str], num: int, counts: Callable[[],
         values = _from_file(path, names)
         if len(values) < num:
             raise ValueError(f"{path} holds {len(values)} labels, expected at least --num {num}")
-        digest = hashlib.sha256(np.asarray(values, dtype=np.int64).tobytes()).hexdigest()[:16]
-        return Labels(f"file {digest}", len(classes), values)
+        return Labels(_file_rule(values), len(classes), values)
     values = tuple(names.parse(text))
     if not values:
         raise ValueError("got an empty list of labels, expected balanced, random, numbers, names or a file")
     return Labels(f"list {','.join(map(str, values))}", len(classes), values)
+
+
+def _file_rule(values: Sequence[int]) -> str:
+    return f"file {hashlib.sha256(np.asarray(values, dtype=np.int64).tobytes()).hexdigest()[:16]}"
 
 
 def _prior(counts: Sequence[int], classes: int) -> tuple[int, ...]:
@@ -166,7 +172,7 @@ class Plan:
         tree = model.config.tree()
         return {
             "model_hash": model.hash, "weights": model.weights, "backbone": tree["backbone"], "objective": tree["objective"],
-            "path": model.path or OWN, **({"borrowed": lent} if (lent := model.lent(r.guidance)) else {}), "shape": list(model.info.shape), "num": self.num, "seeds": _ranges(self.seeds), "labels": self.labels.rule, "conditions": numbers,
+            "path": model.path or OWN, **({"borrowed": lent} if (lent := model.lent(r.guidance)) else {}), "shape": list(model.info.shape), "num": self.num, "seeds": ranges(self.seeds), "labels": self.labels.rule, "conditions": numbers,
             "sampler": r.sampler, "num_steps": r.num_steps, "guidance": r.guidance, "dtype": DTYPE_NAMES[model.denoiser.dtype or torch.float32],
             "deterministic": {"micro_batch": fixed, "threads": self.threads} if r.deterministic else None,
             "studio": __version__, "torch": torch.__version__.split("+")[0],
@@ -184,7 +190,7 @@ def class_counts(model: Model) -> tuple[int, ...]:
     return data.class_counts if data.hash and data.hash == model.info.data_hash else ()
 
 
-def _ranges(seeds: Sequence[int]) -> str:
+def ranges(seeds: Sequence[int]) -> str:
     """``0-49999`` or ``0-7,12``."""
     out: list[str] = []
     start = 0
@@ -203,7 +209,7 @@ def make_plan(
     if num is None and seeds is None:
         raise ValueError("got neither num nor seeds, expected how many samples to make, such as --num 50000")
     num = None if num is None else whole(num, "num")
-    chosen = sampling.parse_seeds(seeds) if seeds is not None else tuple(range(num or 0))
+    chosen = parse_seeds(seeds) if seeds is not None else tuple(range(num or 0))
     if num is not None and len(chosen) < num:
         raise ValueError(f"got {len(chosen)} seeds for num={num}, expected as many; leave --num or --seeds out")
     chosen = chosen[:num]
@@ -245,7 +251,7 @@ def continued(plan: Plan, folder: Path, typed: str | None) -> Plan:
 
 
 def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
-    """Write the manifest, or check the one that is there. ``ours``: the folder was one of samples until just now. Raises ``ValueError`` with the difference, ``FileExistsError`` for a folder of something else."""
+    """Write the manifest, or check the one that is there; of a set that only grows it is brought up to date. ``ours``: the folder was one of samples until just now. Raises ``ValueError`` with the difference, ``FileExistsError`` for a folder of something else."""
     path = folder / MANIFEST
     wanted = strict(plan.pinned())
     files.check_writable(folder)
@@ -267,11 +273,26 @@ def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
             return
         finally:
             Path(draft).unlink(missing_ok=True)
-    there, wanted = MAYBE | read_manifest(folder)["pinned"], MAYBE | wanted
+    manifest = read_manifest(folder)
+    there, wanted = MAYBE | manifest["pinned"], MAYBE | wanted
+    if _grows(there, wanted, plan):
+        pinned = {**manifest["pinned"], **{k: wanted[k] for k in GROWING}}
+        earlier = [*manifest.get("earlier", []), identity.digest(manifest["pinned"])]
+        files.write_json(path, {**manifest, "pinned": pinned, "earlier": earlier})
+        return
     differing = [k for k in {**there, **wanted} if there.get(k) != wanted.get(k)]
     if differing:
         shown = "; ".join(f"{k}: it has {there.get(k)!r}, this call {wanted.get(k)!r}" for k in differing)
         raise ValueError(f"{folder} was begun with other settings ({shown}); use the same, another --out, or --overwrite to start again")
+
+
+def _grows(there: Mapping[str, Any], wanted: Mapping[str, Any], plan: Plan) -> bool:
+    """Whether the plan is the set that is there and more samples behind it: each of those keeps its seed and label."""
+    num, seeds, labels = (there.get(k) for k in GROWING)
+    if type(num) is not int or not 0 < num < plan.num or any(there.get(k) != wanted.get(k) for k in {**there, **wanted} if k not in GROWING):
+        return False
+    same = labels == plan.labels.rule or (plan.labels.rule.startswith("file ") and labels == _file_rule(plan.labels.values[:num]))
+    return same and seeds == ranges(plan.seeds[:num])
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

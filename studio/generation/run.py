@@ -1,7 +1,7 @@
 """`studio generate`: list what is missing, share it out, compute, write, and say whether everything is there.
 
 Work is split by index: over machines by ``shard``, over the processes of torchrun or accelerate by rank, and otherwise over local worker
-processes. One process lists, so nobody sees a different set of missing files; a worker dies with the process that started it.
+processes. Each process looks at its own share only; a worker dies with the process that started it.
 """
 
 import os
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from studio.finite import NotFinite
 from studio.generation import store as stores
 from studio.generation import workers as local
 from studio.generation.engine import Stopped, Writer, compute
-from studio.generation.plan import MANIFEST, Plan, claim, continued, make_plan, read_manifest
+from studio.generation.plan import MANIFEST, Plan, claim, continued, make_plan, ranges, read_manifest
+from studio.launched import launched, shard_of
 from studio.model import Model, load
 from studio.signals import StopSignal
 
+PATIENCE = timedelta(days=365)  # of processes that wait for one another: the work of one may take days longer
 SMALL = 256  # below this many missing samples further processes are not worth their start
 
 
@@ -60,7 +63,7 @@ def generate(
 
     ``seeds``: "0-49999", by default 0 … num − 1. ``labels``: balanced (the default), random, data (as often as in training), a list repeated in turn, or a file. ``format``: png, npz or
     both; points and molecules are always npz, molecules also .smi, .csv, .sdf and a sheet. ``batch``: "auto" or a number. ``workers``: local processes, "auto" or a number. ``shard``: "3/8" is the third of
-    eight machines. ``path``: sample on another path than the model's own, as `Model.on_path`. Raises ``ValueError`` and ``FileExistsError`` before anything is written, for settings that do not fit or differ from the
+    eight machines, "env" what ``RANK`` and ``WORLD_SIZE`` or Slurm's variables say. A set that is there may grow: a larger ``num`` keeps what it has. ``path``: sample on another path than the model's own, as `Model.on_path`. Raises ``ValueError`` and ``FileExistsError`` before anything is written, for settings that do not fit or differ from the
     manifest's.
     """
     part = parse_shard(shard)
@@ -74,9 +77,8 @@ def generate(
     )  # workers read them as JSON
     if deterministic:
         threads = threads or 1
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if world > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # each process its own
+    rank, world = (0, 1) if shard == "env" else launched()
+    device = _device(device, world, alone=shard == "env")
     loaded = model if isinstance(model, Model) else load(model, weights=weights, device=device, dtype=dtype)
     loaded = loaded.on_path(path) if path else loaded
     size = parse_batch(batch, loaded)
@@ -89,61 +91,64 @@ def generate(
     plan = plan if overwrite else continued(plan, folder, sampler)
     count = _workers(workers, model, loaded, world, threads)
     store = stores.store_of(folder / ".parts" if form == "npz" else folder, plan)
-    wanted = stores.units(plan, store, part)
     group = _Group(rank, world)
-    foreign, whole, todo = 0, False, []
-    group.first((lambda: _open(folder, plan, overwrite)) if rank == 0 else None)
-    if rank == 0:
-        store.older = "path" not in read_manifest(folder)["pinned"]
-        foreign = len(stores.set_aside(store, plan, folder))
-        whole = form == "npz" and stores.npz_is_whole(folder / "samples.npz", plan, older=store.older)
-        todo = [] if whole else stores.missing(store, wanted)
-    todo, whole = group.share((todo, whole))
-    if len(todo) * store.unit < SMALL and workers == "auto":
+    foreign = group.first((lambda: _open(folder, plan, overwrite, store, form)) if rank == 0 else None)
+    manifest = read_manifest(folder)
+    store.older, store.earlier = "path" not in manifest["pinned"], tuple(manifest.get("earlier", ()))
+    whole = form == "npz" and stores.npz_is_whole(folder / "samples.npz", plan, older=store.older)
+    wanted = stores.units(plan, store, part)
+    mine = stores.deal(wanted, world, store.run(len(wanted), world))[rank]
+    todo = [] if whole else store.absent(mine)  # each process looks at its own share: nobody waits for another's
+    left = sum(stores.size_of(u, store, plan) for u in todo)
+    if left < SMALL and workers == "auto":
         count = 1
-    bar = _Bar(sum(_size(u, store, plan) for u in todo), quiet or rank > 0, on_progress)
+    bar = _Bar(left, quiet or rank > 0, on_progress)
+    if shard is None and world == 1 and int(_number("WORLD_SIZE") or 1) > 1:
+        bar.note("RANK and WORLD_SIZE are set, but no launcher has started this: it makes all samples; pass --shard env to share them out")
     started, before = time.perf_counter(), torch.get_num_threads()
     with StopSignal() as signal:
         if count > 1:
             job = {"model": str(model), "sampler": plan.request.sampler, "path": path, "weights": weights, "device": device, "dtype": dtype, "options": {
-                "num": plan.num, "seeds": plan.seeds if seeds is not None else None, "labels": labels, "conditions": dict(conditions or {}),
+                "num": plan.num, "seeds": ranges(plan.seeds) if seeds is not None else None, "labels": labels, "conditions": dict(conditions or {}),
                 "num_steps": plan.request.num_steps, "guidance": plan.request.guidance, "sampler": sampler, "batch": size, "deterministic": deterministic,
             }, "threads": threads or max(1, cores() // count), "root": str(store.root)}  # fmt: skip
-            interrupted = local.run(job, pieces(todo, store, count), bar.add, lambda: signal.asked, bar.note)
+            interrupted = local.run(job, stores.deal(todo, count, store.run(len(todo), count)), bar.add, lambda: signal.asked, bar.note)
         else:
             if threads or world > 1:
                 set_threads(threads or max(1, cores() // world))
             try:
-                interrupted = work(plan, store, pieces(todo, store, world)[rank], stop=lambda: signal.asked, on_written=bar.add, note=bar.note)
+                interrupted = work(plan, store, todo, stop=lambda: signal.asked, on_written=bar.add, note=bar.note)
             finally:
                 torch.set_num_threads(before)
     bar.close()
-    written, seconds = group.sum(bar.done), time.perf_counter() - started  # the sum waits for everybody
-    missing, elsewhere, npz = group.share(_finish(folder, form, plan, store, wanted, todo, whole) if rank == 0 else None)
+    written, missing = group.sum(bar.done), group.sum(left - bar.done)  # waits for everybody to be done, as long as that takes
+    seconds = time.perf_counter() - started
+    elsewhere, npz = group.share(_finish(folder, form, plan, store, wanted, written, missing, whole) if rank == 0 else None)
     group.end()
     rate = round(written / seconds, 2) if written else 0.0
     return Generated(str(folder), plan.num, written, missing, elsewhere, round(seconds, 3), rate, foreign, npz, interrupted)
 
 
 def _finish(
-    folder: Path, form: str, plan: Plan, store: stores.Store, wanted: Sequence[int], todo: Sequence[int], whole: bool
-) -> tuple[int, int, str | None]:  # fmt: skip
-    """Samples missing of this call's share and elsewhere; and the .npz and what the task lists, which are written when every sample is there."""
-    mine = set(wanted)
-    absent = stores.missing(store, todo)
-    rest = [] if whole else stores.missing(store, [u for u in stores.units(plan, store) if u not in mine])
-    npz, written = folder / "samples.npz", False
-    if form != "png" and not absent and not rest:
-        if not whole and (todo or form == "npz" or not stores.npz_is_whole(npz, plan, older=store.older)):
+    folder: Path, form: str, plan: Plan, store: stores.Store, wanted: Sequence[int], written: int, missing: int, whole: bool
+) -> tuple[int, str | None]:  # fmt: skip
+    """Samples that are missing elsewhere; and the .npz and what the task lists, which are written when every sample is there."""
+    store.join()
+    others = range(0) if whole or len(wanted) == len(every := stores.units(plan, store)) else stores.without(every, wanted)
+    complete = form == "png" and not whole
+    rest = store.lacking(others) if complete else store.absent(others)  # files are made of what is looked at; to count, it is enough that it is there
+    elsewhere = sum(stores.size_of(u, store, plan) for u in rest)
+    npz, made = folder / "samples.npz", False
+    if form != "png" and not missing and not elsewhere:
+        if not whole and (written or form == "npz" or not stores.npz_is_whole(npz, plan, older=store.older)):
             stores.write_npz(npz, store, plan)
-            written = True
+            made = True
         listing = plan.model.task.listing
-        if listing and (written or not all((folder / n).is_file() for n in listing)):
+        if listing and (made or not all((folder / n).is_file() for n in listing)):
             stores.write_listing(folder, store, plan)
         if form == "npz":
             stores.remove_parts(folder)
-    missing, elsewhere = (sum(_size(u, store, plan) for u in part) for part in (absent, rest))
-    return missing, elsewhere, str(npz) if npz.is_file() and not missing + elsewhere else None
+    return elsewhere, str(npz) if npz.is_file() and not missing + elsewhere else None
 
 
 def work(
@@ -151,7 +156,7 @@ def work(
     note: Callable[[str], None] = lambda text: None,
 ) -> bool:  # fmt: skip
     """Compute and write these units; True when it was stopped."""
-    index = [i for first in units for i in range(first, min(first + store.unit, plan.num))]
+    index = [i for first in units for i in range(first, min(first + store.step, plan.num))]
     try:
         with Writer(store, plan, on_written) as writer:
             try:
@@ -167,32 +172,44 @@ def work(
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:
-    """``"3/8"`` to (3, 8). Raises ``ValueError`` for anything but K/N with 1 ≤ K ≤ N."""
+    """``"3/8"`` to (3, 8); ``env``: as the environment says. Raises ``ValueError`` for anything but K/N with 1 ≤ K ≤ N."""
     if text is None:
         return 1, 1
+    if text == "env":
+        return shard_of(os.environ)
     k, slash, n = text.partition("/")
-    if not (slash and k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
-        raise ValueError(f"got shard {text!r}, expected K/N with K from 1 to N, such as 3/8")
+    if not (slash and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+        raise ValueError(f"got shard {text!r}, expected K/N with K from 1 to N, such as 3/8, or env")
     return int(k), int(n)
 
 
-def pieces(todo: Sequence[int], store: stores.Store, count: int) -> list[list[int]]:
-    """Deal units out to ``count`` processes in runs of 32, so that everybody ends at about the same time and micro-batches stay full."""
-    run = max(1, 32 // store.unit)
-    runs = [todo[a : a + run] for a in range(0, len(todo), run)]
-    return [[u for r in runs[k::count] for u in r] for k in range(count)]
+def _number(name: str) -> str:
+    text = os.environ.get(name, "")
+    return text if text.isdecimal() else ""
 
 
-def _size(first: int, store: stores.Store, plan: Plan) -> int:
-    return min(store.unit, plan.num - first)
+def _device(device: str, world: int, *, alone: bool) -> str:
+    """Each process of a machine its own GPU."""
+    place = _number("LOCAL_RANK") or (_number("SLURM_LOCALID") if alone else "")
+    if (world > 1 or alone) and device in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda:{int(place or 0) % torch.cuda.device_count()}"
+    return device
 
 
-def _open(folder: Path, plan: Plan, overwrite: bool) -> None:
+def _open(folder: Path, plan: Plan, overwrite: bool, store: stores.Store, form: str) -> int:
+    """Claim the folder; how many files that are not the set's were moved aside."""
     again = overwrite and (folder / MANIFEST).is_file()
     if again:
         read_manifest(folder)
         stores.remove(folder, plan.model.task.listing)
     claim(folder, plan, ours=again)
+    manifest = read_manifest(folder)
+    store.older, store.earlier = "path" not in manifest["pinned"], tuple(manifest.get("earlier", ()))
+    store.grown()
+    if form == "npz" and store.earlier:
+        stores.unpack(folder / "samples.npz", store, plan)
+    store.join()
+    return len(stores.set_aside(store, plan, folder))
 
 
 def parse_batch(batch: int | str, model: Model) -> int:
@@ -228,45 +245,48 @@ def _workers(workers: int | str, name: str | Model, model: Model, world: int, th
 
 
 class _Group:
-    """The processes of torchrun or accelerate, if there are any: the first one acts, the others follow."""
+    """The processes of torchrun or accelerate, if there are any: the first one acts, the others follow, and wait for it as long as it takes (`PATIENCE`)."""
 
     def __init__(self, rank: int, world: int):
         self.rank, self.world, self.own = rank, world, world > 1 and not torch.distributed.is_initialized()
         if self.own:
-            torch.distributed.init_process_group("gloo")
+            torch.distributed.init_process_group("gloo", timeout=PATIENCE)
+        self.group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE) if world > 1 and not self.own else None
 
     def share(self, value: Any) -> Any:
         """The first process's value, everywhere."""
         if self.world == 1:
             return value
         box = [value]
-        torch.distributed.broadcast_object_list(box, src=0)
+        torch.distributed.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
 
-    def first(self, act: Callable[[], Any] | None) -> None:
-        """Let the first process act; an error of its raises everywhere."""
+    def first(self, act: Callable[[], Any] | None) -> Any:
+        """What the first process finds; an error of its raises everywhere."""
+        found: Any = None
         error: Exception | None = None
         if act is not None:
             try:
-                act()
+                found = act()
             except Exception as caught:
                 error = caught
-        error = self.share(error)
+        found, error = self.share((found, error))
         if error is not None:
             raise error
+        return found
 
     def sum(self, count: int) -> int:
         """Of all processes; waits for the slowest."""
         if self.world == 1:
             return count
         counts = [0] * self.world
-        torch.distributed.all_gather_object(counts, count)
+        torch.distributed.all_gather_object(counts, count, group=self.group)
         return sum(counts)
 
     def end(self) -> None:
         """Take the group down together; a process that is simply gone makes the others abort."""
         if self.world > 1:
-            torch.distributed.barrier()
+            torch.distributed.barrier(group=self.group)
         if self.own:
             torch.distributed.destroy_process_group()
 

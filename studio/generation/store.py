@@ -1,11 +1,13 @@
-"""Where generated samples lie, one unit a file: a PNG for each picture, an .npy for each thousand points or graphs; in folders of a thousand samples.
+"""Where generated samples lie: a PNG for each picture, in folders of a thousand, or files of a thousand samples each (`blocks`).
 
-A unit is trusted only if it is whole, has the right size and is the sample it claims to be, made as the set is (`identity`). Files are written under
+A file is trusted only if it is whole, has the right size and is the sample it claims to be, made as the set is (`identity`). Files are written under
 another name and renamed.
 """
 
 import io
+import itertools
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -21,33 +23,46 @@ from torch import Tensor
 
 from studio import files
 from studio.generation import identity
+from studio.generation.blocks import FOLDER as PIECES
+from studio.generation.blocks import READERS, Vectors
 from studio.generation.plan import MANIFEST, Plan
 from studio.samples import KEY, save_png
 from studio.tasks.image import MODES
 
 FOLDER = 1000
+RUN, SHARE = 32, 64  # pictures in a row that one process makes, and one machine
 OURS = re.compile(r"\d{3,}")
 SAMPLE = re.compile(r"\d{6,}\.png|\.\d{6,}\.png\.tmp")
 
 
 class Store(Protocol):
-    """``unit``: samples per file. ``write`` takes the values of whole units, ``read`` gives (n, ...) values as the npz holds them. ``older``: of a set
-    that was begun before units said whose they are."""
+    """``unit``: samples of a file, ``step``: of what is dealt out and written at once. ``write`` takes the values of such a part, ``read`` gives (n, ...) values of a
+    file as the npz holds them. ``older``: of a set that was begun before files said whose they are; ``earlier``: digests that it had before it grew.
+    ``grown``, ``join``: see `Blocks`."""
 
     root: Path
     unit: int
+    step: int
     older: bool
+    earlier: tuple[str, ...]
 
     def path(self, first: int) -> Path: ...
     def write(self, first: int, values: Tensor, recipes: Sequence[dict[str, Any]]) -> None: ...
     def valid(self, first: int) -> bool: ...
+    def absent(self, wanted: Sequence[int]) -> list[int]: ...
+    def lacking(self, wanted: Sequence[int]) -> list[int]: ...
     def read(self, first: int) -> np.ndarray: ...
+    def grown(self) -> None: ...
+    def join(self) -> None: ...
+    def run(self, total: int, count: int) -> int: ...
+    def share(self, total: int, count: int) -> int: ...
 
 
 class Pictures:
     """``NNN/NNNNNN.png``, each with its recipe inside."""
 
-    unit, older = 1, False
+    unit, step, older = 1, 1, False
+    earlier: tuple[str, ...] = ()
 
     def __init__(self, root: Path, plan: Plan):
         self.root, self.plan, self.task = root, plan, plan.model.task
@@ -65,19 +80,38 @@ class Pictures:
     def pinned(self) -> dict[str, Any]:
         return self.plan.pinned()
 
-    @cached_property
-    def labels(self) -> Sequence[int | None]:
-        found = self.plan.labels.of(range(self.plan.num), self.plan.seeds)
-        return [None] * self.plan.num if found is None else found
-
     def valid(self, first: int) -> bool:
+        return self._valid(first, self._labels([first])[0])
+
+    def absent(self, wanted: Sequence[int]) -> list[int]:
+        """Those that are not there or not to be trusted. Folder by folder, so that nothing is held of more than a thousand at once."""
+        folders = [list(part) for _, part in itertools.groupby(wanted, lambda first: first // FOLDER)]
+        with ThreadPoolExecutor(READERS) as pool:
+            return [first for part in pool.map(self._absent, folders) for first in part]
+
+    def _absent(self, part: list[int]) -> list[int]:
+        there = names_in(self.path(part[0]).parent)
+        labels = self._labels(part)
+        return [i for i, label in zip(part, labels) if f"{i:06d}.png" not in there or not self._valid(i, label)]
+
+    def lacking(self, wanted: Sequence[int]) -> list[int]:
+        """Those of which no file is there; no file is opened."""
+        folders = itertools.groupby(wanted, lambda first: first // FOLDER)
+        parts = ((list(part), names_in(self.root / f"{number:03d}")) for number, part in folders)
+        return [i for part, there in parts for i in part if f"{i:06d}.png" not in there]
+
+    def _labels(self, part: Sequence[int]) -> Sequence[int | None]:
+        found = self.plan.labels.of(part, [self.plan.seeds[i] for i in part])
+        return [None] * len(part) if found is None else found
+
+    def _valid(self, first: int, label: int | None) -> bool:
         from PIL import Image
 
         try:
             with Image.open(self.path(first)) as picture:
                 recipe = json.loads(picture.info[KEY])
                 fits = picture.format == "PNG" and picture.size == self.size and picture.mode == self.mode
-                if not fits or recipe["seed"] != self.plan.seeds[first] or recipe.get("label") != self.labels[first]:
+                if not fits or recipe["seed"] != self.plan.seeds[first] or recipe.get("label") != label:
                     return False
                 picture.verify()  # checksums, without decoding
                 return not identity.differing(recipe, self.pinned)
@@ -91,37 +125,26 @@ class Pictures:
             array = np.asarray(picture)
         return array.reshape(1, *array.shape[:2], -1)
 
+    def grown(self) -> None:
+        """A picture is a picture."""
 
-class Vectors:
-    """``NNN.npy`` of up to a thousand rows (n, ...), of the task's dtype, with the set's ``digest`` behind them."""
+    join = grown
 
-    unit, older = FOLDER, False
+    def run(self, total: int, count: int) -> int:
+        """Pictures in a row that one of ``count`` processes gets, so that all have work and batches are full."""
+        return max(1, min(RUN, -(-total // count)))
 
-    def __init__(self, root: Path, plan: Plan, digest: str):
-        self.root, self.plan, self.digest = root, plan, digest
-        self.shape, self.dtype = tuple(plan.model.info.shape), np.dtype(plan.model.task.dtype)
+    def share(self, total: int, count: int) -> int:
+        """The same for machines."""
+        return SHARE if total > SHARE * (count - 1) else self.run(total, count)
 
-    def path(self, first: int) -> Path:
-        return self.root / f"{first // FOLDER:03d}.npy"
 
-    def write(self, first: int, values: Tensor, recipes: Sequence[dict[str, Any]]) -> None:
-        path = self.path(first)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(path) as draft, open(draft, "wb") as handle:
-            np.save(handle, values.to(getattr(torch, self.dtype.name)).numpy())
-            handle.write(identity.line_of(self.digest, first))
-
-    def valid(self, first: int) -> bool:
-        try:
-            rows = np.load(self.path(first), allow_pickle=False)
-            mine = identity.is_of(self.path(first), self.digest, first, older=self.older)
-        except (OSError, ValueError, EOFError):
-            return False
-        expected = (min(self.unit, self.plan.num - first), *self.shape)
-        return mine and rows.shape == expected and rows.dtype == self.dtype and bool(np.isfinite(rows).all())
-
-    def read(self, first: int) -> np.ndarray:
-        return np.load(self.path(first), allow_pickle=False)
+def names_in(folder: Path) -> set[str]:
+    """Of one folder; empty where there is none."""
+    try:
+        return set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
 
 
 def store_of(root: Path, plan: Plan) -> Store:
@@ -129,27 +152,38 @@ def store_of(root: Path, plan: Plan) -> Store:
     return Pictures(root, plan) if plan.model.task.suffix == ".png" else Vectors(root, plan, identity.digest(plan.pinned()))
 
 
-def units(plan: Plan, store: Store, shard: tuple[int, int] = (1, 1)) -> list[int]:
-    """First indices of the units of shard k of n: blocks of 64 units are dealt out in turn."""
+def deal(parts: Sequence[int], count: int, run: int) -> list[list[int]]:
+    """Parts dealt out to ``count`` processes in turn, ``run`` in a row, so that everybody ends at about the same time."""
+    return [[first for a in range(k * run, len(parts), run * count) for first in parts[a : a + run]] for k in range(count)]
+
+
+def units(plan: Plan, store: Store, shard: tuple[int, int] = (1, 1)) -> Sequence[int]:
+    """First samples of the parts of shard k of n, dealt out in turn."""
     k, n = shard
-    return [u * store.unit for u in range(-(-plan.num // store.unit)) if u // 64 % n == k - 1]
+    every = range(0, plan.num, store.step)
+    return every if n == 1 else deal(every, n, store.share(len(every), n))[k - 1]
 
 
-def missing(store: Store, wanted: Sequence[int]) -> list[int]:
-    """Those units that are not there or not to be trusted."""
-    with ThreadPoolExecutor(4) as pool:
-        return [first for first, good in zip(wanted, pool.map(store.valid, wanted, chunksize=64)) if not good]
+def without(every: Sequence[int], some: Sequence[int]) -> list[int]:
+    """Parts of ``every`` that are not among ``some``."""
+    known = set(some)
+    return [first for first in every if first not in known]
+
+
+def size_of(first: int, store: Store, plan: Plan) -> int:
+    """Samples of the part that begins with ``first``."""
+    return min(store.step, plan.num - first)
 
 
 def set_aside(store: Store, plan: Plan, home: Path) -> list[Path]:
     """Move files that are not the plan's out of the sample folders into ``home/foreign/``, so that nobody counts them as samples; returns where
     they are."""
-    mine = {store.path(u) for u in range(0, plan.num, store.unit)}
     moved = []
     for folder in [p for p in store.root.iterdir() if p.is_dir() and OURS.fullmatch(p.name)] if store.root.is_dir() else []:
         for path in sorted(folder.iterdir()):
-            draft = path.name.endswith(".tmp") and path.with_name(path.name[1:-4]) in mine
-            if path in mine or draft:  # a draft is written over when its sample is made, or another machine is just writing it
+            found = SAMPLE.fullmatch(path.name)  # a draft is written over when its sample is made, or another machine is just writing it
+            first = int(re.sub(r"\D", "", path.name.partition(".png")[0])) if found else plan.num
+            if store.unit == 1 and first < plan.num and store.path(first).parent == folder:
                 continue
             moved.append(_moved(path, home / "foreign" / folder.name / path.name))
     return moved
@@ -182,6 +216,7 @@ def remove(folder: Path, listing: Sequence[str] = ()) -> None:
                 path.rmdir()
             elif path.name in ("samples.npz", *listing) or re.fullmatch(r"\d{3,}\.npy", path.name):
                 path.unlink()
+    shutil.rmtree(folder / PIECES, ignore_errors=True)
     remove_parts(folder)
     (folder / MANIFEST).unlink(missing_ok=True)
 
@@ -210,6 +245,33 @@ def write_npz(path: Path, store: Store, plan: Plan) -> None:
         for name, array in {**plan.model.task.legend, **about}.items():
             with archive.open(f"{name}.npy", "w") as out:
                 np.lib.format.write_array(out, array, allow_pickle=False)
+
+
+def unpack(path: Path, store: Store, plan: Plan) -> None:
+    """Make files of the samples in an .npz that the set had before it grew, so that none is made again."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            said = np.load(archive.open("identity.npy")) if "identity.npy" in archive.namelist() else None
+            if archive.testzip() is not None or not any(identity.of_npz(said, d, older=store.older) for d in store.earlier):
+                return
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return
+    from studio.evaluation.sets import npz_array
+
+    (num, *rest), dtype = layout(plan)
+    rows = npz_array(path, "arr_0")
+    if len(rows) >= num or list(rows.shape[1:]) != rest or rows.dtype != np.dtype(dtype):
+        return
+    for a in range(0, len(rows), FOLDER):
+        index = list(range(a, min(a + FOLDER, len(rows))))
+        block = np.ascontiguousarray(rows[a : a + FOLDER])
+        values = torch.from_numpy(block.transpose(0, 3, 1, 2) if plan.model.task.suffix == ".png" else block)
+        recipes = plan.model.recipes(plan.batch(index)) if store.unit == 1 else ()
+        if store.unit > 1 and store.absent(index[:: store.step]):
+            store.write(a, values, recipes)
+        for i, value, recipe in zip(index, values, recipes):
+            if not store.path(i).is_file():
+                store.write(i, value[None], [recipe])
 
 
 def layout(plan: Plan) -> tuple[tuple[int, ...], str]:
