@@ -21,6 +21,7 @@ from samplers import times as time_samplers
 from samplers.batch import Batch, Loss, check_drop, mean_unknown, with_known
 from samplers.coefficients import Coefficients
 from samplers.coupling import Coupled, Coupling
+from samplers.names import canonical
 from samplers.parameterization import Parameterization
 from samplers.paths import PATHS, Flow, Path
 from samplers.prediction import Prediction, expand
@@ -141,6 +142,9 @@ def build_objective(
 ) -> Any:  # fmt: skip
     """An objective from names or ``{name: ..., options}`` trees, as configs write them: an `Objective`, a `BridgeObjective` on a bridge's path,
     a `GraphObjective` on a graph's."""
+    path, parameterization, coupling = (
+        canonical(kind, spec) for kind, spec in (("path", path), ("parameterization", parameterization), ("coupling", coupling))
+    )
     name = path if isinstance(path, str) else path.get("name")
     drawn = _entry(time_samplers.REGISTRY, times, "time sampler")
     if name in bridge.PATHS:

@@ -16,6 +16,7 @@ from backbones.types import Cond, RunContext
 from samplers.denoiser import Denoiser, Queryable
 from samplers.graph import SeenGraph
 from samplers.graph_noise import GraphPath
+from samplers.names import canonical
 from samplers.paths import PATHS, Path, Time, VPPath, as_time, last_trained
 from samplers.prediction import Prediction, expand
 
@@ -97,5 +98,5 @@ def on_path(denoiser: Queryable, path: Path | str | dict[str, Any], *, snap: boo
         options = {"name": path} if isinstance(path, str) else dict(path)
         if "name" not in options:
             raise ValueError(f"got a path without a name: {options}, expected e.g. {{'name': 'linear'}}")
-        path = build(PATHS, options.pop("name"), "path", options)
+        path = build(PATHS, canonical("path", options.pop("name")), "path", options)
     return Reparameterised(denoiser, path, snap=snap)  # type: ignore[arg-type]

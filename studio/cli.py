@@ -140,15 +140,15 @@ def info(
 
 @app.command("list", context_settings=WIDTH)
 def list_(
-    kind: Annotated[str, typer.Argument(help="models, configs, backbones, samplers, guidance or data.")] = "models",
+    kind: Annotated[str, typer.Argument(help="models, configs, backbones, samplers, guidance, data, paths, couplings, parameterisations or conditions.")] = "models",
     roots: Annotated[list[Path] | None, typer.Option("--models", help="Folders to look for runs in.")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """What there is: models, configs, backbones, samplers, guidance rules, data sources.
+    """What there is: models, configs, backbones, samplers, guidance rules, data sources, and what an objective is made of, by our names and those of papers.
 
-    Examples: `studio list` · `studio list samplers`
+    Examples: `studio list` · `studio list samplers` · `studio list couplings`
     """
-    from studio.inspect import catalogue
+    from studio.listing import catalogue
 
     result = catalogue(kind, [str(r) for r in roots or [Path("runs")]])
     emit({kind: result}, as_json, [f"{name:<22}{text}" for name, text in result.items()])

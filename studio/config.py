@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from backbones.registry import coerce, plain, suggest
+from samplers.names import ours
 from studio import overrides as overriding
 from studio.ema import check_profile
 from studio.neighbours import HOME
@@ -200,7 +201,8 @@ def migrate(tree: dict[str, Any]) -> dict[str, Any]:
 
 def from_tree(tree: Mapping[str, Any]) -> Config:
     """A checked `Config` from plain containers of any known schema."""
-    return _checked(_typed(Config, migrate(dict(tree)), "config"))
+    config = _typed(Config, migrate(dict(tree)), "config")
+    return _checked(dataclasses.replace(config, objective=ours(config.objective)))
 
 
 def shipped() -> list[str]:

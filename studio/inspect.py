@@ -6,15 +6,14 @@ from typing import Any
 
 import torch
 
-from backbones.registry import suggest
 from samplers.graph_noise import BONDS
 from studio import checkpoint, files, own_network, sampler_spec
 from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
-from studio.catalog import defaults_of, name_of
-from studio.config import from_tree, load_config, shipped
+from studio.catalog import defaults_of
+from studio.config import from_tree, load_config
 from studio.labels import SHOWN, listed
 from studio.recipes import NoCommand, command_of, line_of, read_recipe, seeds_text, told
-from studio.shelf import card, list_models, locate, spot_of, weights_in
+from studio.shelf import card, locate, spot_of, weights_in
 
 
 def describe(what: str, guidance: str | None = None) -> dict[str, Any]:
@@ -103,25 +102,6 @@ def _generated(folder: Path) -> dict[str, Any]:
         **pinned,
         "command": told(lambda: command_of_manifest(manifest, folder)),
     }
-
-
-def catalogue(kind: str, roots: Sequence[str]) -> dict[str, str]:
-    """Names and one line about each."""
-    import backbones
-    import guidance
-    import samplers
-    from studio.data import REGISTRY
-
-    registries = {"backbones": backbones.REGISTRY, "samplers": samplers.REGISTRY, "guidance": guidance.REGISTRY, "data": REGISTRY}
-    if kind == "models":
-        return {
-            name_of(c): f"{c.task} {'×'.join(map(str, c.shape))}, {c.backbone}, step {c.step}, {len(c.classes)} classes" for c in list_models(roots)
-        }
-    if kind == "configs":
-        return {name: f"{c.data.get('name')}, {c.backbone.get('name')}" for name in shipped() for c in [load_config(name)]}
-    if kind not in registries:
-        raise ValueError(f"got {kind!r}, expected one of models, configs, {', '.join(registries)}{suggest(kind, [*registries, 'models', 'configs'])}")
-    return dict(registries[kind])
 
 
 def describe_config(source: str, overrides: Sequence[str]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from guidance.grammar import CUSTOM
 from guidance.rules import Rule
 from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser
+from samplers.names import canonical
 from samplers.paths import Path as NoisePath
 from samplers.reparameterised import Reparameterised, on_path
 from studio import __version__, borrowed, checkpoint, fields, files, finetune, given, mend, own_network, sampler_spec, sampling, shown, starts
@@ -359,6 +360,7 @@ class Model:
         if isinstance(path, str):
             name, options = sampler_spec.parse(path, "path")
             tree = {"name": name, **options}
+        tree = canonical("path", tree)
         denoiser = on_path(self.denoiser, dict(tree) if isinstance(tree, Mapping) else tree)
         return replace(self, denoiser=denoiser, path=_path_line(tree))
 
