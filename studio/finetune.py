@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from backbones.encoders import ClassEncoder, NumericEncoder
 from backbones.graph_conditions import Conditions
 from studio.build import Info
-from studio.shelf import bundled
+from studio.shelf import bundled, parted
 
 if TYPE_CHECKING:
     from studio.model import Model
@@ -36,9 +36,9 @@ def check_lora(lora: Mapping[str, Any]) -> None:
 
 def entry_of(base: "Model") -> dict[str, str]:
     """How ``meta.json`` names a base: where it is, which of its weights, and their hash."""
-    step = base.name.partition("@")[2]
+    step = parted(base.name)[1]
     lasting = base.name.startswith("hf:") or base.name in bundled()
-    name = base.name if lasting else str(base.folder.resolve()) + (f"@{step}" if step else "")
+    name = base.name if lasting else str(base.folder.resolve()) + (f"@{step}" if step is not None else "")
     return {"model": name, "weights": base.weights, "hash": base.hash}
 
 

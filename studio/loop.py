@@ -85,6 +85,7 @@ class Trainer:
         self.looked: set[str] = set()  # networks that were looked at for parameters without a gradient
         self.stop, self.broken = StopSignal(), False  # broken: a loss was not finite since the processes last met
         self.note: Callable[[str], None] = lambda text: None
+        self.kept: Callable[[], None] = lambda: None  # called when there is something of the run to keep
         self.told: set[Path] = set()  # broken checkpoints that were named
         self.warned = False  # of a warm-up that takes too much of a run by minutes, which is known when its pace is
 
@@ -300,6 +301,7 @@ class Trainer:
         if self.main:
             with open(self.folder / "metrics.jsonl", "a") as handle:
                 handle.write(to_json(entry) + "\n")
+            self.kept()
         if self.accelerator.trackers:
             self.accelerator.log({k: v for k, v in values.items() if isinstance(v, int | float)}, step=self.step)
         if self.on_log is not None and self.main:
@@ -409,6 +411,7 @@ class Trainer:
             files.sync(metrics)
             meta["metrics"] = metrics.stat().st_size
         checkpoint.save(self.folder, self.step, self.networks, self.ema, state, meta, preview=self._preview())
+        self.kept()
         for broken in checkpoint.prune(self.folder, self.config.train.keep_last, self.config.train.keep_every):
             if broken not in self.told:
                 self.told.add(broken)

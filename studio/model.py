@@ -37,7 +37,7 @@ from studio.labels import NO_LABEL, no_label, parse_labels
 from studio.recipes import path_text
 from studio.samples import Samples, places
 from studio.seeds import AT_ONCE, MOST, parse_seeds
-from studio.shelf import choose_weights, live_buffers, locate, read_weights, spot_of
+from studio.shelf import choose_weights, live_buffers, locate, parted, read_weights, spot_of
 from studio.tasks import build_task
 from studio.tasks.base import Task
 
@@ -73,7 +73,7 @@ def load(name: str | Path, *, weights: str = "auto", device: str = "auto", dtype
     if config.lora:
         net = finetune.merged(net)
     net = net.to(where).eval().requires_grad_(False)
-    label = str(name) if spot == folder else f"{str(name).partition('@')[0]}@{step}"
+    label = str(name) if spot == folder else f"{parted(name)[0]}@{step}"
     return Model(
         name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind, source=bool(info.starts_from)).eval(), codec=build_codec(info.codec, folder), task=build_task(info.task, info.codec),
         device=where, weights=key, hash=files.sha256(path)[:16], folder=folder,

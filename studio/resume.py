@@ -15,9 +15,10 @@ from typing import Any
 
 from backbones import registry
 from studio import checkpoint, files, lock
+from studio.beginning import ASIDE, only_begun
 from studio.build import unfilled
 from studio.config import Config, former_name, from_tree, load_config, shipped, tree_of
-from studio.shelf import locate
+from studio.shelf import locate, parted
 
 MEANING = ("backbone", "objective", "procedure", "lora", "data", "seed")  # what is trained, on what
 READING = ("path", "strict", "cache", "workers")  # of ``data``: how its content is got, which the hash of the content looks after
@@ -87,7 +88,7 @@ def check_folder(folder: Path, resume: bool, overwrite: bool, config: Config | N
     if resume and overwrite:
         raise ValueError("got both resume and overwrite, expected one: go on with the run, or start it again")
     exists = (folder / "config.yaml").is_file()
-    if exists and (resume or overwrite):
+    if exists and (resume or overwrite or only_begun(folder)):
         return files.check_writable(folder)
     if exists:
         other = None if config is None else _other_data(folder, config)
@@ -98,7 +99,7 @@ def check_folder(folder: Path, resume: bool, overwrite: bool, config: Config | N
             )
         raise FileExistsError(f"{folder} holds a run already; pass --resume to go on, --overwrite to start again, or another --out")
     there = list(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
-    drafts = [p for p in there if p.name.startswith((".config.yaml.", lock.NAME))]  # of a run that was killed in its first moment
+    drafts = [p for p in there if p.name.startswith((".config.yaml.", lock.NAME)) or p.name == ASIDE]  # of a run that was killed in its first moment
     if not exists and len(drafts) < len(there):
         raise FileExistsError(f"{folder} exists and is not a run; choose another --out" + (f" to resume{_near(folder)}" if resume else ""))
     files.check_writable(folder)
@@ -143,8 +144,8 @@ def check_base(start_from: str, folder: Path) -> None:
     if "base" not in meta:  # of an earlier version
         return
     was = meta["base"].get("model", "")
-    step, now = was.partition("@")[2], start_from.partition("@")[2]
-    if not was or _home(was) != _home(start_from) or (step and now and int(step) != int(now)):
+    step, now = parted(was)[1], parted(start_from)[1]
+    if not was or _home(was) != _home(start_from) or (step is not None and now is not None and step != now):
         raise ValueError(
             f"got --from {start_from}, but the run being resumed began from {was or 'nothing'}; leave --from out, or choose another --out"
         )
@@ -153,7 +154,7 @@ def check_base(start_from: str, folder: Path) -> None:
 def _home(model: str) -> str:
     if model.startswith("hf:"):
         return model
-    name = model.partition("@")[0]
+    name = parted(model)[0]
     try:
         return str(locate(name)[0].resolve())
     except ValueError:  # it is gone, which does not hinder

@@ -27,18 +27,34 @@ def bundled() -> list[str]:
     return sorted(names, key=lambda name: name != FIRST)
 
 
+def _folder_of(path: str) -> Path | None:
+    """The folder of a model by its name without a step."""
+    shelf = [Path(str(resources.files("studio") / "models" / path))] if path in bundled() else []
+    places = [Path(path).expanduser(), *shelf, Path("runs") / path]
+    return next((p for p in places if (p / "config.yaml").is_file()), None)
+
+
+def parted(name: str | Path) -> tuple[str, int | None]:
+    """A MODEL's name and the step asked for. ``@`` may be part of a folder's name: what is there by its whole name is meant as a whole."""
+    text = str(name)
+    start, _, end = text.rpartition("@")
+    if not start or not (end.isascii() and end.isdigit()) or text.startswith("hf:") or _folder_of(text) is not None:
+        return text, None
+    return start, int(end)
+
+
 def locate(name: str | Path) -> tuple[Path, int | None]:
     """The folder of a MODEL and the step asked for. Raises ``ValueError`` with the names there are."""
     text = str(name)
     if text.startswith("hf:"):
         return foreign.fetch(text.removeprefix("hf:"), HUB), None
-    path, _, step = text.partition("@")
-    if step and not step.isdigit():
-        raise ValueError(f"got model {text!r}, expected RUN@step with a whole number")
-    places = [Path(path).expanduser(), *([Path(str(resources.files("studio") / "models" / path))] if path in bundled() else []), Path("runs") / path]
-    for folder in places:
-        if (folder / "config.yaml").is_file():
-            return folder, int(step) if step else None
+    path, step = parted(text)
+    folder = _folder_of(path)
+    if folder is not None:
+        return folder, step
+    start, _, end = text.rpartition("@")
+    if start and _folder_of(start) is not None:
+        raise ValueError(f"got model {text!r}, expected {start}@step with a whole number, not {end!r}")
     if Path(path).suffix in (".pt", ".pth", ".ckpt", ".pkl", ".bin"):
         raise ValueError(f"got {path}, a pickle, which is never loaded; models are folders with config.yaml and safetensors")
     if Path(path).is_dir():

@@ -1,6 +1,5 @@
 """`studio.train`: everything that can be refused is checked here, before anything is written; then `studio.loop` runs."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from torch import nn
 import guidance
 from samplers.objective import Objective
 from studio import finetune, mend, own_network, sampling
+from studio.beginning import Beginning, restore
 from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
 from studio.chosen import settled
 from studio.codec import build_codec
@@ -74,10 +74,11 @@ def train(
     folder = folder_of(source, overrides, out, resume)
     check_folder(folder, resume, overwrite, load_config(source, overrides) if out is None and run_of(source) is None else None)
     with RunLock(folder) if is_first() else nullcontext() as lock:
+        told = (lock.told, restore(folder)) if lock is not None else ()
         check_folder(folder, resume, overwrite)  # again: another process may have been here until now
         mended = mend.header(folder) if resume and lock is not None else ()
         return _train(
-            source, overrides, folder, (*((lock.told,) if lock is not None and lock.told else ()), *mended), lock, data=data, held_out=held_out, classes=classes, backbone=backbone, resume=resume, overwrite=overwrite,
+            source, overrides, folder, (*filter(None, told), *mended), lock, data=data, held_out=held_out, classes=classes, backbone=backbone, resume=resume, overwrite=overwrite,
             start_from=start_from, device=device, quiet=quiet, on_log=on_log,
         )  # fmt: skip
 
@@ -158,11 +159,12 @@ def _train(
         finetune.adapt(net, config.lora, seed=config.seed)
     source_data = replace(source_data, notes=(*notes, *source_data.notes, *_of_deviation(objective, source_data, info)))
     trainer = Trainer(config, folder, source_data, info, net, objective, where, dtype, quiet, on_log, given, lock)
-    if overwrite and not resume:  # by one process, when nothing of the new run can be refused any more
-        if trainer.main:
-            _clear(folder)
-        trainer.accelerator.wait_for_everyone()
-    interrupted = trainer.run()
+    start = Beginning(folder, over=overwrite, own=tuple(source_data.beside)) if trainer.main and recorded is None else None
+    trainer.accelerator.wait_for_everyone()  # nothing of the new run can be refused any more
+    if start is not None:
+        trainer.kept = start.kept
+    with start or nullcontext():
+        interrupted = trainer.run()
     return Run(folder, config, trainer.step, trainer.last, interrupted, backbone)
 
 
@@ -220,12 +222,6 @@ def _of_deviation(objective: Objective, data: Data, info: Info) -> tuple[str, ..
     return (
         f"the data has deviation {found:.3g}, the objective counts on sigma_data={assumed:g}; try objective.parameterization={{name: edm, sigma_data: {found:.2g}}}",
     )
-
-
-def _clear(folder: Path) -> None:
-    """Remove a run, when everything about the new one has been checked."""
-    for path in (folder / "checkpoints", folder / "metrics.jsonl", folder / "meta.json", folder / "config.yaml"):  # the last marks a run
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _checked_sample(config: Config, info: Info, objective: Objective, overrides: Sequence[str]) -> SampleConfig:

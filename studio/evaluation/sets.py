@@ -154,14 +154,21 @@ def open_set(source: str | Path, reading: Reading | None = None) -> SampleSet:
     return _data(text, reading)
 
 
+def _parted(text: str) -> tuple[str, str]:
+    """A data set and the part of it that is meant; ``@`` may stand in a path."""
+    name, _, part = text.rpartition("@")
+    there = Path(text.partition(":")[2]).expanduser().exists()
+    return (name, part) if name and "/" not in part and not there else (text, "")
+
+
 def is_data(text: str) -> bool:
     """Whether a text names a data set."""
-    kind, _, rest = text.partition("@")[0].partition(":")
+    kind, _, rest = _parted(text)[0].partition(":")
     return kind in REGISTRY and (bool(rest) or kind in ALONE)
 
 
 def _data(text: str, reading: Reading | None = None) -> SampleSet:
-    name, _, part = text.partition("@")
+    name, part = _parted(text)
     kind, _, rest = name.partition(":")
     if not is_data(text) or part not in ("", "train", "held_out"):
         raise ValueError(
