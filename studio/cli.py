@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from studio import cli_compare, cli_convert, cli_reproduce, cli_sets, cli_translate
+from studio import cli_cache, cli_compare, cli_convert, cli_reproduce, cli_sets, cli_translate
 from studio.cli_options import WIDTH, AsJson, Conditions, Device, Dtype, Steps, Threads, Weights, conditions_of, emit, guidance_of
 
 UI = "ui.app:main"
@@ -216,6 +216,7 @@ def ui(
 
 for _command in (
     cli_sets.generate, cli_sets.evaluate, cli_compare.compare, cli_sets.reference, cli_sets.sweep, cli_convert.convert, cli_translate.translate, cli_reproduce.reproduce,
+    cli_cache.cache,
 ):  # fmt: skip
     app.command(context_settings=WIDTH)(_command)
 

@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from torch import Tensor
 
@@ -97,13 +97,25 @@ def cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drift-studio"
 
 
+def used(*paths: Path) -> None:
+    """Note that something kept was of use: `studio cache --prune` goes by it."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            os.utime(path)
+
+
 def write_text(path: Path, text: str) -> None:
     """Atomically."""
+    write_bytes(path, lambda out: out.write(text.encode()))
+
+
+def write_bytes(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Atomically, what ``write`` writes to the open file; by several processes at once too. Where it fails, as on a full disk, nothing is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w") as out:
-            out.write(text)
+        with os.fdopen(handle, "wb") as out:
+            write(out)
         os.chmod(draft, 0o644)
         put_in_place(Path(draft), path)
     finally:

@@ -1,10 +1,10 @@
 """A file of molecules as graphs and numbers: rows are read, cut to their largest fragment, freed of duplicates and checked one by one; what is left out is
 told with its line. Every graph that is kept gives its molecule back, or the row is left out too."""
 
+import contextlib
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ import numpy as np
 from studio.chem import decode, graphs, properties
 from studio.chem.reading import Rejected, Table, number, read_table, read_text
 from studio.chem.toolkit import LONGEST, Chem, canonical, quiet, read_smiles, version
-from studio.files import cache_home
+from studio.files import cache_home, used, write_bytes
 
 FORMAT = 1
 ASKED = "asked_"  # columns of a file of samples that hold targets
@@ -195,14 +195,9 @@ def _write(store: Path, found: Collection) -> None:
     """Best effort: a cache that cannot be written costs time, never the run."""
     notes = {k: getattr(found, k) for k in ("smiles", "atoms", "extra", "salts", "duplicates")}
     notes["rejected"] = [[r.line, r.text, r.reason] for r in found.rejected]
-    draft = store.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        with open(draft, "wb") as handle:
-            np.savez_compressed(handle, graphs=found.graphs, numeric=found.numeric, notes=np.frombuffer(json.dumps(notes).encode(), np.uint8))
-        draft.replace(store)
-    except OSError:
-        draft.unlink(missing_ok=True)
+    tables = {"graphs": found.graphs, "numeric": found.numeric, "notes": np.frombuffer(json.dumps(notes).encode(), np.uint8)}
+    with contextlib.suppress(OSError):
+        write_bytes(store, lambda handle: np.savez_compressed(handle, **tables))
 
 
 def _read(store: Path) -> Collection | None:
@@ -213,6 +208,7 @@ def _read(store: Path) -> Collection | None:
         rejected = tuple(Rejected(*r) for r in notes["rejected"])
         texts = (tuple(notes[k]) for k in ("smiles", "atoms", "extra"))
         smiles, atoms, extra = texts
+        used(store)
         return Collection(smiles, values, atoms, numeric, extra, rejected, notes["salts"], notes["duplicates"])
     except Exception:  # whatever a damaged file makes numpy, zipfile or json raise
         return None

@@ -71,8 +71,9 @@ def images(
     found = cached(store) if cache else None
     if found is None:
         found = _decode(root, files, size, channels, strict, workers, Reading(behind, bits), frames == "all", whole)
-        if cache:
-            keep(store, found)
+        told = keep(store, found) if cache else None
+        if told is not None:
+            found = replace(found, notes=(*found.notes, told))
     if found.failed and strict:
         raise ValueError(f"{len(found.failed)} pictures of {root} do not decode, first {next(iter(found.failed))}; mend them or leave out strict")
     where = {f: i for i, f in enumerate(files)}

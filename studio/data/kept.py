@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from studio.data.depth import Reading
-from studio.files import cache_home
+from studio.files import cache_home, used, write_bytes
 
 Entry = tuple[Path, int]  # a file and the number of a page or frame in it
 
@@ -37,21 +36,20 @@ def cache_path(root: Path, files: Sequence[Path], options: Sequence[Any]) -> Pat
     return cache_home() / digest.hexdigest()[:24]
 
 
-def keep(store: Path, found: Decoded) -> None:
-    """Best effort: a cache that cannot be written costs time, never the run."""
+def keep(store: Path, found: Decoded) -> str | None:
+    """Best effort: a cache that cannot be written costs time, never the run; what there is to tell of it."""
     about = {
         "entries": [[str(f), k] for f, k in found.entries], "kept": found.kept.tolist(), "background": found.reading.background, "bits": found.reading.bits,
         "unit": found.reading.unit, "failed": found.failed, "notes": found.notes,
     }  # fmt: skip
     try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        for suffix in (".json", ".npy"):
-            draft = store.with_suffix(f".{os.getpid()}.tmp")
-            with open(draft, "wb") as handle:
-                np.save(handle, found.values) if suffix == ".npy" else handle.write(json.dumps(about).encode())
-            draft.replace(store.with_suffix(suffix))
-    except OSError:
-        pass
+        write_bytes(store.with_suffix(".npy"), lambda handle: np.save(handle, found.values))
+        write_bytes(store.with_suffix(".json"), lambda handle: handle.write(json.dumps(about).encode()))
+    except OSError as error:
+        for suffix in (".npy", ".json"):
+            store.with_suffix(suffix).unlink(missing_ok=True)
+        return f"decoded pictures could not be kept in {store.parent} ({error.strerror or error}); they are decoded anew each time"
+    return None
 
 
 def cached(store: Path) -> Decoded | None:
@@ -61,6 +59,7 @@ def cached(store: Path) -> Decoded | None:
         values = np.load(store.with_suffix(".npy"), mmap_mode="r")
     except (OSError, ValueError):
         return None
+    used(store.with_suffix(".json"), store.with_suffix(".npy"))
     reading = Reading(tuple(about["background"]), about["bits"], about["unit"])
     entries = [(Path(f), k) for f, k in about["entries"]]
     return Decoded(values, np.array(about["kept"], dtype=np.int64), entries, reading, about["failed"], tuple(about["notes"]))

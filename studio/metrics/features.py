@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from backbones.registry import resolve
-from studio.files import cache_home, save_tensors
+from studio.files import cache_home, save_tensors, used
 from studio.metrics.distances import Moments
 
 REGISTRY = {
@@ -186,6 +186,7 @@ def cached(key: str, compute: Callable[[], Features], folder: str | Path | None 
     path = Path(folder or cache_folder()) / f"{hashlib.sha256(f'{FORMAT} {key}'.encode()).hexdigest()[:32]}.safetensors"
     found = read(path, key)
     if found is not None:
+        used(path)
         return found
     made = compute()
     try:
