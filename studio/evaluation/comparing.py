@@ -61,7 +61,7 @@ class Comparison:
             rows.append(f"{name:<{width}}{a:>12.4f}{b:>12.4f}{self.difference[name]:>+12.4f}  {low:+.4f} to {high:+.4f}{told}")
         rows += [f"{k:<{width}}not computed: {why}" for k, why in self.failed.items()]
         head = [f"A: {self.names[0]}", f"B: {self.names[1]}", ""]
-        return [*head, *rows, "", *(f"{k}: {v}" for k, v in self.protocol.items() if v not in (None, {}, ""))]
+        return [*head, *rows, "", *(f"{k}: {v}" for k, v in self.protocol.items() if v not in (None, {}, "", []))]
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
@@ -115,7 +115,7 @@ def compare(
     protocol = {
         "samples": count, "of": [len(s) for s in sets], "sample_hash": [s.hash for s in sets], **_about(ruler, sets[0]),
         "rounds": rounds, "level": level, "seed": seed, "drawn": "together, by the same seeds" if paired else "each by itself",
-        "without_replacement": [n for n in groups[1]],
+        "without_replacement": groups[1],
     }  # fmt: skip
     return Comparison((sets[0].name, sets[1].name), {k: (found[0][k], found[1][k]) for k in interval}, difference, interval, failed, protocol)
 
@@ -146,7 +146,7 @@ def _names(ruler: Ruler, sets: Sequence[SampleSet], metrics: Any) -> tuple[list[
     """What to measure, and what cannot be. Raises ``ValueError`` where that was asked for by name."""
     if isinstance(ruler.reference, Reference) and ruler.extractor is not None:
         wanted, options = parse_metrics(ruler.metrics, ruler.extractor), measures.options_of(ruler.extractor, ruler.allow_small)
-        seen = ruler.extractor(measures_probe(sets[0], ruler.extractor))
+        seen = ruler.extractor(_probe(sets[0], ruler.extractor))
         failed: dict[str, str] = {}
         for one in sets:
             failed |= measures.refused([n for n in wanted if n not in WHOLE], promised(one, seen), ruler.reference.side, options)
@@ -163,7 +163,7 @@ def _names(ruler: Ruler, sets: Sequence[SampleSet], metrics: Any) -> tuple[list[
     return list(wanted), {}
 
 
-def measures_probe(samples: SampleSet, extractor: Extractor) -> Any:
+def _probe(samples: SampleSet, extractor: Extractor) -> Any:
     """One black picture of a set, as an extractor takes it."""
     import torch
 
