@@ -33,9 +33,12 @@ def build(name: str, **options: Any) -> nn.Module:
 def from_original(family: str, state_dict: Mapping[str, Tensor], config: Mapping[str, Any], compat: bool = True) -> nn.Module:
     """Our module with the weights and, if ``compat``, the semantics of an original implementation.
 
-    ``family``: dit, dis, rwkv or graph_dit. ``config``: the original constructor's arguments. ``state_dict``: the original key names. Returned in eval mode.
+    ``family``: dit, dis, rwkv or graph_dit. ``config``: the original constructor's arguments. ``state_dict``: the original key names,
+    inside whatever training wraps around a network (`backbones.wrapped`). Returned in eval mode.
     Raises ``ValueError`` when the weights do not fit the config.
     """
     from backbones.convert import FAMILIES
+    from backbones.wrapped import unwrapped
 
-    return registry.resolve(FAMILIES, family, "family")(state_dict, config, compat=compat)
+    make = registry.resolve(FAMILIES, family, "family")
+    return make(unwrapped(state_dict, family), config, compat=compat)

@@ -51,7 +51,8 @@ def dit_from_original(state_dict: Mapping[str, Tensor], config: Mapping[str, Any
         raise ValueError(f"got the unknown DiT arguments {sorted(unknown)}, expected {', '.join(keys)}, class_dropout_prob, learn_sigma")
     options = {k: config.get(k, original[k]) for k in keys}
     net = DiT(**options, null_class=dropout > 0, learn_sigma=config.get("learn_sigma", True))
-    return load(net, original_state(state_dict, options["depth"]), f"DiT {options}")
+    state = {"pos_embed": net.pos_embed, **state_dict}  # fixed, and left out of some checkpoints
+    return load(net, original_state(state, options["depth"]), f"DiT {options}")
 
 
 def original_state(state_dict: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:

@@ -37,7 +37,7 @@ FAMILIES = {
 }
 TARGETS = {"diffusers": "studio.convert_diffusers:prepare"}
 ORIGIN = "drift-studio.json"  # what a target writes beside its files: where they come from, and notes
-HUB = ("model_index.json", "config.json", "diffusion_pytorch_model.*", "transformer/*", "vae/*", "scheduler/*")
+HUB = ("model_index.json", "config.json", "diffusion_pytorch_model*", "transformer/*", "vae/*", "scheduler/*")
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,12 @@ from typing import Any, Literal
 from torch import Tensor
 
 from backbones.dit import SIZES
+from backbones.wrapped import MARKS, parts_of
 from studio import foreign
 
 Weights = Literal["auto", "ema", "raw"]
-PARTS = {"auto": ("ema", "model"), "ema": ("ema",), "raw": ("model",)}
+PARTS = {"auto": ("ema", "model", "state-dict"), "ema": ("ema",), "raw": ("model",)}
+ARGS = ("args", "config", "hyper_parameters", "hparams", "cfg")
 FLOW = ("path_type", "train_eps", "sample_eps")  # arguments that only trainings of flows have
 NOISE = ("noise", "eps", "epsilon")
 FACTORS = (2, 4, 8, 16, 32)  # pixels a side of a latent, where the VAE is not at hand
@@ -29,26 +31,49 @@ LINEAR = {  # arguments of a noise model's training, and what they are where it 
 
 @dataclass(frozen=True)
 class Held:
-    """``part``: where the tensors were: ``ema``, ``model`` or a bare ``state-dict``; ``args``: the file's plain values by their last name."""
+    """``part``: what the tensors are: ``ema``, ``model`` or a bare ``state-dict``; ``args``: the file's plain values by their last name; ``notes``: where the
+    tensors were found, and what was left out beside them."""
 
     path: str
     tensors: dict[str, Tensor]
     part: str
     args: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
-def read_state(path: str, weights: Weights) -> Held:
-    """The tensors asked for (``auto``: the average where there is one) and the arguments. Raises ``ValueError`` naming what there is for weights
+def read_state(path: str, weights: Weights, family: str) -> Held:
+    """The tensors asked for (``auto``: the average where there is one), without wrappers and containers (`backbones.wrapped`), and the arguments. Raises ``ValueError`` naming what there is for weights
     that are not in the file, which a bare state-dict cannot tell."""
     raw = foreign.read_checkpoint(Path(path), allow=(argparse.Namespace,))
-    there = [k for k in PARTS["auto"] if isinstance(raw.get(k), Mapping) and raw[k]]
-    part = next((k for k in PARTS[weights] if k in there), None)
-    if part is None and (there or weights != "auto"):
-        has = f"has {' and '.join(there)} only" if there else "is a bare state-dict, which does not say whether it is an average"
+    try:
+        parts, rest = parts_of(raw, MARKS[family])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    told = {k: v for k, v in raw.items() if k in ARGS or isinstance(v, str | bool | int | float)}
+    args = dict(_plain(told))
+    if not parts:  # none of this family: what is missing is named when its sizes are read
+        inner = next((raw[k] for k in ("ema", "model", "state_dict") if isinstance(raw.get(k), Mapping)), raw)
+        return Held(path, foreign.tensors_of(inner, path), "state-dict", args)
+    there = list(dict.fromkeys(p.name for p in parts))
+    kind = next((k for k in PARTS[weights] if k in there), None)
+    if kind is None:
+        has = "is a bare state-dict, which does not say whether it is an average" if there == ["state-dict"] else f"has {' and '.join(there)} only"
         raise ValueError(f"got weights={weights}, expected weights that are there: {path} {has}; leave weights out to take them")
-    tensors = foreign.tensors_of(raw[part] if part is not None else raw, f"{path}{f' [{part}]' if part else ''}")
-    told = {k: v for k, v in raw.items() if k in ("args", "config") or isinstance(v, str | bool | int | float)}
-    return Held(path, tensors, part or "state-dict", dict(_plain(told)))
+    chosen = [p for p in parts if p.name == kind]
+    if len(chosen) > 1:
+        places = ", ".join(p.prefix.rstrip(".") or "the file itself" for p in chosen)
+        raise ValueError(
+            f"{path} holds {len(chosen)} networks of which each could be meant ({places}), expected one; keep its state-dict alone in a file"
+        )
+    part = chosen[0]
+    known = ("", "ema.", "model.", "state_dict.")
+    notes = [f"found in {part.prefix.rstrip('.')}"] if part.prefix not in known else []
+    notes += [f"left out beside them: {', '.join(rest[:8])}"] if rest else []
+    tensors = dict(part.tensors)
+    for other in parts:  # averages often leave out what is fixed
+        if other is not part and "pos_embed" not in tensors and "pos_embed" in other.tensors:
+            tensors["pos_embed"] = other.tensors["pos_embed"]
+    return Held(path, tensors, kind, args, tuple(notes))
 
 
 def _plain(tree: Any) -> Iterator[tuple[str, Any]]:

@@ -55,7 +55,11 @@ def read(path: str, vae: Any, /, *, classes: str | None = None, codec: Literal["
         raise ValueError(f"{home} is a {kind}, expected a DiTTransformer2DModel")
     model = foreign.read_module(DiTTransformer2DModel, home)
     options = diffusers_options(model.config)
+    kinds = {p.dtype for p in model.parameters()}
     tensors = dit_from_diffusers(model).state_dict()
+    if len(kinds) == 1:  # half precision stays half
+        tensors = {k: v.to(next(iter(kinds))) if v.is_floating_point() else v for k, v in tensors.items()}
+    file = foreign.module_files(home)[0].name
     del model
     if vae is None and (folder / "vae" / "config.json").is_file() and codec != "pixels":
         vae = read_vae(folder / "vae")
@@ -76,8 +80,10 @@ def read(path: str, vae: Any, /, *, classes: str | None = None, codec: Literal["
         sample={"sampler": sampler, "num_steps": 50, "guidance": "cfg=4.0"},
         info=Info("image", (channels, side, side), names, codec_of(channels, vae, codec)),
         vae=vae,
-        meta={**meta, "weights": "transformer"},
-        read_as=_words(objective) + ("" if place is not None else "; there is no scheduler_config.json to say so"),
+        meta={**meta, "weights": "raw" if "non_ema" in file else "transformer"},
+        read_as=_words(objective)
+        + ("" if place is not None else "; there is no scheduler_config.json to say so")
+        + ("" if file in foreign.WEIGHTS else f"; weights of {file}"),
     )
 
 

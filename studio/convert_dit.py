@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from backbones.convert import original_shapes, original_state
 from backbones.dit import SIZES
+from backbones.encoders import grid_positions
 from studio.build import Info
 from studio.convert import Imported, class_names, codec_of, factor_of
 from studio.convert_checkpoint import Held, Weights, check_args, count_classes, read_state, refuse_flow, says
@@ -28,7 +29,7 @@ def read(
     file of names. ``weights``: ``ema`` and ``raw`` are refused where the file has none. ``codec``: by default pixels for 1 or 3 channels without a VAE,
     otherwise latents. Raises ``ValueError``.
     """
-    held = read_state(path, weights)
+    held = read_state(path, weights, "dit")
     refuse_flow(held, "dit")
     net = network(held, vae, codec, num_heads=num_heads, num_classes=num_classes, input_size=input_size)
     learned, names_meta = net.options["learn_sigma"], class_names(net.options["num_classes"], classes)
@@ -48,7 +49,7 @@ def read(
         info=Info("image", net.shape, names_meta[0], net.codec),
         vae=vae,
         meta={**names_meta[1], "weights": held.part},
-        read_as=f"a DDPM noise predictor{' with learned variance' if learned else ''} on the linear table of 1000 steps{doubt}",
+        read_as=f"a DDPM noise predictor{' with learned variance' if learned else ''} on the linear table of 1000 steps{doubt}{''.join(f'; {n}' for n in held.notes)}",
     )  # fmt: skip
 
 
@@ -64,7 +65,10 @@ class Network:
 
 def network(held: Held, vae: Any, codec: str, *, num_heads: int | None, num_classes: int | None, input_size: int | None) -> Network:
     """A DiT's sizes from its weights, compared with what the arguments say. Raises ``ValueError``."""
-    options, state = original_shapes(held.tensors), held.tensors
+    state = held.tensors
+    if "pos_embed" not in state:
+        _positions(held, input_size, vae)
+    options = original_shapes(state)
     side, patch, tokens = input_size or options["input_size"], options["patch_size"], state["pos_embed"].shape[1]
     if side % patch or (side // patch) ** 2 != tokens:
         raise ValueError(f"pos_embed has {tokens} tokens, which is not the square grid of a side of {side} in patches of {patch}; check input_size")
@@ -81,3 +85,22 @@ def network(held: Held, vae: Any, codec: str, *, num_heads: int | None, num_clas
     check_args(held, options, factor_of(spec, vae))
     guided = ("cfg(scale=4.0,channels=3)" if channels == 4 else "cfg=4.0") if count < rows else ""
     return Network(options, (channels, side, side), spec, guided)
+
+
+def _positions(held: Held, side: int | None, vae: Any) -> None:
+    """Put in the fixed positions that a checkpoint left out, on the grid that its arguments tell. Raises ``ValueError`` where they do not."""
+    patches = held.tensors.get("x_embedder.proj.weight")
+    if patches is None or patches.ndim != 4:
+        return  # another layout, which is told when its sizes are read
+    noted = next((held.args[k] for k in ("input_size", "latent_size") if isinstance(held.args.get(k), int)), None)
+    if noted is None and isinstance(held.args.get("image_size"), int):
+        channels = patches.shape[1]
+        factor = 1 if vae is None and channels in (1, 3) else 8 if vae is None else factor_of({"name": "vae"}, vae)
+        noted = held.args["image_size"] // (factor or 8)
+    side, patch = side or noted, patches.shape[-1]
+    if side is None or side % patch:
+        raise ValueError(
+            f"{held.path} lacks pos_embed, which is fixed and can be made, but nothing in the file says for which size; say the side of what the network sees: "
+            "--config input_size=32"
+        )
+    held.tensors["pos_embed"] = grid_positions(patches.shape[0], (side // patch, side // patch))[None].to(patches.dtype)

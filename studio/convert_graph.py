@@ -8,13 +8,14 @@ from torch import Tensor
 
 from backbones.convert_graph import graph_state
 from samplers.graph_noise import BONDS
-from studio import foreign
 from studio.build import Info
 from studio.convert import Imported
+from studio.convert_checkpoint import Weights, read_state
 
 
 def read(
     path: str, vae: Any, /, *, data: str, smiles: str | None = None, conditions: str = "SA,SC", aromatic: bool = True, atoms: str | None = None,
+    weights: Weights = "auto",
 ) -> Imported:  # fmt: skip
     """A Lightning checkpoint or a bare state-dict. The weights tell sizes and kinds of conditions, but neither atom types nor the noise's statistics: ``data`` is the
     file of molecules that the model was trained on, ``conditions`` its columns in the model's order, ``atoms`` the types where they are not all of the file's.
@@ -28,9 +29,8 @@ def read(
     if vae is not None:
         raise ValueError("got a VAE for a model of graphs, which has none; leave --vae out")
     names, kinds = tuple(c.strip() for c in conditions.split(",")), None if atoms is None else tuple(a.strip() for a in atoms.split(","))
-    held = foreign.read_checkpoint(Path(path))
-    part = "state_dict" if isinstance(held.get("state_dict"), Mapping) else None
-    state = graph_state(foreign.tensors_of(held["state_dict"] if part else held, path))
+    held = read_state(path, weights, "graph_dit")
+    state = graph_state({k: v for k, v in held.tensors.items() if not k.startswith("noise_schedule.")})
     backbone, groups = _shapes(state), _groups(state)
     needed = 1 + max(max(g["columns"]) for g in groups)
     if len(names) != needed:
@@ -58,8 +58,8 @@ def read(
         objective={"path": path_spec, "cond_drop": 0.01},
         sample={"sampler": "graph", "num_steps": 500, "guidance": "cfg=2.0"},
         info=Info("molecule", (size, size + 1), (), codec, found.name, found.hash, names, zeros, ones),
-        meta={"weights": part or "state-dict"},
-        read_as=f"the published noise of graphs in 500 steps, its statistics counted in {data}",
+        meta={"weights": held.part},
+        read_as="; ".join([f"the published noise of graphs in 500 steps, its statistics counted in {data}", *held.notes]),
     )
 
 

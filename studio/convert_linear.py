@@ -20,7 +20,7 @@ def read_dis(
 ) -> Imported:  # fmt: skip
     """A .pt with ``ema`` and ``model``, a bare state-dict, or .safetensors. Sizes are read from the shapes; the grid is taken to be square unless ``input_size`` says
     otherwise. ``num_classes``: when the label table has no null class. Raises ``ValueError``."""
-    held = read_state(path, weights)
+    held = read_state(path, weights, "dis")
     refuse_flow(held, "dis")
     state = held.tensors
     options = _shapes(state, "DiS", extras=2 if "label_emb.embedding_table.weight" in state else 1, mark="in_blocks.0.mixer.A_log", side=input_size)
@@ -33,7 +33,7 @@ def read_rwkv(
     wkv: Literal["kernel", "paper"] = "kernel", weights: Weights = "auto", codec: Codec = "auto",
 ) -> Imported:  # fmt: skip
     """As `read_dis`. ``wkv``: released weights were trained with the kernel's form; ``post_norm`` cannot be seen in the shapes."""
-    held = read_state(path, weights)
+    held = read_state(path, weights, "rwkv")
     refuse_flow(held, "rwkv")
     state = held.tensors
     options = _shapes(state, "Diffusion-RWKV", extras=0, mark="in_blocks.0.att.spatial_decay", side=input_size)
@@ -87,5 +87,5 @@ def _imported(held: Held, backbone: dict[str, Any], asked: int | None, classes: 
         info=Info("image", (channels, side, side), names, spec),
         vae=vae,
         meta={**meta, "weights": held.part},
-        read_as=f"a DDPM noise predictor{' with learned variance' if learned else ''} on the linear table of 1000 steps",
+        read_as=f"a DDPM noise predictor{' with learned variance' if learned else ''} on the linear table of 1000 steps{''.join(f'; {n}' for n in held.notes)}",
     )  # fmt: skip

@@ -30,7 +30,7 @@ def read(
     Sampled by 50 steps of Euler (the original's Euler of 51 times), guidance 4 on the first three latent channels. Raises ``ValueError`` for the VP interpolant, which is none of our
     paths, for another time convention, and for a file that says it is a DiT.
     """
-    held = read_state(path, weights)
+    held = read_state(path, weights, "sit")
     said, where = says(held)
     if said == "dit" and path_type is None and prediction is None:
         raise ValueError(
@@ -51,6 +51,7 @@ def read(
     notes = ["the second half of its doubled output left out"] if doubled else []
     notes += [f"its arguments say {' and '.join(told)}"] if told else []
     notes += [f"nothing in the file says {' or '.join(k for k in asked if k not in told)}"] if len(told) < len(asked) else []
+    notes += held.notes
     if held.args.get("loss_weight"):
         notes.append(f"its loss weight {held.args['loss_weight']} is not kept for training on")
     return Imported(

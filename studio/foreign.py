@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from backbones.wrapped import parts_of
 from studio import files
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bin")
+WEIGHTS = ("diffusion_pytorch_model.safetensors",)  # what it is called where there is one
+MODULE = re.compile(r"diffusion_pytorch_model(?:\.(\w+))?(?:-(\d+)-of-(\d+))?\.(safetensors|bin)")
 
 
 def read_checkpoint(path: Path, allow: Sequence[type] = ()) -> dict[str, Any]:
@@ -49,15 +51,31 @@ def read_checkpoint(path: Path, allow: Sequence[type] = ()) -> dict[str, Any]:
 
 
 def tensors_of(state: Mapping[str, Any], where: str) -> dict[str, Tensor]:
-    """A state-dict without the prefixes of parallel and compiled wrappers. Raises ``ValueError`` where something in it is not a tensor."""
+    """A state-dict. Raises ``ValueError`` where something in it is not a tensor."""
     odd = next((k for k, v in state.items() if not isinstance(v, Tensor)), None)
     if odd is not None or not state:
         raise ValueError(f"{where} is no state-dict of tensors ({f'it holds {odd!r}' if odd is not None else 'it is empty'})")
-    tensors = dict(state)
-    for prefix in ("module.", "_orig_mod."):
-        if all(k.startswith(prefix) for k in tensors):
-            tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
-    return tensors
+    return dict(state)
+
+
+def module_files(folder: Path) -> list[Path]:
+    """The files of a module's weights in a folder of diffusers: one, or all shards of one set. The plain set goes first, then those of other precisions, then
+    ``non_ema``; safetensors before ``.bin``. Raises ``ValueError`` for a folder without weights, and for shards that are missing."""
+    sets: dict[tuple[bool, str], dict[int, tuple[int, Path]]] = {}
+    for path in sorted(folder.iterdir()):
+        if match := MODULE.fullmatch(path.name):
+            variant, number, of, kind = match.groups()
+            sets.setdefault((kind == "bin", variant or ""), {})[int(number or 1)] = (int(of or 1), path)
+    if not sets:
+        raise ValueError(f"{folder} has no weights, expected {WEIGHTS[0]} beside config.json; fetch the folder again")
+    rank = {"": 0, "bf16": 1, "fp16": 2, "non_ema": 9}
+    (_, variant), shards = min(sets.items(), key=lambda item: (rank.get(item[0][1], 5), item[0][0]))
+    count = max(of for of, _ in shards.values())
+    lost = [n for n in range(1, count + 1) if n not in shards]
+    if lost:
+        there = next(iter(shards.values()))[1].name
+        raise ValueError(f"{folder} lacks part {lost[0]} of {count} of its weights ({there} is there); fetch the folder again")
+    return [shards[n][1] for n in sorted(shards)]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -74,16 +92,13 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_module(kind: Any, folder: Path, *, meta: bool = False, renamed: Mapping[str, str] | None = None) -> nn.Module:
     """A module that diffusers saved: ``config.json`` beside the weights, in eval mode, every key accounted for.
 
-    ``meta``: take the tensors as they are stored, for modules that hold nothing beside them. ``renamed``: parts of keys of older versions. Keys of
+    Tensors are as they are stored. ``meta``: for modules that hold nothing beside them. ``renamed``: parts of keys of older versions. Keys of
     the config that the class does not take are left out, as diffusers does. Raises ``ValueError`` for anything that is missing or does not fit.
     """
     config = read_json(folder / "config.json")
-    path = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
-    if path is None:
-        raise ValueError(f"{folder} has no weights, expected {WEIGHTS[0]} beside config.json; fetch the folder again")
-    state = tensors_of(read_checkpoint(path), str(path))
-    for old, new in (renamed or {}).items():
-        state = {k.replace(old, new): v for k, v in state.items()}
+    found = module_files(folder)
+    path = found[0]
+    state = {k: v for part in found for k, v in tensors_of(read_checkpoint(part), str(part)).items()}
     takes = inspect.signature(kind.__init__).parameters
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in takes}
     try:
@@ -91,7 +106,14 @@ def read_module(kind: Any, folder: Path, *, meta: bool = False, renamed: Mapping
             module = kind(**options)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(f"{folder / 'config.json'} does not describe a {kind.__name__} ({error})") from None
+    parts, _ = parts_of(state, (next(iter(dict(module.named_parameters()))),))
+    state = parts[0].tensors if len(parts) == 1 else state
+    for old, new in (renamed or {}).items():
+        state = {k.replace(old, new): v for k, v in state.items()}
     own = module.state_dict()
+    fixed = dict(module.named_buffers())
+    if not meta:  # what a config alone gives, such as positions, is the module's own
+        state = {**{k: v for k, v in own.items() if k in fixed and k not in state}, **state}
     for key in own:
         if key not in state:
             raise ValueError(f"{path} lacks {key}, expected the weights of a {kind.__name__}; check the folder")
@@ -100,7 +122,7 @@ def read_module(kind: Any, folder: Path, *, meta: bool = False, renamed: Mapping
     unexpected = sorted(set(state) - set(own))
     if unexpected:
         raise ValueError(f"{path} holds {unexpected[0]}, which a {kind.__name__} does not have; check the folder")
-    module.load_state_dict(state, assign=meta)
+    module.load_state_dict(state, assign=True)
     return module.eval().requires_grad_(False)
 
 

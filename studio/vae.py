@@ -34,7 +34,7 @@ def vae_folder(name: str | Path) -> Path:
     """The folder of a VAE by name: itself, the ``vae/`` of a pipeline, or ``hf:org/name``. Raises ``ValueError`` when there is none."""
     text = str(name)
     if text.startswith("hf:"):
-        folder = foreign.fetch(text.removeprefix("hf:"), ["config.json", "diffusion_pytorch_model.*", "vae/*"])
+        folder = foreign.fetch(text.removeprefix("hf:"), ["config.json", "diffusion_pytorch_model*", "vae/*"])
     else:
         folder = Path(text).expanduser()
     for place in (folder, folder / "vae"):
