@@ -79,6 +79,8 @@ def evaluate(
     metrics: Metrics = None, features: Features = None, inception: Inception = None, allow_small: AllowSmall = False,
     filters: Annotated[str | None, typer.Option(help="For molecules: MOSES's rule lists, mcf.csv,wehi_pains.csv, or the wheel of molsets.")] = None,
     test_scaffolds: Annotated[str | None, typer.Option(help="For molecules: MOSES's scaffold split, a table or the wheel of molsets.")] = None,
+    size: Annotated[int | None, typer.Option(help="Fit pictures of both sides to so many pixels a side first: scaled, centre cut.")] = None,
+    channels: Annotated[int | None, typer.Option(help="Fit pictures of both sides to 1 (grey) or 3 (RGB) channels first.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the result (.json) is kept; by default in the folder of samples.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace the result that is there under this name.")] = False,
     num: Annotated[int | None, typer.Option("--num", "--num-samples", help="For a MODEL: how many samples (10000).")] = None,
@@ -110,6 +112,7 @@ def evaluate(
             samples, ref, metrics=metrics, features=features, inception=inception, allow_small=allow_small, num=num, seeds=seeds, labels=labels,
             conditions=conditions_of(set_), guidance="default" if guidance == "default" else guidance_of(guidance), sampler=sampler, num_steps=num_steps,
             batch=batch, weights=weights, device=device, dtype=dtype, on_progress=bar, filters=filters, test_scaffolds=test_scaffolds,
+            size=size, channels=channels,
         )  # fmt: skip
     if beside:
         out = folder / f"evaluation-{result.protocol.get('extractor', 'points')}-{str(result.protocol['reference_hash'])[:8]}.json"

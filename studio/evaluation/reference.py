@@ -79,7 +79,7 @@ def open_reference(source: str | Path | SampleSet, extractor: Extractor) -> Refe
 
 def parts_of(real: SampleSet) -> dict[str, Any]:
     """Which part of a data set this is, and what of it was left out."""
-    found = {f"reference_{k}": real.about.get(k) for k in ("part", "left_out")}
+    found = {f"reference_{k}": real.about.get(k) for k in ("part", "left_out", "fitted")}
     return {k: v for k, v in found.items() if v}
 
 

@@ -119,7 +119,7 @@ def _of_pictures(
     shown = open_set(real) if isinstance(real, Path) and "arr_0" in npz_members(real) else real
     if isinstance(shown, SampleSet) and shown.shape != samples.shape:
         raise ValueError(
-            f"got samples of {samples.shape} and a reference of {shown.shape} (C, H, W), expected the same; choose another --ref, or resize it first"
+            f"got samples of {samples.shape} and a reference of {shown.shape} (C, H, W), expected the same; choose another --ref, or fit both: --size N --channels 1 or 3"
         )
     extractor = choose_extractor(features, samples, inception, real)
     wanted = parse_metrics(metrics, extractor)
@@ -190,6 +190,6 @@ def protocol_of(samples: SampleSet, reference: Reference, extractor: Extractor, 
     return {
         "extractor": extractor.name, "extractor_hash": extractor.hash, "dimensions": side.moments.dim, "resize": getattr(extractor, "resize", "none"), "samples": len(samples),
         "sample_hash": samples.hash, "sample_dtype": "uint8", **reference.about, "floor": floor,
-        **{k: about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "labels", "seeds", "dtype", "conditions", "path")},
+        **{k: about.get(k) for k in ("model", "model_hash", "weights", "sampler", "num_steps", "guidance", "labels", "seeds", "dtype", "conditions", "path")}, **({"fitted": about["fitted"]} if "fitted" in about else {}),
         "precision_recall_k": measures.K_PRECISION, "density_coverage_k": measures.K_DENSITY, "studio": __version__,
     }  # fmt: skip

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from studio.bars import notebook_bar
-from studio.evaluation.reference import Reference
+from studio.evaluation.fitting import fitted
+from studio.evaluation.reference import Reference, located
 from studio.evaluation.results import Result
 from studio.evaluation.ruler import choose_extractor, parse_metrics, ruler_for
 from studio.evaluation.sets import SampleSet, is_data, open_set
@@ -24,13 +25,13 @@ __all__ = ["choose_extractor", "evaluate", "family_of", "generated", "parse_metr
 def evaluate(
     samples: str | Path | Model | SampleSet, ref: str | Path | SampleSet | Reference, *, metrics: str | Sequence[str] | None = None, features: str | Extractor | None = None,
     inception: str | Path | None = None, allow_small: bool = False, batch: int | str = "auto", on_progress: Callable[[int, int], Any] | None = None,
-    filters: str | None = None, test_scaffolds: str | None = None, **sampling: Any,
+    filters: str | None = None, test_scaffolds: str | None = None, size: int | None = None, channels: int | None = None, **sampling: Any,
 ) -> Result:  # fmt: skip
     """Measure a set of samples, or a MODEL (``num=``, ``seeds=``, ``labels=``, ``guidance=`` ... as in `generate`; no pictures are written).
 
     ``ref``: a reference file of `studio.evaluation.make_reference`, an ADM .npz, a folder or a data set. ``features``: inception, lenet,
     efficientnet or an `Extractor`; by default inception where its weights are given, lenet for 1×28×28. ``filters`` and ``test_scaffolds`` of molecules: MOSES's rule lists
-    and scaffold split, or the wheel of molsets that holds them. Raises ``ValueError`` for what does not fit together;
+    and scaffold split, or the wheel of molsets that holds them. ``size`` and ``channels`` (1 or 3) fit pictures of both sides first (`studio.evaluation.fitting`). Raises ``ValueError`` for what does not fit together;
     a single measure that cannot be computed is listed in ``failed``.
     """
     ruler: dict[str, Any] = dict(
@@ -38,10 +39,22 @@ def evaluate(
     )  # fmt: skip
     there = opened(samples, sampling)
     if there is not None:
-        return ruler_for(there, ref, **ruler).measure(there)
+        there = fitted(there, size, channels)
+        return ruler_for(there, _fitted_ref(ref, there, size, channels), **ruler).measure(there)
     coming, plan = planned(samples, batch=batch, **sampling)
-    measure = ruler_for(coming, ref, **ruler, made=False).measure  # everything is refused here, before a sample is made
-    return measure(generated(coming, plan, on_progress))
+    shown = fitted(coming, size, channels)
+    measure = ruler_for(
+        shown, _fitted_ref(ref, shown, size, channels), **ruler, made=False
+    ).measure  # everything is refused here, before a sample is made
+    return measure(fitted(generated(coming, plan, on_progress), size, channels))
+
+
+def _fitted_ref(ref: Any, samples: SampleSet, size: int | None, channels: int | None) -> Any:
+    """The reference with pictures that are fitted as the samples are; a file of statistics as it is."""
+    if isinstance(ref, Reference) or size is None and channels is None:
+        return ref
+    found = located(ref, samples.reading)
+    return fitted(found, size, channels) if isinstance(found, SampleSet) else found
 
 
 def opened(samples: Any, sampling: dict[str, Any]) -> SampleSet | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from studio.data import REGISTRY, Arrays, load_data
 from studio.data.arrays import content_hash
 from studio.data.classes import labelled
-from studio.data.depth import Reading
+from studio.data.depth import Misfit, Reading
 from studio.data.folders import listing
 from studio.data.images import decode, survey
 from studio.data.layout import layout_of, unflattened
@@ -117,13 +117,13 @@ class Transposed:
 
 
 class PictureFiles:
-    """Pictures on disk, decoded when they are read, all in one way."""
+    """Pictures on disk, decoded when they are read, all in one way; to ``size`` and ``channels`` where these are given."""
 
     dtype = np.dtype("uint8")
 
-    def __init__(self, paths: Sequence[Path], reading: Reading | None = None):
-        self.paths, self.reading = np.array([str(p) for p in paths]), reading
-        self.one = decode(self.paths[0], reading=reading).shape
+    def __init__(self, paths: Sequence[Path | str], reading: Reading | None = None, size: int | None = None, channels: int | None = None):
+        self.paths, self.reading, self.size, self.channels = np.array([str(p) for p in paths]), reading, size, channels
+        self.one = self._one(self.paths[0]).shape
         self.shape = (len(paths), *self.one)
 
     def __len__(self) -> int:
@@ -131,11 +131,32 @@ class PictureFiles:
 
     def __getitem__(self, index: Any) -> np.ndarray:
         with ThreadPoolExecutor(2) as pool:
-            pictures = list(pool.map(lambda path: decode(path, reading=self.reading), self.paths[index]))
+            pictures = list(pool.map(self._one, self.paths[index]))
         for path, picture in zip(self.paths[index], pictures):
             if picture.shape != self.one:
-                raise ValueError(f"got {path} of (C, H, W) {picture.shape} among pictures of {self.one}, expected one size; resize them first")
+                raise ValueError(_unlike(str(path), picture.shape, str(self.paths[0]), self.one))
         return np.stack(pictures) if pictures else np.zeros((0, *self.one), np.uint8)
+
+    def _one(self, path: str) -> np.ndarray:
+        try:
+            return decode(path, self.size, self.channels, self.reading)
+        except Misfit:
+            raise
+        except Exception as error:  # whatever a damaged file makes Pillow raise
+            why = str(error).replace(path, "it") or "cut off"
+            raise ValueError(f"{path} is not a readable picture ({why}), expected all of a set to be; mend it or take it out") from None
+
+
+def _unlike(path: str, got: tuple[int, ...], first: str, wanted: tuple[int, ...]) -> str:
+    """What is wrong with a picture among others."""
+    parts = []
+    if got[0] != wanted[0]:
+        kinds = {1: "grey", 3: "RGB", 4: "RGBA"}
+        named = [f"{kinds.get(c, 'with')} ({c} channel{'' if c == 1 else 's'})" for c in (got[0], wanted[0])]
+        parts.append((f"{path} is {named[0]}, {first} is {named[1]}", "--channels 1 or --channels 3"))
+    if got[1:] != wanted[1:]:
+        parts.append((f"{path} is {got[2]}×{got[1]} pixels, {first} is {wanted[2]}×{wanted[1]}", "--size N"))
+    return f"got pictures of several kinds: {'; '.join(what for what, _ in parts)}; expected one; try {' '.join(way for _, way in parts)}"
 
 
 def open_set(source: str | Path, reading: Reading | None = None) -> SampleSet:
