@@ -183,12 +183,12 @@ class Handlers:
 
 
 def _look(paths: list[str]) -> list[str]:
-    """Classes of the gallery in the style sheet: hard pixels for small pictures, and one picture alone is shown large."""
+    """Classes of the gallery in the style sheet: hard pixels for small pictures, one picture alone is shown large, and few are larger than many."""
     from PIL import Image
 
     with Image.open(paths[0]) as picture:
         small = picture.height < SMALL
-    return ["pixels"] * small + ["single"] * (len(paths) == 1)
+    return ["pixels"] * small + ["single"] * (len(paths) == 1) + ["few"] * (1 < len(paths) <= 20)
 
 
 def _checked(check: Callable[[str], str], text: str, *, quiet: bool) -> str:

@@ -1,12 +1,17 @@
 """Two tiny models, trained once: 8 × 8 pictures of three classes, and points in the plane."""
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import studio
+from ui.app import build_app, launch_options
+from ui.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -38,3 +43,26 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
         out=home / "runs" / "points", quiet=True,
     ).folder  # fmt: skip
     return Shelf((str(home / "runs"),), str(Path(pictures)), str(Path(points)))
+
+
+@pytest.fixture(scope="session")
+def served(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Engine]]:
+    """The address of a page over the shelf, and its engine."""
+    engine = Engine(shelf.roots, tmp_path_factory.mktemp("served") / "out", device="cpu", dtype="fp32")
+    page = build_app(engine)
+    _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(engine))
+    yield url, engine
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A Chromium of this machine, driven by playwright; skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'drift-studio[dev]'")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("there is no Chromium here (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from PIL import Image
 
 from studio.samples import read_recipe
 from ui.answers import CONTROLS
-from ui.app import build_app, launch_options, main
+from ui.app import main
 from ui.engine import Engine
 from ui.handlers import BOTTOM, SHOWN, Handlers
+from ui.hosts import Hosts, names_of
 from ui.settings import OWN, Settings
 
 
@@ -129,15 +129,6 @@ def test_mistakes_become_toasts_and_stay_readable(handlers: Handlers, shelf: Any
         list(handlers.generate(None, *inputs(Settings(""))))
 
 
-@pytest.fixture(scope="module")
-def served(shelf: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Engine]]:
-    engine = Engine(shelf.roots, tmp_path_factory.mktemp("served") / "out", device="cpu", dtype="fp32")
-    page = build_app(engine)
-    _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(engine))
-    yield url, engine
-    page.close()
-
-
 def test_served_page_generates_files_with_recipes(served: tuple[str, Engine], shelf: Any) -> None:
     url, engine = served
     client = Client(url, verbose=False)
@@ -212,3 +203,26 @@ def test_stop_reaches_the_run_of_its_own_session(served: tuple[str, Engine], she
 def test_what_cannot_be_served_is_said_before_it_starts(options: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=words):
         main(out=str(tmp_path / "out"), **options)
+
+
+def test_a_foreign_host_is_refused(served: tuple[str, Engine]) -> None:
+    url, _ = served
+    port = httpx.URL(url).port
+    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "localhost@evil.example", "10.0.0.7", "", "[::1]x"):
+        for path in ("", "config", "gradio_api/info"):
+            answer = httpx.get(f"{url}{path}", headers={"Host": host})
+            assert answer.status_code == 400, (host, path)
+    for host in (f"127.0.0.1:{port}", "localhost", f"LOCALHOST:{port}", f"[::1]:{port}"):
+        assert httpx.get(f"{url}config", headers={"Host": host}).status_code == 200, host
+    everywhere = Hosts(None, names_of("0.0.0.0", ["studio.lan"]), numbers=True)  # type: ignore[arg-type]
+    assert everywhere.knows("192.168.1.7:7860") and everywhere.knows("studio.lan") and not everywhere.knows("evil.example")
+
+
+def test_models_tell_conditions_and_bridges(served: tuple[str, Engine]) -> None:
+    url, _ = served
+    listed = {m["model"]: m for m in Client(url, verbose=False).predict(api_name="/models")}
+    assert listed["fashion-restore"]["kind"] == "bridge" and listed["fashion-restore"]["starts_from"] == "degraded pictures"
+    assert listed["fashion-dit"]["kind"] == "generator" and listed["fashion-dit"]["conditions"] == {}
+    conditions = listed["moses-graph-dit"]["conditions"]
+    assert list(conditions) == ["logP", "QED", "TPSA", "atoms"] and conditions["atoms"] == [1, 26]
+    assert all(low < high for low, high in conditions.values())
