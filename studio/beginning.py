@@ -10,7 +10,7 @@ from typing import Any
 
 from studio import checkpoint
 
-HEADER = ("metrics.jsonl", "meta.json", "config.yaml")  # the last marks a run
+HEADER = ("curve.png", "metrics.jsonl", "meta.json", "config.yaml")  # the last marks a run
 ASIDE = ".overwritten"
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from backbones.types import RunContext
 from samplers.objective import Objective
-from studio import __version__, checkpoint, files
+from studio import __version__, checkpoint, curve, files
 from studio.build import Info, built_buffers
 from studio.codec import build_codec
 from studio.config import AUTO, Config
@@ -35,6 +35,8 @@ from studio.processes import Group, trackers_named
 from studio.progress import TrainingBar, memory_mb
 from studio.signals import StopSignal
 from studio.strict_json import to_json
+
+DRAWN_EVERY = 60  # seconds between drawings of the loss curve, at the least
 
 
 class Diverged(RuntimeError):
@@ -87,6 +89,7 @@ class Trainer:
         self.note: Callable[[str], None] = lambda text: None
         self.kept: Callable[[], None] = lambda: None  # called when there is something of the run to keep
         self.told: set[Path] = set()  # broken checkpoints that were named
+        self.drawn = time.monotonic()
         self.warned = False  # of a warm-up that takes too much of a run by minutes, which is known when its pace is
 
     # ---- the run ---------------------------------------------------------------------------------------------------------------------
@@ -128,8 +131,11 @@ class Trainer:
                     interrupted = self._phase(phase, bar)
                     if interrupted:
                         break
+            if not interrupted and self.config.train.log_every and self.recent and "loss" not in self.last:
+                self._log_training(self.step / max(self.elapsed, 1e-9), keep=True)  # the whole run was shorter than an interval
             if self.saved != self.step:
                 self._save()
+            self._draw()
         finally:
             bar.close()
             if self.accelerator.trackers:
@@ -307,8 +313,9 @@ class Trainer:
         if self.on_log is not None and self.main:
             self.on_log(entry)
 
-    def _log_training(self, rate: float) -> None:
-        loss = self.accelerator.reduce(torch.stack(self.recent).double().mean(), "mean")
+    def _log_training(self, rate: float, *, keep: bool = False) -> None:
+        """``keep``: what was averaged also counts for the next line, of a run that is made longer."""
+        loss, kept = self.accelerator.reduce(torch.stack(self.recent).double().mean(), "mean"), (self.recent, self.logs)
         self.recent = []
         if not math.isfinite(float(loss)):
             self._diverged(float(loss))
@@ -324,6 +331,17 @@ class Trainer:
                 "memory_mb": round(memory_mb()),
             }
         )
+        if keep:
+            self.recent, self.logs = kept
+
+    def _draw(self) -> None:
+        """The curve so far; a run is not lost over it."""
+        self.drawn = time.monotonic()
+        if self.main:
+            try:
+                curve.draw(self.folder)
+            except Exception as error:
+                self.note(f"{curve.NAME} was not drawn: {error}")
 
     def _evaluate(self, phase: Phase) -> None:
         if not self.main or phase.pairs is not None:  # of simulated pairs none are held out
@@ -412,6 +430,8 @@ class Trainer:
             meta["metrics"] = metrics.stat().st_size
         checkpoint.save(self.folder, self.step, self.networks, self.ema, state, meta, preview=self._preview())
         self.kept()
+        if time.monotonic() - self.drawn > DRAWN_EVERY:
+            self._draw()
         for broken in checkpoint.prune(self.folder, self.config.train.keep_last, self.config.train.keep_every):
             if broken not in self.told:
                 self.told.add(broken)

@@ -1,0 +1,48 @@
+"""The loss curve of a run, ``curve.png`` beside its metrics.jsonl."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from studio import files
+
+NAME = "curve.png"
+
+
+def points(run: Path) -> dict[str, tuple[list[float], list[float]]]:
+    """Steps and values of the training loss and of the held-out losses; lines that are cut or hold no number are left out."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    metrics = run / "metrics.jsonl"
+    for line in metrics.read_text().splitlines() if metrics.is_file() else ():
+        try:
+            entry: dict[str, Any] = json.loads(line)
+        except ValueError:
+            continue
+        for key, value in entry.items():
+            if (key == "loss" or key.startswith("held_out")) and isinstance(value, int | float):
+                steps, values = found.setdefault(key, ([], []))
+                steps.append(entry.get("step", 0))
+                values.append(value)
+    return found
+
+
+def draw(run: Path) -> Path | None:
+    """Draw it anew; None where nothing is logged yet."""
+    from matplotlib.figure import Figure
+
+    found = points(run)
+    if not found:
+        return None
+    figure = Figure(figsize=(6, 3.4), dpi=100)
+    axes = figure.add_axes((0.12, 0.14, 0.85, 0.8))
+    for key, (steps, values) in found.items():
+        axes.plot(steps, values, marker="." if len(steps) < 20 else None, linewidth=1.2, label=key.replace("_", " "))
+    if all(v > 0 for _, values in found.values() for v in values):
+        axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize=8)
+    with files.replacing(run / NAME) as draft:
+        figure.savefig(draft, format="png", metadata={"Software": None})
+    return run / NAME
