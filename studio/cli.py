@@ -28,7 +28,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on with an existing run.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Remove an existing run and start again.")] = False,
     start_from: Annotated[str | None, typer.Option("--from", help="A MODEL to fine-tune: its weights to begin with; lora.rank=8 trains adapters only.")] = None,
-    dry_run: Annotated[bool, typer.Option(help="Print the resolved config and sizes; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print the resolved config, and how long it would take in what memory and on what disk; write nothing.")] = False,
     strict: Annotated[bool, typer.Option(help="A picture that does not decode is an error.")] = False,
     device: Device = "auto", dtype: Dtype = "", threads: Threads = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -42,10 +42,11 @@ def train(
     changes = list(overrides or []) + ([f"train.dtype={dtype}"] if dtype else []) + (["data.strict=true"] if strict else [])
     set_threads(threads)
     if dry_run:
-        from studio.inspect import brief, describe_config
+        from studio.dry_run import lines, of_training
+        from studio.inspect import brief
 
-        result = describe_config(config, changes)
-        return emit(result, as_json, [result["yaml"], *(f"{k}: {v}" for k, v in brief(result).items() if k != "yaml")])
+        result = of_training(config, changes, out=out, resume=resume, overwrite=overwrite, start_from=start_from, device=device)
+        return emit(result, as_json, lines(brief(result) | {"yaml": result["yaml"]}))
     from studio.inspect import use_of
     from studio.recipes import told
     from studio.trainer import train as run_training

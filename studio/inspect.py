@@ -1,4 +1,4 @@
-"""What `studio info`, `list`, `flops` and `train --dry-run` say."""
+"""What `studio info`, `list` and `flops` say."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from samplers.graph_noise import BONDS
-from studio import checkpoint, files, own_network, sampler_spec
+from studio import checkpoint, files, own_network
 from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
 from studio.catalog import defaults_of
 from studio.config import from_tree, load_config
@@ -101,26 +101,6 @@ def _generated(folder: Path) -> dict[str, Any]:
         "there": f"{there} of {pinned['num']}",
         **pinned,
         "command": told(lambda: command_of_manifest(manifest, folder)),
-    }
-
-
-def describe_config(source: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The resolved config with sizes, for ``--dry-run``."""
-    from studio.data import load_data
-
-    config = load_config(source, overrides)
-    data = load_data(config.data)
-    config.objective = fill_path(config.objective, data)
-    config.backbone = fill_backbone(config.backbone, Info.of(data), objective_of(config).parameterization)
-    config.sample.sampler = sampler_spec.of_new(config, Info.of(data))
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in build_network(config).parameters())
-    return {
-        "yaml": config.yaml(),
-        "parameters": parameters,
-        "samples": len(data.train),
-        "held_out": len(data.held_out) if data.held_out is not None else 0,
-        "classes": list(data.classes),
     }
 
 

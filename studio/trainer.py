@@ -77,18 +77,26 @@ def train(
         told = (lock.told, restore(folder)) if lock is not None else ()
         check_folder(folder, resume, overwrite)  # again: another process may have been here until now
         mended = mend.header(folder) if resume and lock is not None else ()
-        return _train(
-            source, overrides, folder, (*filter(None, told), *mended), lock, data=data, held_out=held_out, classes=classes, backbone=backbone, resume=resume, overwrite=overwrite,
-            start_from=start_from, device=device, quiet=quiet, on_log=on_log,
+        fresh = not (resume and (folder / "config.yaml").is_file())
+        trainer = prepared(
+            source, overrides, folder, (*filter(None, told), *mended), lock, data=data, held_out=held_out, classes=classes, backbone=backbone,
+            resume=resume, start_from=start_from, device=device, quiet=quiet, on_log=on_log,
         )  # fmt: skip
+        start = Beginning(folder, over=overwrite, own=tuple(trainer.data.beside)) if trainer.main and fresh else None
+        trainer.accelerator.wait_for_everyone()  # nothing of the new run can be refused any more
+        if start is not None:
+            trainer.kept = start.kept
+        with start or nullcontext():
+            interrupted = trainer.run()
+        return Run(folder, trainer.config, trainer.step, trainer.last, interrupted, backbone)
 
 
-def _train(
-    source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str], folder: Path, notes: tuple[str, ...], lock: RunLock | None, *, data: Any, held_out: Any, classes: Any,
-    backbone: nn.Module | None, resume: bool, overwrite: bool, start_from: str | None, device: str, quiet: bool,
-    on_log: Callable[[dict[str, Any]], None] | None,
-) -> Run:  # fmt: skip
-    """`train` in a folder that is this process's."""
+def prepared(
+    source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str], folder: Path, notes: tuple[str, ...] = (), lock: RunLock | None = None, *,
+    data: Any = None, held_out: Any = None, classes: Any = None, backbone: nn.Module | None = None, resume: bool = False, start_from: str | None = None,
+    device: str = "auto", quiet: bool = False, on_log: Callable[[dict[str, Any]], None] | None = None,
+) -> Trainer:  # fmt: skip
+    """What `train` runs in a folder that is this process's, after every check; nothing is written yet."""
     config, given = load_config(source, overrides), plain(tree_of(source))
     recorded = recorded_config(folder) if resume and (folder / "config.yaml").is_file() else None
     base = None
@@ -158,14 +166,7 @@ def _train(
             raise ValueError("got a lora section without a base; pass --from MODEL, or leave it out")
         finetune.adapt(net, config.lora, seed=config.seed)
     source_data = replace(source_data, notes=(*notes, *source_data.notes, *_of_deviation(objective, source_data, info)))
-    trainer = Trainer(config, folder, source_data, info, net, objective, where, dtype, quiet, on_log, given, lock)
-    start = Beginning(folder, over=overwrite, own=tuple(source_data.beside)) if trainer.main and recorded is None else None
-    trainer.accelerator.wait_for_everyone()  # nothing of the new run can be refused any more
-    if start is not None:
-        trainer.kept = start.kept
-    with start or nullcontext():
-        interrupted = trainer.run()
-    return Run(folder, config, trainer.step, trainer.last, interrupted, backbone)
+    return Trainer(config, folder, source_data, info, net, objective, where, dtype, quiet, on_log, given, lock)
 
 
 def _read(config: Config, recorded: Config | None, folder: Path) -> Data:
