@@ -21,11 +21,11 @@ def generate(
     sampler: Annotated[str | None, typer.Option(help="Such as ab2, heun, 'ddim(eta=0.5)'.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
     batch: Annotated[str, typer.Option(help="Samples computed at once: auto or a number.")] = "auto",
-    format: Annotated[str | None, typer.Option(help="png, npz (arr_0 uint8 NHWC, labels) or both.")] = None,
+    format: Annotated[str | None, typer.Option(help="png, npz (arr_0 uint8 NHWC, labels), both, or tar (archives of a thousand PNGs, their SHA-256 beside them).")] = None,
     deterministic: Annotated[bool, typer.Option(help="The same bytes whatever the batch, the processes and the interruptions.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Remove the samples in the folder and start again.")] = False,
     workers: Annotated[str, typer.Option(help="Local processes: auto or a number.")] = "auto",
-    shard: Annotated[str | None, typer.Option(help="K/N: the part of machine K of N that share the folder.")] = None,
+    shard: Annotated[str | None, typer.Option(help="K/N: the part of machine K of N that share the folder; env: as RANK and WORLD_SIZE say, or the variables of Slurm.")] = None,
     path: Annotated[str, typer.Option(help="Sample on another path than the model's own: linear, lipman, trig, vp or edm.")] = "",
     weights: Weights = "auto", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip

@@ -92,10 +92,11 @@ def _megabytes(folder: Path) -> float:
 def _generated(folder: Path) -> dict[str, Any]:
     """A folder of `studio generate`: what it pins, how much of it is there, and the command that goes on with it."""
     from studio.generation.plan import command_of_manifest, read_manifest
+    from studio.generation.tar import in_archives
 
     manifest = read_manifest(folder)
     pinned = manifest["pinned"]
-    there = len(list(folder.glob("[0-9]*/[0-9]*.png"))) or (pinned["num"] if (folder / "samples.npz").is_file() else 0)
+    there = len(list(folder.glob("[0-9]*/[0-9]*.png"))) or in_archives(folder) or (pinned["num"] if (folder / "samples.npz").is_file() else 0)
     return {
         "model": manifest.get("model"),
         "there": f"{there} of {pinned['num']}",

@@ -192,9 +192,16 @@ def sheet_recipe(recipes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def save_png(path: Path, picture: "Image", recipe: dict[str, Any], *, durable: bool = True) -> None:
     """A PNG with its recipe inside, written atomically; ``durable`` as in `studio.files.replacing`."""
+    data = png_bytes(picture, recipe)
+    with files.replacing(path, durable=durable) as draft:
+        draft.write_bytes(data)
+
+
+def png_bytes(picture: "Image", recipe: dict[str, Any]) -> bytes:
+    """A PNG with its recipe inside."""
     from PIL.PngImagePlugin import PngInfo
 
-    info = PngInfo()
+    info, buffer = PngInfo(), io.BytesIO()
     info.add_text(KEY, to_json(recipe))
-    with files.replacing(path, durable=durable) as draft:
-        picture.save(draft, format="PNG", pnginfo=info)
+    picture.save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()

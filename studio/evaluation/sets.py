@@ -264,6 +264,8 @@ def _generated(folder: Path) -> SampleSet:
         model = _model(manifest)
         names = _names(manifest, recipes, model)
         return SampleSet(str(folder), PictureFiles(found), labels, names, about, folder=folder, reading=None if model is None else model.reading)
+    if any(folder.glob("[0-9]*.tar")):
+        return _archives(folder, manifest, about)
     if not (folder / "samples.npz").is_file():
         raise ValueError(f"{folder} holds none of its {num} samples yet; run the same studio generate again")
     made = _arrays(folder / "samples.npz")
@@ -280,6 +282,23 @@ def _generated(folder: Path) -> SampleSet:
         atoms=made.atoms,
         asked=asked,
     )
+
+
+def _archives(folder: Path, manifest: Mapping[str, Any], about: dict[str, Any]) -> SampleSet:
+    from studio.generation.identity import differing
+    from studio.generation.tar import Shards
+
+    pinned, values = manifest["pinned"], Shards(folder)
+    if len(values) != pinned["num"]:
+        raise ValueError(f"{folder} holds {len(values)} of {pinned['num']} samples; run the same studio generate again until it is complete")
+    recipes, seeds = [values.recipe(i) for i in range(len(values))], parse_seeds(pinned["seeds"])
+    for i, recipe in enumerate(recipes):
+        wrong = ([] if values.numbers[i] == i and recipe.get("seed") == seeds[i] else ["seed"]) + differing(recipe, pinned)
+        if wrong:
+            raise ValueError(f"sample {i} of {folder} is none of its set: it was made with another {wrong[0]}; run the same studio generate again")
+    labels, model = np.array([r["label"] for r in recipes]) if "label" in recipes[0] else None, _model(manifest)
+    reading = None if model is None else model.reading
+    return SampleSet(str(folder), values, labels, _names(manifest, recipes, model), about, folder=folder, reading=reading)
 
 
 def _model(manifest: Mapping[str, Any]) -> "Info | None":

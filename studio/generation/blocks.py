@@ -39,7 +39,7 @@ class Blocks:
     """``NNN`` + ``suffix``, a thousand samples each, of the set whose ``digest`` they bear or, from before the set grew, one of the ``earlier`` ones; `older`: files may
     say nothing of it. A kind of file has `rows`, `save`, `load` and `joined`."""
 
-    unit, suffix = UNIT, ""
+    unit, suffix, told = UNIT, "", False  # told: files hold recipes
 
     def __init__(self, root: Path, plan: Plan, digest: str):
         self.root, self.plan, self.digest = root, plan, digest

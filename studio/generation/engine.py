@@ -131,5 +131,6 @@ class Writer:
                 self._keep(range(a, min(run[-1] + 1, a // self.store.unit * self.store.unit + self.store.unit)))
 
     def _keep(self, members: range) -> None:
-        self.store.write(members[0], torch.stack([self.held.pop(i) for i in members]), ())
+        recipes = self.plan.model.recipes(self.plan.batch(members)) if self.store.told else ()
+        self.store.write(members[0], torch.stack([self.held.pop(i) for i in members]), recipes)
         self.on_written(len(members))

@@ -61,8 +61,8 @@ def generate(
 ) -> Generated:  # fmt: skip
     """Make ``num`` samples in the folder ``out``, or those of them that are not there yet.
 
-    ``seeds``: "0-49999", by default 0 … num − 1. ``labels``: balanced (the default), random, data (as often as in training), a list repeated in turn, or a file. ``format``: png, npz or
-    both; points and molecules are always npz, molecules also .smi, .csv, .sdf and a sheet. ``batch``: "auto" or a number. ``workers``: local processes, "auto" or a number. ``shard``: "3/8" is the third of
+    ``seeds``: "0-49999", by default 0 … num − 1. ``labels``: balanced (the default), random, data (as often as in training), a list repeated in turn, or a file. ``format``: png, npz, both, or
+    tar (archives of a thousand PNGs, their digests beside them); points and molecules are always npz, molecules also .smi, .csv, .sdf and a sheet. ``batch``: "auto" or a number. ``workers``: local processes, "auto" or a number. ``shard``: "3/8" is the third of
     eight machines, "env" what ``RANK`` and ``WORLD_SIZE`` or Slurm's variables say. A set that is there may grow: a larger ``num`` keeps what it has. ``path``: sample on another path than the model's own, as `Model.on_path`. Raises ``ValueError`` and ``FileExistsError`` before anything is written, for settings that do not fit or differ from the
     manifest's.
     """
@@ -86,11 +86,12 @@ def generate(
         loaded, num=num, seeds=seeds, labels=labels, conditions=conditions, num_steps=num_steps, guidance=guidance, sampler=sampler, batch=size,
         deterministic=deterministic, threads=threads,
     )  # fmt: skip
-    folder, form = Path(out), _format(format, plan)
+    folder = Path(out)
+    form = _format(format, plan, folder, overwrite)
     loaded.task.ready()
     plan = plan if overwrite else continued(plan, folder, sampler)
     count = _workers(workers, model, loaded, world, threads)
-    store = stores.store_of(folder / ".parts" if form == "npz" else folder, plan)
+    store = stores.store_of(folder / ".parts" if form == "npz" else folder, plan, form)
     group = _Group(rank, world)
     foreign = group.first((lambda: _open(folder, plan, overwrite, store, form)) if rank == 0 else None)
     manifest = read_manifest(folder)
@@ -111,7 +112,7 @@ def generate(
             job = {"model": str(model), "sampler": plan.request.sampler, "path": path, "weights": weights, "device": device, "dtype": dtype, "options": {
                 "num": plan.num, "seeds": ranges(plan.seeds) if seeds is not None else None, "labels": labels, "conditions": dict(conditions or {}),
                 "num_steps": plan.request.num_steps, "guidance": plan.request.guidance, "sampler": sampler, "batch": size, "deterministic": deterministic,
-            }, "threads": threads or max(1, cores() // count), "root": str(store.root)}  # fmt: skip
+            }, "threads": threads or max(1, cores() // count), "root": str(store.root), "form": form}  # fmt: skip
             interrupted = local.run(job, stores.deal(todo, count, store.run(len(todo), count)), bar.add, lambda: signal.asked, bar.note)
         else:
             if threads or world > 1:
@@ -135,11 +136,12 @@ def _finish(
     """Samples that are missing elsewhere; and the .npz and what the task lists, which are written when every sample is there."""
     store.join()
     others = range(0) if whole or len(wanted) == len(every := stores.units(plan, store)) else stores.without(every, wanted)
-    complete = form == "png" and not whole
+    plain = form in ("png", "tar")
+    complete = plain and not whole
     rest = store.lacking(others) if complete else store.absent(others)  # files are made of what is looked at; to count, it is enough that it is there
     elsewhere = sum(stores.size_of(u, store, plan) for u in rest)
     npz, made = folder / "samples.npz", False
-    if form != "png" and not missing and not elsewhere:
+    if not plain and not missing and not elsewhere:
         if not whole and (written or form == "npz" or not stores.npz_is_whole(npz, plan, older=store.older)):
             stores.write_npz(npz, store, plan)
             made = True
@@ -221,14 +223,20 @@ def parse_batch(batch: int | str, model: Model) -> int:
     return int(batch)
 
 
-def _format(format: str | None, plan: Plan) -> str:
-    pictures = plan.model.task.suffix == ".png"
+def _format(format: str | None, plan: Plan, folder: Path, overwrite: bool) -> str:
+    pictures, archives = plan.model.task.suffix == ".png", not overwrite and stores.in_archives(folder)
     if format is None:
-        return "png" if pictures else "both"
-    if format not in ("png", "npz", "both"):
-        raise ValueError(f"got format {format!r}, expected png, npz or both")
-    if not pictures and format == "png":
-        raise ValueError("got format 'png', but these samples are no pictures; expected npz")
+        return "tar" if archives and pictures else "png" if pictures else "both"
+    if format not in ("png", "npz", "both", "tar"):
+        raise ValueError(f"got format {format!r}, expected png, npz or both, or tar")
+    if not pictures and format in ("png", "tar"):
+        raise ValueError(f"got format {format!r}, but these samples are no pictures; expected npz")
+    single = not overwrite and not archives and (folder / MANIFEST).is_file() and any(folder.glob("[0-9]*/*.png"))
+    if archives and format != "tar" or single and format == "tar":
+        there = "archives" if archives else "single pictures"
+        raise ValueError(
+            f"got format {format!r}, but {folder} holds its samples as {there}; leave --format out, choose another --out, or pass --overwrite"
+        )
     return format if pictures else "both"
 
 

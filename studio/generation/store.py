@@ -26,6 +26,7 @@ from studio.generation import identity
 from studio.generation.blocks import FOLDER as PIECES
 from studio.generation.blocks import READERS, Vectors
 from studio.generation.plan import MANIFEST, Plan
+from studio.generation.tar import Tar
 from studio.samples import KEY, save_png
 from studio.tasks.image import MODES
 
@@ -43,6 +44,7 @@ class Store(Protocol):
     root: Path
     unit: int
     step: int
+    told: bool
     older: bool
     earlier: tuple[str, ...]
 
@@ -61,7 +63,7 @@ class Store(Protocol):
 class Pictures:
     """``NNN/NNNNNN.png``, each with its recipe inside."""
 
-    unit, step, older = 1, 1, False
+    unit, step, told, older = 1, 1, True, False
     earlier: tuple[str, ...] = ()
 
     def __init__(self, root: Path, plan: Plan):
@@ -147,8 +149,10 @@ def names_in(folder: Path) -> set[str]:
         return set()
 
 
-def store_of(root: Path, plan: Plan) -> Store:
-    """The store of the plan's task."""
+def store_of(root: Path, plan: Plan, form: str = "") -> Store:
+    """The store of the plan's task; of the form ``tar``, archives of its pictures."""
+    if form == "tar":
+        return Tar(root, plan, identity.digest(plan.pinned()))
     return Pictures(root, plan) if plan.model.task.suffix == ".png" else Vectors(root, plan, identity.digest(plan.pinned()))
 
 
@@ -162,6 +166,11 @@ def units(plan: Plan, store: Store, shard: tuple[int, int] = (1, 1)) -> Sequence
     k, n = shard
     every = range(0, plan.num, store.step)
     return every if n == 1 else deal(every, n, store.share(len(every), n))[k - 1]
+
+
+def in_archives(folder: Path) -> bool:
+    """Whether the samples of a folder lie in archives."""
+    return any(True for place in (folder, folder / PIECES) if place.is_dir() for _ in place.glob("[0-9]*.tar"))
 
 
 def without(every: Sequence[int], some: Sequence[int]) -> list[int]:
@@ -214,7 +223,7 @@ def remove(folder: Path, listing: Sequence[str] = ()) -> None:
                     else:
                         _moved(file, folder / "foreign" / path.name / file.name)
                 path.rmdir()
-            elif path.name in ("samples.npz", *listing) or re.fullmatch(r"\d{3,}\.npy", path.name):
+            elif path.name in ("samples.npz", *listing) or re.fullmatch(r"\d{3,}\.(npy|tar|tar\.sha256)", path.name):
                 path.unlink()
     shutil.rmtree(folder / PIECES, ignore_errors=True)
     remove_parts(folder)

@@ -108,7 +108,7 @@ def main() -> None:
 
     try:
         stopped = work(
-            plan, store_of(Path(job["root"]), plan), job["units"], stop=closed.is_set, on_written=written,
+            plan, store_of(Path(job["root"]), plan, job["form"]), job["units"], stop=closed.is_set, on_written=written,
             note=lambda text: print(text, flush=True),
         )  # fmt: skip
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
