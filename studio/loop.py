@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -48,7 +49,7 @@ class Trainer:
 
     def __init__(
         self, config: Config, folder: Path, data: Data, info: Info, net: nn.Module, objective: Objective, device: torch.device, dtype: torch.dtype, quiet: bool,
-        on_log: Callable[[dict[str, Any]], None] | None, source: Mapping[str, Any], lock: RunLock | None = None,
+        on_log: Callable[[dict[str, Any]], Any] | None, source: Mapping[str, Any], lock: RunLock | None = None,
     ):  # fmt: skip
         self.config, self.folder, self.data, self.objective, self.dtype, self.on_log = config, folder, data, objective, dtype, on_log
         self.source, self.lock = source, lock
@@ -86,6 +87,8 @@ class Trainer:
         self.last: dict[str, Any] = {}
         self.looked: set[str] = set()  # networks that were looked at for parameters without a gradient
         self.stop, self.broken = StopSignal(), False  # broken: a loss was not finite since the processes last met
+        self.ended, self.raised = False, None  # type: bool, Exception | SystemExit | None  # by on_log
+        self.whole = True  # not while a step changes the weights
         self.note: Callable[[str], None] = lambda text: None
         self.kept: Callable[[], None] = lambda: None  # called when there is something of the run to keep
         self.told: set[Path] = set()  # broken checkpoints that were named
@@ -131,18 +134,42 @@ class Trainer:
                     interrupted = self._phase(phase, bar)
                     if interrupted:
                         break
-            if not interrupted and self.config.train.log_every and self.recent and "loss" not in self.last:
-                self._log_training(self.step / max(self.elapsed, 1e-9), keep=True)  # the whole run was shorter than an interval
-            if self.saved != self.step:
-                self._save()
-            self._draw()
+                if interrupted:
+                    bar.note(f"stopping at step {self.step}; a second signal ends the process at once, without a checkpoint")
+                elif self.config.train.log_every and self.recent and "loss" not in self.last:
+                    self._log_training(self.step / max(self.elapsed, 1e-9), keep=True)  # the whole run was shorter than an interval
+                if self.saved != self.step:
+                    self._save()
+                self._draw()
+            interrupted = interrupted or self.stop.asked
+        except Exception:
+            self._save_after_error()
+            raise
         finally:
             bar.close()
             if self.accelerator.trackers:
                 self.accelerator.end_training()
         if interrupted:
             bar.note(f"stopped at step {self.step}; go on with --resume")
+        if self.raised is not None:
+            raise self.raised
         return interrupted
+
+    def _asked(self) -> bool:
+        """Whether a signal or ``on_log`` asked for the end of the run."""
+        return self.stop.asked or self.ended
+
+    def _save_after_error(self) -> None:
+        """Keep what was trained since the last checkpoint, where an error came between two steps' changes of the weights."""
+        begun = self.saved >= 0 or (self.folder / "metrics.jsonl").is_file()
+        if not (self.whole and begun and self.step > self.saved and self.group.world == 1):
+            return
+        try:
+            self._save()
+        except Exception as error:  # the first error is the one to tell
+            self.note(f"no checkpoint could be written at step {self.step}: {error}")
+        else:
+            self.note(f"an error ended the run; step {self.step} is kept, go on with --resume")
 
     def _progress(self) -> float:
         """The share of the run that is done, the same on all processes."""
@@ -191,6 +218,7 @@ class Trainer:
             rate = 1 / max(now - clock, 1e-9) if not rate else 0.95 * rate + 0.05 / max(now - clock, 1e-9)
             self.elapsed, clock = self.elapsed + now - clock, now
             self.step += 1
+            self.whole = True
             self.recent.append(loss)
             shown = float(self.recent[-1]) if self.device.type == "cpu" else None
             bar.update(self.step if cfg.steps else self.elapsed / 60, step=self.step, loss=shown, rate=rate, batch=cfg.batch_size)
@@ -210,7 +238,7 @@ class Trainer:
                 self._save(keep=True)
             elif cfg.save_every and self.step % cfg.save_every == 0:
                 self._save()
-            if stop if together else self.stop.asked:
+            if stop if together else self._asked():
                 return True
         return False
 
@@ -221,7 +249,7 @@ class Trainer:
         at = self._progress()
         if not (due or self.step >= self.group.next or at >= phase.until or (not self.weak_done and at >= 1 / 16)):
             return False
-        stop, broken = self.group.meet(self.step, self.elapsed, stop=self.stop.asked, broken=self.broken)
+        stop, broken = self.group.meet(self.step, self.elapsed, stop=self._asked(), broken=self.broken)
         if broken:
             self._diverged(math.nan)
         return stop
@@ -243,6 +271,7 @@ class Trainer:
 
     def _step(self, phase: Phase, work: Iterable[Ready]) -> Tensor:
         """One optimiser step; returns the mean loss, detached."""
+        self.whole = not self.context.states  # which the loss changes
         cfg = self.config.train
         factor = lr_factor(cfg, self.step, self._progress())
         for optimizer in self.optimizers:
@@ -267,6 +296,7 @@ class Trainer:
                 scaler.unscale_(optimizer)
         if cfg.clip:
             torch.nn.utils.clip_grad_norm_([p for n in phase.networks for p in self.networks[n].parameters()], cfg.clip, foreach=True)
+        self.whole = False
         for optimizer in self.optimizers:
             scaler.step(optimizer) if scaler is not None else optimizer.step()
             optimizer.zero_grad()
@@ -310,8 +340,12 @@ class Trainer:
             self.kept()
         if self.accelerator.trackers:
             self.accelerator.log({k: v for k, v in values.items() if isinstance(v, int | float)}, step=self.step)
-        if self.on_log is not None and self.main:
-            self.on_log(entry)
+        if self.on_log is not None and self.main and not self.ended:
+            try:
+                going = self.on_log(entry)
+                self.ended = isinstance(going, bool | np.bool_) and not going
+            except (Exception, SystemExit) as error:  # raised again when the run is kept
+                self.raised, self.ended = error, True
 
     def _log_training(self, rate: float, *, keep: bool = False) -> None:
         """``keep``: what was averaged also counts for the next line, of a run that is made longer."""

@@ -6,8 +6,9 @@ from typing import Any
 
 
 class StopSignal:
-    """A context in which the first SIGINT or SIGTERM is only noted (``asked``); a second Ctrl-C interrupts at once. Outside the main thread, where
-    Python takes no signals, it does nothing."""
+    """A context in which the first SIGINT or SIGTERM is only noted (``asked``); a second one ends the process at once, by ``KeyboardInterrupt`` or
+    ``SystemExit``, which an ``except Exception`` around it does not stop. A handler that was there before is called too. Outside the main thread, where Python takes
+    no signals, it does nothing."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -23,6 +24,9 @@ class StopSignal:
             signal.signal(s, handler)
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if self.asked:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self.asked = True
+        before = self._before.get(signal.Signals(number))
+        if callable(before) and before is not signal.default_int_handler:  # a script's own, which may end its loop
+            before(number, frame)

@@ -37,7 +37,11 @@ LOOKED_AT = 512  # samples whose deviation is measured
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A finished (or interrupted) run: its folder, config, last step and last logged metrics."""
+    """A finished (or interrupted) run: its folder, config, last step and last logged metrics.
+
+    ``interrupted``: Ctrl-C, SIGTERM or ``on_log`` ended it early, with a checkpoint to go on from. A script that trains in a loop asks for it:
+    ``if run.interrupted: break``. A second signal during one training ends the process.
+    """
 
     folder: Path
     config: Config
@@ -58,13 +62,14 @@ class Run:
 def train(
     source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = (), *, out: str | Path | None = None, data: Any = None,
     held_out: Any = None, classes: Any = None, backbone: nn.Module | None = None, resume: bool = False, overwrite: bool = False, start_from: str | None = None,
-    device: str = "auto", quiet: bool = False, on_log: Callable[[dict[str, Any]], None] | None = None,
+    device: str = "auto", quiet: bool = False, on_log: Callable[[dict[str, Any]], Any] | None = None,
 ) -> Run:  # fmt: skip
     """Train as a config says and return the `Run`.
 
     ``source``: YAML file, shipped config, run, ``images:DIR``, ``npz:FILE``, dict or Config; ``overrides``: ``key=value``. ``out``: run folder, by default
     the run that the source lies in, otherwise ``runs/<name>``; one process at a time (`studio.lock`); ``resume`` goes on with it, see `studio.resume`. ``data``/``held_out``: your own map-style
-    data sets, of items as `studio.data.items` lists them, of which ``classes`` tells how many there are or their names where they do not (`studio.data.own`); ``backbone``: your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL whose weights to begin with, its averaged ones; see `studio.finetune`. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
+    data sets, of items as `studio.data.items` lists them, of which ``classes`` tells how many there are or their names where they do not (`studio.data.own`); ``backbone``: your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL whose weights to begin with, its averaged ones; see `studio.finetune`. ``on_log`` is called with every line of metrics: it ends the run by returning
+    False, and an exception in it is raised when the run has its checkpoint. A signal ends this training alone, see `Run`. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
     config or data that does not fit, `Diverged` when the loss stops being finite.
     """
     if backbone is not None:
@@ -94,7 +99,7 @@ def train(
 def prepared(
     source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str], folder: Path, notes: tuple[str, ...] = (), lock: RunLock | None = None, *,
     data: Any = None, held_out: Any = None, classes: Any = None, backbone: nn.Module | None = None, resume: bool = False, start_from: str | None = None,
-    device: str = "auto", quiet: bool = False, on_log: Callable[[dict[str, Any]], None] | None = None,
+    device: str = "auto", quiet: bool = False, on_log: Callable[[dict[str, Any]], Any] | None = None,
 ) -> Trainer:  # fmt: skip
     """What `train` runs in a folder that is this process's, after every check; nothing is written yet."""
     config, given = load_config(source, overrides), plain(tree_of(source))
