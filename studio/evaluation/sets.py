@@ -178,7 +178,8 @@ def open_set(source: str | Path, reading: Reading | None = None) -> SampleSet:
 def _parted(text: str) -> tuple[str, str]:
     """A data set and the part of it that is meant; ``@`` may stand in a path."""
     name, _, part = text.rpartition("@")
-    there = Path(text.partition(":")[2]).expanduser().exists()
+    place = text.partition(":")[2]
+    there = bool(place) and Path(place).expanduser().exists()  # the path of nothing is the working directory
     return (name, part) if name and "/" not in part and not there else (text, "")
 
 

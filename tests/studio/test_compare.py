@@ -13,7 +13,7 @@ from torch import Tensor
 import studio
 from studio.cli import main
 from studio.evaluation.comparing import Comparison, _around
-from studio.evaluation.sets import SampleSet
+from studio.evaluation.sets import SampleSet, is_data, open_set
 from studio.metrics.features import from_callable
 
 
@@ -152,3 +152,8 @@ def test_molecules(tmp_path: Path) -> None:
 def test_it_prints_itself(reference: SampleSet) -> None:
     found = studio.compare(pictures(0, 1), pictures(40, 2), reference, metrics="fd", features=looks(), rounds=20)
     assert repr(found).splitlines()[0] == "A: set 1" and "B − A" in repr(found)
+
+
+def test_a_data_set_by_its_name_alone_has_parts() -> None:
+    assert is_data("fashion-mnist@held_out") and is_data("fashion-mnist") and is_data("moses@train") and not is_data("fashion-mnist-2@train")
+    assert len(open_set("fashion-mnist@held_out")) == 2000
