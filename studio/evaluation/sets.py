@@ -138,13 +138,17 @@ class PictureFiles:
         return np.stack(pictures) if pictures else np.zeros((0, *self.one), np.uint8)
 
     def _one(self, path: str) -> np.ndarray:
-        try:
-            return decode(path, self.size, self.channels, self.reading)
-        except Misfit:
-            raise
-        except Exception as error:  # whatever a damaged file makes Pillow raise
-            why = str(error).replace(path, "it") or "cut off"
-            raise ValueError(f"{path} is not a readable picture ({why}), expected all of a set to be; mend it or take it out") from None
+        return _decoded(path, self.size, self.channels, self.reading)
+
+
+def _decoded(path: str, size: int | None = None, channels: int | None = None, reading: Reading | None = None) -> np.ndarray:
+    try:
+        return decode(path, size, channels, reading)
+    except Misfit:
+        raise
+    except Exception as error:  # whatever a damaged file makes Pillow raise
+        why = str(error).replace(path, "it") or "cut off"
+        raise ValueError(f"{path} is not a readable picture ({why}), expected all of a set to be; mend it or take it out") from None
 
 
 def _unlike(path: str, got: tuple[int, ...], first: str, wanted: tuple[int, ...]) -> str:
@@ -347,7 +351,9 @@ def _pictures(folder: Path, reading: Reading | None = None) -> SampleSet:
     paths, labels, classes = found.files, found.labels, found.classes
     if labels is None:
         paths = [p for p in paths if p.name != "grid.png"] or paths  # the sheet of `studio sample` is no sample
-    whole, _, _ = survey(paths, reading or Reading())
+    whole, counts, _ = survey(paths, reading or Reading())
+    for path in (p for p, count in zip(paths, counts) if not count):  # told now, not when its turn comes
+        _decoded(str(path))
     about = {"left_out": "; ".join(told)} if (told := [*found.notes, *of_left(folder, found.left)]) else {}
     return SampleSet(str(folder), PictureFiles(paths, whole), labels, tuple(classes), about)
 

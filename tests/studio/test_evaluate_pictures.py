@@ -50,6 +50,13 @@ def test_a_broken_picture_is_named(side: str, place: str, tmp_path: Path) -> Non
         assert not any(word in text for word in ("Error", "Traceback"))
 
 
+def test_what_is_no_picture_is_told_before_anything_is_computed(tmp_path: Path) -> None:
+    path = folder(tmp_path / "a") / "11.png"
+    path.write_bytes(b"<html>not found</html>")
+    with pytest.raises(ValueError, match="11.png is not a readable picture"):
+        open_set(path.parent)
+
+
 def test_unlike_pictures_say_how(tmp_path: Path) -> None:
     a, b = folder(tmp_path / "a"), folder(tmp_path / "b", seed=1)
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(a / "05.png")
