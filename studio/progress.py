@@ -1,12 +1,18 @@
 """The progress bar of a run, on stderr: loss, throughput, time left and memory; plain lines where stderr is not a terminal."""
 
+import contextlib
+import os
 import resource
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from studio.bars import notebook_bar
+
+Item = TypeVar("Item")
 
 
 def memory_mb() -> float:
@@ -63,3 +69,32 @@ class TrainingBar:
         self.notebook.__exit__()
         if self.bar is not None:
             self.bar.stop()
+
+
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+UNSEEN, LINES = 2.0, 10.0  # seconds after which a count is shown, and between its lines where there is no terminal
+
+
+@contextlib.contextmanager
+def silent(quiet: bool = True) -> Iterator[None]:
+    """Nothing is counted on stderr inside."""
+    token = _silent.set(quiet or _silent.get())
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
+def counted(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:
+    """The items, counted on stderr by the first process where they take longer than `UNSEEN`: one line that changes on a terminal, a line now and then elsewhere."""
+    began = shown = time.monotonic()
+    quiet, wide = _silent.get() or os.environ.get("RANK", "0") != "0", sys.stderr.isatty()
+    told = False
+    for done, item in enumerate(items, 1):
+        now = time.monotonic()
+        if not quiet and now - began > UNSEEN and (done == total and told or now - shown > (0.2 if wide else LINES if told else UNSEEN)):
+            left = (now - began) * (total / done - 1)
+            line = f"{text}: {done:,} of {total:,}" + (f" · {left:.0f} s left" if done < total else f" in {now - began:.0f} s")
+            print(f"\r{line:<72}" if wide else line, end="\n" if done == total or not wide else "", file=sys.stderr, flush=True)
+            shown, told = now, True
+        yield item

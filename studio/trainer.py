@@ -27,6 +27,7 @@ from studio.model import Model
 from studio.model import load as load_model
 from studio.procedure import build_procedure
 from studio.processes import is_first
+from studio.progress import silent
 from studio.resume import check_base, check_folder, check_source, folder_of, meta_of, plain, recorded_config, resumed, run_of
 from studio.same_data import restandardised, same_data
 from studio.sampler_spec import of_new
@@ -122,7 +123,8 @@ def prepared(
     if classes is not None and (data is None or isinstance(data, Data)):
         raise ValueError("got classes without a data set of your own, expected data=DATASET; what is read from files tells its own classes")
     if data is None or isinstance(data, Data):
-        source_data = _read(config, recorded, folder) if data is None else data
+        with silent(quiet):
+            source_data = _read(config, recorded, folder) if data is None else data
         check_data(source_data)
     else:
         source_data = from_dataset(data, held_out, classes=classes)

@@ -21,6 +21,7 @@ from studio.data.depth import BITS, UNCLEAR, Misfit, Reading, Span, eight_bits, 
 from studio.data.folders import listing
 from studio.data.kept import Decoded, Entry, cache_path, cached, keep
 from studio.data.parts import HELD_OUT, parted
+from studio.progress import counted
 
 DECODER = 2  # the version of what `decode` makes of a file; 1 knew no EXIF, transparency, depth and profiles
 MAX_PIXELS = 64_000_000  # of a file as it is decoded
@@ -161,7 +162,7 @@ def _decode(
             return error
 
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        decoded = list(pool.map(one, range(len(entries))))
+        decoded = list(counted(pool.map(one, range(len(entries))), len(entries), f"decoding the pictures of {root.name}"))
     kept = [i for i, d in enumerate(decoded) if isinstance(d, np.ndarray)]
     failed = {_name(e): str(d) or type(d).__name__ for e, d in zip(entries, decoded) if not isinstance(d, np.ndarray)}
     if failed and (strict or not kept):
