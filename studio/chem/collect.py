@@ -14,11 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from studio.chem import decode, graphs, properties
-from studio.chem.reading import Rejected, Table, number, read_table, read_text
+from studio.chem.reading import Rejected, Table, has_commas, number, read_table, read_text
 from studio.chem.toolkit import LONGEST, Chem, canonical, quiet, read_smiles, version
 from studio.files import cache_home, used, write_bytes
 
-FORMAT = 1
+FORMAT = 2
+MOST_BYTES = 4_000_000_000  # of all graphs together
 ASKED = "asked_"  # columns of a file of samples that hold targets
 TOO_LONG = "(too long)"  # what stands for text that is no SMILES of ours
 
@@ -27,7 +28,7 @@ TOO_LONG = "(too long)"  # what stands for text that is no SMILES of ours
 class Collection:
     """``smiles`` canonical, without stereochemistry; ``graphs`` (N, n, n + 1) uint8 over the atom types ``atoms``; ``numeric`` (N, K) float64, NaN =
     missing; ``extra`` a further column's text, if one was asked for; ``rejected`` rows and why; ``salts``: rows cut to their largest fragment;
-    ``duplicates``: rows whose graph was there before, the first one is kept."""
+    ``duplicates``: rows whose graph was there before, the first one is kept; ``unread``: cells that are no numbers, in rows that are kept."""
 
     smiles: tuple[str, ...]
     graphs: np.ndarray
@@ -37,6 +38,7 @@ class Collection:
     rejected: tuple[Rejected, ...]
     salts: int
     duplicates: int
+    unread: tuple[Rejected, ...] = ()
 
     def __len__(self) -> int:
         return len(self.smiles)
@@ -49,7 +51,13 @@ class Collection:
             (self.duplicates, "rows are duplicates and were left out"),
         )  # fmt: skip
         first = min(self.rejected, key=lambda r: r.line, default=None)
-        return tuple(f"{n:,} {text.format(first and first.line, first and first.reason)}" for n, text in found if n)
+        told = [f"{n:,} {text.format(first and first.line, first and first.reason)}" for n, text in found if n]
+        if self.unread:
+            one = self.unread[0]
+            told.append(
+                f"{len(self.unread):,} cells are no numbers and count as missing, their molecules are kept, first line {one.line}: {one.reason}"
+            )
+        return tuple(told)
 
 
 class Column(NamedTuple):
@@ -59,6 +67,7 @@ class Column(NamedTuple):
     place: int | None
     computed: str | None
     log: bool
+    commas: bool = False
 
     def value(self, number: float) -> float:
         """Raises ``ValueError`` for a number that has no logarithm where one is asked for."""
@@ -84,6 +93,7 @@ class _Rows:
     numeric: list[list[float]] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    unread: list[Rejected] = field(default_factory=list)
     salts: int = 0
     duplicates: int = 0
 
@@ -121,18 +131,19 @@ def _collect(
     if extra is not None and aside is None:
         raise ValueError(f"{table.path} has the columns {', '.join(table.columns)}, expected {extra!r} among them")
     columns = [Column(name, table.place(inner), properties.known(inner), inner != name) for name, inner in ((c, _inner(c)) for c in conditions)]
-    for name, column, computed, _ in columns:
+    for name, column, computed, *_ in columns:
         if column is None and computed is None:
             raise ValueError(
                 f"got the condition {_inner(name)!r}, expected a column of {table.path} ({', '.join(table.columns)}) or a property ({', '.join(properties.PROPERTIES)})"
             )
+    columns = [c if c.place is None else c._replace(commas=has_commas([row[c.place] for row in table.rows])) for c in columns]
     order = range(len(table.rows))
     if limit is not None and limit < len(order):
         order = sorted(np.random.Generator(np.random.Philox(key=0)).permutation(len(order))[:limit].tolist())
     kept = _Rows(rejected=list(table.broken))
     for row, line in ((table.rows[i], table.lines[i]) for i in order):
         try:
-            _add(kept, row, place, columns, aromatic, most, atoms, "" if aside is None else row[aside])
+            _add(kept, row, line, place, columns, aromatic, most, atoms, "" if aside is None else row[aside])
         except ValueError as error:
             kept.rejected.append(Rejected(line, row[place], str(error)))
     if not kept.smiles:
@@ -140,20 +151,34 @@ def _collect(
         raise ValueError(f"{table.path} has no usable molecule, first line {first.line}: {first.reason}")
     names = tuple(atoms) if atoms is not None else graphs.vocabulary(t for types in kept.types for t in types)
     n = size or max(map(len, kept.types))
+    _check_size(table.path, kept, n, size)
     values = np.stack([graphs.to_graph(t, b, names, n) for t, b in zip(kept.types, kept.bonds)])
     numeric = np.array(kept.numeric, dtype=np.float64).reshape(len(values), len(columns))
     for (name, *_), column in zip(columns, numeric.T):
         if np.isnan(column).all():
             raise ValueError(f"{table.path} has no number for the condition {name!r}, expected at least one; choose another column")
-    return Collection(tuple(kept.smiles), values, names, numeric, tuple(kept.extra), tuple(kept.rejected), kept.salts, kept.duplicates)
+    return Collection(
+        tuple(kept.smiles), values, names, numeric, tuple(kept.extra), tuple(kept.rejected), kept.salts, kept.duplicates, tuple(kept.unread)
+    )
 
 
 def _add(
-    kept: _Rows, row: Sequence[str], place: int, columns: Sequence[Column], aromatic: bool, most: int, atoms: Sequence[str] | None,
+    kept: _Rows, row: Sequence[str], line: int, place: int, columns: Sequence[Column], aromatic: bool, most: int, atoms: Sequence[str] | None,
     extra: str,
 ) -> None:  # fmt: skip
     """One row. Raises ``ValueError`` for one that cannot be used."""
-    numbers = [None if c.place is None else number(row[c.place], c.name) for c in columns]
+    unread: list[Rejected] = []
+
+    def read(column: Column) -> float | None:
+        if column.place is None:
+            return None
+        try:
+            return number(row[column.place], column.name, column.commas)
+        except ValueError as error:
+            unread.append(Rejected(line, row[place], str(error)))
+            return math.nan
+
+    numbers = [read(c) for c in columns]
     whole = read_smiles(row[place])
     mol = decode.largest(whole)
     if graphs.size_of(mol) > most:
@@ -175,7 +200,22 @@ def _add(
     kept.bonds.append(bonds)
     kept.numeric.append(values)
     kept.extra.append(extra)
+    kept.unread += unread
     kept.salts += mol is not whole
+
+
+def _check_size(path: Path, kept: _Rows, n: int, size: int | None) -> None:
+    """Raises ``ValueError`` where all graphs, each as large as the largest, would take more memory than is reasonable."""
+    need = len(kept.smiles) * n * (n + 1)
+    if need <= MOST_BYTES:
+        return
+    fits = int((MOST_BYTES / len(kept.smiles)) ** 0.5) - 1
+    larger = sum(len(t) > fits for t in kept.types)
+    way = f"data.max_atoms={fits} leaves out the {larger:,} that are larger" if size is None else f"set data.size={fits} or less"
+    raise ValueError(
+        f"{path}: {len(kept.smiles):,} molecules as graphs of {n} atoms, as many as the largest has, take {need / 1e9:.0f} GB, expected at most "
+        f"{MOST_BYTES / 1e9:.0f}; {way}"
+    )
 
 
 def _check(types: Sequence[str], bonds: np.ndarray, text: str) -> None:
@@ -194,7 +234,7 @@ def _digest(path: Path, options: list[object]) -> str:
 def _write(store: Path, found: Collection) -> None:
     """Best effort: a cache that cannot be written costs time, never the run."""
     notes = {k: getattr(found, k) for k in ("smiles", "atoms", "extra", "salts", "duplicates")}
-    notes["rejected"] = [[r.line, r.text, r.reason] for r in found.rejected]
+    notes |= {k: [[r.line, r.text, r.reason] for r in getattr(found, k)] for k in ("rejected", "unread")}
     tables = {"graphs": found.graphs, "numeric": found.numeric, "notes": np.frombuffer(json.dumps(notes).encode(), np.uint8)}
     with contextlib.suppress(OSError):
         write_bytes(store, lambda handle: np.savez_compressed(handle, **tables))
@@ -205,11 +245,11 @@ def _read(store: Path) -> Collection | None:
     try:
         with np.load(store, allow_pickle=False) as file:
             values, numeric, notes = file["graphs"], file["numeric"], json.loads(file["notes"].tobytes())
-        rejected = tuple(Rejected(*r) for r in notes["rejected"])
+        rejected, unread = (tuple(Rejected(*r) for r in notes[k]) for k in ("rejected", "unread"))
         texts = (tuple(notes[k]) for k in ("smiles", "atoms", "extra"))
         smiles, atoms, extra = texts
         used(store)
-        return Collection(smiles, values, atoms, numeric, extra, rejected, notes["salts"], notes["duplicates"])
+        return Collection(smiles, values, atoms, numeric, extra, rejected, notes["salts"], notes["duplicates"], unread)
     except Exception:  # whatever a damaged file makes numpy, zipfile or json raise
         return None
 

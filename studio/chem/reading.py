@@ -5,16 +5,19 @@ import csv
 import gzip
 import io
 import math
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from backbones.registry import suggest
+from studio.data.text import decoded
 
 SMILES_NAMES = ("smiles", "canonical_smiles", "isomeric_smiles", "smi", "smile", "structure", "molecule", "mol")
-MISSING = {"", "nan", "na", "n/a", "none", "null", "-", "?"}
-SUFFIXES = (".csv", ".tsv", ".smi", ".txt")
+MISSING = {"", "nan", "na", "n/a", "none", "null", "-", "--", "?", "#n/a", "#na", "n.a.", "<na>", "nd", "n.d.", "missing"}
+LISTS = (".smi", ".smiles", ".txt")  # a molecule a line
+SUFFIXES = (".csv", ".tsv", *LISTS)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,13 @@ class Table:
             place = self.place(candidate)
             if place is not None:
                 return place
-        hint = suggest(name, self.columns) if name is not None else "; set data.smiles=COLUMN"
+        if name is None:  # pSMILES, SMILES_canonical, "Polymer SMILES"
+            like = [i for i, c in enumerate(self.columns) if "smiles" in c.lower()]
+            if len(like) > 1:
+                raise ValueError(f"{self.path} has several columns of SMILES ({', '.join(self.columns[i] for i in like)}); rename one of them smiles")
+            if like:
+                return like[0]
+        hint = suggest(name, self.columns) if name is not None else "; to train on it set data.smiles=COLUMN, otherwise rename one"
         raise ValueError(f"{self.path} has the columns {', '.join(self.columns)}, expected {name or 'one named smiles'}{hint}")
 
 
@@ -73,7 +82,7 @@ def read_table(path: str | Path, *, blank: bool = False) -> Table:
     if not text.strip():
         raise ValueError(f"{where} is empty, expected a header and a molecule a line")
     first = next(line for line in text.splitlines() if line.strip())
-    if kind.lower() in (".smi", ".txt"):
+    if kind.lower() in LISTS and not _is_table(first):
         return _listed(where, text, first, blank)
     separator = "\t" if kind.lower() == ".tsv" else max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
@@ -93,9 +102,44 @@ def read_table(path: str | Path, *, blank: bool = False) -> Table:
                 broken.append(Rejected(reader.line_num, separator.join(row), f"{len(row)} cells, expected {len(columns)}"))
     except csv.Error as error:
         raise ValueError(f"{where}, line {reader.line_num}: {error}; is it a table of text?") from None
+    if columns and not _is_header(columns):
+        cells = _names(columns)
+        rows, lines, columns = [columns, *rows], [_first_line(text), *lines], cells
     if not rows:
         raise ValueError(f"{where} has no whole row below its header, expected a molecule a line")
     return Table(where, columns, tuple(rows), tuple(lines), tuple(broken))
+
+
+def _is_table(first: str) -> bool:
+    """Whether the first line of a list is a header of several columns with separators."""
+    cells = [c.strip().strip('"').lower() for c in re.split(r"[,;\t]", first)]
+    return len(cells) > 1 and any("smiles" in c for c in cells)
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """Whether a first row names columns: no cell of it is a molecule, unless it has a usual name or all others are words."""
+    if any(c.lower() in SMILES_NAMES or "smiles" in c.lower() for c in cells):
+        return True
+    from studio.chem.toolkit import read_smiles
+
+    def is_molecule(text: str) -> bool:
+        try:
+            return not re.fullmatch(r"[\d.,+-]*", text) and bool(read_smiles(text))
+        except ValueError:
+            return False
+
+    return not any(map(is_molecule, cells))
+
+
+def _names(cells: Sequence[str]) -> tuple[str, ...]:
+    """Columns without names: the first with a molecule is ``smiles``, others are called by their place, from 1."""
+    place = next(i for i, c in enumerate(cells) if not _is_header([c]))
+    return tuple("smiles" if i == place else f"column{i + 1}" for i in range(len(cells)))
+
+
+def _first_line(text: str) -> int:
+    """The number of the first line that is not blank."""
+    return next(i for i, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
 def _listed(where: Path, text: str, first: str, blank: bool) -> Table:
@@ -121,23 +165,31 @@ def read_text(where: Path) -> str:
     elif where.suffix == ".gz" and data:
         raise ValueError(f"{where} is no gzip file, expected one by its name; rename it")
     try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where} is no UTF-8 text ({error}); save it as UTF-8") from None
+        return decoded(data)[0]
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}; save it as UTF-8 text") from None
 
 
-def number(text: str, name: str) -> float:
-    """A cell as a number, NaN for one that is missing. Raises ``ValueError`` for other text, and for infinity."""
+def number(text: str, name: str, commas: bool = False) -> float:
+    """A cell as a number, NaN for one that is missing. ``commas``: the column writes 1,5 for 1.5. Raises ``ValueError`` for other text, and for infinity."""
     if text.strip().lower() in MISSING:
         return math.nan
+    plain = text.strip().replace("−", "-")
     try:
-        value = float(text)
+        value = float(plain.replace(".", "").replace(",", ".") if commas else plain)
     except ValueError:
         value = math.inf
     if math.isinf(value):
-        hint = "; write 1.5, not 1,5" if text.count(",") == 1 else ""
-        raise ValueError(f"{name} is {text!r}, expected a finite number or nothing{hint}")
+        raise ValueError(f"{name} is {text!r}, expected a finite number or nothing")
     return value
+
+
+def has_commas(cells: Sequence[str]) -> bool:
+    """Whether a column writes decimal commas: some cell has one and no cell has only a point; 1,234 alone, which could be a thousand, counts as one where others are decimals."""
+    some = [c.strip() for c in cells if c.strip().lower() not in MISSING]
+    decimal = [c for c in some if re.fullmatch(r"[+\-−]?\d*,\d+(?:[eE][+-]?\d+)?|[+\-−]?\d{1,3}(?:\.\d{3})+,\d+", c)]
+    pointed = any("." in c and "," not in c for c in some)
+    return bool(decimal) and not pointed and not all(re.fullmatch(r"[+\-−]?[1-9]\d{0,2},\d{3}", c) for c in decimal)
 
 
 def report(rejected: Sequence[Rejected]) -> str:

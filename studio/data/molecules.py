@@ -40,7 +40,8 @@ def molecules(
     )
     codec = {"name": "graph", "atoms": list(found.atoms), "size": found.graphs.shape[1], "aromatic": aromatic, **node_counts(data.train)}
     about = np.frombuffer(json.dumps([found.atoms, aromatic]).encode(), np.uint8)
-    beside = {LEFT_OUT: report(found.rejected)} if found.rejected else {}
+    out = (*found.rejected, *found.unread)
+    beside = {LEFT_OUT: report(out)} if out else {}
     digest = content_hash(found.graphs, found.numeric, train, about)
     return replace(data, codec=codec, hash=digest, skipped=0, notes=found.notes, beside=beside)
 

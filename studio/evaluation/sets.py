@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 BLOCK = 256
 ALONE = ("fashion-mnist", "moses")  # data sets that need no more than their name
 WHOLE = ("images", "npz")  # sources that name a file or folder, of which nothing is kept aside unless a part is asked for
-MOLECULES = (".smi", ".csv", ".tsv", ".sdf")
+MOLECULES = (".smi", ".smiles", ".txt", ".csv", ".tsv", ".sdf")
+SAMPLED = ("samples.csv", "samples.smi", "samples.sdf")  # how `studio sample` lists molecules, the one with targets first
 
 
 class Values(Protocol):
@@ -173,6 +174,8 @@ def open_set(source: str | Path, reading: Reading | None = None) -> SampleSet:
     if path.is_dir():
         if (path / "manifest.json").is_file():
             return _generated(path)
+        if (listed := next((path / name for name in SAMPLED if (path / name).is_file()), None)) is not None:
+            return replace(_molecules(listed), name=str(path))
         return _pictures(path, reading)
     if path.is_file():
         return _arrays(path)
@@ -198,7 +201,7 @@ def _data(text: str, reading: Reading | None = None) -> SampleSet:
     kind, _, rest = name.partition(":")
     if not is_data(text) or part not in ("", "train", "held_out"):
         raise ValueError(
-            f"got {text!r}, expected a folder of samples or pictures, an .npz, .npy, .smi, .csv or .sdf file, images:DIR, npz:FILE, points:KIND, molecules:FILE, fashion-mnist or moses "
+            f"got {text!r}, expected a folder of samples or pictures, an .npz, .npy, .smi, .txt, .csv or .sdf file, images:DIR, npz:FILE, points:KIND, molecules:FILE, fashion-mnist or moses "
             "(with @train or @held_out for the parts that training makes)"
         )
     if kind == "molecules" and not part:
@@ -367,7 +370,7 @@ def _molecules(path: Path) -> SampleSet:
 
 
 def _arrays(path: Path) -> SampleSet:
-    if path.name.removesuffix(".gz").endswith(MOLECULES):
+    if path.name.lower().removesuffix(".gz").endswith(MOLECULES):
         return _molecules(path)
     if path.suffix == ".npy":
         try:
@@ -437,5 +440,7 @@ def npz_array(path: Path, name: str) -> np.ndarray:
             return file[name]
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError) as error:
         if "allow_pickle" in str(error) or "pickled" in str(error):
-            raise ValueError(f"{path}: {name} holds pickled objects, which are never loaded; save plain arrays, of words with .astype(str)") from None
+            raise ValueError(
+                f"{path}: {name} is not readable: it holds pickled objects, which are never loaded; save plain arrays, of words with .astype(str)"
+            ) from None
         raise ValueError(f"{path}: {name} is not readable ({error}); the file may be cut off: make it again") from None

@@ -58,7 +58,7 @@ def test_objects_are_never_loaded_and_named(tmp_path: Path, name: str) -> None:
     assert load(tmp_path, **arrays, about=np.array([{}])).classes == ("a", "b")  # what is not asked for may be anything
     if name in ("images", "labels"):
         np.savez(tmp_path / "a.npz", **{**arrays, name: arrays[name].astype(object)})
-        with pytest.raises(ValueError, match=f"{name} holds pickled objects"):
+        with pytest.raises(ValueError, match=f"{name} is not readable: it holds pickled objects"):
             open_set(tmp_path / "a.npz")
 
 
