@@ -43,13 +43,15 @@ def count(values: np.ndarray, num_atoms: int) -> Statistics:
         atoms += np.bincount(kind.reshape(-1), minlength=num_atoms + 1)
         sizes += np.bincount((kind > 0).sum(1), minlength=n + 1)
     pairs = torch.from_numpy(cells.reshape(num_atoms + 1, num_atoms + 1, CLASSES)[1:, 1:]).double()
+    if not pairs.any():  # molecules of one atom each: no pair is bonded
+        pairs[..., 0] = torch.from_numpy(np.outer(atoms[1:], atoms[1:])).double()
     return Statistics(
         shares(torch.from_numpy(atoms[1:]).double()), shares(pairs.sum((0, 1))), shares(pairs), shares(torch.from_numpy(sizes).double())
     )
 
 
 def shares(counts: Tensor) -> Tensor:
-    """Counts divided by their sum; all zero stays zero (molecules of one atom have no pairs)."""
+    """Counts divided by their sum; all zero stays zero."""
     return counts / counts.sum().clamp(min=1e-300)
 
 
@@ -60,5 +62,7 @@ def published(values: np.ndarray, atoms: Sequence[str]) -> tuple[Tensor, Tensor]
     closed = ((kind > 0) & (kind != (atoms.index("*") + 1 if "*" in atoms else 0))).sum(1)  # (N,)
     bonded = np.bincount(values[:, :, 1:].reshape(-1), minlength=CLASSES).astype(float)
     bonded[0] = (closed * (closed - 1)).sum() - bonded[1:].sum()
+    if not bonded.any():
+        bonded[0] = 1
     sizes = torch.from_numpy(np.bincount(closed, minlength=values.shape[1] + 1).astype(float))
     return shares(torch.from_numpy(bonded)), shares(sizes)

@@ -89,3 +89,12 @@ def test_columns_that_nobody_can_choose_between_are_named(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"several columns of SMILES \(pSMILES, mSMILES\)"):
         collect(path, cache=False)
     assert collect(path, smiles="mSMILES", cache=False).smiles == ("CCN",)
+
+
+def test_data_without_a_bond_has_a_noise(tmp_path: Path) -> None:
+    from studio.chem.statistics import count, published
+
+    data = load_data({"name": "molecules", "path": str(put(tmp_path, "C\nO\nN\nCl\n", "a.smi")), "held_out": 0.0})
+    assert data.shape == (1, 2)
+    found, (bonds, _) = count(data.train.values, 4), published(data.train.values, data.codec["atoms"])
+    assert found.bonds.tolist() == bonds.tolist() == [1, 0, 0, 0, 0] and float(found.pairs.sum()) == pytest.approx(1)

@@ -108,7 +108,10 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         (tmp_path / "plain.csv.gz", "is no gzip file"),
         (tmp_path / "noise.csv", "it is no text"),
         (put(tmp_path, "x", "a.xlsx"), "expected one of .csv, .tsv, .smi"),
-        (put(tmp_path, "id,value\n1,2\n", "columns.csv"), "has the columns id, value, expected one named smiles; to train on it set data.smiles=COLUMN"),
+        (
+            put(tmp_path, "id,value\n1,2\n", "columns.csv"),
+            "has the columns id, value, expected one named smiles; to train on it set data.smiles=COLUMN",
+        ),
         (put(tmp_path, "smiles\nC(\nXx\n", "bad.csv"), "has no usable molecule, first line 2"),
         (put(tmp_path, "smiles,SMILES\nC,C\n", "twice.csv"), None),
     ):
