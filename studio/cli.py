@@ -198,6 +198,7 @@ def ui(
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1", port: Annotated[int, typer.Option(help="Port.")] = 7860,
     out: Annotated[Path, typer.Option(help="Where pictures are saved.")] = Path("outputs"),
     open_browser: Annotated[bool, typer.Option("--open", help="Open the browser.")] = False,
+    allow_host: Annotated[list[str] | None, typer.Option(help="A name by which the page may be asked for, beside its own.")] = None,
     device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None,
 ) -> None:  # fmt: skip
     """Open the page.
@@ -211,7 +212,15 @@ def ui(
     module, _, attribute = UI.partition(":")
     neighbours.check(module.partition(".")[0])
     getattr(importlib.import_module(module), attribute)(
-        models=models or ["runs"], host=host, port=port, out=str(out), device=device, dtype=dtype, threads=threads, open_browser=open_browser
+        models=models or ["runs"],
+        host=host,
+        port=port,
+        out=str(out),
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        open_browser=open_browser,
+        allow_hosts=tuple(allow_host or ()),
     )
 
 
