@@ -15,9 +15,9 @@ from studio import checkpoint
 from studio.config import Config, load_config
 from studio.loop import Trainer
 from studio.procedure import build_procedure
-from studio.processes import trackers_named
 from studio.progress import TrainingBar, memory_mb
 from studio.resume import check_folder, check_source, folder_of, run_of
+from studio.tracking import accelerates
 from studio.trainer import prepared
 
 STEPS, PATIENCE = 8, 10.0  # timed steps at most, after a first one, and the seconds after which no further one begins
@@ -33,7 +33,7 @@ def of_training(
     folder = folder_of(source, overrides, out, resume)
     check_folder(folder, resume, overwrite, load_config(source, overrides) if out is None and run_of(source) is None else None)
     trackers = load_config(folder / "config.yaml" if resume else source, overrides).train.trackers
-    trackers_named(trackers)
+    accelerates(trackers)
     trainer = prepared(source, [*overrides, "train.trackers=[]"], folder, resume=resume, start_from=start_from, device=device)
     config = replace(trainer.config, train=replace(trainer.config.train, trackers=trackers))
     seconds = _step_seconds(trainer)

@@ -32,10 +32,11 @@ from studio.held_out import held_out_loss, preview
 from studio.lock import RunLock
 from studio.optim import build_optimizers, forget, lr_factor
 from studio.procedure import Phase, Setting, build_procedure
-from studio.processes import Group, trackers_named
+from studio.processes import Group
 from studio.progress import TrainingBar, memory_mb
 from studio.signals import StopSignal
 from studio.strict_json import to_json
+from studio.tracking import Trackers, accelerates
 
 DRAWN_EVERY = 60  # seconds between drawings of the loss curve, at the least
 
@@ -54,11 +55,8 @@ class Trainer:
         self.config, self.folder, self.data, self.objective, self.dtype, self.on_log = config, folder, data, objective, dtype, on_log
         self.source, self.lock = source, lock
         cfg = config.train
-        trackers = trackers_named(cfg.trackers)
-        self.group = Group(device, dtype, folder, trackers, cfg.ddp)
+        self.group = Group(device, dtype, folder, accelerates(cfg.trackers), cfg.ddp)
         self.accelerator, self.device, self.main, world = self.group.accelerator, self.group.device, self.group.main, self.group.world
-        if trackers:
-            self.accelerator.init_trackers(config.name)
         for part in ("coupling", "times"):
             if world > 1 and getattr(getattr(objective, part, None), "remembers", False):
                 raise ValueError(
@@ -121,6 +119,7 @@ class Trainer:
         for note in (*self.data.notes, *self._warnings()):
             bar.note(note)
         self.group.start(self.step, self.elapsed)
+        self.trackers = Trackers(self.accelerator, self.config.train.trackers, self.folder, self.config.name, self.step, bar.note)
         interrupted = False
         try:
             with self.stop:
@@ -147,8 +146,7 @@ class Trainer:
             raise
         finally:
             bar.close()
-            if self.accelerator.trackers:
-                self.accelerator.end_training()
+            self.trackers.end()
         if interrupted:
             bar.note(f"stopped at step {self.step}; go on with --resume")
         if self.raised is not None:
@@ -338,8 +336,7 @@ class Trainer:
             with open(self.folder / "metrics.jsonl", "a") as handle:
                 handle.write(to_json(entry) + "\n")
             self.kept()
-        if self.accelerator.trackers:
-            self.accelerator.log({k: v for k, v in values.items() if isinstance(v, int | float)}, step=self.step)
+        self.trackers.log(values, self.step)
         if self.on_log is not None and self.main and not self.ended:
             try:
                 going = self.on_log(entry)
@@ -462,7 +459,9 @@ class Trainer:
         if metrics.is_file():
             files.sync(metrics)
             meta["metrics"] = metrics.stat().st_size
-        checkpoint.save(self.folder, self.step, self.networks, self.ema, state, meta, preview=self._preview())
+        picture = self._preview()
+        checkpoint.save(self.folder, self.step, self.networks, self.ema, state, meta, preview=picture)
+        self.trackers.picture("samples", picture, self.step)
         self.kept()
         if time.monotonic() - self.drawn > DRAWN_EVERY:
             self._draw()

@@ -1,4 +1,4 @@
-"""What a training run needs of its group of processes: what they agree on between steps, buffers in common, and the trackers that Accelerate knows."""
+"""What a training run needs of its group of processes: what they agree on between steps, buffers in common."""
 
 import atexit
 import gc
@@ -83,19 +83,6 @@ def leave_group() -> None:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     gc.collect()  # wrapped networks hold the group too
-
-
-def trackers_named(names: Sequence[str]) -> list[str]:
-    """Accelerate's trackers by name; raises ``ValueError`` for one that is not installed."""
-    if not names:
-        return []
-    from accelerate.tracking import get_availabletrackers_named
-
-    there = [str(t) for t in get_availabletrackers_named()]
-    for name in names:
-        if name not in there:
-            raise ValueError(f"got tracker {name!r}, which is not installed; there is {', '.join(there) or 'none'}. metrics.jsonl is always written")
-    return list(names)
 
 
 def agreed(make: Callable[[], Any], *, cpu: bool) -> Any:
