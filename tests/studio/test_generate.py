@@ -200,7 +200,7 @@ def test_label_rules(picture_model: Model, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options, text",
     [
-        ({"num": 0}, "num=0, expected at least 1"), ({"num": -3}, "num=-3"), ({"num": None}, "neither num nor seeds"), ({"shard": "9/8"}, "'9/8', expected K/N"),
+        ({"num": 0}, "num=0, expected a whole number of at least 1"), ({"num": -3}, "num=-3"), ({"num": None}, "neither num nor seeds"), ({"shard": "9/8"}, "'9/8', expected K/N"),
         ({"shard": "0/8"}, "expected K/N"), ({"labels": "7"}, "got class 7"), ({"labels": "hat"}, "hat"), ({"labels": []}, "empty list"),
         ({"seeds": "0-4"}, "got 5 seeds for num=21"), ({"seeds": [1, 1], "num": 2}, "a seed twice"), ({"batch": "0"}, "batch=0"), ({"workers": "-1"}, "workers=-1"),
         ({"format": "jpg"}, "'jpg', expected png, npz or both"), ({"num_steps": 0}, "num_steps=0"), ({"guidance": "cgf=2"}, "cgf"),
