@@ -101,7 +101,7 @@ class _Choosing:
     ):  # fmt: skip
         self.tree, self.overrides, self.typed, self.asked, self.seen, self.like = tree, overrides, typed, asked, seen, like
         self.device, self.dtype, self.told = device, dtype, []
-        self.own_network = like is None and not typed & {"backbone", "backbone.name", "backbone.size"}
+        self.own_network = like is None and not typed & {"backbone", "backbone.size"} and asked.backbone.get("name") == "dit"
         share = asked.data.get("held_out")
         self.count = max(1, round(seen.count * (1 - (HELD_OUT if share is None else float(share)))))
 

@@ -106,6 +106,8 @@ def test_what_was_typed_wins(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert {k: tree[k.partition(".")[0]][k.partition(".")[2]] for k in typed} == typed
         assert config.train.minutes is None and "stem_channels" not in config.backbone and 96 % config.backbone["num_heads"] == 0
     assert settled(mixed, "backbone.size=Mi/4", pace=0.01, patch=monkeypatch).backbone == {"name": "dit", "size": "Mi/4"}
+    own = settled(mixed, "backbone.name=dit", "backbone.hidden_size=96", "backbone.depth=2", pace=0.01, patch=monkeypatch).backbone
+    assert "size" not in own and (own["hidden_size"], own["depth"]) == (96, 2)  # a size would overrule them
     assert settled(mixed, "backbone.name=dis", pace=0.01, patch=monkeypatch).backbone["name"] == "dis"
     monkeypatch.undo()
     with pytest.raises(ValueError, match="width 97 and 5 heads"):
