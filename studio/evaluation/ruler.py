@@ -119,7 +119,7 @@ def _of_pictures(
     shown = open_set(real) if isinstance(real, Path) and "arr_0" in npz_members(real) else real
     if isinstance(shown, SampleSet) and shown.shape != samples.shape:
         raise ValueError(
-            f"got samples of {samples.shape} and a reference of {shown.shape} (C, H, W), expected the same; choose another --ref, or fit both: --size N --channels 1 or 3"
+            f"got samples of {samples.shape} and a reference of {shown.shape} (C, H, W), expected the same; choose another --ref, or fit both: --size N --channels 1 or 3, or resize it first"
         )
     extractor = choose_extractor(features, samples, inception, real)
     wanted = parse_metrics(metrics, extractor)
