@@ -125,6 +125,7 @@ def test_pictures_without_classes_train_with_the_shipped_configs(tmp_path: Path)
         "backbone.patch_size=2",
         "train.steps=2",
         "train.batch_size=4",
+        "train.preview=true",
     ]
     with pytest.raises(ValueError, match="no conditions to guide towards; leave it out"):
         studio.train(f"images:{tmp_path}", [*small, "sample.guidance=cfg=2"], out=tmp_path / "run", quiet=True)
