@@ -13,6 +13,7 @@ PAGES = {
     "balanced": "studio.reproduce.balanced:page",
     "bridge": "studio.reproduce.bridge:page",
     "ddpm": "studio.reproduce.ddpm:page",
+    "noise-starts": "studio.reproduce.noise_starts:page",
     "noise-free-conditioning": "studio.reproduce.noise_free:page",
     "tcfg": "studio.reproduce.tangential:page",
     "prior-swap": "studio.reproduce.prior_swap:page",

@@ -295,7 +295,7 @@ def test_jobs_in_the_plane_run_on_every_method(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["wcfm", "balanced", "noise-free-conditioning", "bridge", "ddpm"])
+@pytest.mark.parametrize("name", ["wcfm", "balanced", "noise-free-conditioning", "bridge", "ddpm", "noise-starts"])
 def test_a_whole_page_in_short(name: str, tmp_path: Path) -> None:
     written = command.reproduce(name, quick=True, out=tmp_path, quiet=True)
     text = (written.folder / "README.md").read_text()
