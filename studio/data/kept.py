@@ -1,5 +1,6 @@
 """Decoded pictures in the user's cache: the array, and beside it what was read how and what there was to tell."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -47,7 +48,8 @@ def keep(store: Path, found: Decoded) -> str | None:
         write_bytes(store.with_suffix(".json"), lambda handle: handle.write(json.dumps(about).encode()))
     except OSError as error:
         for suffix in (".npy", ".json"):
-            store.with_suffix(suffix).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                store.with_suffix(suffix).unlink()
         return f"decoded pictures could not be kept in {store.parent} ({error.strerror or error}); they are decoded anew each time"
     return None
 

@@ -118,7 +118,7 @@ def test_the_probe_is_written_beside_the_pictures(picture_run: Run, tmp_path: Pa
     assert [int(r["step"]) for r in rows] == [0, 1, 2, 3, 4] and (tmp_path / "a" / "probe.png").stat().st_size > 1000
     assert str(tmp_path / "a" / "probe.csv") in json.loads(done.stdout)["files"]
     refused = runner.invoke(app, ["sample", str(picture_run.folder), "--out", str(tmp_path / "b"), "--guidance", "none", "--probe"])
-    assert isinstance(refused.exception, ValueError) and "nothing was guided" in str(refused.exception) and not (tmp_path / "b").exists()
+    assert isinstance(refused.exception, ValueError) and "nothing is guided" in str(refused.exception) and not (tmp_path / "b").exists()
 
 
 def test_memory_of_both_models_is_shown(picture_run: Run) -> None:

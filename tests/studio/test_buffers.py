@@ -17,6 +17,7 @@ from studio import checkpoint
 from studio.config import from_tree
 from studio.ema import EMA, decay_at
 from studio.exporting import export
+from studio.files import sha256
 from studio.optim import Muon, forget
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,11 +71,11 @@ def test_checkpoints_whose_averages_lack_statistics_load_and_resume(tmp_path: Pa
     meta = json.loads((folder / "meta.json").read_text())
     for name in ("ema-0.9.safetensors", "ema-power-6.safetensors"):  # as an earlier version wrote them
         save_file({k: v for k, v in load_file(folder / name).items() if k.rpartition(".")[2] not in STATISTICS}, folder / name, {"format": "pt"})
-        meta["files"][name]["bytes"] = (folder / name).stat().st_size
+        meta["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
     (folder / "meta.json").write_text(json.dumps(meta))
     state = torch.load(folder / "state.pt", weights_only=True)
     torch.save({k: v for k, v in state.items() if k not in ("updates", "one_count")}, folder / "state.pt")
-    meta["files"]["state.pt"]["bytes"] = (folder / "state.pt").stat().st_size
+    meta["files"]["state.pt"] = {"bytes": (folder / "state.pt").stat().st_size, "sha256": sha256(folder / "state.pt")}
     (folder / "meta.json").write_text(json.dumps(meta))
     for model in (run, export(str(run), tmp_path / "flat")):
         loaded = studio.load(model, backbone=Own()).denoiser.net.state_dict()

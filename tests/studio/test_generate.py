@@ -292,11 +292,11 @@ def test_a_write_error_in_the_thread_reaches_the_caller(picture_run: Run, tmp_pa
 
     real, count = store.save_png, []
 
-    def full(*arguments: Any) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
         count.append(1)
         if len(count) == 5:
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(*arguments)
+        real(*arguments, **options)
 
     monkeypatch.setattr(store, "save_png", full)
     with pytest.raises(OSError, match="No space left.*run the same command again"):

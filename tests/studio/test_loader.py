@@ -86,7 +86,8 @@ def test_own_data_sets(form: str) -> None:
     assert sorted(index.tolist()) == list(range(6))
     assert cond.label is None if form == "bare" else torch.equal(cond.label, index % 2)
     if form == "dict":
-        torch.testing.assert_close(cond.numeric, index[:, None] / 10)
+        assert cond.numeric is not None
+        torch.testing.assert_close(cond.numeric * data.numeric_std[0] + data.numeric_mean[0], index[:, None] / 10)
     shown, _ = fetch(data.train, [(0, i) for i in range(3)])
     assert shown[:, 0].tolist() == [0, 1, 2]
 

@@ -136,7 +136,7 @@ def test_names_that_lead_nowhere(picture_run: Run, tmp_path: Path, monkeypatch: 
     run = picture_run.folder
     for name, word in (
         (f"{run}@17", "no checkpoint at step 17, expected one of 3, 16, 32, 48"),
-        (f"{run}@last", "expected RUN@step with a whole number"),
+        (f"{run}@last", "expected .*@step with a whole number, not 'last'"),
         ("fashion-dot", "did you mean 'fashion-dit'"),
         (str(tmp_path), "no config.yaml"),
     ):

@@ -26,7 +26,7 @@ from studio.trainer import Diverged, Run
 
 def test_the_folder_of_a_run(picture_run: Run) -> None:
     run = picture_run.folder
-    assert sorted(p.name for p in run.iterdir()) == ["checkpoints", "config.yaml", "meta.json", "metrics.jsonl"]
+    assert sorted(p.name for p in run.iterdir()) == ["checkpoints", "config.yaml", "curve.png", "meta.json", "metrics.jsonl"]
     assert checkpoints(run) == [3, 16, 32, 48]  # the weak snapshot at 1/16 of the run, then every 16
     last = run / "checkpoints" / "000000048"
     meta = json.loads((last / "meta.json").read_text())

@@ -86,7 +86,7 @@ def test_settings_are_swept_by_the_measures_of_molecules(model: Model, config: d
     assert found[1][1] is not None and {"valid"} <= set(alone.values) and found[1][1].values == alone.values
     assert (tmp_path / "out" / "heat-valid.png").is_file()
     for options, text in (
-        ({"metrics": "fd"}, "'fd' for molecules"), ({"features": "lenet"}, "features=lenet for molecule"), ({"ref": "points:moons"}, "a reference of points for a model of molecule"),
+        ({"metrics": "fd"}, "'fd' for molecules"), ({"features": "lenet"}, "features=lenet for molecule"), ({"ref": "points:moons"}, "got molecules and a reference of points"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=text):
             list(sweep(model, tmp_path / "no", axes, num=6, **options))
