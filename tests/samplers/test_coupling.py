@@ -127,6 +127,7 @@ def test_resampling_draws_pairs_of_the_plan() -> None:
     assert set(drawn) <= plan and len(set(drawn)) / n == pytest.approx(0.632, abs=0.03)
 
 
+@pytest.mark.slow
 def test_sinkhorn_draws_from_its_plan() -> None:
     """The share of each pair over many steps, for both ways of drawing; cold plans are the assignment, hot ones independent."""
     x, y = points(5, 2), points(5, 2, 1)

@@ -81,7 +81,7 @@ def sampled(denoiser: Any, count: int, label: int | None, *, num_steps: int = 20
     return samplers.build("graph", **options).sample(denoiser, x, cond, noise, num_steps=num_steps)
 
 
-@pytest.mark.parametrize("mode", ["marginal", "corrected"])
+@pytest.mark.parametrize("mode", [pytest.param("marginal", marks=pytest.mark.slow), "corrected"])
 def test_the_exact_denoiser_gives_the_law(mode: str) -> None:
     """Total variation below 3 % with 200 steps and 6,000 samples (chance alone is about 1.5 %); five steps are farther away."""
     law = LAWS[0] / LAWS[0].sum()
@@ -89,7 +89,9 @@ def test_the_exact_denoiser_gives_the_law(mode: str) -> None:
     assert far[200] < 0.03 < far[5]
 
 
-@pytest.mark.parametrize("renoise, until", [(0.05, 0.9), (1.0, 0.9), (1.0, 1.0)])
+@pytest.mark.parametrize(
+    "renoise, until", [(0.05, 0.9), pytest.param(1.0, 0.9, marks=pytest.mark.slow), pytest.param(1.0, 1.0, marks=pytest.mark.slow)]
+)
 def test_drawing_a_share_anew_keeps_the_law(renoise: float, until: float) -> None:
     """Total variation below 3 % with 200 steps and 6,000 samples, as without."""
     got = counts(sampled(Exact(path_of("corrected")), 6000, 0, renoise=renoise, until=until))

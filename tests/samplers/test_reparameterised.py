@@ -79,6 +79,7 @@ def test_whole_runs_end_alike(trained: str, new: str) -> None:
     assert float((ours - truth).norm(dim=1).mean()) < 0.03 and float((ours - truth).norm(dim=1).max()) < 0.2
 
 
+@pytest.mark.slow
 def test_levels_out_of_reach_are_taken_to_the_nearest() -> None:
     """The network is never asked outside what it was trained on, and answers stay finite."""
     seen: list[float] = []

@@ -20,6 +20,7 @@ def test_the_exact_drift_has_the_exact_law(tmp_path: Path) -> None:
     assert values["mean"] < 0.02 and values["cov"] < 0.03 and values["cross"] < 0.035
 
 
+@pytest.mark.slow
 def test_a_short_training_comes_near(tmp_path: Path) -> None:
     """Five per cent after 600 steps; pairs that ignore the temperature miss the cross-covariance by far more."""
     values = found(tmp_path, **SHORT, method="sf2m", steps=600)

@@ -204,6 +204,7 @@ def test_networks_that_are_not_told_t_stay_so_when_asked_together(tmp_path: Path
     torch.testing.assert_close(*at)
 
 
+@pytest.mark.slow
 def test_a_paired_bridge_learns(tmp_path: Path) -> None:
     """Straight lines from a shifted copy: the velocity is the shift, and one step goes all the way."""
     x = np.random.default_rng(0).normal(size=(512, 2)).astype(np.float32)

@@ -63,6 +63,7 @@ def test_real_samples_lie_at_the_floor_and_noise_far_above(fashion: SampleSet) -
     assert "fd, kid, fd_class: two disjoint real sets of 1,000 and 1,000, there are not twice 1,500" in protocol["floor"]
 
 
+@pytest.mark.slow
 def test_copies_of_training_pictures_are_found(fashion: SampleSet) -> None:
     copies = evaluate(subset(fashion, 0, 200), "fashion-mnist", features="lenet", metrics="nn")
     assert copies.values["nn"] == 1.0 and copies.values["nn_test"] < 0.05

@@ -49,7 +49,12 @@ def pixels(out: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     "deterministic, kills",
-    [(True, 2), (False, 2), pytest.param(True, 50, marks=pytest.mark.slow), pytest.param(False, 20, marks=pytest.mark.slow)],
+    [
+        (True, 2),
+        pytest.param(False, 2, marks=pytest.mark.slow),
+        pytest.param(True, 50, marks=pytest.mark.slow),
+        pytest.param(False, 20, marks=pytest.mark.slow),
+    ],
 )
 def test_kills_leave_no_trace(deterministic: bool, kills: int, picture_run: Run, tmp_path: Path) -> None:
     whole = start(picture_run, tmp_path / "whole", batch=64, workers=1, deterministic=deterministic)

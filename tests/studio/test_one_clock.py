@@ -91,6 +91,7 @@ def test_parameters_without_a_gradient_are_named_on_all_processes(tmp_path: Path
     assert "train.ddp.find_unused_parameters=true" in done.stdout and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_parameters_without_a_gradient_may_be_allowed(tmp_path: Path) -> None:
     done = together("unused-allowed", tmp_path)
     assert done.returncode == 0, done.stderr

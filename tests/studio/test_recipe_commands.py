@@ -82,7 +82,7 @@ def test_every_recipe_of_the_studio_asks_for_the_same_again(
     for name in ("init.png", "--mask.png"):
         Image.fromarray((noise.random((8, 8)) > 0.5).astype(np.uint8) * 255).save(folder / name)
     samplers = ["euler", "ddim(eta=0.5)", "heun(shift=2.0)", "dpmpp_2m", "ab2"]
-    for _ in range(120):
+    for _ in range(60):
         model = with_numbers(picture_model) if rng.random() < 0.5 else picture_model
         if rng.random() < 0.4:
             model = model.on_path(
