@@ -7,6 +7,7 @@ them is left. Only whole files count for readers.
 
 import re
 import shutil
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,7 @@ def step_of(num: int) -> int:
     return max(s for s in STEPS if s <= max(1, num // PIECES))
 
 
-class Blocks:
+class Blocks(ABC):
     """``NNN`` + ``suffix``, a thousand samples each, of the set whose ``digest`` they bear or, from before the set grew, one of the ``earlier`` ones; `older`: files may
     say nothing of it. A kind of file has `rows`, `save`, `load` and `joined`."""
 
@@ -46,19 +47,19 @@ class Blocks:
         self.step, self.older = step_of(plan.num), False
         self.earlier: tuple[str, ...] = ()
 
+    @abstractmethod
     def rows(self, values: Tensor, recipes: Sequence[dict[str, Any]]) -> Any:
         """Decoded samples as a file of this kind holds them."""
-        raise NotImplementedError
 
-    def save(self, path: Path, first: int, rows: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def save(self, path: Path, first: int, rows: Any) -> None: ...
 
+    @abstractmethod
     def load(self, path: Path, first: int) -> Any:
         """The rows of a whole file that begins with sample ``first``. Raises ``ValueError`` or ``OSError`` for any other."""
-        raise NotImplementedError
 
-    def joined(self, parts: Sequence[Any]) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def joined(self, parts: Sequence[Any]) -> Any: ...
 
     def path(self, first: int) -> Path:
         return self.root / f"{first // UNIT:03d}{self.suffix}"
