@@ -3,9 +3,8 @@
 from typing import Any
 
 DTYPES = ("auto", "fp32", "bf16", "fp16")
-MOST_STEPS = MOST_SEEDS = 100_000
+MOST_STEPS = 100_000
 LONGEST = 1_000_000  # characters that a field may hold
-LARGEST_SEED = 2**63 - 1
 
 
 def steps(value: Any) -> int:
@@ -14,24 +13,6 @@ def steps(value: Any) -> int:
     if not number or not 1 <= value <= MOST_STEPS or value != int(value):
         raise ValueError(f"got {brief(value)} steps, expected a whole number from 1 to {MOST_STEPS:,}")
     return int(value)
-
-
-def seeds(text: str) -> None:
-    """Raises ``ValueError`` for more than `MOST_SEEDS`, or one that is too large, without listing them; the rest is `studio.sampling.parse_seeds`'s."""
-    count = 0
-    for part in text.split(","):
-        first, dash, last = (word.strip() for word in part.partition("-"))
-        for word in (first, last):
-            if word.isascii() and word.isdecimal() and (len(word.lstrip("0")) > 19 or int(word) > LARGEST_SEED):
-                raise ValueError(f"got the seed {brief(word)}, expected a whole number from 0 to below 2**63")
-        count += 1 + (max(0, int(last) - int(first)) if first.isdecimal() and last.isdecimal() else 0)
-    many_seeds(count)
-
-
-def many_seeds(count: int) -> None:
-    """Raises ``ValueError`` for more than `MOST_SEEDS`."""
-    if count > MOST_SEEDS:
-        raise ValueError(f"got {count:,} seeds, expected at most {MOST_SEEDS:,} at once; `studio generate` makes larger sets")
 
 
 def dtype(value: Any) -> None:

@@ -16,6 +16,7 @@ from studio import catalog
 from studio.borrowed import BASE
 from studio.labels import NO_LABEL
 from studio.recipes import command_of, complete, read_recipe, sampler_text, told
+from studio.seeds import AT_ONCE, parse_seeds
 from studio.shelf import Card, card
 from ui import limits
 from ui.settings import Settings, from_recipe, renamed, shortened
@@ -45,7 +46,8 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         limits.steps(recipe.get("num_steps", 1))
         limits.dtype(recipe.get("dtype", "auto"))
-        limits.many_seeds(len(recipe["seed"]) if isinstance(recipe.get("seed"), list) else 1)
+        if "seed" in recipe:
+            parse_seeds(recipe["seed"], most=AT_ONCE)
     except ValueError as error:
         raise ValueError(f"{name} carries a recipe that no run can follow: {error}") from None
     return recipe

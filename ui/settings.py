@@ -8,6 +8,7 @@ from typing import Any
 from guidance.grammar import CUSTOM
 from studio.labels import NO_LABEL, labels_text, no_label, says, word
 from studio.recipes import SHARED, complete, seeds_text
+from studio.seeds import AT_ONCE, parse_seeds
 from ui import limits
 
 OWN = "each seed its own"
@@ -38,7 +39,8 @@ class Settings:
         if not self.model:
             raise ValueError(PICK)
         limits.steps(self.num_steps or 1)
-        limits.seeds(str(self.seeds or ""))
+        if str(self.seeds or "").strip():
+            parse_seeds(str(self.seeds), most=AT_ONCE)
         limits.dtype(self.dtype)
         parse_conditions(self.conditions)
 

@@ -10,6 +10,7 @@ import gradio as gr
 
 from studio import catalog
 from studio.sampling import Stopped
+from studio.seeds import parse_seeds
 from studio.shelf import Card
 from studio.translate import SHEET, translate
 from ui import answers, html, limits
@@ -83,7 +84,7 @@ def run(
     if not name or not sources:
         raise ValueError("pick a bridge and one or more pictures first")
     count = limits.steps(num_steps)
-    limits.seeds(str(int(seed or 0)))
+    parse_seeds(int(seed or 0))
     asked = f" · {len(sources)} pictures · {count} steps · seed {int(seed or 0)} · {Path(name).name}"
     with engine.job(who) as job:
         for ahead in job.turn():
