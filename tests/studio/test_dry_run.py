@@ -17,7 +17,8 @@ def test_it_tells_time_memory_and_disk(pictures: Path, tmp_path: Path) -> None:
     config = dit_config(pictures, steps=40, save_every=10, keep_last=2, weak_snapshot=False)
     found = of_training(config, out=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
-    assert found["steps"] == 40 and found["total_seconds"] >= 39 * found["step_seconds"] > 0 and found["memory_mb"] > 50
+    assert found["steps"] == 40 and found["memory_mb"] > 50
+    assert found["step_seconds"] > 0 and found["total_seconds"] + 0.05 >= 39 * found["step_seconds"]  # told to a tenth
     run = studio.train(config, out=tmp_path / "run", quiet=True)
     spent = [sum(f.stat().st_size for f in c.iterdir()) for c in (run.folder / "checkpoints").iterdir()]
     assert len(spent) == 2 and found["checkpoint_mb"] * 1e6 == pytest.approx(spent[0], rel=0.25, abs=1e5)

@@ -268,7 +268,7 @@ def test_the_command(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("done ") == 3
     for arguments, text in (
         (["reproduce", "wcmf"], "did you mean 'wcfm'?"),
-        (["reproduce"], "expected one of wcfm, balanced, bridge, ddpm, noise-free-conditioning"),
+        (["reproduce"], f"expected one of {', '.join(PAGES)}"),
     ):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
