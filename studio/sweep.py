@@ -24,7 +24,8 @@ from studio.evaluation.results import Result, load_result, table
 from studio.evaluation.ruler import ruler_for
 from studio.evaluation.run import generated, planned
 from studio.evaluation.sets import SampleSet, of_data
-from studio.generation.plan import class_counts, parse_rule
+from studio.generation.label_rules import parse_rule
+from studio.generation.plan import class_counts
 from studio.model import Model
 from studio.samples import save_png, sheet_recipe
 from studio.sheets import contact_sheet, heat_map

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,12 @@ from studio.finite import NotFinite
 from studio.generation import store as stores
 from studio.generation import workers as local
 from studio.generation.engine import Stopped, Writer, compute
+from studio.generation.group import Group
 from studio.generation.plan import MANIFEST, Plan, claim, continued, make_plan, ranges, read_manifest
 from studio.launched import launched, shard_of
 from studio.model import Model, load
 from studio.signals import StopSignal
 
-PATIENCE = timedelta(days=365)  # of processes that wait for one another: the work of one may take days longer
 SMALL = 256  # below this many missing samples further processes are not worth their start
 
 
@@ -92,7 +91,7 @@ def generate(
     plan = plan if overwrite else continued(plan, folder, sampler)
     count = _workers(workers, model, loaded, world, threads)
     store = stores.store_of(folder / ".parts" if form == "npz" else folder, plan, form)
-    group = _Group(rank, world)
+    group = Group(rank, world)
     foreign = group.first((lambda: _open(folder, plan, overwrite, store, form)) if rank == 0 else None)
     manifest = read_manifest(folder)
     store.older, store.earlier = "path" not in manifest["pinned"], tuple(manifest.get("earlier", ()))
@@ -250,53 +249,6 @@ def _workers(workers: int | str, name: str | Model, model: Model, world: int, th
     if workers != "auto":
         return int(workers)
     return max(1, cores() // (threads or 1)) if loadable and world == 1 and model.device.type == "cpu" else 1
-
-
-class _Group:
-    """The processes of torchrun or accelerate, if there are any: the first one acts, the others follow, and wait for it as long as it takes (`PATIENCE`)."""
-
-    def __init__(self, rank: int, world: int):
-        self.rank, self.world, self.own = rank, world, world > 1 and not torch.distributed.is_initialized()
-        if self.own:
-            torch.distributed.init_process_group("gloo", timeout=PATIENCE)
-        self.group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE) if world > 1 and not self.own else None
-
-    def share(self, value: Any) -> Any:
-        """The first process's value, everywhere."""
-        if self.world == 1:
-            return value
-        box = [value]
-        torch.distributed.broadcast_object_list(box, src=0, group=self.group)
-        return box[0]
-
-    def first(self, act: Callable[[], Any] | None) -> Any:
-        """What the first process finds; an error of its raises everywhere."""
-        found: Any = None
-        error: Exception | None = None
-        if act is not None:
-            try:
-                found = act()
-            except Exception as caught:
-                error = caught
-        found, error = self.share((found, error))
-        if error is not None:
-            raise error
-        return found
-
-    def sum(self, count: int) -> int:
-        """Of all processes; waits for the slowest."""
-        if self.world == 1:
-            return count
-        counts = [0] * self.world
-        torch.distributed.all_gather_object(counts, count, group=self.group)
-        return sum(counts)
-
-    def end(self) -> None:
-        """Take the group down together; a process that is simply gone makes the others abort."""
-        if self.world > 1:
-            torch.distributed.barrier(group=self.group)
-        if self.own:
-            torch.distributed.destroy_process_group()
 
 
 class _Bar:

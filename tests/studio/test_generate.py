@@ -18,7 +18,8 @@ from tiny import environment, files_below, run_studio
 
 import studio
 from studio.generation import engine
-from studio.generation.plan import make_plan, parse_rule
+from studio.generation.label_rules import parse_rule
+from studio.generation.plan import make_plan
 from studio.model import Model
 from studio.samples import read_recipe
 from studio.trainer import Run

@@ -13,7 +13,8 @@ import torch
 from typer.testing import CliRunner
 
 from studio.cli import app
-from studio.generation.plan import make_plan, parse_rule
+from studio.generation.label_rules import parse_rule
+from studio.generation.plan import make_plan
 from studio.labels import labels_text, no_label, parse_labels
 from studio.model import Model
 from studio.samples import read_recipe

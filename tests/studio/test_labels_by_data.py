@@ -12,7 +12,8 @@ import studio
 from studio.evaluation import evaluate
 from studio.evaluation.sets import open_set
 from studio.exporting import export
-from studio.generation.plan import class_counts, make_plan, parse_rule
+from studio.generation.label_rules import parse_rule
+from studio.generation.plan import class_counts, make_plan
 from studio.metrics.features import from_callable
 from studio.trainer import Run
 
