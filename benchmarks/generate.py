@@ -19,7 +19,7 @@ import studio
 from benchmarks.common import arguments, finish, peak_mb, table
 from studio.generation.engine import Writer, compute
 from studio.generation.plan import make_plan
-from studio.generation.run import parse_batch
+from studio.generation.prepare import parse_batch
 from studio.generation.store import Pictures
 
 STEPS, SCALE, BATCH = 20, 2.0, 64

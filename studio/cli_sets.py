@@ -27,6 +27,7 @@ def generate(
     workers: Annotated[str, typer.Option(help="Local processes: auto or a number.")] = "auto",
     shard: Annotated[str | None, typer.Option(help="K/N: the part of machine K of N that share the folder; env: as RANK and WORLD_SIZE say, or the variables of Slurm.")] = None,
     path: Annotated[str, typer.Option(help="Sample on another path than the model's own: linear, lipman, trig, vp or edm.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print how long it would take, on how much disk, and what a thousand cost; write nothing.")] = False,
     weights: Weights = "auto", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Make any number of samples, as for FID. What is there already is kept, so the same command goes on after an interruption.
@@ -38,11 +39,18 @@ def generate(
     """
     from studio.generation import generate as run
 
-    result = run(
-        model, out, num=num, seeds=seeds, labels=labels, conditions=conditions_of(set_), num_steps=num_steps, guidance=guidance_of(guidance),
+    options: dict[str, Any] = dict(
+        num=num, seeds=seeds, labels=labels, conditions=conditions_of(set_), num_steps=num_steps, guidance=guidance_of(guidance),
         sampler=sampler, batch=batch, format=format, deterministic=deterministic, overwrite=overwrite, weights=weights, device=device, dtype=dtype,
         threads=threads, workers=workers, shard=shard, path=path,
     )  # fmt: skip
+    if dry_run:
+        from studio.generation.dry_run import lines as told
+        from studio.generation.dry_run import of_generation
+
+        found = of_generation(model, out, **options)
+        return emit(found, as_json, told(found))
+    result = run(model, out, **options)
     there = result.num - result.missing - result.elsewhere
     lines = [f"{result.folder}  {there} of {result.num} samples ({result.written} new, {result.samples_per_second} samples/s)"]
     lines += [f"{result.npz}"] if result.npz else []

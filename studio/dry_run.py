@@ -1,6 +1,5 @@
 """``--dry-run``: what a run would be and cost, from a few of its own steps, which are thrown away. Nothing is written; what training would refuse is refused."""
 
-import shutil
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studio import checkpoint
+from studio import checkpoint, files
+from studio.bars import duration
 from studio.config import Config, load_config
 from studio.loop import Trainer
 from studio.procedure import build_procedure
@@ -59,7 +59,7 @@ def of_training(
         "samples": len(data.train), "held_out": len(data.held_out) if data.held_out is not None else 0, "classes": list(data.classes),
         **({"from": start_from} if start_from else {}), "step_seconds": round(seconds, 4), "steps": steps, "epochs": round(steps * train.batch_size / len(data.train), 1),
         "total_seconds": round(total, 1), "memory_mb": round(_peak_mb(trainer.device)), "checkpoint_mb": round(each / 1e6, 1), "disk_mb": round(disk / 1e6, 1),
-        "free_disk_mb": round(shutil.disk_usage(_there(folder)).free / 1e6),
+        "free_disk_mb": round(files.free(folder) / 1e6),
     }  # fmt: skip
 
 
@@ -74,13 +74,6 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         told["disk"] += ", which is too little: make room, choose another --out or a smaller train.keep_last"
     measured = ("yaml", "step_seconds", "steps", "epochs", "total_seconds", "memory_mb", "checkpoint_mb", "disk_mb", "free_disk_mb")
     return [result["yaml"], *(f"{k}: {v}" for k, v in {**{k: v for k, v in result.items() if k not in measured}, **told}.items())]
-
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _step_seconds(trainer: Trainer) -> float:
@@ -123,7 +116,3 @@ def _kept(train: Any, steps: int) -> int:
 
 def _peak_mb(device: torch.device) -> float:
     return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else memory_mb()
-
-
-def _there(folder: Path) -> Path:
-    return next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())

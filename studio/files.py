@@ -26,18 +26,26 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _there(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
+    return next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+
+
+def free(folder: Path) -> int:
+    """Bytes that are free where a folder is, or would be."""
+    return shutil.disk_usage(_there(folder)).free
+
+
 def check_writable(folder: Path, need: int = 0) -> None:
     """Raises ``OSError`` (permission) or ``ValueError`` (no space) before anything is written. ``need`` in bytes."""
-    parent = folder
-    while not parent.exists():
-        parent = parent.parent
+    parent = _there(folder)
     if not parent.is_dir():
         raise ValueError(f"cannot write to {folder}: {parent} is a file, expected a folder; choose another --out")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise PermissionError(f"cannot write to {folder}: no permission in {parent}; choose another --out")
-    free = shutil.disk_usage(parent).free
-    if free < need + SPARE_BYTES:
-        raise ValueError(f"cannot write {need / 1e6:.0f} MB to {folder}: {free / 1e6:.0f} MB are free; make room or choose another --out")
+    room = free(parent)
+    if room < need + SPARE_BYTES:
+        raise ValueError(f"cannot write {need / 1e6:.0f} MB to {folder}: {room / 1e6:.0f} MB are free; make room or choose another --out")
 
 
 def check_file(path: Path, *, overwrite: bool = False, flag: str = "--out", need: int = 0) -> None:

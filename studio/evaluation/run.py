@@ -88,7 +88,7 @@ def planned(
 ) -> tuple[SampleSet, "Plan"]:  # fmt: skip
     """The set that a model's samples will be, all but its values (which take no memory yet), with what makes them in ``about``; and the checked plan."""
     from studio.generation.plan import make_plan
-    from studio.generation.run import parse_batch
+    from studio.generation.prepare import parse_batch
 
     loaded = model if isinstance(model, Model) else load(str(model), weights=weights, device=device, dtype=dtype)
     family_of(loaded)

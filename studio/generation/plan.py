@@ -136,40 +136,48 @@ def continued(plan: Plan, folder: Path, typed: str | None) -> Plan:
     return replace(plan, request=replace(plan.request, sampler=there))
 
 
-def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
-    """Write the manifest, or check the one that is there; of a set that only grows it is brought up to date. ``ours``: the folder was one of samples until just now. Raises ``ValueError`` with the difference, ``FileExistsError`` for a folder of something else."""
+def check_claim(folder: Path, plan: Plan, *, ours: bool = False) -> bool | None:
+    """Whether the set in the folder grows by the plan; False where it is the very same, None where there is none. Raises ``ValueError`` with the difference,
+    ``FileExistsError`` for a folder of something else (``ours``: it was one of samples until just now)."""
     path = folder / MANIFEST
-    wanted = strict(plan.pinned())
     files.check_writable(folder)
     if not path.is_file():
         if not ours and folder.exists() and any(p for p in folder.iterdir() if not p.name.startswith(f".{MANIFEST}.")):
             raise FileExistsError(f"{folder} holds something else (no {MANIFEST}); choose another --out")
+        return None
+    there, wanted = MAYBE | read_manifest(folder)["pinned"], MAYBE | strict(plan.pinned())
+    if _grows(there, wanted, plan):
+        return True
+    differing = [k for k in {**there, **wanted} if there.get(k) != wanted.get(k)]
+    if differing:
+        shown = "; ".join(f"{k}: it has {there.get(k)!r}, this call {wanted.get(k)!r}" for k in differing)
+        raise ValueError(f"{folder} was begun with other settings ({shown}); use the same, another --out, or --overwrite to start again")
+    return False
+
+
+def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
+    """Write the manifest, or check the one that is there; of a set that only grows it is brought up to date. Raises what `check_claim` does."""
+    path, grows = folder / MANIFEST, check_claim(folder, plan, ours=ours)
+    wanted = strict(plan.pinned())
+    if grows is None:
         folder.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(dir=folder, prefix=f".{MANIFEST}.")
         with os.fdopen(handle, "w") as out:
             out.write(to_json({"format": FORMAT, "model": plan.model.name, "classes": list(plan.model.classes), "pinned": wanted}, indent=1) + "\n")
         os.chmod(draft, 0o644)
         try:
-            os.link(draft, path)  # fails where another machine was faster; its manifest is then compared
-            return
-        except FileExistsError:
-            pass
+            os.link(draft, path)
+        except FileExistsError:  # another machine was faster
+            grows = check_claim(folder, plan)
         except OSError:  # no hard links on this file system
             os.replace(draft, path)
-            return
         finally:
             Path(draft).unlink(missing_ok=True)
-    manifest = read_manifest(folder)
-    there, wanted = MAYBE | manifest["pinned"], MAYBE | wanted
-    if _grows(there, wanted, plan):
+    if grows:
+        manifest = read_manifest(folder)
         pinned = {**manifest["pinned"], **{k: wanted[k] for k in GROWING}}
         earlier = [*manifest.get("earlier", []), identity.digest(manifest["pinned"])]
         files.write_json(path, {**manifest, "pinned": pinned, "earlier": earlier})
-        return
-    differing = [k for k in {**there, **wanted} if there.get(k) != wanted.get(k)]
-    if differing:
-        shown = "; ".join(f"{k}: it has {there.get(k)!r}, this call {wanted.get(k)!r}" for k in differing)
-        raise ValueError(f"{folder} was begun with other settings ({shown}); use the same, another --out, or --overwrite to start again")
 
 
 def _grows(there: Mapping[str, Any], wanted: Mapping[str, Any], plan: Plan) -> bool:

@@ -4,7 +4,6 @@ Work is split by index: over machines by ``shard``, over the processes of torchr
 processes. Each process looks at its own share only; a worker dies with the process that started it.
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +13,6 @@ from typing import Any
 
 import torch
 
-from backbones.registry import plain
-from guidance.grammar import CUSTOM
-from studio import sampler_spec
 from studio.bars import notebook_bar
 from studio.devices import cores, set_threads
 from studio.finite import NotFinite
@@ -24,12 +20,10 @@ from studio.generation import store as stores
 from studio.generation import workers as local
 from studio.generation.engine import Stopped, Writer, compute
 from studio.generation.group import Group
-from studio.generation.plan import MANIFEST, Plan, claim, continued, make_plan, ranges, read_manifest
-from studio.launched import launched, shard_of
-from studio.model import Model, load
+from studio.generation.plan import MANIFEST, Plan, claim, read_manifest
+from studio.generation.prepare import number, prepared
+from studio.model import Model
 from studio.signals import StopSignal
-
-SMALL = 256  # below this many missing samples further processes are not worth their start
 
 
 @dataclass(frozen=True)
@@ -65,54 +59,29 @@ def generate(
     eight machines, "env" what ``RANK`` and ``WORLD_SIZE`` or Slurm's variables say. A set that is there may grow: a larger ``num`` keeps what it has. ``path``: sample on another path than the model's own, as `Model.on_path`. Raises ``ValueError`` and ``FileExistsError`` before anything is written, for settings that do not fit or differ from the
     manifest's.
     """
-    part = parse_shard(shard)
-    if threads is not None and threads < 1:
-        raise ValueError(f"got threads={threads}, expected at least 1")
-    if (line := sampler_spec.said(sampler)) != CUSTOM:  # which the plan refuses
-        sampler = line
-    labels, conditions = (
-        labels.tolist() if hasattr(labels, "tolist") else labels,
-        {k: plain(v) for k, v in (conditions or {}).items()},
-    )  # workers read them as JSON
-    if deterministic:
-        threads = threads or 1
-    rank, world = (0, 1) if shard == "env" else launched()
-    device = _device(device, world, alone=shard == "env")
-    loaded = model if isinstance(model, Model) else load(model, weights=weights, device=device, dtype=dtype)
-    loaded = loaded.on_path(path) if path else loaded
-    size = parse_batch(batch, loaded)
-    plan = make_plan(
-        loaded, num=num, seeds=seeds, labels=labels, conditions=conditions, num_steps=num_steps, guidance=guidance, sampler=sampler, batch=size,
-        deterministic=deterministic, threads=threads,
+    p = prepared(
+        model, out, num=num, seeds=seeds, labels=labels, conditions=conditions, num_steps=num_steps, guidance=guidance, sampler=sampler, batch=batch,
+        format=format, deterministic=deterministic, overwrite=overwrite, weights=weights, device=device, dtype=dtype, threads=threads, workers=workers,
+        shard=shard, path=path,
     )  # fmt: skip
-    folder = Path(out)
-    form = _format(format, plan, folder, overwrite)
-    loaded.task.ready()
-    plan = plan if overwrite else continued(plan, folder, sampler)
-    count = _workers(workers, model, loaded, world, threads)
-    store = stores.store_of(folder / ".parts" if form == "npz" else folder, plan, form)
+    plan, store, folder, form, rank, world, threads = p.plan, p.store, p.folder, p.form, p.rank, p.world, p.threads
     group = Group(rank, world)
     foreign = group.first((lambda: _open(folder, plan, overwrite, store, form)) if rank == 0 else None)
     manifest = read_manifest(folder)
     store.older, store.earlier = "path" not in manifest["pinned"], tuple(manifest.get("earlier", ()))
     whole = form == "npz" and stores.npz_is_whole(folder / "samples.npz", plan, older=store.older)
-    wanted = stores.units(plan, store, part)
+    wanted = stores.units(plan, store, p.part)
     mine = stores.deal(wanted, world, store.run(len(wanted), world))[rank]
     todo = [] if whole else store.absent(mine)  # each process looks at its own share: nobody waits for another's
     left = sum(stores.size_of(u, store, plan) for u in todo)
-    if left < SMALL and workers == "auto":
-        count = 1
+    count = p.processes(left)
     bar = _Bar(left, quiet or rank > 0, on_progress)
-    if shard is None and world == 1 and int(_number("WORLD_SIZE") or 1) > 1:
+    if shard is None and world == 1 and int(number("WORLD_SIZE") or 1) > 1:
         bar.note("RANK and WORLD_SIZE are set, but no launcher has started this: it makes all samples; pass --shard env to share them out")
     started, before = time.perf_counter(), torch.get_num_threads()
     with StopSignal() as signal:
         if count > 1:
-            job = {"model": str(model), "sampler": plan.request.sampler, "path": path, "weights": weights, "device": device, "dtype": dtype, "options": {
-                "num": plan.num, "seeds": ranges(plan.seeds) if seeds is not None else None, "labels": labels, "conditions": dict(conditions or {}),
-                "num_steps": plan.request.num_steps, "guidance": plan.request.guidance, "sampler": sampler, "batch": size, "deterministic": deterministic,
-            }, "threads": threads or max(1, cores() // count), "root": str(store.root), "form": form}  # fmt: skip
-            interrupted = local.run(job, stores.deal(todo, count, store.run(len(todo), count)), bar.add, lambda: signal.asked, bar.note)
+            interrupted = local.run(p.job, stores.deal(todo, count, store.run(len(todo), count)), bar.add, lambda: signal.asked, bar.note)
         else:
             if threads or world > 1:
                 set_threads(threads or max(1, cores() // world))
@@ -172,31 +141,6 @@ def work(
     return False
 
 
-def parse_shard(text: str | None) -> tuple[int, int]:
-    """``"3/8"`` to (3, 8); ``env``: as the environment says. Raises ``ValueError`` for anything but K/N with 1 ≤ K ≤ N."""
-    if text is None:
-        return 1, 1
-    if text == "env":
-        return shard_of(os.environ)
-    k, slash, n = text.partition("/")
-    if not (slash and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
-        raise ValueError(f"got shard {text!r}, expected K/N with K from 1 to N, such as 3/8, or env")
-    return int(k), int(n)
-
-
-def _number(name: str) -> str:
-    text = os.environ.get(name, "")
-    return text if text.isdecimal() else ""
-
-
-def _device(device: str, world: int, *, alone: bool) -> str:
-    """Each process of a machine its own GPU."""
-    place = _number("LOCAL_RANK") or (_number("SLURM_LOCALID") if alone else "")
-    if (world > 1 or alone) and device in ("auto", "cuda") and torch.cuda.is_available():
-        return f"cuda:{int(place or 0) % torch.cuda.device_count()}"
-    return device
-
-
 def _open(folder: Path, plan: Plan, overwrite: bool, store: stores.Store, form: str) -> int:
     """Claim the folder; how many files that are not the set's were moved aside."""
     again = overwrite and (folder / MANIFEST).is_file()
@@ -211,44 +155,6 @@ def _open(folder: Path, plan: Plan, overwrite: bool, store: stores.Store, form: 
         stores.unpack(folder / "samples.npz", store, plan)
     store.join()
     return len(stores.set_aside(store, plan, folder))
-
-
-def parse_batch(batch: int | str, model: Model) -> int:
-    if batch == "auto":
-        return 256 if model.device.type == "cuda" else 64
-    batch = plain(batch)
-    if not str(batch).isdigit() or int(batch) < 1:
-        raise ValueError(f"got batch={batch}, expected auto or a number of at least 1")
-    return int(batch)
-
-
-def _format(format: str | None, plan: Plan, folder: Path, overwrite: bool) -> str:
-    pictures, archives = plan.model.task.suffix == ".png", not overwrite and stores.in_archives(folder)
-    if format is None:
-        return "tar" if archives and pictures else "png" if pictures else "both"
-    if format not in ("png", "npz", "both", "tar"):
-        raise ValueError(f"got format {format!r}, expected png, npz or both, or tar")
-    if not pictures and format in ("png", "tar"):
-        raise ValueError(f"got format {format!r}, but these samples are no pictures; expected npz")
-    single = not overwrite and not archives and (folder / MANIFEST).is_file() and any(folder.glob("[0-9]*/*.png"))
-    if archives and format != "tar" or single and format == "tar":
-        there = "archives" if archives else "single pictures"
-        raise ValueError(
-            f"got format {format!r}, but {folder} holds its samples as {there}; leave --format out, choose another --out, or pass --overwrite"
-        )
-    return format if pictures else "both"
-
-
-def _workers(workers: int | str, name: str | Model, model: Model, world: int, threads: int | None) -> int:
-    if workers != "auto" and (not str(workers).isdigit() or int(workers) < 1):
-        raise ValueError(f"got workers={workers}, expected auto or a number of at least 1")
-    loadable = not isinstance(name, Model)
-    if workers != "auto" and int(workers) > 1 and (world > 1 or not loadable):
-        reason = "torchrun already started several processes" if world > 1 else "a model object cannot be loaded again by other processes"
-        raise ValueError(f"got workers={workers}, but {reason}; leave --workers out")
-    if workers != "auto":
-        return int(workers)
-    return max(1, cores() // (threads or 1)) if loadable and world == 1 and model.device.type == "cpu" else 1
 
 
 class _Bar:

@@ -68,3 +68,37 @@ def test_the_gallery_never_clips(page: Any, count: int) -> None:
         assert page.evaluate(CLIPPED) == 0, width
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
     assert page.locator("button[aria-label*=hare], button[title*=hare]").count() == 0
+
+
+def test_stop_keeps_what_is_finished_and_the_page_is_ready_again(page: Any) -> None:
+    pick(page, "squares")
+    page.fill(FIELDS["seeds"], "0-199")
+    page.fill("#num_steps input[type=number]", "600")
+    page.click("#generate")
+    page.wait_for_function("parseInt(document.querySelector('#status').innerText.match(/(\\d+) of 2400/)?.[1] ?? 0) > 700", timeout=60_000)
+    assert page.is_disabled("#generate") and not page.is_visible("#bottom")
+    page.click("#stop")
+    page.wait_for_function("document.querySelector('#status').innerText.includes('finished of 200 are saved')")
+    kept = page.locator("#gallery .thumbnail-item").count()
+    assert kept in (64, 128, 192) and f"{kept} finished of 200" in page.inner_text("#status")
+    assert page.is_enabled("#generate") and page.is_disabled("#stop")
+
+
+def test_the_recipe_is_always_of_the_pictures_that_are_shown(page: Any) -> None:
+    """Also where a picture is clicked just when another run begins."""
+    pick(page, "squares")
+    for first in (10, 30, 50):
+        page.fill(FIELDS["seeds"], f"{first}-{first + 3}")
+        page.click("#generate")
+        page.wait_for_function(f"document.querySelector('#recipe').innerText.includes('seed-0000{first}.png')")
+        page.locator("#gallery .thumbnail-item").nth(2).click()
+        page.wait_for_function(f"document.querySelector('#recipe').innerText.includes('seed-0000{first + 2}.png')")
+        assert f"--seeds {first + 2}" in page.inner_text("#command") and f"seed-0000{first + 2}.png" in page.inner_text("#download")
+        page.keyboard.press("Escape")
+        page.fill(FIELDS["seeds"], f"{first + 5}-{first + 8}")
+        page.evaluate("document.querySelectorAll('#gallery .thumbnail-item')[3].click(); document.querySelector('#generate').click()")
+        page.wait_for_function(f"document.querySelector('#status').innerText.includes('seeds {first + 5}')")
+        page.wait_for_function("document.querySelector('#status').innerText.includes('4 samples')")
+        page.wait_for_timeout(300)
+        assert f"seed-0000{first + 5:02d}.png" in page.inner_text("#recipe") and f"--seeds {first + 5}" in page.inner_text("#command")
+        page.keyboard.press("Escape")

@@ -3,6 +3,7 @@
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -14,7 +15,7 @@ from studio.data.arrays import Arrays, Data
 from studio.samples import read_recipe
 from studio.translate import seed_of
 from ui.answers import BRIDGE
-from ui.app import build_app
+from ui.app import build_app, launch_options
 from ui.engine import Engine
 from ui.handlers import FOUND, Handlers
 from ui.translate import press, run
@@ -112,3 +113,47 @@ def test_stop_keeps_what_is_translated(roots: tuple[str], tmp_path: Path) -> Non
     threading.Thread(target=stop, daemon=True).start()
     *_, (text, _, files, *_) = rows
     assert "Stopped; the 32 translated of 33" in text and len(files) == 32
+
+
+def test_the_tab_in_a_browser(browser: Any, roots: tuple[str], tmp_path: Path) -> None:
+    """Two uploads of one name; nothing cut off, nothing dead; and a translated picture finds its way back to the tab."""
+    engine = Engine(roots, tmp_path / "out", device="cpu", dtype="fp32")
+    app = build_app(engine)
+    _, url, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(engine))
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    uploads = []
+    for k in (1, 2):
+        (tmp_path / str(k)).mkdir()
+        Image.new("L", (8, 8), 80 * k).save(tmp_path / str(k) / "cat.png")
+        uploads.append(str(tmp_path / str(k) / "cat.png"))
+    try:
+        page.goto(url)
+        page.wait_for_selector("#card .chips")
+        page.get_by_role("tab", name="Translate").click()
+        page.set_input_files("#sources input[type=file]", uploads)
+        page.fill("#bridge-steps input", "4")
+        page.fill("#bridge-seed input", "11")
+        page.wait_for_function("document.querySelector('#sources').innerText.split('cat').length == 3")
+        page.click("#translate")
+        page.wait_for_function("document.querySelector('#bridge-status').innerText.includes('2 translated')")
+        page.wait_for_function("document.querySelector('#bridge-sheet img')?.naturalWidth > 8")
+        assert "cat-2" in page.inner_text("#translated") and page.is_enabled("#translate") and page.is_disabled("#bridge-stop")
+        for width in (390, 768, 1400):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.wait_for_timeout(150)
+            box = page.locator("#bridge-sheet img").bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["width"] >= 40 and box["height"] >= 40, (width, box)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+        assert page.locator("button[aria-label*=hare], button[title*=hare]").count() == 0
+        page.fill("#bridge-seed input", "0")
+        page.get_by_role("tab", name="Sample").click()
+        page.set_input_files("#drop input[type=file]", str(next(engine.out.glob("*/cat-2.png"))))
+        page.wait_for_selector("#apply")
+        assert "Translate" in page.inner_text("#apply") and "studio translate" in page.inner_text("#found-command")
+        page.click("#apply")
+        page.wait_for_selector("#bridge-seed", state="visible")
+        page.wait_for_function("document.querySelector('#bridge-seed input').value == '11'")
+        assert page.input_value("#bridge-steps input") == "4" and page.input_value("#bridge input").endswith("negatives")
+    finally:
+        page.close()
+        app.close()

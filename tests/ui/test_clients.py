@@ -1,0 +1,93 @@
+"""Scripts that call a page of its own process: with nothing said, cancelled in the middle, killed in the middle."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradio_client import Client
+
+ROOT = Path(__file__).parents[2]
+LONG: dict[str, Any] = {"seeds": "0-127", "num_steps": 20_000, "sampler": "euler", "api_name": "/generate"}
+
+
+@dataclass(frozen=True)
+class Page:
+    url: str
+    out: Path
+    words: Path  # what its process says on both streams
+    process: "subprocess.Popen[bytes]"
+
+
+@pytest.fixture(scope="module")
+def page(shelf: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    home = tmp_path_factory.mktemp("clients")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = home / "words.txt"
+    command = [sys.executable, "-m", "studio", "ui", "--models", shelf.roots[0], "--out", str(home / "out"), "--port", str(port), "--threads", "1"]
+    with open(words, "wb") as stream:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, cwd=home, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+    until(lambda: answers(port) or process.poll() is not None, 120)
+    assert process.poll() is None, words.read_text()
+    yield Page(f"http://127.0.0.1:{port}/", home / "out", words, process)
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+    assert "Traceback" not in words.read_text()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until(done: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.05)
+
+
+def test_nothing_said_makes_the_first_model_of_the_list(page: Page) -> None:
+    client = Client(page.url, verbose=False)
+    made = client.predict(api_name="/generate")
+    assert made["recipes"][0]["model"] == client.predict(api_name="/models")[0]["model"] and made["stopped"] == ""
+    assert len(made["recipes"]) == 8 and all((Path(made["folder"]) / Path(f).name).is_file() for f in made["files"])
+
+
+def test_a_cancelled_job_ends_at_once_and_the_next_one_runs(page: Page, shelf: Any) -> None:
+    client = Client(page.url, verbose=False)
+    job = client.submit(shelf.pictures, **LONG)
+    until(lambda: any("done" in told for told in job.outputs()), 60)
+    start = time.monotonic()
+    assert job.cancel()
+    made = Client(page.url, verbose=False).predict(shelf.pictures, seeds="5", num_steps=1, api_name="/generate")  # waits for the device
+    assert [r["seed"] for r in made["recipes"]] == [5] and time.monotonic() - start < 20  # of minutes
+    assert "Traceback" not in page.words.read_text()
+
+
+def test_a_client_that_goes_away_leaves_no_traceback_and_nothing_running(page: Page, shelf: Any) -> None:
+    script = (
+        "import json, sys, time; from gradio_client import Client\n"
+        "job = Client(sys.argv[1], verbose=False).submit(sys.argv[2], **json.loads(sys.argv[3]))\n"
+        "while not any('done' in told for told in job.outputs()): time.sleep(0.05)\n"
+        "print('runs', flush=True); time.sleep(600)"
+    )
+    gone = subprocess.Popen([sys.executable, "-c", script, page.url, shelf.pictures, json.dumps(LONG)], stdout=subprocess.PIPE)
+    assert gone.stdout is not None and gone.stdout.readline() == b"runs\n"
+    gone.kill()
+    gone.wait()
+    start = time.monotonic()
+    made = Client(page.url, verbose=False).predict(shelf.pictures, seeds="6", num_steps=1, api_name="/generate")
+    assert [r["seed"] for r in made["recipes"]] == [6] and time.monotonic() - start < 40
+    assert "Traceback" not in page.words.read_text()
