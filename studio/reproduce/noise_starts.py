@@ -22,7 +22,7 @@ EDGE = "at 0 or 255"
 
 
 def jobs(quick: bool) -> list[Job]:
-    num, steps = (40, 3) if quick else (500, 20)
+    num, steps = (40, 3) if quick else (250, 20)
     made = []
     for sampler, queries in list(QUERIES.items())[:1] if quick else QUERIES.items():
         name, options = sampler_spec.parse(sampler)
