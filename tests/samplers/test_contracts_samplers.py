@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from mixture import Mixture, correlated, gaussian, points, root
+from thinned import thinned
 from torch import Tensor
 
 import samplers
@@ -54,8 +55,7 @@ def test_few_steps(name: str, where: str, num_steps: int) -> None:
             assert all(a.evaluations < b.evaluations for a, b in zip(steps, steps[1:]))
 
 
-@every_sampler
-@every_path
+@pytest.mark.parametrize("name, where", thinned(4, FROM_NOISE, list(PATHS)))
 def test_the_flow_or_the_law_of_a_gaussian(name: str, where: str) -> None:
     """Deterministic samplers carry a m + √(a² v + s²) z to m + √v z for each z; random ones reproduce mean and variance."""
     path, m, std = PATHS[where], 0.7, 0.5
@@ -74,8 +74,7 @@ def test_the_flow_or_the_law_of_a_gaussian(name: str, where: str) -> None:
             assert float((x - m - std * z).abs().max()) < 0.06 and float((x - m - std * z).square().mean().sqrt()) < 0.012
 
 
-@every_sampler
-@pytest.mark.parametrize("where", ["linear", "vp", "edm"])
+@pytest.mark.parametrize("name, where", thinned(3, FROM_NOISE, ["linear", "vp", "edm"]))
 def test_the_covariance_of_a_gaussian(name: str, where: str) -> None:
     """Of a correlated one: a mean + (a² cov + s² I)^½ z goes to mean + cov^½ z for each z, or has that law."""
     path, n = PATHS[where], 2048

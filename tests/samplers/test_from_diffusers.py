@@ -126,7 +126,7 @@ def test_edm_schedulers_take_the_grid_of_the_path() -> None:
 @pytest.mark.parametrize("scheduler", sorted(KNOWN))
 def test_every_scheduler_reaches_the_data(scheduler: str) -> None:
     """Mean and spread of a Gaussian from its exact model; deterministic ones carry each point to its place."""
-    n, m, std, path = 3000, 0.7, 0.5, LinearPath()
+    n, m, std, path = 600, 0.7, 0.5, LinearPath()
     noise, sampler = NoiseSource(range(n)), build("diffusers", scheduler=scheduler)
     z = noise.normal((1,), stream="prior", dtype=torch.float64)
     c = path.coefficients(sampler.times(path, 50)[0])

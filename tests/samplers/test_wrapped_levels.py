@@ -11,6 +11,7 @@ import diffusers
 import pytest
 import torch
 from mixture import Mixture, gaussian, points
+from thinned import thinned
 from torch import Tensor
 
 from backbones import NoiseSource
@@ -26,7 +27,7 @@ PATHS: dict[str, Path] = {
 ZERO = {"DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"}
 
 
-def asked(path: Path, scheduler: str, num_steps: int, *, start: int = 0, n: int = 256, **options: Any) -> list[tuple[float, float, float, float]]:
+def asked(path: Path, scheduler: str, num_steps: int, *, start: int = 0, n: int = 96, **options: Any) -> list[tuple[float, float, float, float]]:
     """(level, mean, spread and worst change of the noise in the state) of every query from the state at the first level."""
     sampler, noise, seen = build("diffusers", scheduler=scheduler, **options), NoiseSource(range(n)), []
     z = noise.normal((1,), stream="prior", dtype=torch.float64)
@@ -52,8 +53,7 @@ def check(path: Path, scheduler: str, num_steps: int, **options: Any) -> list[tu
     return seen
 
 
-@pytest.mark.parametrize("where", list(PATHS))
-@pytest.mark.parametrize("scheduler", sorted(KNOWN))
+@pytest.mark.parametrize("scheduler, where", thinned(2, sorted(KNOWN), list(PATHS)))
 def test_asked_at_the_level_of_the_state(scheduler: str, where: str) -> None:
     if where == "zero" and scheduler not in ZERO:
         pytest.skip("refused there, or its first level is none that a number has")
@@ -156,8 +156,7 @@ def plain(made: Any, name: str, x: Tensor, noise: NoiseSource, takes_noise: bool
     return x, levels
 
 
-@pytest.mark.parametrize("where", ["linear", "edm", "vp", "cosine"])
-@pytest.mark.parametrize("name", sorted(KNOWN))
+@pytest.mark.parametrize("name, where", thinned(2, sorted(KNOWN), ["linear", "edm", "vp", "cosine"]))
 def test_it_is_the_schedulers_own_loop(name: str, where: str) -> None:
     """Final states and, by their bytes, the levels asked for; on VP tables with a scheduler that is made here as diffusers' users make it."""
     path, n, seen = PATHS[where], 8, []
