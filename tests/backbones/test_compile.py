@@ -77,7 +77,7 @@ def test_a_compiled_scan_of_parts() -> None:
     torch.testing.assert_close(torch.compile(run, fullgraph=True, backend="aot_eager")(**whole), selective_scan(**whole), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("channels", [16, 20])
+@pytest.mark.parametrize("channels", [pytest.param(16, marks=pytest.mark.slow), 20])
 def test_a_compiled_wkv(channels: int) -> None:
     g = torch.Generator().manual_seed(1)
     given = {k: torch.rand(channels, generator=g).requires_grad_() for k in ("w", "u")}
@@ -88,7 +88,7 @@ def test_a_compiled_wkv(channels: int) -> None:
 
 NETS = [
     ("dis", {"hidden_size": 32, "depth": 2}), ("rwkv", {"hidden_size": 64, "depth": 3}), pytest.param("rwkv", {"hidden_size": 64, "depth": 3, "wkv": "kernel"}, marks=pytest.mark.slow),
-    ("dis", {"hidden_size": 24, "depth": 2, "rms_norm": False}),
+    pytest.param("dis", {"hidden_size": 24, "depth": 2, "rms_norm": False}, marks=pytest.mark.slow),
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from test_resume import assert_same_run, stop_at
+from thinned import thinned
 from tiny import files_below, last_checkpoint, metrics, points_config, run_studio
 
 import studio
@@ -124,8 +125,7 @@ def test_diagnostics_are_logged_and_a_resumed_run_is_the_same(objective: dict[st
         assert all(0 < m["ess"] <= 1 and m["tilt_source"] >= 0 for m in logged)
 
 
-@pytest.mark.parametrize("stop", [2, 6, 10])
-@pytest.mark.parametrize("options", [{}, {"start": "ipf", "warm_start": False}])
+@pytest.mark.parametrize("stop, options", thinned(2, [2, 6, 10], [{}, {"start": "ipf", "warm_start": False}]))
 def test_dsbm_stops_and_resumes_inside_any_phase(stop: int, options: dict[str, Any], tmp_path: Path) -> None:
     config = dsbm_config(**options)
     config["train"] |= {"log_every": 2, "save_every": 4}

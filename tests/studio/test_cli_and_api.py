@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from tiny import ROOT
+from tiny import ROOT, run_studio
 
 import studio
 import studio.sampling
@@ -18,14 +18,8 @@ from studio.samples import command_of, read_recipe
 from studio.trainer import Run
 
 
-def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "studio", *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=cwd or ROOT,
-        env={**__import__("os").environ, "PYTHONPATH": str(ROOT)},
-    )
+def run(*words: object, cwd: Path = ROOT, process: bool = False) -> "subprocess.CompletedProcess[str]":
+    return run_studio(*words, cwd=cwd, process=process)
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -40,7 +34,7 @@ def test_errors_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
         ("train", "demo", "train.stepz=1"),
         ("sample", "fashion-dit", "--out", tmp_path / "x", "--labels", "Hat"),
     ):
-        done = run(*words)
+        done = run(*words, process=words[0] == "train")
         assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert not (tmp_path / "x").exists()
 

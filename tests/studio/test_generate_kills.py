@@ -6,23 +6,28 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import environment, kill_until_done, studio_command
+from tiny import environment, kill_until_done, run_studio, studio_command
 
 from studio.samples import read_recipe
 from studio.trainer import Run
 
-NUM = 300
+NUM = 160
 
 
-def start(run: Run, out: Path, *, batch: int, workers: int, deterministic: bool) -> subprocess.Popen[str]:
-    command = studio_command(
+def words(run: Run, out: Path, *, batch: int, workers: int, deterministic: bool) -> list[object]:
+    return [
         "generate", run.folder, "--out", out, "--num", NUM, "--num-steps", 40, "--device", "cpu", "--dtype", "fp32", "--batch", batch,
         "--workers", workers, "--threads", 1, *(["--deterministic"] if deterministic else []),
-    )  # fmt: skip
+    ]  # fmt: skip
+
+
+def start(run: Run, out: Path, **options: Any) -> subprocess.Popen[str]:
+    command = studio_command(*words(run, out, **options))
     return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -57,8 +62,8 @@ def pixels(out: Path) -> dict[str, np.ndarray]:
     ],
 )
 def test_kills_leave_no_trace(deterministic: bool, kills: int, picture_run: Run, tmp_path: Path) -> None:
-    whole = start(picture_run, tmp_path / "whole", batch=64, workers=1, deterministic=deterministic)
-    assert whole.wait(240) == 0
+    whole = run_studio(*words(picture_run, tmp_path / "whole", batch=64, workers=1, deterministic=deterministic), cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
     expected = pixels(tmp_path / "whole")
     rng, done, rounds = random.Random(kills), 0, 0
     while done < kills:
@@ -81,8 +86,8 @@ def test_a_polite_stop_leaves_whole_files(workers: int, picture_run: Run, tmp_pa
     assert process.returncode == 130, error
     assert "run the same command again" in text and "Traceback" not in error
     assert 0 < count(out) < NUM and not list(out.glob("[0-9]*/.*"))
-    last = start(picture_run, out, batch=64, workers=1, deterministic=True)
-    assert last.wait(240) == 0
+    last = run_studio(*words(picture_run, out, batch=64, workers=1, deterministic=True), cwd=tmp_path)
+    assert last.returncode == 0, last.stderr
     pixels(out)
 
 

@@ -90,7 +90,7 @@ def numeric_run(tmp_path_factory: pytest.TempPathFactory) -> Any:
         "data": {"name": "npz", "path": str(root / "n.npz")},
         "backbone": {"name": "mlp", "width": 96, "depth": 2},
         "objective": {"cond_drop": 0.1},
-        "train": {"steps": 900, "batch_size": 128, "lr": 3e-3, "dtype": "fp32", "ema": ["0.99"], "preview": True, "warmup": 20, "save_every": 0, "eval_every": 0},
+        "train": {"steps": 500, "batch_size": 64, "lr": 4e-3, "dtype": "fp32", "ema": ["0.99"], "preview": True, "warmup": 20, "save_every": 0, "eval_every": 0},
         "sample": {"sampler": "heun", "num_steps": 15, "guidance": ""},
     }  # fmt: skip
     return studio.train(config, out=root / "run", quiet=True)

@@ -2,15 +2,13 @@
 
 import json
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import environment, run_studio
+from tiny import run_studio
 
 from studio.inspect import describe
 from studio.model import Model
@@ -30,9 +28,7 @@ def run_again(recipe: dict[str, Any], out: Path) -> Path:
     words = shlex.split(command_of(recipe))
     assert words[:2] == ["studio", "sample"] and words[words.index("--out") + 1] == "again"
     words[words.index("--out") + 1] = str(out)
-    done = subprocess.run(
-        [sys.executable, "-m", "studio", *words[1:], "--threads", "2"], env=environment(), capture_output=True, text=True, cwd=out.parent
-    )
+    done = run_studio(*words[1:], "--threads", "1", cwd=out.parent)
     assert done.returncode == 0, done.stderr
     return out
 

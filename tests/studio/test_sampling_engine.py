@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from thinned import thinned
 from torch import Tensor
 
 from backbones import Cond, NoiseSource
@@ -51,8 +52,7 @@ def test_bf16_on_a_cpu_rounds_every_sample_alike(sampler: str, picture_model: Mo
     assert micro_batches(Request((5,)), fixed=True) == [[None] * 5 + [0] + [None] * 2]
 
 
-@pytest.mark.parametrize("sampler", ["heun", "ddpm", "torchdiffeq(method=dopri5)"])
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("sampler, dtype", thinned(2, ["heun", "ddpm", "torchdiffeq(method=dopri5)"], ["fp32", "bf16"]))
 def test_deterministic_means_bytes(sampler: str, dtype: str, picture_model: Model) -> None:
     """Whatever stands beside it: other seeds, other labels, another order, a batch that is full or not."""
     model = picture_model.with_dtype(dtype)

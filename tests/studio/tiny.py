@@ -1,17 +1,22 @@
 """Small data, small configs, and how two runs are compared: everything but the clock."""
 
+import contextlib
+import io
 import json
 import os
 import random
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from studio.cli import main
 
 ROOT = Path(__file__).parents[2]
 CLOCK = ("elapsed", "samples_per_s", "memory_mb")
@@ -116,9 +121,31 @@ def studio_command(*arguments: Any, python: tuple[str, ...] = ()) -> list[str]:
     return [sys.executable, *python, "-m", "studio", *map(str, arguments)]
 
 
-def run_studio(*arguments: Any, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """``python -m studio ARGUMENTS`` to its end."""
-    return subprocess.run(studio_command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
+def run_studio(*arguments: Any, cwd: Path, process: bool = False, timeout: float = 240) -> "subprocess.CompletedProcess[str]":
+    """``python -m studio ARGUMENTS`` to its end: by default within this process, which has torch loaded already; else as a ``process`` of its own."""
+    if process:
+        return subprocess.run(studio_command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
+    here, threads, variables, random_state = os.getcwd(), torch.get_num_threads(), dict(os.environ), torch.get_rng_state()
+    out, error, code = io.StringIO(), io.StringIO(), 0
+    try:
+        os.chdir(cwd)
+        os.environ.clear()
+        os.environ.update(environment())
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+            try:
+                main([str(a) for a in arguments])
+            except SystemExit as stop:
+                code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+            except Exception:
+                traceback.print_exc()
+                code = 1
+    finally:
+        os.chdir(here)
+        os.environ.clear()
+        os.environ.update(variables)
+        torch.set_num_threads(threads)
+        torch.set_rng_state(random_state)
+    return subprocess.CompletedProcess(list(map(str, arguments)), code, out.getvalue(), error.getvalue())
 
 
 def kill_until_done(start: Callable[[], "subprocess.Popen[str]"], trace: Callable[[], Any], rng: random.Random, most: int, longest: float) -> int:
