@@ -9,7 +9,7 @@ the same place in the limit of small steps; at few steps the paths differ.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbones.registry import build
 from backbones.types import Cond, RunContext
@@ -31,6 +31,11 @@ class Reparameterised:
             raise ValueError("got snap=True for a model that was not trained on a VP table; leave it out")
         self.denoiser, self.path, self.snap, self.clip = denoiser, path, snap, clip
         self.known_trained, self.family = denoiser.known_trained, denoiser.family
+
+    @property
+    def net(self) -> nn.Module:
+        """The network that is asked."""
+        return self.denoiser.net  # type: ignore[attr-defined]
 
     @property
     def dtype(self) -> torch.dtype | None:

@@ -74,7 +74,7 @@ def prepared(
     count = _workers(workers, model, loaded, world, threads)
     store = stores.store_of(folder / ".parts" if form == "npz" else folder, plan, form)
     job = {
-        "model": str(model), "sampler": plan.request.sampler, "path": path, "weights": weights, "device": device, "dtype": dtype, "options": {
+        "model": loaded.name if isinstance(model, Model) else str(model), "sampler": plan.request.sampler, "path": path, "weights": weights, "device": device, "dtype": dtype, "options": {
             "num": plan.num, "seeds": ranges(plan.seeds) if seeds is not None else None, "labels": labels, "conditions": conditions,
             "num_steps": plan.request.num_steps, "guidance": plan.request.guidance, "sampler": sampler, "batch": size, "deterministic": deterministic,
         }, "threads": threads or max(1, cores() // count), "root": str(store.root), "form": form,

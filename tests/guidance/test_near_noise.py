@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from mixture import gaussian, points
+from thinned import thinned
 from torch import Tensor
 
 from backbones import Cond
@@ -41,9 +42,10 @@ def want(path: Path, t: float, w: float) -> Tensor:
     return psi + w * (theta - psi)
 
 
-@pytest.mark.parametrize("space", ["noise", "score", "v", "velocity", "data"])
-@pytest.mark.parametrize("kinds", [("velocity", "noise"), ("noise", "velocity"), ("data", "score"), ("v", "noise")], ids="-".join)
-@pytest.mark.parametrize("where", list(PATHS))
+KINDS = [("velocity", "noise"), ("noise", "velocity"), ("data", "score"), ("v", "noise")]
+
+
+@pytest.mark.parametrize("where, kinds, space", thinned(3, list(PATHS), KINDS, ["noise", "score", "v", "velocity", "data"]), ids=str)
 def test_mixed_branches_are_read_at_one_time(where: str, kinds: tuple[str, str], space: str) -> None:
     path, w = PATHS[where], 3.0
     guided = Guided(THETA.denoiser(path, kinds[0]), [PriorSwap(PSI.denoiser(path, kinds[1])), In(w, space)])

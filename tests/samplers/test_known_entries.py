@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from thinned import thinned
 from torch import Tensor
 
 import samplers
@@ -73,10 +74,10 @@ def filled(denoiser: FunctionDenoiser, name: str, num_steps: int, *, count: int 
     return float(last.x[:, 1].mean()), float(last.x[:, 1].var()), last.evaluations
 
 
-@every
-@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_every_query_sees_them_at_its_own_time(path: Any, name: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("spec, where", thinned(2, EVERY, list(PATHS)), ids=str)
+def test_every_query_sees_them_at_its_own_time(spec: tuple[str, dict[str, Any]], where: str) -> None:
     """As noisy as the query, by one noise for all of the run; clean for a network that was trained with them."""
+    (name, options), path = spec, PATHS[where]
     noise = NoiseSource(range(4))
     fixed = noise.normal((2,), stream="known", dtype=torch.float64)[:, 0]
     cond = Cond(known=torch.tensor([[True, False]]).expand(4, 2), given=torch.full((4, 2), Y, dtype=torch.float64))

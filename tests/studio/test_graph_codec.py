@@ -104,7 +104,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = {
         "name": "chains", "backbone": {"name": "graph_dit", "hidden_size": 32, "depth": 2, "num_heads": 4},
         "objective": {"path": {"name": "graph", "num": 50}, "cond_drop": 0.1},
-        "train": {"steps": 700, "batch_size": 64, "lr": 2e-3, "warmup": 20, "ema": ["0.99"], "dtype": "fp32", "eval_every": 350, "preview": False},
+        "train": {"steps": 400, "batch_size": 64, "lr": 2e-3, "warmup": 20, "ema": ["0.99"], "dtype": "fp32", "eval_every": 200, "preview": False},
         "sample": {"sampler": "graph", "num_steps": 25, "guidance": ""},
     }  # fmt: skip
     with torch.random.fork_rng():

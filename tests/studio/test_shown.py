@@ -31,6 +31,11 @@ def test_a_model_is_a_few_lines(picture_model: Model, points_model: Model) -> No
     assert "classes" not in repr(points_model)
 
 
+def test_a_model_on_another_path_is_shown_too(picture_model: Model) -> None:
+    other = picture_model.on_path("vp(schedule=cosine)")
+    assert "path:      vp(schedule=cosine)" in repr(other) and "parameters" in repr(other) and "cosine" in other._repr_html_()
+
+
 def test_a_model_is_rich_in_a_notebook(picture_model: Model, picture_run: Run) -> None:
     told = picture_model._repr_html_()
     assert "<table>" in told and "bar, dot, ring, wedge" in told and "data:image/png;base64," in told
