@@ -112,7 +112,7 @@ class Scan(torch.autograd.Function):
     @staticmethod
     @once("selective scan")
     def backward(ctx: Any, grad: Tensor, grad_end: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
-        made = list(backward(grad, grad_end, *ctx.saved_tensors, *ctx.options))
+        made: list[Tensor | None] = list(backward(grad, grad_end, *ctx.saved_tensors, *ctx.options))
         made[6] = None if ctx.saved_tensors[6] is None else made[6]
         return (*made, None, None)
 

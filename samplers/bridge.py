@@ -63,7 +63,8 @@ class BridgePath:
     def time_of(self, log_snr: Time) -> Tensor:
         return self.log_snr(log_snr)
 
-    def grid(self, num_steps: int, spacing: str | None = None) -> list[float]:
+    def grid(self, num_steps: int, spacing: str | None = None, *, begin: float | None = None) -> list[float]:
+        """Evenly spaced times. ``begin``: none but the source."""
         check_steps(num_steps)
         no_spacing(spacing, "bridge")
         return [i / num_steps for i in range(num_steps + 1)]
@@ -132,8 +133,8 @@ class I2SBPath(BridgePath):
     def network_time(self, t: Time) -> Tensor:
         return (self._entry(t) - 1).clamp_min(0)
 
-    def grid(self, num_steps: int, spacing: str | None = None) -> list[float]:
-        """Evenly spaced entries, whole numbers, then the data."""
+    def grid(self, num_steps: int, spacing: str | None = None, *, begin: float | None = None) -> list[float]:
+        """Evenly spaced entries, whole numbers, then the data. ``begin``: none but the source."""
         check_steps(num_steps)
         no_spacing(spacing, "bridge")
         if num_steps > self.size:

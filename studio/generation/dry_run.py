@@ -26,7 +26,9 @@ def of_generation(model: Any, out: str | Path, **options: Any) -> dict[str, Any]
     raises the same. Local processes are taken to work side by side without slowing each other."""
     p = prepared(model, out, **options)
     if p.world > 1:
-        raise ValueError(f"got --dry-run in {p.world} processes of a launcher, expected one; leave torchrun or accelerate out and give the same options")
+        raise ValueError(
+            f"got --dry-run in {p.world} processes of a launcher, expected one; leave torchrun or accelerate out and give the same options"
+        )
     todo = _missing(p, overwrite=bool(options.get("overwrite")))
     left = sum(stores.size_of(first, p.store, p.plan) for first in todo)
     count, before = p.processes(left), torch.get_num_threads()
@@ -52,7 +54,9 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     processes = f" by {r['processes']} processes" if r["processes"] > 1 else ""
     told = {
         "samples": f"{r['num']:,}, of which {r['missing']:,} are missing in {r['out']}",
-        "made by": f"{r['num_steps']} steps of {r['sampler']}" + (f", guidance {r['guidance']}" if r["guidance"] else "") + f", batches of {r['batch']}",
+        "made by": f"{r['num_steps']} steps of {r['sampler']}"
+        + (f", guidance {r['guidance']}" if r["guidance"] else "")
+        + f", batches of {r['batch']}",
         "time": f"{duration(r['seconds'])}{processes}",
         "disk": f"{r['mb']:,} MB as {r['format']}; {r['free_disk_mb']:,} MB are free",
         "a thousand": f"{duration(r['seconds_a_thousand'])}, {r['mb_a_thousand']:,} MB, {1000 * r['evaluations']:,.0f} evaluations of the network",

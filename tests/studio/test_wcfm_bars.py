@@ -28,7 +28,10 @@ def found(method: str, seeds: int, steps: int) -> dict[str, float]:
 SHORT = (1, 1500)
 
 
-@pytest.mark.parametrize("size, w2, low, high", [pytest.param(SHORT, 0.48, 1.05, 1.4, marks=pytest.mark.slow), pytest.param((3, 6000), 0.38, 1.1, 1.35, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "size, w2, low, high",
+    [pytest.param(SHORT, 0.48, 1.05, 1.4, marks=pytest.mark.slow), pytest.param((3, 6000), 0.38, 1.1, 1.35, marks=pytest.mark.slow)],
+)
 def test_independent_pairs_arrive_by_detours(size: tuple[int, int], w2: float, low: float, high: float) -> None:
     cfm = found("cfm", *size)
     assert cfm["w2_converged"] <= w2
@@ -42,7 +45,9 @@ def test_transport_needs_one_step(size: tuple[int, int], one: float, w2: float, 
     assert ot["npe"] <= npe
 
 
-@pytest.mark.parametrize("size, four, w2", [pytest.param(SHORT, 0.66, 0.52, marks=pytest.mark.slow), pytest.param((3, 6000), 0.62, 0.60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "size, four, w2", [pytest.param(SHORT, 0.66, 0.52, marks=pytest.mark.slow), pytest.param((3, 6000), 0.62, 0.60, marks=pytest.mark.slow)]
+)
 def test_weights_straighten(size: tuple[int, int], four: float, w2: float) -> None:
     gibbs, cfm = found("gibbs", *size), found("cfm", *size)
     assert gibbs["w2_euler4"] <= four and gibbs["w2_euler4"] <= 0.7 * cfm["w2_euler4"]
@@ -50,7 +55,8 @@ def test_weights_straighten(size: tuple[int, int], four: float, w2: float) -> No
 
 
 @pytest.mark.parametrize(
-    "size, four, ten, w2, npe", [pytest.param(SHORT, 0.50, 0.46, 0.45, 0.12, marks=pytest.mark.slow), pytest.param((3, 6000), 0.39, 0.33, 0.34, 0.08, marks=pytest.mark.slow)]
+    "size, four, ten, w2, npe",
+    [pytest.param(SHORT, 0.50, 0.46, 0.45, 0.12, marks=pytest.mark.slow), pytest.param((3, 6000), 0.39, 0.33, 0.34, 0.08, marks=pytest.mark.slow)],
 )
 def test_balanced_weights_straighten_and_keep_the_ends(size: tuple[int, int], four: float, ten: float, w2: float, npe: float) -> None:
     balanced = found("balanced", *size)

@@ -130,6 +130,8 @@ def test_the_tab_in_a_browser(browser: Any, roots: tuple[str], tmp_path: Path) -
         page.goto(url)
         page.wait_for_selector("#card .chips")
         page.get_by_role("tab", name="Translate").click()
+        page.click("#bridge input")
+        page.locator("#bridge [role=option]", has_text="negatives").first.click()
         page.set_input_files("#sources input[type=file]", uploads)
         page.fill("#bridge-steps input", "4")
         page.fill("#bridge-seed input", "11")
