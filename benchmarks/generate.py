@@ -5,7 +5,7 @@
 ``fashion-dit``, 20 guided evaluations a sample. Keys: ``generate_vs_loop`` our samples per second (default settings, model loading and the start of worker
 processes included) over the loop's; ``io_share``: time in which the network waited for files, of one process's time; ``memory_growth``: peak memory
 after all samples over that after the first thousand; ``two_by_one``: the default, a process
-of one thread for each core, over one process of two threads.
+of one thread for each core, over one process of two threads; ``encode_gain``: pictures of 256 × 256 encoded a second by a thread a core over those by one.
 """
 
 import shutil
@@ -17,10 +17,13 @@ import torch
 
 import studio
 from benchmarks.common import arguments, finish, peak_mb, table
+from studio.devices import cores
+from studio.generation.encoding import encoded
 from studio.generation.engine import Writer, compute
 from studio.generation.plan import make_plan
 from studio.generation.prepare import parse_batch
 from studio.generation.store import Pictures
+from studio.tasks import build_task
 
 STEPS, SCALE, BATCH = 20, 2.0, 64
 DEFAULT = "studio generate (a process of one thread for each core)"
@@ -89,6 +92,20 @@ def growth(num: int, out: Path) -> tuple[float, float]:
     return marks[0], peak_mb()
 
 
+def encoding(num: int) -> tuple[float, float]:
+    """Pictures a second by one thread and by one a core: smooth shapes with a little noise, as networks make them."""
+    draws = torch.Generator().manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(num, 3, 8, 8, generator=draws), size=256, mode="bicubic")
+    values = ((smooth + 0.02 * torch.randn(smooth.shape, generator=draws)).clamp(0, 1) * 255).byte()
+    recipes, task = [{"model": "m", "seed": i, "sampler": "ab2", "num_steps": 20} for i in range(num)], build_task("image")
+    rates = []
+    for threads in (1, cores()):
+        start = time.perf_counter()
+        encoded(task, values, recipes, threads)
+        rates.append(num / (time.perf_counter() - start))
+    return rates[0], rates[1]
+
+
 def main() -> None:
     args = arguments(__doc__ or "")
     num, one, loop = (384, 256, 96) if args.quick else (2000, 1000, 500)
@@ -103,8 +120,10 @@ def main() -> None:
             rates.setdefault("one process, two threads", []).append(one / ours(one, root / "one", workers=1, threads=2))
         medians = {k: sorted(v)[len(v) // 2] for k, v in rates.items()}
         share, work = waiting(num // 3, root / "waiting")
+    alone, together = encoding(32 if args.quick else 128)
     table(f"fashion-dit, {STEPS} guided steps, files on disk, start included", medians, unit="samples/s", scale=1.0)
     table("peak memory of one process", {"after 1,000 samples": before, "at the end": after}, unit="MB", scale=1.0)
+    table("PNGs of 256 × 256", {"one thread": alone, f"{cores()} threads": together}, unit="pictures/s", scale=1.0)
     print(f"  the writing thread worked {100 * work:.1f} % of the time")
     finish(
         {
@@ -112,6 +131,7 @@ def main() -> None:
             "io_share": share,
             "memory_growth": after / before,
             "two_by_one": medians[DEFAULT] / medians["one process, two threads"],
+            "encode_gain": together / alone,
         }
     )
 

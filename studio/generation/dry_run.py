@@ -12,8 +12,9 @@ from torch import Tensor
 from studio import files
 from studio.bars import duration
 from studio.devices import set_threads
-from studio.generation import identity, tar
+from studio.generation import identity
 from studio.generation import store as stores
+from studio.generation.encoding import encoded, threads_for
 from studio.generation.plan import check_claim, read_manifest
 from studio.generation.prepare import Prepared, prepared
 
@@ -113,6 +114,7 @@ def _size(p: Prepared, values: Tensor, rows: Sequence[int]) -> tuple[float, floa
     if p.form == "npz" or p.plan.model.task.suffix != ".png":
         return array, 0.0
     start = time.perf_counter()
-    made = [len(data) for data in tar.encoded(p.plan.model.task, values, p.plan.model.recipes(p.plan.batch(rows)))]
+    recipes, threads = p.plan.model.recipes(p.plan.batch(rows)), threads_for(values, p.plan.model.device)
+    made = [len(data) for data in encoded(p.plan.model.task, values, recipes, threads)]
     seconds = (time.perf_counter() - start) / len(rows)
     return sum(made) / len(rows) + (array if p.form == "both" else 0.0) + (1024 if p.form == "tar" else 0), seconds

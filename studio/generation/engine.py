@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from studio.generation.encoding import spread, threads_for
 from studio.generation.plan import Plan
 from studio.generation.store import Store
 
@@ -61,7 +62,7 @@ def compute(
 
 
 class Writer:
-    """A context that writes samples in a thread, so that encoding never holds the network up. ``put`` blocks when the disk is far behind and raises
+    """A context that writes samples in a thread (large pictures in several, `encoding`), so that encoding never holds the network up. ``put`` blocks when the disk is far behind and raises
     what went wrong in the thread; leaving the context waits until everything is written. ``waited``: seconds that ``put`` was held up."""
 
     def __init__(self, store: Store, plan: Plan, on_written: Callable[[int], Any] = lambda count: None):
@@ -112,8 +113,8 @@ class Writer:
 
     def _write(self, index: list[int], values: Tensor) -> None:
         if self.store.unit == 1:
-            for i, value, recipe in zip(index, values, self.plan.model.recipes(self.plan.batch(index))):
-                self.store.write(i, value[None], [recipe])
+            jobs = ((i, value[None], [recipe]) for i, value, recipe in zip(index, values, self.plan.model.recipes(self.plan.batch(index))))
+            for _ in spread(lambda job: self.store.write(*job), jobs, threads_for(values, self.plan.model.device)):
                 self.on_written(1)
             return
         step = self.store.step

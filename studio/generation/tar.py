@@ -14,15 +14,10 @@ from torch import Tensor
 from studio import files
 from studio.generation import identity
 from studio.generation.blocks import Blocks
-from studio.samples import KEY, png_bytes
-from studio.tasks.base import Task
+from studio.generation.encoding import encoded, threads_for
+from studio.samples import KEY
 
 BESIDE = ".sha256"
-
-
-def encoded(task: Task, values: Tensor, recipes: Sequence[dict[str, Any]]) -> list[bytes]:
-    """Decoded samples as PNGs with their recipes inside."""
-    return [png_bytes(picture, recipe) for picture, recipe in zip(task.pictures(values), recipes, strict=True)]
 
 
 class Tar(Blocks):
@@ -31,7 +26,7 @@ class Tar(Blocks):
     suffix, told = ".tar", True
 
     def rows(self, values: Tensor, recipes: Sequence[dict[str, Any]]) -> list[bytes]:
-        return encoded(self.plan.model.task, values, recipes)
+        return encoded(self.plan.model.task, values, recipes, threads_for(values, self.plan.model.device))
 
     def save(self, path: Path, first: int, rows: list[bytes]) -> None:
         header = {"comment": identity.line_of(self.digest, first).decode().strip()}
