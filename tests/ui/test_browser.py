@@ -12,7 +12,8 @@ CLIPPED = """() => {
   const items = [...document.querySelectorAll("#gallery .thumbnail-item")];
   return items.filter(item => [item, item.querySelector("img")].some(part => {
     const box = part.getBoundingClientRect();
-    return box.left < frame.left - 1 || box.right > frame.right + 1 || box.width < 40 || box.height < 40;
+    const out = box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
+    return out || box.width < 40 || box.height < 40;
   })).length;
 }"""
 
@@ -67,6 +68,11 @@ def test_the_gallery_never_clips(page: Any, count: int) -> None:
         page.wait_for_timeout(150)
         assert page.evaluate(CLIPPED) == 0, width
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+        page.locator("#gallery .thumbnail-item").first.click()
+        page.wait_for_selector("#gallery .preview")
+        assert 300 < page.locator("#gallery .preview").bounding_box()["height"] < 450  # one picture, as large as a screen has room for
+        page.keyboard.press("Escape")
+        page.wait_for_selector("#gallery .preview", state="detached")
     assert page.locator("button[aria-label*=hare], button[title*=hare]").count() == 0
 
 
