@@ -41,7 +41,8 @@ class Run:
     """A finished (or interrupted) run: its folder, config, last step and last logged metrics.
 
     ``interrupted``: Ctrl-C, SIGTERM or ``on_log`` ended it early, with a checkpoint to go on from. A script that trains in a loop asks for it:
-    ``if run.interrupted: break``. A second signal during one training ends the process.
+    ``if run.interrupted: break``. A second signal ends the process: at once, or if it comes in a
+    later training of the same script, after that one's checkpoint.
     """
 
     folder: Path

@@ -23,6 +23,13 @@ GOLDEN = Path(__file__).parent / "golden"
 Golden = tuple[dict[str, Tensor], dict[str, Any]]
 
 
+@pytest.fixture(autouse=True)
+def no_earlier_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is a script of its own, as far as signals go that were sent to earlier ones."""
+    if "studio.signals" in sys.modules:
+        monkeypatch.setattr("studio.signals._noted", False)
+
+
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], Golden]:
     """``golden(name)``: the tensors and the notes of tests/golden/name.{safetensors,json}."""

@@ -16,6 +16,7 @@ from tiny import checkpoint_differences, checkpoints, environment, last_checkpoi
 from torch import Tensor
 
 import studio
+from studio.signals import StopSignal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = points_config(steps=12, log_every=1, save_every=0, weak_snapshot=False)
@@ -132,16 +133,46 @@ for k in range(3):
 """
 
 
-def test_a_loop_ends_by_what_the_run_says(tmp_path: Path) -> None:
-    (tmp_path / "loop.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
-    process = subprocess.Popen(
-        [sys.executable, "loop.py"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
-    log = tmp_path / "run-0" / "metrics.jsonl"
+def begin(script: str, tmp_path: Path) -> "subprocess.Popen[str]":
+    (tmp_path / "loop.py").write_text(script.format(tests=str(Path(__file__).parent)))
+    return subprocess.Popen([sys.executable, "loop.py"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def until_it_trains(process: "subprocess.Popen[str]", log: Path) -> None:
     end = time.monotonic() + 120
     while not (log.is_file() and log.stat().st_size) and process.poll() is None:
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_a_loop_that_goes_on_ends_with_the_second_signal_and_nothing_is_lost(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    process = begin(SCRIPT.replace("if run.interrupted:\n        break", "pass"), tmp_path)
+    for k in range(2):
+        until_it_trains(process, tmp_path / f"run-{k}" / "metrics.jsonl")
+        process.send_signal(number)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == code and out == "0 True\n" and not (tmp_path / "run-2").exists(), error
+    for k in range(2):
+        (step,) = checkpoints(tmp_path / f"run-{k}")
+        assert [line["step"] for line in metrics(tmp_path / f"run-{k}")][-1] == step
+    assert not (tmp_path / "run-1" / ".lock").exists()
+
+
+def test_one_signal_counts_once_for_contexts_within_each_other() -> None:
+    with StopSignal() as outer:
+        with StopSignal() as inner:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert inner.asked and outer.asked
+    with pytest.raises(KeyboardInterrupt):
+        with StopSignal() as later:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert later.asked
+
+
+def test_a_loop_ends_by_what_the_run_says(tmp_path: Path) -> None:
+    process = begin(SCRIPT, tmp_path)
+    until_it_trains(process, tmp_path / "run-0" / "metrics.jsonl")
     process.send_signal(signal.SIGTERM)
     out, error = process.communicate(timeout=120)
     assert out == "0 True\n" and process.returncode == 0, error
