@@ -17,15 +17,18 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # of programs that tests start as well
-torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+torch.set_num_threads(THREADS)
 
 GOLDEN = Path(__file__).parent / "golden"
 Golden = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 @pytest.fixture(autouse=True)
-def no_earlier_signal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test is a script of its own, as far as signals go that were sent to earlier ones."""
+def anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is a script of its own, as far as threads go that an earlier one asked for, and signals that were sent to it."""
+    if THREADS == 1 and torch.get_num_threads() > 1:  # processes beside each other with more threads than cores wait for one another
+        torch.set_num_threads(1)
     if "studio.signals" in sys.modules:
         monkeypatch.setattr("studio.signals._noted", False)
 

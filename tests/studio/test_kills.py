@@ -79,7 +79,7 @@ def test_twenty_kills_leave_no_trace(pictures: Path, tmp_path: Path) -> None:
     assert kills == 20
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_polite_stop_checkpoints_and_resumes(number: signal.Signals, pictures: Path, tmp_path: Path) -> None:
     config = config_file(pictures, tmp_path, steps=100000, schedule="constant", log_every=1, save_every=0, weak_snapshot=False)
     process = start(config, tmp_path / "run")

@@ -136,9 +136,11 @@ def words_of(command: str) -> list[str]:
     return words
 
 
-@pytest.mark.parametrize(
-    "name", ["model", "weights", "sampler", "guidance", "dtype", "init", "mask", "path", "source", "direction", "condition", "option"]
-)
+ENTRIES = ["model", "guidance", "init", "path", "source", "condition", "option"]
+LIKE_THEM = ["weights", "sampler", "dtype", "mask", "direction"]
+
+
+@pytest.mark.parametrize("name", [*ENTRIES, *(pytest.param(name, marks=pytest.mark.slow) for name in LIKE_THEM)])
 def test_a_hostile_text_is_one_argument_or_none(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     schema = typer.main.get_command(app)

@@ -145,7 +145,7 @@ def until_it_trains(process: "subprocess.Popen[str]", log: Path) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+@pytest.mark.parametrize(("number", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGINT, -signal.SIGINT)])
 def test_a_loop_that_goes_on_ends_with_the_second_signal_and_nothing_is_lost(number: signal.Signals, code: int, tmp_path: Path) -> None:
     process = begin(SCRIPT.replace("if run.interrupted:\n        break", "pass"), tmp_path)
     for k in range(2):
