@@ -1,8 +1,15 @@
 """Shared by all tests: two threads, or one in each of several processes, and the golden files (safetensors with a JSON of the same name)."""
 
+# ruff: noqa: E402 (libraries read how many threads they may have when they are loaded)
+
+import os
+
+ALONE = "PYTEST_XDIST_WORKER" not in os.environ
+if not ALONE:
+    os.environ["OMP_NUM_THREADS"] = "1"  # of programs that tests start as well
+
 import json
 import math
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +22,7 @@ from torch import Tensor
 
 # pytest puts this folder on the path, and its subfolders carry the packages' names: the packages themselves must be found first
 sys.path.insert(0, str(Path(__file__).parents[1]))
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"  # of programs that tests start as well
-THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
-torch.set_num_threads(THREADS)
+torch.set_num_threads(2 if ALONE else 1)
 
 GOLDEN = Path(__file__).parent / "golden"
 Golden = tuple[dict[str, Tensor], dict[str, Any]]
@@ -27,7 +31,7 @@ Golden = tuple[dict[str, Tensor], dict[str, Any]]
 @pytest.fixture(autouse=True)
 def anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test is a script of its own, as far as threads go that an earlier one asked for, and signals that were sent to it."""
-    if THREADS == 1 and torch.get_num_threads() > 1:  # processes beside each other with more threads than cores wait for one another
+    if not ALONE and torch.get_num_threads() > 1:  # processes beside each other with more threads than cores wait for one another
         torch.set_num_threads(1)
     if "studio.signals" in sys.modules:
         monkeypatch.setattr("studio.signals._noted", False)
