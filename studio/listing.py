@@ -31,7 +31,9 @@ def _parts(kind: str) -> dict[str, str]:
 
 
 def _models(roots: Sequence[str]) -> dict[str, str]:
-    return {name_of(c): f"{c.task} {'×'.join(map(str, c.shape))}, {c.backbone}, step {c.step}, {len(c.classes)} classes" for c in list_models(roots)}
+    broken: dict[str, str] = {}
+    cards = list_models(roots, on_broken=lambda name, why: broken.update({name: f"cannot be read: {why}"}))
+    return {name_of(c): f"{c.task} {'×'.join(map(str, c.shape))}, {c.backbone}, step {c.step}, {len(c.classes)} classes" for c in cards} | broken
 
 
 def _configs() -> dict[str, str]:

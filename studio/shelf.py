@@ -4,7 +4,7 @@ MODEL is a folder (a run or an export), ``RUN@step``, ``hf:org/name`` or the nam
 `read_weights`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -136,12 +136,13 @@ def card(name: str | Path) -> Card:
     )
 
 
-def list_models(roots: Sequence[str | Path] = ("runs",)) -> list[Card]:
-    """Bundled models and those below ``roots``; folders that cannot be read are left out."""
+def list_models(roots: Sequence[str | Path] = ("runs",), *, on_broken: Callable[[str, Exception], object] | None = None) -> list[Card]:
+    """Bundled models and those below ``roots``; folders that cannot be read are left out, and told to ``on_broken(name, why)``."""
     found: list[Card] = []
     for name in [*bundled(), *(p.parent for root in roots if Path(root).is_dir() for p in sorted(Path(root).glob("*/config.yaml")))]:
         try:
             found.append(card(name))
-        except (ValueError, OSError):
-            continue
+        except (ValueError, OSError) as error:
+            if on_broken is not None:
+                on_broken(str(name), error)
     return found

@@ -14,6 +14,7 @@ import studio
 from studio import checkpoint
 from studio.catalog import find_by_hash, name_of, weights_hash
 from studio.exporting import export
+from studio.listing import catalogue
 from studio.model import Model
 from studio.shelf import card, locate, weights_in
 from studio.trainer import Run
@@ -124,6 +125,7 @@ def test_folders_of_newer_versions_are_refused(picture_run: Run, tmp_path: Path)
     with pytest.raises(ValueError, match=f"checkpoint version {checkpoint.VERSION + 1}, this version reads up to {checkpoint.VERSION}; upgrade"):
         studio.load(flat)
     assert flat.name not in {c.folder.name for c in studio.list_models([tmp_path])}  # the picker leaves it out
+    assert "cannot be read: " in catalogue("models", [str(tmp_path)])[str(flat)]  # the list names it
     run = shutil.copytree(picture_run.folder, tmp_path / "run")
     newest = run / "checkpoints" / "000000048" / "meta.json"
     newest.write_text(json.dumps({**json.loads(newest.read_text()), "version": 99}))
