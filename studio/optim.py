@@ -8,20 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from studio.config import AUTO, TrainConfig
-from studio.devices import fast_bf16
+from studio.devices import DTYPE_NAMES, fast_bf16
 
 WARMUP_SHARE, WARMUP_STEPS = 0.05, 200  # of a run whose config leaves it open
 
 
-def orthogonalise(g: Tensor, steps: int = 5) -> Tensor:
-    """(n, r, c) matrices to their nearest semi-orthogonal ones, roughly: Newton–Schulz with the quintic of Jordan et al. (Muon, 2024), in bf16
-    where the hardware has it (emulated it takes ten times as long as in fp32).
+def orthogonalise(g: Tensor, steps: int = 5, *, dtype: torch.dtype | None = None) -> Tensor:
+    """(n, r, c) matrices to their nearest semi-orthogonal ones, roughly: Newton–Schulz with the quintic of Jordan et al. (Muon, 2024), in ``dtype``, by default
+    bf16 where the hardware has it (emulated it takes ten times as long as in fp32).
 
     Singular values land in about [0.7, 1.2].
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = g.shape[-2] > g.shape[-1]
-    x = (g.mT if tall else g).to(torch.bfloat16 if fast_bf16(g.device) else torch.float32)
+    x = (g.mT if tall else g).to(dtype or quick_dtype(g.device))
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
@@ -29,9 +29,14 @@ def orthogonalise(g: Tensor, steps: int = 5) -> Tensor:
     return x.mT if tall else x
 
 
+def quick_dtype(device: torch.device) -> torch.dtype:
+    """In which products are quick there."""
+    return torch.bfloat16 if fast_bf16(device) else torch.float32
+
+
 class Muon:
     """Momentum, Nesterov, orthogonalised; update × 0.2·√(larger side) so that AdamW's learning rates and decay carry over. Matrices of one
-    shape are handled as one batch; convolution kernels count as (out, in·k·k)."""
+    shape are handled as one batch; convolution kernels count as (out, in·k·k). A run keeps the precision of its products wherever it goes on."""
 
     def __init__(self, params: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
         self.groups: dict[tuple[int, ...], list[nn.Parameter]] = {}
@@ -39,6 +44,7 @@ class Muon:
             self.groups.setdefault((p.shape[0], p.numel() // p.shape[0]), []).append(p)
         self.momentum, self.weight_decay = momentum, weight_decay
         self.buffers = {shape: torch.zeros(len(ps), *shape, device=ps[0].device) for shape, ps in self.groups.items()}
+        self.dtype = quick_dtype(next(iter(self.buffers.values())).device)
         self.param_groups: list[dict[str, Any]] = [{"params": [p for ps in self.groups.values() for p in ps], "lr": lr, "initial_lr": lr}]
 
     @torch.no_grad()
@@ -54,7 +60,7 @@ class Muon:
             buffer = (self.buffers[shape] if whole else self.buffers[shape][rows]).lerp_(grads, 1 - self.momentum)
             if not whole:
                 self.buffers[shape][rows] = buffer
-            update = orthogonalise(grads.lerp_(buffer, self.momentum)).to(grads.dtype)
+            update = orthogonalise(grads.lerp_(buffer, self.momentum), dtype=self.dtype).to(grads.dtype)
             if self.weight_decay:
                 torch._foreach_mul_(params, 1 - lr * self.weight_decay)
             torch._foreach_add_(params, [u.view_as(p) for u, p in zip(update.unbind(0), params)], alpha=-lr * 0.2 * math.sqrt(max(shape)))
@@ -71,9 +77,10 @@ class Muon:
             self.buffers[shape][[i for i, p in enumerate(everything) if id(p) in params]] = 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"buffers": {f"{r}x{c}": b for (r, c), b in self.buffers.items()}}
+        return {"buffers": {f"{r}x{c}": b for (r, c), b in self.buffers.items()}, "dtype": DTYPE_NAMES[self.dtype]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.dtype = {name: kind for kind, name in DTYPE_NAMES.items()}[state.get("dtype", "bf16")]  # earlier versions know none but bf16
         for (r, c), b in self.buffers.items():
             b.copy_(state["buffers"][f"{r}x{c}"])
 
