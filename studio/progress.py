@@ -48,12 +48,12 @@ class TrainingBar:
             return
         shown = f"step {step}" + (f" · loss {loss:.4f}" if loss is not None else "") + f" · {rate * batch:.0f} samples/s · {memory_mb():.0f} MB"
         if self.bar is not None:
-            self.bar.update(self.task, completed=done, text=shown)
+            self.bar.update(self.task, completed=min(done, self.total), text=shown)
         elif self.notebook.shown:
             self.notebook(round(min(done, self.total), 2), self.total, shown)
         elif time.monotonic() - self.last_line > 10:
             self.last_line = time.monotonic()
-            share = done / self.total
+            share = min(1.0, done / self.total)  # the last step of a run by minutes ends after them
             left = (time.monotonic() - self.started) * (1 / share - 1) if share > 0 else 0
             print(f"{self.name}: {100 * share:.0f}% · {shown} · {left:.0f} s left", file=sys.stderr, flush=True)
 

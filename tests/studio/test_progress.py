@@ -1,4 +1,4 @@
-"""Decoding a folder tells how far it is, where it takes long enough to wonder."""
+"""How far something is: decoding a folder, where it takes long enough to wonder, and a run by minutes."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 from studio import progress
 from studio.data import load_data
-from studio.progress import counted, silent
+from studio.progress import TrainingBar, counted, silent
 
 
 def test_decoding_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,3 +34,12 @@ def test_items_pass_through_in_order(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(progress, "LINES", -1.0)
     assert list(counted(iter("abc"), 3, "letters")) == ["a", "b", "c"]
     assert [line.split(" ·")[0].split(" in")[0] for line in capsys.readouterr().err.splitlines()] == [f"letters: {k} of 3" for k in (1, 2, 3)]
+
+
+def test_a_run_by_minutes_is_never_more_than_done(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = TrainingBar("demo", total=1.0, unit="minutes", quiet=False)
+    for done in (0.5, 1.08):
+        bar.last_line = -100.0  # as if the last line were long ago
+        bar.update(done, step=11, loss=1.5, rate=2.0, batch=8)
+    half, end = capsys.readouterr().err.splitlines()
+    assert "demo: 50%" in half and "demo: 100%" in end and "· 0 s left" in end
