@@ -24,7 +24,6 @@ WRAPPED = (
 )
 EVERY = [(n, {}) for n in FROM_NOISE] + [("edm_heun", {"s_churn": 20.0}), ("ddim", {"eta": 1.0})]
 EVERY += [("diffusers", {"scheduler": s}) for s in WRAPPED] + [("torchdiffeq", {"method": m}) for m in ("rk4", "midpoint", "dopri5")]
-every = pytest.mark.parametrize("name, options", EVERY, ids=["-".join([n, *map(str, o.values())]) for n, o in EVERY])
 R, Y = 0.9, 1.5  # the correlation of two entries of deviation 1; the first is known
 COV = torch.tensor([[1, R], [R, 1]], dtype=torch.float64)
 MEAN, VAR = R * Y, 1 - R**2
