@@ -1,11 +1,13 @@
 """``studio generate --dry-run``: what a set would cost, from a few of its own samples, which are thrown away. Nothing is written; what generation would refuse is refused."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from studio.devices import set_threads
 from studio.generation import identity
 from studio.generation import store as stores
 from studio.generation.encoding import encoded, threads_for
-from studio.generation.plan import check_claim, read_manifest
+from studio.generation.plan import MANIFEST, check_claim, read_manifest
 from studio.generation.prepare import Prepared, prepared
 
 ROWS = 8  # samples that are enough to tell the pace on a CPU, which grows with them
@@ -70,8 +72,10 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 def _missing(p: Prepared, *, overwrite: bool) -> Sequence[int]:
     """Parts of this call's share that are not there."""
     wanted = stores.units(p.plan, p.store, p.part)
-    if overwrite or check_claim(p.folder, p.plan) is None:
+    if again := overwrite and (p.folder / MANIFEST).is_file():
+        read_manifest(p.folder)  # a damaged one is not removed
         files.check_writable(p.folder)
+    if again or check_claim(p.folder, p.plan) is None:
         return wanted
     manifest = read_manifest(p.folder)
     p.store.older = "path" not in manifest["pinned"]
@@ -110,9 +114,11 @@ def _samples(p: Prepared, index: Sequence[int]) -> tuple[float, float, Tensor, l
 def _size(p: Prepared, values: Tensor, rows: Sequence[int]) -> tuple[float, float]:
     """Bytes that a sample takes on disk, and seconds of making its file."""
     shape, dtype = stores.layout(p.plan)
-    array = float(torch.tensor(shape[1:]).prod()) * torch.empty(0, dtype=getattr(torch, dtype)).element_size()
-    if p.form == "npz" or p.plan.model.task.suffix != ".png":
-        return array, 0.0
+    array = math.prod(shape[1:]) * np.dtype(dtype).itemsize
+    if p.plan.model.task.suffix != ".png":
+        return 2.0 * array, 0.0  # in files of a thousand and in samples.npz
+    if p.form == "npz":
+        return float(array), 0.0
     start = time.perf_counter()
     recipes, threads = p.plan.model.recipes(p.plan.batch(rows)), threads_for(values, p.plan.model.device)
     made = [len(data) for data in encoded(p.plan.model.task, values, recipes, threads)]

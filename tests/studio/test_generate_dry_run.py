@@ -27,6 +27,15 @@ def test_pictures_take_what_they_were_said_to(picture_model: Model, tmp_path: Pa
     assert spent == pytest.approx(told["mb_a_thousand"] * 60_000, rel=0.25, abs=10_240)  # a record of an archive
 
 
+@pytest.mark.parametrize("form", ["npz", "both"])
+def test_arrays_take_what_they_were_said_to(points_model: Model, tmp_path: Path, form: str) -> None:
+    """With ``both`` the files of a thousand stay beside the one of all."""
+    told = of_generation(points_model, tmp_path / "set", num=3000, format=form, **OPTIONS)
+    studio.generate(points_model, tmp_path / "set", num=3000, format=form, quiet=True, **OPTIONS)
+    spent = sum(p.stat().st_size for p in (tmp_path / "set").rglob("*") if p.suffix in (".npy", ".npz"))
+    assert spent == pytest.approx(told["mb_a_thousand"] * 3_000_000, rel=0.1)
+
+
 @pytest.mark.parametrize(("sampler", "evaluations"), [("ab2", 4), ("heun", 8), ("euler", 4), ("torchdiffeq(method=midpoint)", 8)])
 def test_evaluations_are_those_of_the_sampler(picture_model: Model, tmp_path: Path, sampler: str, evaluations: int) -> None:
     told = of_generation(picture_model, tmp_path / "set", num=20, sampler=sampler, num_steps=4, guidance=None)
@@ -48,8 +57,13 @@ def test_what_is_there_counts(picture_model: Model, points_model: Model, tmp_pat
     assert of_generation(picture_model, tmp_path / "new", num=100, shard="2/4", **OPTIONS)["missing"] in range(20, 31)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
-    with pytest.raises(FileExistsError, match="holds something else"):
-        of_generation(picture_model, tmp_path / "mine", num=5, **OPTIONS)
+    for overwrite in (False, True):  # which makes room for a set where there was one, and for nothing else
+        for ask in (of_generation, studio.generate):
+            with pytest.raises(FileExistsError, match="holds something else"):
+                ask(picture_model, tmp_path / "mine", num=5, overwrite=overwrite, **OPTIONS)
+    (tmp_path / "points" / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match="not readable"):
+        of_generation(points_model, tmp_path / "points", num=5, overwrite=True, **OPTIONS)
 
 
 def test_on_the_command_line(picture_run: Run, tmp_path: Path) -> None:
