@@ -28,7 +28,7 @@ DRIFT: dict[str, Any] = {"elem_classes": "drift"}  # controls that answers set: 
 TOGETHER = 32  # runs that may stand in the line for the device at a time; the engine runs one
 EXAMPLE = "cfg=2.0,interval=0.1:0.9"
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "sans-serif"]
-HEIGHT = 400  # of the contact sheet, in pixels; the gallery grows with its pictures
+HEIGHT = 400  # of the gallery, in pixels
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
 
 
@@ -101,6 +101,7 @@ def _centre() -> dict[str, Any]:
                 p["gallery"] = gr.Gallery(
                     show_label=False,
                     columns=5,
+                    height=HEIGHT,
                     object_fit="contain",
                     interactive=False,
                     buttons=["download", "fullscreen"],
