@@ -14,6 +14,7 @@ from studio import checkpoint, files
 from studio.bars import duration
 from studio.config import Config, load_config
 from studio.loop import Trainer
+from studio.optim import state_of
 from studio.procedure import build_procedure
 from studio.progress import TrainingBar, memory_mb
 from studio.resume import check_folder, check_source, folder_of, run_of
@@ -97,7 +98,7 @@ def _checkpoint_bytes(trainer: Trainer) -> int:
     """Of the networks, their averages and the optimisers' moments, as they are after a step."""
     weights = sum(t.numel() * t.element_size() for net in trainer.networks.values() for t in net.state_dict().values())
     averages = sum(t.numel() * 4 for shadow in trainer.ema.shadow.values() for t in shadow)
-    return weights + averages + sum(t.numel() * t.element_size() for o in trainer.optimizers for t in _tensors(o.state_dict()))
+    return weights + averages + sum(t.numel() * t.element_size() for t in _tensors(state_of(trainer.networks, trainer.optimizers)))
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:

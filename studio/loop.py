@@ -30,7 +30,7 @@ from studio.ema import EMA
 from studio.feed import Feed, Ready
 from studio.held_out import held_out_loss, preview
 from studio.lock import RunLock
-from studio.optim import build_optimizers, forget, lr_factor
+from studio.optim import build_optimizers, forget, load_state, lr_factor, state_of
 from studio.procedure import Phase, Setting, build_procedure
 from studio.processes import Group
 from studio.progress import TrainingBar, memory_mb
@@ -445,7 +445,7 @@ class Trainer:
             "step": self.step, "elapsed": self.elapsed, "phase": self.phase, "phase_start": self.phase_start, "states": self.context.states, "weak_done": self.weak_done,
             "updates": self.updates, "one_count": self.one_count,
             "logs": {k: [float(v) for v in values] for k, values in self.logs.items()},
-            "optimizers": [o.state_dict() for o in self.optimizers], "recent": [float(v) for v in self.recent],
+            "optimizers": state_of(self.networks, self.optimizers), "recent": [float(v) for v in self.recent],
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
         }  # fmt: skip
         meta = {
@@ -472,13 +472,10 @@ class Trainer:
 
     def _restore(self, folder: Path) -> None:
         state = checkpoint.restore(folder, self.networks, self.ema)
-        if len(state["optimizers"]) != len(self.optimizers):
-            raise ValueError(f"{folder} was trained with another optimizer; keep train.optimizer as it was when resuming")
-        for optimizer, saved in zip(self.optimizers, state["optimizers"]):
-            settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-            optimizer.load_state_dict(saved)
-            for group, own in zip(optimizer.param_groups, settings):  # rates, betas and decay are the config's, which this call may have changed
-                group.update(own)
+        try:
+            load_state(self.networks, self.optimizers, state["optimizers"])
+        except ValueError as error:
+            raise ValueError(f"{folder} was trained with another optimizer ({error}); keep train.optimizer as it was when resuming") from None
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.elapsed, self.phase, self.weak_done = state["step"], state["elapsed"], state["phase"], state["weak_done"]

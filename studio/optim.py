@@ -1,7 +1,7 @@
 """Optimisers and their schedule: fused AdamW, and Muon for the matrices inside blocks with AdamW for the rest."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from studio.config import AUTO, TrainConfig
 from studio.devices import DTYPE_NAMES, fast_bf16
 
+MOMENTUM = "momentum"
 WARMUP_SHARE, WARMUP_STEPS = 0.05, 200  # of a run whose config leaves it open
 
 
@@ -76,13 +77,13 @@ class Muon:
         for shape, everything in self.groups.items():
             self.buffers[shape][[i for i, p in enumerate(everything) if id(p) in params]] = 0
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"buffers": {f"{r}x{c}": b for (r, c), b in self.buffers.items()}, "dtype": DTYPE_NAMES[self.dtype]}
+    def momenta(self) -> list[tuple[nn.Parameter, Tensor]]:
+        """Each parameter and its momentum, a view (r, c)."""
+        return [pair for shape, params in self.groups.items() for pair in zip(params, self.buffers[shape])]
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.dtype = {name: kind for kind, name in DTYPE_NAMES.items()}[state.get("dtype", "bf16")]  # earlier versions know none but bf16
-        for (r, c), b in self.buffers.items():
-            b.copy_(state["buffers"][f"{r}x{c}"])
+    def of_order(self, state: dict[str, Any]) -> list[tuple[nn.Parameter, dict[str, Tensor]]]:
+        """What a state by order, as earlier versions wrote it, holds of each parameter."""
+        return [(p, {MOMENTUM: row}) for (r, c), params in self.groups.items() for p, row in zip(params, state["buffers"][f"{r}x{c}"], strict=True)]
 
 
 def build_optimizers(networks: dict[str, nn.Module], config: TrainConfig) -> list[Any]:
@@ -111,6 +112,72 @@ def forget(optimizers: Iterable[Any], params: Iterable[nn.Parameter]) -> None:
             continue
         for p in [p for p in optimizer.state if id(p) in chosen]:
             del optimizer.state[p]
+
+
+def state_of(networks: Mapping[str, nn.Module], optimizers: Iterable[Any]) -> dict[str, Any]:
+    """What optimisers keep, by the parameter's name (``network.key``), so that no later order of modules hands it to another."""
+    names = _names(networks)
+    kept: dict[str, Any] = {"parameters": {}}
+    for optimizer in optimizers:
+        if isinstance(optimizer, Muon):
+            kept["parameters"] |= {names[id(p)]: {MOMENTUM: row.clone()} for p, row in optimizer.momenta()}
+            kept["muon"] = DTYPE_NAMES[optimizer.dtype]
+        else:
+            kept["parameters"] |= {names[id(p)]: dict(state) for p, state in optimizer.state.items()}
+    return kept
+
+
+@torch.no_grad()
+def load_state(networks: Mapping[str, nn.Module], optimizers: Sequence[Any], kept: Any) -> None:
+    """Give optimisers what `state_of` told, or the list by order of earlier versions. Rates, betas and decay stay the config's. Raises ``ValueError`` for
+    what another optimiser kept, or for other parameters."""
+    names = _names(networks)
+    if isinstance(kept, list):
+        kept = _by_name(names, optimizers, kept)
+    found = kept["parameters"]
+    strange = sorted(found.keys() - set(names.values()))
+    if strange:
+        raise ValueError(f"got the moments of {strange[0]}, which the network does not have")
+    for optimizer in optimizers:
+        if isinstance(optimizer, Muon):
+            if "muon" not in kept or any(MOMENTUM not in found.get(names[id(p)], {}) for p, _ in optimizer.momenta()):
+                raise ValueError("got no momentum of the matrices inside blocks")
+            optimizer.dtype = {name: kind for kind, name in DTYPE_NAMES.items()}[kept["muon"]]
+            for p, row in optimizer.momenta():
+                row.copy_(_of_shape(found[names[id(p)]][MOMENTUM], row, names[id(p)]))
+            continue
+        state = optimizer.state_dict()
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        if any(MOMENTUM in found.get(names[id(p)], {}) for p in params):
+            raise ValueError("got the momentum of Muon for parameters that AdamW trains now")
+        state["state"] = {i: found[names[id(p)]] for i, p in enumerate(params) if names[id(p)] in found}
+        for i, entry in state["state"].items():
+            _of_shape(entry["exp_avg"], params[i], names[id(params[i])])
+        optimizer.load_state_dict(state)
+
+
+def _names(networks: Mapping[str, nn.Module]) -> dict[int, str]:
+    return {id(p): f"{n}.{k}" for n, net in networks.items() for k, p in net.named_parameters()}
+
+
+def _by_name(names: Mapping[int, str], optimizers: Sequence[Any], saved: Sequence[Any]) -> dict[str, Any]:
+    if len(saved) != len(optimizers) or any(isinstance(o, Muon) != ("buffers" in s) for o, s in zip(optimizers, saved)):
+        raise ValueError(f"got the states of {len(saved)} optimisers, expected {len(optimizers)}")
+    kept: dict[str, Any] = {"parameters": {}}
+    for optimizer, state in zip(optimizers, saved):
+        if isinstance(optimizer, Muon):
+            kept["parameters"] |= {names[id(p)]: entry for p, entry in optimizer.of_order(state)}
+            kept["muon"] = state.get("dtype", "bf16")  # earlier versions know none but bf16
+        else:
+            params = [p for group in optimizer.param_groups for p in group["params"]]
+            kept["parameters"] |= {names[id(params[i])]: entry for i, entry in state["state"].items()}
+    return kept
+
+
+def _of_shape(value: Tensor, like: Tensor, name: str) -> Tensor:
+    if value.shape != like.shape:
+        raise ValueError(f"got moments of shape {tuple(value.shape)} for {name}, expected {tuple(like.shape)}")
+    return value
 
 
 def warmup_done(config: TrainConfig, step: int, progress: float) -> float:
