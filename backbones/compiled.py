@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backbones import scan_fused, wkv_fused
-from backbones.scan import scan_reference
+from backbones.scan_plain import scan_reference
 
 LANES: int = wkv_fused.kernel.LANES
 Nine = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]

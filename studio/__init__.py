@@ -10,12 +10,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from studio import neighbours
+from studio.version import __version__
 
-__version__ = "0.1.0"
 _PUBLIC = {
     "train": "studio.trainer",
     "Run": "studio.trainer",
-    "load": "studio.model",
+    "load": "studio.loading",
     "Model": "studio.model",
     "list_models": "studio.shelf",
     "Samples": "studio.samples",
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from studio.api import sweep, translate
     from studio.evaluation import compare, evaluate
     from studio.generation import generate
-    from studio.model import Model, load
+    from studio.loading import load
+    from studio.model import Model
     from studio.samples import Samples
     from studio.shelf import list_models
     from studio.trainer import Run, train

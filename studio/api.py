@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.bars import notebook_bar
-from studio.model import Model, load
+from studio.loading import load
+from studio.model import Model
+from studio.progress import notebook_bar
 from studio.sweep import Axis, parse_axis
 from studio.sweep import sweep as swept
 from studio.translate import Translated

@@ -5,9 +5,9 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,27 +18,13 @@ from guidance.borrowed import Borrowed
 from samplers.prediction import Prediction
 from studio import checkpoint, files
 from studio.devices import DTYPE_NAMES
+from studio.loaded import Loaded
 from studio.vae import VAECodec
-
-if TYPE_CHECKING:
-    from studio.model import Model
 
 BASE = "base"
 
 
-@dataclass
-class Loans:
-    """What a model has borrowed so far, by name, the channels it shares with each (None: all), whether it has been warned of, and the conditions that it was asked
-    beyond what it has seen."""
-
-    models: dict[str, "Model"] = field(default_factory=dict)
-    fast: dict[str, Any] = field(default_factory=dict)
-    channels: dict[tuple[str, bool], int | None] = field(default_factory=dict)
-    warned: bool = False
-    beyond: set[str] = field(default_factory=set)
-
-
-def resolve(model: "Model", rules: Sequence[Rule], load: Callable[..., "Model"]) -> list[Rule]:
+def resolve(model: Loaded, rules: Sequence[Rule], load: Callable[..., Loaded]) -> list[Rule]:
     """The rules with their models in place. Raises ``ValueError`` for a model that cannot be found or does not fit; warns once of a model that never
     learned to be without its conditions."""
     made = [_with_model(model, rule, load) if isinstance(rule, Borrowed) else rule for rule in rules]
@@ -54,7 +40,7 @@ def resolve(model: "Model", rules: Sequence[Rule], load: Callable[..., "Model"])
     return made
 
 
-def _with_model(model: "Model", rule: Any, load: Callable[..., "Model"]) -> Rule:
+def _with_model(model: Loaded, rule: Any, load: Callable[..., Loaded]) -> Rule:
     if rule.model is None:
         raise ValueError(f"{type(rule).__name__.lower()} needs a weaker model; {_snapshot(model)}")
     if not isinstance(rule.model, str):
@@ -96,24 +82,24 @@ class Lent:
         self.held = None
 
 
-def _hollow(model: "Model") -> "Model":
+def _hollow(model: Loaded) -> Loaded:
     """All that is known of a model, without its weights."""
     return replace(model, denoiser=model.denoiser.with_net(nn.Identity()))
 
 
-def _load(model: "Model", name: str, load: Callable[..., "Model"], **options: Any) -> "Model":
+def _load(model: Loaded, name: str, load: Callable[..., Loaded], **options: Any) -> Loaded:
     """Where and in the precision in which this model runs."""
     return load(name, device=str(model.device), dtype=DTYPE_NAMES[model.denoiser.dtype or torch.float32], **options)
 
 
-def _base(model: "Model", load: Callable[..., "Model"]) -> "Model":
+def _base(model: Loaded, load: Callable[..., Loaded]) -> Loaded:
     if not model.info.base:
         raise ValueError(f"got the prior base, but {model.name} was not fine-tuned from another model; name one: prior=NAME")
     dtype = DTYPE_NAMES[model.denoiser.dtype or torch.float32]
     return base_of(model.name, model.info.base, load, device=str(model.device), dtype=dtype)
 
 
-def base_of(name: str, entry: dict[str, str], load: Callable[..., "Model"], **options: Any) -> "Model":
+def base_of(name: str, entry: dict[str, str], load: Callable[..., Loaded], **options: Any) -> Loaded:
     """The base that the ``meta.json`` of a model names. Raises ``ValueError`` where it is gone or its weights are no longer those."""
     weights = "auto" if entry["weights"] == "ema" else entry["weights"]  # an export was once called ema whatever was taken; the hash tells
     try:
@@ -127,7 +113,7 @@ def base_of(name: str, entry: dict[str, str], load: Callable[..., "Model"], **op
     return found
 
 
-def _snapshot(model: "Model") -> str:
+def _snapshot(model: Loaded) -> str:
     """How to name the weak snapshot of a run, if there is one."""
     kept = [p for p in checkpoint.listing(model.folder) if checkpoint.read_meta(p).get("keep")]
     if kept:
@@ -135,7 +121,7 @@ def _snapshot(model: "Model") -> str:
     return "this model kept no early snapshot; name one of the same classes: autoguidance(scale=2,model=RUN@STEP)"
 
 
-def check(model: "Model", other: "Model", *, conditions: bool) -> int | None:
+def check(model: Loaded, other: Loaded, *, conditions: bool) -> int | None:
     """Raises ``ValueError`` with the reason where ``other`` cannot guide ``model``; the number of channels they share where that is not all of them.
     ``conditions``: it is asked the same condition."""
     ours, theirs = model.info, other.info
@@ -156,7 +142,7 @@ def check(model: "Model", other: "Model", *, conditions: bool) -> int | None:
     return theirs.shape[0] if theirs.shape[0] < ours.shape[0] else None
 
 
-def _same_codec(model: "Model", other: "Model") -> None:
+def _same_codec(model: Loaded, other: Loaded) -> None:
     ours, theirs = model.codec, other.codec
     if ours.name != theirs.name:
         raise ValueError(

@@ -91,7 +91,7 @@ def sample(
     `studio sample fashion-dit --out again --init shoe.png --strength 0.5` · `studio sample fashion-dit --out probed --guidance tcfg,cfg=3 --probe`
     """
     from studio.devices import set_threads
-    from studio.model import load
+    from studio.loading import load
     from studio.seeds import AT_ONCE, parse_seeds
 
     chosen = parse_seeds(seeds, most=AT_ONCE)

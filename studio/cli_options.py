@@ -1,11 +1,11 @@
 """What the commands share: options, how results are printed, a progress line."""
 
 import os
-import sys
 from typing import Annotated, Any
 
 import typer
 
+from studio.progress import Bar
 from studio.strict_json import to_json
 
 WIDTH = {"max_content_width": 120, "help_option_names": ["-h", "--help"], "token_normalize_func": lambda name: name.replace("_", "-")}
@@ -51,21 +51,14 @@ class Steps:
     """A progress line of solver steps on stderr."""
 
     def __enter__(self) -> "Steps":
-        self.bar: Any = None
+        self.bar: Bar | None = None
         return self
 
     def __call__(self, progress: Any) -> None:
-        if not sys.stderr.isatty():
-            return
         if self.bar is None:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self.bar = Progress(console=Console(stderr=True), transient=True)
-            self.bar.start()
-            self.task = self.bar.add_task("sampling", total=progress.total)
-        self.bar.update(self.task, completed=progress.done, total=progress.total)
+            self.bar = Bar("sampling", progress.total, lines=False, transient=True)
+        self.bar.update(progress.done, total=progress.total)
 
     def __exit__(self, *error: Any) -> None:
         if self.bar is not None:
-            self.bar.stop()
+            self.bar.close()

@@ -182,7 +182,7 @@ def sweep(
     Example: `studio sweep fashion-dit --out sweep --x cfg.scale=1,1.5,2,3 --y num_steps=10,20,50 --metrics fd,acc --images`
     """
     from studio.devices import set_threads
-    from studio.model import load
+    from studio.loading import load
     from studio.sweep import parse_axis
     from studio.sweep import sweep as run
 

@@ -31,7 +31,7 @@ def translate(
     Examples: `studio translate fashion-restore blurred/ --out restored` · `studio translate fashion-restore shoe.png --out restored --num-steps 5`
     """
     from studio.devices import set_threads
-    from studio.model import load
+    from studio.loading import load
     from studio.translate import translate as run
 
     set_threads(threads)

@@ -19,13 +19,14 @@ import guidance
 from backbones.registry import check_options, resolve
 from guidance.grammar import value_of
 from samplers.objective import Objective
-from studio import __version__, checkpoint, files, foreign, sampling
+from studio import checkpoint, files, foreign, sampling
 from studio.build import Info, build_network, objective_of
 from studio.config import Config, load_config
-from studio.model import load
+from studio.loading import load
 from studio.sampler_spec import fit_of, resolved
 from studio.shelf import locate
 from studio.vae import FOLDER, SCALE, read_vae, vae_folder
+from studio.version import __version__
 
 FAMILIES = {
     "dit": "studio.convert_dit:read",

@@ -20,12 +20,13 @@ from backbones.convert import diffusers_options, dit_from_diffusers, dit_to_diff
 from backbones.dit import DiT
 from samplers.ancestral import DDIM, DDPM, Ancestral
 from samplers.paths import VPPath
-from studio import __version__, files, foreign, sampler_spec
+from studio import files, foreign, sampler_spec
 from studio.build import Info
 from studio.codec import Pixels
 from studio.convert import ORIGIN, Draft, Imported, class_names, codec_of, size_of
 from studio.model import Model
 from studio.vae import VAECodec, read_vae
+from studio.version import __version__
 
 SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine", "sigmoid": "sigmoid"}  # theirs: ours
 SPACES = {"epsilon": "noise", "sample": "data", "v_prediction": "v"}

@@ -9,7 +9,7 @@ OUT = Path("demo")
 
 def main() -> None:
     from studio.devices import set_threads
-    from studio.model import load
+    from studio.loading import load
     from studio.shelf import bundled
     from studio.trainer import train
 

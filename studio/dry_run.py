@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from studio import checkpoint, files
-from studio.bars import duration
 from studio.config import Config, load_config
 from studio.loop import Trainer
 from studio.optim import state_of
 from studio.procedure import build_procedure
-from studio.progress import TrainingBar, memory_mb
+from studio.progress import Bar, duration, memory_mb
 from studio.resume import check_folder, check_source, folder_of, run_of
 from studio.tracking import accelerates
 from studio.trainer import prepared
@@ -79,7 +78,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 def _step_seconds(trainer: Trainer) -> float:
     """The median of a few steps of the first phase, batches and averages included."""
-    bar = TrainingBar(trainer.config.name, total=1, unit="steps", quiet=True)
+    bar = Bar(trainer.config.name, 1, quiet=True)
     phase = next(iter(build_procedure(trainer.config.procedure)(trainer._setting(bar))))
     stream, taken, began = trainer.feed.steps(phase, 0, 0, trainer.context), [], time.monotonic()
     for _ in range(STEPS + 1):

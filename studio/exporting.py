@@ -45,7 +45,7 @@ def export(
         fresh = tuple(f"{name}." for name in config.lora.get("tables", ()))
         tensors = {k: v for k, v in tensors.items() if "lora_" in k or k.startswith(fresh)}
     elif config.lora:
-        from studio.model import load
+        from studio.loading import load
 
         tensors = load(model, weights=weights, device="cpu", dtype="fp32").denoiser.net.state_dict()
         config = replace(config, lora={})

@@ -7,7 +7,7 @@ the null comes from the base, so that without a condition the model begins as th
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,8 @@ from torch import Tensor, nn
 from backbones.encoders import ClassEncoder, NumericEncoder
 from backbones.graph_conditions import Conditions
 from studio.build import Info
+from studio.loaded import Loaded
 from studio.shelf import bundled, parted
-
-if TYPE_CHECKING:
-    from studio.model import Model
 
 TARGETS = ("qkv", "proj", "fc1", "fc2")
 OPTIONS = {"rank", "alpha", "targets", "tables"}
@@ -34,7 +32,7 @@ def check_lora(lora: Mapping[str, Any]) -> None:
         raise ValueError(f"got lora.rank={rank!r}, expected a whole number of at least 1")
 
 
-def entry_of(base: "Model") -> dict[str, str]:
+def entry_of(base: Loaded) -> dict[str, str]:
     """How ``meta.json`` names a base: where it is, which of its weights, and their hash."""
     step = parted(base.name)[1]
     lasting = base.name.startswith("hf:") or base.name in bundled()
@@ -53,7 +51,7 @@ def encoders(net: nn.Module) -> set[str]:
     return {name for name, module in net.named_modules() if isinstance(module, ClassEncoder | NumericEncoder | Conditions)}
 
 
-def begin(net: nn.Module, base: "Model", fresh: tuple[str, ...]) -> None:
+def begin(net: nn.Module, base: Loaded, fresh: tuple[str, ...]) -> None:
     """Copy the base's weights into a network of the same form, but for the tables in ``fresh``, which get its null row only. Condition encoders that only
     one of the two has at all are left as they are. Raises ``ValueError`` where another tensor has another shape or is not in both."""
     donor, own = base.denoiser.net.state_dict(), net.state_dict()

@@ -18,6 +18,7 @@ from studio.codec import Codec, makes_pictures
 from studio.config import Config
 from studio.data import Data
 from studio.data.loader import fetch, head_source, spread
+from studio.labels import parse_labels
 from studio.sheets import before_and_after
 from studio.tasks import build_task
 from studio.tasks.image import MODES
@@ -89,7 +90,7 @@ def preview(net: nn.Module, config: Config, info: Info, codec: Codec, data: Data
 def _asked(info: Info, data: Data, seeds: Sequence[int]) -> tuple[Any, Any, dict[str, Tensor]]:
     """Labels, numbers and further conditions of a preview: each class in turn, or, where the data has more than classes, what samples of the data have."""
     if not info.numeric and not info.fields:
-        return sampling.parse_labels(None, info.classes, seeds), None, {}
+        return parse_labels(None, info.classes, seeds), None, {}
     part = data.train if data.held_out is None else data.held_out
     there = spread(part, len(seeds))
     cond = fetch(part, [(0, there[i % len(there)]) for i in range(len(seeds))])[1]

@@ -10,9 +10,11 @@ from samplers.graph_noise import BONDS
 from studio import checkpoint, files, own_network
 from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
 from studio.catalog import defaults_of
+from studio.commands import command_of
 from studio.config import from_tree, load_config
 from studio.labels import SHOWN, listed
-from studio.recipes import NoCommand, command_of, line_of, read_recipe, seeds_text, told
+from studio.recipes import NoCommand, line_of, read_recipe, told
+from studio.seeds import seeds_text
 from studio.shelf import card, locate, spot_of, weights_in
 
 

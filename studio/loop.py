@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from backbones.types import RunContext
 from samplers.objective import Objective
-from studio import __version__, checkpoint, curve, files
+from studio import checkpoint, curve, files
 from studio.build import Info, built_buffers
 from studio.codec import build_codec
 from studio.config import AUTO, Config
@@ -33,10 +33,11 @@ from studio.lock import RunLock
 from studio.optim import build_optimizers, forget, load_state, lr_factor, state_of
 from studio.procedure import Phase, Setting, build_procedure
 from studio.processes import Group
-from studio.progress import TrainingBar, memory_mb
+from studio.progress import Bar, memory_mb, step_text
 from studio.signals import StopSignal
 from studio.strict_json import to_json
 from studio.tracking import Trackers, accelerates
+from studio.version import __version__
 
 DRAWN_EVERY = 60  # seconds between drawings of the loss curve, at the least
 
@@ -98,7 +99,7 @@ class Trainer:
     def run(self) -> bool:
         """Train to the end of the run; True when a signal stopped it early. `step` and `last` tell how far it came."""
         length = self.config.train.steps or self.config.train.minutes
-        bar = TrainingBar(self.config.name, total=float(length or 0), unit="steps" if self.config.train.steps else "minutes", quiet=self.quiet)
+        bar = Bar(self.config.name, float(length or 0), quiet=self.quiet)
         phases = build_procedure(self.config.procedure)(self._setting(bar))
         self.note = bar.note
         last, broken = checkpoint.last_good(self.folder)
@@ -203,7 +204,7 @@ class Trainer:
                 forget(self.optimizers, self.networks[name].parameters())
                 self.updates[name] = 0
 
-    def _phase(self, phase: Phase, bar: TrainingBar) -> bool:
+    def _phase(self, phase: Phase, bar: Bar) -> bool:
         """Train until the phase ends; True when a signal asked to stop."""
         cfg, stream = self.config.train, self.feed.steps(phase, self.step, self.phase_start, self.context)
         clock, rate, together = time.monotonic(), 0.0, self.group.world > 1
@@ -219,7 +220,8 @@ class Trainer:
             self.whole = True
             self.recent.append(loss)
             shown = float(self.recent[-1]) if self.device.type == "cpu" else None
-            bar.update(self.step if cfg.steps else self.elapsed / 60, step=self.step, loss=shown, rate=rate, batch=cfg.batch_size)
+            if not bar.quiet:
+                bar.update(self.step if cfg.steps else self.elapsed / 60, step_text(self.step, shown, rate, cfg.batch_size))
             if not self.warned and cfg.minutes and self._progress() >= 0.1:
                 self._warn_of_warmup()
             broken = shown is not None and not math.isfinite(shown)
@@ -315,7 +317,7 @@ class Trainer:
             torch.manual_seed((self.config.seed * 0x9E3779B1 + place) % 2**63)
             yield
 
-    def _setting(self, bar: TrainingBar) -> Setting:
+    def _setting(self, bar: Bar) -> Setting:
         def average(name: str) -> nn.Module:
             if self.ema.shadow:
                 self.ema.copy_to(next(iter(self.ema.shadow)), self.shown)

@@ -1,116 +1,40 @@
-"""A trained model: found by name, loaded from a folder, sampled.
-
-MODEL is what `studio.shelf.locate` finds.
-"""
+"""A trained model that samples. `studio.load` makes one."""
 
 import json
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import guidance as guidance_floor
-from backbones.registry import plain, real, whole
-from guidance import describe
+from backbones.registry import plain
 from guidance.grammar import CUSTOM
 from guidance.rules import Rule
-from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser
 from samplers.names import canonical
 from samplers.paths import Path as NoisePath
 from samplers.reparameterised import Reparameterised, on_path
-from studio import __version__, borrowed, checkpoint, fields, files, finetune, given, mend, own_network, sampler_spec, sampling, shown, starts
-from studio.bars import notebook_bar
-from studio.build import Info, build_network, denoiser_of
-from studio.codec import Codec, build_codec
-from studio.config import Config, load_config
-from studio.data.depth import Reading
-from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
-from studio.graph_codec import GraphCodec
-from studio.labels import NO_LABEL, no_label, parse_labels
-from studio.recipes import path_text
+from studio import borrowed, given, sampler_spec, sampling, shown
+from studio.asking import checked_request
+from studio.commands import path_text
+from studio.devices import DTYPE_NAMES, pick_dtype
+from studio.labels import NO_LABEL, no_label
+from studio.loaded import Loaded
+from studio.progress import notebook_bar
 from studio.samples import Samples, places
-from studio.seeds import AT_ONCE, MOST, parse_seeds
-from studio.shelf import choose_weights, live_buffers, locate, parted, read_weights, spot_of
-from studio.tasks import build_task
-from studio.tasks.base import Task
-
-
-def load(name: str | Path, *, weights: str = "auto", device: str = "auto", dtype: str = "auto", backbone: nn.Module | None = None) -> "Model":
-    """A `Model` by name. ``weights``: ema (the first average), raw, a profile such as ``ema-0.999``, or auto: ema, raw where there is none. ``backbone``: the module of a model that was
-    trained with a network of your own, which stays as it is: the weights go into a copy. Raises ``ValueError`` for a model that cannot be read, with the way out."""
-    folder, step = locate(name)
-    where = pick_device(device)
-    kind = pick_dtype(dtype, where)
-    mend.check(folder)
-    config = load_config(folder / "config.yaml")
-    meta = checkpoint.read_meta(folder)
-    info = Info.from_meta(meta)
-    spot = spot_of(folder, step)
-    if spot != folder:
-        checkpoint.verify(spot)
-        step = int(spot.name)
-    key, path = choose_weights(spot, weights)
-    if spot != folder:
-        checkpoint.verify(spot, path.name)
-    if config.backbone.get("name") == "custom" and backbone is None:
-        way = own_network.loaded(str(name), own_network.called(folder))
-        raise ValueError(f"{name} was trained with a network of its own; pass it in Python: {way}")
-    net = own_network.twin(backbone) if backbone is not None else build_network(config)
-    tensors = {k: v.float() if v.is_floating_point() else v for k, v in read_weights(key, path).items()}
-    if config.lora:
-        tensors = _adapted(net, config, tensors, info, path)
-    buffers = {k: v for k, v in net.state_dict().items() if k not in tensors and k in dict(net.named_buffers())}
-    if buffers and config.backbone.get("name") == "custom":  # nobody knows how such a network builds them
-        buffers |= live_buffers(key, path, tensors)
-    checkpoint.load_into(net, {**tensors, **buffers}, path)
-    if config.lora:
-        net = finetune.merged(net)
-    net = net.to(where).eval().requires_grad_(False)
-    label = str(name) if spot == folder else f"{parted(name)[0]}@{step}"
-    return Model(
-        name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind, source=bool(info.starts_from)).eval(), codec=build_codec(info.codec, folder), task=build_task(info.task, info.codec),
-        device=where, weights=key, hash=files.sha256(path)[:16], folder=folder,
-    )  # fmt: skip
-
-
-def _adapted(net: nn.Module, config: Config, tensors: dict[str, Tensor], info: Info, path: Path) -> dict[str, Tensor]:
-    """Put the adapters of a run into its network; all of its tensors. Where the file holds adapters only, the rest is its base's."""
-    alone = not any(".base_layer." in k for k in tensors)
-    if alone:
-        finetune.begin(net, borrowed.base_of(str(path.parent), info.base, load, device="cpu", dtype="fp32"), tuple(config.lora.get("tables", ())))
-    finetune.adapt(net, config.lora)
-    if not alone:
-        return tensors
-    known = net.state_dict()
-    wrong = next((k for k in tensors if k not in known), None)
-    if wrong:
-        raise ValueError(f"{path} does not fit the model: unexpected {wrong}; check the config's lora section")
-    return {**known, **tensors}
+from studio.version import __version__
 
 
 @dataclass(frozen=True, repr=False)
-class Model:
-    """See `load`. ``denoiser`` can be queried directly: ``model.denoiser.predict(x, t, Cond(label=...))``."""
+class Model(Loaded):
+    """See `studio.load` and `Loaded`. ``loader`` finds by name what guidance borrows."""
 
-    name: str
-    config: Config
-    info: Info
-    denoiser: Denoiser | Reparameterised
-    codec: Codec
-    task: Task
-    device: torch.device
-    weights: str
-    hash: str
-    folder: Path
-    path: str = ""
-    loans: borrowed.Loans = field(default_factory=borrowed.Loans, compare=False, repr=False)
+    loader: Callable[..., Loaded] = field(kw_only=True, compare=False)
 
     def __repr__(self) -> str:
         return shown.text(self)
@@ -118,83 +42,10 @@ class Model:
     def _repr_html_(self) -> str:
         return shown.rich(self)
 
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """(C, H, W) or (d,) of a decoded sample."""
-        decoded = getattr(self.codec, "decoded_shape", None)
-        return tuple(decoded(self.info.shape) if decoded is not None else self.info.shape)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.info.classes
-
-    @property
-    def fit(self) -> sampler_spec.Fit:
-        """What the defaults of its samplers depend on."""
-        return sampler_spec.fit_of(self.config, self.info)
-
-    def request(
-        self, *, labels: Any = None, seeds: Any = None, num_steps: int | None = None, guidance: Any = "default", sampler: Any = None,
-        conditions: Mapping[str, Any] | None = None, init: Any = None, strength: float | None = None, mask: Any = None, batch: int = 64,
-        deterministic: bool = False, sources: Tensor | None = None, direction: str = "forward", noise: Any = None,
-    ) -> tuple[sampling.Request, list[Rule] | None]:  # fmt: skip
-        """A checked request, and the guidance as rules where no line describes them (`guidance.grammar.CUSTOM`). Raises ``ValueError`` for anything that
+    def request(self, **options: Any) -> tuple[sampling.Request, list[Rule] | None]:
+        """A checked request for the options of `sample`, and the guidance as rules where no line describes them (`guidance.grammar.CUSTOM`). Raises ``ValueError`` for anything that
         does not fit."""
-        defaults = self.config.sample
-        own = starts.asked(noise, self.info.shape, self.denoiser.family)
-        chosen = _seeds(seeds, own, MOST if sources is not None else AT_ONCE)
-        if not chosen:
-            raise ValueError("got no seeds, expected at least one")
-        sources = None if sources is None else self.numbers(sources)
-        self._check_start(sources, direction, init, len(chosen))
-        if init is None and strength is not None:
-            raise ValueError(f"got strength={strength} without a picture to start from; give it with --init, or leave --strength out")
-        if init is None and mask is not None and sources is None:
-            raise ValueError("got a mask without a picture; give the picture to keep with --init")
-        values = {k: v for k, v in (conditions or {}).items() if k not in self.info.numeric or not sampling.left_open(v)}
-        for name in ("label", "class"):
-            if name in values and name not in self.info.numeric:
-                if labels is not None:
-                    raise ValueError(f"got the label twice ({labels!r} and {name}={values[name]!r}), expected it once; leave one out")
-                labels = values.pop(name)
-        atoms: int | None = None
-        if isinstance(self.codec, GraphCodec):
-            if "atoms" in values and "atoms" not in self.info.numeric:
-                atoms = self.codec.check_number(values.pop("atoms"))
-            init, mask = self._piece(init, mask)
-        further = {k: values.pop(k) for k in self.info.fields if k in values}
-        guidance = defaults.guidance if isinstance(guidance, str) and guidance == "default" else guidance
-        line = describe(guidance)
-        rules = guidance_floor.parse(guidance) if line == CUSTOM else None
-        steps = defaults.num_steps if num_steps is None else whole(num_steps, "num_steps")
-        batch, deterministic = whole(batch, "batch"), _flag(deterministic, "deterministic")
-        said = sampler_spec.said(sampler)
-        spec = CUSTOM if said == CUSTOM else sampler_spec.resolved(said, self.fit, inpaint=mask is not None and self.fit.re_noises)
-        solver = sampler if said == CUSTOM else sampling.build_sampler(spec)
-        solver.check(self.denoiser)
-        if solver.resample > 1 and (mask is None or not self.fit.re_noises):
-            raise ValueError(
-                f"got resample={solver.resample}, which is for pictures that are filled in (init and mask) by a model that was not trained with known "
-                "entries; leave it out"
-            )
-        solver.times(self.denoiser.path, steps)
-        sampling.check_guided(self.denoiser, self.rules(line) if rules is None else self.rules(rules), solver)
-        if self.denoiser.family == "bridge":
-            facing(self.denoiser, solver.needs, direction)
-        if not isinstance(self.codec, GraphCodec):
-            init, mask = self._picture(init), self._mask(mask)
-        share = real(strength, "strength") if strength is not None else (1.0 if mask is not None else 0.6)
-        if init is not None:
-            sampling.start_index(steps, share)
-        request = sampling.Request(
-            chosen, parse_labels(labels, self.classes, chosen),
-            sampling.numeric_rows(values, self.info.numeric, self.info.numeric_mean, self.info.numeric_std, len(chosen)),
-            steps, spec, line, init, share, mask, batch, deterministic, sources, direction, atoms,
-            tuple((name, float(values[name])) for name in self.info.numeric if name in values), solver if spec == CUSTOM else None, own.noise,
-            fields.columns(further, self.info.fields, len(chosen)),
-        )  # fmt: skip
-        self._warn_of_range(values)
-        return request, rules
+        return checked_request(self, rules_of=self.rules, **options)
 
     def refuse(self, out: str | Path, *, overwrite: bool = False, **options: Any) -> None:
         """Raises whatever `sample` with these options, or `Samples.save` of them to the folder ``out``, would refuse; nothing is computed or written."""
@@ -203,71 +54,20 @@ class Model:
             Path(out), self.recipes(request, None, rules), self.task, need=2 * len(request.seeds) * math.prod(self.sample_shape), overwrite=overwrite
         )
 
-    def _warn_of_range(self, values: Mapping[str, Any]) -> None:
-        """Once for each condition: a number beyond what the model has seen."""
-        for name, (low, high) in zip(self.info.numeric, self.info.numeric_range):
-            if name in values and (float(values[name]) < low or float(values[name]) > high) and name not in self.loans.beyond:
-                self.loans.beyond.add(name)
-                warnings.warn(
-                    f"{name}={float(values[name]):g} is outside what {self.name} was trained on, {low:.4g} to {high:.4g}: it has to guess",
-                    stacklevel=4,
-                )
-
-    def _piece(self, init: Any, mask: Any) -> tuple[Tensor | None, Tensor | None]:
-        """A piece of a molecule that stays (SMILES, or a graph) and the mask of what may change."""
-        if init is None or isinstance(init, Tensor):
-            return init, mask
-        from studio.chem.completion import part
-
-        graph, known = part(str(init), self.codec.atoms, self.codec.size, aromatic=self.codec.aromatic)  # type: ignore[attr-defined]
-        return torch.from_numpy(graph), torch.from_numpy(~known)
-
-    def _check_start(self, sources: Tensor | None, direction: str, init: Any, count: int) -> None:
-        """A bridge starts from its source and from nothing else; other models have no source."""
-        if not self.info.starts_from:
-            if sources is not None or direction != "forward":
-                raise ValueError(f"{self.name} starts from noise and translates nothing; use sample (with init= for a picture to start from)")
-            return
-        if init is not None:
-            raise ValueError(f"{self.name} starts from a source, not from a picture with noise; leave init out")
-        if sources is None:
-            raise ValueError(
-                f"{self.name} starts from {self.info.starts_from}, not from noise; use `studio translate {self.name} PICTURES --out DIR` or model.translate(pictures)"
-            )
-        if tuple(sources.shape) != (count, *self.sample_shape):
-            raise ValueError(f"got sources of shape {tuple(sources.shape)} for {count} seeds, expected {(count, *self.sample_shape)}")
-
     def translate(self, sources: Any, *, on_step: Callable[[sampling.Progress], Any] | None = None, **options: Any) -> Samples:
         """`Samples` made from ``sources``: (N, C, H, W) uint8 (or floats in 0..1) or (N, d) float, as files hold them, or a list of files or
         PIL pictures. Options as in `sample`, but seeds are 0, 1, … and labels −1 unless given, and ``direction="backward"`` for models that know the way back. Raises ``ValueError`` for a model that starts from noise."""
         one_by_one = isinstance(sources, list | tuple) and any(given.is_picture(s) or hasattr(s, "shape") for s in sources)
-        pick = self._picture if len(self.sample_shape) == 3 else torch.as_tensor
+        pick = self.picture if len(self.sample_shape) == 3 else torch.as_tensor
         values = torch.stack([pick(s) for s in sources]) if one_by_one else torch.as_tensor(sources)  # type: ignore[misc]
         asked = "label" in (options.get("conditions") or {}) or "class" in (options.get("conditions") or {})
         seeds = range(len(values)) if options.get("noise") is None else None
         defaults: dict[str, Any] = {"seeds": seeds, "labels": None if asked else NO_LABEL}
         return self.sample(sources=values, on_step=on_step, **{**defaults, **options})
 
-    @property
-    def reading(self) -> Reading:
-        """How the picture files that it learned from became numbers."""
-        return self.info.reading
-
-    def numbers(self, values: Tensor) -> Tensor:
-        """Decoded samples (..., *sample_shape) as files hold them, of tensors that hold them otherwise: see `studio.given.numbers`."""
-        if len(self.sample_shape) != 3:
-            return values
-        return given.numbers(given.laid_out(values, self.sample_shape), pictures=self.codec.pictures)
-
-    def _picture(self, init: Any) -> Tensor | None:
-        return None if init is None else given.picture(init, self.sample_shape, pictures=self.codec.pictures, reading=self.reading)
-
-    def _mask(self, mask: Any) -> Tensor | None:
-        return None if mask is None else given.mask(mask, self.info.shape[1:], self.sample_shape[1:])
-
     def rules(self, spec: Any) -> list[Rule]:
         """The rules of a guidance line, number or list, with the models they name loaded (once for this model)."""
-        return borrowed.resolve(self, guidance_floor.parse(spec), load)
+        return borrowed.resolve(self, guidance_floor.parse(spec), self.loader)
 
     def lent(self, spec: Any) -> dict[str, str]:
         """Names and hashes of the models that a guidance line, or rules, borrow by name."""
@@ -369,25 +169,6 @@ class Model:
         if self.path:
             raise ValueError("got a precision for a model on another path; choose it first: model.with_dtype(...).on_path(...)")
         return replace(self, denoiser=self.denoiser.with_net(self.denoiser.net, pick_dtype(dtype, self.device)))
-
-
-def _seeds(seeds: Any, own: starts.Asked, most: int) -> tuple[int, ...]:
-    """Those that were asked for, or as many as there is noise. Raises ``ValueError`` where seeds and noise do not go together."""
-    if seeds is None:
-        return own.seeds or tuple(range(8 if own.count is None else own.count))
-    chosen = parse_seeds(seeds, most=most)
-    if own.count not in (None, len(chosen)):
-        raise ValueError(f"got noise for {own.count} samples and {len(chosen)} seeds, expected as many; leave seeds out")
-    if own.seeds not in (None, chosen):
-        raise ValueError("got seeds and a NoiseSource of others, expected one of them; leave seeds out")
-    return chosen
-
-
-def _flag(value: Any, name: str) -> bool:
-    value = plain(value)
-    if not isinstance(value, bool):
-        raise ValueError(f"got {name}={value!r}, expected True or False")
-    return value
 
 
 def _path_line(tree: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from studio import checkpoint, recipes
+from studio import checkpoint
 from studio.config import load_config
 from studio.shelf import locate
 
@@ -45,7 +45,7 @@ def called_here(model: str) -> str:
 
 def loaded(model: str, network: str, **options: Any) -> str:
     """``studio.load('RUN', backbone=Net())``."""
-    return f"studio.load({model!r}, backbone={network}(){_options(options)})"
+    return f"studio.load({model!r}, backbone={network}(){options_text(options)})"
 
 
 def card_line(model: str, network: str, *, translates: bool) -> str:
@@ -54,21 +54,5 @@ def card_line(model: str, network: str, *, translates: bool) -> str:
     return f"{loaded(model, network)}.{made}.save('pictures')"
 
 
-def python_of(recipe: Mapping[str, Any], network: str) -> str:
-    """One line of Python that makes the samples of a recipe again."""
-    model = loaded(recipe["model"], network, weights=recipe["weights"], dtype=recipe["dtype"])
-    path = recipes.path_text(recipe.get("path"))
-    options = {
-        "labels": recipe.get("label"), "conditions": recipe.get("conditions"), "num_steps": recipe["num_steps"], "sampler": recipe["sampler"],
-        "guidance": recipe["guidance"], "init": recipe.get("init"), "strength": recipe.get("strength"), "mask": recipe.get("mask"),
-        "deterministic": recipe.get("deterministic"),
-    }  # fmt: skip
-    if "source" in recipe:
-        options = {"seeds": recipe["seed"], **options, "direction": recipe["direction"]}
-        return f"{model}.translate([{recipe['source']!r}]{_options(options)}).save('again')"
-    line = f"{model}{f'.on_path({path!r})' if path else ''}.sample(seeds={recipes.seeds_text(recipe['seed'])!r}{_options(options)})"
-    return f"{line}.save('again')"
-
-
-def _options(options: Mapping[str, Any]) -> str:
+def options_text(options: Mapping[str, Any]) -> str:
     return "".join(f", {name}={value!r}" for name, value in options.items() if value is not None)

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from studio import files
 from studio.labels import listed
-from studio.recipes import KEY, command_of, read_recipe, seeds_text
+from studio.recipes import KEY
+from studio.seeds import seeds_text
 from studio.strict_json import to_json
 from studio.tasks.base import Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["KEY", "Sample", "Samples", "command_of", "places", "read_recipe", "save_png", "sheet_recipe"]
 
 SHOWN = 100  # samples on the sheet of a notebook
 

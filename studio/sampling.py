@@ -27,9 +27,8 @@ from samplers.reparameterised import Reparameterised
 from samplers.space import Euclid
 from studio import starts
 from studio.finite import check_step
-from studio.labels import parse_labels as parse_labels
 from studio.sampler_spec import build_sampler
-from studio.seeds import parse_seeds as parse_seeds
+from studio.signals import Stopped
 
 FIXED_BATCH = 8
 FIXED_ROWS = {1: 256, 2: 32}  # by the dimensions of a sample: points have small networks, graphs and sequences few tokens
@@ -212,10 +211,6 @@ def collect(out: list[Tensor | None], progress: Progress, codec: Any) -> None:
     for value, i in zip(values, progress.rows):
         if i is not None:
             out[i] = value
-
-
-class Stopped(RuntimeError):
-    """The caller asked the run to stop."""
 
 
 def left_open(value: Any) -> bool:

@@ -1,8 +1,10 @@
 """Seeds as people write them: ``"0-7,12"``, a number, or anything that gives whole numbers. They are counted before any is listed."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 MOST = 10_000_000
@@ -57,3 +59,19 @@ def _seed(value: Any) -> int:
     if not 0 <= value < 2**63:
         raise ValueError(f"got the seed {int(value)}, expected a whole number from 0 to below 2**63")
     return int(value)
+
+
+def seeds_text(seeds: int | Sequence[int]) -> str:
+    """(0, 1, 2, 7) to ``"0-2,7"``; the order is kept."""
+    runs: list[list[int]] = []
+    for seed in [seeds] if isinstance(seeds, int) else seeds:
+        if runs and seed == runs[-1][1] + 1:
+            runs[-1][1] = seed
+        else:
+            runs.append([seed, seed])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def seed_of(name: Path, base: int) -> int:
+    """A seed below 2³¹ from a file's name and the run's seed."""
+    return (int.from_bytes(hashlib.sha256(name.as_posix().encode(errors="surrogatepass")).digest()[:4], "big") + base) % 2**31

@@ -3,15 +3,12 @@
 import base64
 import html
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from studio.labels import listed
-
-if TYPE_CHECKING:
-    from studio.model import Model
+from studio.loaded import Loaded
 
 
-def facts(model: "Model") -> dict[str, str]:
+def facts(model: Loaded) -> dict[str, str]:
     """What a user asks of a model first, by name; only what there is."""
     info, sample = model.info, model.config.sample
     count = sum(p.numel() for p in model.denoiser.net.parameters())
@@ -31,13 +28,13 @@ def facts(model: "Model") -> dict[str, str]:
     return {k: v for k, v in told.items() if v}
 
 
-def text(model: "Model") -> str:
+def text(model: Loaded) -> str:
     """A line each, short ones."""
     lines = [f"  {k + ':':<11}{v if len(v) <= 100 else v[:99] + '…'}" for k, v in facts(model).items()]
     return "\n".join([f"Model {model.name}", *lines])
 
 
-def rich(model: "Model") -> str:
+def rich(model: Loaded) -> str:
     """HTML: the same as a table, beside the preview where there is one."""
     cells = "".join(
         f"<tr><td style='text-align:left'><b>{k}</b></td><td style='text-align:left'>{html.escape(v)}</td></tr>" for k, v in facts(model).items()
@@ -63,6 +60,6 @@ def _name(part: object) -> str:
     return str(part.get("name")) if isinstance(part, dict) else str(part)
 
 
-def _precision(model: "Model") -> str:
+def _precision(model: Loaded) -> str:
     kind = model.denoiser.dtype
     return f"{str(kind).removeprefix('torch.') if kind is not None else 'float32'} on {model.device}"

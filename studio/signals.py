@@ -5,9 +5,13 @@ import sys
 import threading
 from typing import Any
 
-from studio.bars import in_notebook
+from studio.progress import in_notebook
 
 _noted = False  # whether a run of this script has ended by a signal
+
+
+class Stopped(RuntimeError):
+    """The caller asked a run to stop, between two of its steps."""
 
 
 class StopSignal:

@@ -21,10 +21,10 @@ from studio.data.finite import check_data
 from studio.data.floats import as_recorded, taken
 from studio.data.loader import fetch, spread
 from studio.devices import keep_freed_memory, pick_device, pick_dtype
+from studio.loading import load as load_model
 from studio.lock import RunLock
 from studio.loop import Diverged, Trainer
 from studio.model import Model
-from studio.model import load as load_model
 from studio.procedure import build_procedure
 from studio.processes import is_first
 from studio.progress import silent

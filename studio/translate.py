@@ -21,7 +21,9 @@ from studio.data.images import decode
 from studio.data.walk import suffixes, walk
 from studio.labels import NO_LABEL
 from studio.model import Model
-from studio.samples import read_recipe, save_png
+from studio.recipes import read_recipe
+from studio.samples import save_png
+from studio.seeds import seed_of
 from studio.sheets import before_and_after
 
 SHEET = "before-after.png"
@@ -57,11 +59,6 @@ def gather(inputs: Sequence[str | Path]) -> list[tuple[Path, Path]]:
             raise ValueError(f"{seen[name]} and {path} would both become {name}; translate them into different folders")
         seen[name] = path
     return found
-
-
-def seed_of(name: Path, base: int) -> int:
-    """A seed below 2³¹ from a file's name and the run's seed."""
-    return (int.from_bytes(hashlib.sha256(name.as_posix().encode(errors="surrogatepass")).digest()[:4], "big") + base) % 2**31
 
 
 def read(path: Path, shape: Sequence[int], resize: bool, reading: Reading | None = None, told: dict[str, str] | None = None) -> Tensor:

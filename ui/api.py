@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from studio import catalog
-from studio.sampling import Stopped
+from studio.signals import Stopped
 from ui.engine import Engine, Result
 from ui.settings import PICK, Settings
 from ui.toasts import owner, toasts

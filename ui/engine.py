@@ -11,9 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from studio import catalog, files, sampling
+from studio import catalog, files, signals
 from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
-from studio.model import Model, load
+from studio.loading import load
+from studio.model import Model
 from studio.shelf import Card, card, list_models
 from ui.line import Job, Line
 from ui.running import PREVIEW_EVERY, Run, Update
@@ -103,7 +104,7 @@ class Engine:
         """Sample and save: updates at most once in ``every`` seconds, then one `Result`.
 
         Raises ``ValueError`` or ``OSError`` for what cannot be done. Samples that were finished are saved however the run ends: stopped by ``stop`` it
-        gives them as its `Result` (`studio.sampling.Stopped` is raised where there are none), and an error says where they lie.
+        gives them as its `Result` (`studio.signals.Stopped` is raised where there are none), and an error says where they lie.
         """
         settings.check()
         files.check_writable(self.out)
@@ -112,7 +113,7 @@ class Engine:
         run = Run(model, request)
         try:
             yield from run.updates(stop or threading.Event(), preview=preview, every=every)
-        except sampling.Stopped as stopped:
+        except signals.Stopped as stopped:
             if (kept := self._saved(run)) is None:
                 raise
             how = str(stopped).partition(";")[0]

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from studio import catalog
-from studio.sampling import Stopped
+from studio.signals import Stopped
 from ui import answers, html, restore
 from ui.answers import CONTROLS
 from ui.engine import Engine, Result

@@ -14,8 +14,9 @@ import guidance
 from guidance.grammar import CUSTOM
 from studio import catalog
 from studio.borrowed import BASE
+from studio.commands import command_of, sampler_text
 from studio.labels import NO_LABEL
-from studio.recipes import command_of, complete, read_recipe, sampler_text, told
+from studio.recipes import complete, read_recipe, told
 from studio.seeds import AT_ONCE, parse_seeds
 from studio.shelf import Card, card
 from ui import limits

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from studio import sampling
+from studio import sampling, signals
 from studio.model import Model
 from studio.samples import Samples
 
@@ -40,7 +40,7 @@ class Run:
         self.evaluations, self.started = 0, time.perf_counter()
 
     def updates(self, stop: threading.Event, *, preview: bool, every: float) -> Iterator[Update]:
-        """Sample; updates at most once in ``every`` seconds. Raises `studio.sampling.Stopped` after the step in which ``stop`` was set."""
+        """Sample; updates at most once in ``every`` seconds. Raises `studio.signals.Stopped` after the step in which ``stop`` was set."""
         last: sampling.Progress | None = None
         due, before = 0.0, 0
         _halt(stop, last)
@@ -77,7 +77,7 @@ class Run:
 
 def _halt(stop: threading.Event, last: sampling.Progress | None) -> None:
     if stop.is_set():
-        raise sampling.Stopped(
+        raise signals.Stopped(
             "Stopped before the first step; nothing was saved"
             if last is None
             else f"Stopped after step {last.done} of {last.total}; nothing was saved"

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from guidance.grammar import CUSTOM
+from studio.commands import SHARED
 from studio.labels import NO_LABEL, labels_text, no_label, says, word
-from studio.recipes import SHARED, complete, seeds_text
-from studio.seeds import AT_ONCE, parse_seeds
+from studio.recipes import complete
+from studio.seeds import AT_ONCE, parse_seeds, seeds_text
 from ui import limits
 
 OWN = "each seed its own"

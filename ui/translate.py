@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 
 from studio import catalog
-from studio.sampling import Stopped
 from studio.seeds import parse_seeds
 from studio.shelf import Card
+from studio.signals import Stopped
 from studio.translate import SHEET, translate
 from ui import answers, html, limits
 from ui.engine import Engine

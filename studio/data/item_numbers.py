@@ -1,15 +1,12 @@
 """Numbers as conditions of a user's own data set: what they are called, and what they are standardised by."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
 from studio.data.items import Item
-
-if TYPE_CHECKING:
-    from studio.data.own import Own
 
 LOOKED_AT = 256  # items over the whole length of a data set that does not lie open
 
@@ -27,6 +24,18 @@ def names_of(dataset: Any, first: Item) -> tuple[str, ...]:
     return tuple(named_by.get(i, name) for i, name in enumerate(given))
 
 
+class Checked(Protocol):
+    """A data set whose items are checked (`studio.data.own.Own`)."""
+
+    dataset: Any
+    name: str
+    form: Any
+
+    def __len__(self) -> int: ...
+    def item(self, i: int) -> Item: ...
+    def checked(self, i: int, item: Item) -> Item: ...
+
+
 class Numbers(NamedTuple):
     """What is known of the numbers of a data set; ``reach``: least and greatest, where all of them were seen."""
 
@@ -35,7 +44,7 @@ class Numbers(NamedTuple):
     reach: tuple[tuple[float, float], ...] = ()
 
 
-def numbers_of(own: "Own") -> Numbers:
+def numbers_of(own: Checked) -> Numbers:
     """Of all items where they lie open, otherwise of some over the whole length. Raises ``ValueError`` for a number that is missing everywhere."""
     if "numeric" not in own.form.conditions:
         return Numbers()
@@ -51,6 +60,6 @@ def numbers_of(own: "Own") -> Numbers:
     return Numbers(tuple(map(float, mean)), tuple(float(v) if v > 0 else 1.0 for v in std), tuple((float(a), float(b)) for a, b in seen))
 
 
-def some_of(own: "Own", *, whole: bool) -> list[int]:
+def some_of(own: Checked, *, whole: bool) -> list[int]:
     """All indices, or some over the whole length."""
     return list(range(len(own))) if whole else np.unique(np.linspace(0, len(own) - 1, LOOKED_AT).round().astype(int)).tolist()

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from studio import files
-from studio.bars import notebook_bar
 from studio.evaluation import measures, molecules, points
 from studio.evaluation.decoded import Decoded
 from studio.evaluation.reference import Reference, side_of
@@ -22,6 +21,7 @@ from studio.evaluation.ruler import Ruler, parse_metrics, promised, ruler_for
 from studio.evaluation.run import opened
 from studio.evaluation.sets import SampleSet
 from studio.metrics.features import Extractor
+from studio.progress import notebook_bar
 
 ONCE = ("kid", "pr", "dc", "uniqueness", "diversity", "IntDiv", "IntDiv2", "unique@1k", "unique@10k", "w2")
 SLOW = ("kid", "pr", "dc", "nn", "w2", "fcd", "fragments", "scaffolds", "similarity", "targets")  # measured where they are asked for

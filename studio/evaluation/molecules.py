@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from backbones.registry import suggest
-from studio import __version__
 from studio.evaluation import moses
 from studio.evaluation.decoded import Decoded
 from studio.evaluation.reference import parts_of
 from studio.evaluation.results import Result
 from studio.evaluation.sets import SampleSet
 from studio.evaluation.sides import Found, Sides, against
+from studio.version import __version__
 
 OURS = ("validity", "uniqueness", "novelty", "diversity", "fcd", "fragments", "scaffolds", "similarity", "coverage", "targets")
 NAMES = (*OURS, *moses.MEASURES)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from studio import __version__
 from studio.evaluation.results import Result
 from studio.evaluation.sets import SampleSet
 from studio.metrics import points as metrics
+from studio.version import __version__
 
 NAMES = ("w2", "energy", "modes")
 LIMIT = 2000  # points of an exact transport plan

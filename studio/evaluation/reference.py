@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from studio import __version__, files
+from studio import files
 from studio.data.depth import Reading
 from studio.evaluation.measures import Side
 from studio.evaluation.sets import ALONE, SampleSet, npz_array, npz_members, open_set
 from studio.metrics.distances import Moments
 from studio.metrics.features import Extractor, Features, cached, extract
 from studio.strict_json import to_json
+from studio.version import __version__
 
 KEEP = 10000
 

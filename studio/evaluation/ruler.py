@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from backbones.registry import suggest
-from studio import __version__
 from studio.evaluation import measures, molecules, points
 from studio.evaluation.classes import among
 from studio.evaluation.floors import floors
@@ -22,6 +21,7 @@ from studio.metrics.distances import Moments
 from studio.metrics.features import Extractor, build_extractor, with_channels
 from studio.metrics.inception import find_inception
 from studio.metrics.lenet import class_names
+from studio.version import __version__
 
 DEFAULT = {"inception": ("fid", "sfid", "is", "pr", "dc", "kid", "nn"), "lenet": ("fd", "fd_class", "pr", "dc", "kid", "is", "acc", "nn")}
 OTHERS = ("fd", "fd_class", "pr", "dc", "kid", "nn")

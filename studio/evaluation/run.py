@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from studio.bars import notebook_bar
 from studio.evaluation.fitting import fitted
 from studio.evaluation.reference import Reference, located
 from studio.evaluation.results import Result
 from studio.evaluation.ruler import choose_extractor, parse_metrics, ruler_for
 from studio.evaluation.sets import SampleSet, is_data, open_set
+from studio.loading import load
 from studio.metrics.features import Extractor
-from studio.model import Model, load
+from studio.model import Model
+from studio.progress import notebook_bar
 
 if TYPE_CHECKING:
     from studio.generation.plan import Plan

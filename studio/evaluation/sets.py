@@ -23,7 +23,7 @@ from studio.data.layout import layout_of, unflattened
 from studio.data.notes import of_left
 from studio.evaluation.decoded import Decoded
 from studio.files import sha256
-from studio.sampling import parse_seeds
+from studio.seeds import parse_seeds
 
 if TYPE_CHECKING:
     from studio.build import Info
@@ -337,7 +337,7 @@ def _names(manifest: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]], mo
 def _recipes(found: Sequence[Path], pinned: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of the pictures of a set. Raises ``ValueError`` for one that was made otherwise than its manifest says."""
     from studio.generation.identity import differing
-    from studio.samples import read_recipe
+    from studio.recipes import read_recipe
 
     recipes, seeds = [read_recipe(p) for p in found], parse_seeds(pinned["seeds"])
     for path, recipe in zip(found, recipes):

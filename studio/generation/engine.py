@@ -11,15 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from studio.finite import NotFinite
 from studio.generation.encoding import spread, threads_for
 from studio.generation.plan import Plan
 from studio.generation.store import Store
+from studio.signals import Stopped
 
 PIECE = 256  # samples per request: what is lost when a process is killed
-
-
-class Stopped(RuntimeError):
-    """Asked to stop between two solver steps."""
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -135,3 +133,23 @@ class Writer:
         recipes = self.plan.model.recipes(self.plan.batch(members)) if self.store.told else ()
         self.store.write(members[0], torch.stack([self.held.pop(i) for i in members]), recipes)
         self.on_written(len(members))
+
+
+def work(
+    plan: Plan, store: Store, units: Sequence[int], *, stop: Callable[[], bool], on_written: Callable[[int], Any],
+    note: Callable[[str], None] = lambda text: None,
+) -> bool:  # fmt: skip
+    """Compute and write these units; True when it was stopped."""
+    index = [i for first in units for i in range(first, min(first + store.step, plan.num))]
+    try:
+        with Writer(store, plan, on_written) as writer:
+            try:
+                for done, values in compute(plan, index, stop=stop, note=note):
+                    writer.put(done, values)
+            except Stopped:
+                return True
+    except NotFinite as error:
+        raise NotFinite(f"{error}; what was finished is kept in {store.root}") from None
+    except OSError as error:
+        raise OSError(f"writing to {store.root} failed ({error}); what is there is kept: make room and run the same command again") from error
+    return False

@@ -16,7 +16,7 @@ import torch
 
 from backbones.registry import whole
 from guidance.grammar import CUSTOM
-from studio import __version__, files, own_network, recipes, sampler_spec, sampling
+from studio import commands, files, own_network, recipes, sampler_spec, sampling
 from studio.data import load_data
 from studio.devices import DTYPE_NAMES
 from studio.generation import identity
@@ -26,6 +26,7 @@ from studio.labels import labels_text, word
 from studio.model import Model
 from studio.seeds import parse_seeds
 from studio.strict_json import strict, to_json
+from studio.version import __version__
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -212,7 +213,7 @@ def command_of_manifest(manifest: dict[str, Any], folder: Path) -> str:
     }  # fmt: skip
     try:
         wrong = next((f"{name} is {p.get(name)!r}" for name, good in tests.items() if not good), "")
-        recipe = recipes.complete({"model": manifest.get("model"), **{k: v for k, v in p.items() if k != "deterministic"}}, recipes.SHARED)
+        recipe = recipes.complete({"model": manifest.get("model"), **{k: v for k, v in p.items() if k != "deterministic"}}, commands.SHARED)
     except ValueError as error:
         wrong = str(error)
     if wrong:
@@ -227,8 +228,8 @@ def command_of_manifest(manifest: dict[str, Any], folder: Path) -> str:
     said = labels_text(numbers, classes if max(numbers) < len(classes) else {}) if numbers else word(kind, classes)
     options: list[tuple[str, Any]] = [
         ("--out", folder), ("--num", p["num"]), ("--seeds", p["seeds"] if p["seeds"] != f"0-{p['num'] - 1}" else None),
-        ("--labels", None if kind in ("none", "balanced") else said), *recipes.settings(recipe),
-        ("--path", recipes.path_text(None if recipe.get("path") == OWN else recipe.get("path"))), ("--deterministic", bool(p.get("deterministic"))),
+        ("--labels", None if kind in ("none", "balanced") else said), *commands.settings(recipe),
+        ("--path", commands.path_text(None if recipe.get("path") == OWN else recipe.get("path"))), ("--deterministic", bool(p.get("deterministic"))),
         ("--threads", p["deterministic"]["threads"] if p.get("deterministic") else None),
     ]  # fmt: skip
     return recipes.line_of("generate", [recipe["model"]], options)

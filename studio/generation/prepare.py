@@ -15,7 +15,8 @@ from studio.devices import cores
 from studio.generation import store as stores
 from studio.generation.plan import MANIFEST, Plan, continued, make_plan, ranges
 from studio.launched import launched, shard_of
-from studio.model import Model, load
+from studio.loading import load
+from studio.model import Model
 
 SMALL = 256  # below this many missing samples further processes are not worth their start
 

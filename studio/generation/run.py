@@ -4,7 +4,6 @@ Work is split by index: over machines by ``shard``, over the processes of torchr
 processes. Each process looks at its own share only; a worker dies with the process that started it.
 """
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,16 +12,15 @@ from typing import Any
 
 import torch
 
-from studio.bars import notebook_bar
 from studio.devices import cores, set_threads
-from studio.finite import NotFinite
 from studio.generation import store as stores
 from studio.generation import workers as local
-from studio.generation.engine import Stopped, Writer, compute
+from studio.generation.engine import work
 from studio.generation.group import Group
 from studio.generation.plan import MANIFEST, Plan, claim, read_manifest
 from studio.generation.prepare import number, prepared
 from studio.model import Model
+from studio.progress import CountingBar
 from studio.signals import StopSignal
 
 
@@ -75,7 +73,7 @@ def generate(
     todo = [] if whole else store.absent(mine)  # each process looks at its own share: nobody waits for another's
     left = sum(stores.size_of(u, store, plan) for u in todo)
     count = p.processes(left)
-    bar = _Bar(left, quiet or rank > 0, on_progress)
+    bar = CountingBar("generating", left, unit="samples", quiet=quiet or rank > 0, on_progress=on_progress)
     if shard is None and world == 1 and int(number("WORLD_SIZE") or 1) > 1:
         bar.note("RANK and WORLD_SIZE are set, but no launcher has started this: it makes all samples; pass --shard env to share them out")
     started, before = time.perf_counter(), torch.get_num_threads()
@@ -121,26 +119,6 @@ def _finish(
     return elsewhere, str(npz) if npz.is_file() and not missing + elsewhere else None
 
 
-def work(
-    plan: Plan, store: stores.Store, units: Sequence[int], *, stop: Callable[[], bool], on_written: Callable[[int], Any],
-    note: Callable[[str], None] = lambda text: None,
-) -> bool:  # fmt: skip
-    """Compute and write these units; True when it was stopped."""
-    index = [i for first in units for i in range(first, min(first + store.step, plan.num))]
-    try:
-        with Writer(store, plan, on_written) as writer:
-            try:
-                for done, values in compute(plan, index, stop=stop, note=note):
-                    writer.put(done, values)
-            except Stopped:
-                return True
-    except NotFinite as error:
-        raise NotFinite(f"{error}; what was finished is kept in {store.root}") from None
-    except OSError as error:
-        raise OSError(f"writing to {store.root} failed ({error}); what is there is kept: make room and run the same command again") from error
-    return False
-
-
 def _open(folder: Path, plan: Plan, overwrite: bool, store: stores.Store, form: str) -> int:
     """Claim the folder; how many files that are not the set's were moved aside."""
     again = overwrite and (folder / MANIFEST).is_file()
@@ -155,50 +133,3 @@ def _open(folder: Path, plan: Plan, overwrite: bool, store: stores.Store, form: 
         stores.unpack(folder / "samples.npz", store, plan)
     store.join()
     return len(stores.set_aside(store, plan, folder))
-
-
-class _Bar:
-    """Samples, samples/s and time left on stderr; plain lines where it is not a terminal."""
-
-    def __init__(self, total: int, quiet: bool, on_progress: Callable[[int, int], Any] | None):
-        self.total, self.quiet, self.on_progress = total, quiet, on_progress
-        self.done, self.started, self.shown = 0, time.monotonic(), time.monotonic()
-        self.bar: Any = None
-        self.notebook = notebook_bar("generating", shown=None if not quiet and total else False)
-        if not quiet and total and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (
-                TextColumn("generating"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]} samples/s"),
-                TimeRemainingColumn(),
-            )
-            self.bar = Progress(*columns, console=Console(stderr=True))
-            self.bar.start()
-            self.task = self.bar.add_task("generating", total=total, rate="…")
-
-    def add(self, count: int) -> None:
-        self.done += count
-        if self.on_progress is not None:
-            self.on_progress(self.done, self.total)
-        now = time.monotonic()
-        rate = self.done / max(now - self.started, 1e-9)
-        if self.bar is not None:
-            self.bar.update(self.task, completed=self.done, rate=f"{rate:.1f}")
-        elif self.notebook.shown:
-            self.notebook(self.done, self.total)
-        elif not self.quiet and now - self.shown > 10:
-            self.shown = now
-            print(f"{self.done} of {self.total} · {rate:.1f} samples/s · {(self.total - self.done) / rate:.0f} s left", file=sys.stderr, flush=True)
-
-    def note(self, text: str) -> None:
-        if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        self.notebook.__exit__()
-        if self.bar is not None:
-            self.bar.stop()

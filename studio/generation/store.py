@@ -27,7 +27,8 @@ from studio.generation.blocks import FOLDER as PIECES
 from studio.generation.blocks import READERS, Vectors
 from studio.generation.plan import MANIFEST, Plan
 from studio.generation.tar import Tar
-from studio.samples import KEY, save_png
+from studio.recipes import KEY
+from studio.samples import save_png
 from studio.tasks.image import MODES
 
 FOLDER = 1000

@@ -15,7 +15,7 @@ from studio import files
 from studio.generation import identity
 from studio.generation.blocks import Blocks
 from studio.generation.encoding import encoded, threads_for
-from studio.samples import KEY
+from studio.recipes import KEY
 
 BESIDE = ".sha256"
 

@@ -92,10 +92,10 @@ def main() -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     from studio.devices import set_threads
+    from studio.generation.engine import work
     from studio.generation.plan import make_plan
-    from studio.generation.run import work
     from studio.generation.store import store_of
-    from studio.model import load
+    from studio.loading import load
 
     set_threads(job["threads"])
     model = load(job["model"], weights=job["weights"], device=job["device"], dtype=job["dtype"])

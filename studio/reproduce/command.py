@@ -11,6 +11,7 @@ from backbones.registry import resolve
 from studio import files
 from studio.reproduce.jobs import Job, Page, Result, load, run_jobs
 from studio.reproduce.page import MARK, protocol
+from studio.reproduce.pages import PAGES
 
 RUNS, RESULTS = Path("runs") / "reproduce", Path("docs") / "results"
 
@@ -28,16 +29,12 @@ class Written:
 
 def find(name: str) -> Page:
     """Raises ``ValueError`` with the nearest name for a page that does not exist."""
-    from studio.reproduce import PAGES
-
     page: Page = resolve(PAGES, name, "page")
     return page
 
 
 def pages() -> dict[str, str]:
     """Titles by name."""
-    from studio.reproduce import PAGES
-
     return {name: find(name).title for name in PAGES}
 
 

@@ -15,7 +15,8 @@ import torch
 from studio import sampling
 from studio.config import load_config
 from studio.data import load_data
-from studio.model import Model, load
+from studio.loading import load
+from studio.model import Model
 from studio.reproduce import page as pages
 from studio.reproduce.jobs import Job, Outcome, Page, Result, Unfinished
 from studio.trainer import train

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from studio import __version__, files
+from studio import files
 from studio.signals import StopSignal
 from studio.strict_json import numbers
+from studio.version import __version__
 
 Arrays = dict[str, np.ndarray]
 Outcome = tuple[dict[str, Any], Arrays]

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from studio.data import load_data
 from studio.data.degraded import KINDS, degrade
+from studio.loading import load as load_model
 from studio.metrics.distances import frechet
 from studio.metrics.features import build_extractor, extract
 from studio.model import Model
-from studio.model import load as load_model
 from studio.reproduce import pictures
 from studio.reproduce.jobs import Outcome, Unfinished
 from studio.trainer import train

@@ -13,8 +13,9 @@ from studio.devices import DTYPE_NAMES
 from studio.evaluation import evaluate
 from studio.evaluation.reference import Reference, open_reference
 from studio.evaluation.sets import of_data
+from studio.loading import load
 from studio.metrics.features import build_extractor
-from studio.model import Model, load
+from studio.model import Model
 from studio.reproduce import pictures
 from studio.reproduce.jobs import Outcome
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from studio.config import load_config
 from studio.data import load_data
+from studio.loading import load as load_model
 from studio.metrics.points import energy_distance
 from studio.model import Model
-from studio.model import load as load_model
 from studio.reproduce.jobs import Outcome, Unfinished
 from studio.trainer import train
 

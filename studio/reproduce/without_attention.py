@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from backbones import Cond
 from studio import checkpoint
 from studio.data import load_data
+from studio.loading import load
 from studio.metrics.points import energy_distance
-from studio.model import Model, load
+from studio.model import Model
 from studio.reproduce import page as pages
 from studio.reproduce import pictures, steered
 from studio.reproduce.jobs import Job, Outcome, Page, Result, Unfinished

@@ -20,7 +20,7 @@ from studio.data.arrays import Arrays, Data
 from studio.data.loader import draws
 from studio.exporting import export
 from studio.inspect import describe
-from studio.samples import read_recipe
+from studio.recipes import read_recipe
 from studio.shelf import card
 
 

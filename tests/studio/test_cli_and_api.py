@@ -12,9 +12,10 @@ from tiny import ROOT, run_studio
 
 import studio
 import studio.sampling
+from studio.commands import command_of
 from studio.exporting import export
 from studio.model import Model
-from studio.samples import command_of, read_recipe
+from studio.recipes import read_recipe
 from studio.trainer import Run
 
 
@@ -107,7 +108,7 @@ def test_on_step_stops(picture_model: Model) -> None:
 
     try:
         picture_model.sample(seeds=[0], num_steps=9, on_step=watch)
-    except studio.sampling.Stopped:
+    except studio.signals.Stopped:
         pass
     assert len(seen) == 3
 

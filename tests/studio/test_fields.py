@@ -12,7 +12,7 @@ from tiny import dit_config
 import studio
 from studio.data import Arrays, Data
 from studio.model import Model
-from studio.samples import read_recipe
+from studio.recipes import read_recipe
 from studio.tasks import build_task
 
 

@@ -21,7 +21,7 @@ from studio.generation import engine
 from studio.generation.label_rules import parse_rule
 from studio.generation.plan import make_plan
 from studio.model import Model
-from studio.samples import read_recipe
+from studio.recipes import read_recipe
 from studio.trainer import Run
 
 OPTIONS: dict[str, Any] = {"num": 21, "num_steps": 3, "guidance": "cfg=2.0", "deterministic": True, "device": "cpu", "dtype": "fp32", "quiet": True}

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from tiny import environment, kill_until_done, run_studio, studio_command
 
-from studio.samples import read_recipe
+from studio.recipes import read_recipe
 from studio.trainer import Run
 
 NUM = 160

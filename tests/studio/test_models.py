@@ -169,7 +169,7 @@ def test_the_bundled_model_is_found_by_its_name() -> None:
 
 def test_a_model_on_another_path_makes_nearly_the_same_pictures(picture_model: Model) -> None:
     """Both solve one curve: with many steps the pictures agree; the recipe names the path, and the command that it gives makes them again."""
-    from studio.samples import command_of
+    from studio.commands import command_of
 
     options = dict(seeds=[0, 1], labels=[0, 1], num_steps=60, sampler="heun", guidance=None)
     own, other = picture_model.sample(**options), picture_model.on_path("trig").sample(**options)

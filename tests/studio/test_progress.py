@@ -8,7 +8,7 @@ from PIL import Image
 
 from studio import progress
 from studio.data import load_data
-from studio.progress import TrainingBar, counted, silent
+from studio.progress import Bar, counted, silent, step_text
 
 
 def test_decoding_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,9 +37,9 @@ def test_items_pass_through_in_order(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_a_run_by_minutes_is_never_more_than_done(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = TrainingBar("demo", total=1.0, unit="minutes", quiet=False)
+    bar = Bar("demo", 1.0)
     for done in (0.5, 1.08):
         bar.last_line = -100.0  # as if the last line were long ago
-        bar.update(done, step=11, loss=1.5, rate=2.0, batch=8)
+        bar.update(done, step_text(11, 1.5, 2.0, 8))
     half, end = capsys.readouterr().err.splitlines()
     assert "demo: 50%" in half and "demo: 100%" in end and "· 0 s left" in end

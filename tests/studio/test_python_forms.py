@@ -18,8 +18,9 @@ import studio
 from backbones.types import NoiseSource, RecordedNoise
 from guidance import CFG
 from samplers.ode import Heun
+from studio.commands import command_of
 from studio.model import Model
-from studio.recipes import command_of, told
+from studio.recipes import told
 from studio.sampler_spec import build_sampler, said
 
 GREY = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)

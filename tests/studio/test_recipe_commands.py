@@ -20,10 +20,11 @@ import studio.model
 from guidance import CFG, PriorSwap
 from samplers import LinearPath
 from studio.cli import app, main
+from studio.commands import command_of
 from studio.generation.plan import command_of_manifest
 from studio.inspect import describe
 from studio.model import Model
-from studio.recipes import NoCommand, checked, command_of, read_recipe, shown, told
+from studio.recipes import NoCommand, checked, read_recipe, shown, told
 from studio.samples import save_png, sheet_recipe
 from studio.sampling import Request
 

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from tiny import run_studio
 
+from studio.commands import command_of
 from studio.inspect import describe
 from studio.model import Model
-from studio.samples import command_of, read_recipe
+from studio.recipes import read_recipe
 from studio.trainer import Run
 
 KEYS = {"model", "model_hash", "weights", "num_steps", "sampler", "guidance", "dtype", "studio", "torch", "seed", "label", "class"}

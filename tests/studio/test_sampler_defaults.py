@@ -12,12 +12,14 @@ from tiny import dit_config
 
 import studio
 from studio import catalog
+from studio.commands import command_of
 from studio.generation import generate
 from studio.generation.plan import command_of_manifest, read_manifest
 from studio.inspect import describe
 from studio.model import Model
+from studio.recipes import read_recipe
 from studio.sampler_spec import Fit, as_recorded, build_sampler, parse, resolved, text
-from studio.samples import command_of, read_recipe, save_png
+from studio.samples import save_png
 from studio.shelf import card
 from studio.sweep import Axis, jobs_of
 

@@ -12,8 +12,11 @@ from backbones import Cond, NoiseSource
 from guidance import CFG
 from samplers import LinearPath
 from studio import sampling
+from studio.labels import parse_labels
 from studio.model import Model
-from studio.sampling import Request, Stopped, build_sampler, micro_batches, parse_labels, parse_seeds
+from studio.sampling import Request, build_sampler, micro_batches
+from studio.seeds import parse_seeds
+from studio.signals import Stopped
 from studio.tasks.points import exact_mixture
 
 CLASSES = ("bar", "dot", "ring", "wedge")

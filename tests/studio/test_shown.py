@@ -16,8 +16,8 @@ from tiny import points_config
 from tqdm.auto import tqdm
 
 import studio
-from studio.bars import in_notebook
 from studio.model import Model
+from studio.progress import in_notebook
 from studio.samples import SHOWN, Sample, Samples
 from studio.trainer import Run
 

@@ -12,7 +12,7 @@ from tiny import points_config
 import studio
 from studio.cli import main
 from studio.config import Config, from_tree, load_config
-from studio.progress import TrainingBar
+from studio.progress import Bar
 from studio.recipes import next_line
 
 WORDS = [
@@ -134,8 +134,8 @@ def test_a_name_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
             return True
 
     monkeypatch.setattr(sys, "stderr", Terminal())
-    bar = TrainingBar("[red]x[/blue]", total=2, unit="steps", quiet=False)
-    bar.update(1, step=1, loss=None, rate=1.0, batch=1)
+    bar = Bar("[red]x[/blue]", 2)
+    bar.update(1, "step 1")
     bar.note("[/red] of classes [a]")
     bar.close()
     assert "[red]x[/blue]" in sys.stderr.getvalue() and "[/red] of classes [a]" in sys.stderr.getvalue()

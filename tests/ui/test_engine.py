@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studio.samples import read_recipe, save_png
-from studio.sampling import Stopped
+from studio.recipes import read_recipe
+from studio.samples import save_png
+from studio.signals import Stopped
 from ui import restore
 from ui.engine import Engine, Result
 from ui.restore import Restored

@@ -1,0 +1,67 @@
+"""Loading a model: its folder found by name (`studio.shelf.locate`), its network built, its weights put in."""
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from studio import borrowed, checkpoint, files, finetune, mend, own_network
+from studio.build import Info, build_network, denoiser_of
+from studio.codec import build_codec
+from studio.config import Config, load_config
+from studio.devices import pick_device, pick_dtype
+from studio.model import Model
+from studio.shelf import choose_weights, live_buffers, locate, parted, read_weights, spot_of
+from studio.tasks import build_task
+
+
+def load(name: str | Path, *, weights: str = "auto", device: str = "auto", dtype: str = "auto", backbone: nn.Module | None = None) -> Model:
+    """A `Model` by name. ``weights``: ema (the first average), raw, a profile such as ``ema-0.999``, or auto: ema, raw where there is none. ``backbone``: the module of a model that was
+    trained with a network of your own, which stays as it is: the weights go into a copy. Raises ``ValueError`` for a model that cannot be read, with the way out."""
+    folder, step = locate(name)
+    where = pick_device(device)
+    kind = pick_dtype(dtype, where)
+    mend.check(folder)
+    config = load_config(folder / "config.yaml")
+    meta = checkpoint.read_meta(folder)
+    info = Info.from_meta(meta)
+    spot = spot_of(folder, step)
+    if spot != folder:
+        checkpoint.verify(spot)
+        step = int(spot.name)
+    key, path = choose_weights(spot, weights)
+    if spot != folder:
+        checkpoint.verify(spot, path.name)
+    if config.backbone.get("name") == "custom" and backbone is None:
+        way = own_network.loaded(str(name), own_network.called(folder))
+        raise ValueError(f"{name} was trained with a network of its own; pass it in Python: {way}")
+    net = own_network.twin(backbone) if backbone is not None else build_network(config)
+    tensors = {k: v.float() if v.is_floating_point() else v for k, v in read_weights(key, path).items()}
+    if config.lora:
+        tensors = _adapted(net, config, tensors, info, path)
+    buffers = {k: v for k, v in net.state_dict().items() if k not in tensors and k in dict(net.named_buffers())}
+    if buffers and config.backbone.get("name") == "custom":  # nobody knows how such a network builds them
+        buffers |= live_buffers(key, path, tensors)
+    checkpoint.load_into(net, {**tensors, **buffers}, path)
+    if config.lora:
+        net = finetune.merged(net)
+    net = net.to(where).eval().requires_grad_(False)
+    label = str(name) if spot == folder else f"{parted(name)[0]}@{step}"
+    return Model(
+        name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind, source=bool(info.starts_from)).eval(), codec=build_codec(info.codec, folder), task=build_task(info.task, info.codec),
+        device=where, weights=key, hash=files.sha256(path)[:16], folder=folder, loader=load,
+    )  # fmt: skip
+
+
+def _adapted(net: nn.Module, config: Config, tensors: dict[str, Tensor], info: Info, path: Path) -> dict[str, Tensor]:
+    """Put the adapters of a run into its network; all of its tensors. Where the file holds adapters only, the rest is its base's."""
+    alone = not any(".base_layer." in k for k in tensors)
+    if alone:
+        finetune.begin(net, borrowed.base_of(str(path.parent), info.base, load, device="cpu", dtype="fp32"), tuple(config.lora.get("tables", ())))
+    finetune.adapt(net, config.lora)
+    if not alone:
+        return tensors
+    known = net.state_dict()
+    wrong = next((k for k in tensors if k not in known), None)
+    if wrong:
+        raise ValueError(f"{path} does not fit the model: unexpected {wrong}; check the config's lora section")
+    return {**known, **tensors}

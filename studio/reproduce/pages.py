@@ -1,0 +1,16 @@
+"""The pages there are, by the name that `studio reproduce` takes."""
+
+PAGES = {
+    "wcfm": "studio.reproduce.wcfm:page",
+    "balanced": "studio.reproduce.balanced:page",
+    "bridge": "studio.reproduce.bridge:page",
+    "ddpm": "studio.reproduce.ddpm:page",
+    "noise-starts": "studio.reproduce.noise_starts:page",
+    "noise-free-conditioning": "studio.reproduce.noise_free:page",
+    "tcfg": "studio.reproduce.tangential:page",
+    "prior-swap": "studio.reproduce.prior_swap:page",
+    "guidance-frontier": "studio.reproduce.frontier:page",
+    "linear-cost": "studio.reproduce.linear_cost:page",
+    "graph-control": "studio.reproduce.graph_control:page",
+    "backbones": "studio.reproduce.without_attention:page",
+}
