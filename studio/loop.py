@@ -141,6 +141,7 @@ class Trainer:
                 if self.saved != self.step:
                     self._save()
                 self._draw()
+                self.accelerator.wait_for_everyone()  # for the first process to have written: whoever goes on may read it
             interrupted = interrupted or self.stop.asked
         except Exception:
             self._save_after_error()

@@ -55,6 +55,33 @@ def test_a_run_moves_between_one_process_and_two(pictures: Path, tmp_path: Path)
     assert len(a) == len(b) == 20 and ((a - b).abs() / a).max() <= 1e-5
 
 
+SLOW_DISK = """
+import sys, time
+import studio
+from studio import checkpoint
+
+save = checkpoint.save
+def late(*args, **options):
+    time.sleep(3)
+    return save(*args, **options)
+checkpoint.save = late  # only the first process writes
+run = studio.train(sys.argv[1], ["train.steps=2", "train.save_every=0"], out=sys.argv[2], device="cpu", quiet=True)
+assert studio.load(run.folder, device="cpu").info.shape == (1, 8, 8)
+"""
+
+
+def test_every_process_finds_the_last_checkpoint(pictures: Path, tmp_path: Path) -> None:
+    """Training ends for all of them when it is written, however long the first process takes for it."""
+    config, script = tmp_path / "tiny.yaml", tmp_path / "script.py"
+    config.write_text(from_tree(dit_config(pictures)).yaml())
+    script.write_text(SLOW_DISK)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script, config, tmp_path / "run"]
+    done = subprocess.run(
+        list(map(str, command)), cwd=tmp_path, env=environment() | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_overwriting_with_two_processes(pictures: Path, tmp_path: Path) -> None:
     """One process clears, both train: nothing races."""
     config = tmp_path / "tiny.yaml"

@@ -16,7 +16,7 @@ from PIL import Image
 from tiny import run_studio
 
 import guidance
-import studio.model
+import studio.loading
 from guidance import CFG, PriorSwap
 from samplers import LinearPath
 from studio.cli import app, main
@@ -50,7 +50,7 @@ def asked(command: str, model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path:
     words = shlex.split(command)
     assert words[0] == "studio" and "\n" not in command
     with monkeypatch.context() as patch:
-        patch.setattr(studio.model, "load", lambda *a, **k: listening)
+        patch.setattr(studio.loading, "load", lambda *a, **k: listening)
         patch.chdir(tmp_path)
         with pytest.raises(Asked) as caught:
             main(words[1:])
