@@ -6,7 +6,7 @@ and SHA-256.
 
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from studio import files
-from studio.ema import EMA
 
 VERSION = 1
 
@@ -113,21 +112,24 @@ def set_aside(folder: Path) -> Path:
     return aside
 
 
-def save(run: Path, step: int, networks: dict[str, nn.Module], ema: EMA, state: dict[str, Any], meta: dict[str, Any], *, preview: Any = None) -> Path:
+def save(
+    run: Path, step: int, networks: Mapping[str, nn.Module], averages: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any], meta: dict[str, Any], *,
+    preview: Any = None,
+) -> Path:  # fmt: skip
     """Write one checkpoint and return its folder. Checks the disk first; an existing folder of this step is kept as it is."""
     target = run / "checkpoints" / f"{step:09d}"
     if target.exists():
         return target
     size = sum(p.numel() * 4 for net in networks.values() for p in net.parameters())
-    files.check_writable(target.parent, need=size * (3 + len(ema.shadow)))
+    files.check_writable(target.parent, need=size * (3 + len(averages)))
     draft = target.parent / f"tmp-{step:09d}"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
         for name, net in networks.items():
             files.save_tensors(draft / f"{name}.safetensors", net.state_dict())
-        for profile in ema.shadow:
-            files.save_tensors(draft / f"ema-{profile}.safetensors", ema.tensors(profile))
+        for profile, tensors in averages.items():
+            files.save_tensors(draft / f"ema-{profile}.safetensors", tensors)
         torch.save(state, draft / "state.pt")
         if preview is not None:
             preview.save(draft / "preview.png")
@@ -197,17 +199,18 @@ def load_state(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / 'state.pt'} is not a readable training state ({str(error).splitlines()[0]}); use another checkpoint") from None
 
 
-def restore(folder: Path, networks: dict[str, nn.Module], ema: EMA) -> dict[str, Any]:
-    """Load weights and averages into place and return the state."""
+def restore(folder: Path, networks: Mapping[str, nn.Module], profiles: Iterable[str]) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """Load weights into place; the state, and the averages by profile. Raises ``ValueError`` for an average that is not there."""
     verify(folder)
     for name, net in networks.items():
         load_into(net, files.load_tensors(folder / f"{name}.safetensors"), folder / f"{name}.safetensors")
-    for profile in ema.shadow:
+    averages = {}
+    for profile in profiles:
         path = folder / f"ema-{profile}.safetensors"
         if not path.is_file():
             raise ValueError(f"{folder} has no average {profile!r}; keep train.ema as it was when resuming")
-        ema.load(profile, files.load_tensors(path))
-    return load_state(folder)
+        averages[profile] = files.load_tensors(path)
+    return load_state(folder), averages
 
 
 def load_into(net: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:

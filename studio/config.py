@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from backbones.registry import coerce, plain, suggest
 from samplers.names import ours
 from studio import overrides as overriding
-from studio.ema import check_profile
+from studio.decay import check_profile
 from studio.neighbours import HOME
 
 SCHEMA = 1

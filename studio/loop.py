@@ -463,7 +463,8 @@ class Trainer:
             files.sync(metrics)
             meta["metrics"] = metrics.stat().st_size
         picture = self._preview()
-        checkpoint.save(self.folder, self.step, self.networks, self.ema, state, meta, preview=picture)
+        averages = {profile: self.ema.tensors(profile) for profile in self.ema.shadow}
+        checkpoint.save(self.folder, self.step, self.networks, averages, state, meta, preview=picture)
         self.trackers.picture("samples", picture, self.step)
         self.kept()
         if time.monotonic() - self.drawn > DRAWN_EVERY:
@@ -474,7 +475,9 @@ class Trainer:
                 self.note(f"checkpoint {int(broken.name)} is broken ({checkpoint.damage(broken)}); it is passed over and left as it is")
 
     def _restore(self, folder: Path) -> None:
-        state = checkpoint.restore(folder, self.networks, self.ema)
+        state, averages = checkpoint.restore(folder, self.networks, self.ema.shadow)
+        for profile, tensors in averages.items():
+            self.ema.load(profile, tensors)
         try:
             load_state(self.networks, self.optimizers, state["optimizers"])
         except ValueError as error:

@@ -15,9 +15,10 @@ import torch
 from studio import files
 from studio.data.depth import Reading
 from studio.evaluation.measures import Side
-from studio.evaluation.sets import ALONE, SampleSet, npz_array, npz_members, open_set
+from studio.evaluation.sets import ALONE, SampleSet, open_set
 from studio.metrics.distances import Moments
 from studio.metrics.features import Extractor, Features, cached, extract
+from studio.npz import npz_array, npz_members
 from studio.strict_json import to_json
 from studio.version import __version__
 

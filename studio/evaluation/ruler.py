@@ -16,11 +16,12 @@ from studio.evaluation.floors import floors
 from studio.evaluation.measures import MEASURES, Side
 from studio.evaluation.reference import Reference, located, maker, open_reference, side_of
 from studio.evaluation.results import Result
-from studio.evaluation.sets import SampleSet, npz_members, open_set
+from studio.evaluation.sets import SampleSet, open_set
 from studio.metrics.distances import Moments
 from studio.metrics.features import Extractor, build_extractor, with_channels
 from studio.metrics.inception import find_inception
 from studio.metrics.lenet import class_names
+from studio.npz import npz_members
 from studio.version import __version__
 
 DEFAULT = {"inception": ("fid", "sfid", "is", "pr", "dc", "kid", "nn"), "lenet": ("fd", "fd_class", "pr", "dc", "kid", "is", "acc", "nn")}

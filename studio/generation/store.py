@@ -27,6 +27,7 @@ from studio.generation.blocks import FOLDER as PIECES
 from studio.generation.blocks import READERS, Vectors
 from studio.generation.plan import MANIFEST, Plan
 from studio.generation.tar import Tar
+from studio.npz import npz_array
 from studio.recipes import KEY
 from studio.samples import save_png
 from studio.tasks.image import MODES
@@ -266,8 +267,6 @@ def unpack(path: Path, store: Store, plan: Plan) -> None:
                 return
     except (OSError, ValueError, zipfile.BadZipFile):
         return
-    from studio.evaluation.sets import npz_array
-
     (num, *rest), dtype = layout(plan)
     rows = npz_array(path, "arr_0")
     if len(rows) >= num or list(rows.shape[1:]) != rest or rows.dtype != np.dtype(dtype):

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 import studio
 from studio import checkpoint
 from studio.config import from_tree
-from studio.ema import EMA, decay_at
+from studio.decay import decay_at
+from studio.ema import EMA
 from studio.exporting import export
 from studio.files import sha256
 from studio.optim import Muon, forget

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from studio.config import TrainConfig
-from studio.ema import EMA, decay_at
+from studio.decay import decay_at
+from studio.ema import EMA
 from studio.optim import Muon, build_optimizers, lr_factor, orthogonalise
 
 

@@ -15,9 +15,10 @@ from torch import Tensor
 import studio
 from studio.evaluation import Result, evaluate, load_result, table
 from studio.evaluation.reference import make_reference
-from studio.evaluation.sets import SampleSet, npz_array, open_set
+from studio.evaluation.sets import SampleSet, open_set
 from studio.metrics.features import build_extractor, from_callable
 from studio.model import Model
+from studio.npz import npz_array
 from studio.trainer import Run
 
 

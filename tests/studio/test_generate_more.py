@@ -139,7 +139,7 @@ def test_shards_of_points_make_one_whole(points_model: Model, tmp_path: Path) ->
 
 def test_what_is_finished_of_a_file_is_kept(points_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped after 224 of 300: the 224 are there, also those that fill no piece."""
-    from studio.generation import run
+    from studio.generation import engine
 
     out, compute = tmp_path / "out", run.compute
 
@@ -149,10 +149,10 @@ def test_what_is_finished_of_a_file_is_kept(points_model: Model, tmp_path: Path,
                 raise run.Stopped
             yield made
 
-    monkeypatch.setattr(run, "compute", nine)
+    monkeypatch.setattr(engine, "compute", nine)
     first = generate(points_model, out, 300, batch=25)
     assert first.interrupted and first.written == 225 and first.missing == 75 and first.npz is None
-    monkeypatch.setattr(run, "compute", compute)
+    monkeypatch.setattr(engine, "compute", compute)
     again = generate(points_model, out, 300)
     assert blocks.step_of(300) == 4  # of the 57th piece one sample was there
     assert again.written == 76 and again.npz is not None and sorted(p.name for p in out.iterdir()) == ["000.npy", "manifest.json", "samples.npz"]

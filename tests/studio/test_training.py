@@ -19,7 +19,7 @@ from studio.codec import build_codec
 from studio.config import from_tree
 from studio.data import load_data
 from studio.data.loader import fetch, held_out
-from studio.ema import decay_at
+from studio.decay import decay_at
 from studio.held_out import held_out_loss
 from studio.trainer import Diverged, Run
 
