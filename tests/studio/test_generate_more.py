@@ -141,12 +141,12 @@ def test_what_is_finished_of_a_file_is_kept(points_model: Model, tmp_path: Path,
     """Stopped after 224 of 300: the 224 are there, also those that fill no piece."""
     from studio.generation import engine
 
-    out, compute = tmp_path / "out", run.compute
+    out, compute = tmp_path / "out", engine.compute
 
     def nine(plan: Any, index: Any, **options: Any) -> Any:
         for n, made in enumerate(compute(plan, index, **options)):
             if n == 9:
-                raise run.Stopped
+                raise engine.Stopped
             yield made
 
     monkeypatch.setattr(engine, "compute", nine)
