@@ -2,7 +2,7 @@
 
     python -m benchmarks.couplings [--quick] [--plot PNG]
 
-A step is fed as the trainer feeds it (`studio.feed`): Fashion-MNIST pictures, a small DiT in bf16 where the hardware has it, batch 128, loss, backward and
+A step is fed as the trainer feeds it (`studio.training.batches`): Fashion-MNIST pictures, a small DiT in bf16 where the hardware has it, batch 128, loss, backward and
 AdamW. Pairs of exact transport are found ahead in a thread, and in line beside it. Keys: ``wcfm_step_overhead``, ``balanced_step_overhead`` and
 ``ot_prefetched_overhead`` are steps over that of independent pairs; ``ot_speedup_vs_pot`` is pairing 256 pictures of 3×32×32 (emoji) with POT's network simplex over
 ours, distances included on both sides and total costs compared; ``ot_vs_pot_256`` and ``ot_vs_pot_1024`` the same for points in the plane.
@@ -25,13 +25,13 @@ from backbones.types import RunContext
 from benchmarks.common import finish, interleave, parser_of, table
 from samplers.coupling import OT, Sinkhorn
 from samplers.gibbs import Gibbs
-from studio.build import Info, build_network, fill_backbone, objective_of
-from studio.codec import build_codec
+from studio.checkpoints.build import Info, build_network, fill_backbone, objective_of
+from studio.codecs.codec import build_codec
 from studio.config import load_config
 from studio.data import load_data
-from studio.devices import pick_dtype
-from studio.feed import Feed
-from studio.procedure import Phase
+from studio.runtime.devices import pick_dtype
+from studio.training.batches import Feed
+from studio.training.procedure import Phase
 
 EMOJI = Path(__file__).parents[1] / "data" / "emoji32.npz"
 KINDS: dict[str, Any] = {

@@ -75,12 +75,12 @@ def train(name: str, folder: Path, data: Path, minutes: float, typed: list[str],
 def judged(folder: Path) -> dict[str, Any]:
     """The held-out loss of a run's averaged weights, and how it was trained."""
     import studio
-    from studio.build import objective_of
-    from studio.checkpoint import listing
-    from studio.codec import build_codec
+    from studio.checkpoints.build import objective_of
+    from studio.checkpoints.checkpoint import listing
+    from studio.codecs.codec import build_codec
     from studio.data import load_data
     from studio.data.loader import held_out
-    from studio.held_out import held_out_loss
+    from studio.training.held_out import held_out_loss
 
     model = studio.load(folder, device="cpu", dtype="fp32")
     kept = held_out(load_data(model.config.data), 10_000)

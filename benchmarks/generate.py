@@ -17,12 +17,12 @@ import torch
 
 import studio
 from benchmarks.common import arguments, finish, peak_mb, table
-from studio.devices import cores
 from studio.generation.encoding import encoded
 from studio.generation.engine import Writer, compute
 from studio.generation.plan import make_plan
 from studio.generation.prepare import parse_batch
 from studio.generation.store import Pictures
+from studio.runtime.devices import cores
 from studio.tasks import build_task
 
 STEPS, SCALE, BATCH = 20, 2.0, 64

@@ -14,9 +14,9 @@ import torch
 
 import studio
 from benchmarks.graph_dit_sides import Peer, arrays, config, training_file
-from studio.chem import metrics
 from studio.chem.toolkit import read_smiles
 from studio.data import load_data
+from studio.metrics import molecules as measures
 from studio.reproduce import graph_control
 from studio.reproduce.graph_control import SCALES, held_out, made
 from studio.reproduce.jobs import Job, Outcome, Result, Unfinished, run_jobs
@@ -69,7 +69,7 @@ def ask(settings: Mapping[str, Any], work: Path) -> Outcome:
 def molecules(result: Result) -> dict[str, list[Any]]:
     """Decoded by our code, without and with the published correction, and of the peer by its own."""
     atoms, graphs = result.values["atoms"], result.arrays["graphs"]
-    found = {RAW: metrics.decoded(graphs, atoms), CORRECTED: metrics.decoded(graphs, atoms, correct=True)}
+    found = {RAW: measures.decoded(graphs, atoms), CORRECTED: measures.decoded(graphs, atoms, correct=True)}
     return {**found, THEIRS: [_molecule(s) for s in result.arrays["smiles"].tolist()]} if "smiles" in result.arrays else found
 
 
@@ -99,13 +99,13 @@ def run(folder: Path, *, minutes: float, seeds: int) -> dict[str, Any] | None:
         return None
     data = load_data(dict(graph_control.DATA))
     std = np.array(data.numeric_std)
-    real = [s for s in metrics.smiles_of(metrics.decoded(data.held_out.values, data.codec["atoms"])) if s is not None]
+    real = [s for s in measures.smiles_of(measures.decoded(data.held_out.values, data.codec["atoms"])) if s is not None]
 
     def row(result: Result, how: str, mols: list[Any]) -> dict[str, Any]:
         asked = targets(result.settings["num"])
         judged, _ = graph_control.judged(mols, asked, std)
         enough = sum(m is not None for m in mols) > 1  # for a covariance
-        fcd = {"fcd": metrics.fcd(metrics.smiles_of(mols), real)} if enough and len(asked) == TARGETS else {}
+        fcd = {"fcd": measures.fcd(measures.smiles_of(mols), real)} if enough and len(asked) == TARGETS else {}
         about = {k: result.settings[k] for k in ("side", "seed", "scale", "num")}
         return {**about, "decoded": how, **judged, **fcd}
 

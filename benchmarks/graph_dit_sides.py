@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from studio.config import load_config
-from studio.files import cache_home
+from studio.runtime.files import cache_home
 
 OURS = {"hidden_size": 192, "depth": 6, "num_heads": 6}
 PEER = {"depth": 6, "heads": 8, "width": 160}

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import THREADS, Side, arguments, finish, serve, table, take_turns
-from studio.devices import DTYPE_NAMES
 from studio.metrics.distances import Moments, frechet
 from studio.metrics.manifold import Manifold, manifold
 from studio.metrics.nearest import prepare
+from studio.runtime.devices import DTYPE_NAMES
 
 N, DIM = 10000, 2048
 

@@ -20,10 +20,11 @@ import torch
 
 import studio
 from benchmarks.common import finish, parser_of
-from studio.chem import floors, metrics, properties
+from studio.chem import properties
 from studio.data import load_data
-from studio.evaluation.molecules import evaluate
+from studio.evaluation.molecule_measures import evaluate
 from studio.evaluation.sets import SampleSet, of_data
+from studio.metrics import molecules, property_floors
 from studio.reproduce.graph_control import made
 
 MEASURES = ("validity", "uniqueness", "novelty", "diversity", "fcd", "fragments", "coverage")
@@ -39,7 +40,7 @@ def oracle(mols: Sequence[Any], numbers: np.ndarray) -> Measure:
         sys.exit("got properties that RDKit does not compute and no scikit-learn, which their oracle needs; pip install scikit-learn")
 
     def prints(mols: Sequence[Any]) -> np.ndarray:
-        return metrics.fingerprints(mols, bits=2048)
+        return molecules.fingerprints(mols, bits=2048)
 
     seen = prints(mols)
     forests = [RandomForestRegressor(random_state=0).fit(seen[~np.isnan(column)], column[~np.isnan(column)]) for column in numbers.T]
@@ -96,8 +97,8 @@ def main() -> None:
         return row
 
     print("  ".join([" " * 18, *(f"{h:>5}" for h in heads)]))
-    chance = told("random training", {}, floors.random_molecules(asked, known))
-    told("looked up", {}, floors.looked_up(asked, known, spread)[0])
+    chance = told("random training", {}, property_floors.random_molecules(asked, known))
+    told("looked up", {}, property_floors.looked_up(asked, known, spread)[0])
     rows = []
     for scale in options.scales:
         graphs, seconds = made(model, asked, scale=scale, steps=options.steps, sampler=model.config.sample.sampler)

@@ -20,7 +20,7 @@ from benchmarks.common import THREADS, Side, arguments, finish, serve, table, ta
 from guidance import CFG, Guided
 from samplers import Denoiser, VPPath, build
 from samplers import parameterization as parameterizations
-from studio.devices import pick_device, pick_dtype
+from studio.runtime.devices import pick_device, pick_dtype
 
 BATCH, STEPS, SCALE = 16, 50, 2.0
 
@@ -101,7 +101,7 @@ SIDES = {
 def side(name: str) -> None:
     import diffusers  # noqa: F401  every side loads the same libraries
 
-    from studio.devices import keep_freed_memory
+    from studio.runtime.devices import keep_freed_memory
 
     if "kept" in name:
         keep_freed_memory()

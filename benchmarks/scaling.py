@@ -18,8 +18,8 @@ from torch import nn
 from backbones import Cond
 from backbones.inference import lowered
 from benchmarks.common import finish, interleave, parser_of, table
-from studio.devices import keep_freed_memory
 from studio.reproduce.linear_cost import CHANNELS, NETWORKS, build, slope
+from studio.runtime.devices import keep_freed_memory
 
 
 def awake(name: str, tokens: int) -> nn.Module:

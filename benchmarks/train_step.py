@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from benchmarks.common import THREADS, Side, arguments, finish, serve, table, take_turns
-from studio.build import Info, build_network, fill_backbone, objective_of
+from studio.checkpoints.build import Info, build_network, fill_backbone, objective_of
 from studio.config import load_config
 from studio.data import Arrays, Data
-from studio.loop import Trainer
+from studio.training.loop import Trainer
 
 SIZES = {
     "49": dict(width=192, depth=6, heads=3, picture=28, patch=4, batch=64),
@@ -80,8 +80,8 @@ def ours(size: dict[str, int], dtype: str, folder: str) -> Callable[[], None]:
     arrays = Arrays(values.numpy(), labels.numpy())
     data = Data("bench", "image", tuple(values.shape[1:]), arrays, arrays, tuple(map(str, range(10))))
     config.backbone = fill_backbone(config.backbone, Info.of(data))
-    from studio.devices import pick_device, pick_dtype
-    from studio.procedure import Phase
+    from studio.runtime.devices import pick_device, pick_dtype
+    from studio.training.procedure import Phase
 
     device = pick_device("cpu")
     trainer = Trainer(
@@ -110,7 +110,7 @@ def side(name: str) -> None:
     import accelerate  # noqa: F401  every side loads the same libraries
     import diffusers  # noqa: F401
 
-    from studio.devices import keep_freed_memory
+    from studio.runtime.devices import keep_freed_memory
 
     if name.startswith("ours") or "kept" in name:
         keep_freed_memory()  # as studio.train does

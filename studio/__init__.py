@@ -5,20 +5,18 @@ run = studio.train("fashion-dit")
 samples = studio.load("fashion-dit").sample(labels=["Sandal"], seeds=range(8), guidance=2.0)
 """
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from studio import neighbours
-from studio.version import __version__
+from studio.runtime import name_clash
+from studio.runtime.version import __version__
 
 _PUBLIC = {
-    "train": "studio.trainer",
-    "Run": "studio.trainer",
-    "load": "studio.loading",
+    "train": "studio.training.run",
+    "Run": "studio.training.run",
+    "load": "studio.model.loading",
     "Model": "studio.model",
-    "list_models": "studio.shelf",
-    "Samples": "studio.samples",
+    "list_models": "studio.checkpoints.find",
+    "Samples": "studio.sampling.samples",
     "generate": "studio.generation",
     "evaluate": "studio.evaluation",
     "compare": "studio.evaluation",
@@ -31,17 +29,17 @@ __all__ = [
 
 if TYPE_CHECKING:
     from studio.api import sweep, translate
+    from studio.checkpoints.find import list_models
     from studio.evaluation import compare, evaluate
     from studio.generation import generate
-    from studio.loading import load
-    from studio.model import Model
-    from studio.samples import Samples
-    from studio.shelf import list_models
-    from studio.trainer import Run, train
+    from studio.model.loading import load
+    from studio.model.model import Model
+    from studio.sampling.samples import Samples
+    from studio.training.run import Run, train
 
 
-neighbours.check("backbones", "samplers", "guidance")
-neighbours.check_data("configs")
+name_clash.check("backbones", "samplers", "guidance")
+name_clash.check_data("configs")
 
 
 def __getattr__(name: str) -> Any:  # heavy imports wait until they are asked for
@@ -54,15 +52,3 @@ def __getattr__(name: str) -> Any:  # heavy imports wait until they are asked fo
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Package(ModuleType):
-    """`studio.sweep` and `studio.translate` are functions, also after a module of that name was imported from: Python would then put the
-    module in their place."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _PUBLIC and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -1,5 +1,5 @@
 """``python -m studio`` is the command line."""
 
-from studio.cli import main
+from studio.cli.main import main
 
 main()

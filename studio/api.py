@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.loading import load
-from studio.model import Model
-from studio.progress import notebook_bar
-from studio.sweep import Axis, parse_axis
-from studio.sweep import sweep as swept
-from studio.translate import Translated
-from studio.translate import translate as translated
+from studio.evaluation.sweep import Axis, parse_axis
+from studio.evaluation.sweep import sweep as swept
+from studio.generation.translate import Translated
+from studio.generation.translate import translate as translated
+from studio.model.loading import load
+from studio.model.model import Model
+from studio.runtime.progress import notebook_bar
 
 Axes = Mapping[str, Sequence[Any]] | Sequence[str | Axis]
 
@@ -20,7 +20,7 @@ def sweep(
     weights: str = "auto", device: str = "auto", dtype: str = "auto", **options: Any,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Every combination of a few settings, one dict each: its settings and what was measured. ``axes``: ``{"cfg.scale": [1, 2]}`` or
-    ``["cfg.scale=1,2"]``; ``options`` as in `studio.sweep.sweep` (``ref, metrics, num, images ...``). Tables and plots lie in ``out``; the
+    ``["cfg.scale=1,2"]``; ``options`` as in `studio.evaluation.sweep.sweep` (``ref, metrics, num, images ...``). Tables and plots lie in ``out``; the
     same call goes on with what is there. Raises ``ValueError`` for what does not fit, before anything is made."""
     loaded = model if isinstance(model, Model) else load(model, weights=weights, device=device, dtype=dtype)
     rows: list[dict[str, Any]] = []
@@ -49,7 +49,7 @@ def translate(
     model: str | Path | Model, inputs: str | Path | Sequence[str | Path], out: str | Path, *,
     weights: str = "auto", device: str = "auto", dtype: str = "auto", **options: Any,
 ) -> Translated:  # fmt: skip
-    """Pictures, or folders of pictures, through a bridge into the folder ``out``; ``options`` as in `studio.translate.translate`."""
+    """Pictures, or folders of pictures, through a bridge into the folder ``out``; ``options`` as in `studio.generation.translate.translate`."""
     loaded = model if isinstance(model, Model) else load(model, weights=weights, device=device, dtype=dtype)
     places = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     with notebook_bar("translating") as bar:

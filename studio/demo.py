@@ -8,10 +8,10 @@ OUT = Path("demo")
 
 
 def main() -> None:
-    from studio.devices import set_threads
-    from studio.loading import load
-    from studio.shelf import bundled
-    from studio.trainer import train
+    from studio.checkpoints.find import bundled
+    from studio.model.loading import load
+    from studio.runtime.devices import set_threads
+    from studio.training.run import train
 
     set_threads(None)
     print("Training a small DiT on Fashion-MNIST for one minute ...", file=sys.stderr)

@@ -33,8 +33,8 @@ def anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test is a script of its own, as far as threads go that an earlier one asked for, and signals that were sent to it."""
     if not ALONE and torch.get_num_threads() > 1:  # processes beside each other with more threads than cores wait for one another
         torch.set_num_threads(1)
-    if "studio.signals" in sys.modules:
-        monkeypatch.setattr("studio.signals._noted", False)
+    if "studio.runtime.signals" in sys.modules:
+        monkeypatch.setattr("studio.runtime.signals._noted", False)
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from studio import catalog
-from studio.shelf import Card, card
+from studio.checkpoints.find import Card, card
+from studio.model import catalog
 from ui import html, restore
 from ui.engine import Engine
 from ui.settings import Settings, label_choices, own_word

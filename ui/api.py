@@ -10,8 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from studio import catalog
-from studio.signals import Stopped
+from studio.model import catalog
+from studio.runtime.signals import Stopped
 from ui.engine import Engine, Result
 from ui.settings import PICK, Settings
 from ui.toasts import owner, toasts

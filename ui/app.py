@@ -271,7 +271,7 @@ def main(
     open_browser: bool = False, allow_hosts: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Serve the page until Ctrl-C. Raises ``ValueError`` for a device, folder or port that cannot be had, before anything starts."""
-    from studio.devices import set_threads
+    from studio.runtime.devices import set_threads
 
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     set_threads(threads)

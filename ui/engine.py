@@ -11,11 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from studio import catalog, files, signals
-from studio.devices import DTYPE_NAMES, pick_device, pick_dtype
-from studio.loading import load
-from studio.model import Model
-from studio.shelf import Card, card, list_models
+from studio.checkpoints.find import Card, card, list_models
+from studio.model import catalog
+from studio.model.loading import load
+from studio.model.model import Model
+from studio.runtime import files, signals
+from studio.runtime.devices import DTYPE_NAMES, pick_device, pick_dtype
 from ui.line import Job, Line
 from ui.running import PREVIEW_EVERY, Run, Update
 from ui.settings import Settings
@@ -104,7 +105,7 @@ class Engine:
         """Sample and save: updates at most once in ``every`` seconds, then one `Result`.
 
         Raises ``ValueError`` or ``OSError`` for what cannot be done. Samples that were finished are saved however the run ends: stopped by ``stop`` it
-        gives them as its `Result` (`studio.signals.Stopped` is raised where there are none), and an error says where they lie.
+        gives them as its `Result` (`studio.runtime.signals.Stopped` is raised where there are none), and an error says where they lie.
         """
         settings.check()
         files.check_writable(self.out)

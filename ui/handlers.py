@@ -12,8 +12,8 @@ from typing import Any
 
 import gradio as gr
 
-from studio import catalog
-from studio.signals import Stopped
+from studio.model import catalog
+from studio.runtime.signals import Stopped
 from ui import answers, html, restore
 from ui.answers import CONTROLS
 from ui.engine import Engine, Result

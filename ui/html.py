@@ -5,7 +5,7 @@ import io
 from html import escape
 from typing import TYPE_CHECKING
 
-from studio.shelf import Card
+from studio.checkpoints.find import Card
 from ui.engine import Result
 from ui.running import Update
 from ui.settings import Settings

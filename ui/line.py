@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from studio.signals import Stopped
+from studio.runtime.signals import Stopped
 
 LOOK = 0.25  # seconds between looks at one's place
 

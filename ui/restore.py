@@ -12,13 +12,13 @@ from typing import Any
 
 import guidance
 from guidance.grammar import CUSTOM
-from studio import catalog
-from studio.borrowed import BASE
-from studio.commands import command_of, sampler_text
-from studio.labels import NO_LABEL
-from studio.recipes import complete, read_recipe, told
-from studio.seeds import AT_ONCE, parse_seeds
-from studio.shelf import Card, card
+from studio.checkpoints.find import Card, card
+from studio.data.labels import NO_LABEL
+from studio.model import catalog
+from studio.model.guiding_models import BASE
+from studio.runtime.recipes import complete, read_recipe, told
+from studio.runtime.seeds import AT_ONCE, parse_seeds
+from studio.sampling.commands import command_of, sampler_text
 from ui import limits
 from ui.settings import Settings, from_recipe, renamed, shortened
 

@@ -7,9 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from studio import sampling, signals
-from studio.model import Model
-from studio.samples import Samples
+from studio import sampling
+from studio.model.model import Model
+from studio.runtime import signals
+from studio.sampling.samples import Samples
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,7 +41,7 @@ class Run:
         self.evaluations, self.started = 0, time.perf_counter()
 
     def updates(self, stop: threading.Event, *, preview: bool, every: float) -> Iterator[Update]:
-        """Sample; updates at most once in ``every`` seconds. Raises `studio.signals.Stopped` after the step in which ``stop`` was set."""
+        """Sample; updates at most once in ``every`` seconds. Raises `studio.runtime.signals.Stopped` after the step in which ``stop`` was set."""
         last: sampling.Progress | None = None
         due, before = 0.0, 0
         _halt(stop, last)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from guidance.grammar import CUSTOM
-from studio.commands import SHARED
-from studio.labels import NO_LABEL, labels_text, no_label, says, word
-from studio.recipes import complete
-from studio.seeds import AT_ONCE, parse_seeds, seeds_text
+from studio.data.labels import NO_LABEL, labels_text, no_label, says, word
+from studio.runtime.recipes import complete
+from studio.runtime.seeds import AT_ONCE, parse_seeds, seeds_text
+from studio.sampling.commands import SHARED
 from ui import limits
 
 OWN = "each seed its own"
@@ -19,7 +19,7 @@ NONE = "none"  # these two words stand in brackets where a class is called so
 
 @dataclass(frozen=True)
 class Settings:
-    """One run as asked for. ``label``: `own_word`, or what `studio.labels` reads, None as the former; ``seeds``: ``0-7,12``; ``conditions``:
+    """One run as asked for. ``label``: `own_word`, or what `studio.data.labels` reads, None as the former; ``seeds``: ``0-7,12``; ``conditions``:
     ``name=value, ...`` for numeric conditions. ``guidance`` "default" and ``num_steps`` 0 or ``sampler`` "" mean the model's own."""
 
     model: str

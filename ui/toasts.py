@@ -6,7 +6,7 @@ from html import escape
 
 import gradio as gr
 
-from studio.signals import Stopped
+from studio.runtime.signals import Stopped
 
 BUG = "Something went wrong that is not of your making; the terminal in which the page runs shows what."
 MEMORY = "The device ran out of memory; ask for fewer seeds at once or a lower precision."

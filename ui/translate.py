@@ -8,11 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from studio import catalog
-from studio.seeds import parse_seeds
-from studio.shelf import Card
-from studio.signals import Stopped
-from studio.translate import SHEET, translate
+from studio.checkpoints.find import Card
+from studio.generation.translate import SHEET, translate
+from studio.model import catalog
+from studio.runtime.seeds import parse_seeds
+from studio.runtime.signals import Stopped
 from ui import answers, html, limits
 from ui.engine import Engine
 from ui.toasts import owner, toasts

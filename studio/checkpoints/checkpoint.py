@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from studio import files
+from studio.runtime import files
 
 VERSION = 1
 

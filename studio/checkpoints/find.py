@@ -12,9 +12,10 @@ from pathlib import Path
 from torch import Tensor
 
 from backbones.registry import suggest
-from studio import checkpoint, files, foreign, mend
-from studio.build import Info
+from studio.checkpoints import checkpoint, repair
+from studio.checkpoints.build import Info
 from studio.config import load_config
+from studio.runtime import files, pretrained
 
 FIRST = "fashion-dit"
 HUB = ("config.yaml", "meta.json", "*.safetensors", "codec/*")  # what a model on the hub consists of
@@ -22,14 +23,14 @@ HUB = ("config.yaml", "meta.json", "*.safetensors", "codec/*")  # what a model o
 
 def bundled() -> list[str]:
     """Names of the models that come with the package, the one to begin with first."""
-    shelf = resources.files("studio") / "models"
+    shelf = resources.files("studio") / "bundled" / "models"
     names = sorted(p.name for p in shelf.iterdir() if (p / "config.yaml").is_file()) if shelf.is_dir() else []
     return sorted(names, key=lambda name: name != FIRST)
 
 
 def _folder_of(path: str) -> Path | None:
     """The folder of a model by its name without a step."""
-    shelf = [Path(str(resources.files("studio") / "models" / path))] if path in bundled() else []
+    shelf = [Path(str(resources.files("studio") / "bundled" / "models" / path))] if path in bundled() else []
     places = [Path(path).expanduser(), *shelf, Path("runs") / path]
     return next((p for p in places if (p / "config.yaml").is_file()), None)
 
@@ -47,7 +48,7 @@ def locate(name: str | Path) -> tuple[Path, int | None]:
     """The folder of a MODEL and the step asked for. Raises ``ValueError`` with the names there are."""
     text = str(name)
     if text.startswith("hf:"):
-        return foreign.fetch(text.removeprefix("hf:"), HUB), None
+        return pretrained.fetch(text.removeprefix("hf:"), HUB), None
     path, step = parted(text)
     folder = _folder_of(path)
     if folder is not None:
@@ -125,7 +126,7 @@ def live_buffers(key: str, path: Path, have: Collection[str]) -> dict[str, Tenso
 def card(name: str | Path) -> Card:
     """Raises ``ValueError`` for a folder that is not a model."""
     folder, step = locate(name)
-    mend.check(folder)
+    repair.check(folder)
     config = load_config(folder / "config.yaml")
     meta = checkpoint.read_meta(folder)
     info = Info.from_meta(meta)

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from studio import checkpoint
+from studio.checkpoints import checkpoint
+from studio.checkpoints.find import locate
 from studio.config import load_config
-from studio.shelf import locate
 
 UNKNOWN = "MyNet"  # of runs that did not record what its class is called
 

@@ -8,8 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from studio import checkpoint, files
+from studio.checkpoints import checkpoint
 from studio.config import from_tree
+from studio.runtime import files
 
 
 def header(run: Path) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 from studio.chem import decode, graphs, properties
 from studio.chem.reading import Rejected, Table, has_commas, number, read_table, read_text
 from studio.chem.toolkit import LONGEST, Chem, canonical, quiet, read_smiles, version
-from studio.files import cache_home, used, write_bytes
+from studio.runtime.files import cache_home, used, write_bytes
 
 FORMAT = 2
 MOST_BYTES = 4_000_000_000  # of all graphs together

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backbones.registry import suggest
-from studio.data.text import decoded
+from studio.runtime.text import decoded
 
 SMILES_NAMES = ("smiles", "canonical_smiles", "isomeric_smiles", "smi", "smile", "structure", "molecule", "mol")
 MISSING = {"", "nan", "na", "n/a", "none", "null", "-", "--", "?", "#n/a", "#na", "n.a.", "<na>", "nd", "n.d.", "missing"}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from studio import files
 from studio.chem import decode, properties
 from studio.chem.drawing import placed, svg_sheet
 from studio.chem.toolkit import Chem, canonical
+from studio.runtime import files
 
 SHOWN = 60  # molecules on the sheet
 

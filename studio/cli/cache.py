@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from studio.cli_options import AsJson, emit
+from studio.cli.options import AsJson, emit
 
 
 def cache(
@@ -18,8 +18,8 @@ def cache(
 
     Examples: `studio cache` · `studio cache --prune` · `studio cache --prune --most 2GB` · `studio cache --prune --days 0`
     """
-    from studio import caches
-    from studio.files import cache_home
+    from studio.runtime import caches
+    from studio.runtime.files import cache_home
 
     if not days >= 0:
         raise ValueError(f"got --days {days}, expected 0 or more")

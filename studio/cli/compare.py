@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from studio.cli_options import AsJson, Threads, emit
-from studio.cli_sets import AllowSmall, Count, Features, Inception, Metrics, Ref
+from studio.cli.options import AsJson, Threads, emit
+from studio.cli.sets import AllowSmall, Count, Features, Inception, Metrics, Ref
 
 
 def compare(
@@ -26,9 +26,9 @@ def compare(
 
     Examples: `studio compare before after --ref fashion-mnist` · `studio compare a.npz b.npz --ref photos-ref.npz --metrics fid --rounds 100`
     """
-    from studio import files
-    from studio.devices import set_threads
     from studio.evaluation.comparing import compare as run
+    from studio.runtime import files
+    from studio.runtime.devices import set_threads
 
     if out is not None:
         if out.exists() and not overwrite:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from studio.cli_options import AsJson, emit
+from studio.cli.options import AsJson, emit
 
 
 def convert(
@@ -24,13 +24,13 @@ def convert(
     Examples: `studio convert dit:DiT-XL-2-256x256.pt --out dit-xl --vae sd-vae` · `studio convert sit:SiT-XL-2-256x256.pt --out sit-xl --vae sd-vae` · `studio convert diffusers:DiT-XL-2-256 --out dit-xl` ·
     `studio convert my-model --to diffusers --out for-diffusers` · `studio convert dit:mine.pt --out mine --config num_heads=6 --config classes=names.txt`
     """
-    from studio.convert import convert as run
+    from studio.convert.convert import convert as run
 
     folder = run(source, out, overrides=list(config or []), to=to, vae=vae, overwrite=overwrite)
     if to is None:
-        from studio.foreign import read_json
-        from studio.recipes import next_line
-        from studio.shelf import card
+        from studio.checkpoints.find import card
+        from studio.runtime.pretrained import read_json
+        from studio.runtime.recipes import next_line
 
         shown, meta = card(folder), read_json(folder / "meta.json")
         lines = [
@@ -46,8 +46,8 @@ def convert(
             "weights": meta["weights"],
         }
         return emit(told, as_json, lines)
-    from studio.convert import ORIGIN
-    from studio.foreign import read_json
+    from studio.convert.convert import ORIGIN
+    from studio.runtime.pretrained import read_json
 
     notes, pipeline = read_json(folder / ORIGIN)["notes"], (folder / "model_index.json").is_file()
     lines = [str(folder), *([f"DiTPipeline.from_pretrained({str(folder)!r})"] if pipeline else []), *notes]

@@ -7,15 +7,16 @@ from typing import Any
 import torch
 
 from samplers.graph_noise import BONDS
-from studio import checkpoint, files, own_network
-from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
-from studio.catalog import defaults_of
-from studio.commands import command_of
+from studio.checkpoints import checkpoint, own_network
+from studio.checkpoints.build import Info, build_network, fill_backbone, fill_path, objective_of
+from studio.checkpoints.find import card, locate, spot_of, weights_in
 from studio.config import from_tree, load_config
-from studio.labels import SHOWN, listed
-from studio.recipes import NoCommand, line_of, read_recipe, told
-from studio.seeds import seeds_text
-from studio.shelf import card, locate, spot_of, weights_in
+from studio.data.labels import SHOWN, listed
+from studio.model.catalog import defaults_of
+from studio.runtime import files
+from studio.runtime.recipes import NoCommand, line_of, read_recipe, told
+from studio.runtime.seeds import seeds_text
+from studio.sampling.commands import command_of
 
 
 def describe(what: str, guidance: str | None = None) -> dict[str, Any]:

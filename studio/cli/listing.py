@@ -7,10 +7,10 @@ import guidance
 import samplers
 from backbones.registry import suggest
 from samplers.names import PARTS
-from studio.catalog import name_of
+from studio.checkpoints.find import list_models
 from studio.config import load_config, shipped
 from studio.data import REGISTRY
-from studio.shelf import list_models
+from studio.model.catalog import name_of
 
 CONDITIONS = {
     "label": "a class, by name or number: --labels, or --set label=NAME; −1 or none leaves it open",

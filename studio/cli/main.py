@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from studio import cli_cache, cli_compare, cli_convert, cli_reproduce, cli_sets, cli_translate
-from studio.cli_options import WIDTH, AsJson, Conditions, Device, Dtype, Steps, Threads, Weights, conditions_of, emit, guidance_of
+from studio.cli import cache, compare, convert, reproduce, sets, translate
+from studio.cli.options import WIDTH, AsJson, Conditions, Device, Dtype, Steps, Threads, Weights, conditions_of, emit, guidance_of
 
 UI = "ui.app:main"
 app = typer.Typer(
@@ -37,19 +37,19 @@ def train(
     Examples: `studio train fashion-dit` · `studio train images:photos data.size=64 train.minutes=30 --out runs/photos` · `studio train runs/photos/config.yaml --resume` ·
     `studio train images:new-photos --from runs/photos lora.rank=8 train.minutes=10`
     """
-    from studio.devices import set_threads
+    from studio.runtime.devices import set_threads
 
     changes = list(overrides or []) + ([f"train.dtype={dtype}"] if dtype else []) + (["data.strict=true"] if strict else [])
     set_threads(threads)
     if dry_run:
-        from studio.dry_run import lines, of_training
-        from studio.inspect import brief
+        from studio.cli.info import brief
+        from studio.training.dry_run import lines, of_training
 
         result = of_training(config, changes, out=out, resume=resume, overwrite=overwrite, start_from=start_from, device=device)
         return emit(result, as_json, lines(brief(result) | {"yaml": result["yaml"]}))
-    from studio.inspect import use_of
-    from studio.recipes import told
-    from studio.trainer import train as run_training
+    from studio.cli.info import use_of
+    from studio.runtime.recipes import told
+    from studio.training.run import train as run_training
 
     run = run_training(config, changes, out=out, resume=resume, overwrite=overwrite, start_from=start_from, device=device)
     result = {"run": str(run.folder), "step": run.step, "interrupted": run.interrupted, **{k: v for k, v in run.metrics.items() if k != "step"}}
@@ -90,9 +90,9 @@ def sample(
     Examples: `studio sample fashion-dit --out pictures --seeds 0-7` · `studio sample fashion-dit --out bags --labels Bag --guidance cfg=2` ·
     `studio sample fashion-dit --out again --init shoe.png --strength 0.5` · `studio sample fashion-dit --out probed --guidance tcfg,cfg=3 --probe`
     """
-    from studio.devices import set_threads
-    from studio.loading import load
-    from studio.seeds import AT_ONCE, parse_seeds
+    from studio.model.loading import load
+    from studio.runtime.devices import set_threads
+    from studio.runtime.seeds import AT_ONCE, parse_seeds
 
     chosen = parse_seeds(seeds, most=AT_ONCE)
     set_threads(threads)
@@ -106,7 +106,7 @@ def sample(
     loaded.refuse(out, overwrite=overwrite, **options)  # what cannot be written is refused before anything is computed
     rows: list[dict[str, Any]] | None = None
     if probe:
-        from studio.probing import check_guided, places, save_probe
+        from studio.model.probing import check_guided, places, save_probe
 
         places(out, overwrite)
         check_guided(loaded, options)
@@ -132,8 +132,8 @@ def info(
 
     Examples: `studio info fashion-dit` · `studio info pictures/seed-000003.png` · `studio info fashion-dit --guidance prior=fashion-ddpm,cfg=2`
     """
-    from studio.inspect import brief, describe
-    from studio.recipes import shown
+    from studio.cli.info import brief, describe
+    from studio.runtime.recipes import shown
 
     result = describe(what, guidance)
     emit(result, as_json, [f"{shown(k) + ':':<14}{shown(v)}" for k, v in brief(result).items()])
@@ -149,7 +149,7 @@ def list_(
 
     Examples: `studio list` · `studio list samplers` · `studio list couplings`
     """
-    from studio.listing import catalogue
+    from studio.cli.listing import catalogue
 
     result = catalogue(kind, [str(r) for r in roots or [Path("runs")]])
     emit({kind: result}, as_json, [f"{name:<22}{text}" for name, text in result.items()])
@@ -168,9 +168,9 @@ def export(
 
     Example: `studio export runs/photos --out photos-model --dtype fp16`
     """
-    from studio.exporting import export as run_export
-    from studio.inspect import use_of
-    from studio.recipes import told
+    from studio.cli.info import use_of
+    from studio.model.export import export as run_export
+    from studio.runtime.recipes import told
 
     folder = run_export(model, out, weights=weights, dtype=dtype, overwrite=overwrite, adapter=adapter)
     emit({"folder": str(folder)}, as_json, [f"{folder}", told(lambda: use_of(str(folder)))])
@@ -186,7 +186,7 @@ def flops(
 
     Examples: `studio flops fashion-dit` · `studio flops dit:XL/2 input_size=32`
     """
-    from studio.inspect import count_flops
+    from studio.cli.info import count_flops
 
     result = count_flops(model, list(overrides or []))
     emit(result, as_json, [f"{k + ':':<14}{v}" for k, v in result.items()])
@@ -207,10 +207,10 @@ def ui(
     """
     import importlib
 
-    from studio import neighbours
+    from studio.runtime import name_clash
 
     module, _, attribute = UI.partition(":")
-    neighbours.check(module.partition(".")[0])
+    name_clash.check(module.partition(".")[0])
     getattr(importlib.import_module(module), attribute)(
         models=models or ["runs"],
         host=host,
@@ -225,8 +225,8 @@ def ui(
 
 
 for _command in (
-    cli_sets.generate, cli_sets.evaluate, cli_compare.compare, cli_sets.reference, cli_sets.sweep, cli_convert.convert, cli_translate.translate, cli_reproduce.reproduce,
-    cli_cache.cache,
+    sets.generate, sets.evaluate, compare.compare, sets.reference, sets.sweep, convert.convert, translate.translate, reproduce.reproduce,
+    cache.cache,
 ):  # fmt: skip
     app.command(context_settings=WIDTH)(_command)
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.progress import Bar
-from studio.strict_json import to_json
+from studio.runtime.progress import Bar
+from studio.runtime.strict_json import to_json
 
 WIDTH = {"max_content_width": 120, "help_option_names": ["-h", "--help"], "token_normalize_func": lambda name: name.replace("_", "-")}
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -24,7 +24,7 @@ def emit(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
 
 
 def _first() -> bool:
-    from studio.launched import launched
+    from studio.runtime.launch import launched
 
     return launched()[0] == 0
 

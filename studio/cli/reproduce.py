@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from studio.cli_options import AsJson, Threads, emit
+from studio.cli.options import AsJson, Threads, emit
 
 
 def reproduce(
@@ -21,8 +21,8 @@ def reproduce(
 
     Examples: `studio reproduce --list` · `studio reproduce wcfm --quick` · `studio reproduce wcfm`
     """
-    from studio.devices import set_threads
     from studio.reproduce import command
+    from studio.runtime.devices import set_threads
 
     if name is None:
         if not list_:

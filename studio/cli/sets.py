@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli_options import AsJson, Conditions, Device, Dtype, Threads, Weights, conditions_of, emit, guidance_of
+from studio.cli.options import AsJson, Conditions, Device, Dtype, Threads, Weights, conditions_of, emit, guidance_of
 
 
 def generate(
@@ -104,9 +104,9 @@ def evaluate(
     Examples: `studio evaluate fid --ref fashion-mnist` · `studio evaluate fashion-dit --num 10000 --guidance cfg=1.5 --ref fashion-mnist` ·
     `studio evaluate samples.npz --ref VIRTUAL_imagenet256_labeled.npz --features inception --inception pt_inception-2015-12-05-6726825d.pth`
     """
-    from studio.devices import set_threads
     from studio.evaluation import evaluate as run
-    from studio.files import check_file, check_writable
+    from studio.runtime.devices import set_threads
+    from studio.runtime.files import check_file, check_writable
 
     set_threads(threads)
     folder = Path(samples).expanduser()
@@ -143,10 +143,10 @@ def reference(
 
     Example: `studio reference images:photos --out photos-ref.npz --features inception --inception pt_inception-2015-12-05-6726825d.pth`
     """
-    from studio.devices import set_threads
     from studio.evaluation.reference import check_reference, make_reference
     from studio.evaluation.run import choose_extractor
     from studio.evaluation.sets import open_set
+    from studio.runtime.devices import set_threads
 
     set_threads(threads)
     check_reference(out, keep=keep, overwrite=overwrite)
@@ -181,10 +181,10 @@ def sweep(
 
     Example: `studio sweep fashion-dit --out sweep --x cfg.scale=1,1.5,2,3 --y num_steps=10,20,50 --metrics fd,acc --images`
     """
-    from studio.devices import set_threads
-    from studio.loading import load
-    from studio.sweep import parse_axis
-    from studio.sweep import sweep as run
+    from studio.evaluation.sweep import parse_axis
+    from studio.evaluation.sweep import sweep as run
+    from studio.model.loading import load
+    from studio.runtime.devices import set_threads
 
     set_threads(threads)
     axes = [parse_axis(text) for text in (x, y, z) if text is not None]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from studio.cli_options import AsJson, Conditions, Device, Dtype, Steps, Threads, Weights, conditions_of, emit, guidance_of
+from studio.cli.options import AsJson, Conditions, Device, Dtype, Steps, Threads, Weights, conditions_of, emit, guidance_of
 
 
 def translate(
@@ -30,9 +30,9 @@ def translate(
 
     Examples: `studio translate fashion-restore blurred/ --out restored` · `studio translate fashion-restore shoe.png --out restored --num-steps 5`
     """
-    from studio.devices import set_threads
-    from studio.loading import load
-    from studio.translate import translate as run
+    from studio.generation.translate import translate as run
+    from studio.model.loading import load
+    from studio.runtime.devices import set_threads
 
     set_threads(threads)
     with Steps() as bar:

@@ -60,7 +60,12 @@ class Scale:
         return x.float() * self.std
 
 
-REGISTRY = {"pixels": "studio.codec:Pixels", "scale": "studio.codec:Scale", "vae": "studio.vae:VAECodec", "graph": "studio.graph_codec:GraphCodec"}
+REGISTRY = {
+    "pixels": "studio.codecs.codec:Pixels",
+    "scale": "studio.codecs.codec:Scale",
+    "vae": "studio.codecs.vae:VAECodec",
+    "graph": "studio.codecs.graph:GraphCodec",
+}
 
 
 def range_of(spec: Mapping[str, Any]) -> float | None:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studio import foreign
-from studio.finite import check_decoded
+from studio.runtime import pretrained
+from studio.runtime.finite import check_decoded
 
 FOLDER, VARIABLE, SCALE = "codec", "STUDIO_VAE", 0.18215
 _OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}  # of diffusers before 0.15
@@ -34,21 +34,21 @@ def vae_folder(name: str | Path) -> Path:
     """The folder of a VAE by name: itself, the ``vae/`` of a pipeline, or ``hf:org/name``. Raises ``ValueError`` when there is none."""
     text = str(name)
     if text.startswith("hf:"):
-        folder = foreign.fetch(text.removeprefix("hf:"), ["config.json", "diffusion_pytorch_model*", "vae/*"])
+        folder = pretrained.fetch(text.removeprefix("hf:"), ["config.json", "diffusion_pytorch_model*", "vae/*"])
     else:
         folder = Path(text).expanduser()
     for place in (folder, folder / "vae"):
         if (place / "config.json").is_file():
             return place
-    raise ValueError(f"{folder} has no config.json, expected the folder of a diffusers AutoencoderKL (config.json beside {foreign.WEIGHTS[0]})")
+    raise ValueError(f"{folder} has no config.json, expected the folder of a diffusers AutoencoderKL (config.json beside {pretrained.WEIGHTS[0]})")
 
 
 def read_vae(folder: Path) -> Any:
     """The ``AutoencoderKL`` of a folder, in eval mode, weights as they are stored."""
     from diffusers import AutoencoderKL
 
-    check_vae(foreign.read_json(folder / "config.json"), folder)
-    return foreign.read_module(AutoencoderKL, folder, meta=True, renamed=_OLD_NAMES)
+    check_vae(pretrained.read_json(folder / "config.json"), folder)
+    return pretrained.read_module(AutoencoderKL, folder, meta=True, renamed=_OLD_NAMES)
 
 
 class VAECodec:
@@ -69,12 +69,12 @@ class VAECodec:
                 return place
         raise ValueError(
             f"this model works in the latents of a VAE, which is not in {' or '.join(map(str, places))}; put a diffusers AutoencoderKL there "
-            f"(config.json and {foreign.WEIGHTS[0]}), name one with {VARIABLE}=DIR, or convert the model again with --vae DIR"
+            f"(config.json and {pretrained.WEIGHTS[0]}), name one with {VARIABLE}=DIR, or convert the model again with --vae DIR"
         )
 
     def config(self) -> dict[str, Any]:
         where = self.home()
-        config = foreign.read_json(where / "config.json")
+        config = pretrained.read_json(where / "config.json")
         check_vae(config, where)
         return config
 

@@ -21,9 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from backbones.registry import coerce, plain, suggest
 from samplers.names import ours
-from studio import overrides as overriding
-from studio.decay import check_profile
-from studio.neighbours import HOME
+from studio.config import overrides as overriding
+from studio.config.decay import check_profile
+from studio.runtime.name_clash import HOME
 
 SCHEMA = 1
 AUTO: Literal["auto"] = "auto"

@@ -17,7 +17,7 @@ from backbones.registry import resolve
 SECTIONS = {
     "data": ("studio.data:REGISTRY",),
     "backbone": ("backbones:REGISTRY",),
-    "procedure": ("studio.procedure:REGISTRY",),
+    "procedure": ("studio.training.procedure:REGISTRY",),
     "objective.path": ("samplers.paths:PATHS", "samplers.bridge:PATHS", "samplers.graph:PATHS"),
     "objective.parameterization": (
         "samplers.parameterization:REGISTRY", "samplers.bridge_heads:REGISTRY", "samplers.graph:HEADS",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from backbones.dit import SIZES
 from backbones.wrapped import MARKS, parts_of
-from studio import foreign
+from studio.runtime import pretrained
 
 Weights = Literal["auto", "ema", "raw"]
 PARTS = {"auto": ("ema", "model", "state-dict"), "ema": ("ema",), "raw": ("model",)}
@@ -44,7 +44,7 @@ class Held:
 def read_state(path: str, weights: Weights, family: str) -> Held:
     """The tensors asked for (``auto``: the average where there is one), without wrappers and containers (`backbones.wrapped`), and the arguments. Raises ``ValueError`` naming what there is for weights
     that are not in the file, which a bare state-dict cannot tell."""
-    raw = foreign.read_checkpoint(Path(path), allow=(argparse.Namespace,))
+    raw = pretrained.read_checkpoint(Path(path), allow=(argparse.Namespace,))
     try:
         parts, rest = parts_of(raw, MARKS[family])
     except ValueError as error:
@@ -53,7 +53,7 @@ def read_state(path: str, weights: Weights, family: str) -> Held:
     args = dict(_plain(told))
     if not parts:  # none of this family: what is missing is named when its sizes are read
         inner = next((raw[k] for k in ("ema", "model", "state_dict") if isinstance(raw.get(k), Mapping)), raw)
-        return Held(path, foreign.tensors_of(inner, path), "state-dict", args)
+        return Held(path, pretrained.tensors_of(inner, path), "state-dict", args)
     there = list(dict.fromkeys(p.name for p in parts))
     kind = next((k for k in PARTS[weights] if k in there), None)
     if kind is None:

@@ -19,24 +19,26 @@ import guidance
 from backbones.registry import check_options, resolve
 from guidance.grammar import value_of
 from samplers.objective import Objective
-from studio import checkpoint, files, foreign, sampling
-from studio.build import Info, build_network, objective_of
+from studio.checkpoints import checkpoint
+from studio.checkpoints.build import Info, build_network, objective_of
+from studio.checkpoints.find import locate
+from studio.codecs.vae import FOLDER, SCALE, read_vae, vae_folder
 from studio.config import Config, load_config
-from studio.loading import load
-from studio.sampler_spec import fit_of, resolved
-from studio.shelf import locate
-from studio.vae import FOLDER, SCALE, read_vae, vae_folder
-from studio.version import __version__
+from studio.model.loading import load
+from studio.runtime import files, pretrained
+from studio.runtime.version import __version__
+from studio.sampling import sampler_spec
+from studio.sampling.sampler_spec import fit_of, resolved
 
 FAMILIES = {
-    "dit": "studio.convert_dit:read",
-    "diffusers": "studio.convert_diffusers:read",
-    "sit": "studio.convert_sit:read",
-    "dis": "studio.convert_linear:read_dis",
-    "rwkv": "studio.convert_linear:read_rwkv",
-    "graph_dit": "studio.convert_graph:read",
+    "dit": "studio.convert.dit:read",
+    "diffusers": "studio.convert.diffusers:read",
+    "sit": "studio.convert.sit:read",
+    "dis": "studio.convert.linear:read_dis",
+    "rwkv": "studio.convert.linear:read_rwkv",
+    "graph_dit": "studio.convert.graph_dit:read",
 }
-TARGETS = {"diffusers": "studio.convert_diffusers:prepare"}
+TARGETS = {"diffusers": "studio.convert.diffusers:prepare"}
 ORIGIN = "drift-studio.json"  # what a target writes beside its files: where they come from, and notes
 HUB = ("model_index.json", "config.json", "diffusion_pytorch_model*", "transformer/*", "vae/*", "scheduler/*")
 
@@ -138,7 +140,7 @@ def _read(source: str, overrides: Sequence[str], vae: str | None) -> Imported:
     read = resolve(FAMILIES, "diffusers" if family == "hf" else family, "family")
     options = check_options(read, _split(overrides)[0], f"family {family!r}")
     if family == "hf":  # fetched when nothing can be refused without it any more
-        path = str(foreign.fetch(path, HUB))
+        path = str(pretrained.fetch(path, HUB))
     return read(str(Path(path).expanduser()), None if vae is None else read_vae(vae_folder(vae)), **options)
 
 
@@ -186,7 +188,7 @@ def _model_folder(found: Imported, general: Sequence[str], source: str) -> Draft
 
 
 def _check_sampling(config: Config, objective: Objective) -> None:
-    sampling.build_sampler(config.sample.sampler).times(objective.path, config.sample.num_steps)
+    sampler_spec.build_sampler(config.sample.sampler).times(objective.path, config.sample.num_steps)
     guidance.parse(config.sample.guidance)
     if (objective.parameterization.variance is not None) != bool(config.backbone.get("learn_sigma", False)):
         raise ValueError("a learned variance needs a network with learn_sigma, and the other way round; check objective.parameterization")

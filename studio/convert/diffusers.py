@@ -20,13 +20,14 @@ from backbones.convert import diffusers_options, dit_from_diffusers, dit_to_diff
 from backbones.dit import DiT
 from samplers.ancestral import DDIM, DDPM, Ancestral
 from samplers.paths import VPPath
-from studio import files, foreign, sampler_spec
-from studio.build import Info
-from studio.codec import Pixels
-from studio.convert import ORIGIN, Draft, Imported, class_names, codec_of, size_of
-from studio.model import Model
-from studio.vae import VAECodec, read_vae
-from studio.version import __version__
+from studio.checkpoints.build import Info
+from studio.codecs.codec import Pixels
+from studio.codecs.vae import VAECodec, read_vae
+from studio.convert.convert import ORIGIN, Draft, Imported, class_names, codec_of, size_of
+from studio.model.model import Model
+from studio.runtime import files, pretrained
+from studio.runtime.version import __version__
+from studio.sampling import sampler_spec
 
 SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine", "sigmoid": "sigmoid"}  # theirs: ours
 SPACES = {"epsilon": "noise", "sample": "data", "v_prediction": "v"}
@@ -45,33 +46,33 @@ def read(path: str, vae: Any, /, *, classes: str | None = None, codec: Literal["
     from diffusers import DiTTransformer2DModel
 
     folder = Path(path)
-    index = foreign.read_json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
+    index = pretrained.read_json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
     if index.get("_class_name", "DiTPipeline") != "DiTPipeline":
         raise ValueError(f"{folder} is a {index['_class_name']}, expected a DiTPipeline; pipelines of other networks cannot be read")
     home = next((p for p in (folder / "transformer", folder) if (p / "config.json").is_file()), None)
     if home is None:
         raise ValueError(f"{folder} has neither transformer/config.json nor config.json, expected a DiTPipeline or a DiTTransformer2DModel")
-    kind = foreign.read_json(home / "config.json").get("_class_name")
+    kind = pretrained.read_json(home / "config.json").get("_class_name")
     if kind not in ("DiTTransformer2DModel", "Transformer2DModel"):  # the latter is its name in older folders
         raise ValueError(f"{home} is a {kind}, expected a DiTTransformer2DModel")
-    model = foreign.read_module(DiTTransformer2DModel, home)
+    model = pretrained.read_module(DiTTransformer2DModel, home)
     options = diffusers_options(model.config)
     kinds = {p.dtype for p in model.parameters()}
     tensors = dit_from_diffusers(model).state_dict()
     if len(kinds) == 1:  # half precision stays half
         tensors = {k: v.to(next(iter(kinds))) if v.is_floating_point() else v for k, v in tensors.items()}
-    file = foreign.module_files(home)[0].name
+    file = pretrained.module_files(home)[0].name
     del model
     if vae is None and (folder / "vae" / "config.json").is_file() and codec != "pixels":
         vae = read_vae(folder / "vae")
-    labels = index.get("id2label") or (foreign.read_json(folder / NAMES) if (folder / NAMES).is_file() else None)
+    labels = index.get("id2label") or (pretrained.read_json(folder / NAMES) if (folder / NAMES).is_file() else None)
     table, count = tensors["y_embedder.embedding_table.weight"], options["num_classes"]
     if labels and len(labels) < count and bool((table[len(labels) :] == table[-1]).all()):  # filled up by `prepare`
         count = len(labels)
         tensors["y_embedder.embedding_table.weight"] = table[: count + 1].clone()
     names, meta = class_names(count, classes or labels)
     place = next((p for p in (folder / "scheduler", folder) if (p / "scheduler_config.json").is_file()), None)
-    objective, sampler = _objective({} if place is None else foreign.read_json(place / "scheduler_config.json"), options["learn_sigma"])
+    objective, sampler = _objective({} if place is None else pretrained.read_json(place / "scheduler_config.json"), options["learn_sigma"])
     side, channels = options["input_size"], options["in_channels"]
     return Imported(
         name=folder.resolve().name,
@@ -84,7 +85,7 @@ def read(path: str, vae: Any, /, *, classes: str | None = None, codec: Literal["
         meta={**meta, "weights": "raw" if "non_ema" in file else "transformer"},
         read_as=_words(objective)
         + ("" if place is not None else "; there is no scheduler_config.json to say so")
-        + ("" if file in foreign.WEIGHTS else f"; weights of {file}"),
+        + ("" if file in pretrained.WEIGHTS else f"; weights of {file}"),
     )
 
 
@@ -177,7 +178,7 @@ def prepare(model: Model, vae: Any, /, *, steps: int | None = None, frequency_sh
 
 def model_names(model: Model) -> dict[str, str]:
     """``id2label``: with all synonyms where the model was read with them."""
-    kept = foreign.read_json(model.folder / "meta.json").get("id2label")
+    kept = pretrained.read_json(model.folder / "meta.json").get("id2label")
     return dict(kept) if kept else {str(i): name for i, name in enumerate(model.classes)}
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from backbones.convert import original_shapes, original_state
 from backbones.dit import SIZES
 from backbones.encoders import grid_positions
-from studio.build import Info
-from studio.convert import Imported, class_names, codec_of, factor_of
-from studio.convert_checkpoint import Held, Weights, check_args, count_classes, read_state, refuse_flow, says
+from studio.checkpoints.build import Info
+from studio.convert.checkpoint import Held, Weights, check_args, count_classes, read_state, refuse_flow, says
+from studio.convert.convert import Imported, class_names, codec_of, factor_of
 
 PUBLISHED = {SIZES[s][:2]: SIZES[s][2] for s in ("S", "B", "L", "XL")}  # (width, depth): heads
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from backbones.convert_graph import graph_state
 from samplers.graph_noise import BONDS
-from studio.build import Info
-from studio.convert import Imported
-from studio.convert_checkpoint import Weights, read_state
+from studio.checkpoints.build import Info
+from studio.convert.checkpoint import Weights, read_state
+from studio.convert.convert import Imported
 
 
 def read(

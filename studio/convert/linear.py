@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from studio.build import Info
-from studio.convert import Imported, class_names, codec_of, factor_of
-from studio.convert_checkpoint import Held, Weights, check_args, count_classes, read_state, refuse_flow
+from studio.checkpoints.build import Info
+from studio.convert.checkpoint import Held, Weights, check_args, count_classes, read_state, refuse_flow
+from studio.convert.convert import Imported, class_names, codec_of, factor_of
 
 Codec = Literal["auto", "pixels", "vae"]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from backbones.convert import first_half, original_state
-from studio.build import Info
-from studio.convert import Imported, class_names
-from studio.convert_checkpoint import Held, Weights, read_state, says
-from studio.convert_dit import network
+from studio.checkpoints.build import Info
+from studio.convert.checkpoint import Held, Weights, read_state, says
+from studio.convert.convert import Imported, class_names
+from studio.convert.dit import network
 
 PATHS = {"Linear": "linear", "GVP": "trig"}
 PREDICTIONS = ("velocity", "noise", "score")
@@ -24,7 +24,7 @@ def read(
     path: str, vae: Any, /, *, path_type: str | None = None, prediction: str | None = None, num_heads: int | None = None, num_classes: int | None = None,
     input_size: int | None = None, classes: str | None = None, weights: Weights = "auto", codec: Literal["auto", "pixels", "vae"] = "auto",
 ) -> Imported:  # fmt: skip
-    """As `studio.convert_dit.read`. ``path_type`` (Linear or GVP) and ``prediction`` (velocity, noise or score) come from the file's arguments; where it has none they
+    """As `studio.convert.dit.read`. ``path_type`` (Linear or GVP) and ``prediction`` (velocity, noise or score) come from the file's arguments; where it has none they
     are what is asked for, by default those of the released weights, Linear and velocity.
 
     Sampled by 50 steps of Euler (the original's Euler of 51 times), guidance 4 on the first three latent channels. Raises ``ValueError`` for the VP interpolant, which is none of our

@@ -15,7 +15,7 @@ REGISTRY = {
     "emoji": "studio.data.emoji:emoji",
     "npz": "studio.data.sources:npz",
     "images": "studio.data.images:images",
-    "points": "studio.data.points:points",
+    "points": "studio.data.toy:points",
     "molecules": "studio.data.molecules:molecules",
     "moses": "studio.data.molecules:moses",
 }

@@ -3,7 +3,7 @@
 import numpy as np
 
 from studio.data.arrays import Arrays, Data, content_hash
-from studio.neighbours import at_home
+from studio.runtime.name_clash import at_home
 
 TONES = {"1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
 OTHER = {"noto": "twemoji", "twemoji": "noto"}

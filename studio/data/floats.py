@@ -8,11 +8,11 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from studio.codec import SLACK
+from studio.codecs.codec import SLACK
 from studio.data.colour import MODES
 
 FOUND = "floats that all lie in 0..1"
-LOOKED_AT = 256  # items over the whole length of a data set that does not lie open; `studio.codec.Pixels` looks at the rest
+LOOKED_AT = 256  # items over the whole length of a data set that does not lie open; `studio.codecs.codec.Pixels` looks at the rest
 
 
 def codec_of(dataset: Any, item: Callable[[int], Tensor]) -> tuple[dict[str, Any], tuple[str, ...]]:

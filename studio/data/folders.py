@@ -189,7 +189,7 @@ def _manifest(root: Path) -> dict[str, Any] | None:
 
 def _generated(root: Path, pinned: dict[str, Any]) -> Folder:
     """The samples of a set, with the class that their recipes tell."""
-    from studio.recipes import read_recipe
+    from studio.runtime.recipes import read_recipe
 
     files = sorted(root.glob("[0-9]*/[0-9]*.png"), key=lambda p: int(p.stem))
     if len(files) != pinned["num"]:

@@ -21,7 +21,7 @@ from studio.data.depth import BITS, UNCLEAR, Misfit, Reading, Span, eight_bits, 
 from studio.data.folders import listing
 from studio.data.kept import Decoded, Entry, cache_path, cached, keep
 from studio.data.parts import HELD_OUT, parted
-from studio.progress import counted
+from studio.runtime.progress import counted
 
 DECODER = 2  # the version of what `decode` makes of a file; 1 knew no EXIF, transparency, depth and profiles
 MAX_PIXELS = 64_000_000  # of a file as it is decoded

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from studio.data.depth import Reading
-from studio.files import cache_home, used, write_bytes
+from studio.runtime.files import cache_home, used, write_bytes
 
 Entry = tuple[Path, int]  # a file and the number of a page or frame in it
 

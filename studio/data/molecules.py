@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from studio.data.arrays import Arrays, Data, content_hash, from_arrays, split
-from studio.neighbours import at_home
+from studio.runtime.name_clash import at_home
 
 LEFT_OUT = "rows-left-out.csv"
 HELD_OUT = ("test", "held_out", "heldout", "valid", "validation", "val", "test_scaffolds")

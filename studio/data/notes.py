@@ -10,8 +10,8 @@ import numpy as np
 
 from studio.data.arrays import Data
 from studio.data.depth import Reading, Span
+from studio.data.labels import listed
 from studio.data.walk import NOT_READ
-from studio.labels import listed
 
 LEFT_OUT = "files-left-out.csv"
 KINDS = {

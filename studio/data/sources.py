@@ -23,7 +23,10 @@ def fashion_mnist(*, classes: tuple[int, ...] = (), count: int | None = None) ->
     ``classes``: only these, in this order, which then count from 0; ``count``: so many training pictures, as many of each class. Raises ``ValueError``
     for a class that does not exist or more pictures than there are.
     """
-    with resources.as_file(resources.files("studio") / "bundled" / "fashion_mnist_12k.npz") as path, np.load(path, allow_pickle=False) as file:
+    with (
+        resources.as_file(resources.files("studio") / "bundled" / "data" / "fashion_mnist_12k.npz") as path,
+        np.load(path, allow_pickle=False) as file,
+    ):
         train, test = file["train_images"][:, None], file["test_images"][:, None]
         labels, test_labels = file["train_labels"].astype(np.int64), file["test_labels"].astype(np.int64)
         names = tuple(str(c) for c in file["classes"])

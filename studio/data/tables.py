@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from studio.data.text import decoded
+from studio.runtime.text import decoded
 
 NAMES = ("labels.csv", "labels.tsv", "labels.jsonl", "metadata.csv", "metadata.tsv", "metadata.jsonl")
 SEPARATORS = ",;\t|"

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from studio import files
-from studio.evaluation import measures, molecules, points
+from studio.evaluation import measures, molecule_measures, point_measures
 from studio.evaluation.decoded import Decoded
 from studio.evaluation.reference import Reference, side_of
 from studio.evaluation.ruler import Ruler, parse_metrics, promised, ruler_for
 from studio.evaluation.run import opened
 from studio.evaluation.sets import SampleSet
 from studio.metrics.features import Extractor
-from studio.progress import notebook_bar
+from studio.runtime import files
+from studio.runtime.progress import notebook_bar
 
 ONCE = ("kid", "pr", "dc", "uniqueness", "diversity", "IntDiv", "IntDiv2", "unique@1k", "unique@10k", "w2")
 SLOW = ("kid", "pr", "dc", "nn", "w2", "fcd", "fragments", "scaffolds", "similarity", "targets")  # measured where they are asked for
@@ -151,9 +151,9 @@ def _names(ruler: Ruler, sets: Sequence[SampleSet], metrics: Any) -> tuple[list[
         for one in sets:
             failed |= measures.refused([n for n in wanted if n not in WHOLE], promised(one, seen), ruler.reference.side, options)
     else:
-        wanted, failed = points.parse_metrics(metrics) if sets[0].task == "points" else molecules.parse_metrics(metrics, sets[0]), {}
+        wanted, failed = point_measures.parse_metrics(metrics) if sets[0].task == "points" else molecule_measures.parse_metrics(metrics, sets[0]), {}
     if metrics is None:
-        wanted = [n for n in wanted if n not in (*SLOW, *WHOLE, *molecules.moses.MEASURES)]
+        wanted = [n for n in wanted if n not in (*SLOW, *WHOLE, *molecule_measures.moses.MEASURES)]
         return [n for n in wanted if n not in failed], {n: why for n, why in failed.items() if n in wanted}
     if whole := [n for n in wanted if n in WHOLE]:
         raise ValueError(f"got the metric {whole[0]}, which is kept of a set as a whole, so it has no interval; leave it out")
@@ -194,11 +194,11 @@ def _judge(ruler: Ruler, samples: SampleSet) -> Measure:
     if samples.task == "points":
 
         def of_points(names: Sequence[str], rows: np.ndarray) -> tuple[dict[str, float], dict[str, str]]:
-            result = points.evaluate(_take(samples, rows), reference, names)
+            result = point_measures.evaluate(_take(samples, rows), reference, names)
             return result.values, result.failed
 
         return of_points
-    sides, _ = molecules.compared_sides(samples, reference)
+    sides, _ = molecule_measures.compared_sides(samples, reference)
 
     def of_molecules(names: Sequence[str], rows: np.ndarray) -> tuple[dict[str, float], dict[str, str]]:
         own = _rows(sides.own, rows)
@@ -207,7 +207,7 @@ def _judge(ruler: Ruler, samples: SampleSet) -> Measure:
         failed: dict[str, str] = {}
         for name in names:
             try:
-                values |= molecules.MEASURES[name](part)[0]
+                values |= molecule_measures.MEASURES[name](part)[0]
             except ValueError as error:
                 failed[name] = str(error)
         return values, failed
@@ -217,8 +217,8 @@ def _judge(ruler: Ruler, samples: SampleSet) -> Measure:
 
 def _rows(molecules: Decoded, rows: np.ndarray) -> Decoded:
     """With the texts and prints that are there."""
-    part = molecules.part(rows)
-    part.__dict__ |= {"stereo": molecules.stereo, "smiles": [molecules.smiles[i] for i in rows]}
+    part = molecule_measures.part(rows)
+    part.__dict__ |= {"stereo": molecule_measures.stereo, "smiles": [molecule_measures.smiles[i] for i in rows]}
     return part
 
 

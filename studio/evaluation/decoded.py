@@ -39,14 +39,14 @@ class Decoded:
     @cached_property
     def mols(self) -> list[Any]:
         """RDKit molecules without any correction, None for what is none."""
-        from studio.chem.metrics import decoded, of_text
+        from studio.metrics.molecules import decoded, of_text
 
         return of_text(self.values) if self.is_text else decoded(self.values, self.given)
 
     @cached_property
     def corrected(self) -> list[Any]:
         """The same after the published correction. Raises ``ValueError`` for SMILES, of which there is nothing to correct."""
-        from studio.chem.metrics import decoded
+        from studio.metrics.molecules import decoded
 
         if self.is_text:
             raise ValueError("got SMILES, expected graphs: what is no molecule has no graph to correct")
@@ -55,21 +55,21 @@ class Decoded:
     @cached_property
     def atoms(self) -> tuple[str, ...]:
         """The atom types: those that are given with graphs, those that are there in SMILES."""
-        from studio.chem.metrics import atom_types
+        from studio.metrics.molecules import atom_types
 
         return atom_types(self.mols) if self.is_text else self.given
 
     @cached_property
     def smiles(self) -> list[str | None]:
         """Canonical, with the stereochemistry where the set has any."""
-        from studio.chem.metrics import smiles_of
+        from studio.metrics.molecules import smiles_of
 
         return smiles_of(self.mols, stereo=self.stereo)
 
     @cached_property
     def stereo(self) -> bool:
         """Whether any molecule tells its stereochemistry."""
-        from studio.chem.metrics import has_stereo
+        from studio.metrics.molecules import has_stereo
 
         return self.is_text and any(m is not None and has_stereo(m) for m in self.mols)
 
@@ -78,40 +78,40 @@ class Decoded:
         """Without stereochemistry; the set itself where it has none."""
         if not self.stereo:
             return self
-        from studio.chem.metrics import smiles_of
+        from studio.metrics.molecules import smiles_of
 
         texts = np.array([s or "" for s in smiles_of(self.mols)])
         return Decoded(texts, self.given, self.numbers, self.asked, f"{self.key} flat")
 
     @cached_property
     def fragments(self) -> Counter[str]:
-        from studio.chem.metrics import fragments
+        from studio.metrics.molecules import fragments
 
         return fragments(self.mols)
 
     @cached_property
     def scaffolds(self) -> Counter[str]:
-        from studio.chem.metrics import scaffolds
+        from studio.metrics.molecules import scaffolds
 
         return scaffolds(self.mols)
 
     @cached_property
     def large_scaffolds(self) -> Counter[str]:
-        from studio.chem.moses import scaffolds
+        from studio.metrics.moses import scaffolds
 
         return scaffolds(self.mols)
 
     @cached_property
     def prints(self) -> np.ndarray:
-        from studio.chem.metrics import fingerprints
+        from studio.metrics.molecules import fingerprints
 
         return fingerprints(self.mols)
 
     @cached_property
     def chemnet(self) -> Moments:
         """Moments of ChemNet's activations, kept in the user's cache: thousands of molecules take half a minute."""
-        from studio.chem.metrics import chemnet
         from studio.metrics.features import Features, cached
+        from studio.metrics.molecules import chemnet
 
         kind = ",".join(self.given) if not self.is_text else "text"
         return cached(f"{self.key} {kind} chemnet", lambda: Features("chemnet", "0.13", chemnet(self.smiles))).moments

@@ -2,7 +2,7 @@
 
 The reference's training part is what novelty is measured against and floors come from; distances are to its held-out part where there is one. Stereochemistry counts
 where it is told: in ``unique`` where the samples tell it, in what compares them with a reference where that does too. MOSES's measures stand beside
-ours under their own names (`studio.evaluation.moses`).
+ours under their own names (`studio.evaluation.moses_measures`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,22 +10,22 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from backbones.registry import suggest
-from studio.evaluation import moses
+from studio.evaluation import moses_measures
 from studio.evaluation.decoded import Decoded
 from studio.evaluation.reference import parts_of
 from studio.evaluation.results import Result
 from studio.evaluation.sets import SampleSet
 from studio.evaluation.sides import Found, Sides, against
-from studio.version import __version__
+from studio.runtime.version import __version__
 
 OURS = ("validity", "uniqueness", "novelty", "diversity", "fcd", "fragments", "scaffolds", "similarity", "coverage", "targets")
-NAMES = (*OURS, *moses.MEASURES)
+NAMES = (*OURS, *moses_measures.MEASURES)
 
 
 def evaluate(
     samples: SampleSet, reference: SampleSet, names: str | Sequence[str] | None, *, filters: str | None = None, test_scaffolds: str | None = None
 ) -> Result:
-    """``filters``: MOSES's rule lists, ``test_scaffolds``: its scaffold split, see `studio.chem.moses`. Raises ``ValueError`` for unknown names, files that do not
+    """``filters``: MOSES's rule lists, ``test_scaffolds``: its scaffold split, see `studio.metrics.moses`. Raises ``ValueError`` for unknown names, files that do not
     fit and a reference that is no set of molecules, ``ImportError`` without the extra."""
     wanted = parse_metrics(names, samples, filters)
     if reference.task != "molecule":
@@ -64,7 +64,7 @@ def parse_metrics(names: str | Sequence[str] | None, samples: SampleSet | None =
         if (n != "targets" or any(map(known, samples.asked if samples is not None else ()))) and (n != "Filters" or filters is not None)
     ]
     wanted = default if names is None else [n.strip() for n in (names.split(",") if isinstance(names, str) else names)]
-    wanted = [n for w in wanted for n in ([m for m in moses.MEASURES if m in default] if w == "moses" else [w])]
+    wanted = [n for w in wanted for n in ([m for m in moses_measures.MEASURES if m in default] if w == "moses" else [w])]
     for n in wanted:
         if n not in NAMES:
             raise ValueError(f"got metric {n!r} for molecules, expected some of {', '.join(NAMES)}, or moses{suggest(n, NAMES)}")
@@ -77,14 +77,14 @@ def parse_metrics(names: str | Sequence[str] | None, samples: SampleSet | None =
 
 def check(wanted: Sequence[str], filters: str | None, test_scaffolds: str | None) -> None:
     """Before anything is measured. Raises ``ValueError`` for files that are not there or do not fit, ``ImportError`` without the extra."""
-    from studio.chem.moses import read_rules, read_split
+    from studio.metrics.moses import read_rules, read_split
 
     if filters is not None:
         read_rules(filters)
     if test_scaffolds is not None:
         read_split(test_scaffolds)
     if {"fcd", "FCD/Test"} & set(wanted):
-        from studio.chem.metrics import chemnet_network
+        from studio.metrics.molecules import chemnet_network
 
         chemnet_network()
 
@@ -103,8 +103,8 @@ def compared_sides(
     samples: SampleSet, reference: SampleSet, filters: str | None = None, test_scaffolds: str | None = None
 ) -> tuple[Sides, dict[str, object]]:
     """What is compared, and what the protocol says of it."""
-    from studio.chem.moses import read_rules, read_split
     from studio.data.arrays import content_hash
+    from studio.metrics.moses import read_rules, read_split
 
     rules = None if filters is None else read_rules(filters)
     own, train, split, about = samples.decoded, reference.decoded, None, dict(parts_of(reference))
@@ -149,60 +149,60 @@ def _rdkit() -> str:
 
 def validity(s: Sides) -> Found:
     """``valid``: the whole graph or text sanitises; ``connected``: and is one molecule; ``valid_corrected``: after the published correction, of graphs."""
-    from studio.chem import metrics
+    from studio.metrics import molecules
 
-    plain, floor = metrics.validity(s.own.mols), metrics.validity(s.some.mols)
-    fixed = {} if s.own.is_text else {"valid_corrected": metrics.validity(s.own.corrected).valid}
+    plain, floor = molecules.validity(s.own.mols), molecules.validity(s.some.mols)
+    fixed = {} if s.own.is_text else {"valid_corrected": molecules.validity(s.own.corrected).valid}
     return {"valid": plain.valid, "connected": plain.connected, **fixed}, {"valid": floor.valid, "connected": floor.connected}
 
 
 def uniqueness(s: Sides) -> Found:
-    from studio.chem import metrics
+    from studio.metrics import molecules
 
-    return {"unique": metrics.uniqueness(s.own.smiles)}, {"unique": metrics.uniqueness(s.some.smiles)}
+    return {"unique": molecules.uniqueness(s.own.smiles)}, {"unique": molecules.uniqueness(s.some.smiles)}
 
 
 def novelty(s: Sides) -> Found:
     """The floor is the held-out part's; without one, that of some of the reference against the others."""
-    from studio.chem import metrics
+    from studio.metrics import molecules
 
     known, (one, others) = [text for text in s.train.smiles if text is not None], s.apart
-    value = {"new": metrics.novelty(s.mine.smiles, known)}
-    return value, {"new": metrics.novelty(one.smiles, [text for text in others.smiles if text is not None])} if len(others) else {}
+    value = {"new": molecules.novelty(s.mine.smiles, known)}
+    return value, {"new": molecules.novelty(one.smiles, [text for text in others.smiles if text is not None])} if len(others) else {}
 
 
 def scaffolds(s: Sides) -> Found:
     """``scaffolds``: cosine of their counts with the reference's; ``scaffolds_known``: share of molecules whose scaffold the training set has. Of one ring or more."""
-    from studio.chem import metrics
+    from studio.metrics import molecules
 
     known, (alike, of_real), (one, others) = s.train.scaffolds, s.compared("scaffolds"), s.apart
-    values = {"scaffolds": alike, "scaffolds_known": metrics.scaffold_share(s.mine.scaffolds, known)}
+    values = {"scaffolds": alike, "scaffolds_known": molecules.scaffold_share(s.mine.scaffolds, known)}
     if of_real is None:
         return values, {}
-    return values, {"scaffolds": of_real, "scaffolds_known": metrics.scaffold_share(one.scaffolds, others.scaffolds)}
+    return values, {"scaffolds": of_real, "scaffolds_known": molecules.scaffold_share(one.scaffolds, others.scaffolds)}
 
 
 def coverage(s: Sides) -> Found:
-    from studio.chem import metrics
+    from studio.metrics import molecules
 
-    return {"atom_types": metrics.coverage(s.own.mols, s.train.atoms)}, {"atom_types": metrics.coverage(s.some.mols, s.train.atoms)}
+    return {"atom_types": molecules.coverage(s.own.mols, s.train.atoms)}, {"atom_types": molecules.coverage(s.some.mols, s.train.atoms)}
 
 
 def targets(s: Sides) -> Found:
     """Of each condition that RDKit computes: ``mae_``, ``on_target_`` (share of the samples it could be measured on) and ``random_``, the error of a random training molecule."""
-    from studio.chem import floors, metrics
+    from studio.metrics import molecules, property_floors
 
     names = asked_for(s.own.asked)
     goal = np.stack([s.own.asked[n] for n in names], 1)
-    found, have = metrics.on_target(s.own.mols, goal, names), s.train.properties(names)
-    chance, nearest = floors.random_molecules(goal, have), floors.looked_up(goal, have, np.nanstd(have, 0))[0]
+    found, have = molecules.on_target(s.own.mols, goal, names), s.train.properties(names)
+    chance, nearest = property_floors.random_molecules(goal, have), property_floors.looked_up(goal, have, np.nanstd(have, 0))[0]
     values = {f"{kind}_{n}": v for n, f in found.items() for kind, v in (("mae", f.mae), ("on_target", f.share))}
     values |= {f"random_{n}": float(v) for n, v in zip(names, chance)}
     return {k: v for k, v in values.items() if v == v}, {f"mae_{n}": float(v) for n, v in zip(names, nearest)}
 
 
 MEASURES: dict[str, Callable[[Sides], Found]] = {
-    "validity": validity, "uniqueness": uniqueness, "novelty": novelty, "diversity": moses.diversity("diversity", 1), "fcd": against("fcd", "fcd"),
+    "validity": validity, "uniqueness": uniqueness, "novelty": novelty, "diversity": moses_measures.diversity("diversity", 1), "fcd": against("fcd", "fcd"),
     "fragments": against("fragments", "fragments"), "scaffolds": scaffolds, "similarity": against("similarity", "similarity"), "coverage": coverage,
-    "targets": targets, **moses.MEASURES,
+    "targets": targets, **moses_measures.MEASURES,
 }  # fmt: skip

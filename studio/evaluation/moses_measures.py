@@ -1,4 +1,4 @@
-"""MOSES's measures beside ours, under its names (`studio.chem.moses` has the rules). ``/TestSF`` is its scaffold split; the rest is against the reference."""
+"""MOSES's measures beside ours, under its names (`studio.metrics.moses` has the rules). ``/TestSF`` is its scaffold split; the rest is against the reference."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ def unique(name: str, k: int) -> Callable[[Sides], Found]:
     """Of the first ``k`` valid ones, or of all where there are fewer, as MOSES has it."""
 
     def measure(s: Sides) -> Found:
-        from studio.chem.moses import unique_at
+        from studio.metrics.moses import unique_at
 
         return {name: unique_at(s.own.smiles, k)[0]}, {name: unique_at(s.some.smiles, k)[0]}
 
@@ -18,7 +18,7 @@ def unique(name: str, k: int) -> Callable[[Sides], Found]:
 
 def diversity(name: str, p: int) -> Callable[[Sides], Found]:
     def measure(s: Sides) -> Found:
-        from studio.chem.metrics import internal_diversity
+        from studio.metrics.molecules import internal_diversity
 
         return {name: internal_diversity(s.mine.prints, p=p)}, {name: internal_diversity(s.some.prints, p=p)}
 

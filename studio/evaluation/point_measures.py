@@ -6,8 +6,8 @@ import numpy as np
 
 from studio.evaluation.results import Result
 from studio.evaluation.sets import SampleSet
-from studio.metrics import points as metrics
-from studio.version import __version__
+from studio.metrics import point_sets as metrics
+from studio.runtime.version import __version__
 
 NAMES = ("w2", "energy", "modes")
 LIMIT = 2000  # points of an exact transport plan

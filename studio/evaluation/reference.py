@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from studio import files
 from studio.data.depth import Reading
 from studio.evaluation.measures import Side
 from studio.evaluation.sets import ALONE, SampleSet, open_set
 from studio.metrics.distances import Moments
 from studio.metrics.features import Extractor, Features, cached, extract
-from studio.npz import npz_array, npz_members
-from studio.strict_json import to_json
-from studio.version import __version__
+from studio.runtime import files
+from studio.runtime.npz import npz_array, npz_members
+from studio.runtime.strict_json import to_json
+from studio.runtime.version import __version__
 
 KEEP = 10000
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from studio import files
-from studio.strict_json import numbers
+from studio.runtime import files
+from studio.runtime.strict_json import numbers
 
 RULER = ("extractor", "extractor_hash", "samples", "reference_hash", "reference_n", "sample_dtype", "labels", "test_hash")
 

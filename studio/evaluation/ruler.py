@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from backbones.registry import suggest
-from studio.evaluation import measures, molecules, points
+from studio.evaluation import measures, molecule_measures, point_measures
 from studio.evaluation.classes import among
 from studio.evaluation.floors import floors
 from studio.evaluation.measures import MEASURES, Side
@@ -21,8 +21,8 @@ from studio.metrics.distances import Moments
 from studio.metrics.features import Extractor, build_extractor, with_channels
 from studio.metrics.inception import find_inception
 from studio.metrics.lenet import class_names
-from studio.npz import npz_members
-from studio.version import __version__
+from studio.runtime.npz import npz_members
+from studio.runtime.version import __version__
 
 DEFAULT = {"inception": ("fid", "sfid", "is", "pr", "dc", "kid", "nn"), "lenet": ("fd", "fd_class", "pr", "dc", "kid", "is", "acc", "nn")}
 OTHERS = ("fd", "fd_class", "pr", "dc", "kid", "nn")
@@ -50,8 +50,8 @@ class Ruler:
         if not isinstance(self.reference, Reference) or self.extractor is None:
             assert isinstance(self.reference, SampleSet)
             if samples.task == "points":
-                return points.evaluate(samples, self.reference, self.metrics)
-            return molecules.evaluate(samples, self.reference, self.metrics, filters=self.filters, test_scaffolds=self.test_scaffolds)
+                return point_measures.evaluate(samples, self.reference, self.metrics)
+            return molecule_measures.evaluate(samples, self.reference, self.metrics, filters=self.filters, test_scaffolds=self.test_scaffolds)
         wanted = parse_metrics(self.metrics, self.extractor)
         side, options = side_of(samples, self.extractor), measures.options_of(self.extractor, self.allow_small)
         values, failed = measures.measured(wanted, side, self.reference.side, options)
@@ -79,20 +79,20 @@ def ruler_for(
     if kind == "image":
         return _of_pictures(samples, ref, _names(metrics), features, inception, allow_small, made)
     if kind == "points":
-        wanted = points.parse_metrics(metrics)
+        wanted = point_measures.parse_metrics(metrics)
     else:
-        wanted = molecules.parse_metrics(metrics, samples, filters)
-        molecules.check(wanted, filters, test_scaffolds)
+        wanted = molecule_measures.parse_metrics(metrics, samples, filters)
+        molecule_measures.check(wanted, filters, test_scaffolds)
         if not made and metrics is not None and "targets" in wanted:
-            molecules.asked_for(samples.asked)
+            molecule_measures.asked_for(samples.asked)
     real = ref if isinstance(ref, Reference) else located(ref)
     if not isinstance(real, SampleSet):
         raise ValueError(f"got a reference of features for {kind}, expected a set of {kind} samples; choose another --ref")
     _same_kind(kind, real.task, made)
     if kind == "points":
-        points.check(samples, real)
+        point_measures.check(samples, real)
         if not made and metrics is not None and "modes" in wanted:
-            points.check_modes(real)
+            point_measures.check_modes(real)
     return Ruler(_names(metrics), real, None, allow_small, filters, test_scaffolds)
 
 

@@ -12,10 +12,10 @@ from studio.evaluation.reference import Reference, located
 from studio.evaluation.results import Result
 from studio.evaluation.ruler import choose_extractor, parse_metrics, ruler_for
 from studio.evaluation.sets import SampleSet, is_data, open_set
-from studio.loading import load
 from studio.metrics.features import Extractor
-from studio.model import Model
-from studio.progress import notebook_bar
+from studio.model.loading import load
+from studio.model.model import Model
+from studio.runtime.progress import notebook_bar
 
 if TYPE_CHECKING:
     from studio.generation.plan import Plan

@@ -21,12 +21,12 @@ from studio.data.images import decode, survey
 from studio.data.layout import layout_of, unflattened
 from studio.data.notes import of_left
 from studio.evaluation.decoded import Decoded
-from studio.files import sha256
-from studio.npz import npz_array, npz_members
-from studio.seeds import parse_seeds
+from studio.runtime.files import sha256
+from studio.runtime.npz import npz_array, npz_members
+from studio.runtime.seeds import parse_seeds
 
 if TYPE_CHECKING:
-    from studio.build import Info
+    from studio.checkpoints.build import Info
 
 BLOCK = 256
 ALONE = ("fashion-mnist", "moses")  # data sets that need no more than their name
@@ -311,9 +311,9 @@ def _archives(folder: Path, manifest: Mapping[str, Any], about: dict[str, Any]) 
 
 def _model(manifest: Mapping[str, Any]) -> "Info | None":
     """What is known of the model that made a set, where it is still here."""
-    from studio import checkpoint
-    from studio.build import Info
-    from studio.shelf import choose_weights, locate, spot_of
+    from studio.checkpoints import checkpoint
+    from studio.checkpoints.build import Info
+    from studio.checkpoints.find import choose_weights, locate, spot_of
 
     try:
         folder, step = locate(str(manifest.get("model")))
@@ -337,7 +337,7 @@ def _names(manifest: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]], mo
 def _recipes(found: Sequence[Path], pinned: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of the pictures of a set. Raises ``ValueError`` for one that was made otherwise than its manifest says."""
     from studio.generation.identity import differing
-    from studio.recipes import read_recipe
+    from studio.runtime.recipes import read_recipe
 
     recipes, seeds = [read_recipe(p) for p in found], parse_seeds(pinned["seeds"])
     for path, recipe in zip(found, recipes):

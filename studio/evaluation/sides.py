@@ -41,34 +41,34 @@ class Sides:
 
 
 def _fcd(a: Decoded, b: Decoded) -> float:
-    from studio.chem import metrics
+    from studio.metrics import molecules
 
-    return metrics.fcd(a.chemnet, b.chemnet)
+    return molecules.fcd(a.chemnet, b.chemnet)
 
 
 def _fragments(a: Decoded, b: Decoded) -> float:
-    from studio.chem import metrics
+    from studio.metrics import molecules
 
-    return metrics.cosine(a.fragments, b.fragments)
+    return molecules.cosine(a.fragments, b.fragments)
 
 
 def _similarity(a: Decoded, b: Decoded) -> float:
     """To the most alike molecule of the reference."""
-    from studio.chem import metrics
+    from studio.metrics import molecules
 
-    return metrics.nearest_similarity(a.prints, b.prints)
+    return molecules.nearest_similarity(a.prints, b.prints)
 
 
 def _scaffolds(a: Decoded, b: Decoded) -> float:
-    from studio.chem import metrics
+    from studio.metrics import molecules
 
-    return metrics.cosine(a.scaffolds, b.scaffolds)
+    return molecules.cosine(a.scaffolds, b.scaffolds)
 
 
 def _large_scaffolds(a: Decoded, b: Decoded) -> float:
-    from studio.chem import metrics
+    from studio.metrics import molecules
 
-    return metrics.cosine(a.large_scaffolds, b.large_scaffolds)
+    return molecules.cosine(a.large_scaffolds, b.large_scaffolds)
 
 
 COMPARE = {

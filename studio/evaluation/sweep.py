@@ -18,7 +18,6 @@ import guidance
 from backbones.registry import suggest
 from guidance import grammar
 from guidance.grammar import value_of
-from studio import files, sampler_spec
 from studio.evaluation.reference import located
 from studio.evaluation.results import Result, load_result, table
 from studio.evaluation.ruler import ruler_for
@@ -26,9 +25,11 @@ from studio.evaluation.run import generated, planned
 from studio.evaluation.sets import SampleSet, of_data
 from studio.generation.label_rules import parse_rule
 from studio.generation.plan import class_counts
-from studio.model import Model
-from studio.samples import save_png, sheet_recipe
-from studio.sheets import contact_sheet, heat_map
+from studio.model.model import Model
+from studio.runtime import files
+from studio.sampling import sampler_spec
+from studio.sampling.samples import save_png, sheet_recipe
+from studio.sampling.sheets import contact_sheet, heat_map
 
 PLAIN = ("num_steps", "sampler", "guidance")
 MARK = "sweep.json"

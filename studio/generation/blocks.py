@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from studio import files
 from studio.generation import identity
 from studio.generation.plan import Plan
-from studio.sampling import fixed_rows
+from studio.runtime import files
+from studio.sampling.engine import fixed_rows
 
 UNIT = 1000
 STEPS = (1, 2, 4, 5, 8, 10, 20, 25, 40, 50, 100)  # samples of a piece: parts of a thousand, so that none lies in two files

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from studio import files
-from studio.devices import set_threads
 from studio.generation import identity
 from studio.generation import store as stores
 from studio.generation.encoding import encoded, threads_for
 from studio.generation.plan import MANIFEST, check_claim, read_manifest
 from studio.generation.prepare import Prepared, prepared
-from studio.progress import duration
+from studio.runtime import files
+from studio.runtime.devices import set_threads
+from studio.runtime.progress import duration
 
 ROWS = 8  # samples that are enough to tell the pace on a CPU, which grows with them
 PATIENCE = 20.0  # seconds after which the rest of the steps is reckoned

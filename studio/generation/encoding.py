@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studio.devices import cores
-from studio.samples import png_bytes
+from studio.runtime.devices import cores
+from studio.sampling.samples import png_bytes
 from studio.tasks.base import Task
 
 LARGE = 64 * 64 * 3  # values of a picture from which threads pay

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studio.finite import NotFinite
 from studio.generation.encoding import spread, threads_for
 from studio.generation.plan import Plan
 from studio.generation.store import Store
-from studio.signals import Stopped
+from studio.runtime.finite import NotFinite
+from studio.runtime.signals import Stopped
 
 PIECE = 256  # samples per request: what is lost when a process is killed
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from backbones.types import NoiseSource
-from studio.labels import FILES, Names, names_of, parse_labels, word
+from studio.data.labels import FILES, Names, names_of, parse_labels, word
 
 RULES = ("balanced", "random", "data")
 
@@ -43,7 +43,7 @@ class Labels:
 
 
 def parse_rule(text: Any, classes: Sequence[str], num: int, counts: Callable[[], Sequence[int]] = tuple) -> Labels:
-    """``balanced``, ``random``, ``data`` (by the ``counts`` of the training data), numbers and names (`studio.labels`, repeated in turn), or a file (.txt or
+    """``balanced``, ``random``, ``data`` (by the ``counts`` of the training data), numbers and names (`studio.data.labels`, repeated in turn), or a file (.txt or
     .csv with one label a line, .json with a list, .npy) with at least ``num`` labels. A class of the same name goes before a rule or a file; the rule is then
     called ``(random)``.
 

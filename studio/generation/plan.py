@@ -16,17 +16,20 @@ import torch
 
 from backbones.registry import whole
 from guidance.grammar import CUSTOM
-from studio import commands, files, own_network, recipes, sampler_spec, sampling
+from studio import sampling
+from studio.checkpoints import own_network
 from studio.data import load_data
-from studio.devices import DTYPE_NAMES
+from studio.data.labels import labels_text, word
 from studio.generation import identity
 from studio.generation.identity import MAYBE, OWN
 from studio.generation.label_rules import Labels, file_rule, parse_rule
-from studio.labels import labels_text, word
-from studio.model import Model
-from studio.seeds import parse_seeds
-from studio.strict_json import strict, to_json
-from studio.version import __version__
+from studio.model.model import Model
+from studio.runtime import files, recipes
+from studio.runtime.devices import DTYPE_NAMES
+from studio.runtime.seeds import parse_seeds
+from studio.runtime.strict_json import strict, to_json
+from studio.runtime.version import __version__
+from studio.sampling import commands, sampler_spec
 
 MANIFEST = "manifest.json"
 FORMAT = 1

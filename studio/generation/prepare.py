@@ -10,13 +10,13 @@ import torch
 
 from backbones.registry import plain
 from guidance.grammar import CUSTOM
-from studio import sampler_spec
-from studio.devices import cores
 from studio.generation import store as stores
 from studio.generation.plan import MANIFEST, Plan, continued, make_plan, ranges
-from studio.launched import launched, shard_of
-from studio.loading import load
-from studio.model import Model
+from studio.model.loading import load
+from studio.model.model import Model
+from studio.runtime.devices import cores
+from studio.runtime.launch import launched, shard_of
+from studio.sampling import sampler_spec
 
 SMALL = 256  # below this many missing samples further processes are not worth their start
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
-from studio.devices import cores, set_threads
 from studio.generation import store as stores
 from studio.generation import workers as local
 from studio.generation.engine import work
 from studio.generation.group import Group
 from studio.generation.plan import MANIFEST, Plan, claim, read_manifest
 from studio.generation.prepare import number, prepared
-from studio.model import Model
-from studio.progress import CountingBar
-from studio.signals import StopSignal
+from studio.model.model import Model
+from studio.runtime.devices import cores, set_threads
+from studio.runtime.progress import CountingBar
+from studio.runtime.signals import StopSignal
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from studio import files
 from studio.generation import identity
 from studio.generation.blocks import FOLDER as PIECES
 from studio.generation.blocks import READERS, Vectors
 from studio.generation.plan import MANIFEST, Plan
 from studio.generation.tar import Tar
-from studio.npz import npz_array
-from studio.recipes import KEY
-from studio.samples import save_png
+from studio.runtime import files
+from studio.runtime.npz import npz_array
+from studio.runtime.recipes import KEY
+from studio.sampling.samples import save_png
 from studio.tasks.image import MODES
 
 FOLDER = 1000

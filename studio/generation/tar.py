@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from studio import files
 from studio.generation import identity
 from studio.generation.blocks import Blocks
 from studio.generation.encoding import encoded, threads_for
-from studio.recipes import KEY
+from studio.runtime import files
+from studio.runtime.recipes import KEY
 
 BESIDE = ".sha256"
 

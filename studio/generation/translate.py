@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from guidance.grammar import CUSTOM
-from studio import files
 from studio.data import notes
 from studio.data.depth import Misfit, Reading
 from studio.data.images import decode
+from studio.data.labels import NO_LABEL
 from studio.data.walk import suffixes, walk
-from studio.labels import NO_LABEL
-from studio.model import Model
-from studio.recipes import read_recipe
-from studio.samples import save_png
-from studio.seeds import seed_of
-from studio.sheets import before_and_after
+from studio.model.model import Model
+from studio.runtime import files
+from studio.runtime.recipes import read_recipe
+from studio.runtime.seeds import seed_of
+from studio.sampling.samples import save_png
+from studio.sampling.sheets import before_and_after
 
 SHEET = "before-after.png"
 

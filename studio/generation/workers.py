@@ -91,11 +91,11 @@ def main() -> None:
         closed.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    from studio.devices import set_threads
     from studio.generation.engine import work
     from studio.generation.plan import make_plan
     from studio.generation.store import store_of
-    from studio.loading import load
+    from studio.model.loading import load
+    from studio.runtime.devices import set_threads
 
     set_threads(job["threads"])
     model = load(job["model"], weights=job["weights"], device=job["device"], dtype=job["dtype"])

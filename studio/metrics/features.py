@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from backbones.registry import resolve
-from studio.files import cache_home, save_tensors, used
 from studio.metrics.distances import Moments
+from studio.runtime.files import cache_home, save_tensors, used
 
 REGISTRY = {
     "inception": "studio.metrics.inception:InceptionExtractor",

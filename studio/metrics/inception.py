@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from studio.files import load_tensors, sha256
+from studio.runtime.files import load_tensors, sha256
 
 SIZE, CLASSES = 299, 1008
 TAPS = ("64", "192", "768", "2048", "spatial7", "logits_unbiased", "logits")

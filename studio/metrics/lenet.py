@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from studio.files import load_tensors, save_tensors, sha256
+from studio.runtime.files import load_tensors, save_tensors, sha256
 
 SIZE, FEATURES, CLASSES, EPOCHS = 28, 64, 10, 20
 FILE = "lenet-fashion.safetensors"
@@ -66,7 +66,10 @@ def load_lenet(path: str | Path | None = None) -> tuple[LeNet, str]:
 
 def class_names() -> tuple[str, ...]:
     """What the ten logits are: the classes of Fashion-MNIST."""
-    with resources.as_file(resources.files("studio") / "bundled" / "fashion_mnist_12k.npz") as path, np.load(path, allow_pickle=False) as file:
+    with (
+        resources.as_file(resources.files("studio") / "bundled" / "data" / "fashion_mnist_12k.npz") as path,
+        np.load(path, allow_pickle=False) as file,
+    ):
         return tuple(str(c) for c in file["classes"])
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from studio.chem.collect import texts_of_file
-from studio.chem.metrics import Mols
 from studio.chem.reading import read_text
 from studio.chem.toolkit import Chem, quiet
+from studio.metrics.molecules import Mols
 
 ARCHIVES = (".whl", ".zip")
 ELEMENTS = frozenset(("C", "N", "S", "O", "F", "Cl", "Br", "H"))

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from studio.devices import fast_bf16
 from studio.metrics.distances import Array, checked, same_width
+from studio.runtime.devices import fast_bf16
 
 HELD = 1 << 22  # distances that are held at a time
 PIECE = 1 << 19  # numbers that are held in float64 at a time

@@ -11,11 +11,13 @@ import guidance
 import samplers
 from backbones.registry import resolve
 from samplers import graph
-from studio import checkpoint, files, sampler_spec
-from studio.build import Info
+from studio.checkpoints import checkpoint
+from studio.checkpoints.build import Info
+from studio.checkpoints.find import Card, bundled, choose_weights, locate, spot_of
 from studio.config import SampleConfig, load_config
-from studio.sampler_spec import build_sampler
-from studio.shelf import Card, bundled, choose_weights, locate, spot_of
+from studio.runtime import files
+from studio.sampling import sampler_spec
+from studio.sampling.sampler_spec import build_sampler
 from studio.tasks import build_task
 from studio.tasks.base import Task
 

@@ -13,11 +13,12 @@ from guidance import describe
 from guidance.grammar import CUSTOM
 from guidance.rules import Rule
 from samplers.bridge_steps import facing
-from studio import fields, sampler_spec, sampling, starts
-from studio.graph_codec import GraphCodec
-from studio.labels import parse_labels
-from studio.loaded import Loaded
-from studio.seeds import AT_ONCE, MOST, parse_seeds
+from studio import sampling
+from studio.codecs.graph import GraphCodec
+from studio.data.labels import parse_labels
+from studio.model.loaded import Loaded
+from studio.runtime.seeds import AT_ONCE, MOST, parse_seeds
+from studio.sampling import fields, sampler_spec, starts
 
 
 def checked_request(
@@ -58,7 +59,7 @@ def checked_request(
     batch, deterministic = whole(batch, "batch"), _flag(deterministic, "deterministic")
     said = sampler_spec.said(sampler)
     spec = CUSTOM if said == CUSTOM else sampler_spec.resolved(said, model.fit, inpaint=mask is not None and model.fit.re_noises)
-    solver = sampler if said == CUSTOM else sampling.build_sampler(spec)
+    solver = sampler if said == CUSTOM else sampler_spec.build_sampler(spec)
     solver.check(model.denoiser)
     if solver.resample > 1 and (mask is None or not model.fit.re_noises):
         raise ValueError(

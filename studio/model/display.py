@@ -4,8 +4,8 @@ import base64
 import html
 from pathlib import Path
 
-from studio.labels import listed
-from studio.loaded import Loaded
+from studio.data.labels import listed
+from studio.model.loaded import Loaded
 
 
 def facts(model: Loaded) -> dict[str, str]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-from studio import checkpoint, files
+from studio.checkpoints import checkpoint
+from studio.checkpoints.find import choose_weights, live_buffers, locate, read_weights, spot_of
 from studio.config import load_config
-from studio.shelf import choose_weights, live_buffers, locate, read_weights, spot_of
+from studio.runtime import files
 
 STORAGE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -45,7 +46,7 @@ def export(
         fresh = tuple(f"{name}." for name in config.lora.get("tables", ()))
         tensors = {k: v for k, v in tensors.items() if "lora_" in k or k.startswith(fresh)}
     elif config.lora:
-        from studio.loading import load
+        from studio.model.loading import load
 
         tensors = load(model, weights=weights, device="cpu", dtype="fp32").denoiser.net.state_dict()
         config = replace(config, lora={})

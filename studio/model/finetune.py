@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from backbones.encoders import ClassEncoder, NumericEncoder
 from backbones.graph_conditions import Conditions
-from studio.build import Info
-from studio.loaded import Loaded
-from studio.shelf import bundled, parted
+from studio.checkpoints.build import Info
+from studio.checkpoints.find import bundled, parted
+from studio.model.loaded import Loaded
 
 TARGETS = ("qkv", "proj", "fc1", "fc2")
 OPTIONS = {"rank", "alpha", "targets", "tables"}

@@ -16,10 +16,11 @@ from backbones.types import Cond, RunContext
 from guidance import Autoguidance, PriorSwap, Rule
 from guidance.borrowed import Borrowed
 from samplers.prediction import Prediction
-from studio import checkpoint, files
-from studio.devices import DTYPE_NAMES
-from studio.loaded import Loaded
-from studio.vae import VAECodec
+from studio.checkpoints import checkpoint
+from studio.codecs.vae import VAECodec
+from studio.model.loaded import Loaded
+from studio.runtime import files
+from studio.runtime.devices import DTYPE_NAMES
 
 BASE = "base"
 

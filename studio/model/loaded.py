@@ -9,11 +9,11 @@ from torch import Tensor
 
 from samplers.denoiser import Denoiser
 from samplers.reparameterised import Reparameterised
-from studio import given, sampler_spec
-from studio.build import Info
-from studio.codec import Codec
+from studio.checkpoints.build import Info
+from studio.codecs.codec import Codec
 from studio.config import Config
 from studio.data.depth import Reading
+from studio.sampling import inputs, sampler_spec
 from studio.tasks.base import Task
 
 
@@ -68,15 +68,15 @@ class Loaded:
         return self.info.reading
 
     def numbers(self, values: Tensor) -> Tensor:
-        """Decoded samples (..., *sample_shape) as files hold them, of tensors that hold them otherwise: see `studio.given.numbers`."""
+        """Decoded samples (..., *sample_shape) as files hold them, of tensors that hold them otherwise: see `studio.sampling.inputs.numbers`."""
         if len(self.sample_shape) != 3:
             return values
-        return given.numbers(given.laid_out(values, self.sample_shape), pictures=self.codec.pictures)
+        return inputs.numbers(inputs.laid_out(values, self.sample_shape), pictures=self.codec.pictures)
 
     def picture(self, init: Any) -> Tensor | None:
-        """(C, H, W) uint8 of a picture to start from, in any form of `studio.given`."""
-        return None if init is None else given.picture(init, self.sample_shape, pictures=self.codec.pictures, reading=self.reading)
+        """(C, H, W) uint8 of a picture to start from, in any form of `studio.sampling.inputs`."""
+        return None if init is None else inputs.picture(init, self.sample_shape, pictures=self.codec.pictures, reading=self.reading)
 
     def mask(self, mask: Any) -> Tensor | None:
         """(H, W) bool of what may change, as the network sees it."""
-        return None if mask is None else given.mask(mask, self.info.shape[1:], self.sample_shape[1:])
+        return None if mask is None else inputs.mask(mask, self.info.shape[1:], self.sample_shape[1:])

@@ -1,16 +1,18 @@
-"""Loading a model: its folder found by name (`studio.shelf.locate`), its network built, its weights put in."""
+"""Loading a model: its folder found by name (`studio.checkpoints.find.locate`), its network built, its weights put in."""
 
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from studio import borrowed, checkpoint, files, finetune, mend, own_network
-from studio.build import Info, build_network, denoiser_of
-from studio.codec import build_codec
+from studio.checkpoints import checkpoint, own_network, repair
+from studio.checkpoints.build import Info, build_network, denoiser_of
+from studio.checkpoints.find import choose_weights, live_buffers, locate, parted, read_weights, spot_of
+from studio.codecs.codec import build_codec
 from studio.config import Config, load_config
-from studio.devices import pick_device, pick_dtype
-from studio.model import Model
-from studio.shelf import choose_weights, live_buffers, locate, parted, read_weights, spot_of
+from studio.model import finetune, guiding_models
+from studio.model.model import Model
+from studio.runtime import files
+from studio.runtime.devices import pick_device, pick_dtype
 from studio.tasks import build_task
 
 
@@ -20,7 +22,7 @@ def load(name: str | Path, *, weights: str = "auto", device: str = "auto", dtype
     folder, step = locate(name)
     where = pick_device(device)
     kind = pick_dtype(dtype, where)
-    mend.check(folder)
+    repair.check(folder)
     config = load_config(folder / "config.yaml")
     meta = checkpoint.read_meta(folder)
     info = Info.from_meta(meta)
@@ -56,7 +58,9 @@ def _adapted(net: nn.Module, config: Config, tensors: dict[str, Tensor], info: I
     """Put the adapters of a run into its network; all of its tensors. Where the file holds adapters only, the rest is its base's."""
     alone = not any(".base_layer." in k for k in tensors)
     if alone:
-        finetune.begin(net, borrowed.base_of(str(path.parent), info.base, load, device="cpu", dtype="fp32"), tuple(config.lora.get("tables", ())))
+        finetune.begin(
+            net, guiding_models.base_of(str(path.parent), info.base, load, device="cpu", dtype="fp32"), tuple(config.lora.get("tables", ()))
+        )
     finetune.adapt(net, config.lora)
     if not alone:
         return tensors

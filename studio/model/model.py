@@ -19,15 +19,17 @@ from samplers.denoiser import Denoiser
 from samplers.names import canonical
 from samplers.paths import Path as NoisePath
 from samplers.reparameterised import Reparameterised, on_path
-from studio import borrowed, given, sampler_spec, sampling, shown
-from studio.asking import checked_request
-from studio.commands import path_text
-from studio.devices import DTYPE_NAMES, pick_dtype
-from studio.labels import NO_LABEL, no_label
-from studio.loaded import Loaded
-from studio.progress import notebook_bar
-from studio.samples import Samples, places
-from studio.version import __version__
+from studio import sampling
+from studio.data.labels import NO_LABEL, no_label
+from studio.model import display, guiding_models
+from studio.model.checked_request import checked_request
+from studio.model.loaded import Loaded
+from studio.runtime.devices import DTYPE_NAMES, pick_dtype
+from studio.runtime.progress import notebook_bar
+from studio.runtime.version import __version__
+from studio.sampling import inputs, sampler_spec
+from studio.sampling.commands import path_text
+from studio.sampling.samples import Samples, places
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,10 +39,10 @@ class Model(Loaded):
     loader: Callable[..., Loaded] = field(kw_only=True, compare=False)
 
     def __repr__(self) -> str:
-        return shown.text(self)
+        return display.text(self)
 
     def _repr_html_(self) -> str:
-        return shown.rich(self)
+        return display.rich(self)
 
     def request(self, **options: Any) -> tuple[sampling.Request, list[Rule] | None]:
         """A checked request for the options of `sample`, and the guidance as rules where no line describes them (`guidance.grammar.CUSTOM`). Raises ``ValueError`` for anything that
@@ -57,7 +59,7 @@ class Model(Loaded):
     def translate(self, sources: Any, *, on_step: Callable[[sampling.Progress], Any] | None = None, **options: Any) -> Samples:
         """`Samples` made from ``sources``: (N, C, H, W) uint8 (or floats in 0..1) or (N, d) float, as files hold them, or a list of files or
         PIL pictures. Options as in `sample`, but seeds are 0, 1, … and labels −1 unless given, and ``direction="backward"`` for models that know the way back. Raises ``ValueError`` for a model that starts from noise."""
-        one_by_one = isinstance(sources, list | tuple) and any(given.is_picture(s) or hasattr(s, "shape") for s in sources)
+        one_by_one = isinstance(sources, list | tuple) and any(inputs.is_picture(s) or hasattr(s, "shape") for s in sources)
         pick = self.picture if len(self.sample_shape) == 3 else torch.as_tensor
         values = torch.stack([pick(s) for s in sources]) if one_by_one else torch.as_tensor(sources)  # type: ignore[misc]
         asked = "label" in (options.get("conditions") or {}) or "class" in (options.get("conditions") or {})
@@ -67,7 +69,7 @@ class Model(Loaded):
 
     def rules(self, spec: Any) -> list[Rule]:
         """The rules of a guidance line, number or list, with the models they name loaded (once for this model)."""
-        return borrowed.resolve(self, guidance_floor.parse(spec), self.loader)
+        return guiding_models.resolve(self, guidance_floor.parse(spec), self.loader)
 
     def lent(self, spec: Any) -> dict[str, str]:
         """Names and hashes of the models that a guidance line, or rules, borrow by name."""
@@ -91,8 +93,8 @@ class Model(Loaded):
 
         ``guidance``: a line ("cfg=2.0,interval=0.1:0.9"), a number (the cfg scale), a rule, a list of these, "default", "none" or None. ``sampler``: a line, a tree
         ``{"name": ..., options}`` or a `samplers.Sampler`, which counts as the line that makes it; of rules and samplers that no line describes the recipes say
-        ``custom``, and no command makes them again. ``init``, ``mask``: files, PIL pictures, arrays or tensors (`studio.given`). ``noise``: where to start from, or
-        a source of all draws (`studio.starts`). Numbers may be numpy's or torch's. ``on_step(progress)`` stops the run by
+        ``custom``, and no command makes them again. ``init``, ``mask``: files, PIL pictures, arrays or tensors (`studio.sampling.inputs`). ``noise``: where to start from, or
+        a source of all draws (`studio.sampling.starts`). Numbers may be numpy's or torch's. ``on_step(progress)`` stops the run by
         returning False. ``origin`` adds entries (such as file names) to the recipes. ``probe``: a list that gets what guidance did in each step
         (`guidance.probe`).
         """

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from guidance.probe import MEASURES
-from studio import files
-from studio.sampler_spec import build_sampler
+from studio.runtime import files
+from studio.sampling.sampler_spec import build_sampler
 
 if TYPE_CHECKING:
-    from studio.model import Model
+    from studio.model.model import Model
 
 WORDS = {"difference": "‖c − u‖", "cosine": "cosine of c and u", "ratio": "‖c‖ / ‖u‖", "scale": "scale that acted"}
 

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from samplers.bridge_steps import facing
-from studio.metrics.points import wasserstein2
+from studio.checkpoints.find import bundled
+from studio.metrics.point_sets import wasserstein2
 from studio.reproduce import gaussians, restoring, toy, translating
 from studio.reproduce import page as pages
 from studio.reproduce.jobs import Job, Outcome, Page, Result, Unfinished
-from studio.shelf import bundled
-from studio.trainer import train
+from studio.training.run import train
 
 EMOJI = {"name": "emoji", "path": "data/emoji32.npz"}
 FEW = (1, 2, 5, 10, 50)

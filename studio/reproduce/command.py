@@ -8,10 +8,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from backbones.registry import resolve
-from studio import files
 from studio.reproduce.jobs import Job, Page, Result, load, run_jobs
 from studio.reproduce.page import MARK, protocol
 from studio.reproduce.pages import PAGES
+from studio.runtime import files
 
 RUNS, RESULTS = Path("runs") / "reproduce", Path("docs") / "results"
 

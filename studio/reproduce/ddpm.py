@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from studio import sampler_spec
-from studio.devices import DTYPE_NAMES
 from studio.evaluation import evaluate
-from studio.loading import load
 from studio.metrics.features import build_extractor
+from studio.model.loading import load
 from studio.reproduce import page as pages
 from studio.reproduce import pictures
 from studio.reproduce.jobs import Job, Outcome, Page, Result
+from studio.runtime.devices import DTYPE_NAMES
+from studio.sampling import sampler_spec
 
 MODEL = "fashion-ddpm"
 WAYS = [

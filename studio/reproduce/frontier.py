@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from studio.exporting import export
+from studio.model.export import export
 from studio.reproduce import page as pages
 from studio.reproduce import steered
 from studio.reproduce.jobs import Job, Outcome, Page, Result, Unfinished
-from studio.trainer import train
+from studio.training.run import train
 
 MODEL = "fashion-dit"
 RULES: dict[str, tuple[str, tuple[float, ...]]] = {

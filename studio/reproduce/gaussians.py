@@ -19,11 +19,11 @@ from backbones.types import Cond, NoiseSource
 from samplers import Batch
 from samplers.bridge_steps import facing
 from samplers.gaussian_bridge import GaussianBridge, root
-from studio.build import objective_of
+from studio.checkpoints.build import objective_of
 from studio.config import from_tree
 from studio.data.arrays import Arrays, Data
 from studio.reproduce.jobs import Outcome, Unfinished
-from studio.trainer import train
+from studio.training.run import train
 
 TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SIGMA = 1.0

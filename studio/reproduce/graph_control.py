@@ -15,11 +15,11 @@ import torch
 from studio import sampling
 from studio.config import load_config
 from studio.data import load_data
-from studio.loading import load
-from studio.model import Model
+from studio.model.loading import load
+from studio.model.model import Model
 from studio.reproduce import page as pages
 from studio.reproduce.jobs import Job, Outcome, Page, Result, Unfinished
-from studio.trainer import train
+from studio.training.run import train
 
 MODEL, DATA = "moses-graph-dit", {"name": "moses"}
 NAMES = ("logP", "QED", "TPSA")
@@ -64,12 +64,13 @@ def made(
 def judged(mols: list[Any], asked: np.ndarray, spread: Sequence[float]) -> tuple[dict[str, float], np.ndarray]:
     """Of decoded molecules, None where there is none: shares that are valid and connected, unique, diversity; for each property the mean error over the valid ones divided by its
     ``spread`` in training, and the mean of these; and what was obtained (N, K)."""
-    from studio.chem import metrics, properties
+    from studio.chem import properties
+    from studio.metrics import molecules
 
-    got, plain = properties.compute(mols, list(NAMES)), metrics.validity(mols)
+    got, plain = properties.compute(mols, list(NAMES)), molecules.validity(mols)
     values: dict[str, float] = {"valid": plain.valid, "connected": plain.connected}
     if plain.valid > 0:
-        values |= {"unique": metrics.uniqueness(metrics.smiles_of(mols)), "diversity": metrics.internal_diversity(mols)}
+        values |= {"unique": molecules.uniqueness(molecules.smiles_of(mols)), "diversity": molecules.internal_diversity(mols)}
         errors = np.abs(got - asked) / np.asarray(spread)
         known = {name: float(np.nanmean(e)) for name, e in zip(NAMES, errors.T) if not np.isnan(e).all()}
         values |= {f"mae_{name}": e for name, e in known.items()} | {"mae": float(np.mean(list(known.values()))) if known else float("nan")}
@@ -78,9 +79,9 @@ def judged(mols: list[Any], asked: np.ndarray, spread: Sequence[float]) -> tuple
 
 def decoded(graphs: np.ndarray, model: Model) -> list[Any]:
     """Molecules of graphs, without any correction."""
-    from studio.chem import metrics
+    from studio.metrics import molecules
 
-    return metrics.decoded(graphs, model.codec.atoms)  # type: ignore[attr-defined]
+    return molecules.decoded(graphs, model.codec.atoms)  # type: ignore[attr-defined]
 
 
 def sweep(settings: Mapping[str, Any], work: Path) -> Outcome:
@@ -188,7 +189,7 @@ def write(results: Mapping[str, Result], folder: Path) -> str:
 
 def floors(num: int) -> dict[str, dict[str, float]]:
     """Errors, in spreads, of a random training molecule and of the one that the training set has nearest to the targets (which is on target and not new)."""
-    from studio.chem import floors as of
+    from studio.metrics import property_floors as of
 
     data = load_data(dict(DATA))
     spread = np.array(data.numeric_std)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from studio import files
-from studio.signals import StopSignal
-from studio.strict_json import numbers
-from studio.version import __version__
+from studio.runtime import files
+from studio.runtime.signals import StopSignal
+from studio.runtime.strict_json import numbers
+from studio.runtime.version import __version__
 
 Arrays = dict[str, np.ndarray]
 Outcome = tuple[dict[str, Any], Arrays]

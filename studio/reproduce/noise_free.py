@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from samplers import Denoiser, build_objective
-from studio.metrics.points import wasserstein2
+from studio.metrics.point_sets import wasserstein2
 from studio.reproduce import page as pages
 from studio.reproduce import pictures, toy
 from studio.reproduce.jobs import Job, Outcome, Page, Result

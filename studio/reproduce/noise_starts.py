@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from studio import sampler_spec
 from studio.reproduce import page as pages
 from studio.reproduce.ddpm import MODEL, SHOWN, name_of, run
 from studio.reproduce.jobs import Job, Page, Result
-from studio.sampler_spec import LAMBDA_MIN
+from studio.sampling import sampler_spec
+from studio.sampling.sampler_spec import LAMBDA_MIN
 
 QUERIES = {  # a step
     "euler": 1, "ab2": 1, "midpoint": 2, "heun": 2, "rk4": 4, "ddim(recompute_noise=true)": 1, "ddpm(variance=learned_range)": 1, "dpmpp_2m": 1,

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from studio import files
 from studio.reproduce.jobs import Result
+from studio.runtime import files
 
 MARK = "<!-- written by studio reproduce"
 Row = Mapping[str, Any]

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from studio.devices import DTYPE_NAMES
 from studio.evaluation import evaluate
 from studio.evaluation.reference import Reference, open_reference
 from studio.metrics.features import build_extractor
-from studio.model import Model
+from studio.model.model import Model
 from studio.reproduce.jobs import Outcome, Unfinished
-from studio.trainer import train
+from studio.runtime.devices import DTYPE_NAMES
+from studio.training.run import train
 
 DATA, FEATURES = "fashion-mnist", "lenet"
 BACKBONE = {"name": "dit", "hidden_size": 128, "depth": 3, "num_heads": 2, "stem_channels": [24, 64], "stem_blocks": 2}

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from studio.exporting import export
+from studio.model.export import export
 from studio.reproduce import page as pages
 from studio.reproduce import pictures, steered
 from studio.reproduce.jobs import Job, Outcome, Page, Result, Unfinished
-from studio.trainer import train
+from studio.training.run import train
 
 BASE, NEW = [0, 1, 2, 3, 4], [5, 6, 7, 8, 9]
 OBJECTIVE = {"path": "linear", "parameterization": "velocity", "times": {"name": "logit_normal", "mean": -0.4, "std": 1.0}, "cond_drop": 0.1}

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from studio.data import load_data
 from studio.data.degraded import KINDS, degrade
-from studio.loading import load as load_model
 from studio.metrics.distances import frechet
 from studio.metrics.features import build_extractor, extract
-from studio.model import Model
+from studio.model.loading import load as load_model
+from studio.model.model import Model
 from studio.reproduce import pictures
 from studio.reproduce.jobs import Outcome, Unfinished
-from studio.trainer import train
+from studio.training.run import train
 
 HEADS: dict[str, dict[str, Any]] = {
     "i2sb": {"path": {"name": "i2sb"}, "parameterization": {"name": "displacement", "cond_source": True}},

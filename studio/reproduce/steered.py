@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from studio.devices import DTYPE_NAMES
 from studio.evaluation import evaluate
 from studio.evaluation.reference import Reference, open_reference
 from studio.evaluation.sets import of_data
-from studio.loading import load
 from studio.metrics.features import build_extractor
-from studio.model import Model
+from studio.model.loading import load
+from studio.model.model import Model
 from studio.reproduce import pictures
 from studio.reproduce.jobs import Outcome
+from studio.runtime.devices import DTYPE_NAMES
 
 METRICS = {"fd": "Fréchet distance", "precision": "precision", "recall": "recall", "acc": "class accuracy"}
 SHOWN = 20

@@ -16,8 +16,8 @@ from backbones.types import Cond, NoiseSource
 from samplers import FunctionDenoiser, LinearPath, Prediction, VPPath
 from samplers.paths import Path as DiffusionPath
 from samplers.prediction import expand
-from studio.loading import load
-from studio.metrics.points import wasserstein2
+from studio.metrics.point_sets import wasserstein2
+from studio.model.loading import load
 from studio.reproduce import page as pages
 from studio.reproduce import steered, toy
 from studio.reproduce.jobs import Job, Outcome, Page, Result

@@ -21,8 +21,8 @@ import samplers
 from backbones.registry import build
 from backbones.types import Cond, NoiseSource, RunContext
 from samplers import Batch, Denoiser, Objective
-from studio.data.points import draw
-from studio.metrics.points import wasserstein2
+from studio.data.toy import draw
+from studio.metrics.point_sets import wasserstein2
 
 COUPLINGS = {"potentials": "studio.reproduce.potentials:Potentials"}  # of the pages alone
 CLASSES = 8
@@ -63,7 +63,7 @@ class Ends:
 
 @lru_cache(maxsize=2)
 def ends(source: str, data: str, seed: int, count: int, page: int = TRAIN, scale: float = 1.0) -> Ends:
-    """Independent draws. ``source``: "normal" or a kind of `studio.data.points`; data points are divided by ``scale``."""
+    """Independent draws. ``source``: "normal" or a kind of `studio.data.toy`; data points are divided by ``scale``."""
     noise = NoiseSource([2 * seed] * count, index=range(count), step=page)
     values, label = draw(data, noise)
     other = NoiseSource([2 * seed + 1] * count, index=range(count), step=page)
@@ -102,7 +102,7 @@ def train(objective: Objective, net: ToyNet, pairs: Ends, *, steps: int = 6000, 
 
 def sample(denoiser: Denoiser, x: Tensor, sampler: str, steps: int, cond: Cond | None = None, *, seed: int = 0) -> Tensor:
     """From x (N, 2) at the path's beginning. ``sampler`` as in ``studio sample``: a name with its options."""
-    from studio.sampling import build_sampler
+    from studio.sampling.engine import build_sampler
 
     noise = NoiseSource([seed] * len(x), index=range(len(x)), step=SAMPLER)
     return build_sampler(sampler).sample(denoiser, x, cond, noise, num_steps=steps)

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from studio.config import load_config
 from studio.data import load_data
-from studio.loading import load as load_model
-from studio.metrics.points import energy_distance
-from studio.model import Model
+from studio.metrics.point_sets import energy_distance
+from studio.model.loading import load as load_model
+from studio.model.model import Model
 from studio.reproduce.jobs import Outcome, Unfinished
-from studio.trainer import train
+from studio.training.run import train
 
 SHOWN = 12
 DSBM = {"name": "dsbm", "num_pairs": 512, "num_steps": 10, "refresh": 200, "shares": (2, 2, 1, 1)}

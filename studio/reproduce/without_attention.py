@@ -13,16 +13,16 @@ import torch
 import torch.nn.functional as F
 
 from backbones import Cond
-from studio import checkpoint
+from studio.checkpoints import checkpoint
 from studio.data import load_data
-from studio.loading import load
-from studio.metrics.points import energy_distance
-from studio.model import Model
+from studio.metrics.point_sets import energy_distance
+from studio.model.loading import load
+from studio.model.model import Model
 from studio.reproduce import page as pages
 from studio.reproduce import pictures, steered
 from studio.reproduce.jobs import Job, Outcome, Page, Result, Unfinished
 from studio.reproduce.linear_cost import kept_mb
-from studio.trainer import train
+from studio.training.run import train
 
 FRAME = {"stem_channels": [24, 64], "stem_blocks": 2}
 NETWORKS: dict[str, dict[str, Any]] = {

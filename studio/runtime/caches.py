@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from studio.files import cache_home
+from studio.runtime.files import cache_home
 
 KINDS = {  # where each kind lies, and how its files are called: nothing else is ever removed
     "pictures": (".", re.compile(r"([0-9a-f]{24})\.(npy|json)")),

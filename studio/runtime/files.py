@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from torch import Tensor
 
-from studio.strict_json import to_json
+from studio.runtime.strict_json import to_json
 
 SPARE_BYTES = 50_000_000
 

@@ -4,7 +4,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-HOME = Path(__file__).resolve().parent.parent  # where the packages lie; beside them configs/ and, in a checkout, data/
+HOME = Path(__file__).resolve().parents[2]  # where the packages lie; beside them configs/ and, in a checkout, data/
 
 
 def check(*names: str) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from backbones.wrapped import parts_of
-from studio import files
+from studio.runtime import files
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 WEIGHTS = ("diffusion_pytorch_model.safetensors",)  # what it is called where there is one

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio import strangers
+from studio.runtime import untrusted
 
 KEY = "drift-studio"  # the PNG text that holds the recipe, as JSON
 LARGEST_CLASS = 2**20
@@ -98,11 +98,11 @@ def short(value: Any) -> str:
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
     """The recipe inside a PNG, `checked`. Raises ``ValueError`` for a file that has none or a damaged one."""
-    text = strangers.text_in(path, KEY)
+    text = untrusted.text_in(path, KEY)
     if text is None:
         raise ValueError(f"{path} carries no recipe of this studio; it was made elsewhere, or its text was stripped by another program")
     try:
-        return checked(strangers.parsed(text))
+        return checked(untrusted.parsed(text))
     except ValueError as error:
         raise ValueError(f"{path} carries a damaged recipe: {error}") from None
 

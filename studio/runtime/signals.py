@@ -5,7 +5,7 @@ import sys
 import threading
 from typing import Any
 
-from studio.progress import in_notebook
+from studio.runtime.progress import in_notebook
 
 _noted = False  # whether a run of this script has ended by a signal
 

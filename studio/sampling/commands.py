@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from guidance.grammar import CUSTOM, text_of
-from studio import own_network
-from studio.labels import NO_LABEL, labels_text
-from studio.recipes import NoCommand, complete, line_of, short
-from studio.sampler_spec import ELSEWHERE, Fit, as_recorded, fit_here
-from studio.seeds import seed_of, seeds_text
-from studio.shelf import card
+from studio.checkpoints import own_network
+from studio.checkpoints.find import card
+from studio.data.labels import NO_LABEL, labels_text
+from studio.runtime.recipes import NoCommand, complete, line_of, short
+from studio.runtime.seeds import seed_of, seeds_text
+from studio.sampling.sampler_spec import ELSEWHERE, Fit, as_recorded, fit_here
 
 OUT = "again"
 SHARED = ("model", "weights", "num_steps", "sampler", "guidance", "dtype")

@@ -25,10 +25,10 @@ from samplers.denoiser import Denoiser, Queryable
 from samplers.paths import Path
 from samplers.reparameterised import Reparameterised
 from samplers.space import Euclid
-from studio import starts
-from studio.finite import check_step
-from studio.sampler_spec import build_sampler
-from studio.signals import Stopped
+from studio.runtime.finite import check_step
+from studio.runtime.signals import Stopped
+from studio.sampling import starts
+from studio.sampling.sampler_spec import build_sampler
 
 FIXED_BATCH = 8
 FIXED_ROWS = {1: 256, 2: 32}  # by the dimensions of a sample: points have small networks, graphs and sequences few tokens
@@ -41,7 +41,7 @@ class Request:
     ``sources`` (N, ...), as files hold them, is where a bridge starts, one for each seed; ``direction`` forward or backward.
     ``atoms``: how many a molecule has; drawn where it is None. For molecules ``init`` (n, n + 1) is a part of one and ``mask``, of the same
     shape, what of it may change. ``values``: the conditions that ``numeric`` was made of, as they were given. ``solver``: a
-    sampler that no line describes. ``noise``: see `studio.starts`. ``fields``: (N, ...) further conditions by their name in `Cond`."""
+    sampler that no line describes. ``noise``: see `studio.sampling.starts`. ``fields``: (N, ...) further conditions by their name in `Cond`."""
 
     seeds: tuple[int, ...]
     labels: tuple[int, ...] | None = None
@@ -125,7 +125,7 @@ def stream(
     taps: dict[str, Any] | None = None,
 ) -> Iterator[Progress]:  # fmt: skip
     """Iterate all steps of all micro-batches; the sampler is the request's line as it stands (`Model.request` completes it). ``rules`` replaces the
-    request's guidance line by objects. ``taps``: what every run records into (`RunContext.taps`). Raises `studio.finite.NotFinite` after a step whose
+    request's guidance line by objects. ``taps``: what every run records into (`RunContext.taps`). Raises `studio.runtime.finite.NotFinite` after a step whose
     state is not finite."""
     sampler = request.solver or build_sampler(request.sampler)
     chosen = list(rules) if rules is not None else guidance_floor.parse(request.guidance)

@@ -16,9 +16,9 @@ import samplers
 from backbones.registry import plain, resolve
 from guidance.grammar import CUSTOM, text_of, value_of
 from samplers.base import Sampler
-from studio import checkpoint
-from studio.build import Info, family_of, objective_of
-from studio.codec import range_of
+from studio.checkpoints import checkpoint
+from studio.checkpoints.build import Info, family_of, objective_of
+from studio.codecs.codec import range_of
 from studio.config import AUTO, Config, load_config
 
 LAMBDA_MIN = -5.1
@@ -237,7 +237,7 @@ def _resamples(name: str) -> bool:
 
 def fit_here(name: str) -> Fit:
     """The `Fit` of a model by name, without its weights and without asking the network; of one that is not here, that of a model with defaults."""
-    from studio.shelf import locate
+    from studio.checkpoints.find import locate
 
     try:
         if name.startswith("hf:"):

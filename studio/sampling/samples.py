@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor
 
-from studio import files
-from studio.labels import listed
-from studio.recipes import KEY
-from studio.seeds import seeds_text
-from studio.strict_json import to_json
+from studio.data.labels import listed
+from studio.runtime import files
+from studio.runtime.recipes import KEY
+from studio.runtime.seeds import seeds_text
+from studio.runtime.strict_json import to_json
 from studio.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def sheet_recipe(recipes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def save_png(path: Path, picture: "Image", recipe: dict[str, Any], *, durable: bool = True) -> None:
-    """A PNG with its recipe inside, written atomically; ``durable`` as in `studio.files.replacing`."""
+    """A PNG with its recipe inside, written atomically; ``durable`` as in `studio.runtime.files.replacing`."""
     data = png_bytes(picture, recipe)
     with files.replacing(path, durable=durable) as draft:
         draft.write_bytes(data)

@@ -9,12 +9,12 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from studio import files
+from studio.runtime import files
 from studio.tasks.base import Task
 
 
 class Axis(Protocol):
-    """See `studio.sweep.Axis`."""
+    """See `studio.evaluation.sweep.Axis`."""
 
     @property
     def key(self) -> str: ...

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from backbones.types import Noise, NoiseSource
-from studio.given import laid_out
+from studio.sampling.inputs import laid_out
 
 
 class Started(NoiseSource):

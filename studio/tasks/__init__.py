@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from backbones.registry import resolve
-from studio.codec import makes_pictures
+from studio.codecs.codec import makes_pictures
 from studio.tasks.base import Task
 
 REGISTRY = {

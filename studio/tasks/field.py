@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from studio import files
+from studio.runtime import files
 from studio.tasks.base import Task
 from studio.tasks.image import ImageTask, contact_sheet
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from samplers import FunctionDenoiser, Prediction
 from samplers.paths import Path, Time
 from samplers.prediction import expand
-from studio.data.points import MIXTURE
+from studio.data.toy import MIXTURE
 from studio.tasks.base import Task
 
 

@@ -9,10 +9,10 @@ import torch
 from backbones.types import NoiseSource, RunContext
 from samplers.coupling import Coupled
 from samplers.objective import Batch
-from studio.codec import Codec
+from studio.codecs.codec import Codec
 from studio.config import Config
 from studio.data.loader import Draw, draws
-from studio.procedure import Phase
+from studio.training.procedure import Phase
 
 
 @dataclass(frozen=True)

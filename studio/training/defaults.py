@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from studio.build import Info
+from studio.checkpoints.build import Info
 from studio.config import Config, load_config
 from studio.data.colour import background_of
 from studio.data.look import Look, look
 from studio.data.parts import HELD_OUT
-from studio.devices import keep_freed_memory
-from studio.pace import step_seconds
-from studio.processes import agreed, is_first
+from studio.runtime.devices import keep_freed_memory
+from studio.training.processes import agreed, is_first
+from studio.training.speed import step_seconds
 
 LONGEST, SHORTEST = 30.0, 2.0  # minutes
 SIDES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)

@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studio import checkpoint, files
+from studio.checkpoints import checkpoint
 from studio.config import Config, load_config
-from studio.loop import Trainer
-from studio.optim import state_of
-from studio.procedure import build_procedure
-from studio.progress import Bar, duration, memory_mb
-from studio.resume import check_folder, check_source, folder_of, run_of
-from studio.tracking import accelerates
-from studio.trainer import prepared
+from studio.runtime import files
+from studio.runtime.progress import Bar, duration, memory_mb
+from studio.training.loop import Trainer
+from studio.training.optim import state_of
+from studio.training.procedure import build_procedure
+from studio.training.resume import check_folder, check_source, folder_of, run_of
+from studio.training.run import prepared
+from studio.training.tracking import accelerates
 
 STEPS, PATIENCE = 8, 10.0  # timed steps at most, after a first one, and the seconds after which no further one begins
 

@@ -23,7 +23,7 @@ from samplers.bridge_heads import OneHead
 from samplers.denoiser import Denoiser
 from studio.data import Data
 from studio.data.loader import Draw, fetch
-from studio.procedure import Phase, Setting
+from studio.training.procedure import Phase, Setting
 
 SIDES = ("to_source", "to_data")
 ROWS, PAIRS = 0, 1  # what randomness is used for

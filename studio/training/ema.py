@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from studio.decay import check_profile, decay_at
+from studio.config.decay import check_profile, decay_at
 
 
 class EMA:

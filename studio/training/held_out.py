@@ -12,14 +12,15 @@ from backbones.types import Cond, NoiseSource
 from guidance.borrowed import Borrowed
 from samplers.objective import Batch
 from samplers.times import on_entries
-from studio import sampler_spec, sampling
-from studio.build import Info, denoiser_of
-from studio.codec import Codec, makes_pictures
+from studio import sampling
+from studio.checkpoints.build import Info, denoiser_of
+from studio.codecs.codec import Codec, makes_pictures
 from studio.config import Config
 from studio.data import Data
+from studio.data.labels import parse_labels
 from studio.data.loader import fetch, head_source, spread
-from studio.labels import parse_labels
-from studio.sheets import before_and_after
+from studio.sampling import sampler_spec
+from studio.sampling.sheets import before_and_after
 from studio.tasks import build_task
 from studio.tasks.image import MODES
 

@@ -18,26 +18,28 @@ from torch import Tensor, nn
 
 from backbones.types import RunContext
 from samplers.objective import Objective
-from studio import checkpoint, curve, files
-from studio.build import Info, built_buffers
-from studio.codec import build_codec
+from studio.checkpoints import checkpoint
+from studio.checkpoints.build import Info, built_buffers
+from studio.codecs.codec import build_codec
 from studio.config import AUTO, Config
 from studio.data import Data
 from studio.data.loader import held_out
 from studio.data.notes import of_data
-from studio.devices import DTYPE_NAMES
-from studio.ema import EMA
-from studio.feed import Feed, Ready
-from studio.held_out import held_out_loss, preview
-from studio.lock import RunLock
-from studio.optim import build_optimizers, forget, load_state, lr_factor, state_of
-from studio.procedure import Phase, Setting, build_procedure
-from studio.processes import Group
-from studio.progress import Bar, memory_mb, step_text
-from studio.signals import StopSignal
-from studio.strict_json import to_json
-from studio.tracking import Trackers, accelerates
-from studio.version import __version__
+from studio.runtime import files
+from studio.runtime.devices import DTYPE_NAMES
+from studio.runtime.lock import RunLock
+from studio.runtime.progress import Bar, memory_mb, step_text
+from studio.runtime.signals import StopSignal
+from studio.runtime.strict_json import to_json
+from studio.runtime.version import __version__
+from studio.training import loss_curve
+from studio.training.batches import Feed, Ready
+from studio.training.ema import EMA
+from studio.training.held_out import held_out_loss, preview
+from studio.training.optim import build_optimizers, forget, load_state, lr_factor, state_of
+from studio.training.procedure import Phase, Setting, build_procedure
+from studio.training.processes import Group
+from studio.training.tracking import Trackers, accelerates
 
 DRAWN_EVERY = 60  # seconds between drawings of the loss curve, at the least
 
@@ -373,9 +375,9 @@ class Trainer:
         self.drawn = time.monotonic()
         if self.main:
             try:
-                curve.draw(self.folder)
+                loss_curve.draw(self.folder)
             except Exception as error:
-                self.note(f"{curve.NAME} was not drawn: {error}")
+                self.note(f"{loss_curve.NAME} was not drawn: {error}")
 
     def _evaluate(self, phase: Phase) -> None:
         if not self.main or phase.pairs is not None:  # of simulated pairs none are held out

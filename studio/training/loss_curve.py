@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from studio import files
+from studio.runtime import files
 
 NAME = "curve.png"
 

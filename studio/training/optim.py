@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from studio.config import AUTO, TrainConfig
-from studio.devices import DTYPE_NAMES, fast_bf16
+from studio.runtime.devices import DTYPE_NAMES, fast_bf16
 
 MOMENTUM = "momentum"
 WARMUP_SHARE, WARMUP_STEPS = 0.05, 200  # of a run whose config leaves it open

@@ -68,7 +68,7 @@ class Plain:
         yield Phase("main", tuple(setting.networks), next(iter(setting.networks)), setting.objective, setting.data)
 
 
-REGISTRY = {"plain": "studio.procedure:Plain", "dsbm": "studio.dsbm:DSBM"}
+REGISTRY = {"plain": "studio.training.procedure:Plain", "dsbm": "studio.training.dsbm:DSBM"}
 
 
 def build_procedure(spec: Mapping[str, Any]) -> Procedure:

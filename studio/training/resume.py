@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from backbones import registry
-from studio import checkpoint, files, lock
-from studio.beginning import ASIDE, only_begun
-from studio.build import unfilled
+from studio.checkpoints import checkpoint
+from studio.checkpoints.build import unfilled
+from studio.checkpoints.find import locate, parted
 from studio.config import Config, former_name, from_tree, load_config, shipped, tree_of
-from studio.shelf import locate, parted
+from studio.runtime import files, lock
+from studio.training.rollback import ASIDE, only_begun
 
 MEANING = ("backbone", "objective", "procedure", "lora", "data", "seed")  # what is trained, on what
 READING = ("path", "strict", "cache", "workers")  # of ``data``: how its content is got, which the hash of the content looks after

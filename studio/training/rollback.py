@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from studio import checkpoint
+from studio.checkpoints import checkpoint
 
 HEADER = ("curve.png", "metrics.jsonl", "meta.json", "config.yaml")  # the last marks a run
 ASIDE = ".overwritten"

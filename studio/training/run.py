@@ -1,4 +1,4 @@
-"""`studio.train`: everything that can be refused is checked here, before anything is written; then `studio.loop` runs."""
+"""`studio.train`: everything that can be refused is checked here, before anything is written; then `studio.training.loop` runs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -10,27 +10,29 @@ from torch import nn
 
 import guidance
 from samplers.objective import Objective
-from studio import finetune, mend, own_network, sampling
-from studio.beginning import Beginning, restore
-from studio.build import Info, build_network, fill_backbone, fill_path, objective_of
-from studio.chosen import settled
-from studio.codec import build_codec
+from studio.checkpoints import own_network, repair
+from studio.checkpoints.build import Info, build_network, fill_backbone, fill_path, objective_of
+from studio.codecs.codec import build_codec
 from studio.config import Config, SampleConfig, load_config, tree_of
 from studio.data import Data, from_dataset, load_data
 from studio.data.finite import check_data
 from studio.data.floats import as_recorded, taken
 from studio.data.loader import fetch, spread
-from studio.devices import keep_freed_memory, pick_device, pick_dtype
-from studio.loading import load as load_model
-from studio.lock import RunLock
-from studio.loop import Diverged, Trainer
-from studio.model import Model
-from studio.procedure import build_procedure
-from studio.processes import is_first
-from studio.progress import silent
-from studio.resume import check_base, check_folder, check_source, folder_of, meta_of, plain, recorded_config, resumed, run_of
-from studio.same_data import restandardised, same_data
-from studio.sampler_spec import of_new
+from studio.model import finetune
+from studio.model.loading import load as load_model
+from studio.model.model import Model
+from studio.runtime.devices import keep_freed_memory, pick_device, pick_dtype
+from studio.runtime.lock import RunLock
+from studio.runtime.progress import silent
+from studio.sampling import sampler_spec
+from studio.sampling.sampler_spec import of_new
+from studio.training.defaults import settled
+from studio.training.loop import Diverged, Trainer
+from studio.training.procedure import build_procedure
+from studio.training.processes import is_first
+from studio.training.resume import check_base, check_folder, check_source, folder_of, meta_of, plain, recorded_config, resumed, run_of
+from studio.training.rollback import Beginning, restore
+from studio.training.same_data import restandardised, same_data
 
 __all__ = ["Diverged", "Run", "train"]
 LOOKED_AT = 512  # samples whose deviation is measured
@@ -69,8 +71,8 @@ def train(
     """Train as a config says and return the `Run`.
 
     ``source``: YAML file, shipped config, run, ``images:DIR``, ``npz:FILE``, dict or Config; ``overrides``: ``key=value``. ``out``: run folder, by default
-    the run that the source lies in, otherwise ``runs/<name>``; one process at a time (`studio.lock`); ``resume`` goes on with it, see `studio.resume`. ``data``/``held_out``: your own map-style
-    data sets, of items as `studio.data.items` lists them, of which ``classes`` tells how many there are or their names where they do not (`studio.data.own`); ``backbone``: your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL whose weights to begin with, its averaged ones; see `studio.finetune`. ``on_log`` is called with every line of metrics: it ends the run by returning
+    the run that the source lies in, otherwise ``runs/<name>``; one process at a time (`studio.runtime.lock`); ``resume`` goes on with it, see `studio.training.resume`. ``data``/``held_out``: your own map-style
+    data sets, of items as `studio.data.items` lists them, of which ``classes`` tells how many there are or their names where they do not (`studio.data.own`); ``backbone``: your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL whose weights to begin with, its averaged ones; see `studio.model.finetune`. ``on_log`` is called with every line of metrics: it ends the run by returning
     False, and an exception in it is raised when the run has its checkpoint. A signal ends this training alone, see `Run`. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
     config or data that does not fit, `Diverged` when the loss stops being finite.
     """
@@ -83,7 +85,7 @@ def train(
     with RunLock(folder) if is_first() else nullcontext() as lock:
         told = (lock.told, restore(folder)) if lock is not None else ()
         check_folder(folder, resume, overwrite)  # again: another process may have been here until now
-        mended = mend.header(folder) if resume and lock is not None else ()
+        mended = repair.header(folder) if resume and lock is not None else ()
         fresh = not (resume and (folder / "config.yaml").is_file())
         trainer = prepared(
             source, overrides, folder, (*filter(None, told), *mended), lock, data=data, held_out=held_out, classes=classes, backbone=backbone,
@@ -236,7 +238,7 @@ def _of_deviation(objective: Objective, data: Data, info: Info) -> tuple[str, ..
 def _checked_sample(config: Config, info: Info, objective: Objective, overrides: Sequence[str]) -> SampleConfig:
     """The ``sample`` section after checking that previews can follow it. Guidance that a config brings along is left out where the data has no
     conditions; one that was asked for in this call raises."""
-    sampling.build_sampler(config.sample.sampler).times(objective.path, config.sample.num_steps)
+    sampler_spec.build_sampler(config.sample.sampler).times(objective.path, config.sample.num_steps)
     rules = guidance.parse(config.sample.guidance)
     if info.classes or info.numeric or not any(r.needs for r in rules):
         return config.sample

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from studio.build import Info
+from studio.checkpoints.build import Info
 from studio.data import Arrays, Data
 from studio.data.own import Own
-from studio.resume import meta_of, way_out
+from studio.training.resume import meta_of, way_out
 
 
 def same_data(folder: Path, data: Data, info: Info, *, moved: bool = False) -> tuple[Data, Info]:

@@ -7,10 +7,10 @@ import torch
 
 from backbones.types import Cond, NoiseSource, RunContext
 from samplers.objective import Batch
-from studio.build import Info, build_network, fill_backbone, objective_of
+from studio.checkpoints.build import Info, build_network, fill_backbone, objective_of
 from studio.config import Config
-from studio.ema import EMA
-from studio.optim import build_optimizers
+from studio.training.ema import EMA
+from studio.training.optim import build_optimizers
 
 STEPS, PATIENCE = 3, 2.0  # timed steps at most, and the seconds after which no further one begins
 ROWS = 8  # pictures that are enough to tell the pace on a CPU, which grows with them

@@ -8,8 +8,8 @@ import torch
 from tiny import dit_config, points_config, write_pictures
 
 import studio
-from studio.model import Model
-from studio.trainer import Run
+from studio.model.model import Model
+from studio.training.run import Run
 
 
 @pytest.fixture(scope="session", autouse=True)

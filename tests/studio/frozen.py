@@ -22,7 +22,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1]), 
 from tiny import dit_config, points_config, write_pictures  # noqa: E402
 
 import studio  # noqa: E402
-import studio.shelf  # noqa: E402
+import studio.checkpoints.find  # noqa: E402
 from studio.data.arrays import Arrays, Data  # noqa: E402
 
 HOME = Path(__file__).parents[1] / "golden" / "frozen"
@@ -144,6 +144,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for asked in sys.argv[1:]:
         if asked == "bundled" and not (HOME / "bundled.safetensors").exists():
-            save_file({name: sampled(name).contiguous() for name in studio.shelf.bundled()}, HOME / "bundled.safetensors")
+            save_file({name: sampled(name).contiguous() for name in studio.checkpoints.find.bundled()}, HOME / "bundled.safetensors")
         elif asked in RUNS and not (HOME / asked).exists():
             make(asked)

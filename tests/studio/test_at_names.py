@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 import studio
+from studio.checkpoints.find import locate
+from studio.cli.info import describe
 from studio.evaluation.sets import is_data, open_set
-from studio.exporting import export
-from studio.inspect import describe
-from studio.shelf import locate
-from studio.trainer import Run
+from studio.model.export import export
+from studio.training.run import Run
 
 NAMES = ["photos@v1", "me@host/runs/a", "run@20", "@", "a@b@c", "20@"]
 

@@ -12,11 +12,11 @@ from tiny import dit_config, write_pictures
 from typer.testing import CliRunner
 
 import studio
-from studio.cli import app
+from studio.cli.info import memory
+from studio.cli.main import app
 from studio.generation.plan import make_plan
-from studio.inspect import memory
-from studio.model import Model
-from studio.trainer import Run
+from studio.model.model import Model
+from studio.training.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -58,7 +58,7 @@ def test_models_that_cannot_guide_this_one(picture_model: Model, points_run: Run
     grey = colour.load(dtype="fp32")
     shared = grey.sample(seeds=range(2), guidance=f"prior={picture_model.folder},cfg=2")  # the first channel is shared, the others stay conditional
     assert shared.values.shape == (2, 3, 8, 8)
-    scaled = replace(picture_model, codec=studio.codec.Scale(std=2.0))
+    scaled = replace(picture_model, codec=studio.codecs.codec.Scale(std=2.0))
     with pytest.raises(ValueError, match="works on pixels, .* on scale; their states are different things"):
         scaled.request(seeds=[0], guidance=f"prior={renamed.folder},cfg=2")
 

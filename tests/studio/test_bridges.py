@@ -15,13 +15,13 @@ from tiny import files_below, last_checkpoint, metrics, points_config, run_studi
 
 import studio
 from backbones import Cond
+from studio.checkpoints.find import card
+from studio.cli.info import describe
 from studio.data import load_data
 from studio.data.arrays import Arrays, Data
 from studio.data.loader import draws
-from studio.exporting import export
-from studio.inspect import describe
-from studio.recipes import read_recipe
-from studio.shelf import card
+from studio.model.export import export
+from studio.runtime.recipes import read_recipe
 
 
 def bridge_config(procedure: dict[str, Any] | None = None, *, sigma: float = 0.6, **objective: Any) -> dict[str, Any]:
@@ -174,10 +174,10 @@ def test_simulated_pairs_are_shared_out_between_processes(tmp_path: Path) -> Non
     """Two processes take the two halves of the batch that one would have."""
     from dataclasses import replace
 
-    from studio.build import build_network, objective_of
-    from studio.codec import build_codec
+    from studio.checkpoints.build import build_network, objective_of
+    from studio.codecs.codec import build_codec
     from studio.config import from_tree
-    from studio.procedure import Setting, build_procedure
+    from studio.training.procedure import Setting, build_procedure
 
     config, data = from_tree(dsbm_config(start="ipf") | {"backbone": {"name": "mlp", "width": 8, "depth": 1}}), load_data(dsbm_config()["data"])
     networks = dict(build_network(config).items())
@@ -294,7 +294,7 @@ def test_refusals(restored: Path, inputs: Path, tmp_path: Path) -> None:
 
 
 def test_info_and_flops_know_bridges(restored: Path, tmp_path: Path) -> None:
-    from studio.inspect import count_flops
+    from studio.cli.info import count_flops
 
     told = describe(str(restored))
     assert told["starts_from"] == "negative" and told["command"].startswith("studio translate")

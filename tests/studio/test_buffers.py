@@ -13,13 +13,13 @@ from tiny import checkpoint_differences, last_checkpoint, metrics, points_config
 from torch import Tensor, nn
 
 import studio
-from studio import checkpoint
+from studio.checkpoints import checkpoint
 from studio.config import from_tree
-from studio.decay import decay_at
-from studio.ema import EMA
-from studio.exporting import export
-from studio.files import sha256
-from studio.optim import Muon, forget
+from studio.config.decay import decay_at
+from studio.model.export import export
+from studio.runtime.files import sha256
+from studio.training.ema import EMA
+from studio.training.optim import Muon, forget
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

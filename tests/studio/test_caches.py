@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studio import caches, files
-from studio.cli import main
+from studio.cli.main import main
 from studio.data import kept
 from studio.data.images import images
 from studio.metrics import features
+from studio.runtime import caches, files
 
 
 @pytest.fixture

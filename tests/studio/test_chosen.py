@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 from tiny import run_studio
 
 import studio
-from studio import chosen
 from studio.config import Config, load_config
 from studio.data.look import look
+from studio.training import defaults
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -46,10 +46,10 @@ def hook(pen: ImageDraw.ImageDraw, w: int, h: int, rng: np.random.Generator) -> 
 def settled(root: Path, *typed: str, pace: float | None = None, patch: pytest.MonkeyPatch | None = None) -> Config:
     """What is chosen where a step takes ``pace`` seconds for a picture of 32×32 and more for larger ones, or what it takes here."""
     if pace is not None and patch is not None:
-        patch.setattr(chosen, "step_seconds", lambda config, info, device, dtype: (
+        patch.setattr(defaults, "step_seconds", lambda config, info, device, dtype: (
             pace * config.train.batch_size * np.prod(info.shape[1:]) / 32**2 * (config.backbone.get("hidden_size", 192) / 192) ** 2
         ))  # fmt: skip
-    return chosen.settled(load_config(f"images:{root}", typed), f"images:{root}", typed, CPU, torch.float32, quiet=True)
+    return defaults.settled(load_config(f"images:{root}", typed), f"images:{root}", typed, CPU, torch.float32, quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_the_machine_s_pace_decides(mixed: Path, monkeypatch: pytest.MonkeyPatch
         assert c.train.minutes == 10 and c.train.steps is None and c.train.save_every > 0
     assert quick.train.preview and not slow.train.preview  # a grid would take most of the ten minutes
     short, long = settled(mixed, pace=0.001, patch=monkeypatch), settled(mixed, pace=0.1, patch=monkeypatch)
-    assert chosen.SHORTEST == short.train.minutes < long.train.minutes <= chosen.LONGEST
+    assert defaults.SHORTEST == short.train.minutes < long.train.minutes <= defaults.LONGEST
 
 
 def test_what_was_typed_wins(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_what_was_typed_wins(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert settled(mixed, "backbone.name=dis", pace=0.01, patch=monkeypatch).backbone["name"] == "dis"
     monkeypatch.undo()
     with pytest.raises(ValueError, match="width 97 and 5 heads"):
-        chosen.settled(
+        defaults.settled(
             *[load_config(f"images:{mixed}", o := ("backbone.hidden_size=97", "backbone.num_heads=5"))], f"images:{mixed}", o, CPU, torch.float32
         )
 
@@ -141,16 +141,16 @@ def test_pictures_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_own_settings_are_left_alone(mixed: Path) -> None:
     for source in ("points", "fashion-dit", f"npz:{mixed}", {"data": {"name": "images", "path": str(mixed)}}):
-        assert not chosen.is_open(source)
+        assert not defaults.is_open(source)
 
 
 def test_every_side_has_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    from studio.build import Info
-    from studio.pace import step_seconds
+    from studio.checkpoints.build import Info
+    from studio.training.speed import step_seconds
 
     for sides in ((8, 8), (28, 28), (33, 33), (24, 40), (64, 64)):
         config = load_config("images", ["train.batch_size=1"])
-        config.backbone = chosen.network(sides, 128)
+        config.backbone = defaults.network(sides, 128)
         info = Info("image", (1, *sides), ("x",), {"name": "pixels"})
-        monkeypatch.setattr("studio.pace.STEPS", 1)
+        monkeypatch.setattr("studio.training.speed.STEPS", 1)
         assert 0 < step_seconds(config, info, CPU, torch.float32) < 60

@@ -12,11 +12,11 @@ from tiny import ROOT, run_studio
 
 import studio
 import studio.sampling
-from studio.commands import command_of
-from studio.exporting import export
-from studio.model import Model
-from studio.recipes import read_recipe
-from studio.trainer import Run
+from studio.model.export import export
+from studio.model.model import Model
+from studio.runtime.recipes import read_recipe
+from studio.sampling.commands import command_of
+from studio.training.run import Run
 
 
 def run(*words: object, cwd: Path = ROOT, process: bool = False) -> "subprocess.CompletedProcess[str]":
@@ -108,7 +108,7 @@ def test_on_step_stops(picture_model: Model) -> None:
 
     try:
         picture_model.sample(seeds=[0], num_steps=9, on_step=watch)
-    except studio.signals.Stopped:
+    except studio.runtime.signals.Stopped:
         pass
     assert len(seen) == 3
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import studio
-from studio.cli import main
+from studio.cli.main import main
 from studio.evaluation.comparing import Comparison, _around
 from studio.evaluation.sets import SampleSet, is_data, open_set
 from studio.metrics.features import from_callable

@@ -10,7 +10,7 @@ import torch
 import backbones
 import studio
 from backbones import Cond
-from studio.convert import convert
+from studio.convert.convert import convert
 
 pytest.importorskip("rdkit")
 pytestmark = pytest.mark.usefixtures("one_thread")

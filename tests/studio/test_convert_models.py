@@ -24,15 +24,17 @@ from backbones import Cond, DiT, NoiseSource
 from backbones.convert import dit_to_original, original_shapes, shifted_time_embedding
 from backbones.encoders import TimeEncoder, sinusoid
 from samplers.paths import VPPath
-from studio import cli_convert, files, foreign
-from studio.build import Info
-from studio.cli_options import WIDTH
+from studio.checkpoints.build import Info
+from studio.checkpoints.find import card
+from studio.cli.convert import convert as command
+from studio.cli.options import WIDTH
 from studio.config import from_tree
-from studio.convert import class_names, convert
-from studio.convert_diffusers import _objective
-from studio.convert_dit import PUBLISHED
-from studio.model import Model
-from studio.shelf import card
+from studio.convert.convert import class_names, convert
+from studio.convert.diffusers import _objective
+from studio.convert.dit import PUBLISHED
+from studio.model.model import Model
+from studio.runtime import files, pretrained
+from studio.sampling.sampler_spec import build_sampler
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -497,7 +499,7 @@ def test_sources_of_the_hub(pipeline: Path, tmp_path: Path, monkeypatch: pytest.
     old = shutil.copytree(pipeline, tmp_path / "old")
     (old / "vae" / "diffusion_pytorch_model.safetensors").rename(old / "vae" / "diffusion_pytorch_model.bin")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, **options: (calls.append(options), str(old))[1])
-    assert foreign.fetch("org/old", ["*"]) == old and len(calls) == 3 and "ignore_patterns" not in calls[-1]  # one of its modules has .bin only
+    assert pretrained.fetch("org/old", ["*"]) == old and len(calls) == 3 and "ignore_patterns" not in calls[-1]  # one of its modules has .bin only
 
 
 @pytest.mark.parametrize(
@@ -513,11 +515,11 @@ def test_sources_of_the_hub(pipeline: Path, tmp_path: Path, monkeypatch: pytest.
 def test_schedulers_become_objectives(kind: Any, options: dict[str, Any]) -> None:
     scheduler = kind(**options)
     section, line = _objective({"_class_name": kind.__name__, **scheduler.config}, learned=False)
-    denoiser = studio.build.denoiser_of(from_tree({"objective": section}), torch.nn.Identity())
+    denoiser = studio.checkpoints.build.denoiser_of(from_tree({"objective": section}), torch.nn.Identity())
     assert isinstance(denoiser.path, VPPath)
     torch.testing.assert_close(denoiser.path.alpha_bar, scheduler.alphas_cumprod.double(), rtol=2e-4, atol=1e-7)
     scheduler.set_timesteps(10)
-    sampler = studio.sampling.build_sampler(line)
+    sampler = build_sampler(line)
     grid = sampler.times(denoiser.path, 10)
     assert [round(float(denoiser.path.network_time(t))) for t in grid[:-1]] == scheduler.timesteps.tolist()
     assert sampler.clip == (scheduler.config.clip_sample_range if scheduler.config.clip_sample else None)  # type: ignore[attr-defined]
@@ -756,7 +758,7 @@ def test_another_vae_on_the_way_out(ours: Path, tmp_path: Path) -> None:
 
 def test_the_command_line(official: Path, tmp_path: Path) -> None:
     app = typer.Typer()
-    app.command(context_settings=WIDTH)(cli_convert.convert)
+    app.command(context_settings=WIDTH)(command)
     arguments = [f"dit:{official}", "--out", str(tmp_path / "m"), "--config", "num_heads=4", "--config", "name=mine", "--json"]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0 and json.loads(done.stdout) == {
@@ -769,13 +771,13 @@ def test_the_command_line(official: Path, tmp_path: Path) -> None:
 
 
 def test_the_command(official: Path, vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cli_convert.convert(f"dit:{official}", tmp_path / "m", config=["num_heads=4", *THEIRS], vae=str(vae), as_json=False)
+    command(f"dit:{official}", tmp_path / "m", config=["num_heads=4", *THEIRS], vae=str(vae), as_json=False)
     read = "read as a DDPM noise predictor with learned variance on the linear table of 1000 steps (weights: ema)"
     assert capsys.readouterr().out.splitlines() == [f"{tmp_path / 'm'}  dit 4×8×8, 7 classes", read, f"studio sample {tmp_path / 'm'} --out pictures"]
-    cli_convert.convert(str(tmp_path / "m"), tmp_path / "d", to="diffusers", as_json=True)
+    command(str(tmp_path / "m"), tmp_path / "d", to="diffusers", as_json=True)
     assert json.loads(capsys.readouterr().out) == {"folder": str(tmp_path / "d"), "pipeline": True, "notes": []}
     torch.save(dit_to_original(network(in_channels=3, learn_sigma=False)), tmp_path / "w.pt")
-    cli_convert.convert(f"dit:{tmp_path / 'w.pt'}", tmp_path / "p", config=["num_heads=4", *THEIRS], as_json=True)
+    command(f"dit:{tmp_path / 'w.pt'}", tmp_path / "p", config=["num_heads=4", *THEIRS], as_json=True)
     assert json.loads(capsys.readouterr().out)["shape"] == [3, 8, 8]
-    cli_convert.convert(str(tmp_path / "p"), tmp_path / "e", to="diffusers", as_json=False)
+    command(str(tmp_path / "p"), tmp_path / "e", to="diffusers", as_json=False)
     assert "this model works in pixels and diffusers' DiTPipeline needs a VAE" in capsys.readouterr().out

@@ -19,12 +19,12 @@ from backbones import Cond, NoiseSource
 from backbones.convert import dit_to_original
 from samplers.objective import build_objective
 from samplers.paths import LinearPath, LipmanPath, TrigPath
-from studio import cli_convert
-from studio.cli_options import WIDTH
-from studio.convert import convert
-from studio.exporting import export
-from studio.model import Model
-from studio.shelf import choose_weights, weights_in
+from studio.checkpoints.find import choose_weights, weights_in
+from studio.cli.convert import convert as command
+from studio.cli.options import WIDTH
+from studio.convert.convert import convert
+from studio.model.export import export
+from studio.model.model import Model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -192,7 +192,7 @@ def test_the_picture_size_is_that_of_the_vae(tmp_path: Path) -> None:
 
 def test_the_command_says_what_was_read(tmp_path: Path) -> None:
     app = typer.Typer(context_settings=WIDTH)
-    app.command()(cli_convert.convert)
+    app.command()(command)
     bare, told = save(tmp_path / "bare.pt"), save(tmp_path / "told.pt", model="DiT-tiny")
     say = [*("--config", "num_heads=4"), *("--config", "codec=pixels")]
     result = CliRunner().invoke(app, [f"dit:{bare}", "--out", str(tmp_path / "a"), *say])

@@ -16,8 +16,8 @@ import backbones
 import studio
 from backbones import Cond, DiT
 from backbones.convert import dit_to_diffusers, dit_to_original
-from studio import foreign
-from studio.convert import convert
+from studio.convert.convert import convert
+from studio.runtime import pretrained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZES: dict[str, Any] = {
@@ -194,7 +194,7 @@ def transformer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, State]:
 def rewritten(folder: Path, out: Path, files: Callable[[State, Path], None]) -> Path:
     out.mkdir()
     (out / "config.json").write_bytes((folder / "config.json").read_bytes())
-    files(load_file(folder / foreign.WEIGHTS[0]), out)
+    files(load_file(folder / pretrained.WEIGHTS[0]), out)
     return out
 
 

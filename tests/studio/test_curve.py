@@ -9,7 +9,7 @@ from PIL import Image
 from tiny import metrics, points_config
 
 import studio
-from studio.curve import draw, points
+from studio.training.loss_curve import draw, points
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

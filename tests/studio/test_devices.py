@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from studio import devices
+from studio.runtime import devices
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from tiny import dit_config, files_below, run_studio
 
 import studio
-from studio.dry_run import of_training
-from studio.trainer import Run
+from studio.training.dry_run import of_training
+from studio.training.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from studio.config import TrainConfig
-from studio.decay import decay_at
-from studio.ema import EMA
-from studio.optim import Muon, build_optimizers, lr_factor, orthogonalise
+from studio.config.decay import decay_at
+from studio.training.ema import EMA
+from studio.training.optim import Muon, build_optimizers, lr_factor, orthogonalise
 
 
 def walk(profile: str, values: list[float]) -> float:

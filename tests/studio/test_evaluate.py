@@ -17,9 +17,9 @@ from studio.evaluation import Result, evaluate, load_result, table
 from studio.evaluation.reference import make_reference
 from studio.evaluation.sets import SampleSet, open_set
 from studio.metrics.features import build_extractor, from_callable
-from studio.model import Model
-from studio.npz import npz_array
-from studio.trainer import Run
+from studio.model.model import Model
+from studio.runtime.npz import npz_array
+from studio.training.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from studio.cli import main
+from studio.cli.main import main
 from studio.data.images import decode
 from studio.evaluation import evaluate
 from studio.evaluation.fitting import fitted

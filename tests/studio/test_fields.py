@@ -11,8 +11,8 @@ from tiny import dit_config
 
 import studio
 from studio.data import Arrays, Data
-from studio.model import Model
-from studio.recipes import read_recipe
+from studio.model.model import Model
+from studio.runtime.recipes import read_recipe
 from studio.tasks import build_task
 
 

@@ -13,9 +13,10 @@ from tiny import checkpoint_differences, dit_config, points_config, write_pictur
 
 import studio
 from backbones.graph_dit import GraphDiT
-from studio import checkpoint, finetune
-from studio.exporting import export
-from studio.trainer import Run
+from studio.checkpoints import checkpoint
+from studio.model import finetune
+from studio.model.export import export
+from studio.training.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

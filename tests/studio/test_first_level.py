@@ -8,8 +8,8 @@ from torch import Tensor
 from backbones import Cond
 from samplers import EDMPath, FunctionDenoiser, LinearPath, Prediction, VPPath
 from samplers.paths import Path, Time
-from studio.codec import Scale
-from studio.sampling import Request, run, stream
+from studio.codecs.codec import Scale
+from studio.sampling.engine import Request, run, stream
 
 MEAN, STD, N = 0.7, 0.5, 1000
 

@@ -11,7 +11,8 @@ from tiny import checkpoints, files_below, points_config
 from torch import Tensor, nn
 
 import studio
-from studio import beginning, lock
+from studio.runtime import lock
+from studio.training import rollback
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,7 +73,7 @@ def test_a_run_that_was_to_be_overwritten_comes_back(killed: bool, tmp_path: Pat
     run = studio.train(points_config(steps=6, save_every=3), out=tmp_path / "run", quiet=True).folder
     before = files_below(run)
     if killed:  # no exit runs then
-        monkeypatch.setattr(beginning.Beginning, "__exit__", lambda *error: None)
+        monkeypatch.setattr(rollback.Beginning, "__exit__", lambda *error: None)
         monkeypatch.setattr(lock.RunLock, "__exit__", lambda *error: None)
     with pytest.raises(TypeError):
         studio.train(points_config(), out=run, backbone=Failing(ERRORS[0]), overwrite=True, quiet=True)

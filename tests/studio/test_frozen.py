@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tiny import checkpoints, metrics
 
 import studio
-from studio.shelf import bundled
+from studio.checkpoints.find import bundled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -20,9 +20,9 @@ import studio
 from studio.generation import engine
 from studio.generation.label_rules import parse_rule
 from studio.generation.plan import make_plan
-from studio.model import Model
-from studio.recipes import read_recipe
-from studio.trainer import Run
+from studio.model.model import Model
+from studio.runtime.recipes import read_recipe
+from studio.training.run import Run
 
 OPTIONS: dict[str, Any] = {"num": 21, "num_steps": 3, "guidance": "cfg=2.0", "deterministic": True, "device": "cpu", "dtype": "fp32", "quiet": True}
 
@@ -265,7 +265,7 @@ def test_what_counts_as_out_of_memory() -> None:
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounting a small file system takes root")
 def test_a_full_disk_stops_and_the_next_call_goes_on(whole: Path, picture_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from studio import files
+    from studio.runtime import files
 
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -9,8 +9,8 @@ from tiny import files_below, run_studio
 
 import studio
 from studio.generation.dry_run import lines, of_generation
-from studio.model import Model
-from studio.trainer import Run
+from studio.model.model import Model
+from studio.training.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIONS: dict[str, Any] = {"num_steps": 2, "guidance": None, "batch": 200}

@@ -14,9 +14,9 @@ from tiny import files_below, run_studio
 import studio
 from studio.evaluation.sets import open_set
 from studio.generation.plan import command_of_manifest, read_manifest
-from studio.model import Model
-from studio.samples import save_png
-from studio.trainer import Run
+from studio.model.model import Model
+from studio.sampling.samples import save_png
+from studio.training.run import Run
 
 OPTIONS: dict[str, Any] = {"num": 6, "num_steps": 2, "guidance": "cfg=2.0", "deterministic": True, "quiet": True}
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from tiny import environment, kill_until_done, run_studio, studio_command
 
-from studio.recipes import read_recipe
-from studio.trainer import Run
+from studio.runtime.recipes import read_recipe
+from studio.training.run import Run
 
 NUM = 160
 

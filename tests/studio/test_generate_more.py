@@ -15,8 +15,8 @@ from tiny import environment, files_below, run_studio, studio_command
 import studio
 from studio.generation import blocks, store
 from studio.generation.plan import make_plan
-from studio.model import Model
-from studio.trainer import Run
+from studio.model.model import Model
+from studio.training.run import Run
 
 OPTIONS: dict[str, Any] = {"num_steps": 1, "guidance": None, "quiet": True, "batch": 200}
 

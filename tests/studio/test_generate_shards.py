@@ -13,8 +13,8 @@ from PIL import Image
 import studio
 from studio.evaluation.sets import open_set
 from studio.generation import blocks
-from studio.launched import launched, shard_of
-from studio.model import Model
+from studio.model.model import Model
+from studio.runtime.launch import launched, shard_of
 
 OPTIONS: dict[str, Any] = {"num_steps": 1, "guidance": None, "quiet": True, "deterministic": True}
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from studio import given
 from studio.data.depth import Reading
-from studio.model import Model
+from studio.model.model import Model
+from studio.sampling import inputs
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (8, 8), dtype=np.uint8)
@@ -139,7 +139,7 @@ def test_a_mask_of_as_many_rows_as_a_picture_has_channels() -> None:
     """(H, W, C) is told from (C, H, W) by the size that is wanted."""
     free = np.array([[True, False, True, True]] * 3)
     for array in (free, free[None], free[..., None], np.stack([free] * 3), np.stack([free] * 4, -1)):
-        assert np.array_equal(given.mask(array, (3, 4)).numpy(), free)
+        assert np.array_equal(inputs.mask(array, (3, 4)).numpy(), free)
 
 
 @pytest.mark.parametrize("value, why", [(0, "black everywhere: nothing may change"), (1, "white everywhere: nothing of the picture is kept")])
@@ -160,14 +160,14 @@ def test_what_is_no_mask(picture_model: Model, tmp_path: Path) -> None:
 
 def test_floats_of_a_models_own_stay_what_they_are() -> None:
     own, shape = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0)), (3, 4, 4)
-    assert torch.equal(given.picture(own, shape, pictures=False, reading=Reading()), own)
-    assert torch.equal(given.picture(own.permute(1, 2, 0).numpy(), shape, pictures=False, reading=Reading()), own)
+    assert torch.equal(inputs.picture(own, shape, pictures=False, reading=Reading()), own)
+    assert torch.equal(inputs.picture(own.permute(1, 2, 0).numpy(), shape, pictures=False, reading=Reading()), own)
     for wrong in (Image.new("RGB", (4, 4)), torch.zeros(shape, dtype=torch.uint8)):
         with pytest.raises(ValueError, match="floats of its own"):
-            given.picture(wrong, shape, pictures=False, reading=Reading())
+            inputs.picture(wrong, shape, pictures=False, reading=Reading())
 
 
 def test_a_mask_of_the_picture_frees_every_latent_that_it_touches() -> None:
     small = np.zeros((8, 8), bool)
     small[0, 5] = True
-    assert given.mask(small, (2, 2), (8, 8)).tolist() == [[False, True], [False, False]]
+    assert inputs.mask(small, (2, 2), (8, 8)).tolist() == [[False, True], [False, False]]

@@ -21,10 +21,10 @@ from tiny import (
 from torch import Tensor, nn
 
 import studio
-from studio import checkpoint
+from studio.checkpoints import checkpoint
 from studio.config import from_tree, load_config
-from studio.exporting import export
-from studio.trainer import Run
+from studio.model.export import export
+from studio.training.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FLAT = {"schedule": "constant", "weak_snapshot": False}
@@ -354,7 +354,7 @@ def test_the_recorded_codec_and_standardisation_win(tmp_path: Path) -> None:
     }
     (run / "meta.json").write_text(json.dumps({**meta, **kept}))
     seen: list[Any] = []
-    from studio.trainer import Trainer
+    from studio.training.run import Trainer
 
     begin = Trainer.run
     with pytest.MonkeyPatch.context() as patch:

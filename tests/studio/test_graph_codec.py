@@ -11,12 +11,13 @@ from torch import Tensor
 
 import studio
 from backbones import Cond, NoiseSource
-from studio import catalog, sampling
+from studio import sampling
+from studio.checkpoints.find import card
+from studio.codecs.graph import GraphCodec, walk
 from studio.data.arrays import Arrays, Data
 from studio.generation.engine import compute
 from studio.generation.plan import make_plan
-from studio.graph_codec import GraphCodec, walk
-from studio.shelf import card
+from studio.model import catalog
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE, TYPES = 5, ("C", "N", "O")

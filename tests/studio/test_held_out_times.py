@@ -12,10 +12,10 @@ import studio
 from backbones import Cond
 from samplers import VPPath
 from samplers.times import on_entries
-from studio.build import objective_of
-from studio.codec import Pixels
+from studio.checkpoints.build import objective_of
+from studio.codecs.codec import Pixels
 from studio.config import from_tree
-from studio.held_out import held_out_loss
+from studio.training.held_out import held_out_loss
 
 
 class Clocks(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import studio.data.images as source
-from studio.codec import Pixels, Scale
+from studio.codecs.codec import Pixels, Scale
 from studio.data import Data, load_data
 from studio.data.images import TooLarge, decode
 

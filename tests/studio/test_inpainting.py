@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from studio import sampling
-from studio.commands import command_of
-from studio.model import Model
+from studio.model.model import Model
+from studio.sampling.commands import command_of
 
 INIT = torch.randint(0, 256, (1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 MASK = torch.zeros(8, 8, dtype=torch.bool)

@@ -183,7 +183,7 @@ def test_an_older_run_keeps_what_it_held_out(tmp_path: Path) -> None:
 
     import studio
     from studio.data.arrays import split
-    from studio.trainer import _read
+    from studio.training.run import _read
 
     pictures = write_pictures(tmp_path / "p.npz", count=62)
     run = studio.train(dit_config(pictures, steps=1, save_every=0, log_every=1), out=tmp_path / "run", quiet=True)

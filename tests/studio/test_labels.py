@@ -12,12 +12,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from studio.cli import app
+from studio.cli.main import app
+from studio.data.labels import labels_text, no_label, parse_labels
 from studio.generation.label_rules import parse_rule
 from studio.generation.plan import make_plan
-from studio.labels import labels_text, no_label, parse_labels
-from studio.model import Model
-from studio.recipes import read_recipe
+from studio.model.model import Model
+from studio.runtime.recipes import read_recipe
 
 NASTY = (
     "A", "a", " a", "a ", "a,b", "b", "a, b", "0", "1", "7", "-1", "-x", "--my_class", "0-9", "5-9", "none", "None ", "(none)", "balanced", "random", "default",

@@ -11,11 +11,11 @@ from tiny import dit_config, run_studio
 import studio
 from studio.evaluation import evaluate
 from studio.evaluation.sets import open_set
-from studio.exporting import export
 from studio.generation.label_rules import parse_rule
 from studio.generation.plan import class_counts, make_plan
 from studio.metrics.features import from_callable
-from studio.trainer import Run
+from studio.model.export import export
+from studio.training.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from samplers import bridge, bridge_heads, coupling, graph, parameterization, pa
 from samplers.gibbs import Gibbs
 from samplers.names import OURS, PARTS, canonical
 from samplers.objective import build_objective
-from studio.cli import main
+from studio.cli.listing import KINDS, catalogue
+from studio.cli.main import main
 from studio.config import load_config
-from studio.listing import KINDS, catalogue
-from studio.model import Model
+from studio.model.model import Model
 
 REGISTRIES = {
     "path": {**paths.PATHS, **bridge.PATHS, **graph.PATHS}, "coupling": coupling.REGISTRY,

@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 from tiny import differences, files_below
 
 import studio
-from studio import checkpoint
-from studio.catalog import find_by_hash, name_of, weights_hash
-from studio.exporting import export
-from studio.listing import catalogue
-from studio.model import Model
-from studio.shelf import card, locate, weights_in
-from studio.trainer import Run
+from studio.checkpoints import checkpoint
+from studio.checkpoints.find import card, locate, weights_in
+from studio.cli.listing import catalogue
+from studio.model.catalog import find_by_hash, name_of, weights_hash
+from studio.model.export import export
+from studio.model.model import Model
+from studio.training.run import Run
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 REQUEST = {"seeds": range(6), "num_steps": 3}
@@ -169,7 +169,7 @@ def test_the_bundled_model_is_found_by_its_name() -> None:
 
 def test_a_model_on_another_path_makes_nearly_the_same_pictures(picture_model: Model) -> None:
     """Both solve one curve: with many steps the pictures agree; the recipe names the path, and the command that it gives makes them again."""
-    from studio.commands import command_of
+    from studio.sampling.commands import command_of
 
     options = dict(seeds=[0, 1], labels=[0, 1], num_steps=60, sampler="heun", guidance=None)
     own, other = picture_model.sample(**options), picture_model.on_path("trig").sample(**options)

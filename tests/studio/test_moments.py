@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from studio.config import TrainConfig
-from studio.optim import build_optimizers, load_state, state_of
+from studio.training.optim import build_optimizers, load_state, state_of
 
 MUON, ADAMW = TrainConfig(optimizer="muon", lr=0.01), TrainConfig(optimizer="adamw", lr=0.01)
 

@@ -15,8 +15,8 @@ from backbones import Cond
 from samplers.base import Step
 from samplers.paths import LinearPath
 from samplers.prediction import Prediction
-from studio.finite import NotFinite, check_step, finite
-from studio.model import Model
+from studio.model.model import Model
+from studio.runtime.finite import NotFinite, check_step, finite
 
 WHERE = r"got numbers that are not finite in step 3 of 4 \(t = 0.5\) for seed 5, expected finite ones; nothing of them was written; try dtype=fp32"
 
@@ -96,7 +96,7 @@ def test_previews_are_left_out_and_said(tmp_path: Path, monkeypatch: pytest.Monk
     def lost(*a: Any, **k: Any) -> None:
         raise NotFinite("got numbers that are not finite in step 1 of 4")
 
-    monkeypatch.setattr("studio.loop.preview", lost)
+    monkeypatch.setattr("studio.training.loop.preview", lost)
     run = studio.train(points_config(steps=4, preview=True), out=tmp_path / "run")
     assert run.step == 4 and not list(run.folder.rglob("preview.png"))
     assert "step 4: no preview: got numbers that are not finite in step 1 of 4" in capsys.readouterr().err

@@ -170,7 +170,7 @@ def test_own_networks_and_float_pictures(channels: int, pictures: Path, tmp_path
     assert (last / "preview.png").is_file()
     with pytest.raises(ValueError, match="a network of its own; pass it"):
         studio.load(run.folder)
-    from studio.exporting import export
+    from studio.model.export import export
 
     for weights in ("raw", "ema"):
         here = studio.load(run.folder, weights=weights, backbone=Inner(channels), device="cpu", dtype="fp32").sample(seeds=range(3), num_steps=2)

@@ -11,8 +11,8 @@ from torch.utils.data import TensorDataset
 
 import studio
 from studio.data import load_data
-from studio.sampling import numeric_rows
-from studio.seeds import parse_seeds
+from studio.runtime.seeds import parse_seeds
+from studio.sampling.engine import numeric_rows
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from studio.data import Data, load_data
 from studio.data.images import decode
 from studio.data.notes import of_data
 from studio.evaluation.sets import open_set
-from studio.translate import gather
+from studio.generation.translate import gather
 
 
 def put(root: Path, *names: str, kind: str | None = None, size: int = 6) -> Path:

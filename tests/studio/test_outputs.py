@@ -9,10 +9,10 @@ import pytest
 from tiny import checkpoints, files_below, points_config, run_studio
 
 import studio
-from studio import files
 from studio.config import from_tree
-from studio.exporting import export
-from studio.trainer import Run
+from studio.model.export import export
+from studio.runtime import files
+from studio.training.run import Run
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 import studio
-from studio.codec import build_codec
+from studio.codecs.codec import build_codec
 from studio.data import Arrays, Data, from_dataset
 from studio.data.floats import codec_of
 

@@ -73,9 +73,7 @@ def test_the_command_line_there(project: Path, installed: Path) -> None:
 
 
 def test_files_of_the_repository_are_found_from_anywhere(project: Path, installed: Path) -> None:
-    code = (
-        "from studio.neighbours import at_home; print(at_home('data/molecules_moses_45k.csv.gz'), at_home('data/mine.py'), at_home('data/none.npz'))"
-    )
+    code = "from studio.runtime.name_clash import at_home; print(at_home('data/molecules_moses_45k.csv.gz'), at_home('data/mine.py'), at_home('data/none.npz'))"
     found = inside(project, installed, code)
     home = installed.parent / "source"
     assert found.stdout.split() == [str(home / "data/molecules_moses_45k.csv.gz"), "data/mine.py", "data/none.npz"], found.stderr

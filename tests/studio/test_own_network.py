@@ -11,9 +11,9 @@ from tiny import dit_config
 from torch import Tensor, nn
 
 import studio
-from studio.cli import main
-from studio.inspect import describe
-from studio.trainer import Run
+from studio.cli.info import describe
+from studio.cli.main import main
+from studio.training.run import Run
 
 BYTES = torch.randint(0, 256, (24, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -9,7 +9,7 @@ from PIL import Image
 from tiny import dit_config, write_pictures
 
 import studio
-from studio.checkpoint import read_meta
+from studio.checkpoints.checkpoint import read_meta
 from studio.config import load_config
 from studio.data import Data, load_data
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from backbones import Cond, NoiseSource
 from samplers import EDMPath, LinearPath, VPPath
 from studio.data import load_data
-from studio.data.points import KINDS, draw
+from studio.data.toy import KINDS, draw
 from studio.tasks.points import exact_mixture
 
 N = 20000
@@ -99,7 +99,7 @@ def test_the_source_and_its_codec() -> None:
 @pytest.mark.parametrize("std", [1.0, 1.7])
 def test_the_exact_denoiser(path: object, std: float) -> None:
     """Against the tests' own mixture, scaled: data/std has means m/std and deviations s/std."""
-    from studio.data.points import MIXTURE
+    from studio.data.toy import MIXTURE
 
     ours = exact_mixture(path, std=std)  # type: ignore[arg-type]
     scaled = Mixture(MIXTURE["weights"], tuple(tuple(v / std for v in m) for m in MIXTURE["means"]), tuple(s / std for s in MIXTURE["stds"]))

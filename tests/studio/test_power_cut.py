@@ -10,8 +10,9 @@ import pytest
 from tiny import checkpoint_differences, checkpoints, files_below, last_checkpoint, metrics, points_config
 
 import studio
-from studio import checkpoint, files
-from studio.trainer import Run
+from studio.checkpoints import checkpoint
+from studio.runtime import files
+from studio.training.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HARM = {

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studio import progress
 from studio.data import load_data
-from studio.progress import Bar, counted, silent, step_text
+from studio.runtime import progress
+from studio.runtime.progress import Bar, counted, silent, step_text
 
 
 def test_decoding_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

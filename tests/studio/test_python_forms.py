@@ -18,10 +18,10 @@ import studio
 from backbones.types import NoiseSource, RecordedNoise
 from guidance import CFG
 from samplers.ode import Heun
-from studio.commands import command_of
-from studio.model import Model
-from studio.recipes import told
-from studio.sampler_spec import build_sampler, said
+from studio.model.model import Model
+from studio.runtime.recipes import told
+from studio.sampling.commands import command_of
+from studio.sampling.sampler_spec import build_sampler, said
 
 GREY = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
 NUMBERS = (lambda v: v, np.float64, np.array, torch.tensor, lambda v: np.array([v]), lambda v: torch.tensor([v], dtype=torch.float64))

@@ -16,17 +16,17 @@ from PIL import Image
 from tiny import run_studio
 
 import guidance
-import studio.loading
+import studio.model.loading
 from guidance import CFG, PriorSwap
 from samplers import LinearPath
-from studio.cli import app, main
-from studio.commands import command_of
+from studio.cli.info import describe
+from studio.cli.main import app, main
 from studio.generation.plan import command_of_manifest
-from studio.inspect import describe
-from studio.model import Model
-from studio.recipes import NoCommand, checked, read_recipe, shown, told
-from studio.samples import save_png, sheet_recipe
-from studio.sampling import Request
+from studio.model.model import Model
+from studio.runtime.recipes import NoCommand, checked, read_recipe, shown, told
+from studio.sampling.commands import command_of
+from studio.sampling.engine import Request
+from studio.sampling.samples import save_png, sheet_recipe
 
 PLAIN: dict[str, Any] = {
     "model": "fashion-dit", "seed": 5, "label": 1, "class": "ring", "num_steps": 9, "sampler": "heun", "guidance": "", "weights": "raw", "dtype": "fp32",
@@ -50,7 +50,7 @@ def asked(command: str, model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path:
     words = shlex.split(command)
     assert words[0] == "studio" and "\n" not in command
     with monkeypatch.context() as patch:
-        patch.setattr(studio.loading, "load", lambda *a, **k: listening)
+        patch.setattr(studio.model.loading, "load", lambda *a, **k: listening)
         patch.chdir(tmp_path)
         with pytest.raises(Asked) as caught:
             main(words[1:])

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from tiny import run_studio
 
-from studio.commands import command_of
-from studio.inspect import describe
-from studio.model import Model
-from studio.recipes import read_recipe
-from studio.trainer import Run
+from studio.cli.info import describe
+from studio.model.model import Model
+from studio.runtime.recipes import read_recipe
+from studio.sampling.commands import command_of
+from studio.training.run import Run
 
 KEYS = {"model", "model_hash", "weights", "num_steps", "sampler", "guidance", "dtype", "studio", "torch", "seed", "label", "class"}
 

@@ -14,11 +14,11 @@ from PIL import Image
 from tiny import dit_config, points_config
 
 import studio
-from studio import checkpoint
+from studio.checkpoints import checkpoint
 from studio.config import load_config
 from studio.data import load_data
-from studio.model import Model
-from studio.trainer import Run
+from studio.model.model import Model
+from studio.training.run import Run
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ import studio
 from studio import cli, sampling
 from studio.evaluation import evaluate
 from studio.evaluation.reference import make_reference
-from studio.exporting import export
+from studio.evaluation.sweep import parse_axis, sweep
 from studio.metrics.features import from_callable
-from studio.model import Model
-from studio.sweep import parse_axis, sweep
-from studio.trainer import Run
+from studio.model.export import export
+from studio.model.model import Model
+from studio.training.run import Run
 
 Capture = Any
 
@@ -101,7 +101,7 @@ def test_the_same_of_a_model_in_python(places: dict[str, Path], picture_model: M
 
 
 def test_names_of_a_hundred_thousand_samples_take_no_time(picture_model: Model, tmp_path: Path) -> None:
-    from studio.samples import places as places_of
+    from studio.sampling.samples import places as places_of
 
     recipes = [{"seed": s % 99_000} for s in range(100_000)]
     named = places_of(tmp_path / "out", recipes, picture_model.task)

@@ -18,7 +18,7 @@ from torch import Tensor
 from backbones.types import Cond
 from samplers import Denoiser, FunctionDenoiser, LinearPath, Prediction, build_objective
 from samplers.prediction import expand
-from studio.cli import main
+from studio.cli.main import main
 from studio.reproduce import PAGES, Job, command, noise_free, toy, wcfm
 from studio.reproduce import page as pages
 from studio.reproduce.jobs import Outcome, Page, Result, Unfinished, load, run_jobs

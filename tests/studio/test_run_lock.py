@@ -13,8 +13,8 @@ from test_kills import start, steps_logged, wait_until
 from tiny import dit_config, files_below, metrics, points_config, write_pictures
 
 import studio
-from studio import lock
 from studio.config import from_tree, load_config
+from studio.runtime import lock
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,17 +11,17 @@ import torch
 from tiny import dit_config
 
 import studio
-from studio import catalog
-from studio.commands import command_of
+from studio.checkpoints.find import card
+from studio.cli.info import describe
+from studio.evaluation.sweep import Axis, jobs_of
 from studio.generation import generate
 from studio.generation.plan import command_of_manifest, read_manifest
-from studio.inspect import describe
-from studio.model import Model
-from studio.recipes import read_recipe
-from studio.sampler_spec import Fit, as_recorded, build_sampler, parse, resolved, text
-from studio.samples import save_png
-from studio.shelf import card
-from studio.sweep import Axis, jobs_of
+from studio.model import catalog
+from studio.model.model import Model
+from studio.runtime.recipes import read_recipe
+from studio.sampling.commands import command_of
+from studio.sampling.sampler_spec import Fit, as_recorded, build_sampler, parse, resolved, text
+from studio.sampling.samples import save_png
 
 NOISE, LATENT, FLOW = Fit(predicts="noise", bound=1.0), Fit(predicts="noise"), Fit(bound=1.0)
 OWN = Fit(predicts="noise", bound=1.0, own="ddim(clip=1,recompute_noise=true)")

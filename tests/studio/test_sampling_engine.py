@@ -12,11 +12,11 @@ from backbones import Cond, NoiseSource
 from guidance import CFG
 from samplers import LinearPath
 from studio import sampling
-from studio.labels import parse_labels
-from studio.model import Model
-from studio.sampling import Request, build_sampler, micro_batches
-from studio.seeds import parse_seeds
-from studio.signals import Stopped
+from studio.data.labels import parse_labels
+from studio.model.model import Model
+from studio.runtime.seeds import parse_seeds
+from studio.runtime.signals import Stopped
+from studio.sampling.engine import Request, build_sampler, micro_batches
 from studio.tasks.points import exact_mixture
 
 CLASSES = ("bar", "dot", "ring", "wedge")
@@ -101,7 +101,7 @@ def test_guidance_mixes_the_two_predictions(picture_model: Model) -> None:
 
 def test_an_exact_model_gives_the_data_it_is_exact_for() -> None:
     """The engine end to end on the mixture's own denoiser: mean and covariance of 4,000 samples."""
-    from studio.codec import Scale
+    from studio.codecs.codec import Scale
 
     std, n = 1.7, 4000
     request = Request(tuple(range(n)), num_steps=40, sampler="heun", batch=4096)

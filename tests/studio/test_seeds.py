@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from studio.cli import main
-from studio.inspect import brief
-from studio.labels import listed
-from studio.model import Model
-from studio.samples import _names
-from studio.sampling import Request, micro_batches
-from studio.seeds import AT_ONCE, MOST, parse_seeds
+from studio.cli.info import brief
+from studio.cli.main import main
+from studio.data.labels import listed
+from studio.model.model import Model
+from studio.runtime.seeds import AT_ONCE, MOST, parse_seeds
+from studio.sampling.engine import Request, micro_batches
+from studio.sampling.samples import _names
 
 
 def quick(call: Callable[[], Any]) -> str:

@@ -5,6 +5,7 @@ import sys
 import types
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from tiny import points_config
 from tqdm.auto import tqdm
 
 import studio
-from studio.model import Model
-from studio.progress import in_notebook
-from studio.samples import SHOWN, Sample, Samples
-from studio.trainer import Run
+from studio.model.model import Model
+from studio.runtime.progress import in_notebook
+from studio.sampling.samples import SHOWN, Sample, Samples
+from studio.training.run import Run
 
 
 def test_a_model_is_a_few_lines(picture_model: Model, points_model: Model) -> None:
@@ -102,17 +103,10 @@ def test_dir_is_what_is_public() -> None:
         assert getattr(studio, name) is not None
 
 
-def test_functions_stay_functions_when_modules_of_their_names_are_imported() -> None:
-    import importlib
-
-    for name in ("sweep", "translate"):
-        module = importlib.import_module(f"studio.{name}")
-        assert isinstance(module, types.ModuleType) and module is sys.modules[f"studio.{name}"]
-        assert callable(getattr(studio, name)) and not isinstance(getattr(studio, name), types.ModuleType)
-    from studio.sweep import parse_axis
-    from studio.translate import gather
-
-    assert callable(parse_axis) and callable(gather) and callable(studio.sweep) and callable(studio.translate)
+def test_no_module_is_called_like_a_public_function() -> None:
+    """Python would put the module in the function's place as soon as somebody imports from it."""
+    assert not [name for name in dir(studio) if not name.startswith("_") and find_spec(f"studio.{name}") is not None]
+    assert callable(studio.sweep) and callable(studio.translate)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         studio.nothing  # type: ignore[attr-defined] # noqa: B018
 

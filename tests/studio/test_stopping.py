@@ -16,7 +16,7 @@ from tiny import checkpoint_differences, checkpoints, environment, last_checkpoi
 from torch import Tensor
 
 import studio
-from studio.signals import StopSignal
+from studio.runtime.signals import StopSignal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = points_config(steps=12, log_every=1, save_every=0, weak_snapshot=False)
@@ -62,7 +62,7 @@ def test_an_exception_in_on_log_does_not_lose_the_run(error: BaseException, whol
 
 
 def test_an_error_between_steps_does_not_lose_the_run(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from studio.feed import Feed
+    from studio.training.batches import Feed
 
     steps = Feed.steps
 
@@ -93,7 +93,7 @@ def test_a_second_signal_ends_the_process(number: signal.Signals, kind: type[Bas
             return torch.tensor([0.1 * (i % 7), 0.2])
 
     before = signal.getsignal(number)
-    import studio.checkpoint as checkpoint
+    import studio.checkpoints.checkpoint as checkpoint
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(kind):
         patch.setattr(checkpoint, "save", lambda *a, **k: os.kill(os.getpid(), number))  # while the checkpoint is written
@@ -113,7 +113,7 @@ def test_a_scripts_own_handler_is_called_too(tmp_path: Path) -> None:
 
 
 def test_a_signal_while_the_last_checkpoint_is_written_is_only_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from studio import checkpoint
+    from studio.checkpoints import checkpoint
 
     save = checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda *a, **k: (os.kill(os.getpid(), signal.SIGINT), save(*a, **k))[1])

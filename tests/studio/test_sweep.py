@@ -12,13 +12,13 @@ from PIL import Image
 from tiny import files_below, run_studio
 from torch import Tensor
 
-from studio.codec import build_codec
+from studio.codecs.codec import build_codec
 from studio.evaluation import evaluate, load_result
 from studio.evaluation.sets import of_data
+from studio.evaluation.sweep import applied, jobs_of, parse_axis, sweep
 from studio.metrics.features import from_callable
-from studio.model import Model
-from studio.sweep import applied, jobs_of, parse_axis, sweep
-from studio.trainer import Run
+from studio.model.model import Model
+from studio.training.run import Run
 
 BASE = {"guidance": "cfg=2,interval=0.1:0.9,rescale=0.7", "sampler": "ddim(eta=0.5)", "num_steps": 10, "conditions": {}}
 

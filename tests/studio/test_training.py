@@ -14,14 +14,14 @@ from tiny import checkpoints, differences, files_below, metrics, points_config
 import studio
 from backbones import NoiseSource
 from samplers.objective import Batch
-from studio.build import objective_of
-from studio.codec import build_codec
+from studio.checkpoints.build import objective_of
+from studio.codecs.codec import build_codec
 from studio.config import from_tree
+from studio.config.decay import decay_at
 from studio.data import load_data
 from studio.data.loader import fetch, held_out
-from studio.decay import decay_at
-from studio.held_out import held_out_loss
-from studio.trainer import Diverged, Run
+from studio.training.held_out import held_out_loss
+from studio.training.run import Diverged, Run
 
 
 def test_the_folder_of_a_run(picture_run: Run) -> None:
@@ -32,7 +32,7 @@ def test_the_folder_of_a_run(picture_run: Run) -> None:
     meta = json.loads((last / "meta.json").read_text())
     assert sorted([*meta["files"], "meta.json"]) == sorted(p.name for p in last.iterdir())
     for name, entry in meta["files"].items():
-        from studio.files import sha256
+        from studio.runtime.files import sha256
 
         assert entry == {"bytes": (last / name).stat().st_size, "sha256": sha256(last / name)}
     flags = {s: json.loads((run / "checkpoints" / f"{s:09d}" / "meta.json").read_text())["keep"] for s in checkpoints(run)}

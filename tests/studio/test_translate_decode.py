@@ -11,8 +11,8 @@ from tiny import dit_config
 
 import studio
 from studio.data import Arrays, Data
-from studio.model import Model
-from studio.translate import read, translate
+from studio.generation.translate import read, translate
+from studio.model.model import Model
 
 GREY = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
 

@@ -10,10 +10,10 @@ import pytest
 from tiny import points_config
 
 import studio
-from studio.cli import main
+from studio.cli.main import main
 from studio.config import Config, from_tree, load_config
-from studio.progress import Bar
-from studio.recipes import next_line
+from studio.runtime.progress import Bar
+from studio.runtime.recipes import next_line
 
 WORDS = [
     "[x", "[draft] a", "[draft]", "{x", "{a: b}", "${", "${x}", "a${b", "${seed}", "\\${x}", "\\\\${", "#1", "a #b", "'it", '"it', "it's", 'say "hi"', "a: b", "x:", "*x", "&x",

@@ -10,8 +10,8 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
-from studio.codec import build_codec
-from studio.vae import SCALE, VAECodec, read_vae, vae_folder
+from studio.codecs.codec import build_codec
+from studio.codecs.vae import SCALE, VAECodec, read_vae, vae_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,7 +7,7 @@ from tiny import points_config
 
 import studio
 from studio.config import TrainConfig, load_config
-from studio.optim import lr_factor
+from studio.training.optim import lr_factor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

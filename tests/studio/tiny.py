@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from studio.cli import main
+from studio.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 CLOCK = ("elapsed", "samples_per_s", "memory_mb")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studio.recipes import read_recipe
-from studio.samples import save_png
-from studio.signals import Stopped
+from studio.runtime.recipes import read_recipe
+from studio.runtime.signals import Stopped
+from studio.sampling.samples import save_png
 from ui import restore
 from ui.engine import Engine, Result
 from ui.restore import Restored

@@ -13,7 +13,7 @@ import pytest
 from gradio_client import Client, exceptions
 from PIL import Image
 
-from studio.recipes import read_recipe
+from studio.runtime.recipes import read_recipe
 from ui.answers import CONTROLS
 from ui.app import main
 from ui.engine import Engine

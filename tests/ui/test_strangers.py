@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-import studio.shelf
-from studio.recipes import KEY
+import studio.checkpoints.find
+from studio.runtime.recipes import KEY
 from ui.engine import Engine, Result
 from ui.handlers import FOUND, Handlers
 from ui.settings import Settings
@@ -80,8 +80,8 @@ def test_texts_and_sizes_beyond_all_bounds_are_refused(handlers: Handlers, tmp_p
 def test_a_picture_opens_no_model_from_elsewhere(handlers: Handlers, shelf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither its own model nor one that its guidance borrows; its recipe is shown all the same."""
     opened: list[str] = []
-    locate = studio.shelf.locate
-    monkeypatch.setattr(studio.shelf, "locate", lambda name: (opened.append(str(name)), locate(name))[1])
+    locate = studio.checkpoints.find.locate
+    monkeypatch.setattr(studio.checkpoints.find, "locate", lambda name: (opened.append(str(name)), locate(name))[1])
     for model in ("hf:nobody/nothing", "/mnt/stranger/model", "../elsewhere@4"):
         shown = look(handlers, crafted(tmp_path / "far.png", json.dumps({**PLAIN, "model": model})))
         assert shown["found_recipe"]["value"]["model"] == model and "not here" in shown["found_note"] and shown["apply"]["visible"] is False

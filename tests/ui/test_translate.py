@@ -12,8 +12,8 @@ from PIL import Image
 
 import studio
 from studio.data.arrays import Arrays, Data
-from studio.recipes import read_recipe
-from studio.seeds import seed_of
+from studio.runtime.recipes import read_recipe
+from studio.runtime.seeds import seed_of
 from ui.answers import BRIDGE
 from ui.app import build_app, launch_options
 from ui.engine import Engine

@@ -18,7 +18,7 @@ from studio.chem.writing import described, sdf, smi, table
 from studio.evaluation import evaluate
 from studio.evaluation.sets import SampleSet, of_data, open_set
 from studio.generation import store as stores
-from studio.samples import Samples
+from studio.sampling.samples import Samples
 from studio.tasks import build_task
 
 ROOT = Path(__file__).parents[3]

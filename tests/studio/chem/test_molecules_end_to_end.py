@@ -12,9 +12,9 @@ pytest.importorskip("rdkit", reason="pip install 'drift-studio[chem]'")
 import studio
 from studio.evaluation import evaluate
 from studio.evaluation.sets import of_data, open_set
-from studio.model import Model
-from studio.sweep import parse_axis, sweep
-from studio.trainer import Run
+from studio.evaluation.sweep import parse_axis, sweep
+from studio.model.model import Model
+from studio.training.run import Run
 
 ROOT = Path(__file__).parents[3]
 

@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("rdkit", reason="pip install 'drift-studio[chem]'")
 
-from studio.chem import metrics, moses
 from studio.chem.toolkit import read_smiles
 from studio.evaluation import evaluate
+from studio.metrics import molecules, moses
 
 BIPHENYL, NAPHTHALENE, TOLUENE = "c1ccc(-c2ccccc2)cc1", "c1ccc2ccccc2c1", "Cc1ccccc1"
 MCF = 'names,smarts\nMCF1,[#6]=&!@[#6]-[#6]#[#7]\nMCF2,"[H]C([H])([#6])[F,Cl,Br,I]"\n'
@@ -45,7 +45,7 @@ def test_scaffolds_have_two_rings(tmp_path: Path) -> None:
 
 def test_unique_at_k(tmp_path: Path) -> None:
     texts = ["CCO", None, "OCC", "CCN", "CCC"]
-    smiles = [None if t is None else metrics.smiles_of([read_smiles(t)])[0] for t in texts]
+    smiles = [None if t is None else molecules.smiles_of([read_smiles(t)])[0] for t in texts]
     assert (
         moses.unique_at(smiles, 2) == (0.5, 2)
         and moses.unique_at(smiles, 3) == (pytest.approx(2 / 3), 3)
@@ -74,7 +74,7 @@ def test_diversities_are_powers(tmp_path: Path) -> None:
 def test_fragments(tmp_path: Path) -> None:
     """Ethyl phenyl ether is cut at its oxygen, anisole is not another kind of it."""
     found = evaluate(table(tmp_path / "s.csv", "CCOc1ccccc1", "CCO"), table(tmp_path / "r.csv", "CCO"), metrics="Frag").values["Frag"]
-    pieces = metrics.fragments([read_smiles("CCOc1ccccc1")])
+    pieces = molecules.fragments([read_smiles("CCOc1ccccc1")])
     assert pieces.total() == 3 and found == pytest.approx(1 / np.sqrt(pieces.total() + 1))
 
 

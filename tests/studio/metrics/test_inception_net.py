@@ -11,10 +11,10 @@ import torch
 from seeded_inception import state
 from torch import Tensor, nn
 
-from studio.files import save_tensors, sha256
 from studio.metrics.distances import frechet, inception_score, kernel_distance
 from studio.metrics.features import build_extractor, extract
 from studio.metrics.inception import TAPS, Inception, find_inception, load_inception, resize
+from studio.runtime.files import save_tensors, sha256
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from studio.data import load_data
-from studio.files import save_tensors
 from studio.metrics import lenet
 from studio.metrics.features import build_extractor
 from studio.metrics.lenet import LeNet, accuracy, augment, load_lenet, metadata, shipped
+from studio.runtime.files import save_tensors
 
 HASH = "7e88049b3909cf40"
 

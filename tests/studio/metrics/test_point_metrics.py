@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from studio.metrics.points import energy_distance, mode_coverage, wasserstein2
+from studio.metrics.point_sets import energy_distance, mode_coverage, wasserstein2
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

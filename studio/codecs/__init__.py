@@ -1,0 +1,1 @@
+"""Data ↔ what a network sees: pixels, latents of a VAE, graphs."""
