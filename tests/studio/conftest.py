@@ -56,3 +56,9 @@ def picture_model(picture_run: Run) -> Model:
 @pytest.fixture(scope="session")
 def points_model(points_run: Run) -> Model:
     return studio.load(points_run.folder, dtype="fp32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def root() -> str:
+    """Where the repository lies."""
+    return str(Path(__file__).parents[2])

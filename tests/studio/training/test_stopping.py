@@ -134,7 +134,7 @@ for k in range(3):
 
 
 def begin(script: str, tmp_path: Path) -> "subprocess.Popen[str]":
-    (tmp_path / "loop.py").write_text(script.format(tests=str(Path(__file__).parent)))
+    (tmp_path / "loop.py").write_text(script.format(tests=str(Path(__file__).parents[1])))
     return subprocess.Popen([sys.executable, "loop.py"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -10,7 +10,7 @@ from studio.data import load_data
 from studio.data.degraded import degrade, hole_of
 from studio.data.emoji import base_of, emoji
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EMOJI = ROOT / "data" / "emoji32.npz"
 
 

@@ -19,7 +19,7 @@ from studio.model.export import export
 from studio.model.model import Model
 from studio.training.run import Run
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 REQUEST = {"seeds": range(6), "num_steps": 3}
 
 
