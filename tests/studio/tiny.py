@@ -167,3 +167,15 @@ def kill_until_done(start: Callable[[], "subprocess.Popen[str]"], trace: Callabl
         _, error = process.communicate(timeout=240)
         assert process.returncode == 0, error
         return kills
+
+
+def tiny_vae(folder: Path, **options: Any) -> Path:
+    """Pictures (3, 2s, 2s) ↔ latents (4, s, s), random weights."""
+    config = {"block_out_channels": (8, 8), "norm_num_groups": 4, "latent_channels": 4, "layers_per_block": 1, "scaling_factor": 0.3} | options
+    from diffusers import AutoencoderKL
+
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        vae = AutoencoderKL(down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **config)
+    vae.save_pretrained(folder)
+    return folder

@@ -9,21 +9,12 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
+from tiny import tiny_vae
 
 from studio.codecs.codec import build_codec
 from studio.codecs.vae import SCALE, VAECodec, read_vae, vae_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def tiny_vae(folder: Path, **options: Any) -> Path:
-    """Pictures (3, 2s, 2s) ↔ latents (4, s, s), random weights."""
-    config = {"block_out_channels": (8, 8), "norm_num_groups": 4, "latent_channels": 4, "layers_per_block": 1, "scaling_factor": 0.3} | options
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        vae = AutoencoderKL(down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **config)
-    vae.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ import torch
 import typer
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, DiTPipeline, DiTTransformer2DModel
 from safetensors.torch import load_file, save_file
-from test_vae_codec import tiny_vae
-from tiny import differences, files_below
+from tiny import differences, files_below, tiny_vae
 from torch import Tensor
 from typer.testing import CliRunner
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 import typer
-from test_convert_models import network, tiny_vae
+from test_convert_models import network
+from tiny import tiny_vae
 from torch import Tensor
 from typer.testing import CliRunner
 
