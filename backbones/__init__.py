@@ -37,7 +37,7 @@ def from_original(family: str, state_dict: Mapping[str, Tensor], config: Mapping
     inside whatever training wraps around a network (`backbones.wrapped`). Returned in eval mode.
     Raises ``ValueError`` when the weights do not fit the config.
     """
-    from backbones.convert import FAMILIES
+    from backbones.originals.dit import FAMILIES
     from backbones.wrapped import unwrapped
 
     make = registry.resolve(FAMILIES, family, "family")

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.conv import two_way_conv
 from backbones.encoders import ClassEncoder, NumericEncoder, sinusoid
-from backbones.forms import exact, form_of
 from backbones.patches import DropPath, grid_of, named_size, resized, unpatchify
+from backbones.recurrences.conv import two_way_conv
+from backbones.recurrences.forms import exact, form_of
+from backbones.recurrences.two_way import Way, two_way_scan
 from backbones.stem import Frame
-from backbones.two_way import Way, two_way_scan
 from backbones.types import Cond, RunContext
 
 SIZES = {"S": (24, 368), "B": (24, 768), "M": (48, 768), "L": (48, 1024), "H": (48, 1536)}  # depth (one more block in all), width

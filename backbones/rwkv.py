@@ -1,4 +1,4 @@
-"""Diffusion-RWKV (Fei et al. 2404.04478): a diffusion backbone whose tokens mix by bidirectional WKV (`backbones.wkv`) at linear cost, conditioned by adaLN-Zero,
+"""Diffusion-RWKV (Fei et al. 2404.04478): a diffusion backbone whose tokens mix by bidirectional WKV (`backbones.recurrences.wkv`) at linear cost, conditioned by adaLN-Zero,
 with long skips between its halves.
 
 A block mixes along the sequence and then along the channels; both first look at the four neighbours of a patch (``q_shift``: a quarter of the channels from each).
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from backbones.encoders import ClassEncoder, NumericEncoder, TimeEncoder, grid_positions
-from backbones.forms import exact, form_of
 from backbones.inference import activated
 from backbones.patches import DropPath, grid_of, named_size, resized, unpatchify
-from backbones.shift import Modulation, shifted_mixes
+from backbones.recurrences.forms import exact, form_of
+from backbones.recurrences.shift import Modulation, shifted_mixes
+from backbones.recurrences.wkv import MODES, bi_wkv
 from backbones.stem import Frame
 from backbones.types import Cond, RunContext
-from backbones.wkv import MODES, bi_wkv
 
 SIZES = {"S": (13, 384), "B": (25, 384), "M": (25, 512), "L": (37, 768), "H": (37, 1024)}  # depth, width
 

@@ -23,8 +23,8 @@ from torch import Tensor
 from backbones import Cond, NoiseSource
 from backbones.types import RunContext
 from benchmarks.common import finish, interleave, parser_of, table
-from samplers.coupling import OT, Sinkhorn
-from samplers.gibbs import Gibbs
+from samplers.couplings.coupling import OT, Sinkhorn
+from samplers.couplings.gibbs import Gibbs
 from studio.checkpoints.build import Info, build_network, fill_backbone, objective_of
 from studio.codecs.codec import build_codec
 from studio.config import load_config

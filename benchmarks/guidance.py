@@ -20,7 +20,7 @@ from backbones.types import RunContext
 from benchmarks.common import arguments, finish, interleave, table
 from guidance.tangential import damped
 from samplers import Denoiser, FunctionDenoiser, LinearPath, Prediction
-from samplers.parameterization import Direct
+from samplers.heads.parameterization import Direct
 
 LINES = (
     "cfg=2", "cfg(scale=2,schedule=cosine)", "cfg=2,rescale=0.7", "tcfg,cfg=2", "apg(scale=2,norm_threshold=5,momentum=-0.5)", "cfg_zero_star=2",

@@ -15,11 +15,11 @@ from collections.abc import Callable
 import torch
 
 from backbones import Cond, DiT, NoiseSource
-from backbones.convert import dit_to_diffusers
+from backbones.originals.dit import dit_to_diffusers
 from benchmarks.common import THREADS, Side, arguments, finish, serve, table, take_turns
 from guidance import CFG, Guided
 from samplers import Denoiser, VPPath, build
-from samplers import parameterization as parameterizations
+from samplers.heads import parameterization as parameterizations
 from studio.runtime.devices import pick_device, pick_dtype
 
 BATCH, STEPS, SCALE = 16, 50, 2.0

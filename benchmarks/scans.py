@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbones.scan import scan_reference, selective_scan
-from backbones.wkv import bi_wkv, wkv_reference
+from backbones.recurrences.scan import scan_reference, selective_scan
+from backbones.recurrences.wkv import bi_wkv, wkv_reference
 from benchmarks.common import Side, finish, parser_of, peak_mb, serve, table, take_turns
 
 BATCH, CHANNELS, STATES, WIDTH = 4, 768, 16, 384

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.common import finish, interleave, parser_of, table
 from samplers.graph import softmax
-from samplers.graph_noise import BONDS, pack, unpack
+from samplers.paths.graph import BONDS, pack, unpack
 
 ATOMS, TYPES = 26, 7
 

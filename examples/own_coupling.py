@@ -5,7 +5,7 @@ import tempfile
 import torch
 
 import studio
-from samplers import coupling
+from samplers.couplings import coupling
 
 
 class Sliced:

@@ -3,12 +3,12 @@
 from typing import Any
 
 from backbones import registry
-from samplers.base import Sampler, Step
-from samplers.coupling import Coupled
+from samplers.couplings.coupling import Coupled
 from samplers.denoiser import Denoiser, FunctionDenoiser
 from samplers.objective import Batch, Loss, Objective, build_objective
 from samplers.paths import Coefficients, EDMPath, LinearPath, LipmanPath, TrigPath, VPPath, beta_table
 from samplers.prediction import Prediction
+from samplers.solvers.base import Sampler, Step
 
 __all__ = [
     "Batch", "Coefficients", "Coupled", "Denoiser", "EDMPath", "FunctionDenoiser", "LinearPath", "LipmanPath", "Loss", "Objective", "Prediction",
@@ -16,22 +16,22 @@ __all__ = [
 ]  # fmt: skip
 
 REGISTRY = {
-    "ddpm": "samplers.ancestral:DDPM",
-    "ddim": "samplers.ancestral:DDIM",
-    "dpmpp_1": "samplers.dpmpp:DPMpp1",
-    "dpmpp_2m": "samplers.dpmpp:DPMpp2M",
-    "euler": "samplers.ode:Euler",
-    "ab2": "samplers.ode:AB2",
-    "midpoint": "samplers.ode:Midpoint",
-    "heun": "samplers.ode:Heun",
-    "rk4": "samplers.ode:RK4",
-    "edm_heun": "samplers.stochastic:EDMHeun",
-    "euler_maruyama": "samplers.stochastic:EulerMaruyama",
-    "bridge": "samplers.bridge_steps:BridgeAncestral",
-    "bridge_sde": "samplers.bridge_steps:BridgeSDE",
-    "graph": "samplers.graph_steps:GraphAncestral",
-    "diffusers": "samplers.from_diffusers:Diffusers",
-    "torchdiffeq": "samplers.adaptive:TorchDiffEq",
+    "ddpm": "samplers.solvers.ancestral:DDPM",
+    "ddim": "samplers.solvers.ancestral:DDIM",
+    "dpmpp_1": "samplers.solvers.dpmpp:DPMpp1",
+    "dpmpp_2m": "samplers.solvers.dpmpp:DPMpp2M",
+    "euler": "samplers.solvers.ode:Euler",
+    "ab2": "samplers.solvers.ode:AB2",
+    "midpoint": "samplers.solvers.ode:Midpoint",
+    "heun": "samplers.solvers.ode:Heun",
+    "rk4": "samplers.solvers.ode:RK4",
+    "edm_heun": "samplers.solvers.stochastic:EDMHeun",
+    "euler_maruyama": "samplers.solvers.stochastic:EulerMaruyama",
+    "bridge": "samplers.solvers.bridge:BridgeAncestral",
+    "bridge_sde": "samplers.solvers.bridge:BridgeSDE",
+    "graph": "samplers.solvers.graph:GraphAncestral",
+    "diffusers": "samplers.solvers.from_diffusers:Diffusers",
+    "torchdiffeq": "samplers.solvers.adaptive:TorchDiffEq",
 }
 
 

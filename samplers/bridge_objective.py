@@ -1,4 +1,4 @@
-"""The training objective of bridges: a pair, a place between its ends, and the regression of `samplers.bridge_heads`.
+"""The training objective of bridges: a pair, a place between its ends, and the regression of `samplers.heads.bridge`.
 
 The same object trains the way back: swap source and data, since a Brownian bridge seen from its end is one too.
 """
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from backbones.types import Backbone, Cond, NoiseSource, RunContext
-from samplers import coupling as couplings
 from samplers import times as time_samplers
 from samplers.batch import Batch, Loss, check_drop, mean_unknown, with_known
-from samplers.bridge import BridgePath
-from samplers.bridge_heads import BridgeHead, FlowScore
-from samplers.coupling import Coupling
+from samplers.couplings import coupling as couplings
+from samplers.couplings.coupling import Coupling
+from samplers.heads.bridge import BridgeHead, FlowScore
+from samplers.paths.bridge import BridgePath
 from samplers.prediction import expand
-from samplers.space import Euclid
+from samplers.spaces.euclid import Euclid
 
 WEIGHTS = ("inverse_variance", "uniform", "sf2m")
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from backbones.inference import lowered
 from backbones.types import Cond, RunContext
-from samplers.parameterization import Parameterization
+from samplers.heads.parameterization import Parameterization
 from samplers.paths import Path, Time
 from samplers.prediction import Prediction
 

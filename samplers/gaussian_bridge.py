@@ -5,16 +5,16 @@ Between N(a, A) and N(b, B) with reference sigma dW and eps = sigma²:
     D = (4 A^½ B A^½ + eps² I)^½,   C = Cov(source, data) = ½ (A^½ D A^−½ − eps I)
     mean_t = (1 − t) a + t b,   S_t = (1 − t)² A + t² B + t(1 − t)(C + Cᵀ) + eps t(1 − t) I
 
-and, with E[data | x] and E[source | x] linear in x, drifts, velocity and score as `samplers.bridge` has them.
+and, with E[data | x] and E[source | x] linear in x, drifts, velocity and score as `samplers.paths.bridge` has them.
 """
 
 import torch
 from torch import Tensor
 
 from backbones.types import Cond
-from samplers.bridge import BridgePrediction, BrownianBridge
-from samplers.coefficients import Time
 from samplers.denoiser import FunctionDenoiser
+from samplers.paths.bridge import BridgePrediction, BrownianBridge
+from samplers.paths.coefficients import Time
 
 
 def root(matrix: Tensor, power: float = 0.5) -> Tensor:

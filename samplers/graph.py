@@ -15,10 +15,10 @@ from torch import Tensor
 from backbones.types import Backbone, Cond, NoiseSource, RunContext
 from samplers import times as time_samplers
 from samplers.batch import Batch, Loss, check_drop, with_known
-from samplers.coupling import Coupled
-from samplers.graph_noise import BONDS, GraphPath, draw, mask, pack, unpack, valid_of
+from samplers.couplings.coupling import Coupled
+from samplers.paths.graph import BONDS, GraphPath, draw, mask, pack, unpack, valid_of
 
-PATHS = {"graph": "samplers.graph_noise:GraphPath"}
+PATHS = {"graph": "samplers.paths.graph:GraphPath"}
 HEADS = {"logits": "samplers.graph:Logits"}
 SPACES = ("logits", "probs", "logp", "data")
 LEAST = 1e-10  # of a probability, before its logarithm

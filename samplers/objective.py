@@ -13,20 +13,21 @@ from torch import Tensor
 
 from backbones.registry import build, check_options
 from backbones.types import Backbone, NoiseSource, RunContext
-from samplers import bridge, bridge_heads, bridge_objective, graph
-from samplers import coupling as couplings
-from samplers import parameterization as parameterizations
-from samplers import space as spaces
+from samplers import bridge_objective, graph
 from samplers import times as time_samplers
 from samplers.batch import Batch, Loss, check_drop, mean_unknown, with_known
-from samplers.coefficients import Coefficients
-from samplers.coupling import Coupled, Coupling
+from samplers.couplings import coupling as couplings
+from samplers.couplings.coupling import Coupled, Coupling
+from samplers.heads import bridge as bridge_heads
+from samplers.heads import parameterization as parameterizations
+from samplers.heads.parameterization import Parameterization
+from samplers.heads.variational import bound
 from samplers.names import canonical
-from samplers.parameterization import Parameterization
-from samplers.paths import PATHS, Flow, Path
+from samplers.paths import PATHS, Flow, Path, bridge
+from samplers.paths.coefficients import Coefficients
 from samplers.prediction import Prediction, expand
-from samplers.space import Space
-from samplers.variational import bound
+from samplers.spaces import euclid as spaces
+from samplers.spaces.euclid import Space
 from samplers.weights import WEIGHTS, LossWeight
 
 

@@ -15,9 +15,9 @@ from backbones.registry import build
 from backbones.types import Cond, RunContext
 from samplers.denoiser import Denoiser, Queryable
 from samplers.graph import SeenGraph
-from samplers.graph_noise import GraphPath
 from samplers.names import canonical
 from samplers.paths import PATHS, Path, Time, VPPath, as_time, last_trained
+from samplers.paths.graph import GraphPath
 from samplers.prediction import Prediction, expand
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from samplers.coefficients import Coefficients
+from samplers.paths.coefficients import Coefficients
 
 
 class LossWeight(Protocol):

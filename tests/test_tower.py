@@ -8,6 +8,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = ["backbones", "samplers", "guidance", "studio", "ui"]
+ROOMS = [  # of studio, from the ground up
+    "runtime", "config", "codecs", "chem", "data", "tasks", "metrics", "checkpoints", "sampling", "model", "training", "generation", "evaluation", "convert",
+    "reproduce", "cli",
+]  # fmt: skip
 PRESENT = [p for p in ORDER if (ROOT / p).is_dir()]
 
 
@@ -68,6 +72,35 @@ def test_no_module_imports_itself_by_a_detour() -> None:
     assert cycles({m: of(m) for m in MODULES}) == []
 
 
+def room(module: str) -> str:
+    """The room of studio that a module lies in; empty for those outside of all."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 2 or (len(parts) == 2 and parts[1] in ROOMS) else ""
+
+
+def above(module: str, names: set[str]) -> list[str]:
+    """Of what a module of a room imports, what lies in a room above it, or outside of the rooms, which is above them all."""
+    own = ROOMS.index(room(module))
+    return sorted(n for n in names if n.split(".")[0] == "studio" and (not room(n) or ROOMS.index(room(n)) > own))
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("studio.") and room(m)])
+def test_rooms_of_studio_import_those_below(module: str) -> None:
+    assert above(module, of(module)) == []
+
+
+def test_few_files_of_studio_lie_outside_a_room() -> None:
+    outside = [m for m in MODULES if m.split(".")[0] == "studio" and not room(m)]
+    assert len(outside) <= 6 and {room(m) for m in MODULES if m.startswith("studio.")} - {""} == set(ROOMS)
+
+
+def test_lasting_names() -> None:
+    from backbones.scan import selective_scan
+    from backbones.wkv import bi_wkv
+
+    assert (selective_scan.__module__, bi_wkv.__module__) == ("backbones.recurrences.scan", "backbones.recurrences.wkv")
+
+
 def test_the_ui_knows_no_tensors() -> None:
     for module in MODULES:
         heads = {n.split(".")[0] for n in of(module)}
@@ -91,7 +124,12 @@ def test_this_test_can_fail() -> None:
     assert upward("backbones.x", imports("backbones.x", "def f():\n    from samplers.paths import VPPath")) == ["samplers.paths"]
     assert imports("samplers.x", "if TYPE_CHECKING:\n    import studio\n") == {"studio"}
     assert imports("x", "def f():\n    from torchvision.io import read_image") == {"torchvision.io"}
-    assert imports("samplers.x", "from . import ode\nfrom .paths import Path") == {"samplers.ode", "samplers.paths"}
-    assert imports("samplers", "from .base import Sampler", is_package=True) == {"samplers.base"}
+    assert imports("samplers.x", "from . import batch\nfrom .paths import Path") == {"samplers.batch", "samplers.paths"}
+    assert imports("samplers", "from .batch import Batch", is_package=True) == {"samplers.batch"}
+    assert above("studio.data.x", {"studio.chem.graphs", "studio.model.loading", "studio.api", "studio"}) == [
+        "studio",
+        "studio.api",
+        "studio.model.loading",
+    ]
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()}) == ["a", "b", "c", "d"]
     assert PRESENT[:3] == ORDER[:3] and "backbones.dit" in MODULES

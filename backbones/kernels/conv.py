@@ -9,7 +9,7 @@ five times as long). Channels are a multiple of sixteen; ``table`` (2, K + 1, D)
 import numpy as np
 from numba import njit
 
-from backbones.vectors import LANES, add, fma, load, mul, sigmoid, splat, store, sub
+from backbones.kernels.vectors import LANES, add, fma, load, mul, sigmoid, splat, store, sub
 
 ROWS = 32
 ZERO, ONE = np.float32(0.0), np.float32(1.0)

@@ -10,7 +10,26 @@ so no tensor of (B, D, L, N) exists. Sums over channels for B and C are kept apa
 import numpy as np
 from numba import njit
 
-from backbones.vectors import LANES, add, decay2, exp2, fetch, fma, largest, load, log1p, mul, peek, poke, sigmoid, splat, store, sub, total, turn
+from backbones.kernels.vectors import (
+    LANES,
+    add,
+    decay2,
+    exp2,
+    fetch,
+    fma,
+    largest,
+    load,
+    log1p,
+    mul,
+    peek,
+    poke,
+    sigmoid,
+    splat,
+    store,
+    sub,
+    total,
+    turn,
+)
 
 CHUNK = 32
 LOG2E, LN2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)

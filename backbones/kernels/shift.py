@@ -9,7 +9,7 @@ A task is a row of the grid. A quarter of the channels is a multiple of sixteen.
 import numpy as np
 from numba import njit
 
-from backbones.vectors import LANES, add, fma, load, peek, poke, splat, store, sub, total
+from backbones.kernels.vectors import LANES, add, fma, load, peek, poke, splat, store, sub, total
 
 ZERO = np.float32(0.0)
 

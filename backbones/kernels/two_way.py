@@ -1,4 +1,4 @@
-"""Both scans of a bidirectional Mamba layer as one fused loop for CPUs, for runs without gradients (`backbones.scan_kernel` has the parts).
+"""Both scans of a bidirectional Mamba layer as one fused loop for CPUs, for runs without gradients (`backbones.kernels.scan` has the parts).
 
 A task is one sample and sixteen channels, in both directions one after the other: the first one's outputs are still in the cache when the second adds its own, the
 gate is applied once, and step sizes are made where they are used.
@@ -7,8 +7,8 @@ gate is applied once, and step sizes are made where they are used.
 import numpy as np
 from numba import njit
 
-from backbones.scan_kernel import CHUNK, announce, gate, gather, scatter, settle, soften, walk
-from backbones.vectors import LANES, fma, load, peek, splat, store
+from backbones.kernels.scan import CHUNK, announce, gate, gather, scatter, settle, soften, walk
+from backbones.kernels.vectors import LANES, fma, load, peek, splat, store
 
 ZERO = np.float32(0.0)
 

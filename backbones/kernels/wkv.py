@@ -12,7 +12,7 @@ with ∂/∂w of a sum carried beside it. Exponents are in base 2.
 import numpy as np
 from numba import njit
 
-from backbones.vectors import LANES, add, choose, decay2, div, exp2, fma, largest, load, mul, splat, store, sub
+from backbones.kernels.vectors import LANES, add, choose, decay2, div, exp2, fma, largest, load, mul, splat, store, sub
 
 LOG2E = np.float32(1.4426950408889634)
 LOW, ZERO, ONE = np.float32(-1e30), np.float32(0.0), np.float32(1.0)
@@ -80,7 +80,7 @@ def forward(first, last, w, u, k, v, y, top, below, groups, length):  # type: ig
 
 @njit(nogil=True, cache=True)
 def released(first, last, w, u, k, v, y, groups, length, size, small):  # type: ignore[no-untyped-def]
-    """The released kernel's formula (``mode="kernel"`` in `backbones.wkv`), with segments of ``size`` steps and ``small`` times the largest term in the denominator."""
+    """The released kernel's formula (``mode="kernel"`` in `backbones.recurrences.wkv`), with segments of ``size`` steps and ``small`` times the largest term in the denominator."""
     width = groups * LANES
     buffer = np.empty(length * 3 * LANES, np.float32)
     zero, one, low, scale = splat(ZERO), splat(ONE), splat(LOW), splat(LOG2E)

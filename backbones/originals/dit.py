@@ -15,10 +15,10 @@ from backbones.dit import DiT
 from backbones.encoders import sinusoid
 
 FAMILIES = {
-    "dit": "backbones.convert:dit_from_original",
-    "dis": "backbones.convert_linear:dis_from_original",
-    "rwkv": "backbones.convert_linear:rwkv_from_original",
-    "graph_dit": "backbones.convert_graph:graph_dit_from_original",
+    "dit": "backbones.originals.dit:dit_from_original",
+    "dis": "backbones.originals.linear:dis_from_original",
+    "rwkv": "backbones.originals.linear:rwkv_from_original",
+    "graph_dit": "backbones.originals.graph_dit:graph_dit_from_original",
 }
 
 

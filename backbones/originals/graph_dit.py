@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from backbones.convert import load
 from backbones.graph_dit import BONDS, GraphDiT
+from backbones.originals.dit import load
 
 RENAMED = (
     ("encoders.", "blocks."),

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from backbones.convert import load
 from backbones.dis import DiS
+from backbones.originals.dit import load
 from backbones.rwkv import DiffusionRWKV
 
 _SHARED = {

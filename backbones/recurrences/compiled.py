@@ -1,6 +1,6 @@
 """The fused recurrences as operators of torch, for torch.compile, which cannot look into loops that numba has compiled and would unroll those of torch.
 
-In a compiled graph each is one call with gradients of its own; what it computes is what `backbones.scan_fused` and `backbones.wkv_fused` compute.
+In a compiled graph each is one call with gradients of its own; what it computes is what `backbones.recurrences.scan_fused` and `backbones.recurrences.wkv_fused` compute.
 """
 
 from typing import Any
@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbones import scan_fused, wkv_fused
-from backbones.scan_plain import scan_reference
+from backbones.recurrences import scan_fused, wkv_fused
+from backbones.recurrences.scan_plain import scan_reference
 
 LANES: int = wkv_fused.kernel.LANES
 Nine = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -81,7 +81,7 @@ def scan(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None, delta_bias: Tensor | None, delta_softplus: bool,
     *, reverse: bool = False, state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """As `backbones.scan.scan_reference`."""
+    """As `backbones.recurrences.scan.scan_reference`."""
     batch, channels, _ = u.shape
     zeros = torch.zeros(channels)
     rest = (zeros if D is None else D.float(), None if z is None else z.float(), zeros if delta_bias is None else delta_bias.float())
@@ -134,7 +134,7 @@ def _(w: Tensor, u: Tensor, k: Tensor, v: Tensor, segments: int, eps: float) -> 
 
 
 def wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor, as_released: tuple[int, float] | None = None) -> Tensor:
-    """As `backbones.wkv_fused.fused_wkv`."""
+    """As `backbones.recurrences.wkv_fused.fused_wkv`."""
     channels = k.shape[2]
     more = -channels % LANES
     wide = [F.pad(x.float(), (0, more)) if more else x.float() for x in (w, u, k, v)]

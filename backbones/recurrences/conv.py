@@ -1,4 +1,4 @@
-"""The two short depthwise convolutions of a bidirectional Mamba layer with their SiLU (`backbones.conv_kernel`), and their plain form."""
+"""The two short depthwise convolutions of a bidirectional Mamba layer with their SiLU (`backbones.kernels.conv`), and their plain form."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbones.forms import once, pick, told
-from backbones.threads import flat, share
+from backbones.kernels.threads import flat, share
+from backbones.recurrences.forms import once, pick, told
 
 
 def two_way_conv(x: Tensor, w: Tensor, bias: Tensor, *, form: str = "auto") -> tuple[Tensor, Tensor]:
     """``x`` (B, L, D); ``w`` (2, D, K) and ``bias`` (2, D) of the causal direction and of the one from the other end → two (B, L, D)."""
     if not torch.compiler.is_compiling() and pick(form, ("fused",), x, w) == "fused":
-        from backbones import conv_kernel
+        from backbones.kernels import conv as conv_kernel
 
         channels = x.shape[2]
         pad = -channels % conv_kernel.LANES
@@ -52,7 +52,7 @@ def _table(w: Tensor, bias: Tensor) -> Tensor:
 class _Conv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        from backbones import conv_kernel
+        from backbones.kernels import conv as conv_kernel
 
         kernel: Any = conv_kernel
         batch, length, channels = x.shape
@@ -68,7 +68,7 @@ class _Conv(torch.autograd.Function):
     @staticmethod
     @once("convolution")
     def backward(ctx: Any, grad_ahead: Tensor, grad_back: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        from backbones import conv_kernel
+        from backbones.kernels import conv as conv_kernel
 
         kernel: Any = conv_kernel
         x, w, bias = ctx.saved_tensors

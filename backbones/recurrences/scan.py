@@ -8,8 +8,8 @@ with a state of N numbers per channel. B is not held over a step (it is δB, not
 import torch
 from torch import Tensor
 
-from backbones.forms import compiled, pick
-from backbones.scan_plain import scan_reference as scan_reference
+from backbones.recurrences.forms import compiled, pick
+from backbones.recurrences.scan_plain import scan_reference as scan_reference
 
 
 def selective_scan(
@@ -19,12 +19,12 @@ def selective_scan(
     """``u``, ``delta``, ``z`` (B, D, L); ``A`` (D, N), negative; ``B``, ``C`` (B, N, L); ``D``, ``delta_bias`` (D,) → (B, D, L) in u's dtype.
 
     ``reverse`` runs from the last step to the first. ``state`` (B, D, N) is where to begin, and with ``return_state`` the last one is returned beside: a sequence
-    may be cut anywhere. ``form`` as in `backbones.forms`; ``reference`` can be differentiated twice. Under torch.compile the fused
+    may be cut anywhere. ``form`` as in `backbones.recurrences.forms`; ``reference`` can be differentiated twice. Under torch.compile the fused
     form is an operator of its own. Any memory layout. Raises ``ValueError`` for shapes that do not fit, integer tensors and a form that is not there.
     """
     check_scan(u, delta, A, B, C, D, z, delta_bias, state)
     if torch.compiler.is_compiling() and compiled(form, u, A):
-        from backbones.compiled import scan
+        from backbones.recurrences.compiled import scan
 
         out, last = scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse=reverse, state=state)
         return (out, last) if return_state else out
@@ -34,7 +34,7 @@ def selective_scan(
     if chosen == "mamba" and (reverse or state is not None or delta_softplus is False):
         chosen = "reference"
     if chosen == "fused":
-        from backbones.scan_fused import fused_scan as run
+        from backbones.recurrences.scan_fused import fused_scan as run
     else:
         run = scan_mamba if chosen == "mamba" else scan_reference
     out, last = run(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse=reverse, state=state)

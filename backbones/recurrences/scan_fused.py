@@ -1,4 +1,4 @@
-"""`backbones.scan_kernel` as a function that torch can differentiate: (B, D, L) float32 on the CPU, any strides."""
+"""`backbones.kernels.scan` as a function that torch can differentiate: (B, D, L) float32 on the CPU, any strides."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones import scan_kernel
-from backbones.forms import once, told
-from backbones.threads import flat, share
+from backbones.kernels import scan as scan_kernel
+from backbones.kernels.threads import flat, share
+from backbones.recurrences.forms import once, told
 
 kernel: Any = scan_kernel  # numba's functions have no types of their own
 
@@ -121,7 +121,7 @@ def fused_scan(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None, delta_bias: Tensor | None, delta_softplus: bool,
     *, reverse: bool = False, state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """As `backbones.scan.scan_reference`."""
+    """As `backbones.recurrences.scan.scan_reference`."""
     batch, channels, _ = u.shape
     zeros = torch.zeros(channels)
     begin = torch.zeros(batch, channels, A.shape[1]) if state is None else state

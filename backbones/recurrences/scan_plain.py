@@ -1,4 +1,4 @@
-"""The selective scan of `backbones.scan` step by step, in torch alone."""
+"""The selective scan of `backbones.recurrences.scan` step by step, in torch alone."""
 
 import torch
 import torch.nn.functional as F

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.forms import pick, told
-from backbones.threads import flat, share
+from backbones.kernels.threads import flat, share
+from backbones.recurrences.forms import pick, told
 
 Modulation = tuple[nn.LayerNorm, Tensor, Tensor]  # the norm before it; shift and scale, (B, 1, C) each
 
@@ -30,7 +30,7 @@ def q_shift(x: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def shifted_mixes(h: Tensor, grid: tuple[int, int], mixes: Sequence[Tensor], modulation: Modulation | None, *, form: str = "auto") -> list[Tensor]:
     """near + mix (x − near) for every mix (1, 1, C), where x = norm(h) (1 + scale) + shift and near = `q_shift` of x; (B, T, C) each. Without gradients one fused loop on the
-    CPU, which under autocast writes what the next product reads. ``form`` as in `backbones.forms`."""
+    CPU, which under autocast writes what the next product reads. ``form`` as in `backbones.recurrences.forms`."""
     norm, shift, scale = modulation if modulation is not None else (None, None, None)
     own = [] if norm is None else list(norm.parameters())
     watched = (
@@ -47,8 +47,8 @@ def shifted_mixes(h: Tensor, grid: tuple[int, int], mixes: Sequence[Tensor], mod
 
 
 def _fused(h: Tensor, grid: tuple[int, int], mixes: Sequence[Tensor], modulation: Modulation | None) -> list[Tensor]:
-    """`backbones.shift_kernel` on tensors."""
-    from backbones import shift_kernel
+    """`backbones.kernels.shift` on tensors."""
+    from backbones.kernels import shift as shift_kernel
 
     kernel: Any = shift_kernel  # numba's functions have no types of their own
     batch, length, channels = h.shape

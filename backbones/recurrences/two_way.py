@@ -1,4 +1,4 @@
-"""Both selective scans of a bidirectional Mamba layer with the gate that they share, out = (y_ahead + y_back) SiLU(z); see `backbones.scan`."""
+"""Both selective scans of a bidirectional Mamba layer with the gate that they share, out = (y_ahead + y_back) SiLU(z); see `backbones.recurrences.scan`."""
 
 from typing import Any, NamedTuple
 
@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbones.forms import pick, told
-from backbones.scan import selective_scan
-from backbones.threads import flat, share
+from backbones.kernels.threads import flat, share
+from backbones.recurrences.forms import pick, told
+from backbones.recurrences.scan import selective_scan
 
 LOG2E = 1.4426950408889634
 
@@ -28,7 +28,7 @@ class Way(NamedTuple):
 
 
 def two_way_scan(ahead: Way, back: Way, z: Tensor, *, form: str = "auto") -> Tensor:
-    """``back`` runs from the last step to the first; ``z`` (B, L, D) → (B, L, D) in z's dtype. ``form`` as in `backbones.forms`. Where nothing needs a gradient, one fused
+    """``back`` runs from the last step to the first; ``z`` (B, L, D) → (B, L, D) in z's dtype. ``form`` as in `backbones.recurrences.forms`. Where nothing needs a gradient, one fused
     loop does it all; otherwise two `selective_scan` do. Any memory layout. Raises ``ValueError`` for shapes that do not fit."""
     check_ways(ahead, back, z)
     inputs = (z, *ahead, *back)
@@ -47,8 +47,8 @@ def _one_way(way: Way, z: Tensor, form: str, *, reverse: bool) -> Tensor:
 
 
 def two_way_fused(ahead: Way, back: Way, z: Tensor) -> Tensor:
-    """`backbones.two_way_kernel` on tensors."""
-    from backbones import two_way_kernel
+    """`backbones.kernels.two_way` on tensors."""
+    from backbones.kernels import two_way as two_way_kernel
 
     kernel: Any = two_way_kernel  # numba's functions have no types of their own
     batch, length, channels = z.shape

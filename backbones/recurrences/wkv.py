@@ -14,7 +14,7 @@ All sums carry their largest exponent, so nothing overflows. Float32, or float64
 import torch
 from torch import Tensor
 
-from backbones.forms import compiled, pick
+from backbones.recurrences.forms import compiled, pick
 
 SEGMENTS, EPS = 32, 1e-6
 MODES = ("paper", "kernel")
@@ -22,7 +22,7 @@ Sum = tuple[Tensor, Tensor, Tensor]  # numerator, denominator, exponent: their v
 
 
 def bi_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor, mode: str = "paper", *, form: str = "auto") -> Tensor:
-    """``w``, ``u`` (C,); ``k``, ``v`` (B, T, C) → (B, T, C) in v's dtype. ``form`` as in `backbones.forms`; ``reference`` can be differentiated twice. The kernel's
+    """``w``, ``u`` (C,); ``k``, ``v`` (B, T, C) → (B, T, C) in v's dtype. ``form`` as in `backbones.recurrences.forms`; ``reference`` can be differentiated twice. The kernel's
     mode is fused without gradients only. Under torch.compile the fused form is an operator of its own. Raises ``ValueError`` for shapes
     that do not fit, integer tensors, an unknown mode and a form that is not there."""
     check_wkv(w, u, k, v, mode)
@@ -33,11 +33,11 @@ def bi_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor, mode: str = "paper", *, f
             raise ValueError("got form='fused' with mode='kernel' where gradients are asked for, which only its reference form has; try form='auto'")
         chosen = "reference"
     if chosen == "fused" and tracing:
-        from backbones.compiled import wkv
+        from backbones.recurrences.compiled import wkv
 
         return wkv(w, u, k, v, (SEGMENTS, EPS) if mode == "kernel" else None)
     if chosen == "fused":
-        from backbones.wkv_fused import fused_wkv
+        from backbones.recurrences.wkv_fused import fused_wkv
 
         return fused_wkv(w, u, k, v, (SEGMENTS, EPS) if mode == "kernel" else None)
     return wkv_reference(w, u, k, v, mode)

@@ -1,4 +1,4 @@
-"""`backbones.wkv_kernel` as a function that torch can differentiate: (B, T, C) float32 on the CPU. The released kernel's mode runs
+"""`backbones.kernels.wkv` as a function that torch can differentiate: (B, T, C) float32 on the CPU. The released kernel's mode runs
 forward only."""
 
 from typing import Any
@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbones import wkv_kernel
-from backbones.forms import once, told
-from backbones.threads import flat, share
+from backbones.kernels import wkv as wkv_kernel
+from backbones.kernels.threads import flat, share
+from backbones.recurrences.forms import once, told
 
 kernel: Any = wkv_kernel  # numba's functions have no types of their own
 
@@ -77,7 +77,7 @@ def released(inputs: list[Tensor], segments: int, eps: float) -> Tensor:
 
 
 def fused_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor, as_released: tuple[int, float] | None = None) -> Tensor:
-    """As `backbones.wkv.wkv_reference`; ``as_released``: segments and ε of the kernel's mode."""
+    """As `backbones.recurrences.wkv.wkv_reference`; ``as_released``: segments and ε of the kernel's mode."""
     channels = k.shape[2]
     more = -channels % kernel.LANES
     wide = _kept(w, u, k, v, more)

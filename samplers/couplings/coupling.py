@@ -3,7 +3,7 @@
     independent   every data point with its own source (diffusion, I-CFM)
     ot            the exact optimal transport of the batch (OT-CFM; Tong et al. 2302.00482, Pooladian et al. 2304.14772)
     sinkhorn      pairs drawn from the entropic plan of the batch
-    gibbs         independent pairs with the weight exp(−c/eps) (W-CFM; Calvo-Ordoñez et al. 2507.22270), `samplers.gibbs`
+    gibbs         independent pairs with the weight exp(−c/eps) (W-CFM; Calvo-Ordoñez et al. 2507.22270), `samplers.couplings.gibbs`
     paired        the source that the data brings, and nothing else
 
 A coupling sees one batch; where a step is split over processes or micro-batches, it pairs within each part. Data points keep their places, and
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from backbones.types import Cond, NoiseSource, RunContext
-from samplers import sinkhorn, transport
-from samplers.space import Space
+from samplers.couplings import sinkhorn, transport
+from samplers.spaces.euclid import Space
 
 COSTS = ("l2", "l2sq")
 Chosen = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
@@ -260,7 +260,7 @@ class Sinkhorn(Planned):
     fewer draws with ``resample``).
 
     Rounds of Sinkhorn go on until the row sums are within ``tolerance``, summed over rows; what 500 of them do not bring there, annealed Newton steps do
-    (`samplers.sinkhorn`). ``iterations`` = k makes k rounds at most and no such steps. The log has ``marginal_error``, how far off the plan is at the end, and
+    (`samplers.couplings.sinkhorn`). ``iterations`` = k makes k rounds at most and no such steps. The log has ``marginal_error``, how far off the plan is at the end, and
     where that is much it is said.
     """
 
@@ -327,9 +327,9 @@ class Sinkhorn(Planned):
 ROUNDS = 500  # of Sinkhorn, before Newton steps are cheaper
 
 REGISTRY: dict[str, Any] = {
-    "independent": "samplers.coupling:Independent",
-    "ot": "samplers.coupling:OT",
-    "sinkhorn": "samplers.coupling:Sinkhorn",
-    "gibbs": "samplers.gibbs:Gibbs",
-    "paired": "samplers.coupling:Paired",
+    "independent": "samplers.couplings.coupling:Independent",
+    "ot": "samplers.couplings.coupling:OT",
+    "sinkhorn": "samplers.couplings.coupling:Sinkhorn",
+    "gibbs": "samplers.couplings.gibbs:Gibbs",
+    "paired": "samplers.couplings.coupling:Paired",
 }

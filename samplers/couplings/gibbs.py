@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from backbones.types import Cond, NoiseSource
-from samplers import transport
-from samplers.coupling import Coupled, Once, check, check_cost, free_entries, pair_costs
+from samplers.couplings import transport
+from samplers.couplings.coupling import Coupled, Once, check, check_cost, free_entries, pair_costs
 
 NORMALISE = ("batch", "running", "none")
 FEW = 16  # a smaller batch says too little of its own diagnostics to warn

@@ -1,4 +1,4 @@
-"""What a network on a bridge emits, and its regression target (`samplers.bridge` has the notation).
+"""What a network on a bridge emits, and its regression target (`samplers.paths.bridge` has the notation).
 
     data          the data itself
     displacement  (x_t − data) / (sigma √(1 − m))             I²SB (Liu et al. 2302.05872)
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from backbones.registry import build
 from backbones.types import Backbone, Cond, RunContext
-from samplers.bridge import BridgePath, BridgePrediction
-from samplers.coefficients import Time
-from samplers.parameterization import call, is_timed
+from samplers.heads.parameterization import call, is_timed
+from samplers.paths.bridge import BridgePath, BridgePrediction
+from samplers.paths.coefficients import Time
 from samplers.prediction import expand
 
 
@@ -142,8 +142,8 @@ def velocity(*, conditioning: str = "time", cond_source: bool = False) -> OneHea
     return OneHead("velocity", conditioning=conditioning, cond_source=cond_source)
 
 
-REGISTRY = {name: f"samplers.bridge_heads:{name}" for name in ("data", "displacement", "drift", "velocity")} | {
-    "flow_score": "samplers.bridge_heads:FlowScore",
+REGISTRY = {name: f"samplers.heads.bridge:{name}" for name in ("data", "displacement", "drift", "velocity")} | {
+    "flow_score": "samplers.heads.bridge:FlowScore",
 }
 
 

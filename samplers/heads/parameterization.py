@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from backbones.types import Backbone, Cond, RunContext
-from samplers.coefficients import Coefficients
 from samplers.paths import Path, Time
+from samplers.paths.coefficients import Coefficients
 from samplers.prediction import Prediction, expand, ratio
 
 
@@ -128,6 +128,6 @@ def score(*, conditioning: str = "time") -> Direct:
     return Direct("score", conditioning=conditioning)
 
 
-REGISTRY = {name: f"samplers.parameterization:{name}" for name in ("noise", "data", "v", "velocity", "score")} | {
-    "edm": "samplers.parameterization:EDM"
+REGISTRY = {name: f"samplers.heads.parameterization:{name}" for name in ("noise", "data", "v", "velocity", "score")} | {
+    "edm": "samplers.heads.parameterization:EDM"
 }

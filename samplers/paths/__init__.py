@@ -12,10 +12,10 @@ the linear path multiplies sigma/alpha by ``shift``.
 
 from torch import Tensor
 
-from samplers.coefficients import Coefficients, Path, Time, as_time, check_steps, no_spacing, sigma_of
-from samplers.flows import Flow, LinearPath, LipmanPath, TrigPath
-from samplers.ve import EDMPath
-from samplers.vp import VPPath, beta_table
+from samplers.paths.coefficients import Coefficients, Path, Time, as_time, check_steps, no_spacing, sigma_of
+from samplers.paths.flows import Flow, LinearPath, LipmanPath, TrigPath
+from samplers.paths.ve import EDMPath
+from samplers.paths.vp import VPPath, beta_table
 
 __all__ = [
     "Coefficients", "EDMPath", "Flow", "LinearPath", "LipmanPath", "PATHS", "Path", "Time", "TrigPath", "VPPath", "as_time", "beta_table",
@@ -23,11 +23,11 @@ __all__ = [
 ]  # fmt: skip
 
 PATHS = {
-    "linear": "samplers.flows:LinearPath",
-    "lipman": "samplers.flows:LipmanPath",
-    "trig": "samplers.flows:TrigPath",
-    "vp": "samplers.vp:VPPath",
-    "edm": "samplers.ve:EDMPath",
+    "linear": "samplers.paths.flows:LinearPath",
+    "lipman": "samplers.paths.flows:LipmanPath",
+    "trig": "samplers.paths.flows:TrigPath",
+    "vp": "samplers.paths.vp:VPPath",
+    "edm": "samplers.paths.ve:EDMPath",
 }
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samplers.coefficients import Coefficients, Time, as_time, check_steps, no_spacing
+from samplers.paths.coefficients import Coefficients, Time, as_time, check_steps, no_spacing
 from samplers.prediction import Prediction, expand, ratio
 
 EDGE = 1e-3  # training keeps this far from both ends, where targets have infinite variance
@@ -143,7 +143,7 @@ class I2SBPath(BridgePath):
         return [*(1 - (entries + 1) / self.size).tolist(), 1.0]
 
 
-PATHS = {"brownian": "samplers.bridge:BrownianBridge", "i2sb": "samplers.bridge:I2SBPath"}
+PATHS = {"brownian": "samplers.paths.bridge:BrownianBridge", "i2sb": "samplers.paths.bridge:I2SBPath"}
 SPACES = ("data", "source", "drift", "backward", "velocity", "score")
 
 

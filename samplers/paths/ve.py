@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from samplers.coefficients import Coefficients, Time, as_time, check_begin, check_steps, no_spacing
+from samplers.paths.coefficients import Coefficients, Time, as_time, check_begin, check_steps, no_spacing
 
 
 class EDMPath:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplers.coefficients import Coefficients, Time, as_time, check_steps
+from samplers.paths.coefficients import Coefficients, Time, as_time, check_steps
 
 
 def beta_table(schedule: str, num: int = 1000, *, start: float | None = None, end: float | None = None, zero_snr: bool = False) -> Tensor:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from backbones.types import Cond, Noise, NoiseSource, RunContext
-from samplers.base import Step, _restorer, _Run
 from samplers.denoiser import Queryable
-from samplers.ode import ODE, Clock
 from samplers.paths import last_trained
 from samplers.prediction import Prediction
+from samplers.solvers.base import Step, _restorer, _Run
+from samplers.solvers.ode import ODE, Clock
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from backbones.types import Noise
-from samplers.base import Predict, Sampler
 from samplers.paths import Path, VPPath, check_steps
 from samplers.prediction import Prediction
+from samplers.solvers.base import Predict, Sampler
 
 VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "learned_range")
 

@@ -17,7 +17,7 @@ from backbones.types import Cond, Noise, RunContext
 from samplers.denoiser import Queryable
 from samplers.paths import Path, VPPath, check_warp, warp
 from samplers.prediction import Prediction
-from samplers.space import Euclid
+from samplers.spaces.euclid import Euclid
 
 Predict = Callable[..., Prediction]
 

@@ -12,17 +12,17 @@ from typing import Any
 from torch import Tensor
 
 from backbones.types import Cond, Noise, RunContext
-from samplers.base import Predict, Sampler
-from samplers.bridge import BridgePath
-from samplers.bridge_heads import FlowScore, OneHead, TwoWay
-from samplers.coefficients import Time
 from samplers.denoiser import Denoiser, Queryable
-from samplers.stochastic import draw
+from samplers.heads.bridge import FlowScore, OneHead, TwoWay
+from samplers.paths.bridge import BridgePath
+from samplers.paths.coefficients import Time
+from samplers.solvers.base import Predict, Sampler
+from samplers.solvers.stochastic import draw
 
 
 class BridgeAncestral(Sampler):
     """Ends on the prediction itself, without noise; ``deterministic`` leaves the noise out of every step (the OT-ODE of Liu et al.). ``clip`` and
-    ``threshold`` bound the predicted data (`samplers.base.Sampler`)."""
+    ``threshold`` bound the predicted data (`samplers.solvers.base.Sampler`)."""
 
     families = ("bridge",)
     needs = "drift"

@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from backbones.types import Noise
-from samplers.base import Predict, Sampler
 from samplers.paths import Path, VPPath
+from samplers.solvers.base import Predict, Sampler
 
 
 class DPMpp1(Sampler):

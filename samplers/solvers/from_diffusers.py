@@ -20,9 +20,9 @@ from torch import Tensor
 
 from backbones.registry import check_options, suggest
 from backbones.types import Noise
-from samplers.base import Predict, Sampler
 from samplers.paths import EDMPath, Path, VPPath, check_steps, last_trained, sigma_of
 from samplers.prediction import Prediction
+from samplers.solvers.base import Predict, Sampler
 
 Options = Mapping[str, Any]
 

@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from backbones.types import Noise
-from samplers.base import Predict, Sampler
 from samplers.graph import LEAST, softmax
-from samplers.graph_noise import draw
+from samplers.paths.graph import draw
+from samplers.solvers.base import Predict, Sampler
 
 
 class GraphAncestral(Sampler):

@@ -18,9 +18,9 @@ from typing import Any
 from torch import Tensor
 
 from backbones.types import Noise
-from samplers.base import Predict, Sampler
 from samplers.paths import EDMPath, Path
 from samplers.prediction import Prediction
+from samplers.solvers.base import Predict, Sampler
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from typing import Any
 from torch import Tensor
 
 from backbones.types import Noise
-from samplers.ancestral import transition
-from samplers.base import Predict, Sampler
-from samplers.ode import Clock
 from samplers.paths import EDMPath, Path, sigma_of
+from samplers.solvers.ancestral import transition
+from samplers.solvers.base import Predict, Sampler
+from samplers.solvers.ode import Clock
 
 LEAP = 10  # a fall of the level in one step, far above the data's own scale of about 1, over which a mean of both ends says nothing
 

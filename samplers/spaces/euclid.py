@@ -33,4 +33,4 @@ class Euclid:
         return x
 
 
-REGISTRY = {"euclid": "samplers.space:Euclid"}
+REGISTRY = {"euclid": "samplers.spaces.euclid:Euclid"}

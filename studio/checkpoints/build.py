@@ -10,10 +10,10 @@ from torch import nn
 import backbones
 from backbones.registry import resolve
 from samplers import graph
-from samplers.bridge import BridgePath
-from samplers.bridge_heads import TwoWay
 from samplers.denoiser import Denoiser
+from samplers.heads.bridge import TwoWay
 from samplers.objective import Objective, build_objective, objective_options
+from samplers.paths.bridge import BridgePath
 from studio.config import Config
 from studio.data import Data
 from studio.data.depth import Reading

@@ -57,7 +57,7 @@ def shares(counts: Tensor) -> Tensor:
 
 def published(values: np.ndarray, atoms: Sequence[str]) -> tuple[Tensor, Tensor]:
     """``bonds`` (5,) and ``sizes`` (n + 1,) as released models have them, of (N, n, n + 1) graphs with the atom types ``atoms``: open ends count as no atoms (the bonds to
-    them are counted). The other tables follow from `count`; see `samplers.graph_noise.Statistics`."""
+    them are counted). The other tables follow from `count`; see `samplers.paths.graph.Statistics`."""
     kind = values[..., 0]
     closed = ((kind > 0) & (kind != (atoms.index("*") + 1 if "*" in atoms else 0))).sum(1)  # (N,)
     bonded = np.bincount(values[:, :, 1:].reshape(-1), minlength=CLASSES).astype(float)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backbones.types import Cond, NoiseSource
-from samplers.graph_noise import BONDS, GraphPath, category, draw, mask, pack, unpack
+from samplers.paths.graph import BONDS, GraphPath, category, draw, mask, pack, unpack
 
 
 class GraphCodec:

@@ -18,11 +18,11 @@ SECTIONS = {
     "data": ("studio.data:REGISTRY",),
     "backbone": ("backbones:REGISTRY",),
     "procedure": ("studio.training.procedure:REGISTRY",),
-    "objective.path": ("samplers.paths:PATHS", "samplers.bridge:PATHS", "samplers.graph:PATHS"),
+    "objective.path": ("samplers.paths:PATHS", "samplers.paths.bridge:PATHS", "samplers.graph:PATHS"),
     "objective.parameterization": (
-        "samplers.parameterization:REGISTRY", "samplers.bridge_heads:REGISTRY", "samplers.graph:HEADS",
+        "samplers.heads.parameterization:REGISTRY", "samplers.heads.bridge:REGISTRY", "samplers.graph:HEADS",
     ),
-    "objective.coupling": ("samplers.coupling:REGISTRY",),
+    "objective.coupling": ("samplers.couplings.coupling:REGISTRY",),
     "objective.times": ("samplers.times:REGISTRY",),
     "objective.weight": ("samplers.weights:WEIGHTS",),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 diffusers' time sinusoid has other frequencies than the original DiT's (``frequency_shift=1``), and its published conversion of the official weights
 copies the time MLP all the same. On a DiT of Fashion-MNIST (4 layers of 128, 1,000 steps, DDIM) copying changes the predicted noise by 1 to 3 % and the
 pictures by 6 to 7 of 255 grey levels on average. So a model with ``frequency_shift=0`` is written with the MLP's first layer rewritten
-(`backbones.convert.shifted_time_embedding`): there the pictures are the same in every byte for the chosen number of steps, 50 unless told
+(`backbones.originals.dit.shifted_time_embedding`): there the pictures are the same in every byte for the chosen number of steps, 50 unless told
 otherwise, and its divisors, and differ by 0.1 to 0.3 grey levels for 20, 30, 40 and 100 steps. ``frequency_shift=1`` copies.
 """
 
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 import backbones
-from backbones.convert import diffusers_options, dit_from_diffusers, dit_to_diffusers, shifted_time_embedding
 from backbones.dit import DiT
-from samplers.ancestral import DDIM, DDPM, Ancestral
+from backbones.originals.dit import diffusers_options, dit_from_diffusers, dit_to_diffusers, shifted_time_embedding
 from samplers.paths import VPPath
+from samplers.solvers.ancestral import DDIM, DDPM, Ancestral
 from studio.checkpoints.build import Info
 from studio.codecs.codec import Pixels
 from studio.codecs.vae import VAECodec, read_vae

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from backbones.convert import original_shapes, original_state
 from backbones.dit import SIZES
 from backbones.encoders import grid_positions
+from backbones.originals.dit import original_shapes, original_state
 from studio.checkpoints.build import Info
 from studio.convert.checkpoint import Held, Weights, check_args, count_classes, read_state, refuse_flow, says
 from studio.convert.convert import Imported, class_names, codec_of, factor_of

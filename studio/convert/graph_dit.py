@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from backbones.convert_graph import graph_state
-from samplers.graph_noise import BONDS
+from backbones.originals.graph_dit import graph_state
+from samplers.paths.graph import BONDS
 from studio.checkpoints.build import Info
 from studio.convert.checkpoint import Weights, read_state
 from studio.convert.convert import Imported

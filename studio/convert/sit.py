@@ -10,7 +10,7 @@ never trained or read: its rows are left out.
 from pathlib import Path
 from typing import Any, Literal
 
-from backbones.convert import first_half, original_state
+from backbones.originals.dit import first_half, original_state
 from studio.checkpoints.build import Info
 from studio.convert.checkpoint import Held, Weights, read_state, says
 from studio.convert.convert import Imported, class_names

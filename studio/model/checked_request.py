@@ -12,7 +12,7 @@ from backbones.registry import plain, real, whole
 from guidance import describe
 from guidance.grammar import CUSTOM
 from guidance.rules import Rule
-from samplers.bridge_steps import facing
+from samplers.solvers.bridge import facing
 from studio import sampling
 from studio.codecs.graph import GraphCodec
 from studio.data.labels import parse_labels

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from samplers.bridge_steps import facing
+from samplers.solvers.bridge import facing
 from studio.checkpoints.find import bundled
 from studio.metrics.point_sets import wasserstein2
 from studio.reproduce import gaussians, restoring, toy, translating

@@ -17,8 +17,8 @@ from torch import Tensor
 import samplers
 from backbones.types import Cond, NoiseSource
 from samplers import Batch
-from samplers.bridge_steps import facing
 from samplers.gaussian_bridge import GaussianBridge, root
+from samplers.solvers.bridge import facing
 from studio.checkpoints.build import objective_of
 from studio.config import from_tree
 from studio.data.arrays import Arrays, Data

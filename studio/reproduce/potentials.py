@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from backbones.types import Cond, NoiseSource
-from samplers import coupling, transport
-from samplers.gibbs import ess_of, relative_variance
+from samplers.couplings import coupling, transport
+from samplers.couplings.gibbs import ess_of, relative_variance
 from studio.reproduce import toy
 
 ANCHORS = 4  # a page of the noise that nothing else draws from
@@ -42,7 +42,7 @@ def fitted(source: str, data: str, eps: float, count: int) -> tuple[Tensor, Tens
 
 class Potentials:
     """``anchors``: how many points the potentials are fitted to; 0 for a network that learns as training goes. ``source`` and ``data`` name the ends as
-    `toy.ends` does. ``logs`` as of `samplers.gibbs.Gibbs`."""
+    `toy.ends` does. ``logs`` as of `samplers.couplings.gibbs.Gibbs`."""
 
     def __init__(self, *, eps: float, anchors: int = 0, source: str = "eight_gaussians", data: str = "moons"):
         self.eps, self.anchors, self.ends = eps, anchors, (source, data)

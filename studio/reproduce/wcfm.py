@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from backbones.types import NoiseSource
-from samplers import transport
-from samplers.gibbs import inverse_temperature
+from samplers.couplings import transport
+from samplers.couplings.gibbs import inverse_temperature
 from studio.data import load_data
 from studio.reproduce import page as pages
 from studio.reproduce import pictures, toy

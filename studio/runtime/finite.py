@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from samplers.base import Step
+from samplers.solvers.base import Step
 
 TRY = "try dtype=fp32, a lower guidance scale, a sampler with clip=1 or lambda_min=-5.1, or another sampler or number of steps"
 

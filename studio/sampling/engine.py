@@ -18,13 +18,13 @@ import guidance as guidance_floor
 from backbones.registry import suggest
 from backbones.types import Cond, RunContext
 from guidance.rules import Rule
-from samplers.adaptive import ADAPTIVE, TorchDiffEq
-from samplers.base import Sampler, Step
-from samplers.bridge_steps import facing
 from samplers.denoiser import Denoiser, Queryable
 from samplers.paths import Path
 from samplers.reparameterised import Reparameterised
-from samplers.space import Euclid
+from samplers.solvers.adaptive import ADAPTIVE, TorchDiffEq
+from samplers.solvers.base import Sampler, Step
+from samplers.solvers.bridge import facing
+from samplers.spaces.euclid import Euclid
 from studio.runtime.finite import check_step
 from studio.runtime.signals import Stopped
 from studio.sampling import starts

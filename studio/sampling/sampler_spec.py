@@ -15,7 +15,7 @@ from typing import Any
 import samplers
 from backbones.registry import plain, resolve
 from guidance.grammar import CUSTOM, text_of, value_of
-from samplers.base import Sampler
+from samplers.solvers.base import Sampler
 from studio.checkpoints import checkpoint
 from studio.checkpoints.build import Info, family_of, objective_of
 from studio.codecs.codec import range_of

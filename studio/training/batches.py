@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from backbones.types import NoiseSource, RunContext
-from samplers.coupling import Coupled
+from samplers.couplings.coupling import Coupled
 from samplers.objective import Batch
 from studio.codecs.codec import Codec
 from studio.config import Config

@@ -17,10 +17,10 @@ from torch import Tensor
 
 import samplers
 from backbones.types import Cond, NoiseSource
-from samplers import coupling as couplings
-from samplers.bridge import BridgePath
-from samplers.bridge_heads import OneHead
+from samplers.couplings import coupling as couplings
 from samplers.denoiser import Denoiser
+from samplers.heads.bridge import OneHead
+from samplers.paths.bridge import BridgePath
 from studio.data import Data
 from studio.data.loader import Draw, fetch
 from studio.training.procedure import Phase, Setting

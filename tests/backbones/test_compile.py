@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from backbones import Cond, build
-from backbones.conv import two_way_conv
-from backbones.scan import selective_scan
+from backbones.recurrences.conv import two_way_conv
+from backbones.recurrences.scan import selective_scan
+from backbones.recurrences.wkv import bi_wkv
 from backbones.types import RunContext
-from backbones.wkv import bi_wkv
 
 pytest.importorskip("numba")
 

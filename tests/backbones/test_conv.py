@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbones.conv import conv_reference, two_way_conv
+from backbones.recurrences.conv import conv_reference, two_way_conv
 
 
 def given(batch: int, length: int, channels: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import backbones
 from backbones import Cond, DiT
-from backbones.convert import dit_from_diffusers, dit_to_diffusers, dit_to_original
+from backbones.originals.dit import dit_from_diffusers, dit_to_diffusers, dit_to_original
 
 CONFIG = {"input_size": 8, "patch_size": 2, "in_channels": 4, "hidden_size": 32, "depth": 3, "num_heads": 4, "num_classes": 7, "learn_sigma": True}
 X = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))

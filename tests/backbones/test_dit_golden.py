@@ -11,7 +11,7 @@ import backbones
 from backbones import Cond
 from guidance import CFG, Guided
 from samplers import Denoiser, VPPath
-from samplers.parameterization import noise as noise_output
+from samplers.heads.parameterization import noise as noise_output
 
 LIMITS = [(torch.float32, 1e-5, ""), (torch.float64, 1e-8, "_f64")]
 

@@ -12,9 +12,9 @@ import backbones
 from backbones import Cond
 from backbones.dis import SIZES as DIS_SIZES
 from backbones.dis import DiS
+from backbones.recurrences.shift import q_shift
 from backbones.rwkv import SIZES as RWKV_SIZES
 from backbones.rwkv import DiffusionRWKV
-from backbones.shift import q_shift
 
 CASES = {"dis_a_class": "dis", "drwkv_a_class": "rwkv", "drwkv_c_T256": "rwkv"}
 

@@ -40,7 +40,7 @@ def test_resolve_is_lazy() -> None:
 
 
 def test_importing_a_registry_imports_no_entry() -> None:
-    code = "import sys, backbones, samplers, guidance; print(*sorted(m for m in sys.modules if m in ('samplers.adaptive', 'samplers.dpmpp', 'torchdiffeq', 'backbones.convert', 'diffusers')))"
+    code = "import sys, backbones, samplers, guidance; print(*sorted(m for m in sys.modules if m in ('samplers.solvers.adaptive', 'samplers.solvers.dpmpp', 'torchdiffeq', 'backbones.originals.dit', 'diffusers')))"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == ""
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbones import forms
-from backbones.scan import scan_reference, selective_scan
-from backbones.scan_kernel import CHUNK, LANES
+from backbones.kernels.scan import CHUNK, LANES
+from backbones.recurrences import forms
+from backbones.recurrences.scan import scan_reference, selective_scan
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backbones.shift import Modulation, q_shift, shifted_mixes
+from backbones.recurrences.shift import Modulation, q_shift, shifted_mixes
 
 GRIDS = [(1, 1), (1, 5), (4, 1), (3, 7), (8, 8)]
 

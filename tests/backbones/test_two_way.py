@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbones import two_way
-from backbones.two_way import Way, two_way_scan
+from backbones.recurrences import two_way
+from backbones.recurrences.two_way import Way, two_way_scan
 
 RANK, STATES = 3, 16
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from backbones import vectors as V
+from backbones.kernels import vectors as V
 
 
 @njit

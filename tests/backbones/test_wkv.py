@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbones import forms
-from backbones.wkv import MODES, SEGMENTS, bi_wkv, wkv_reference
+from backbones.recurrences import forms
+from backbones.recurrences.wkv import MODES, SEGMENTS, bi_wkv, wkv_reference
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from backbones import Cond, DiT, RunContext
 from guidance import APG, CFG, Autoguidance, Dual, Guided, PriorSwap, Rule, Tangential
 from samplers import Denoiser, EDMPath, FunctionDenoiser, LinearPath, Prediction, VPPath, build
-from samplers.parameterization import Direct
+from samplers.heads.parameterization import Direct
 from samplers.paths import TrigPath
 from samplers.reparameterised import same_path, seen_from
 

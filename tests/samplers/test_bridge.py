@@ -9,9 +9,9 @@ from torch import Tensor
 
 from backbones import Cond, NoiseSource, RunContext
 from samplers import Batch, build, build_objective
-from samplers.bridge import BrownianBridge, I2SBPath
-from samplers.bridge_steps import Reversed
 from samplers.gaussian_bridge import GaussianBridge, root
+from samplers.paths.bridge import BrownianBridge, I2SBPath
+from samplers.solvers.bridge import Reversed
 
 CASES = [f"d{d}.eps{e}" for d in (1, 2, 5) for e in ("0.1", "1", "5")]
 
@@ -180,8 +180,8 @@ def test_the_table_of_i2sb() -> None:
 @pytest.mark.parametrize("num_steps", [1, 2, 5, 50])
 def test_i2sb_with_the_exact_data_ends_on_it(num_steps: int) -> None:
     """A prediction that knows the data brings every source to it; the law of what lies between is the bridge's."""
-    from samplers.bridge import BridgePrediction
     from samplers.denoiser import FunctionDenoiser
+    from samplers.paths.bridge import BridgePrediction
 
     path, n = I2SBPath(), 4000
     data, source = torch.full((n, 1), 0.5, dtype=torch.float64), torch.full((n, 1), -1.0, dtype=torch.float64)

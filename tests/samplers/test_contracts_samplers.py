@@ -13,7 +13,7 @@ import samplers
 from backbones import Cond, NoiseSource
 from backbones.registry import resolve
 from samplers import EDMPath, LinearPath, VPPath, build
-from samplers.space import Euclid
+from samplers.spaces.euclid import Euclid
 
 PATHS = {
     "linear": LinearPath(), "vp": VPPath(), "cosine": VPPath(schedule="cosine"), "zero": VPPath(zero_snr=True), "edm": EDMPath(),

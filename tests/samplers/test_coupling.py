@@ -9,10 +9,11 @@ from mixture import points
 from torch import Tensor
 
 from backbones import Cond, NoiseSource
-from samplers import Batch, LinearPath, Objective, build_objective, transport
-from samplers.coupling import OT, REGISTRY, Coupled, Independent, Once, Paired, Sinkhorn
-from samplers.gibbs import Gibbs
-from samplers.parameterization import Direct
+from samplers import Batch, LinearPath, Objective, build_objective
+from samplers.couplings import transport
+from samplers.couplings.coupling import OT, REGISTRY, Coupled, Independent, Once, Paired, Sinkhorn
+from samplers.couplings.gibbs import Gibbs
+from samplers.heads.parameterization import Direct
 
 N = 24
 SOURCE, DATA, NOISE = points(N, 3), 2 * points(N, 3, 1) + 1, NoiseSource(range(N))

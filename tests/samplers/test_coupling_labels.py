@@ -8,7 +8,7 @@ from mixture import points
 from torch import Tensor
 
 from backbones import Cond, NoiseSource
-from samplers.coupling import OT, Coupled, Sinkhorn, condition_distance, groups_of
+from samplers.couplings.coupling import OT, Coupled, Sinkhorn, condition_distance, groups_of
 
 N = 24
 SOURCE, DATA, NOISE = points(N, 3), 2 * points(N, 3, 1) + 1, NoiseSource(range(N))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from backbones import Cond, NoiseSource
 from samplers import Batch, Denoiser, EDMPath, LinearPath, LipmanPath, Objective, TrigPath, VPPath, build
-from samplers.parameterization import EDM, Direct
+from samplers.heads.parameterization import EDM, Direct
 from samplers.paths import Path, sigma_of
 
 PATHS: dict[str, Path] = {

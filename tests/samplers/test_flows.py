@@ -11,9 +11,9 @@ from torch import Tensor
 
 from backbones import Cond, NoiseSource, RecordedNoise
 from samplers import Batch, LinearPath, LipmanPath, Objective, TrigPath, build, build_objective
-from samplers.flows import Flow
-from samplers.parameterization import EDM, Direct
-from samplers.space import Euclid
+from samplers.heads.parameterization import EDM, Direct
+from samplers.paths.flows import Flow
+from samplers.spaces.euclid import Euclid
 
 MATCHERS = {
     "cfm_s0": LinearPath(), "cfm_s0.1": LinearPath(sigma=0.1), "target_s0": LipmanPath(sigma_min=0.0), "target_s0.1": LipmanPath(sigma_min=0.1),

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from backbones import NoiseSource, RecordedNoise
 from samplers import EDMPath, FunctionDenoiser, LinearPath, Prediction, TrigPath, VPPath, build
-from samplers.base import Sampler
-from samplers.from_diffusers import KNOWN
+from samplers.solvers.base import Sampler
+from samplers.solvers.from_diffusers import KNOWN
 
 MIX, X = Mixture(), points(16)
 PATHS = {"linear": LinearPath(), "trig": TrigPath(), "vp": VPPath(), "edm": EDMPath()}

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from backbones import Cond, RecordedNoise
 from samplers import Batch, Denoiser, Objective, Prediction, VPPath, build
-from samplers.ancestral import transition
-from samplers.parameterization import data as data_output
-from samplers.parameterization import noise as noise_output
-from samplers.space import Euclid
-from samplers.variational import bound, log_variance_of, log_variances
+from samplers.heads.parameterization import data as data_output
+from samplers.heads.parameterization import noise as noise_output
+from samplers.heads.variational import bound, log_variance_of, log_variances
+from samplers.solvers.ancestral import transition
+from samplers.spaces.euclid import Euclid
 
 PATH = VPPath()
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from backbones import Cond, NoiseSource, RunContext
 from samplers import Batch, LinearPath, Objective, build_objective
-from samplers.coupling import Coupled
-from samplers.gibbs import Gibbs, ess_of, inverse_temperature
-from samplers.parameterization import Direct
-from samplers.transport import entropic_plan
+from samplers.couplings.coupling import Coupled
+from samplers.couplings.gibbs import Gibbs, ess_of, inverse_temperature
+from samplers.couplings.transport import entropic_plan
+from samplers.heads.parameterization import Direct
 
 N = 64
 X, Y, NOISE = points(N), 3 * points(N, 2, 1), NoiseSource(range(N))

@@ -10,10 +10,10 @@ from torch import Tensor
 import samplers
 from backbones import Cond, NoiseSource
 from samplers import EDMPath, FunctionDenoiser, LinearPath, Prediction, VPPath
-from samplers.adaptive import ADAPTIVE, FIXED
 from samplers.gaussian_bridge import GaussianBridge
 from samplers.paths import Path
 from samplers.prediction import expand
+from samplers.solvers.adaptive import ADAPTIVE, FIXED
 
 DEVIATION = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
 PATHS: dict[str, Path] = {"linear": LinearPath(), "vp": VPPath(), "edm": EDMPath()}
@@ -85,7 +85,7 @@ def test_every_step_carries_it() -> None:
 
 
 def test_a_sampler_of_classes_refuses_it() -> None:
-    from samplers.graph_steps import GraphAncestral
+    from samplers.solvers.graph import GraphAncestral
 
     class OfGraphs:
         family, demands = "graph", frozenset()

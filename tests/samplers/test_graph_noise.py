@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backbones import NoiseSource
-from samplers.graph_noise import BONDS, GraphPath, Statistics, cosine_table, draw, mask, pack, unpack
+from samplers.paths.graph import BONDS, GraphPath, Statistics, cosine_table, draw, mask, pack, unpack
 
 TYPES, ATOMS = 3, 3
 

@@ -7,8 +7,8 @@ import torch
 from mixture import Mixture, points
 
 from samplers import EDMPath, LinearPath, VPPath, build
-from samplers.bridge import BrownianBridge
 from samplers.gaussian_bridge import GaussianBridge
+from samplers.paths.bridge import BrownianBridge
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 5])

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from backbones import Cond, NoiseSource
 from samplers import Batch, EDMPath, LinearPath, Objective, VPPath, build_objective
-from samplers.coupling import Coupled
+from samplers.couplings.coupling import Coupled
+from samplers.heads.parameterization import EDM, Direct
 from samplers.objective import objective_options
-from samplers.parameterization import EDM, Direct
-from samplers.space import Euclid
+from samplers.spaces.euclid import Euclid
 
 PATHS = {"linear": LinearPath(), "vp": VPPath(), "edm": EDMPath()}
 every_path = pytest.mark.parametrize("path", list(PATHS.values()), ids=list(PATHS))

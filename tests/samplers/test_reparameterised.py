@@ -10,10 +10,10 @@ from torch import Tensor
 
 from backbones import Cond, NoiseSource
 from samplers import Denoiser, EDMPath, FunctionDenoiser, LinearPath, LipmanPath, Prediction, TrigPath, VPPath, build
-from samplers.base import Sampler
-from samplers.parameterization import Direct
+from samplers.heads.parameterization import Direct
 from samplers.paths import warp
 from samplers.reparameterised import Reparameterised, on_path
+from samplers.solvers.base import Sampler
 
 MIX = Mixture()
 PATHS = {

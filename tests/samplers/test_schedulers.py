@@ -10,7 +10,7 @@ from torch import Tensor
 
 from backbones import RecordedNoise
 from samplers import Coefficients, Prediction, VPPath, beta_table, build
-from samplers.space import Euclid
+from samplers.spaces.euclid import Euclid
 
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
 SPACES = {"epsilon": "noise", "sample": "data", "v_prediction": "v"}

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from backbones import Cond, NoiseSource
-from samplers import transport
-from samplers.coupling import Sinkhorn
-from samplers.gibbs import Gibbs
-from samplers.sinkhorn import converged_plan, row_error
+from samplers.couplings import transport
+from samplers.couplings.coupling import Sinkhorn
+from samplers.couplings.gibbs import Gibbs
+from samplers.couplings.sinkhorn import converged_plan, row_error
 
 
 def ends(size: int, dim: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 import samplers
 from backbones import Cond, NoiseSource, RecordedNoise, RunContext
 from samplers import Denoiser, EDMPath, FunctionDenoiser, LinearPath, Prediction, Sampler, VPPath, build
-from samplers.parameterization import noise as noise_output
-from samplers.parameterization import velocity as velocity_output
-from samplers.space import Euclid
+from samplers.heads.parameterization import noise as noise_output
+from samplers.heads.parameterization import velocity as velocity_output
+from samplers.spaces.euclid import Euclid
 
 MIX = Mixture()
 PATHS = {"linear": LinearPath(), "vp": VPPath(), "edm": EDMPath()}

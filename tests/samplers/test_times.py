@@ -10,9 +10,9 @@ from torch import Tensor
 
 from backbones import NoiseSource, RunContext
 from samplers import Batch, EDMPath, LinearPath, TrigPath, VPPath
+from samplers.heads.parameterization import Direct
 from samplers.objective import Objective, build_objective
-from samplers.parameterization import Direct
-from samplers.space import Euclid
+from samplers.spaces.euclid import Euclid
 from samplers.times import Importance, LogitNormal, LogNormal, Uniform
 
 N = 40_000

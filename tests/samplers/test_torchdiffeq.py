@@ -11,7 +11,7 @@ from torch import Tensor
 
 from backbones import Cond, RunContext
 from samplers import EDMPath, FunctionDenoiser, LinearPath, Prediction, VPPath, build
-from samplers.adaptive import ADAPTIVE, FIXED
+from samplers.solvers.adaptive import ADAPTIVE, FIXED
 
 MIX, X = Mixture(), points(16)
 

@@ -11,8 +11,8 @@ from mixture import points
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from samplers import transport
-from samplers.coupling import Sinkhorn
+from samplers.couplings import transport
+from samplers.couplings.coupling import Sinkhorn
 
 CASES = ("n8d2", "n32d2", "n16d64")
 

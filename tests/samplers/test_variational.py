@@ -10,8 +10,8 @@ from torch.distributions import Normal, kl_divergence
 
 from backbones import NoiseSource
 from samplers import Batch, LinearPath, Objective, Prediction, VPPath
-from samplers.parameterization import noise as noise_output
-from samplers.variational import bound, log_variance_of, log_variances
+from samplers.heads.parameterization import noise as noise_output
+from samplers.heads.variational import bound, log_variance_of, log_variances
 
 PATH = VPPath()
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from backbones import Cond, NoiseSource
 from samplers import Batch, EDMPath, LinearPath, Objective, TrigPath, VPPath, build_objective
-from samplers.parameterization import EDM, Direct
+from samplers.heads.parameterization import EDM, Direct
 from samplers.paths import sigma_of
 from samplers.weights import MinSNR
 

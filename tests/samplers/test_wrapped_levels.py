@@ -16,8 +16,8 @@ from torch import Tensor
 
 from backbones import NoiseSource
 from samplers import EDMPath, FunctionDenoiser, LinearPath, LipmanPath, Prediction, TrigPath, VPPath, build
-from samplers.from_diffusers import KNOWN
 from samplers.paths import Path, sigma_of
+from samplers.solvers.from_diffusers import KNOWN
 
 MIX, X, M = Mixture(), points(16), 1.0
 PATHS: dict[str, Path] = {

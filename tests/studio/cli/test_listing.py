@@ -4,10 +4,14 @@ import json
 
 import pytest
 
-from samplers import bridge, bridge_heads, coupling, graph, parameterization, paths
-from samplers.gibbs import Gibbs
+from samplers import graph, paths
+from samplers.couplings import coupling
+from samplers.couplings.gibbs import Gibbs
+from samplers.heads import bridge as bridge_heads
+from samplers.heads import parameterization
 from samplers.names import OURS, PARTS, canonical
 from samplers.objective import build_objective
+from samplers.paths import bridge
 from studio.cli.listing import KINDS, catalogue
 from studio.cli.main import main
 from studio.config import load_config

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 import backbones
 import studio
 from backbones import Cond, DiT, NoiseSource
-from backbones.convert import dit_to_original, original_shapes, shifted_time_embedding
 from backbones.encoders import TimeEncoder, sinusoid
+from backbones.originals.dit import dit_to_original, original_shapes, shifted_time_embedding
 from samplers.paths import VPPath
 from studio.checkpoints.build import Info
 from studio.checkpoints.find import card

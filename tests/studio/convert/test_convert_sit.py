@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import guidance
 import studio
 from backbones import Cond, NoiseSource
-from backbones.convert import dit_to_original
+from backbones.originals.dit import dit_to_original
 from samplers.objective import build_objective
 from samplers.paths import LinearPath, LipmanPath, TrigPath
 from studio.checkpoints.find import choose_weights, weights_in

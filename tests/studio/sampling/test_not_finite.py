@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 import studio
 from backbones import Cond
-from samplers.base import Step
 from samplers.paths import LinearPath
 from samplers.prediction import Prediction
+from samplers.solvers.base import Step
 from studio.model.model import Model
 from studio.runtime.finite import NotFinite, check_step, finite
 

@@ -17,7 +17,7 @@ import samplers
 import studio
 from backbones.types import NoiseSource, RecordedNoise
 from guidance import CFG
-from samplers.ode import Heun
+from samplers.solvers.ode import Heun
 from studio.model.model import Model
 from studio.runtime.recipes import told
 from studio.sampling.commands import command_of

@@ -1,0 +1,1 @@
+"""Loops compiled by numba for CPUs, sixteen floats at once."""

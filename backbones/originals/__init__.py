@@ -1,0 +1,1 @@
+"""Weights of the original implementations, by their key names."""

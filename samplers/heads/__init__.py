@@ -1,0 +1,1 @@
+"""What a network emits, and how a prediction is made of it."""
