@@ -12,9 +12,21 @@ from backbones.noise import NoiseSource, RecordedNoise
 from backbones.types import Backbone, Cond, RunContext
 
 __all__ = [
-    "Backbone", "Bias", "BlockDiagonal", "Cond", "DiT", "Full", "NoiseSource", "REGISTRY", "RecordedNoise", "RunContext", "Window",
-    "attend", "build", "from_original",
-]  # fmt: skip
+    "Backbone",
+    "Bias",
+    "BlockDiagonal",
+    "Cond",
+    "DiT",
+    "Full",
+    "NoiseSource",
+    "REGISTRY",
+    "RecordedNoise",
+    "RunContext",
+    "Window",
+    "attend",
+    "build",
+    "from_original",
+]
 
 REGISTRY = {
     "dit": "backbones.dit:DiT",
@@ -30,12 +42,14 @@ def build(name: str, **options: Any) -> nn.Module:
     return registry.build(REGISTRY, name, "backbone", options)
 
 
-def from_original(family: str, state_dict: Mapping[str, Tensor], config: Mapping[str, Any], compat: bool = True) -> nn.Module:
+def from_original(
+    family: str, state_dict: Mapping[str, Tensor], config: Mapping[str, Any], compat: bool = True
+) -> nn.Module:
     """Our module with the weights and, if ``compat``, the semantics of an original implementation.
 
-    ``family``: dit, dis, rwkv or graph_dit. ``config``: the original constructor's arguments. ``state_dict``: the original key names,
-    inside whatever training wraps around a network (`backbones.wrapped`). Returned in eval mode.
-    Raises ``ValueError`` when the weights do not fit the config.
+    ``family``: dit, dis, rwkv or graph_dit. ``config``: the original constructor's arguments. ``state_dict``:
+    the original key names, inside whatever training wraps around a network (`backbones.wrapped`). Returned in
+    eval mode. Raises ``ValueError`` when the weights do not fit the config.
     """
     from backbones.originals.dit import FAMILIES
     from backbones.wrapped import unwrapped

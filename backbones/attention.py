@@ -1,7 +1,7 @@
 """One function for attention: ``attend(q, k, v, spec, ctx)``; softmax(q kᵀ / √d + mask) v.
 
-Backends are entries of `BACKENDS`; `supports` says whether one can serve a call and why not. `auto` picks by thresholds that were measured
-(`benchmarks/attention.py`); an explicit choice that cannot be honoured raises.
+Backends are entries of `BACKENDS`; `supports` says whether one can serve a call and why not. `auto` picks by
+thresholds that were measured (`benchmarks/attention.py`); an explicit choice that cannot be honoured raises.
 """
 
 import math
@@ -39,7 +39,8 @@ class BlockDiagonal:
 
 @dataclass(frozen=True, eq=False)
 class Bias:
-    """An additive mask, broadcastable to (B, H, N, M); −inf forbids. A query with no key left gets zeros; ``blind=False`` says that there is none, which saves looking for it."""
+    """An additive mask, broadcastable to (B, H, N, M); −inf forbids. A query with no key left gets zeros;
+    ``blind=False`` says that there is none, which saves looking for it."""
 
     bias: Tensor
     blind: bool = True
@@ -60,7 +61,10 @@ def mask_of(spec: Spec, n: int, m: int, like: Tensor) -> Tensor | None:
     else:
         if sum(spec.lengths) != n or n != m:
             raise ValueError(f"block lengths sum to {sum(spec.lengths)}, expected {n} tokens")
-        owner = torch.repeat_interleave(torch.arange(len(spec.lengths), device=like.device), torch.tensor(spec.lengths, device=like.device))
+        owner = torch.repeat_interleave(
+            torch.arange(len(spec.lengths), device=like.device),
+            torch.tensor(spec.lengths, device=like.device),
+        )
         seen = owner[:, None] == owner[None]
     return torch.zeros(n, m, dtype=like.dtype, device=like.device).masked_fill(~seen, -math.inf)
 
@@ -71,22 +75,28 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
 
 
 def _explicit(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
-    """Two matrix products and a softmax. On CPUs with bf16 instructions the products use them; it can be differentiated twice."""
+    """Two matrix products and a softmax. On CPUs with bf16 instructions the products use them; it can be
+    differentiated twice."""
     b, h, n, d = q.shape
     keys = k.reshape(b * h, -1, d).transpose(1, 2)
-    scores = torch.baddbmm(q.new_zeros(()), q.reshape(b * h, n, d), keys, beta=0, alpha=d**-0.5).view(b, h, n, -1)  # (B, H, N, M)
+    # (B, H, N, M)
+    scores = torch.baddbmm(q.new_zeros(()), q.reshape(b * h, n, d), keys, beta=0, alpha=d**-0.5).view(
+        b, h, n, -1
+    )
     mask = mask_of(spec, q.shape[-2], k.shape[-2], q)
     if mask is None:
         return _softmax(scores) @ v
     if isinstance(spec, Bias) and not spec.blind:
         return _softmax(scores + mask) @ v
-    blind = (mask == -math.inf).all(dim=-1, keepdim=True)  # a query that sees nothing: its row never meets −inf, so its gradients are 0 too
+    # a query that sees nothing: its row never meets −inf, so its gradients are 0 too
+    blind = (mask == -math.inf).all(dim=-1, keepdim=True)
     weights = _softmax(scores + mask.masked_fill(blind, 0.0)).masked_fill(blind, 0.0)
     return weights @ v
 
 
 def _softmax(scores: Tensor) -> Tensor:
-    """Over the last dimension. On CPUs torch's own in bf16 is slower than by way of float32 where a row is no whole vector (benchmarks/softmax.py)."""
+    """Over the last dimension. On CPUs torch's own in bf16 is slower than by way of float32 where a row is no
+    whole vector (benchmarks/softmax.py)."""
     if scores.dtype == torch.bfloat16 and scores.shape[-1] < NARROW and scores.device.type == "cpu":
         return scores.float().softmax(dim=-1).to(scores.dtype)
     return scores.softmax(dim=-1)
@@ -105,11 +115,16 @@ def supports(name: str, q: Tensor, spec: Spec, *, double_backward: bool = False)
 
 
 def choose(q: Tensor, spec: Spec, *, double_backward: bool = False) -> str:
-    """The backend of `auto`: on CPUs in bf16 the explicit form up to 1,024 tokens in training and 512 without gradient; otherwise SDPA."""
+    """The backend of `auto`: on CPUs in bf16 the explicit form up to 1,024 tokens in training and 512 without
+    gradient; otherwise SDPA."""
     if double_backward:
         return "explicit"
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        return "explicit" if q.shape[-2] <= (1024 if torch.is_grad_enabled() and q.requires_grad else 512) else "sdpa"
+        return (
+            "explicit"
+            if q.shape[-2] <= (1024 if torch.is_grad_enabled() and q.requires_grad else 512)
+            else "sdpa"
+        )
     return "sdpa"
 
 

@@ -1,7 +1,9 @@
-"""DiS: a diffusion backbone of bidirectional state-space layers (Fei et al. 2402.05608), with long skips between its halves and no attention.
+"""DiS: a diffusion backbone of bidirectional state-space layers (Fei et al. 2402.05608), with long skips
+between its halves and no attention.
 
-The sequence is [condition, time, patches]. A block is Mamba's, the residual added before the norm: (h, r) → r = r + h, h = Mixer(Norm(r)); the later half also reads
-the outputs of the earlier one through ``skip_linear``. A mixer runs one selective scan in each direction and adds them.
+The sequence is [condition, time, patches]. A block is Mamba's, the residual added before the norm: (h, r) → r
+= r + h, h = Mixer(Norm(r)); the later half also reads the outputs of the earlier one through ``skip_linear``.
+A mixer runs one selective scan in each direction and adds them.
 """
 
 import math
@@ -18,7 +20,8 @@ from backbones.recurrences.two_way import Way, two_way_scan
 from backbones.stem import Frame
 from backbones.types import Cond, RunContext
 
-SIZES = {"S": (24, 368), "B": (24, 768), "M": (48, 768), "L": (48, 1024), "H": (48, 1536)}  # depth (one more block in all), width
+# depth (one more block in all), width
+SIZES = {"S": (24, 368), "B": (24, 768), "M": (48, 768), "L": (48, 1024), "H": (48, 1536)}
 STATES, KERNEL = 16, 4
 
 
@@ -37,8 +40,8 @@ class Norm(nn.Module):
 
 
 class Mixer(nn.Module):
-    """Mamba in both directions (``bimamba v2``): (B, L, D) → (B, L, D). Projections in and out are shared; convolution, gates of the scan and its state are
-    one set for each direction."""
+    """Mamba in both directions (``bimamba v2``): (B, L, D) → (B, L, D). Projections in and out are shared;
+    convolution, gates of the scan and its state are one set for each direction."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -48,12 +51,18 @@ class Mixer(nn.Module):
             setattr(self, f"conv1d{end}", nn.Conv1d(inner, inner, KERNEL, groups=inner, padding=KERNEL - 1))
             setattr(self, f"x_proj{end}", nn.Linear(inner, self.rank + 2 * STATES, bias=False))
             setattr(self, f"dt_proj{end}", nn.Linear(self.rank, inner))
-            setattr(self, f"A{end}_log", nn.Parameter(torch.arange(1, STATES + 1, dtype=torch.float32).log().repeat(inner, 1)))
+            setattr(
+                self,
+                f"A{end}_log",
+                nn.Parameter(torch.arange(1, STATES + 1, dtype=torch.float32).log().repeat(inner, 1)),
+            )
             setattr(self, f"D{end}", nn.Parameter(torch.ones(inner)))
 
     def forward(self, h: Tensor, ctx: RunContext | None) -> Tensor:
         x, z = self.in_proj(h).chunk(2, dim=-1)  # (B, L, 2D) each
-        both = two_way_conv(x, self._both("conv1d", "weight").squeeze(2), self._both("conv1d", "bias"), form=form_of(ctx))
+        both = two_way_conv(
+            x, self._both("conv1d", "weight").squeeze(2), self._both("conv1d", "bias"), form=form_of(ctx)
+        )
         ahead, back = (self.way(one, end) for one, end in zip(both, ("", "_b")))
         with exact(h.device):  # step sizes decide how long a state lasts: not in bf16
             y = two_way_scan(ahead, back, z, form=form_of(ctx))
@@ -79,7 +88,9 @@ class Block(nn.Module):
         self.norm, self.mixer, self.drop = Norm(dim, rms), Mixer(dim), DropPath(drop)
         self.skip_linear = nn.Linear(2 * dim, dim) if skip else None
 
-    def forward(self, h: Tensor, r: Tensor | None, skip: Tensor | None, ctx: RunContext | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, h: Tensor, r: Tensor | None, skip: Tensor | None, ctx: RunContext | None
+    ) -> tuple[Tensor, Tensor]:
         if self.skip_linear is not None and skip is not None:
             h = self.skip_linear(torch.cat([h, skip], dim=-1))
         r = h.to(torch.promote_types(h.dtype, torch.float32)) if r is None else r + self.drop(h)
@@ -87,36 +98,71 @@ class Block(nn.Module):
 
 
 class DiS(nn.Module):
-    """``net(x, t, cond)``: (B, C, H, W), (B,) on the trained time scale, Cond(label=(B,), numeric=(B, K)) → (B, C_out, H, W).
+    """``net(x, t, cond)``: (B, C, H, W), (B,) on the trained time scale, Cond(label=(B,), numeric=(B, K)) →
+    (B, C_out, H, W).
 
-    ``size`` ("S/2") sets depth, width and patch; ``depth`` is even, with one block more in all. ``num_classes=0`` and ``num_numeric=0``: no condition token and no
-    modulation of the last layer, as in the original. ``rms_norm=False``: LayerNorm. ``drop_path`` rises linearly over the blocks, in training only. Any H, W divisible by the patch
-    works; learned positions are interpolated. ``stem_channels`` and ``stem_blocks`` as in DiT: convolutions around the trunk. Ours starts at zero (the last layer does) and gives both directions the step sizes that the original gives the forward one;
-    ``original_init`` undoes both.
+    ``size`` ("S/2") sets depth, width and patch; ``depth`` is even, with one block more in all.
+    ``num_classes=0`` and ``num_numeric=0``: no condition token and no modulation of the last layer, as in the
+    original. ``rms_norm=False``: LayerNorm. ``drop_path`` rises linearly over the blocks, in training only.
+    Any H, W divisible by the patch works; learned positions are interpolated. ``stem_channels`` and
+    ``stem_blocks`` as in DiT: convolutions around the trunk. Ours starts at zero (the last layer does) and
+    gives both directions the step sizes that the original gives the forward one; ``original_init`` undoes
+    both.
     """
 
-    low_precision = ("frame", "in_blocks", "mid_block", "out_blocks", "final_layer")  # see backbones.inference
+    # see backbones.inference
+    low_precision = ("frame", "in_blocks", "mid_block", "out_blocks", "final_layer")
 
     def __init__(
-        self, *, size: str | None = None, input_size: int | tuple[int, int] = 32, patch_size: int = 2, in_channels: int = 4, out_channels: int | None = None,
-        hidden_size: int = 368, depth: int = 24, num_classes: int = 1000, null_class: bool = True, num_numeric: int = 0, learn_sigma: bool = False,
-        rms_norm: bool = True, drop_path: float = 0.0, original_init: bool = False, stem_channels: tuple[int, ...] = (), stem_blocks: int = 2,
-    ):  # fmt: skip
+        self,
+        *,
+        size: str | None = None,
+        input_size: int | tuple[int, int] = 32,
+        patch_size: int = 2,
+        in_channels: int = 4,
+        out_channels: int | None = None,
+        hidden_size: int = 368,
+        depth: int = 24,
+        num_classes: int = 1000,
+        null_class: bool = True,
+        num_numeric: int = 0,
+        learn_sigma: bool = False,
+        rms_norm: bool = True,
+        drop_path: float = 0.0,
+        original_init: bool = False,
+        stem_channels: tuple[int, ...] = (),
+        stem_blocks: int = 2,
+    ):
         super().__init__()
         if size is not None:
             depth, hidden_size, patch_size = named_size(size, SIZES, "DiS")
         if depth % 2 or depth < 2:
-            raise ValueError(f"got DiS of depth {depth}, expected an even number: as many blocks before the middle one as after it")
+            raise ValueError(
+                f"got DiS of depth {depth}, expected an even number: as many blocks before the middle one "
+                "as after it"
+            )
         patch_size = 2 ** len(stem_channels) if stem_channels else patch_size
         height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
-        self.patch_size, self.grid, self.num_classes = patch_size, grid_of(height, width, patch_size), num_classes
-        self.in_channels, self.out_channels, self.learn_sigma = in_channels, (out_channels or in_channels) * (2 if learn_sigma else 1), learn_sigma
+        self.patch_size, self.grid, self.num_classes = (
+            patch_size,
+            grid_of(height, width, patch_size),
+            num_classes,
+        )
+        self.in_channels, self.out_channels, self.learn_sigma = (
+            in_channels,
+            (out_channels or in_channels) * (2 if learn_sigma else 1),
+            learn_sigma,
+        )
         self.conditional = bool(num_classes or num_numeric)
         self.extras = 2 if self.conditional else 1
         dim, tokens = hidden_size, self.grid[0] * self.grid[1]
-        self.frame = Frame(in_channels, self.out_channels, stem_channels, stem_blocks, dim) if stem_channels else None
+        self.frame = (
+            Frame(in_channels, self.out_channels, stem_channels, stem_blocks, dim) if stem_channels else None
+        )
         if self.frame is None:
-            self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)})
+            self.patch_embed = nn.ModuleDict(
+                {"proj": nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)}
+            )
         self.time_embed = nn.Sequential(nn.Linear(dim, 4 * dim), nn.SiLU(), nn.Linear(4 * dim, dim))
         self.label_emb = ClassEncoder(num_classes, dim, null=null_class) if num_classes else None
         self.n_embedder = NumericEncoder(num_numeric, dim) if num_numeric else None
@@ -125,7 +171,9 @@ class DiS(nn.Module):
         rates = [0.0, *(drop_path * i / (depth - 1) for i in range(depth))]
         self.in_blocks = nn.ModuleList(Block(dim, rms_norm, rates[i], skip=False) for i in range(half))
         self.mid_block = Block(dim, rms_norm, rates[half], skip=False)
-        self.out_blocks = nn.ModuleList(Block(dim, rms_norm, rates[half + 1 + i], skip=True) for i in range(half))
+        self.out_blocks = nn.ModuleList(
+            Block(dim, rms_norm, rates[half + 1 + i], skip=True) for i in range(half)
+        )
         self.norm_f, self.last_drop = Norm(dim, rms_norm), DropPath(drop_path)
         self.final_norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.final_layer = nn.ModuleDict()
@@ -136,7 +184,8 @@ class DiS(nn.Module):
         self._initialise(depth, original=original_init)
 
     def _initialise(self, depth: int, *, original: bool) -> None:
-        """torch's own linear layers with biases at 0, embeddings N(0, 0.02), mixers' last product over √depth, step sizes log-uniform in [0.001, 0.1]."""
+        """torch's own linear layers with biases at 0, embeddings N(0, 0.02), mixers' last product over
+        √depth, step sizes log-uniform in [0.001, 0.1]."""
         for module in self.modules():
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -154,7 +203,9 @@ class DiS(nn.Module):
             if self.conditional:
                 nn.init.zeros_(self.final_layer["adaLN_modulation"][1].weight)  # type: ignore[index, arg-type]
 
-    def forward(self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
+    ) -> Tensor:
         grid = grid_of(x.shape[-2], x.shape[-1], self.patch_size)
         cond = cond if cond is not None else Cond()
         kind = self.pos_embed.dtype
@@ -168,7 +219,9 @@ class DiS(nn.Module):
         else:
             h = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)  # (B, N, D)
         table = self.pos_embed
-        positions = torch.cat([table[:, : self.extras], resized(table[:, self.extras :], self.grid, grid)], dim=1)
+        positions = torch.cat(
+            [table[:, : self.extras], resized(table[:, self.extras :], self.grid, grid)], dim=1
+        )
         h = torch.cat([*(e[:, None].to(h.dtype) for e in extras), h], dim=1) + positions  # (B, extras + N, D)
         r: Tensor | None = None
         skips = []
@@ -185,17 +238,27 @@ class DiS(nn.Module):
             h = h * (1 + scale[:, None]) + shift[:, None]
         if self.frame is not None:
             return self.frame.close(h[:, self.extras :], grid, rest)
-        return unpatchify(self.final_layer["linear"](h[:, self.extras :]), grid, self.patch_size, self.out_channels)
+        return unpatchify(
+            self.final_layer["linear"](h[:, self.extras :]), grid, self.patch_size, self.out_channels
+        )
 
     def condition(self, cond: Cond, count: int, device: torch.device) -> Tensor:
         """(B, D) of the label and the numbers; a condition that is absent counts as missing."""
         total: Tensor | None = None
         if self.label_emb is not None:
-            label = cond.label if cond.label is not None else torch.full((count,), -1, dtype=torch.int64, device=device)
+            label = (
+                cond.label
+                if cond.label is not None
+                else torch.full((count,), -1, dtype=torch.int64, device=device)
+            )
             total = self.label_emb(label)
         if self.n_embedder is not None:
             kind, size = self.n_embedder.nulls.dtype, self.n_embedder.values.in_features
-            numeric = cond.numeric if cond.numeric is not None else torch.full((count, size), torch.nan, device=device)
+            numeric = (
+                cond.numeric
+                if cond.numeric is not None
+                else torch.full((count, size), torch.nan, device=device)
+            )
             numbers = self.n_embedder(numeric.to(kind))  # type: ignore[union-attr]
             total = numbers if total is None else total + numbers
         assert total is not None
@@ -207,6 +270,8 @@ def first_steps(projection: nn.Linear) -> None:
     bound = projection.in_features**-0.5
     nn.init.uniform_(projection.weight, -bound, bound)
     low, high = math.log(0.001), math.log(0.1)
-    steps = torch.exp(torch.rand(projection.out_features, device=projection.bias.device) * (high - low) + low).clamp_min(1e-4)
+    steps = torch.exp(
+        torch.rand(projection.out_features, device=projection.bias.device) * (high - low) + low
+    ).clamp_min(1e-4)
     with torch.no_grad():
         projection.bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus⁻¹

@@ -1,6 +1,8 @@
-"""DiT: a transformer over patches, conditioned by adaptive layer norm with zero-initialised gates (Peebles & Xie, 2212.09748).
+"""DiT: a transformer over patches, conditioned by adaptive layer norm with zero-initialised gates (Peebles &
+Xie, 2212.09748).
 
-    c = time(t) + class(y) + numeric(n);   (shift, scale, gate)×2 of every block = Linear(SiLU(c)), one matrix product for all blocks
+    c = time(t) + class(y) + numeric(n);   (shift, scale, gate)×2 of every block = Linear(SiLU(c)), one matrix
+      product for all blocks
     h += gate1 · attention(LN(h)(1 + scale1) + shift1);   h += gate2 · MLP(LN(h)(1 + scale2) + shift2)
 
 At initialisation the output is exactly 0. B batch, N tokens, D width, C channels, P patch.
@@ -17,8 +19,13 @@ from backbones.stem import ConvHead, ConvStem
 from backbones.types import Cond, RunContext
 
 SIZES = {  # width, depth, heads; S, B, L, XL are the paper's, the others ours
-    "Mi": (128, 4, 2), "Ti": (192, 6, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1152, 28, 16),
-}  # fmt: skip
+    "Mi": (128, 4, 2),
+    "Ti": (192, 6, 3),
+    "S": (384, 12, 6),
+    "B": (768, 12, 12),
+    "L": (1024, 24, 16),
+    "XL": (1152, 28, 16),
+}
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
@@ -70,16 +77,20 @@ class Block(nn.Module):
 
 
 class DiT(nn.Module):
-    """``net(x, t, cond)``: (B, C, H, W), (B,) on the trained time scale, Cond(label=(B,), numeric=(B, K)) → (B, C_out, H, W).
+    """``net(x, t, cond)``: (B, C, H, W), (B,) on the trained time scale, Cond(label=(B,), numeric=(B, K)) →
+    (B, C_out, H, W).
 
-    ``size`` ("S/2", "Ti/4") sets width, depth, heads and patch. ``num_classes=0``: no labels. ``null_class=False``: no row for a missing label.
-    ``out_channels`` (``in_channels`` by default); ``learn_sigma`` doubles them (the second half is the variance head, or another). ``stem_channels`` replaces the linear patches by a
-    convolutional stem and head; the patch is then 2^len(stem_channels). Any H, W divisible by the patch works; positions stretch to the
-    native grid's extent. ``frequency_shift`` and ``mlp_norm_eps`` are 1 and 1e-5 in diffusers' version.
+    ``size`` ("S/2", "Ti/4") sets width, depth, heads and patch. ``num_classes=0``: no labels.
+    ``null_class=False``: no row for a missing label. ``out_channels`` (``in_channels`` by default);
+    ``learn_sigma`` doubles them (the second half is the variance head, or another). ``stem_channels``
+    replaces the linear patches by a convolutional stem and head; the patch is then 2^len(stem_channels). Any
+    H, W divisible by the patch works; positions stretch to the native grid's extent. ``frequency_shift`` and
+    ``mlp_norm_eps`` are 1 and 1e-5 in diffusers' version.
     """
 
     pos_embed: Tensor
-    low_precision = ("stem", "x_embedder", "blocks", "head", "final_layer", "modulation")  # see backbones.inference
+    # see backbones.inference
+    low_precision = ("stem", "x_embedder", "blocks", "head", "final_layer", "modulation")
 
     def __init__(
         self,
@@ -112,33 +123,54 @@ class DiT(nn.Module):
             patch_size = 2 ** len(stem_channels)
         height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
         if height % patch_size or width % patch_size:
-            raise ValueError(f"got pictures of {height}×{width}, expected multiples of the patch size {patch_size}; pad or resize them")
+            raise ValueError(
+                f"got pictures of {height}×{width}, expected multiples of the patch size {patch_size}; "
+                "pad or resize them"
+            )
         if hidden_size % num_heads:
-            raise ValueError(f"got width {hidden_size} and {num_heads} heads, expected a width divisible by the heads")
-        self.patch_size, self.grid, self.num_classes = patch_size, (height // patch_size, width // patch_size), num_classes
-        self.in_channels, self.out_channels, self.learn_sigma = in_channels, (out_channels or in_channels) * (2 if learn_sigma else 1), learn_sigma
+            raise ValueError(
+                f"got width {hidden_size} and {num_heads} heads, expected a width divisible by the heads"
+            )
+        self.patch_size, self.grid, self.num_classes = (
+            patch_size,
+            (height // patch_size, width // patch_size),
+            num_classes,
+        )
+        self.in_channels, self.out_channels, self.learn_sigma = (
+            in_channels,
+            (out_channels or in_channels) * (2 if learn_sigma else 1),
+            learn_sigma,
+        )
 
         self.t_embedder = TimeEncoder(hidden_size, shift=frequency_shift)
         self.y_embedder = ClassEncoder(num_classes, hidden_size, null=null_class) if num_classes else None
         self.n_embedder = NumericEncoder(num_numeric, hidden_size) if num_numeric else None
         self.register_buffer("pos_embed", grid_positions(hidden_size, self.grid)[None])  # (1, N, D), frozen
-        self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_ratio, mlp_norm_eps) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(hidden_size, num_heads, mlp_ratio, mlp_norm_eps) for _ in range(depth)
+        )
         if stem_channels:
             self.stem: ConvStem | None = ConvStem(in_channels, stem_channels, stem_blocks, hidden_size)
             self.head: ConvHead | None = ConvHead(self.out_channels, stem_channels, stem_blocks, hidden_size)
             extra = [2 * b.channels for b in (*self.stem.blocks, *self.head.blocks)]
         else:
             self.stem, self.head = None, None
-            self.x_embedder = nn.ModuleDict({"proj": nn.Conv2d(in_channels, hidden_size, patch_size, stride=patch_size)})
-            self.final_layer = nn.ModuleDict({"linear": nn.Linear(hidden_size, patch_size * patch_size * self.out_channels)})
+            self.x_embedder = nn.ModuleDict(
+                {"proj": nn.Conv2d(in_channels, hidden_size, patch_size, stride=patch_size)}
+            )
+            self.final_layer = nn.ModuleDict(
+                {"linear": nn.Linear(hidden_size, patch_size * patch_size * self.out_channels)}
+            )
             extra = []
         self.final_norm = nn.LayerNorm(hidden_size, eps=1e-6, elementwise_affine=False)
         self.splits = [6 * hidden_size] * depth + [2 * hidden_size] + extra
-        self.modulation = nn.Linear(hidden_size, sum(self.splits))  # every block's adaLN and the final layer's, in one product
+        # every block's adaLN and the final layer's, in one product
+        self.modulation = nn.Linear(hidden_size, sum(self.splits))
         self._initialise()
 
     def _initialise(self) -> None:
-        """Xavier for the transformer's linears, N(0, 0.02) for embeddings and the time MLP, zeros for modulation and output."""
+        """Xavier for the transformer's linears, N(0, 0.02) for embeddings and the time MLP, zeros for
+        modulation and output."""
         for module in [*self.blocks.modules(), *self.children()]:
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -170,20 +202,33 @@ class DiT(nn.Module):
             c = c + self.y_embedder(label)
         if self.n_embedder is not None:
             count = self.n_embedder.values.in_features
-            numeric = cond.numeric if cond.numeric is not None else torch.full((len(t), count), torch.nan, dtype=c.dtype, device=c.device)
+            numeric = (
+                cond.numeric
+                if cond.numeric is not None
+                else torch.full((len(t), count), torch.nan, dtype=c.dtype, device=c.device)
+            )
             c = c + self.n_embedder(numeric.to(c.dtype))
         return c
 
-    def forward(self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
+    ) -> Tensor:
         height, width = x.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
-            raise ValueError(f"got pictures of {height}×{width}, expected multiples of the patch size {self.patch_size}; pad or resize them")
+            raise ValueError(
+                f"got pictures of {height}×{width}, expected multiples of the patch size "
+                f"{self.patch_size}; pad or resize them"
+            )
         grid = (height // self.patch_size, width // self.patch_size)
         if t.ndim == 0:
             t = t.expand(len(x))
         c = self.encode(t, cond if cond is not None else Cond())  # (B, D)
         parts = self.modulate_all(c, autocast_dtype(x)).split(self.splits, dim=1)
-        per_block, final, extra = parts[: len(self.blocks)], parts[len(self.blocks)], list(parts[len(self.blocks) + 1 :])
+        per_block, final, extra = (
+            parts[: len(self.blocks)],
+            parts[len(self.blocks)],
+            list(parts[len(self.blocks) + 1 :]),
+        )
         if self.stem is not None:
             h, skips = self.stem(x, extra[: len(self.stem.blocks)])
         else:
@@ -197,8 +242,8 @@ class DiT(nn.Module):
         return self.unpatchify(self.final_layer["linear"](h), grid)
 
     def modulate_all(self, c: Tensor, low: torch.dtype | None) -> Tensor:
-        """(B, sum(splits)) of every block, in autocast's dtype. In training the product itself is never cast: few rows and many
-        weights, casting costs more."""
+        """(B, sum(splits)) of every block, in autocast's dtype. In training the product itself is never cast:
+        few rows and many weights, casting costs more."""
         if low is None:
             return self.modulation(F.silu(c))
         with torch.autocast(c.device.type, enabled=False):

@@ -1,6 +1,7 @@
 """Condition encoders: time, class label, numbers; and the sinusoids of positions.
 
-Missing conditions are met by a learned null: the last row of the label table, one learned vector for each missing number.
+Missing conditions are met by a learned null: the last row of the label table, one learned vector for each
+missing number.
 """
 
 import math
@@ -11,21 +12,26 @@ from torch import Tensor, nn
 
 
 def sinusoid(t: Tensor, dim: int, *, shift: int = 0) -> Tensor:
-    """(B,) times to (B, dim): [cos(t f), sin(t f)], f_j = 10000^(−j/(h − shift)), h = dim // 2, in float32; odd dims end in a zero.
+    """(B,) times to (B, dim): [cos(t f), sin(t f)], f_j = 10000^(−j/(h − shift)), h = dim // 2, in float32;
+    odd dims end in a zero.
 
     Attention Is All You Need (1706.03762), section 3.5, in the order of ADM/DiT; diffusers uses ``shift=1``.
     """
     half = dim // 2
-    frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=t.device) / (half - shift))
+    frequencies = torch.exp(
+        -math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=t.device) / (half - shift)
+    )
     angles = t.float()[:, None] * frequencies  # (B, h)
     out = torch.cat([angles.cos(), angles.sin()], dim=-1)
     return F.pad(out, (0, 1)) if dim % 2 else out
 
 
 def grid_positions(dim: int, grid: tuple[int, int], *, native: tuple[int, int] | None = None) -> Tensor:
-    """(H·W, dim) fixed 2-D sin-cos positions: the first half of the columns encodes x, the second y, token = y·W + x.
+    """(H·W, dim) fixed 2-D sin-cos positions: the first half of the columns encodes x, the second y, token =
+    y·W + x.
 
-    With ``native`` the coordinates are stretched so that another grid covers the same extent (for a model sampled at another size).
+    With ``native`` the coordinates are stretched so that another grid covers the same extent (for a model
+    sampled at another size).
     """
     if dim % 4:
         raise ValueError(f"got a width of {dim} for 2-D positions, expected a multiple of 4")
@@ -68,7 +74,8 @@ class ClassEncoder(nn.Module):
 
 
 class NumericEncoder(nn.Module):
-    """(B, K) numbers, NaN = missing, to (B, D): an MLP of the known values plus a learned null vector for each missing one."""
+    """(B, K) numbers, NaN = missing, to (B, D): an MLP of the known values plus a learned null vector for
+    each missing one."""
 
     def __init__(self, count: int, dim: int):
         super().__init__()

@@ -1,12 +1,17 @@
-"""Graph DiT (Liu et al. 2401.13858): a transformer over atoms that denoises a molecule's atoms and bonds together.
+"""Graph DiT (Liu et al. 2401.13858): a transformer over atoms that denoises a molecule's atoms and bonds
+together.
 
-A token is an atom with its row of bonds, [x_i, e_i1, …, e_in]; conditions and time modulate every block. Two forms of a block:
+A token is an atom with its row of bonds, [x_i, e_i1, …, e_in]; conditions and time modulate every block. Two
+forms of a block:
 
     original    h += gate · (LN(f(h))(1 + scale) + shift)          normed after the branch, logits normed too
-    pre-norm    h += gate · f(LN(h)(1 + scale) + shift)            as in DiT, and one modulation network for all blocks
+    pre-norm    h += gate · f(LN(h)(1 + scale) + shift)            as in DiT, and one modulation network for
+      all blocks
 
-``bond_bias`` adds a learned number for each bond class to the attention scores. ``pair_head`` adds what two atoms say together to what their rows say of the
-bond. Without ``absolute`` the bond row is no input and bonds come from pairs of atoms alone: the network is then equivariant, a permutation of the atoms permutes its output.
+``bond_bias`` adds a learned number for each bond class to the attention scores. ``pair_head`` adds what two
+atoms say together to what their rows say of the bond. Without ``absolute`` the bond row is no input and bonds
+come from pairs of atoms alone: the network is then equivariant, a permutation of the atoms permutes its
+output.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +55,8 @@ class GraphMLP(nn.Module):
 
 
 def modulation(dim: int, out: int) -> nn.Sequential:
-    """Linear, SiLU, Linear, as the original has it for every block; it starts at nothing, since its first layer is zero."""
+    """Linear, SiLU, Linear, as the original has it for every block; it starts at nothing, since its first
+    layer is zero."""
     net = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, out))
     nn.init.zeros_(net[0].weight)  # type: ignore[arg-type]
     nn.init.zeros_(net[0].bias)  # type: ignore[arg-type]
@@ -65,7 +71,8 @@ class GraphBlock(nn.Module):
         if original:
             self.adaLN_modulation = modulation(dim, 6 * dim)
         else:
-            self.offsets = nn.Parameter(torch.zeros(6 * dim))  # of this block, to the modulation that all share
+            # of this block, to the modulation that all share
+            self.offsets = nn.Parameter(torch.zeros(6 * dim))
         self.bond_bias = nn.Linear(BONDS, heads, bias=False) if bond_bias else None
 
     def forward(self, h: Tensor, c: Tensor, bias: Tensor, bonds: Tensor, ctx: RunContext | None) -> Tensor:
@@ -77,7 +84,11 @@ class GraphBlock(nn.Module):
         if self.original:
             h = h + gate1[:, None] * modulated(self.attn(h, bias, ctx), shift1, scale1)
             return h + gate2[:, None] * modulated(self.mlp(h), shift2, scale2)
-        h = torch.addcmul(h.to(gate1.dtype), gate1[:, None], self.attn(modulated(h, shift1, scale1), bias, ctx).to(gate1.dtype))
+        h = torch.addcmul(
+            h.to(gate1.dtype),
+            gate1[:, None],
+            self.attn(modulated(h, shift1, scale1), bias, ctx).to(gate1.dtype),
+        )
         return torch.addcmul(h, gate2[:, None], self.mlp(modulated(h, shift2, scale2)).to(gate2.dtype))
 
 
@@ -86,16 +97,23 @@ class PairHead(nn.Module):
 
     def __init__(self, dim: int, hidden: int):
         super().__init__()
-        self.atom, self.bond, self.out = nn.Linear(dim, hidden), nn.Linear(BONDS, hidden, bias=False), nn.Linear(hidden, BONDS)
+        self.atom, self.bond, self.out = (
+            nn.Linear(dim, hidden),
+            nn.Linear(BONDS, hidden, bias=False),
+            nn.Linear(hidden, BONDS),
+        )
 
     def forward(self, h: Tensor, bonds: Tensor) -> Tensor:
-        """``h`` (B, n, D) and symmetric ``bonds`` (B, n, n, 5) → (B, n, n, 5), symmetric, 0 on the diagonal."""
+        """``h`` (B, n, D) and symmetric ``bonds`` (B, n, n, 5) → (B, n, n, 5), symmetric, 0 on the
+        diagonal."""
         n = h.shape[1]
         i, j = torch.triu_indices(n, n, 1, device=h.device)
         a = self.atom(h)  # (B, n, d)
         # sums of two atoms, by a product
         ends = (F.one_hot(i, n) + F.one_hot(j, n)).to(a.dtype).expand(len(h), -1, -1)  # (B, P, n)
-        summed = torch.cat([ends, bonds[:, i, j].to(a.dtype)], dim=2) @ torch.cat([a, self.bond.weight.T.to(a.dtype).expand(len(h), -1, -1)], dim=1)
+        summed = torch.cat([ends, bonds[:, i, j].to(a.dtype)], dim=2) @ torch.cat(
+            [a, self.bond.weight.T.to(a.dtype).expand(len(h), -1, -1)], dim=1
+        )
         of = self.out(F.gelu(summed))  # (B, P, 5)
         full = of.new_zeros(len(h), n, n, BONDS)
         full[:, i, j] = of
@@ -104,29 +122,61 @@ class PairHead(nn.Module):
 
 
 class GraphDiT(nn.Module):
-    """``net(x, t, cond)``: x (B, n, dx + 5n) packs one-hot atoms and rows of one-hot bonds; t (B,); Cond(numeric=(B, K), valid=(B, n)) → logits of the clean
-    graph, packed alike, symmetric in the bonds, 0 on padding and on the diagonal.
+    """``net(x, t, cond)``: x (B, n, dx + 5n) packs one-hot atoms and rows of one-hot bonds; t (B,);
+    Cond(numeric=(B, K), valid=(B, n)) → logits of the clean graph, packed alike, symmetric in the bonds, 0 on
+    padding and on the diagonal.
 
-    ``max_atoms`` n, ``atom_types`` dx. ``conditions``: clusters or fourier for each of ``num_numeric`` numbers, unless ``groups`` says more (see
-    `backbones.graph_conditions`); ``num_classes``: a label beside. Raises ``ValueError`` for graphs of another size.
+    ``max_atoms`` n, ``atom_types`` dx. ``conditions``: clusters or fourier for each of ``num_numeric``
+    numbers, unless ``groups`` says more (see `backbones.graph_conditions`); ``num_classes``: a label beside.
+    Raises ``ValueError`` for graphs of another size.
     """
 
     # see backbones.inference
-    low_precision = ("t_embedder", "y_embedding_list", "x_embedder", "blocks", "xedecoder", "modulation", "decoder", "pairs")
+    low_precision = (
+        "t_embedder",
+        "y_embedding_list",
+        "x_embedder",
+        "blocks",
+        "xedecoder",
+        "modulation",
+        "decoder",
+        "pairs",
+    )
 
     def __init__(
-        self, *, max_atoms: int, atom_types: int, hidden_size: int = 384, depth: int = 12, num_heads: int = 6, mlp_ratio: float = 4.0, num_numeric: int = 0,
+        self,
+        *,
+        max_atoms: int,
+        atom_types: int,
+        hidden_size: int = 384,
+        depth: int = 12,
+        num_heads: int = 6,
+        mlp_ratio: float = 4.0,
+        num_numeric: int = 0,
         num_classes: int = 0,
-        conditions: str = "fourier", groups: Sequence[Mapping[str, Any]] = (), together: bool = False, absolute: bool = True, bond_bias: bool = False,
-        pair_head: bool = False, original: bool = False,
-    ):  # fmt: skip
+        conditions: str = "fourier",
+        groups: Sequence[Mapping[str, Any]] = (),
+        together: bool = False,
+        absolute: bool = True,
+        bond_bias: bool = False,
+        pair_head: bool = False,
+        original: bool = False,
+    ):
         super().__init__()
         if hidden_size % num_heads:
-            raise ValueError(f"got width {hidden_size} and {num_heads} heads, expected a width divisible by the heads")
+            raise ValueError(
+                f"got width {hidden_size} and {num_heads} heads, expected a width divisible by the heads"
+            )
         if original and not absolute:
-            raise ValueError("got original=true with absolute=false, but the original reads its bonds by place; set one of them")
+            raise ValueError(
+                "got original=true with absolute=false, but the original reads its bonds by place; set "
+                "one of them"
+            )
         if original and pair_head:
-            raise ValueError("got original=true with pair_head=true, but the original's bonds come from rows alone; set one of them")
+            raise ValueError(
+                "got original=true with pair_head=true, but the original's bonds come from rows alone; "
+                "set one of them"
+            )
         n, dim, row = max_atoms, hidden_size, atom_types + BONDS * max_atoms
         self.max_atoms, self.atom_types, self.absolute, self.original = n, atom_types, absolute, original
         self.x_embedder = nn.Linear(row if absolute else atom_types, dim, bias=False)
@@ -135,7 +185,8 @@ class GraphDiT(nn.Module):
         self.y_embedding_list = Conditions(named, dim, together=together) if named else None
         self.y_embedder = ClassEncoder(num_classes, dim) if num_classes else None
         self.blocks = nn.ModuleList(
-            GraphBlock(dim, num_heads, mlp_ratio, original=original, bond_bias=bond_bias or not absolute) for _ in range(depth)
+            GraphBlock(dim, num_heads, mlp_ratio, original=original, bond_bias=bond_bias or not absolute)
+            for _ in range(depth)
         )
         if original:
             self.xedecoder, self.last_modulation = GraphMLP(dim, dim, row), modulation(dim, 2 * row)
@@ -147,7 +198,11 @@ class GraphDiT(nn.Module):
 
     def _initialise(self) -> None:
         """Xavier for linear layers, biases 0; modulations start at nothing, and so do the gates of ours."""
-        zero = [m[0] for m in self.modules() if isinstance(m, nn.Sequential) and len(m) == 3 and isinstance(m[1], nn.SiLU) and self.original]
+        zero = [
+            m[0]
+            for m in self.modules()
+            if isinstance(m, nn.Sequential) and len(m) == 3 and isinstance(m[1], nn.SiLU) and self.original
+        ]
         for module in self.modules():
             if isinstance(module, nn.Linear) and not any(module is z for z in zero):
                 nn.init.xavier_uniform_(module.weight)
@@ -165,22 +220,32 @@ class GraphDiT(nn.Module):
         c = self.t_embedder(t)
         if self.y_embedding_list is not None:
             numeric = (
-                cond.numeric if isinstance(cond.numeric, Tensor) else torch.full((len(t), self.y_embedding_list.width), torch.nan, device=t.device)
+                cond.numeric
+                if isinstance(cond.numeric, Tensor)
+                else torch.full((len(t), self.y_embedding_list.width), torch.nan, device=t.device)
             )
             c = c + self.y_embedding_list(numeric.to(c.dtype))
         if self.y_embedder is not None:
-            c = c + self.y_embedder(cond.label if isinstance(cond.label, Tensor) else torch.full_like(t, -1, dtype=torch.int64))
+            c = c + self.y_embedder(
+                cond.label if isinstance(cond.label, Tensor) else torch.full_like(t, -1, dtype=torch.int64)
+            )
         return c
 
-    def forward(self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
+    ) -> Tensor:
         cond = cond if cond is not None else Cond()
         batch, n, dx = len(x), self.max_atoms, self.atom_types
         if tuple(x.shape[1:]) != (n, dx + BONDS * n):
             raise ValueError(
-                f"got graphs packed as {tuple(x.shape[1:])}, expected {(n, dx + BONDS * n)}: {n} atoms of {dx} types with 5 bond classes each"
+                f"got graphs packed as {tuple(x.shape[1:])}, expected {(n, dx + BONDS * n)}: {n} atoms of "
+                f"{dx} types with 5 bond classes each"
             )
         x = x.to(self.x_embedder.weight.dtype)
-        valid = cond.valid if cond.valid is not None else torch.ones(batch, n, dtype=torch.bool, device=x.device)  # (B, n)
+        # (B, n)
+        valid = (
+            cond.valid if cond.valid is not None else torch.ones(batch, n, dtype=torch.bool, device=x.device)
+        )
         c = self.encode(t.expand(batch), cond)
         atoms, bonds = x[..., :dx], x[..., dx:].view(batch, n, n, BONDS)
         h = self.x_embedder(x if self.absolute else atoms)  # (B, n, D)
@@ -199,7 +264,8 @@ class GraphDiT(nn.Module):
             made = self.decoder(h)
         of_rows = made[..., dx:].reshape(batch, n, n, BONDS) if self.absolute else 0.0
         of_pairs = 0.0 if self.pairs is None else self.pairs(h, bonds)
-        both = valid[:, :, None] & valid[:, None] & ~torch.eye(n, dtype=torch.bool, device=x.device)  # (B, n, n)
+        # (B, n, n)
+        both = valid[:, :, None] & valid[:, None] & ~torch.eye(n, dtype=torch.bool, device=x.device)
         edges = (bonds + of_rows + of_pairs) * both[..., None]
         edges = (edges + edges.transpose(1, 2)) / 2
         nodes = (atoms + made[..., :dx]) * valid[..., None]

@@ -1,6 +1,8 @@
-"""A network's twin for runs in which its weights do not change: what autocast would cast at every call is cast, and on a CPU packed, once.
+"""A network's twin for runs in which its weights do not change: what autocast would cast at every call is
+cast, and on a CPU packed, once.
 
-Packing stores a weight in the blocked order in which oneDNN's bf16 product reads it; the product then also applies what follows it before it writes.
+Packing stores a weight in the blocked order in which oneDNN's bf16 product reads it; the product then also
+applies what follows it before it writes.
 """
 
 import copy
@@ -11,13 +13,15 @@ from torch import Tensor, nn
 
 
 class PackedLinear(nn.Module):
-    """A linear layer with its bf16 weight packed for the CPU. Where gradients or function transforms are asked for, the layer itself runs."""
+    """A linear layer with its bf16 weight packed for the CPU. Where gradients or function transforms are
+    asked for, the layer itself runs."""
 
     def __init__(self, plain: nn.Linear):
         super().__init__()
         self.plain = plain
         weight = plain.weight.detach().to(torch.bfloat16)
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)  # the hint of rows makes no difference
+        # the hint of rows makes no difference
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
         self.bias = None if plain.bias is None else plain.bias.detach().to(torch.bfloat16)
 
     @property
@@ -28,25 +32,39 @@ class PackedLinear(nn.Module):
         """(..., D_in) → (..., D_out); ``activation`` and ``form`` as in `activated`, or ``none``."""
         if (torch.is_grad_enabled() and x.requires_grad) or torch._C._are_functorch_transforms_active():
             return self.plain(x) if activation == "none" else activated(x, self.plain, activation, form)
-        return torch.ops.mkldnn._linear_pointwise(x.to(torch.bfloat16), self.packed, self.bias, activation, [], form)
+        return torch.ops.mkldnn._linear_pointwise(
+            x.to(torch.bfloat16), self.packed, self.bias, activation, [], form
+        )
 
 
 def activated(x: Tensor, linear: nn.Module, activation: str, form: str = "") -> Tensor:
-    """f(x Wᵀ + b), (..., D_in) → (..., D_out), in one pass where the layer is packed. f is relu, sigmoid, or gelu in its ``form`` tanh or none (exact)."""
+    """f(x Wᵀ + b), (..., D_in) → (..., D_out), in one pass where the layer is packed. f is relu, sigmoid, or
+    gelu in its ``form`` tanh or none (exact)."""
     if isinstance(linear, PackedLinear):
         return linear(x, activation, form)
     out = linear(x)
-    return F.gelu(out, approximate=form) if activation == "gelu" else torch.sigmoid(out) if activation == "sigmoid" else F.relu(out)
+    return (
+        F.gelu(out, approximate=form)
+        if activation == "gelu"
+        else torch.sigmoid(out)
+        if activation == "sigmoid"
+        else F.relu(out)
+    )
 
 
 def can_pack() -> bool:
     """Whether this torch has oneDNN's packed linear product and the CPU has bf16 instructions for it."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return (
+        torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 def lowered(net: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A twin of ``net`` in the parts that ``net.low_precision`` names: linear layers packed (bf16 on a CPU), other weights of products stored in
-    ``dtype``. It is run under the same autocast, shares everything else with ``net`` and gives the same results up to that dtype's rounding."""
+    """A twin of ``net`` in the parts that ``net.low_precision`` names: linear layers packed (bf16 on a CPU),
+    other weights of products stored in ``dtype``. It is run under the same autocast, shares everything else
+    with ``net`` and gives the same results up to that dtype's rounding."""
     if isinstance(net, nn.ModuleDict):
         return nn.ModuleDict({name: lowered(part, dtype) for name, part in net.items()})
     parts = [getattr(net, name, None) for name in getattr(net, "low_precision", ())]

@@ -1,4 +1,5 @@
-"""Pictures ↔ sequences of patches, and what the backbones without attention share: learned positions, dropped paths, sizes of grids."""
+"""Pictures ↔ sequences of patches, and what the backbones without attention share: learned positions, dropped
+paths, sizes of grids."""
 
 import torch
 import torch.nn.functional as F
@@ -8,14 +9,21 @@ from torch import Tensor, nn
 def grid_of(height: int, width: int, patch: int) -> tuple[int, int]:
     """Patches down and across. Raises ``ValueError`` for sides that patches do not fill."""
     if height % patch or width % patch:
-        raise ValueError(f"got pictures of {height}×{width}, expected multiples of the patch size {patch}; pad or resize them")
+        raise ValueError(
+            f"got pictures of {height}×{width}, expected multiples of the patch size {patch}; pad or "
+            "resize them"
+        )
     return height // patch, width // patch
 
 
 def unpatchify(tokens: Tensor, grid: tuple[int, int], patch: int, channels: int) -> Tensor:
     """(B, N, p·p·C), channel fastest, to (B, C, H, W)."""
     rows, columns = grid
-    return tokens.view(-1, rows, columns, patch, patch, channels).permute(0, 5, 1, 3, 2, 4).reshape(-1, channels, rows * patch, columns * patch)
+    return (
+        tokens.view(-1, rows, columns, patch, patch, channels)
+        .permute(0, 5, 1, 3, 2, 4)
+        .reshape(-1, channels, rows * patch, columns * patch)
+    )
 
 
 def resized(positions: Tensor, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
@@ -27,7 +35,8 @@ def resized(positions: Tensor, native: tuple[int, int], grid: tuple[int, int]) -
 
 
 class DropPath(nn.Module):
-    """In training a sample's branch is left out with probability ``rate`` and scaled by 1/(1 − rate) otherwise (Huang et al. 1603.09382)."""
+    """In training a sample's branch is left out with probability ``rate`` and scaled by 1/(1 − rate)
+    otherwise (Huang et al. 1603.09382)."""
 
     def __init__(self, rate: float):
         super().__init__()

@@ -1,7 +1,9 @@
-"""Lazy registries: a plain dict of ``"name": "module:attribute"`` strings, and the one way to build an entry from a config.
+"""Lazy registries: a plain dict of ``"name": "module:attribute"`` strings, and the one way to build an entry
+from a config.
 
-A registry has no import side effects and can be grepped. ``build`` refuses an unknown name or option with a suggestion, and a value of
-the wrong type with what was expected; configs name registry entries only, never import paths.
+A registry has no import side effects and can be grepped. ``build`` refuses an unknown name or option with a
+suggestion, and a value of the wrong type with what was expected; configs name registry entries only, never
+import paths.
 """
 
 import difflib
@@ -17,7 +19,10 @@ from typing import Any
 def resolve(registry: Mapping[str, str], name: str, kind: str) -> Any:
     """The object behind a name. Raises ``ValueError`` with the nearest names when there is none."""
     if not isinstance(name, str) or name not in registry:
-        raise ValueError(f"got {kind} {name!r}, expected one of {', '.join(sorted(registry))}{suggest(str(name), registry)}")
+        raise ValueError(
+            f"got {kind} {name!r}, expected one of "
+            f"{', '.join(sorted(registry))}{suggest(str(name), registry)}"
+        )
     module, _, attribute = registry[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -30,24 +35,30 @@ def build(registry: Mapping[str, str], name: str, kind: str, options: Mapping[st
 
 def suggest(word: str, known: typing.Iterable[str]) -> str:
     """`; did you mean 'x'?` or nothing."""
-    close = difflib.get_close_matches(word.replace("-", "_"), list(known), n=1, cutoff=0.5) or difflib.get_close_matches(
-        word, list(known), n=1, cutoff=0.5
-    )
+    close = difflib.get_close_matches(
+        word.replace("-", "_"), list(known), n=1, cutoff=0.5
+    ) or difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def check_options(target: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Options as keyword arguments of ``target``; raises ``ValueError`` for an unknown name or a value of another type."""
+    """Options as keyword arguments of ``target``; raises ``ValueError`` for an unknown name or a value of
+    another type."""
     signature = inspect.signature(target)
     try:
         hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)  # type: ignore[misc]
     except (NameError, TypeError):
         hints = {}
-    known = {n: p for n, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    known = {
+        n: p for n, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
     checked = {}
     for key, value in options.items():
         if key not in known:
-            raise ValueError(f"{where} got the unknown option {key!r}, expected one of {', '.join(known) or 'none'}{suggest(key, known)}")
+            raise ValueError(
+                f"{where} got the unknown option {key!r}, expected one of "
+                f"{', '.join(known) or 'none'}{suggest(key, known)}"
+            )
         checked[key] = coerce(value, hints.get(key, Any), f"{where} option {key!r}")
     missing = [n for n, p in known.items() if p.default is p.empty and n not in checked]
     if missing:
@@ -56,13 +67,15 @@ def check_options(target: Callable[..., Any], options: Mapping[str, Any], where:
 
 
 def plain(value: Any) -> Any:
-    """Python's own number of a numpy scalar, or of an array or tensor that holds one; anything else as it is."""
+    """Python's own number of a numpy scalar, or of an array or tensor that holds one; anything else as it
+    is."""
     shape = getattr(value, "shape", None)
     return value.item() if shape is not None and hasattr(value, "item") and math.prod(shape) == 1 else value
 
 
 def whole(value: Any, name: str, least: int = 1) -> int:
-    """A whole number in any form of `plain`. Raises ``ValueError`` for anything else, and for less than ``least``."""
+    """A whole number in any form of `plain`. Raises ``ValueError`` for anything else, and for less than
+    ``least``."""
     number = plain(value)
     if isinstance(number, float) and number.is_integer():
         number = int(number)
@@ -80,7 +93,8 @@ def real(value: Any, name: str) -> float:
 
 
 def coerce(value: Any, hint: Any, where: str) -> Any:
-    """``value`` if it fits ``hint`` (ints pass as floats, lists as tuples, numpy's and torch's numbers as Python's); otherwise ``ValueError``."""
+    """``value`` if it fits ``hint`` (ints pass as floats, lists as tuples, numpy's and torch's numbers as
+    Python's); otherwise ``ValueError``."""
     if _fits(value, hint):
         return value
     value = plain(value)
@@ -103,7 +117,13 @@ def _members(hint: Any) -> tuple[Any, ...]:
 def _tuple_args(hint: Any, length: int) -> tuple[Any, ...] | None:
     """The hint of each of ``length`` entries, None when the tuple cannot have that many."""
     args = typing.get_args(hint)
-    return (args[0],) * length if len(args) == 2 and args[1] is Ellipsis else args if len(args) == length else None
+    return (
+        (args[0],) * length
+        if len(args) == 2 and args[1] is Ellipsis
+        else args
+        if len(args) == length
+        else None
+    )
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -125,10 +145,18 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint is float:
         return isinstance(value, float)
-    return isinstance(value, hint) if inspect.isclass(hint) and not getattr(hint, "_is_protocol", False) else True
+    return (
+        isinstance(value, hint)
+        if inspect.isclass(hint) and not getattr(hint, "_is_protocol", False)
+        else True
+    )
 
 
 def _name(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
-    return getattr(hint, "__name__", str(hint)) if typing.get_origin(hint) is None else str(hint).replace("typing.", "")
+    return (
+        getattr(hint, "__name__", str(hint))
+        if typing.get_origin(hint) is None
+        else str(hint).replace("typing.", "")
+    )

@@ -1,7 +1,8 @@
-"""Diffusion-RWKV (Fei et al. 2404.04478): a diffusion backbone whose tokens mix by bidirectional WKV (`backbones.recurrences.wkv`) at linear cost, conditioned by adaLN-Zero,
-with long skips between its halves.
+"""Diffusion-RWKV (Fei et al. 2404.04478): a diffusion backbone whose tokens mix by bidirectional WKV
+(`backbones.recurrences.wkv`) at linear cost, conditioned by adaLN-Zero, with long skips between its halves.
 
-A block mixes along the sequence and then along the channels; both first look at the four neighbours of a patch (``q_shift``: a quarter of the channels from each).
+A block mixes along the sequence and then along the channels; both first look at the four neighbours of a
+patch (``q_shift``: a quarter of the channels from each).
 """
 
 import math
@@ -27,18 +28,32 @@ class SpatialMix(nn.Module):
     def __init__(self, dim: int, mode: str, key_norm: bool):
         super().__init__()
         self.mode = mode
-        self.spatial_decay, self.spatial_first = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
+        self.spatial_decay, self.spatial_first = (
+            nn.Parameter(torch.zeros(dim)),
+            nn.Parameter(torch.zeros(dim)),
+        )
         for name in ("k", "v", "r"):
             setattr(self, f"spatial_mix_{name}", nn.Parameter(torch.ones(1, 1, dim)))
-        self.key, self.value, self.receptance, self.output = (nn.Linear(dim, dim, bias=False) for _ in range(4))
+        self.key, self.value, self.receptance, self.output = (
+            nn.Linear(dim, dim, bias=False) for _ in range(4)
+        )
         self.key_norm = nn.LayerNorm(dim) if key_norm else None
 
-    def forward(self, x: Tensor, grid: tuple[int, int], modulation: Modulation | None, ctx: RunContext | None) -> Tensor:
+    def forward(
+        self, x: Tensor, grid: tuple[int, int], modulation: Modulation | None, ctx: RunContext | None
+    ) -> Tensor:
         mixes = (self.spatial_mix_k, self.spatial_mix_v, self.spatial_mix_r)
         k, v, r = shifted_mixes(x, grid, mixes, modulation, form=form_of(ctx))  # type: ignore[arg-type]
         k, v, r = self.key(k), self.value(v), activated(r, self.receptance, "sigmoid")
         with exact(x.device):
-            y = bi_wkv(self.spatial_decay / x.shape[1], self.spatial_first / x.shape[1], k, v, self.mode, form=form_of(ctx))
+            y = bi_wkv(
+                self.spatial_decay / x.shape[1],
+                self.spatial_first / x.shape[1],
+                k,
+                v,
+                self.mode,
+                form=form_of(ctx),
+            )
         y = y if self.key_norm is None else self.key_norm(y)
         return self.output(r * y)
 
@@ -48,7 +63,10 @@ class ChannelMix(nn.Module):
 
     def __init__(self, dim: int, key_norm: bool):
         super().__init__()
-        self.spatial_mix_k, self.spatial_mix_r = nn.Parameter(torch.ones(1, 1, dim)), nn.Parameter(torch.ones(1, 1, dim))
+        self.spatial_mix_k, self.spatial_mix_r = (
+            nn.Parameter(torch.ones(1, 1, dim)),
+            nn.Parameter(torch.ones(1, 1, dim)),
+        )
         self.key, self.value, self.receptance = (
             nn.Linear(dim, 4 * dim, bias=False),
             nn.Linear(4 * dim, dim, bias=False),
@@ -56,7 +74,9 @@ class ChannelMix(nn.Module):
         )
         self.key_norm = nn.LayerNorm(4 * dim) if key_norm else None
 
-    def forward(self, x: Tensor, grid: tuple[int, int], modulation: Modulation | None, ctx: RunContext | None) -> Tensor:
+    def forward(
+        self, x: Tensor, grid: tuple[int, int], modulation: Modulation | None, ctx: RunContext | None
+    ) -> Tensor:
         k, r = shifted_mixes(x, grid, (self.spatial_mix_k, self.spatial_mix_r), modulation, form=form_of(ctx))
         k = activated(k, self.key, "relu").square()
         k = k if self.key_norm is None else self.key_norm(k)
@@ -66,15 +86,24 @@ class ChannelMix(nn.Module):
 class Block(nn.Module):
     """(B, T, D), condition (B, D) → (B, T, D); ``skip`` is an earlier block's output."""
 
-    def __init__(self, dim: int, mode: str, key_norm: bool, post_norm: bool, drop: float, *, skip: bool, first: bool):
+    def __init__(
+        self, dim: int, mode: str, key_norm: bool, post_norm: bool, drop: float, *, skip: bool, first: bool
+    ):
         super().__init__()
         self.ln0 = nn.LayerNorm(dim) if first else None
         self.ln1, self.ln2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.att, self.ffn, self.drop, self.post_norm = SpatialMix(dim, mode, key_norm), ChannelMix(dim, key_norm), DropPath(drop), post_norm
+        self.att, self.ffn, self.drop, self.post_norm = (
+            SpatialMix(dim, mode, key_norm),
+            ChannelMix(dim, key_norm),
+            DropPath(drop),
+            post_norm,
+        )
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.skip_linear = nn.Linear(2 * dim, dim) if skip else None
 
-    def forward(self, h: Tensor, c: Tensor, grid: tuple[int, int], skip: Tensor | None, ctx: RunContext | None) -> Tensor:
+    def forward(
+        self, h: Tensor, c: Tensor, grid: tuple[int, int], skip: Tensor | None, ctx: RunContext | None
+    ) -> Tensor:
         if self.skip_linear is not None and skip is not None:
             h = self.skip_linear(torch.cat([h, skip], dim=-1))
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c)[:, None].chunk(6, dim=-1)
@@ -87,55 +116,95 @@ class Block(nn.Module):
 
 
 class DiffusionRWKV(nn.Module):
-    """``net(x, t, cond)``: (B, C, H, W), (B,) on the trained time scale, Cond(label=(B,), numeric=(B, K)) → (B, C_out, H, W).
+    """``net(x, t, cond)``: (B, C, H, W), (B,) on the trained time scale, Cond(label=(B,), numeric=(B, K)) →
+    (B, C_out, H, W).
 
-    ``size`` ("S/2") sets depth, width and patch; ``depth`` is odd. ``wkv``: ``paper``, or ``kernel`` for released checkpoints. ``key_norm``, ``post_norm`` as in the
-    original. ``drop_path`` rises linearly over the blocks, in training only. Any H, W divisible by the patch works, and any number of tokens; learned positions are interpolated.
-    ``stem_channels`` and ``stem_blocks`` as in DiT: convolutions around the trunk.
+    ``size`` ("S/2") sets depth, width and patch; ``depth`` is odd. ``wkv``: ``paper``, or ``kernel`` for
+    released checkpoints. ``key_norm``, ``post_norm`` as in the original. ``drop_path`` rises linearly over
+    the blocks, in training only. Any H, W divisible by the patch works, and any number of tokens; learned
+    positions are interpolated. ``stem_channels`` and ``stem_blocks`` as in DiT: convolutions around the
+    trunk.
     """
 
-    low_precision = ("frame", "in_blocks", "mid_block", "out_blocks", "final_layer")  # see backbones.inference
+    # see backbones.inference
+    low_precision = ("frame", "in_blocks", "mid_block", "out_blocks", "final_layer")
 
     def __init__(
-        self, *, size: str | None = None, input_size: int | tuple[int, int] = 32, patch_size: int = 2, in_channels: int = 4, out_channels: int | None = None,
-        hidden_size: int = 384, depth: int = 13, num_classes: int = 1000, null_class: bool = True, num_numeric: int = 0, learn_sigma: bool = False,
-        wkv: str = "paper", key_norm: bool = False, post_norm: bool = False, drop_path: float = 0.0, stem_channels: tuple[int, ...] = (),
+        self,
+        *,
+        size: str | None = None,
+        input_size: int | tuple[int, int] = 32,
+        patch_size: int = 2,
+        in_channels: int = 4,
+        out_channels: int | None = None,
+        hidden_size: int = 384,
+        depth: int = 13,
+        num_classes: int = 1000,
+        null_class: bool = True,
+        num_numeric: int = 0,
+        learn_sigma: bool = False,
+        wkv: str = "paper",
+        key_norm: bool = False,
+        post_norm: bool = False,
+        drop_path: float = 0.0,
+        stem_channels: tuple[int, ...] = (),
         stem_blocks: int = 2,
-    ):  # fmt: skip
+    ):
         super().__init__()
         if size is not None:
             depth, hidden_size, patch_size = named_size(size, SIZES, "Diffusion-RWKV")
         if depth % 2 == 0 or depth < 3:
             raise ValueError(
-                f"got Diffusion-RWKV of depth {depth}, expected an odd number of at least 3: as many blocks before the middle one as after it"
+                f"got Diffusion-RWKV of depth {depth}, expected an odd number of at least 3: as many "
+                "blocks before the middle one as after it"
             )
         if wkv not in MODES:
             raise ValueError(f"got wkv={wkv!r}, expected one of {', '.join(MODES)}")
         patch_size = 2 ** len(stem_channels) if stem_channels else patch_size
         height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
-        self.patch_size, self.grid, self.num_classes = patch_size, grid_of(height, width, patch_size), num_classes
-        self.in_channels, self.out_channels, self.learn_sigma = in_channels, (out_channels or in_channels) * (2 if learn_sigma else 1), learn_sigma
+        self.patch_size, self.grid, self.num_classes = (
+            patch_size,
+            grid_of(height, width, patch_size),
+            num_classes,
+        )
+        self.in_channels, self.out_channels, self.learn_sigma = (
+            in_channels,
+            (out_channels or in_channels) * (2 if learn_sigma else 1),
+            learn_sigma,
+        )
         dim, half = hidden_size, depth // 2
         if not stem_channels:
-            self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)})
+            self.patch_embed = nn.ModuleDict(
+                {"proj": nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)}
+            )
         self.time_embed = TimeEncoder(dim)
         self.label_emb = ClassEncoder(num_classes, dim, null=null_class) if num_classes else None
         self.n_embedder = NumericEncoder(num_numeric, dim) if num_numeric else None
         self.pos_embed = nn.Parameter(grid_positions(dim, self.grid)[None].clone())  # (1, N, D)
         rates = [drop_path * i / depth for i in range(depth)]
-        made = [Block(dim, wkv, key_norm, post_norm, rates[i], skip=i > half, first=i == 0) for i in range(depth)]
-        self.in_blocks, self.mid_block, self.out_blocks = nn.ModuleList(made[:half]), made[half], nn.ModuleList(made[half + 1 :])
+        made = [
+            Block(dim, wkv, key_norm, post_norm, rates[i], skip=i > half, first=i == 0) for i in range(depth)
+        ]
+        self.in_blocks, self.mid_block, self.out_blocks = (
+            nn.ModuleList(made[:half]),
+            made[half],
+            nn.ModuleList(made[half + 1 :]),
+        )
         self.norm_f = nn.LayerNorm(dim)
         self.final_norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.final_layer = nn.ModuleDict({"adaLN_modulation": nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))})
+        self.final_layer = nn.ModuleDict(
+            {"adaLN_modulation": nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))}
+        )
         if not stem_channels:
             self.final_layer["linear"] = nn.Linear(dim, patch_size * patch_size * self.out_channels)
         self._initialise(made)
-        self.frame = Frame(in_channels, self.out_channels, stem_channels, stem_blocks, dim) if stem_channels else None
+        self.frame = (
+            Frame(in_channels, self.out_channels, stem_channels, stem_blocks, dim) if stem_channels else None
+        )
 
     def _initialise(self, blocks: list[Block]) -> None:
-        """Xavier for linear layers and patches, N(0, 0.02) for embeddings and the time MLP, zeros for modulation and output; decays and mixes by layer
-        and channel (the paper's 'fancy')."""
+        """Xavier for linear layers and patches, N(0, 0.02) for embeddings and the time MLP, zeros for
+        modulation and output; decays and mixes by layer and channel (the paper's 'fancy')."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -160,14 +229,22 @@ class DiffusionRWKV(nn.Module):
         """(B, D) conditioning vector; a condition that is absent counts as missing."""
         c = self.time_embed(t)
         if self.label_emb is not None:
-            c = c + self.label_emb(cond.label if cond.label is not None else torch.full_like(t, -1, dtype=torch.int64))  # type: ignore[arg-type]
+            c = c + self.label_emb(
+                cond.label if cond.label is not None else torch.full_like(t, -1, dtype=torch.int64)
+            )  # type: ignore[arg-type]
         if self.n_embedder is not None:
             size = self.n_embedder.values.in_features
-            numeric = cond.numeric if cond.numeric is not None else torch.full((len(t), size), torch.nan, dtype=c.dtype, device=c.device)
+            numeric = (
+                cond.numeric
+                if cond.numeric is not None
+                else torch.full((len(t), size), torch.nan, dtype=c.dtype, device=c.device)
+            )
             c = c + self.n_embedder(numeric.to(c.dtype))  # type: ignore[union-attr]
         return c
 
-    def forward(self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
+    ) -> Tensor:
         grid = grid_of(x.shape[-2], x.shape[-1], self.patch_size)
         c = self.encode(t.expand(len(x)), cond if cond is not None else Cond())
         if self.frame is not None:
@@ -197,7 +274,11 @@ def _fancy(block: Block, layer: int, depth: int) -> None:
     with torch.no_grad():
         block.att.spatial_decay.copy_(-5 + 8 * (channel / max(dim - 1, 1)) ** (0.7 + 1.3 * along))
         block.att.spatial_first.copy_(math.log(0.3) + 0.5 * ((channel + 1) % 3 - 1))
-        for name, value in (("k", share**left), ("v", share**left + 0.3 * along), ("r", share ** (0.5 * left))):
+        for name, value in (
+            ("k", share**left),
+            ("v", share**left + 0.3 * along),
+            ("r", share ** (0.5 * left)),
+        ):
             getattr(block.att, f"spatial_mix_{name}").copy_(value[None, None])
         block.ffn.spatial_mix_k.copy_((share**left)[None, None])
         block.ffn.spatial_mix_r.copy_((share**left)[None, None])

@@ -1,8 +1,9 @@
 """A convolutional stem and head around a transformer's blocks: from pixels to tokens and back, with skips.
 
-For small pictures this trains several times better than a linear patch embedding. Level 0 has the resolution of the picture, each further
-level half of it; the last step down gives the tokens. The head mirrors it: up-sampling by pixel shuffle, the stem's output
-joined by concatenation, the last convolution zero-initialised.
+For small pictures this trains several times better than a linear patch embedding. Level 0 has the resolution
+of the picture, each further level half of it; the last step down gives the tokens. The head mirrors it:
+up-sampling by pixel shuffle, the stem's output joined by concatenation, the last convolution
+zero-initialised.
 """
 
 import torch
@@ -16,7 +17,8 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 class ModulatedBlock(nn.Module):
-    """h + conv(SiLU(norm(conv(SiLU(norm(h))))·(1 + scale) + shift)); the second convolution starts at zero."""
+    """h + conv(SiLU(norm(conv(SiLU(norm(h))))·(1 + scale) + shift)); the second convolution starts at
+    zero."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -41,7 +43,9 @@ class ConvStem(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(in_channels, channels[0], 3, padding=1)
         widths = [*channels, dim]
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in zip(widths[:-1], widths[1:]))
+        self.down = nn.ModuleList(
+            nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in zip(widths[:-1], widths[1:])
+        )
         self.blocks = nn.ModuleList(ModulatedBlock(channels[-1]) for _ in range(blocks))
 
     def forward(self, x: Tensor, modulations: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -64,13 +68,17 @@ class ConvHead(nn.Module):
         super().__init__()
         widths = [*channels, dim]
         self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:]))
-        self.join = nn.ModuleList(nn.Conv2d(2 * a, a, 3 if a == channels[0] else 1, padding=int(a == channels[0])) for a in channels)
+        self.join = nn.ModuleList(
+            nn.Conv2d(2 * a, a, 3 if a == channels[0] else 1, padding=int(a == channels[0])) for a in channels
+        )
         self.blocks = nn.ModuleList(ModulatedBlock(channels[-1]) for _ in range(blocks))
         self.last = nn.Conv2d(channels[0], out_channels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
-    def forward(self, tokens: Tensor, grid: tuple[int, int], skips: list[Tensor], modulations: list[Tensor]) -> Tensor:
+    def forward(
+        self, tokens: Tensor, grid: tuple[int, int], skips: list[Tensor], modulations: list[Tensor]
+    ) -> Tensor:
         h = tokens.transpose(1, 2).unflatten(2, grid).contiguous(memory_format=torch.channels_last)
         for level in reversed(range(len(self.up))):
             h = F.pixel_shuffle(self.up[level](h), 2)
@@ -82,11 +90,15 @@ class ConvHead(nn.Module):
 
 
 class Frame(nn.Module):
-    """Stem and head around any trunk of tokens, their blocks modulated by a condition (B, D). ``open`` gives tokens (B, N, D) and what ``close`` needs."""
+    """Stem and head around any trunk of tokens, their blocks modulated by a condition (B, D). ``open`` gives
+    tokens (B, N, D) and what ``close`` needs."""
 
     def __init__(self, in_channels: int, out_channels: int, channels: tuple[int, ...], blocks: int, dim: int):
         super().__init__()
-        self.stem, self.head = ConvStem(in_channels, channels, blocks, dim), ConvHead(out_channels, channels, blocks, dim)
+        self.stem, self.head = (
+            ConvStem(in_channels, channels, blocks, dim),
+            ConvHead(out_channels, channels, blocks, dim),
+        )
         self.splits = [2 * b.channels for b in (*self.stem.blocks, *self.head.blocks)]
         self.modulation = nn.Linear(dim, sum(self.splits)) if self.splits else None
         if self.modulation is not None:

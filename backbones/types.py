@@ -19,7 +19,9 @@ class Noise(Protocol):
     """What samplers and objectives ask of a source of randomness."""
 
     def at(self, step: int) -> "Noise": ...
-    def normal(self, shape: Sequence[int] = (), *, stream: str, dtype: torch.dtype = torch.float32) -> Tensor: ...
+    def normal(
+        self, shape: Sequence[int] = (), *, stream: str, dtype: torch.dtype = torch.float32
+    ) -> Tensor: ...
 
 
 class Backbone(Protocol):
@@ -42,9 +44,10 @@ def _missing(value: Tensor) -> Tensor:
 class Cond:
     """A batch of conditions. Every field is (B, ...), or a dict of such tensors by name, or None.
 
-    ``label`` (B,) int64, −1 = missing. ``numeric`` (B, K) float, NaN = missing. ``tokens`` (B, L, D) and ``image`` (B, C, H, W) float, NaN =
-    missing. Of the sample itself, and kept when the condition is nulled: ``valid`` (padding mask, True = real), ``known`` (mask of entries that
-    are given), ``given`` (their values).
+    ``label`` (B,) int64, −1 = missing. ``numeric`` (B, K) float, NaN = missing. ``tokens`` (B, L, D) and
+    ``image`` (B, C, H, W) float, NaN = missing. Of the sample itself, and kept when the condition is nulled:
+    ``valid`` (padding mask, True = real), ``known`` (mask of entries that are given), ``given`` (their
+    values).
     """
 
     label: Field = None
@@ -73,36 +76,49 @@ class Cond:
         joined: dict[str, Any] = {}
         for f in fields(self):
             a, b = getattr(self, f.name), getattr(other, f.name)
-            joined[f.name] = None if a is None else {k: torch.cat([v, b[k]]) for k, v in a.items()} if isinstance(a, Mapping) else torch.cat([a, b])
+            joined[f.name] = (
+                None
+                if a is None
+                else {k: torch.cat([v, b[k]]) for k, v in a.items()}
+                if isinstance(a, Mapping)
+                else torch.cat([a, b])
+            )
         return Cond(**joined)
 
     def to(self, device: torch.device | str) -> "Cond":
         return self._map(lambda v: v.to(device, non_blocking=True))
 
     def drop(self, p: float, noise: NoiseSource, *, each: float = 0.0) -> "Cond":
-        """Classifier-free dropout: each sample loses all its conditions with probability ``p`` (stream ``drop``), and each of its numbers by itself with probability
-        ``each`` (stream ``drop-each``), so that a network learns what to do when some are asked for and others are free."""
+        """Classifier-free dropout: each sample loses all its conditions with probability ``p`` (stream
+        ``drop``), and each of its numbers by itself with probability ``each`` (stream ``drop-each``), so that
+        a network learns what to do when some are asked for and others are free."""
         kept = self
         if each > 0 and self.numeric is not None:
             columns = dict(self.numeric) if isinstance(self.numeric, Mapping) else {"": self.numeric}
             for name, value in columns.items():
-                gone = noise.uniform(value.shape[1:], stream=f"drop-each{name and f'-{name}'}") < each  # (B, K)
+                # (B, K)
+                gone = noise.uniform(value.shape[1:], stream=f"drop-each{name and f'-{name}'}") < each
                 columns[name] = torch.where(gone, _missing(value), value)
             kept = replace(self, numeric=columns if isinstance(self.numeric, Mapping) else columns[""])
         if p <= 0:
             return kept
         lost = noise.uniform(stream="drop") < p  # (B,)
-        return kept._map(lambda v: torch.where(lost.view(-1, *[1] * (v.ndim - 1)), _missing(v), v), CONDITIONS)
+        return kept._map(
+            lambda v: torch.where(lost.view(-1, *[1] * (v.ndim - 1)), _missing(v), v), CONDITIONS
+        )
 
 
 @dataclass
 class RunContext:
-    """The only carrier of run state: made by a sampler or trainer for one run and passed down through every call.
+    """The only carrier of run state: made by a sampler or trainer for one run and passed down through every
+    call.
 
-    ``step`` of ``num_steps`` from time ``t`` to ``t_next`` (``t`` is None where steps are not known ahead), ``evaluation`` within the step; ``branch`` ("cond", "uncond", "weak", "perturbed");
-    ``accepted``: whether this evaluation belongs to an accepted step (rules commit their state only then); ``caches`` and ``states``: free
-    storage by owner, split per branch by the owner; ``attention``: backend name or "auto"; ``double_backward``: ask for a form that can be
-    differentiated twice; ``taps``: names to record -> tensors.
+    ``step`` of ``num_steps`` from time ``t`` to ``t_next`` (``t`` is None where steps are not known ahead),
+    ``evaluation`` within the step; ``branch`` ("cond", "uncond", "weak", "perturbed"); ``accepted``: whether
+    this evaluation belongs to an accepted step (rules commit their state only then); ``caches`` and
+    ``states``: free storage by owner, split per branch by the owner; ``attention``: backend name or "auto";
+    ``double_backward``: ask for a form that can be differentiated twice; ``taps``: names to record ->
+    tensors.
     """
 
     step: int = 0

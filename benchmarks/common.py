@@ -1,6 +1,8 @@
-"""Interleaved timing: the sides take turns, so a machine that slows down slows all of them; medians and ratios of medians are reported.
+"""Interleaved timing: the sides take turns, so a machine that slows down slows all of them; medians and
+ratios of medians are reported.
 
-A side may live in a process of its own (`Side`), so that neither sees what the other did to the memory allocator.
+A side may live in a process of its own (`Side`), so that neither sees what the other did to the memory
+allocator.
 """
 
 import argparse
@@ -47,11 +49,16 @@ def interleave(sides: Mapping[str, Callable[[], Any]], *, rounds: int, warmup: i
 
 
 class Side:
-    """A process ``python -m MODULE --side NAME`` that runs `serve`; calling it with a job's name times that job there once."""
+    """A process ``python -m MODULE --side NAME`` that runs `serve`; calling it with a job's name times that
+    job there once."""
 
     def __init__(self, module: str, name: str):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, "--side", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [sys.executable, "-m", module, "--side", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
         )
 
     def __call__(self, job: str) -> float:
@@ -67,8 +74,8 @@ class Side:
 
 
 def serve(make: Callable[[str], Callable[[], Any]], *, warmup: int = 1) -> None:
-    """Answer jobs from standard input: seconds of one call of ``make(job)()``, the mean of as many as fit into `SHORT`, made and warmed up at its first mention;
-    ``peak`` gives MB."""
+    """Answer jobs from standard input: seconds of one call of ``make(job)()``, the mean of as many as fit
+    into `SHORT`, made and warmed up at its first mention; ``peak`` gives MB."""
     torch.set_num_threads(THREADS)
     jobs: dict[str, Callable[[], Any]] = {}
     for line in sys.stdin:
@@ -103,7 +110,8 @@ def table(title: str, rows: Mapping[str, float], *, unit: str = "ms", scale: flo
 
 
 def peak_mb() -> float:
-    """Peak resident memory of this process; Linux keeps a parent's peak in rusage, so /proc is asked where it is there."""
+    """Peak resident memory of this process; Linux keeps a parent's peak in rusage, so /proc is asked where it
+    is there."""
     return _resident("VmHWM")
 
 
@@ -118,10 +126,21 @@ def _resident(field: str) -> float:
 
     status = Path("/proc/self/status")
     if status.is_file():
-        return int(next(line for line in status.read_text().splitlines() if line.startswith(field)).split()[1]) / 1024
+        return (
+            int(next(line for line in status.read_text().splitlines() if line.startswith(field)).split()[1])
+            / 1024
+        )
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def finish(ratios: Mapping[str, float], source: Mapping[str, Any] | None = None) -> None:
-    """The last line of every benchmark; null for NaN. ``source``: the file that holds what was not measured in this run, and the keys that come from it."""
-    print(json.dumps({**{k: round(v, 4) if v == v else None for k, v in ratios.items()}, **({"source": source} if source else {})}))
+    """The last line of every benchmark; null for NaN. ``source``: the file that holds what was not measured
+    in this run, and the keys that come from it."""
+    print(
+        json.dumps(
+            {
+                **{k: round(v, 4) if v == v else None for k, v in ratios.items()},
+                **({"source": source} if source else {}),
+            }
+        )
+    )

@@ -1,13 +1,16 @@
-"""What a coupling costs: a training step with and without it, and exact transport against POT's, two threads, one run.
+"""What a coupling costs: a training step with and without it, and exact transport against POT's, two threads,
+one run.
 
     python -m benchmarks.couplings [--quick] [--plot PNG]
 
-A step is fed as the trainer feeds it (`studio.training.batches`): Fashion-MNIST pictures, a small DiT in bf16 where the hardware has it, batch 128, loss, backward and
-AdamW. Pairs of exact transport are found ahead in a thread, and in line beside it. Keys: ``wcfm_step_overhead``, ``balanced_step_overhead`` and
-``ot_prefetched_overhead`` are steps over that of independent pairs; ``ot_speedup_vs_pot`` is pairing 256 pictures of 3×32×32 (emoji) with POT's network simplex over
-ours, distances included on both sides and total costs compared; ``ot_vs_pot_256`` and ``ot_vs_pot_1024`` the same for points in the plane.
-``sinkhorn_us_per_pair`` and, at a temperature that rounds do not reach, ``sinkhorn_cold_us_per_pair`` are pairing 256 pictures by the entropic plan.
-``--plot`` draws how pairing grows with the batch, 64 to 4096.
+A step is fed as the trainer feeds it (`studio.training.batches`): Fashion-MNIST pictures, a small DiT in bf16
+where the hardware has it, batch 128, loss, backward and AdamW. Pairs of exact transport are found ahead in a
+thread, and in line beside it. Keys: ``wcfm_step_overhead``, ``balanced_step_overhead`` and
+``ot_prefetched_overhead`` are steps over that of independent pairs; ``ot_speedup_vs_pot`` is pairing 256
+pictures of 3×32×32 (emoji) with POT's network simplex over ours, distances included on both sides and total
+costs compared; ``ot_vs_pot_256`` and ``ot_vs_pot_1024`` the same for points in the plane.
+``sinkhorn_us_per_pair`` and, at a temperature that rounds do not reach, ``sinkhorn_cold_us_per_pair`` are
+pairing 256 pictures by the entropic plan. ``--plot`` draws how pairing grows with the batch, 64 to 4096.
 """
 
 import math
@@ -48,10 +51,14 @@ def ends(size: int, dim: int) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(size + dim)
     if dim == 2:
         angle = torch.randint(8, (size,), generator=g) * (math.pi / 4)
-        return torch.randn(size, 2, generator=g), 5 * torch.stack([angle.cos(), angle.sin()], 1) + 0.56 * torch.randn(size, 2, generator=g)
+        return torch.randn(size, 2, generator=g), 5 * torch.stack(
+            [angle.cos(), angle.sin()], 1
+        ) + 0.56 * torch.randn(size, 2, generator=g)
     data = load_data({"name": "emoji", "path": str(EMOJI)} if dim == 3072 else {"name": "fashion-mnist"})
     chosen = torch.randperm(len(data.train), generator=g)[:size]
-    return torch.randn(size, dim, generator=g), torch.from_numpy(data.train.values)[chosen].flatten(1).float() / 127.5 - 1
+    return torch.randn(size, dim, generator=g), torch.from_numpy(data.train.values)[chosen].flatten(
+        1
+    ).float() / 127.5 - 1
 
 
 def step_of(name: str) -> Callable[[], None]:
@@ -95,21 +102,31 @@ def transport_times(size: int, dim: int, *, rounds: int) -> dict[str, float]:
     total = (pairs.source - pairs.data).square().sum(1).double().mean()
     if abs(float(total / pot(source, data)) - 1) > 1e-4:
         raise RuntimeError(f"the two disagree on {size} points in {dim} dimensions")
-    return interleave({"ours": lambda: ours(source, data, Cond(), noise), "POT": lambda: pot(source, data)}, rounds=rounds, warmup=1)
+    return interleave(
+        {"ours": lambda: ours(source, data, Cond(), noise), "POT": lambda: pot(source, data)},
+        rounds=rounds,
+        warmup=1,
+    )
 
 
 def entropic(*, rounds: int) -> dict[str, float]:
-    """Pairing 64 to 512 pictures of 784 numbers by entropic plans, at the default temperature and at reg = 0.02, which is nearly exact transport; how far off
-    their row sums are."""
+    """Pairing 64 to 512 pictures of 784 numbers by entropic plans, at the default temperature and at reg =
+    0.02, which is nearly exact transport; how far off their row sums are."""
     ratios = {}
-    for name, coupling in (("relative 0.05", Sinkhorn()), ("reg 1", Sinkhorn(reg=1.0)), ("reg 0.02", Sinkhorn(reg=0.02))):
+    for name, coupling in (
+        ("relative 0.05", Sinkhorn()),
+        ("reg 1", Sinkhorn(reg=1.0)),
+        ("reg 0.02", Sinkhorn(reg=0.02)),
+    ):
         times: dict[str, float] = {}
         for size in (64, 128, 256, 512):
             source, data = ends(size, 784)
             noise = NoiseSource(range(size))
             error = float(coupling(source, data, Cond(), noise).logs["marginal_error"])
             label = f"{size}, off by {error:.1e}"
-            times |= interleave({label: partial(coupling, source, data, Cond(), noise)}, rounds=rounds, warmup=0)
+            times |= interleave(
+                {label: partial(coupling, source, data, Cond(), noise)}, rounds=rounds, warmup=0
+            )
             if size == 256:
                 ratios[name] = 1e6 * times[label] / size
         table(f"Sinkhorn at {name}: pairing a batch of 784 numbers each", times)
@@ -126,7 +143,9 @@ def growth(path: Path, *, quick: bool) -> None:
         source, data = ends(size, 784)
         noise = NoiseSource(range(size))
         couplings = {"W-CFM": Gibbs(ess=0.7), "balanced W-CFM": Gibbs(ess=0.7, balance=10), "OT": OT()}
-        sides: dict[str, Callable[[], Any]] = {name: partial(c, source, data, Cond(), noise) for name, c in couplings.items()}
+        sides: dict[str, Callable[[], Any]] = {
+            name: partial(c, source, data, Cond(), noise) for name, c in couplings.items()
+        }
         sides["OT by POT"] = partial(pot, source, data)
         for name, seconds in interleave(sides, rounds=3, warmup=1).items():
             rows.setdefault(name, []).append(seconds)
@@ -159,7 +178,11 @@ def main() -> None:
         "ot_prefetched_overhead": steps["OT, found ahead"] / plain,
         "ot_inline_overhead": steps["OT, in line"] / plain,
     }
-    for key, size, dim in (("ot_speedup_vs_pot", 256, 3072), ("ot_vs_pot_256", 256, 2), ("ot_vs_pot_1024", 1024, 2)):
+    for key, size, dim in (
+        ("ot_speedup_vs_pot", 256, 3072),
+        ("ot_vs_pot_256", 256, 2),
+        ("ot_vs_pot_1024", 1024, 2),
+    ):
         times = transport_times(size, dim, rounds=5 if args.quick else 21)
         table(f"Exact transport of {size} samples of {dim} numbers", times)
         ratios[key] = times["POT"] / times["ours"]

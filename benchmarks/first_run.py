@@ -1,9 +1,13 @@
-"""`studio train images:DIR train.minutes=10` with nothing else against six settings picked by hand: the same minutes, size, objective and held-out pictures.
+"""`studio train images:DIR train.minutes=10` with nothing else against six settings picked by hand: the same
+minutes, size, objective and held-out pictures.
 
-The pictures are those of `first_pictures`. Settings run one at a time, each in a process of its own; a call that was interrupted goes on where it was, and what is
-finished is not run again. The long form takes 10 minutes a setting and writes its table to docs/results/first_run.txt; ``--quick`` takes 40 seconds for two of them.
+The pictures are those of `first_pictures`. Settings run one at a time, each in a process of its own; a call
+that was interrupted goes on where it was, and what is finished is not run again. The long form takes 10
+minutes a setting and writes its table to docs/results/first_run.txt; ``--quick`` takes 40 seconds for two of
+them.
 
-The loss is that of the averaged weights on the held-out pictures, over ten stretches of time and `DRAWS` draws of noise, the same for all.
+The loss is that of the averaged weights on the held-out pictures, over ten stretches of time and `DRAWS`
+draws of noise, the same for all.
 """
 
 import json
@@ -23,14 +27,42 @@ HOME, RESULTS = Path("runs/benchmarks/first_run"), Path("docs/results/first_run.
 DIT = ["backbone.name=dit", "train.flip=true"]
 STEM = [*DIT, "backbone.stem_blocks=2"]
 BY_HAND = {  # {patch} makes about eight tokens along a side
-    "stem 192, Muon, batch 64": [*STEM, "backbone.hidden_size=192", "backbone.depth=4", "backbone.num_heads=3", "backbone.stem_channels={stem}", "train.batch_size=64"],
-    "stem 192, Muon, batch 16": [*STEM, "backbone.hidden_size=192", "backbone.depth=4", "backbone.num_heads=3", "backbone.stem_channels={stem}", "train.batch_size=16"],
-    "stem 96, AdamW 2e-3, batch 32": [*STEM, "backbone.hidden_size=96", "backbone.depth=4", "backbone.num_heads=2", "backbone.stem_channels={stem}", "train.batch_size=32",
-                                      "train.optimizer=adamw", "train.lr=0.002"],
+    "stem 192, Muon, batch 64": [
+        *STEM,
+        "backbone.hidden_size=192",
+        "backbone.depth=4",
+        "backbone.num_heads=3",
+        "backbone.stem_channels={stem}",
+        "train.batch_size=64",
+    ],
+    "stem 192, Muon, batch 16": [
+        *STEM,
+        "backbone.hidden_size=192",
+        "backbone.depth=4",
+        "backbone.num_heads=3",
+        "backbone.stem_channels={stem}",
+        "train.batch_size=16",
+    ],
+    "stem 96, AdamW 2e-3, batch 32": [
+        *STEM,
+        "backbone.hidden_size=96",
+        "backbone.depth=4",
+        "backbone.num_heads=2",
+        "backbone.stem_channels={stem}",
+        "train.batch_size=32",
+        "train.optimizer=adamw",
+        "train.lr=0.002",
+    ],
     "Mi, Muon, batch 16": [*DIT, "backbone.size=Mi/{patch}", "train.batch_size=16"],
     "Ti, Muon, batch 64": [*DIT, "backbone.size=Ti/{patch}", "train.batch_size=64"],
-    "Ti, AdamW 1e-3, batch 16, no flip": ["backbone.name=dit", "backbone.size=Ti/{patch}", "train.batch_size=16", "train.optimizer=adamw", "train.flip=false"],
-}  # fmt: skip
+    "Ti, AdamW 1e-3, batch 16, no flip": [
+        "backbone.name=dit",
+        "backbone.size=Ti/{patch}",
+        "train.batch_size=16",
+        "train.optimizer=adamw",
+        "train.flip=false",
+    ],
+}
 QUICK = "stem 192, Muon, batch 16"
 COMMON = ["data.channels=3", "data.crop=centre"]
 
@@ -42,7 +74,9 @@ def filled(typed: list[str], size: int) -> list[str]:
     return [*(t.format(**words) if "{" in t else t for t in typed), *COMMON, f"data.size={size}"]
 
 
-def train(name: str, folder: Path, data: Path, minutes: float, typed: list[str], threads: int) -> dict[str, Any]:
+def train(
+    name: str, folder: Path, data: Path, minutes: float, typed: list[str], threads: int
+) -> dict[str, Any]:
     """One run to its end, or the result that is there; its settings, steps and held-out loss."""
     result = folder.with_suffix(".json")
     if result.is_file():
@@ -65,7 +99,12 @@ def train(name: str, folder: Path, data: Path, minutes: float, typed: list[str],
     began = time.monotonic()
     print(f"\n{name}", file=sys.stderr, flush=True)
     subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL)
-    found = {"name": name, "typed": typed, "whole_seconds": round(time.monotonic() - began, 1), **judged(folder)}
+    found = {
+        "name": name,
+        "typed": typed,
+        "whole_seconds": round(time.monotonic() - began, 1),
+        **judged(folder),
+    }
     draft = result.with_suffix(".tmp")
     draft.write_text(json.dumps(found, indent=1) + "\n")
     draft.replace(result)
@@ -87,28 +126,54 @@ def judged(folder: Path) -> dict[str, Any]:
     assert kept is not None, "no picture is held out"
     net, codec, device = model.denoiser.net, build_codec(model.info.codec), torch.device("cpu")
     bins = [
-        held_out_loss(net, objective_of(model.config), codec, kept.values, kept.cond, seed=1000 + k, device=device, dtype=torch.float32)
+        held_out_loss(
+            net,
+            objective_of(model.config),
+            codec,
+            kept.values,
+            kept.cond,
+            seed=1000 + k,
+            device=device,
+            dtype=torch.float32,
+        )
         for k in range(DRAWS)
     ]
-    backbone = {k: v for k, v in model.config.backbone.items() if k in ("size", "hidden_size", "depth", "stem_channels", "patch_size")}
+    backbone = {
+        k: v
+        for k, v in model.config.backbone.items()
+        if k in ("size", "hidden_size", "depth", "stem_channels", "patch_size")
+    }
     train = model.config.train
     return {
-        "held_out": sum(map(sum, bins)) / sum(map(len, bins)), "steps": int(listing(folder)[-1].name), "pictures": len(kept.values), "size": model.info.shape[-1],
-        "setting": {**backbone, "optimizer": train.optimizer, "lr": train.lr, "batch_size": train.batch_size, "flip": train.flip},
-    }  # fmt: skip
+        "held_out": sum(map(sum, bins)) / sum(map(len, bins)),
+        "steps": int(listing(folder)[-1].name),
+        "pictures": len(kept.values),
+        "size": model.info.shape[-1],
+        "setting": {
+            **backbone,
+            "optimizer": train.optimizer,
+            "lr": train.lr,
+            "batch_size": train.batch_size,
+            "flip": train.flip,
+        },
+    }
 
 
 def lines_of(rows: list[dict[str, Any]], minutes: float, threads: int) -> list[str]:
     best = min((r for r in rows[1:]), key=lambda r: r["held_out"])
     lines = [
-        f"{len(CLASSES)} classes × {PER_CLASS} pictures of mixed sizes, {rows[0]['pictures']} of them held out, read at {rows[0]['size']}×{rows[0]['size']}; "
+        f"{len(CLASSES)} classes × {PER_CLASS} pictures of mixed sizes, {rows[0]['pictures']} of them "
+        f"held out, read at {rows[0]['size']}×{rows[0]['size']}; "
         f"{minutes:g} minutes a setting, {threads} threads; held-out loss of the averaged weights",
         "",
         f"{'setting':<38}{'held out':>10}{'over best':>11}{'steps':>8}  as trained",
     ]
     for r in rows:
         setting = " ".join(f"{k}={v}" for k, v in r["setting"].items()).replace("'", "")
-        lines.append(f"{r['name']:<38}{r['held_out']:>10.4f}{r['held_out'] / best['held_out']:>11.3f}{r['steps']:>8}  {setting}")
+        lines.append(
+            f"{r['name']:<38}{r['held_out']:>10.4f}{r['held_out'] / best['held_out']:>11.3f}{r['steps']:>8} "
+            f" {setting}"
+        )
     return lines
 
 
@@ -121,7 +186,9 @@ def main() -> None:
     chosen = {QUICK: BY_HAND[QUICK]} if options.quick else BY_HAND
     rows = [train("nothing typed", home / "default", data, minutes, [], options.threads)]
     for k, (name, typed) in enumerate(chosen.items()):
-        rows.append(train(name, home / f"hand-{k}", data, minutes, filled(typed, rows[0]["size"]), options.threads))
+        rows.append(
+            train(name, home / f"hand-{k}", data, minutes, filled(typed, rows[0]["size"]), options.threads)
+        )
     lines = lines_of(rows, minutes, options.threads)
     print("\n".join(lines))
     if not options.quick:

@@ -1,11 +1,14 @@
-"""`studio generate` against the usual script (batch, doubled batch for guidance, save), the same network in fp32, files on disk; two cores.
+"""`studio generate` against the usual script (batch, doubled batch for guidance, save), the same network in
+fp32, files on disk; two cores.
 
     python -m benchmarks.generate [--quick]
 
-``fashion-dit``, 20 guided evaluations a sample. Keys: ``generate_vs_loop`` our samples per second (default settings, model loading and the start of worker
-processes included) over the loop's; ``io_share``: time in which the network waited for files, of one process's time; ``memory_growth``: peak memory
-after all samples over that after the first thousand; ``two_by_one``: the default, a process
-of one thread for each core, over one process of two threads; ``encode_gain``: pictures of 256 × 256 encoded a second by a thread a core over those by one.
+``fashion-dit``, 20 guided evaluations a sample. Keys: ``generate_vs_loop`` our samples per second (default
+settings, model loading and the start of worker processes included) over the loop's; ``io_share``: time in
+which the network waited for files, of one process's time; ``memory_growth``: peak memory after all samples
+over that after the first thousand; ``two_by_one``: the default, a process of one thread for each core, over
+one process of two threads; ``encode_gain``: pictures of 256 × 256 encoded a second by a thread a core over
+those by one.
 """
 
 import shutil
@@ -54,7 +57,9 @@ def usual_loop(net: torch.nn.Module, num: int, out: Path) -> float:
 def ours(num: int, out: Path, **options: object) -> float:
     """Seconds of one call, everything included."""
     start = time.perf_counter()
-    result = studio.generate("fashion-dit", out, num=num, guidance=f"cfg={SCALE}", num_steps=STEPS, quiet=True, **options)  # type: ignore[arg-type]
+    result = studio.generate(
+        "fashion-dit", out, num=num, guidance=f"cfg={SCALE}", num_steps=STEPS, quiet=True, **options
+    )  # type: ignore[arg-type]
     assert result.written == num
     shutil.rmtree(out)
     return time.perf_counter() - start
@@ -63,7 +68,9 @@ def ours(num: int, out: Path, **options: object) -> float:
 def waiting(num: int, out: Path) -> tuple[float, float]:
     """Shares of one process's time: the network held up by files, and the writing thread's own work."""
     model = studio.load("fashion-dit")
-    plan = make_plan(model, num=num, guidance=f"cfg={SCALE}", num_steps=STEPS, batch=parse_batch("auto", model))
+    plan = make_plan(
+        model, num=num, guidance=f"cfg={SCALE}", num_steps=STEPS, batch=parse_batch("auto", model)
+    )
     busy = [0.0]
 
     class Timed(Writer):
@@ -88,16 +95,24 @@ def growth(num: int, out: Path) -> tuple[float, float]:
         if done == 1000:
             marks.append(peak_mb())
 
-    studio.generate("fashion-dit", out, num=num, num_steps=1, guidance=None, workers=1, quiet=True, on_progress=look)
+    studio.generate(
+        "fashion-dit", out, num=num, num_steps=1, guidance=None, workers=1, quiet=True, on_progress=look
+    )
     return marks[0], peak_mb()
 
 
 def encoding(num: int) -> tuple[float, float]:
-    """Pictures a second by one thread and by one a core: smooth shapes with a little noise, as networks make them."""
+    """Pictures a second by one thread and by one a core: smooth shapes with a little noise, as networks make
+    them."""
     draws = torch.Generator().manual_seed(0)
-    smooth = torch.nn.functional.interpolate(torch.rand(num, 3, 8, 8, generator=draws), size=256, mode="bicubic")
+    smooth = torch.nn.functional.interpolate(
+        torch.rand(num, 3, 8, 8, generator=draws), size=256, mode="bicubic"
+    )
     values = ((smooth + 0.02 * torch.randn(smooth.shape, generator=draws)).clamp(0, 1) * 255).byte()
-    recipes, task = [{"model": "m", "seed": i, "sampler": "ab2", "num_steps": 20} for i in range(num)], build_task("image")
+    recipes, task = (
+        [{"model": "m", "seed": i, "sampler": "ab2", "num_steps": 20} for i in range(num)],
+        build_task("image"),
+    )
     rates = []
     for threads in (1, cores()):
         start = time.perf_counter()
@@ -115,15 +130,34 @@ def main() -> None:
         before, after = growth(3000 if args.quick else 10000, root / "memory")
         rates: dict[str, list[float]] = {}
         for i in range(1 if args.quick else 3):
-            rates.setdefault("the usual loop, fp32", []).append(loop / usual_loop(net, loop, root / f"loop-{i}"))
+            rates.setdefault("the usual loop, fp32", []).append(
+                loop / usual_loop(net, loop, root / f"loop-{i}")
+            )
             rates.setdefault(DEFAULT, []).append(num / ours(num, root / "default"))
-            rates.setdefault("one process, two threads", []).append(one / ours(one, root / "one", workers=1, threads=2))
+            rates.setdefault("one process, two threads", []).append(
+                one / ours(one, root / "one", workers=1, threads=2)
+            )
         medians = {k: sorted(v)[len(v) // 2] for k, v in rates.items()}
         share, work = waiting(num // 3, root / "waiting")
     alone, together = encoding(32 if args.quick else 128)
-    table(f"fashion-dit, {STEPS} guided steps, files on disk, start included", medians, unit="samples/s", scale=1.0)
-    table("peak memory of one process", {"after 1,000 samples": before, "at the end": after}, unit="MB", scale=1.0)
-    table("PNGs of 256 × 256", {"one thread": alone, f"{cores()} threads": together}, unit="pictures/s", scale=1.0)
+    table(
+        f"fashion-dit, {STEPS} guided steps, files on disk, start included",
+        medians,
+        unit="samples/s",
+        scale=1.0,
+    )
+    table(
+        "peak memory of one process",
+        {"after 1,000 samples": before, "at the end": after},
+        unit="MB",
+        scale=1.0,
+    )
+    table(
+        "PNGs of 256 × 256",
+        {"one thread": alone, f"{cores()} threads": together},
+        unit="pictures/s",
+        scale=1.0,
+    )
     print(f"  the writing thread worked {100 * work:.1f} % of the time")
     finish(
         {

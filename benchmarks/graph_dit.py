@@ -1,16 +1,24 @@
-"""Graph DiT against torch-molecule's: the same training molecules, conditions, parameters (± 5 %) and minutes, asked for the same targets; two threads, one run.
+"""Graph DiT against torch-molecule's: the same training molecules, conditions, parameters (± 5 %) and
+minutes, asked for the same targets; two threads, one run.
 
     python -m benchmarks.graph_dit [--quick] [--minutes 25] [--seeds 2] [--jobs runs/graph-dit]
 
-``validity_ours``, ``validity_peer``: share of 1,000 whole graphs that RDKit sanitises without any correction (``connected_*``: and that are in one piece). ``fcd_*``: to the held-out
-molecules. ``mae_*``: mean |obtained − asked| over valid molecules, each property divided by its standard deviation, then their mean; each side at its own best guidance scale, 200 steps of noise and of sampling on both. ``*_corrected_*``: after the published correction; ``*_own_decoding_*``: by the peer's own code; means over the seeds with enough valid molecules to judge, null for none.
-``generate_speedup``: molecules a second, ours over theirs, at equal steps; ``memory_ratio``: peak memory of the process that generates at the same batch, ours over theirs, torch and RDKit
-in both (``added_memory_ratio``: what generation adds to a process with the model loaded). Both sides are decoded by our code
-and by their own. A further row repairs the peer's time, which it feeds one way in training and another in sampling. The peer gets drop_condition 0.1, since its guidance means
-nothing with 0, its default.
+``validity_ours``, ``validity_peer``: share of 1,000 whole graphs that RDKit sanitises without any correction
+(``connected_*``: and that are in one piece). ``fcd_*``: to the held-out molecules. ``mae_*``: mean |obtained
+− asked| over valid molecules, each property divided by its standard deviation, then their mean; each side at
+its own best guidance scale, 200 steps of noise and of sampling on both. ``*_corrected_*``: after the
+published correction; ``*_own_decoding_*``: by the peer's own code; means over the seeds with enough valid
+molecules to judge, null for none. ``generate_speedup``: molecules a second, ours over theirs, at equal steps;
+``memory_ratio``: peak memory of the process that generates at the same batch, ours over theirs, torch and
+RDKit in both (``added_memory_ratio``: what generation adds to a process with the model loaded). Both sides
+are decoded by our code and by their own. A further row repairs the peer's time, which it feeds one way in
+training and another in sampling. The peer gets drop_condition 0.1, since its guidance means nothing with 0,
+its default.
 
-Speed and memory are measured in every form, with networks as they are at their start. What needs training comes from the long form, which takes hours and goes on where it was stopped;
-``--quick`` prints it from docs/results/graph-dit/long.json, marked ``"source"``. The peer's environment is made on first use, in the user's cache.
+Speed and memory are measured in every form, with networks as they are at their start. What needs training
+comes from the long form, which takes hours and goes on where it was stopped; ``--quick`` prints it from
+docs/results/graph-dit/long.json, marked ``"source"``. The peer's environment is made on first use, in the
+user's cache.
 """
 
 import json
@@ -37,12 +45,23 @@ BATCH, ROUNDS = 128, 3
 
 
 def speed(options: Any, folder: Path) -> dict[str, float]:
-    """Networks as they are at their start, equal steps, equal batch, in turn. Each side generates in a process of its own that has only loaded the model."""
+    """Networks as they are at their start, equal steps, equal batch, in turn. Each side generates in a
+    process of its own that has only loaded the model."""
     count, steps = (128, 10) if options.quick else (128, 100)
     data, asked = load_data(dict(graph_control.DATA)), held_out(count)
-    model = studio.train(config(0, None, max(steps, 2)), out=folder / "ours", quiet=True).load()  # its own form of the data
+    # its own form of the data
+    model = studio.train(config(0, None, max(steps, 2)), out=folder / "ours", quiet=True).load()
     np.save(folder / "asked.npy", asked)
-    command = [sys.executable, "-m", "benchmarks.graph_dit", "--side", str(folder), str(steps), "--threads", str(options.threads)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.graph_dit",
+        "--side",
+        str(folder),
+        str(steps),
+        "--threads",
+        str(options.threads),
+    ]
     own = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     peer = Peer(options.threads, data=str(training_file(data, folder, 600)), timesteps=steps)
     trained = peer.ask(do="train", minutes=0)
@@ -61,7 +80,8 @@ def speed(options: Any, folder: Path) -> dict[str, float]:
 
     sides = {"torch-molecule": theirs, "ours": ours}
     before = {name: ask(BATCH)["before_mb"] for name, ask in sides.items()}  # the first round warms up
-    rounds = [{name: ask(count) for name, ask in sides.items()} for _ in range(ROUNDS)]  # in turn: the machine's pace changes
+    # in turn: the machine's pace changes
+    rounds = [{name: ask(count) for name, ask in sides.items()} for _ in range(ROUNDS)]
     own.communicate()
     peer.close()
     seconds = {name: statistics.median(r[name]["seconds"] for r in rounds) for name in sides}
@@ -69,13 +89,16 @@ def speed(options: Any, folder: Path) -> dict[str, float]:
     grown = {name: peaks[name] - before[name] for name in sides}
     parameters = sum(p.numel() for p in model.denoiser.net.parameters())
     table(
-        f"Generation, {count} molecules, batch {BATCH}, {steps} guided steps, {options.threads} threads; median of {ROUNDS}",
+        f"Generation, {count} molecules, batch {BATCH}, {steps} guided steps, {options.threads} threads; "
+        f"median of {ROUNDS}",
         seconds,
         unit="s",
         scale=1.0,
     )
     table("Peak memory of the process", peaks, unit="MB", scale=1.0)
-    table("of which generation (less what the process held with the model loaded)", grown, unit="MB", scale=1.0)
+    table(
+        "of which generation (less what the process held with the model loaded)", grown, unit="MB", scale=1.0
+    )
     print(f"  parameters: torch-molecule {trained['parameters']:,}, ours {parameters:,}")
     return {
         "generate_speedup": seconds["torch-molecule"] / seconds["ours"],
@@ -98,7 +121,12 @@ def main() -> None:
     parser = parser_of(__doc__ or "")
     parser.add_argument("--minutes", type=float, default=25.0, help="of training for each side and seed")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--jobs", type=Path, default=Path("runs") / "graph-dit", help="where the long form keeps what it has done")
+    parser.add_argument(
+        "--jobs",
+        type=Path,
+        default=Path("runs") / "graph-dit",
+        help="where the long form keeps what it has done",
+    )
     parser.add_argument("--side", nargs=2, help="our side of the speed comparison, for a process of its own")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -120,7 +148,9 @@ def main() -> None:
             print(f"  {key:<28}{value:8.3f}")
     else:
         print(f"\nNo trained sides yet: {LONG} is written by the long form")
-    finish({**ratios, **source}, {"file": str(LONG), "keys": list(source)} if source and options.quick else None)
+    finish(
+        {**ratios, **source}, {"file": str(LONG), "keys": list(source)} if source and options.quick else None
+    )
 
 
 if __name__ == "__main__":

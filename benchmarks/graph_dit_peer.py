@@ -1,6 +1,8 @@
-"""torch-molecule's Graph DiT as the other side of `benchmarks.graph_dit`: commands as JSON lines in, results as JSON lines out. Runs in an environment of its own.
+"""torch-molecule's Graph DiT as the other side of `benchmarks.graph_dit`: commands as JSON lines in, results
+as JSON lines out. Runs in an environment of its own.
 
-Nothing of the package is changed, but that training ends after minutes instead of epochs; on request the time fed in sampling is that of its training ("repaired").
+Nothing of the package is changed, but that training ends after minutes instead of epochs; on request the time
+fed in sampling is that of its training ("repaired").
 """
 
 import json
@@ -40,12 +42,20 @@ class Peer:
         rows = np.load(job["data"], allow_pickle=False)
         self.smiles, self.labels = rows["smiles"].tolist(), rows["labels"]
         self.model = module.GraphDITMolecularGenerator(
-            num_layer=job["depth"], hidden_size=job["width"], num_head=job["heads"], task_type=["regression"] * self.labels.shape[1], timesteps=job["timesteps"],
-            batch_size=job["batch"], drop_condition=0.1, device="cpu", epochs=10**6,
-        )  # fmt: skip
+            num_layer=job["depth"],
+            hidden_size=job["width"],
+            num_head=job["heads"],
+            task_type=["regression"] * self.labels.shape[1],
+            timesteps=job["timesteps"],
+            batch_size=job["batch"],
+            drop_condition=0.1,
+            device="cpu",
+            epochs=10**6,
+        )
 
     def train(self, minutes: float) -> dict[str, Any]:
-        """Fit for so many minutes of steps; what comes before the first step does not count. ``minutes`` 0: one step."""
+        """Fit for so many minutes of steps; what comes before the first step does not count. ``minutes`` 0:
+        one step."""
         state: dict[str, Any] = {"started": None, "steps": 0}
         loader = self.module.DataLoader
 
@@ -65,14 +75,21 @@ class Peer:
             pass
         self.model.is_fitted_ = True
         seconds = time.monotonic() - (state["started"] or time.monotonic())
-        return {"steps": state["steps"], "seconds": seconds, "parameters": sum(p.numel() for p in self.model.model.parameters())}
+        return {
+            "steps": state["steps"],
+            "seconds": seconds,
+            "parameters": sum(p.numel() for p in self.model.model.parameters()),
+        }
 
     def save(self, path: str) -> dict[str, Any]:
         self.model.save_to_local(path)
         return {}
 
-    def generate(self, labels: list[list[float]], scale: float, repaired: bool, seed: int, batch: int) -> dict[str, Any]:
-        """Molecules for targets: their SMILES as the package gives them, and the graphs that they were made from."""
+    def generate(
+        self, labels: list[list[float]], scale: float, repaired: bool, seed: int, batch: int
+    ) -> dict[str, Any]:
+        """Molecules for targets: their SMILES as the package gives them, and the graphs that they were made
+        from."""
         torch.manual_seed(seed)
         self.model.guide_scale = scale
         hook = None

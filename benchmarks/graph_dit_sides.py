@@ -1,4 +1,5 @@
-"""The two sides of `benchmarks.graph_dit`: our config, and torch-molecule in an environment and a process of its own."""
+"""The two sides of `benchmarks.graph_dit`: our config, and torch-molecule in an environment and a process of
+its own."""
 
 import json
 import subprocess
@@ -25,7 +26,12 @@ def environment() -> Path:
         venv.create(home, with_pip=True, clear=True)
         shared = next(Path(p) for p in sys.path if p.endswith("site-packages"))
         own = Path(
-            subprocess.run([python, "-c", "import site; print(site.getsitepackages()[0])"], capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run(
+                [python, "-c", "import site; print(site.getsitepackages()[0])"],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.strip()
         )
         (own / "shared.pth").write_text(f"{shared}\n")
         pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
@@ -36,11 +42,14 @@ def environment() -> Path:
 
 
 class Peer:
-    """The other side, in a process of its environment; ``settings``: data, seed and timesteps, or the path of a ``saved`` model."""
+    """The other side, in a process of its environment; ``settings``: data, seed and timesteps, or the path of
+    a ``saved`` model."""
 
     def __init__(self, threads: int, seed: int = 0, **settings: Any):
         script = Path(__file__).with_name("graph_dit_peer.py")
-        self.process = subprocess.Popen([str(environment()), str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [str(environment()), str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.ask(do="make", threads=threads, seed=seed, batch=128, **settings, **PEER)
 
     def ask(self, **job: Any) -> dict[str, Any]:
@@ -65,7 +74,9 @@ def training_file(data: Any, folder: Path, limit: int | None = None) -> Path:
     smiles = [canonical(m) for m in (decode.plain(v, data.codec["atoms"]) for v in values) if m is not None]
     if len(smiles) != len(values):
         raise RuntimeError("a training molecule does not give its SMILES back")
-    np.savez(folder / "train.npz", smiles=np.array(smiles), labels=data.train.numeric[:limit].astype(np.float32))
+    np.savez(
+        folder / "train.npz", smiles=np.array(smiles), labels=data.train.numeric[:limit].astype(np.float32)
+    )
     return folder / "train.npz"
 
 

@@ -1,11 +1,14 @@
-"""Metrics of 10,000 × 2,048 random features: ours against the plain way, two threads, one process a side, taking turns.
+"""Metrics of 10,000 × 2,048 random features: ours against the plain way, two threads, one process a side,
+taking turns.
 
     python -m benchmarks.metrics [--quick]
 
-Precision, recall, density and coverage: blocks whose candidates come from a fast product and are decided in float64, against three whole matrices of
-`torch.cdist` and their smallest entries. FID: streamed moments and singular values of a product of factors, against numpy's covariance and scipy's
-`sqrtm`. Keys: ``pr_speedup`` and ``fid_speedup``, their time over ours; ``memory``, peak of our process over theirs after both jobs;
-``fid_relative_error`` of ours against theirs and ``pr_error``, the largest difference of a share, both on a smaller set.
+Precision, recall, density and coverage: blocks whose candidates come from a fast product and are decided in
+float64, against three whole matrices of `torch.cdist` and their smallest entries. FID: streamed moments and
+singular values of a product of factors, against numpy's covariance and scipy's `sqrtm`. Keys: ``pr_speedup``
+and ``fid_speedup``, their time over ours; ``memory``, peak of our process over theirs after both jobs;
+``fid_relative_error`` of ours against theirs and ``pr_error``, the largest difference of a share, both on a
+smaller set.
 """
 
 import os
@@ -37,9 +40,11 @@ def plain_manifold(samples: Tensor, reference: Tensor) -> Manifold:
     across = torch.cdist(samples, reference)
     ball = across < real[:, 5]
     return Manifold(
-        float((across <= real[:, 3]).any(1).float().mean()), float((across <= fake[:, 3:]).any(0).float().mean()),
-        int(ball.sum()) / (5 * len(samples)), float(ball.any(0).float().mean()),
-    )  # fmt: skip
+        float((across <= real[:, 3]).any(1).float().mean()),
+        float((across <= fake[:, 3:]).any(0).float().mean()),
+        int(ball.sum()) / (5 * len(samples)),
+        float(ball.any(0).float().mean()),
+    )
 
 
 def plain_frechet(x: Tensor, y: Tensor) -> float:
@@ -77,7 +82,8 @@ def main() -> None:
     if "--side" in sys.argv:
         return side(sys.argv[-1])
     args = arguments(__doc__ or "")
-    for pinned in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # numpy's kernels are the ones it would choose itself
+    # numpy's kernels are the ones it would choose itself
+    for pinned in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         os.environ.pop(pinned, None)
     sides = {way: Side("benchmarks.metrics", way) for way in WAYS}
     x, y = features(1500, 256)
@@ -85,7 +91,13 @@ def main() -> None:
     ours, theirs = manifold(x, y), plain_manifold(x, y)
     exact = plain_frechet(x, y)
     pr = take_turns(sides, "pr", rounds=2 if args.quick else 5)
-    table(f"precision, recall, density, coverage: {N:,} × {DIM:,} fp32 a side, {THREADS} threads, first product {low}", pr, unit="s", scale=1.0)
+    table(
+        f"precision, recall, density, coverage: {N:,} × {DIM:,} fp32 a side, {THREADS} threads, first "
+        f"product {low}",
+        pr,
+        unit="s",
+        scale=1.0,
+    )
     fid = take_turns(sides, "fid", rounds=1 if args.quick else 3)
     table(f"FID: {N:,} × {DIM:,} fp32 a side, float64, {THREADS} threads", fid, unit="s", scale=1.0)
     peaks = {way: run("peak") for way, run in sides.items()}

@@ -1,11 +1,13 @@
-"""Fifty steps of guided sampling: ours against the usual loop (diffusers' DiT, DDIM scheduler, doubled batch), two threads.
+"""Fifty steps of guided sampling: ours against the usual loop (diffusers' DiT, DDIM scheduler, doubled
+batch), two threads.
 
     python -m benchmarks.sample [--quick]
 
-192 wide, 6 deep, 49 tokens, batch 16, the same weights on both sides. Every side is a process of its own and they take turns. Keys: ``vs_fp32`` and
-``vs_bf16`` their time over ours at our default precision; ``vs_bf16_kept`` the same with glibc told to keep freed memory in their process (ours runs
-as it comes); ``relative_error`` of our final picture against ours in fp32; ``overhead_share``: time of our loop outside the network; ``memory``: peak
-ours over theirs (bf16), in MB of the process.
+192 wide, 6 deep, 49 tokens, batch 16, the same weights on both sides. Every side is a process of its own and
+they take turns. Keys: ``vs_fp32`` and ``vs_bf16`` their time over ours at our default precision;
+``vs_bf16_kept`` the same with glibc told to keep freed memory in their process (ours runs as it comes);
+``relative_error`` of our final picture against ours in fp32; ``overhead_share``: time of our loop outside the
+network; ``memory``: peak ours over theirs (bf16), in MB of the process.
 """
 
 import sys
@@ -27,8 +29,19 @@ BATCH, STEPS, SCALE = 16, 50, 2.0
 
 def network() -> DiT:
     torch.manual_seed(0)
-    net = DiT(input_size=28, in_channels=1, patch_size=4, hidden_size=192, depth=6, num_heads=3, num_classes=10, frequency_shift=1, mlp_norm_eps=1e-5)
-    for p in net.parameters():  # adaLN-Zero would make every block an identity; give the gates something to do
+    net = DiT(
+        input_size=28,
+        in_channels=1,
+        patch_size=4,
+        hidden_size=192,
+        depth=6,
+        num_heads=3,
+        num_classes=10,
+        frequency_shift=1,
+        mlp_norm_eps=1e-5,
+    )
+    # adaLN-Zero would make every block an identity; give the gates something to do
+    for p in net.parameters():
         if p.ndim > 1 and not bool(p.any()):
             torch.nn.init.normal_(p, std=0.02)
     return net.eval().requires_grad_(False)
@@ -36,13 +49,17 @@ def network() -> DiT:
 
 def ours(net: DiT, dtype: str) -> Callable[[], torch.Tensor]:
     device = pick_device("cpu")
-    denoiser = Denoiser(net, VPPath(), parameterizations.noise(), dtype=pick_dtype(dtype, device)).eval().lowered()
+    denoiser = (
+        Denoiser(net, VPPath(), parameterizations.noise(), dtype=pick_dtype(dtype, device)).eval().lowered()
+    )
     labels, seeds = torch.arange(BATCH) % 10, range(BATCH)
 
     def run() -> torch.Tensor:
         noise = NoiseSource(seeds)
         x = noise.normal((1, 28, 28), stream="prior")
-        return build("ddim", spacing="leading").sample(Guided(denoiser, [CFG(SCALE)]), x, Cond(label=labels), noise, num_steps=STEPS)
+        return build("ddim", spacing="leading").sample(
+            Guided(denoiser, [CFG(SCALE)]), x, Cond(label=labels), noise, num_steps=STEPS
+        )
 
     return run
 
@@ -51,7 +68,9 @@ def theirs(net: DiT, bf16: bool) -> Callable[[], torch.Tensor]:
     from diffusers import DDIMScheduler
 
     model = dit_to_diffusers(net).eval().requires_grad_(False)
-    scheduler = DDIMScheduler(num_train_timesteps=1000, beta_schedule="linear", clip_sample=False, timestep_spacing="leading")
+    scheduler = DDIMScheduler(
+        num_train_timesteps=1000, beta_schedule="linear", clip_sample=False, timestep_spacing="leading"
+    )
     labels = torch.cat([torch.arange(BATCH) % 10, torch.full((BATCH,), 10)])
     start = NoiseSource(range(BATCH)).normal((1, 28, 28), stream="prior")
 
@@ -61,7 +80,9 @@ def theirs(net: DiT, bf16: bool) -> Callable[[], torch.Tensor]:
         x = start
         for t in scheduler.timesteps:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-                out = model(torch.cat([x, x]), timestep=t.expand(2 * BATCH), class_labels=labels).sample.float()
+                out = model(
+                    torch.cat([x, x]), timestep=t.expand(2 * BATCH), class_labels=labels
+                ).sample.float()
             cond, uncond = out.chunk(2)
             x = scheduler.step(uncond + SCALE * (cond - uncond), t, x).prev_sample
         return x
@@ -118,7 +139,8 @@ def main() -> None:
     medians = take_turns(sides, "sample", rounds=2 if args.quick else 9)
     table(f"{STEPS} guided DDIM steps, batch {BATCH}, 49 tokens, {THREADS} threads", medians)
     print(
-        f"  ours fp32 against diffusers fp32, same weights and noise: relative difference {float((exact - reference).norm() / reference.norm()):.1e}"
+        "  ours fp32 against diffusers fp32, same weights and noise: relative difference "
+        f"{float((exact - reference).norm() / reference.norm()):.1e}"
     )
     peaks = {name: run("peak") for name, run in sides.items()}
     table("peak memory", peaks, unit="MB", scale=1.0)

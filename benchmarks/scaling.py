@@ -1,10 +1,13 @@
-"""Whole networks at equal parameters against the number of tokens: DiS and Diffusion-RWKV over a DiT on SDPA, width 384, batch 1, two threads.
+"""Whole networks at equal parameters against the number of tokens: DiS and Diffusion-RWKV over a DiT on SDPA,
+width 384, batch 1, two threads.
 
     python -m benchmarks.scaling [--quick] [--plot PNG]
 
-The networks are those of the page `linear-cost`, whose parameters agree within 5 %. ``rwkv_vs_dit_N`` and ``dis_vs_dit_N`` are the DiT's forward time over theirs at N tokens (fp32; ``_bf16`` under
-autocast, weights cast once); ``exponent_rwkv`` and ``exponent_dis`` are the slopes of log time over log tokens between 1,024 and 16,384 (4,096 with ``--quick``, which times forward
-only). Training steps (fused AdamW, fp32) are printed beside.
+The networks are those of the page `linear-cost`, whose parameters agree within 5 %. ``rwkv_vs_dit_N`` and
+``dis_vs_dit_N`` are the DiT's forward time over theirs at N tokens (fp32; ``_bf16`` under autocast, weights
+cast once); ``exponent_rwkv`` and ``exponent_dis`` are the slopes of log time over log tokens between 1,024
+and 16,384 (4,096 with ``--quick``, which times forward only). Training steps (fused AdamW, fp32) are printed
+beside.
 """
 
 import math
@@ -28,7 +31,11 @@ def awake(name: str, tokens: int) -> nn.Module:
 
 
 def forward_times(tokens: int, rounds: int, *, low: bool) -> dict[str, float]:
-    x, t, cond = torch.randn(1, CHANNELS, 2 * math.isqrt(tokens), 2 * math.isqrt(tokens)), torch.tensor([500.0]), Cond(label=torch.tensor([3]))
+    x, t, cond = (
+        torch.randn(1, CHANNELS, 2 * math.isqrt(tokens), 2 * math.isqrt(tokens)),
+        torch.tensor([500.0]),
+        Cond(label=torch.tensor([3])),
+    )
     sides: dict[str, Any] = {}
     for name in NETWORKS:
         net = awake(name, tokens).requires_grad_(False)
@@ -43,7 +50,11 @@ def forward_times(tokens: int, rounds: int, *, low: bool) -> dict[str, float]:
 
 
 def step_times(tokens: int, rounds: int) -> dict[str, float]:
-    x, t, cond = torch.randn(1, CHANNELS, 2 * math.isqrt(tokens), 2 * math.isqrt(tokens)), torch.tensor([500.0]), Cond(label=torch.tensor([3]))
+    x, t, cond = (
+        torch.randn(1, CHANNELS, 2 * math.isqrt(tokens), 2 * math.isqrt(tokens)),
+        torch.tensor([500.0]),
+        Cond(label=torch.tensor([3])),
+    )
     sides: dict[str, Any] = {}
     for name in NETWORKS:
         net = awake(name, tokens).train()

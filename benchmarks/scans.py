@@ -1,12 +1,16 @@
-"""The recurrences of DiS and Diffusion-RWKV on the CPU: our fused loops against the usual forms, two threads, one run.
+"""The recurrences of DiS and Diffusion-RWKV on the CPU: our fused loops against the usual forms, two threads,
+one run.
 
     python -m benchmarks.scans [--quick]
 
-Selective scan, B = 4, D = 768, N = 16, L = 1,024 (without ``--quick`` 256 and 4,096 beside it): ``selective_scan_speedup`` against the usual reference (the full exp(δA) and
-δBu, then a loop), ``selective_scan_backward_speedup`` forward and backward against the same with ``unbind``, ``selective_scan_vs_lean`` against a lean torch loop,
-``selective_scan_vs_torch_exp`` our whole forward over ``torch.exp`` of B·D·L·N numbers. Bidirectional WKV, B = 4, C = 384, T = 1,024: ``wkv_speedup`` and
-``wkv_backward_speedup`` against the two-scan torch loop. ``scan_memory_ratio``: growth of the peak memory in forward and backward over inputs and outputs. Errors
-are against float64, relative to the largest value. Every form runs in a process of its own, so none sees what another did to the memory allocator.
+Selective scan, B = 4, D = 768, N = 16, L = 1,024 (without ``--quick`` 256 and 4,096 beside it):
+``selective_scan_speedup`` against the usual reference (the full exp(δA) and δBu, then a loop),
+``selective_scan_backward_speedup`` forward and backward against the same with ``unbind``,
+``selective_scan_vs_lean`` against a lean torch loop, ``selective_scan_vs_torch_exp`` our whole forward over
+``torch.exp`` of B·D·L·N numbers. Bidirectional WKV, B = 4, C = 384, T = 1,024: ``wkv_speedup`` and
+``wkv_backward_speedup`` against the two-scan torch loop. ``scan_memory_ratio``: growth of the peak memory in
+forward and backward over inputs and outputs. Errors are against float64, relative to the largest value. Every
+form runs in a process of its own, so none sees what another did to the memory allocator.
 """
 
 import subprocess
@@ -33,16 +37,41 @@ def scan_inputs(length: int) -> list[Tensor]:
 
     long = (BATCH, CHANNELS, length)
     a = -torch.arange(1, STATES + 1, dtype=torch.float32).repeat(CHANNELS, 1)
-    return [r(*long), r(*long) - 4, a, r(BATCH, STATES, length), r(BATCH, STATES, length), torch.ones(CHANNELS), r(*long), 0.1 * r(CHANNELS)]
+    return [
+        r(*long),
+        r(*long) - 4,
+        a,
+        r(BATCH, STATES, length),
+        r(BATCH, STATES, length),
+        torch.ones(CHANNELS),
+        r(*long),
+        0.1 * r(CHANNELS),
+    ]
 
 
-def usual_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, bias: Tensor, *, unbind: bool = False) -> Tensor:
-    """The form that other libraries fall back to: two tensors of (B, D, L, N), then a loop over their slices."""
+def usual_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor,
+    bias: Tensor,
+    *,
+    unbind: bool = False,
+) -> Tensor:
+    """The form that other libraries fall back to: two tensors of (B, D, L, N), then a loop over their
+    slices."""
     step = F.softplus(delta + bias[:, None])
     decay = torch.exp(torch.einsum("bdl,dn->bdln", step, A))
     gain = torch.einsum("bdl,bnl,bdl->bdln", step, B, u)
     state, made = torch.zeros(*u.shape[:2], A.shape[1]), []
-    rows = zip(decay.unbind(2), gain.unbind(2), C.unbind(2)) if unbind else ((decay[:, :, i], gain[:, :, i], C[:, :, i]) for i in range(u.shape[2]))
+    rows = (
+        zip(decay.unbind(2), gain.unbind(2), C.unbind(2))
+        if unbind
+        else ((decay[:, :, i], gain[:, :, i], C[:, :, i]) for i in range(u.shape[2]))
+    )
     for d, g, c in rows:
         state = d * state + g
         made.append(torch.einsum("bdn,bn->bd", state, c))
@@ -69,7 +98,8 @@ def ours_scan(*x: Tensor) -> Tensor:
 
 Form = Callable[..., Any]
 USUAL, LEAN, OURS, EXP = "usual reference", "lean torch loop", "ours", "torch.exp of B·D·L·N numbers"
-FORMS: dict[str, dict[str, tuple[Form, Form]]] = {  # of each recurrence: the form to time forward, and with gradients
+# of each recurrence: the form to time forward, and with gradients
+FORMS: dict[str, dict[str, tuple[Form, Form]]] = {
     "scan": {
         USUAL: (usual_scan, lambda *x: usual_scan(*x, unbind=True)),
         LEAN: (lambda *x: scan_reference(*x, True)[0],) * 2,
@@ -122,7 +152,9 @@ def error(got: Any, want: Any) -> float:
 
 def compare(op: str, length: int, sides: dict[str, Side], rounds: int) -> dict[str, float]:
     """Medians of all forms, printed; those with gradients under ``NAME both``."""
-    forward = take_turns({k: v for k, v in sides.items() if k in FORMS[op]}, f"{op} {length} forward", rounds=rounds)
+    forward = take_turns(
+        {k: v for k, v in sides.items() if k in FORMS[op]}, f"{op} {length} forward", rounds=rounds
+    )
     table(f"{TITLES[op]} = {length}: forward", forward)
     both = take_turns({k: sides[k] for k in (USUAL, OURS)}, f"{op} {length} both", rounds=max(2, rounds - 2))
     table(f"{TITLES[op]} = {length}: forward + backward", both)
@@ -138,7 +170,8 @@ def print_errors(op: str, length: int) -> None:
 
 
 def memory() -> float:
-    """In a process of its own: the growth of the peak in forward and backward at L = 1,024, over the bytes of inputs and output."""
+    """In a process of its own: the growth of the peak in forward and backward at L = 1,024, over the bytes of
+    inputs and output."""
     trained(ours_scan, scan_inputs(64))()  # compiled and loaded
     before = peak_mb()
     inputs = scan_inputs(1024)
@@ -150,7 +183,9 @@ def memory() -> float:
 
 def main() -> None:
     parser = parser_of(__doc__ or "")
-    parser.add_argument("--memory", action="store_true", help="only the memory ratio, for a process of its own")
+    parser.add_argument(
+        "--memory", action="store_true", help="only the memory ratio, for a process of its own"
+    )
     parser.add_argument("--side", help="answer as one form, for a process of its own")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -170,18 +205,25 @@ def main() -> None:
     for side in sides.values():
         side.close()
     child = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scans", "--memory", "--threads", str(options.threads)], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "benchmarks.scans", "--memory", "--threads", str(options.threads)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     ratio = float(child.stdout.strip().splitlines()[-1])
     print(f"\nPeak memory of forward + backward over inputs and output, L = 1024: {ratio:.2f}")
     scan, wkv = found["scan"], found["wkv"]
     finish(
         {
-            "selective_scan_speedup": scan[USUAL] / scan[OURS], "selective_scan_backward_speedup": scan[f"{USUAL} both"] / scan[f"{OURS} both"],
-            "selective_scan_vs_lean": scan[LEAN] / scan[OURS], "selective_scan_vs_torch_exp": scan[OURS] / scan[EXP],
-            "wkv_speedup": wkv[USUAL] / wkv[OURS], "wkv_backward_speedup": wkv[f"{USUAL} both"] / wkv[f"{OURS} both"], "scan_memory_ratio": ratio,
+            "selective_scan_speedup": scan[USUAL] / scan[OURS],
+            "selective_scan_backward_speedup": scan[f"{USUAL} both"] / scan[f"{OURS} both"],
+            "selective_scan_vs_lean": scan[LEAN] / scan[OURS],
+            "selective_scan_vs_torch_exp": scan[OURS] / scan[EXP],
+            "wkv_speedup": wkv[USUAL] / wkv[OURS],
+            "wkv_backward_speedup": wkv[f"{USUAL} both"] / wkv[f"{OURS} both"],
+            "scan_memory_ratio": ratio,
         }
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""One training step: ours against a plain loop over diffusers' DiT of the same size (forward, loss, backward, AdamW, EMA), two threads.
+"""One training step: ours against a plain loop over diffusers' DiT of the same size (forward, loss, backward,
+AdamW, EMA), two threads.
 
     python -m benchmarks.train_step [--quick]
 
-Sizes: 192 wide, 6 deep, 49 tokens, batch 64; and 384 wide, 8 deep, 256 tokens, batch 8. Every side is a process of its own and they take turns.
-Keys: ``vs_fp32`` and ``vs_fp32_256`` ours at its default precision against theirs in fp32, ``vs_bf16`` the smaller ratio against theirs under bf16
-autocast, ``fp32_vs_fp32`` the smaller with both in fp32; ``vs_bf16_kept`` gives their process the setting of glibc's allocator that `studio.train`
-makes for itself; ``memory``: our peak over theirs (bf16) at the first size, in MB of the process.
+Sizes: 192 wide, 6 deep, 49 tokens, batch 64; and 384 wide, 8 deep, 256 tokens, batch 8. Every side is a
+process of its own and they take turns. Keys: ``vs_fp32`` and ``vs_fp32_256`` ours at its default precision
+against theirs in fp32, ``vs_bf16`` the smaller ratio against theirs under bf16 autocast, ``fp32_vs_fp32`` the
+smaller with both in fp32; ``vs_bf16_kept`` gives their process the setting of glibc's allocator that
+`studio.train` makes for itself; ``memory``: our peak over theirs (bf16) at the first size, in MB of the
+process.
 """
 
 import sys
@@ -30,9 +33,9 @@ SIZES = {
 
 def batch_of(size: dict[str, int]) -> tuple[torch.Tensor, torch.Tensor]:
     rng = np.random.default_rng(0)
-    return torch.from_numpy(rng.integers(0, 256, (size["batch"], 1, size["picture"], size["picture"]), dtype=np.uint8)), torch.arange(
-        size["batch"]
-    ) % 10
+    return torch.from_numpy(
+        rng.integers(0, 256, (size["batch"], 1, size["picture"], size["picture"]), dtype=np.uint8)
+    ), torch.arange(size["batch"]) % 10
 
 
 def theirs(size: dict[str, int], bf16: bool) -> Callable[[], None]:
@@ -41,9 +44,15 @@ def theirs(size: dict[str, int], bf16: bool) -> Callable[[], None]:
 
     torch.manual_seed(0)
     net = DiTTransformer2DModel(
-        num_attention_heads=size["heads"], attention_head_dim=size["width"] // size["heads"], in_channels=1, out_channels=1, num_layers=size["depth"],
-        sample_size=size["picture"], patch_size=size["patch"], num_embeds_ada_norm=10,
-    )  # fmt: skip
+        num_attention_heads=size["heads"],
+        attention_head_dim=size["width"] // size["heads"],
+        in_channels=1,
+        out_channels=1,
+        num_layers=size["depth"],
+        sample_size=size["picture"],
+        patch_size=size["patch"],
+        num_embeds_ada_norm=10,
+    )
     average = {k: v.detach().clone() for k, v in net.named_parameters()}
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
     values, labels = batch_of(size)
@@ -69,7 +78,13 @@ def theirs(size: dict[str, int], bf16: bool) -> Callable[[], None]:
 def ours(size: dict[str, int], dtype: str, folder: str) -> Callable[[], None]:
     """The trainer's own step: noise, times, objective, fused AdamW, EMA."""
     values, labels = batch_of(size)
-    backbone = dict(name="dit", hidden_size=size["width"], depth=size["depth"], num_heads=size["heads"], patch_size=size["patch"])
+    backbone = dict(
+        name="dit",
+        hidden_size=size["width"],
+        depth=size["depth"],
+        num_heads=size["heads"],
+        patch_size=size["patch"],
+    )
     config = load_config(
         {
             "backbone": backbone,
@@ -85,7 +100,16 @@ def ours(size: dict[str, int], dtype: str, folder: str) -> Callable[[], None]:
 
     device = pick_device("cpu")
     trainer = Trainer(
-        config, Path(folder), data, Info.of(data), build_network(config), objective_of(config), device, pick_dtype(dtype, device), True, None
+        config,
+        Path(folder),
+        data,
+        Info.of(data),
+        build_network(config),
+        objective_of(config),
+        device,
+        pick_dtype(dtype, device),
+        True,
+        None,
     )
     phase = Phase("main", ("net",), "net", trainer.objective, data)
     batches = trainer.feed.steps(phase, 0, 0, trainer.context)
@@ -126,7 +150,11 @@ def main() -> None:
     ratios: dict[str, dict[str, float]] = {}
     for job, size in SIZES.items():
         medians = take_turns(sides, job, rounds=(7 if job == "49" else 4) if args.quick else 20)
-        table(f"{size['width']} wide, {size['depth']} deep, {job} tokens, batch {size['batch']}, {THREADS} threads", medians)
+        table(
+            f"{size['width']} wide, {size['depth']} deep, {job} tokens, batch {size['batch']}, "
+            f"{THREADS} threads",
+            medians,
+        )
         default = medians["ours, default precision"]
         ratios[job] = {
             "vs_fp32": medians["diffusers fp32"] / default,
@@ -143,7 +171,10 @@ def main() -> None:
         {
             "vs_fp32": ratios["49"]["vs_fp32"],
             "vs_fp32_256": ratios["256"]["vs_fp32"],
-            **{key: min(r[key] for r in ratios.values()) for key in ("vs_bf16", "vs_bf16_kept", "fp32_vs_fp32")},
+            **{
+                key: min(r[key] for r in ratios.values())
+                for key in ("vs_bf16", "vs_bf16_kept", "fp32_vs_fp32")
+            },
             "memory": peaks["ours, default precision"] / peaks["diffusers bf16 autocast"],
         }
     )

@@ -1,4 +1,5 @@
-"""A coupling of one's own: along a random direction, the k-th source goes to the k-th data point. Registered by name, used in a config."""
+"""A coupling of one's own: along a random direction, the k-th source goes to the k-th data point. Registered
+by name, used in a config."""
 
 import tempfile
 
@@ -9,12 +10,14 @@ from samplers.couplings import coupling
 
 
 class Sliced:
-    def __call__(self, source, data, cond, noise):  # (B, ...), (B, ...); draws come from noise, so a run resumes to the same bytes
+    # (B, ...), (B, ...); draws come from noise, so a run resumes to the same bytes
+    def __call__(self, source, data, cond, noise):
         direction = noise.normal(data.shape[1:], stream="slice", dtype=data.dtype)[:1].flatten()  # (D,)
         along_source, along_data = source.flatten(1) @ direction, data.flatten(1) @ direction  # (B,)
         which = torch.empty_like(along_data, dtype=torch.long)
         which[along_data.argsort()] = along_source.argsort()
-        return coupling.Coupled(source[which], data, cond)  # data stay in their places, and their conditions with them
+        # data stay in their places, and their conditions with them
+        return coupling.Coupled(source[which], data, cond)
 
 
 coupling.REGISTRY["sliced"] = f"{__name__}:Sliced"
@@ -23,9 +26,11 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         for name in ("independent", "sliced"):
             config = {
-                "data": {"name": "points", "kind": "eight_gaussians"}, "backbone": {"name": "mlp", "width": 64}, "objective": {"coupling": name},
+                "data": {"name": "points", "kind": "eight_gaussians"},
+                "backbone": {"name": "mlp", "width": 64},
+                "objective": {"coupling": name},
                 "train": {"steps": 200, "batch_size": 256, "lr": 0.005, "preview": False},
-            }  # fmt: skip
+            }
             model = studio.load(studio.train(config, out=f"{folder}/{name}", quiet=True).folder)
             few, many = (model.sample(seeds=range(512), sampler="euler", num_steps=n).values for n in (2, 50))
             print(f"{name}: two steps are {float((few - many).norm(dim=1).mean()):.2f} away from fifty")

@@ -21,9 +21,13 @@ class Stripes(torch.utils.data.Dataset):
 class Net(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.label, self.inner = torch.nn.Embedding(3, 64), torch.nn.Sequential(torch.nn.Linear(129, 256), torch.nn.SiLU(), torch.nn.Linear(256, 64))
+        self.label, self.inner = (
+            torch.nn.Embedding(3, 64),
+            torch.nn.Sequential(torch.nn.Linear(129, 256), torch.nn.SiLU(), torch.nn.Linear(256, 64)),
+        )
 
-    def forward(self, x, t, cond, ctx=None):  # t on the network's clock, 0 (noise) to 1000 (data); a missing label is -1
+    # t on the network's clock, 0 (noise) to 1000 (data); a missing label is -1
+    def forward(self, x, t, cond, ctx=None):
         label = torch.where(cond.label < 0, 2, cond.label)
         return self.inner(torch.cat([x.flatten(1), self.label(label), t[:, None] / 1000], 1)).view_as(x)
 
@@ -31,7 +35,13 @@ class Net(torch.nn.Module):
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         run = studio.train(
-            {"train": {"steps": 200, "batch_size": 32, "preview": False}}, data=Stripes(), backbone=Net(), out=f"{folder}/stripes", quiet=True
+            {"train": {"steps": 200, "batch_size": 32, "preview": False}},
+            data=Stripes(),
+            backbone=Net(),
+            out=f"{folder}/stripes",
+            quiet=True,
         )
-        samples = studio.load(run.folder, backbone=Net()).sample(labels=["level", "upright"] * 2, seeds=range(4), guidance=1.5)
+        samples = studio.load(run.folder, backbone=Net()).sample(
+            labels=["level", "upright"] * 2, seeds=range(4), guidance=1.5
+        )
         print(samples.values.shape, samples.recipes[0]["class"])

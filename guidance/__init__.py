@@ -17,9 +17,23 @@ from guidance.tangential import Tangential
 from guidance.zero_star import CFGZeroStar
 
 __all__ = [
-    "APG", "Autoguidance", "CFG", "CFGPlusPlus", "CFGZeroStar", "Dual", "Guided", "Interval", "PriorSwap", "REGISTRY", "Rescale", "Rule", "Tangential",
-    "build", "describe", "parse",
-]  # fmt: skip
+    "APG",
+    "Autoguidance",
+    "CFG",
+    "CFGPlusPlus",
+    "CFGZeroStar",
+    "Dual",
+    "Guided",
+    "Interval",
+    "PriorSwap",
+    "REGISTRY",
+    "Rescale",
+    "Rule",
+    "Tangential",
+    "build",
+    "describe",
+    "parse",
+]
 
 REGISTRY = {
     "cfg": "guidance.cfg:CFG",

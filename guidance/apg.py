@@ -5,8 +5,9 @@
     d ← d⊥ + η d∥            the part along c, which saturates, damped
     g = c + (w − 1) d
 
-That is ``form="paper"``. diffusers adds to the unconditional prediction, u + w d; ComfyUI's node is c + w d. ``start_step`` makes it the mix that
-diffusers calls AdaptiveProjectedMix: plain guidance at ``cfg`` in all steps up to that one, the momentum already running.
+That is ``form="paper"``. diffusers adds to the unconditional prediction, u + w d; ComfyUI's node is c + w d.
+``start_step`` makes it the mix that diffusers calls AdaptiveProjectedMix: plain guidance at ``cfg`` in all
+steps up to that one, the momentum already running.
 """
 
 from typing import Any
@@ -22,19 +23,36 @@ FORMS = ("paper", "diffusers", "comfyui")
 
 
 class APG(Rule):
-    """``scale`` w; ``eta`` η; ``norm_threshold`` r in units of the data prediction's norm (0: none); ``momentum`` β (0: none). ``norm_dim``: the axis of a
-    sample that norms and projections run over, all of them by default. ``interval``, ``interval_sigma`` as in cfg; ``space``: where it works."""
+    """``scale`` w; ``eta`` η; ``norm_threshold`` r in units of the data prediction's norm (0: none);
+    ``momentum`` β (0: none). ``norm_dim``: the axis of a sample that norms and projections run over, all of
+    them by default. ``interval``, ``interval_sigma`` as in cfg; ``space``: where it works."""
 
     def __init__(
-        self, scale: float = 1.0, *, eta: float = 0.0, norm_threshold: float = 0.0, momentum: float = 0.0, form: str = "paper",
-        norm_dim: int | None = None, interval: tuple[float, float] | None = None, interval_sigma: tuple[float, float] | None = None,
-        start_step: int | None = None, cfg: float = 1.0, space: str = "data",
-    ):  # fmt: skip
-        self.scale, self.cfg, self.where = check_scale(scale, "apg scale"), check_scale(cfg, "apg cfg"), Interval(interval, interval_sigma)
+        self,
+        scale: float = 1.0,
+        *,
+        eta: float = 0.0,
+        norm_threshold: float = 0.0,
+        momentum: float = 0.0,
+        form: str = "paper",
+        norm_dim: int | None = None,
+        interval: tuple[float, float] | None = None,
+        interval_sigma: tuple[float, float] | None = None,
+        start_step: int | None = None,
+        cfg: float = 1.0,
+        space: str = "data",
+    ):
+        self.scale, self.cfg, self.where = (
+            check_scale(scale, "apg scale"),
+            check_scale(cfg, "apg cfg"),
+            Interval(interval, interval_sigma),
+        )
         if form not in FORMS:
             raise ValueError(f"got apg form {form!r}, expected one of {', '.join(FORMS)}")
         if not norm_threshold >= 0:
-            raise ValueError(f"got apg norm_threshold={norm_threshold}, expected a positive bound, or 0 for none")
+            raise ValueError(
+                f"got apg norm_threshold={norm_threshold}, expected a positive bound, or 0 for none"
+            )
         if not abs(momentum) < 1:
             raise ValueError(f"got apg momentum={momentum}, expected between -1 and 1; the paper uses -0.5")
         if space not in (*SPACES, "native"):
@@ -44,9 +62,13 @@ class APG(Rule):
 
     def active(self, t: float, path: Path) -> bool:
         off = 0 if self.form == "comfyui" else 1
-        return (self.scale != off or (self.start_step is not None and self.cfg != 1)) and self.where.contains(t, path)
+        return (self.scale != off or (self.start_step is not None and self.cfg != 1)) and self.where.contains(
+            t, path
+        )
 
-    def combine(self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]) -> Tensor:
+    def combine(
+        self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]
+    ) -> Tensor:
         c, u = predictions["cond"], predictions["uncond"]
         base = predictions.get("guided", c)
         difference = c - u
@@ -71,4 +93,6 @@ class APG(Rule):
     def _dot(self, a: Tensor, b: Tensor) -> Tensor:
         if self.norm_dim is None:
             return dot(a, b)
-        return (a * b).sum(self.norm_dim, keepdim=True, dtype=torch.float32 if a.device.type == "mps" else torch.float64)
+        return (a * b).sum(
+            self.norm_dim, keepdim=True, dtype=torch.float32 if a.device.type == "mps" else torch.float64
+        )

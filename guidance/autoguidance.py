@@ -2,7 +2,8 @@
 
     g = e_ω(x, c) + w (e_θ(x, c) − e_ω(x, c))
 
-where ω is an earlier snapshot of the same training or a smaller network. With cfg beside it the two add up."""
+where ω is an earlier snapshot of the same training or a smaller network. With cfg beside it the two add
+up."""
 
 from typing import Any
 
@@ -16,16 +17,22 @@ from samplers.paths import Path, Time
 
 
 class Autoguidance(Borrowed, Rule):
-    """``scale`` w (1 is off); ``model`` the weaker one: a denoiser, or a name that the studio loads; ``match`` and ``clip``
-    as in the prior swap. ``interval``, ``interval_sigma`` as in cfg."""
+    """``scale`` w (1 is off); ``model`` the weaker one: a denoiser, or a name that the studio loads;
+    ``match`` and ``clip`` as in the prior swap. ``interval``, ``interval_sigma`` as in cfg."""
 
     needs = frozenset({"weak"})
     provides = "weak"
 
     def __init__(
-        self, scale: float = 1.0, *, model: Queryable | str | None = None, match: str = "continuous", clip: float | None = None,
-        interval: tuple[float, float] | None = None, interval_sigma: tuple[float, float] | None = None,
-    ):  # fmt: skip
+        self,
+        scale: float = 1.0,
+        *,
+        model: Queryable | str | None = None,
+        match: str = "continuous",
+        clip: float | None = None,
+        interval: tuple[float, float] | None = None,
+        interval_sigma: tuple[float, float] | None = None,
+    ):
         super().__init__(model, match, clip)
         self.scale, self.where = check_scale(scale, "autoguidance scale"), Interval(interval, interval_sigma)
 
@@ -41,5 +48,7 @@ class Autoguidance(Borrowed, Rule):
     def condition(self, cond: Cond) -> Cond:
         return cond
 
-    def combine(self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]) -> Tensor:
+    def combine(
+        self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]
+    ) -> Tensor:
         return towards(predictions, "weak", self.scale)

@@ -1,4 +1,5 @@
-"""A model that a rule borrows: given as a denoiser, or by a name that whoever loads models (the studio) has to replace by one."""
+"""A model that a rule borrows: given as a denoiser, or by a name that whoever loads models (the studio) has
+to replace by one."""
 
 import copy
 from typing import Self
@@ -9,11 +10,18 @@ from samplers.reparameterised import seen_from
 
 
 class Borrowed:
-    """``model``: a denoiser, or the name of a model that is not loaded yet. ``match``: how a level is found on its VP table: continuous, or nearest for
-    its entries only, as in 2503.20240. ``clip`` bounds its data predictions where its path is another. ``free``: in steps
-    that do not ask it, a model that can (one that the studio has loaded) lets go of its weights."""
+    """``model``: a denoiser, or the name of a model that is not loaded yet. ``match``: how a level is found
+    on its VP table: continuous, or nearest for its entries only, as in 2503.20240. ``clip`` bounds its data
+    predictions where its path is another. ``free``: in steps that do not ask it, a model that can (one that
+    the studio has loaded) lets go of its weights."""
 
-    def __init__(self, model: Queryable | str | None, match: str = "continuous", clip: float | None = None, free: bool = False):
+    def __init__(
+        self,
+        model: Queryable | str | None,
+        match: str = "continuous",
+        clip: float | None = None,
+        free: bool = False,
+    ):
         if match not in ("continuous", "nearest"):
             raise ValueError(f"got match={match!r}, expected continuous or nearest")
         if clip is not None and not clip > 0:
@@ -32,14 +40,18 @@ class Borrowed:
         if self.model is None:
             raise ValueError(f"{name} needs another model; pass model=")
         if isinstance(self.model, str):
-            raise ValueError(f"{name} names the model {self.model!r}, which is not loaded; pass a denoiser (the studio loads names by itself)")
+            raise ValueError(
+                f"{name} names the model {self.model!r}, which is not loaded; pass a denoiser (the studio "
+                "loads names by itself)"
+            )
         return self.model
 
     def agree(self, denoiser: Queryable) -> None:
         """Raise ``ValueError`` where the borrowed model is of another family."""
         if self.loaded().family != denoiser.family:
             raise ValueError(
-                f"got a {self.loaded().family} model to guide a {denoiser.family} one with, expected both to start from the same kind of source"
+                f"got a {self.loaded().family} model to guide a {denoiser.family} one with, expected both "
+                "to start from the same kind of source"
             )
 
     def rest(self) -> None:

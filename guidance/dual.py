@@ -16,18 +16,28 @@ from samplers.paths import Path, Time
 
 
 class Dual(Rule):
-    """``first`` w₁ and ``second`` w₂; ``keep`` names c₁: label, numeric, tokens or image. ``interval``, ``interval_sigma`` as in cfg."""
+    """``first`` w₁ and ``second`` w₂; ``keep`` names c₁: label, numeric, tokens or image. ``interval``,
+    ``interval_sigma`` as in cfg."""
 
     needs = frozenset({"uncond", "partial"})
     provides = "partial"
 
     def __init__(
-        self, first: float = 1.5, second: float = 7.5, *, keep: str = "image", interval: tuple[float, float] | None = None,
+        self,
+        first: float = 1.5,
+        second: float = 7.5,
+        *,
+        keep: str = "image",
+        interval: tuple[float, float] | None = None,
         interval_sigma: tuple[float, float] | None = None,
-    ):  # fmt: skip
+    ):
         if keep not in CONDITIONS:
             raise ValueError(f"got keep={keep!r}, expected one of {', '.join(CONDITIONS)}")
-        self.first, self.second, self.keep = check_scale(first, "dual first"), check_scale(second, "dual second"), keep
+        self.first, self.second, self.keep = (
+            check_scale(first, "dual first"),
+            check_scale(second, "dual second"),
+            keep,
+        )
         self.where = Interval(interval, interval_sigma)
 
     def active(self, t: float, path: Path) -> bool:
@@ -35,11 +45,17 @@ class Dual(Rule):
 
     def condition(self, cond: Cond) -> Cond:
         if getattr(cond, self.keep) is None:
-            raise ValueError(f"got dual guidance that keeps the {self.keep}, which was not given; choose another keep")
+            raise ValueError(
+                f"got dual guidance that keeps the {self.keep}, which was not given; choose another keep"
+            )
         return replace(cond.null(), **{self.keep: getattr(cond, self.keep)})
 
-    def combine(self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]) -> Tensor:
+    def combine(
+        self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]
+    ) -> Tensor:
         c, partial, u = predictions["cond"], predictions["partial"], predictions["uncond"]
         if "guided" in predictions:
-            return predictions["guided"] + (self.first - 1) * (partial - u) + (self.second - 1) * (c - partial)
+            return (
+                predictions["guided"] + (self.first - 1) * (partial - u) + (self.second - 1) * (c - partial)
+            )
         return u + self.first * (partial - u) + self.second * (c - partial)

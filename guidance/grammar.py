@@ -1,9 +1,11 @@
 """One line of text for guidance, the same in the command line, the page, configs and recipes.
 
-    prior=NAME,tcfg(space=noise),cfg=2.0,interval=0.1:0.9,rescale=0.7        items are name, name=value or name(key=value,...)
+    prior=NAME,tcfg(space=noise),cfg=2.0,interval=0.1:0.9,rescale=0.7        items are name, name=value or
+      name(key=value,...)
 
-``name=value`` sets the rule's first option. ``interval=a:b`` (t) and ``interval_sigma=a:b`` belong to the rule before them that takes one, or to the next. A value with a comma, a bracket or an
-equals sign stands in double quotes.
+``name=value`` sets the rule's first option. ``interval=a:b`` (t) and ``interval_sigma=a:b`` belong to the
+rule before them that takes one, or to the next. A value with a comma, a bracket or an equals sign stands in
+double quotes.
 """
 
 import inspect
@@ -72,7 +74,9 @@ class _Reader:
         match = _NAME.match(self.line, self.at)
         if match is None:
             got = repr(self.line[self.at]) if self.at < len(self.line) else "the end"
-            raise self.fail(f"got {got} in the guidance, expected {what} here, as in cfg=2.0 or cfg(scale=2.0,channels=3)")
+            raise self.fail(
+                f"got {got} in the guidance, expected {what} here, as in cfg=2.0 or cfg(scale=2.0,channels=3)"
+            )
         self.at = match.end()
         return match[0].replace("-", "_")
 
@@ -104,7 +108,8 @@ class _Reader:
 
 
 def parse(spec: str, rules: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A line to a list of ``{"name": ..., options}``; an empty one and ``none`` are no guidance. Raises ``ValueError`` that points at the first character that is not understood."""
+    """A line to a list of ``{"name": ..., options}``; an empty one and ``none`` are no guidance. Raises
+    ``ValueError`` that points at the first character that is not understood."""
     if spec.strip().lower() == "none":
         return []
     parsed: list[dict[str, Any]] = []
@@ -124,7 +129,9 @@ def parse(spec: str, rules: Mapping[str, str]) -> list[dict[str, Any]]:
             raise reader.fail(f"got {reader.line[reader.at]!r} after {name}, expected a comma")
         if name in _SPANS:
             if not isinstance(value, tuple) or len(value) != 2:
-                raise reader.fail(f"got {spec[place:end].strip()}, expected two numbers a:b, such as {name}=0.1:0.9", place)
+                raise reader.fail(
+                    f"got {spec[place:end].strip()}, expected two numbers a:b, such as {name}=0.1:0.9", place
+                )
             owner = next((p for p in reversed(parsed) if name in _parameters(rules, p["name"])), None)
             (pending if owner is None else owner)[name] = value
             continue
@@ -139,7 +146,10 @@ def parse(spec: str, rules: Mapping[str, str]) -> list[dict[str, Any]]:
             pending = {}
         parsed.append({"name": name, **options})
     if pending:
-        raise reader.fail(f"got {', '.join(pending)} without a rule that takes it; write e.g. cfg=2.0,interval=0.1:0.9", last_place)
+        raise reader.fail(
+            f"got {', '.join(pending)} without a rule that takes it; write e.g. cfg=2.0,interval=0.1:0.9",
+            last_place,
+        )
     return parsed
 
 
@@ -148,7 +158,8 @@ def _parameters(rules: Mapping[str, str], name: str) -> Mapping[str, inspect.Par
 
 
 def build_all(spec: Spec, rules: Mapping[str, str]) -> list[Rule]:
-    """Rules from a line, a number (= the cfg scale), a rule, a tree, a list of these, or None (no guidance)."""
+    """Rules from a line, a number (= the cfg scale), a rule, a tree, a list of these, or None (no
+    guidance)."""
     return [item if isinstance(item, Rule) else _built(item, rules) for item in _items(spec, rules)]
 
 
@@ -166,24 +177,35 @@ def _items(spec: Any, rules: Mapping[str, str]) -> list[Rule | dict[str, Any]]:
         return [spec]
     if isinstance(spec, str):
         if spec.strip() == CUSTOM:
-            raise ValueError("got the guidance 'custom', which stands for rules that were objects in Python; pass those rules again: guidance=[...]")
+            raise ValueError(
+                "got the guidance 'custom', which stands for rules that were objects in Python; pass "
+                "those rules again: guidance=[...]"
+            )
         return [*parse(spec, rules)]
     if isinstance(spec, numbers.Real) and not isinstance(spec, bool):
         return [{"name": "cfg", "scale": float(spec)}]
     if isinstance(spec, Mapping):
         return [{k: registry.plain(v) for k, v in spec.items()}]
     if not isinstance(spec, Sequence):
-        raise ValueError(f"got the guidance {spec!r}, expected a line such as 'cfg=2.0', a number, a Rule or a list of these")
+        raise ValueError(
+            f"got the guidance {spec!r}, expected a line such as 'cfg=2.0', a number, a Rule or a "
+            "list of these"
+        )
     found: list[Rule | dict[str, Any]] = []
     for text, group in groupby(spec, lambda item: isinstance(item, str)):
         items = list(group)
-        found += parse(",".join(filter(str.strip, items)), rules) if text else [x for item in items for x in _items(item, rules)]
+        found += (
+            parse(",".join(filter(str.strip, items)), rules)
+            if text
+            else [x for item in items for x in _items(item, rules)]
+        )
     return found
 
 
 def describe(spec: Spec, rules: Mapping[str, str]) -> str:
-    """The canonical line of a guidance; what a recipe records. `CUSTOM` for rules that no line gives back: those outside the registry, those that hold
-    a model as an object. Raises ``ValueError`` for what is not understood."""
+    """The canonical line of a guidance; what a recipe records. `CUSTOM` for rules that no line gives back:
+    those outside the registry, those that hold a model as an object. Raises ``ValueError`` for what is not
+    understood."""
     items = _items(spec, rules)
     trees = [tree_of(item, rules) if isinstance(item, Rule) else item for item in items]
     line = CUSTOM if None in trees else _line([t for t in trees if t is not None], rules)
@@ -198,7 +220,8 @@ def describe(spec: Spec, rules: Mapping[str, str]) -> str:
 
 
 def tree_of(rule: Rule, rules: Mapping[str, str]) -> dict[str, Any] | None:
-    """``{"name": ..., options}`` of a rule, those options only that are not the default; None where it is of no registered class or holds what has no text."""
+    """``{"name": ..., options}`` of a rule, those options only that are not the default; None where it is of
+    no registered class or holds what has no text."""
     name = next((n for n in rules if registry.resolve(rules, n, "guidance rule") is type(rule)), None)
     if name is None:
         return None
@@ -233,7 +256,10 @@ def same_rule(a: Rule, b: Rule) -> bool:
 
 def _held(rule: Rule) -> dict[str, Any]:
     where = {k: v for k, v in vars(rule).items() if isinstance(v, Interval)}
-    return {**vars(rule), **{k: [s and tuple(s) for s in (v.interval, v.interval_sigma)] for k, v in where.items()}}
+    return {
+        **vars(rule),
+        **{k: [s and tuple(s) for s in (v.interval, v.interval_sigma)] for k, v in where.items()},
+    }
 
 
 def _line(trees: Sequence[Mapping[str, Any]], rules: Mapping[str, str]) -> str:
@@ -245,7 +271,9 @@ def _line(trees: Sequence[Mapping[str, Any]], rules: Mapping[str, str]) -> str:
         if list(inside) == [main]:
             items.append(f"{shown}={text_of(inside[main])}")
         else:
-            items.append(f"{shown}({','.join(f'{k}={text_of(v)}' for k, v in inside.items())})" if inside else shown)
+            items.append(
+                f"{shown}({','.join(f'{k}={text_of(v)}' for k, v in inside.items())})" if inside else shown
+            )
         items += [f"{k}={text_of(v)}" for k, v in outside]
     return ",".join(items)
 
@@ -259,4 +287,8 @@ def text_of(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     text = str(value)
-    return f'"{text}"' if isinstance(value, str) and (re.search(r'[,()="]', text) or value_of(text) != text) else text
+    return (
+        f'"{text}"'
+        if isinstance(value, str) and (re.search(r'[,()="]', text) or value_of(text) != text)
+        else text
+    )

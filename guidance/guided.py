@@ -1,8 +1,9 @@
 """The engine: a `Denoiser` and an ordered list of rules are again something that can be queried.
 
-A query makes the conditional prediction, then the branches that active rules need (each from the rule that provides it, otherwise from the model
-itself without conditions), lets rules transform them in their own space and combines. Where no active rule needs another branch, the conditional
-prediction is returned and nothing else is computed.
+A query makes the conditional prediction, then the branches that active rules need (each from the rule that
+provides it, otherwise from the model itself without conditions), lets rules transform them in their own space
+and combines. Where no active rule needs another branch, the conditional prediction is returned and nothing
+else is computed.
 """
 
 import math
@@ -22,8 +23,9 @@ from samplers.prediction import Prediction
 
 
 class Guided:
-    """``Guided(denoiser, [PriorSwap(base), Tangential(), CFG(2.0, interval=(0.1, 0.9))])``. Learned-variance and other heads come from the
-    conditional branch. Raises ``ValueError`` for rules that do not fit the model or have nothing to act on."""
+    """``Guided(denoiser, [PriorSwap(base), Tangential(), CFG(2.0, interval=(0.1, 0.9))])``. Learned-variance
+    and other heads come from the conditional branch. Raises ``ValueError`` for rules that do not fit the
+    model or have nothing to act on."""
 
     def __init__(self, denoiser: Queryable, stages: Sequence[Rule]):
         self.denoiser, self.stages = denoiser, sorted(stages, key=lambda rule: STAGES.index(rule.stage))
@@ -32,7 +34,8 @@ class Guided:
             idle = (rule.changes | {rule.provides} - {""}) - needed
             if idle:
                 raise ValueError(
-                    f"{type(rule).__name__} is about the {', '.join(sorted(idle))} branch, which no other rule uses; add one, such as cfg=2.0"
+                    f"{type(rule).__name__} is about the {', '.join(sorted(idle))} branch, which no other "
+                    "rule uses; add one, such as cfg=2.0"
                 )
             if rule.provides and any(r.provides == rule.provides for r in self.stages if r is not rule):
                 raise ValueError(f"got two rules that provide the {rule.provides} branch, expected one")
@@ -64,9 +67,12 @@ class Guided:
         if len(branches) == 1:
             return ours
         asked = dict(branches)
-        of_noise = any((self.path.native if rule.space == "native" else rule.space) in OF_NOISE for _, rule in active)
+        of_noise = any(
+            (self.path.native if rule.space == "native" else rule.space) in OF_NOISE for _, rule in active
+        )
         if of_noise and any(p.space not in OF_NOISE for p in branches.values()):
-            branches = {name: _off_the_end(p) for name, p in branches.items()}  # all of them or none: rules compare what is read at one time
+            # all of them or none: rules compare what is read at one time
+            branches = {name: _off_the_end(p) for name, p in branches.items()}
         for i, rule in active:
             if rule.stage == "source":
                 continue
@@ -86,7 +92,9 @@ class Guided:
             record(ctx.taps["probe"], asked, result, ctx.step, start)
         return result
 
-    def _ask(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext, active: Sequence[Rule]) -> dict[str, Prediction]:
+    def _ask(
+        self, x: Tensor, t: Time, cond: Cond, ctx: RunContext, active: Sequence[Rule]
+    ) -> dict[str, Prediction]:
         """The conditional branch and those that active rules need, by name."""
         needs = frozenset().union(*(rule.needs for rule in active)) if active else frozenset()
         for rule in self.stages:
@@ -102,7 +110,8 @@ class Guided:
         return branches
 
     def _both(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext) -> dict[str, Prediction]:
-        """Conditional and unconditional by one call of twice the batch, where that is faster than two; otherwise nothing."""
+        """Conditional and unconditional by one call of twice the batch, where that is faster than two;
+        otherwise nothing."""
         doubles = getattr(self.denoiser, "doubles", None)
         if doubles is None or self.family not in ("gaussian", "graph") or not doubles(x):
             return {}
@@ -116,26 +125,33 @@ LEAST = 1e-3  # of alpha, below which a noise in float32 no longer tells of the 
 
 
 def _off_the_end(p: Prediction) -> Prediction:
-    """A prediction read a little off the end of pure noise, where all noise predictions are the state itself and say nothing of the data; rules in
-    the space of noise then do what they do in the limit. A branch that predicts the noise is read there by the data that it implies."""
+    """A prediction read a little off the end of pure noise, where all noise predictions are the state itself
+    and say nothing of the data; rules in the space of noise then do what they do in the limit. A branch that
+    predicts the noise is read there by the data that it implies."""
     floor = float(p.path.time_of(2 * math.log(LEAST)))
     if float(p.t.min() if isinstance(p.t, Tensor) else p.t) >= floor:
         return p
-    return replace(p, space="data", value=p.to("data"), t=p.t.clamp_min(floor) if isinstance(p.t, Tensor) else floor)
+    return replace(
+        p, space="data", value=p.to("data"), t=p.t.clamp_min(floor) if isinstance(p.t, Tensor) else floor
+    )
 
 
 _OWN = Rule()  # a branch that no rule provides: the model itself, without conditions
 
 
 def _read(branches: dict[str, Prediction], space: str) -> dict[str, Tensor]:
-    """Branches in a space. One with fewer channels than the conditional (a prior that shares only the first) keeps the conditional's others."""
+    """Branches in a space. One with fewer channels than the conditional (a prior that shares only the first)
+    keeps the conditional's others."""
     c = branches["cond"].to(space)
     read = {name: c if name == "cond" else p.to(space) for name, p in branches.items()}
-    return {name: v if v.shape == c.shape else torch.cat([v, c[:, v.shape[1] :]], 1) for name, v in read.items()}
+    return {
+        name: v if v.shape == c.shape else torch.cat([v, c[:, v.shape[1] :]], 1) for name, v in read.items()
+    }
 
 
 def _state(ctx: RunContext, i: int) -> dict[str, Any]:
-    """The rule's dict as it was before this step; the first evaluation's is the one that is kept, so that a step of several counts once."""
+    """The rule's dict as it was before this step; the first evaluation's is the one that is kept, so that a
+    step of several counts once."""
     before, kept = ctx.states.get(f"rule {i}", ({}, {}))
     if not ctx.accepted:
         return {**before, "step": ctx.step, "num_steps": ctx.num_steps}

@@ -1,10 +1,11 @@
-"""Unconditional-prior swap (Phan et al. 2503.20240, equation 7): the unconditional prediction comes from another model ψ, typically the base that the
-conditional one θ was fine-tuned from,
+"""Unconditional-prior swap (Phan et al. 2503.20240, equation 7): the unconditional prediction comes from
+another model ψ, typically the base that the conditional one θ was fine-tuned from,
 
     g = e_ψ(x, ∅) + w (e_θ(x, c) − e_ψ(x, ∅))
 
-which samples p_ψ(x)^{1−w} p_θ(x|c)^w. ψ may have another path, schedule and parameterisation: it is asked at its own time with the same log SNR and its
-answer is brought back (`samplers.reparameterised`). ψ gets its own null condition.
+which samples p_ψ(x)^{1−w} p_θ(x|c)^w. ψ may have another path, schedule and parameterisation: it is asked at
+its own time with the same log SNR and its answer is brought back (`samplers.reparameterised`). ψ gets its own
+null condition.
 """
 
 from dataclasses import dataclass
@@ -20,16 +21,23 @@ from samplers.prediction import Prediction
 
 
 class PriorSwap(Borrowed, Rule):
-    """``model`` ψ: a denoiser, or a name that the studio loads; ``match`` as in 2503.20240 (nearest table entry) or continuous; ``clip`` bounds ψ's data
-    predictions where its path is another; ``free`` lets it go in steps that do not ask it (and loads it again). ``channels``: how many of the first ones ψ knows, where they are not all; the others keep the conditional
-    prediction."""
+    """``model`` ψ: a denoiser, or a name that the studio loads; ``match`` as in 2503.20240 (nearest table
+    entry) or continuous; ``clip`` bounds ψ's data predictions where its path is another; ``free`` lets it go
+    in steps that do not ask it (and loads it again). ``channels``: how many of the first ones ψ knows, where
+    they are not all; the others keep the conditional prediction."""
 
     stage = "source"
     needs: frozenset[str] = frozenset()
     provides = "uncond"
 
     def __init__(
-        self, model: Queryable | str, *, match: str = "continuous", clip: float | None = None, channels: int | None = None, free: bool = False
+        self,
+        model: Queryable | str,
+        *,
+        match: str = "continuous",
+        clip: float | None = None,
+        channels: int | None = None,
+        free: bool = False,
     ):
         super().__init__(model, match, clip, free)
         if channels is not None and channels < 1:
@@ -68,5 +76,8 @@ class _First:
         return self.denoiser.family
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
-        first = {k: None if v is None or v.ndim < 2 else v[:, : self.channels] for k, v in (("known", cond.known), ("given", cond.given))}
+        first = {
+            k: None if v is None or v.ndim < 2 else v[:, : self.channels]
+            for k, v in (("known", cond.known), ("given", cond.given))
+        }
         return self.denoiser.predict(x[:, : self.channels], t, Cond(valid=cond.valid, **first), ctx)

@@ -1,6 +1,8 @@
-"""What guidance did in each step, from predictions that were made anyway. Ask for it with ``ctx.taps["probe"] = []``.
+"""What guidance did in each step, from predictions that were made anyway. Ask for it with ``ctx.taps["probe"]
+= []``.
 
-In the path's native space, over all entries of a sample, o the branch that is guided away from (uncond, or else weak) and g the result:
+In the path's native space, over all entries of a sample, o the branch that is guided away from (uncond, or
+else weak) and g the result:
 
     difference ‖c − o‖    cosine ⟨c, o⟩/(‖c‖‖o‖)    ratio ‖c‖/‖o‖    scale ⟨g − o, c − o⟩/‖c − o‖²
 """
@@ -14,7 +16,9 @@ from samplers.prediction import Prediction
 MEASURES = ("difference", "cosine", "ratio", "scale")
 
 
-def record(rows: list[dict[str, Any]], branches: Mapping[str, Prediction], result: Prediction, step: int, t: float) -> None:
+def record(
+    rows: list[dict[str, Any]], branches: Mapping[str, Prediction], result: Prediction, step: int, t: float
+) -> None:
     """Append the mean over samples of each measure, ``{"step", "t", "branch", **MEASURES}``."""
     name = "uncond" if "uncond" in branches else next(n for n in branches if n != "cond")
     space = result.path.native

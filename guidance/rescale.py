@@ -1,4 +1,5 @@
-"""Rescaled guidance (Lin et al. 2305.08891, section 3.4): bring the guided prediction's standard deviation back to the conditional's,
+"""Rescaled guidance (Lin et al. 2305.08891, section 3.4): bring the guided prediction's standard deviation
+back to the conditional's,
 
     g' = φ · g · std(c)/std(g) + (1 − φ) · g
 
@@ -23,7 +24,9 @@ class Rescale(Rule):
             raise ValueError(f"got rescale phi={phi}, expected 0 to 1")
         self.phi = phi
 
-    def combine(self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]) -> Tensor | None:
+    def combine(
+        self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]
+    ) -> Tensor | None:
         if "guided" not in predictions:
             return None
         g, c = predictions["guided"], predictions["cond"]

@@ -1,12 +1,14 @@
 """What a rule is: it declares the ``space`` it works in, its ``stage``, and does what that stage does.
 
-    source    where a branch comes from: ``provides`` names it, ``branch`` and ``condition`` say who is asked and with what
+    source    where a branch comes from: ``provides`` names it, ``branch`` and ``condition`` say who is asked
+      and with what
     change    ``transform(predictions, ...)`` changes branches before they are combined
     combine   ``combine(predictions, ...)`` returns the guided tensor, which later rules find as "guided"
     finish    the same, after every rule that combines
 
-The engine runs the stages in this order and the rules of a stage in theirs. Tensors come by branch name ("cond", "uncond", ...) in the rule's space. A
-rule has no state of its own: ``state`` is its dict in the run, with the run's ``step`` and ``num_steps``; what it writes is kept once per step.
+The engine runs the stages in this order and the rules of a stage in theirs. Tensors come by branch name
+("cond", "uncond", ...) in the rule's space. A rule has no state of its own: ``state`` is its dict in the run,
+with the run's ``step`` and ``num_steps``; what it writes is kept once per step.
 """
 
 from collections.abc import Mapping
@@ -25,8 +27,9 @@ Tensors = Mapping[str, Tensor]
 
 
 class Rule:
-    """Base: combines, active everywhere, needs the unconditional branch, does nothing. ``changes``: branches that it transforms where others need
-    them. ``demands``: heads that a sampler must follow for the rule to mean anything."""
+    """Base: combines, active everywhere, needs the unconditional branch, does nothing. ``changes``: branches
+    that it transforms where others need them. ``demands``: heads that a sampler must follow for the rule to
+    mean anything."""
 
     space: str = "native"
     stage: str = "combine"
@@ -36,10 +39,12 @@ class Rule:
     demands: frozenset[str] = frozenset()
 
     def check(self, denoiser: Queryable) -> None:
-        """Raise ``ValueError`` where the rule makes no sense for a model. Called when a model is guided, before anything is computed."""
+        """Raise ``ValueError`` where the rule makes no sense for a model. Called when a model is guided,
+        before anything is computed."""
 
     def active(self, t: float, path: Path) -> bool:
-        """Whether the rule acts in a step that starts at t. Off means that its branches are not even computed."""
+        """Whether the rule acts in a step that starts at t. Off means that its branches are not even
+        computed."""
         return True
 
     def branch(self, denoiser: Queryable) -> Queryable:
@@ -53,10 +58,14 @@ class Rule:
     def rest(self) -> None:
         """The branch it provides is not asked for in this step."""
 
-    def transform(self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
+    def transform(
+        self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]
+    ) -> dict[str, Tensor]:
         return {}
 
-    def combine(self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]) -> Tensor | None:
+    def combine(
+        self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]
+    ) -> Tensor | None:
         return None
 
     def heads(self, predictions: Tensors) -> dict[str, Tensor]:
@@ -65,10 +74,13 @@ class Rule:
 
 
 class Interval:
-    """A half-open stretch of the path: ``interval`` (a, b) acts on a <= t < b; ``interval_sigma`` (lo, hi) on lo < sigma/alpha <= hi
-    (Kynkäänniemi et al. 2404.07724). Decided by the start of a step, for all its evaluations."""
+    """A half-open stretch of the path: ``interval`` (a, b) acts on a <= t < b; ``interval_sigma`` (lo, hi) on
+    lo < sigma/alpha <= hi (Kynkäänniemi et al. 2404.07724). Decided by the start of a step, for all its
+    evaluations."""
 
-    def __init__(self, interval: tuple[float, float] | None = None, interval_sigma: tuple[float, float] | None = None):
+    def __init__(
+        self, interval: tuple[float, float] | None = None, interval_sigma: tuple[float, float] | None = None
+    ):
         if interval is not None and interval_sigma is not None:
             raise ValueError("got both interval and interval_sigma, expected one of them")
         for name, pair in (("interval", interval), ("interval_sigma", interval_sigma)):
@@ -99,11 +111,14 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     """⟨a, b⟩ of each sample over all its entries, in float64, of a shape that multiplies (B, ...)."""
     axes = tuple(range(1, a.ndim))
     wide = torch.float32 if a.device.type == "mps" else torch.float64
-    return (a.float() * b.float() if a.dtype in (torch.bfloat16, torch.float16) else a * b).sum(axes, keepdim=True, dtype=wide)
+    return (a.float() * b.float() if a.dtype in (torch.bfloat16, torch.float16) else a * b).sum(
+        axes, keepdim=True, dtype=wide
+    )
 
 
 def towards(predictions: Tensors, other: str, scale: float | Tensor) -> Tensor:
-    """other + scale (cond − other); on top of what an earlier rule has guided, that plus (scale − 1)(cond − other)."""
+    """other + scale (cond − other); on top of what an earlier rule has guided, that plus (scale − 1)(cond −
+    other)."""
     c, u = predictions["cond"], predictions[other]
     if "guided" in predictions:
         return predictions["guided"] + (scale - 1) * (c - u)

@@ -1,12 +1,14 @@
-"""Tangential damping (TCFG, Kwon et al. 2503.18137): keep of the unconditional prediction only what lies along the first right singular vector v₁ of
-the two rows (u, c) of each sample, û = ⟨u, v₁⟩ v₁.
+"""Tangential damping (TCFG, Kwon et al. 2503.18137): keep of the unconditional prediction only what lies
+along the first right singular vector v₁ of the two rows (u, c) of each sample, û = ⟨u, v₁⟩ v₁.
 
-In closed form, without an SVD: v₁ = cos θ · c + sin θ · u up to its length, where θ is the angle of the first eigenvector of the 2 × 2 Gram matrix,
+In closed form, without an SVD: v₁ = cos θ · c + sin θ · u up to its length, where θ is the angle of the first
+eigenvector of the 2 × 2 Gram matrix,
 
     θ = ½ atan2(2⟨c, u⟩, ⟨c, c⟩ − ⟨u, u⟩),      û = sin θ cos θ · c + sin² θ · u
 
-which also holds for c = u (û = u), u = 0, c = 0 and c = −u. Where both have one norm, û = (c + u)/2, and guidance at scale w after it is plain
-guidance at (1 + w)/2: predictions of the noise nearly have, those of data or velocity do not.
+which also holds for c = u (û = u), u = 0, c = 0 and c = −u. Where both have one norm, û = (c + u)/2, and
+guidance at scale w after it is plain guidance at (1 + w)/2: predictions of the noise nearly have, those of
+data or velocity do not.
 """
 
 from typing import Any
@@ -27,7 +29,8 @@ def damped(c: Tensor, u: Tensor) -> Tensor:
 
 
 class Tangential(Rule):
-    """``space``: noise as in the paper, or data, v, velocity, score, or native (what the model's users call its output). Needs a rule that combines."""
+    """``space``: noise as in the paper, or data, v, velocity, score, or native (what the model's users call
+    its output). Needs a rule that combines."""
 
     stage = "change"
     needs: frozenset[str] = frozenset()
@@ -38,5 +41,9 @@ class Tangential(Rule):
             raise ValueError(f"got tcfg space {space!r}, expected one of {', '.join(SPACES)} or native")
         self.space = space
 
-    def transform(self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]) -> dict[str, Tensor]:
-        return {"uncond": damped(predictions["cond"], predictions["uncond"])} if "uncond" in predictions else {}
+    def transform(
+        self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        return (
+            {"uncond": damped(predictions["cond"], predictions["uncond"])} if "uncond" in predictions else {}
+        )

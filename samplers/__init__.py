@@ -11,9 +11,26 @@ from samplers.prediction import Prediction
 from samplers.solvers.base import Sampler, Step
 
 __all__ = [
-    "Batch", "Coefficients", "Coupled", "Denoiser", "EDMPath", "FunctionDenoiser", "LinearPath", "LipmanPath", "Loss", "Objective", "Prediction",
-    "REGISTRY", "Sampler", "Step", "TrigPath", "VPPath", "beta_table", "build", "build_objective",
-]  # fmt: skip
+    "Batch",
+    "Coefficients",
+    "Coupled",
+    "Denoiser",
+    "EDMPath",
+    "FunctionDenoiser",
+    "LinearPath",
+    "LipmanPath",
+    "Loss",
+    "Objective",
+    "Prediction",
+    "REGISTRY",
+    "Sampler",
+    "Step",
+    "TrigPath",
+    "VPPath",
+    "beta_table",
+    "build",
+    "build_objective",
+]
 
 REGISTRY = {
     "ddpm": "samplers.solvers.ancestral:DDPM",
@@ -36,7 +53,8 @@ REGISTRY = {
 
 
 def build(name: str, **options: Any) -> Sampler:
-    """A sampler by its registry name, e.g. ``build("ddim", eta=0.5, spacing="leading")``. Raises ``ValueError`` for unknown names or options."""
+    """A sampler by its registry name, e.g. ``build("ddim", eta=0.5, spacing="leading")``. Raises
+    ``ValueError`` for unknown names or options."""
     target = registry.resolve(REGISTRY, name, "sampler")
     gather = getattr(target, "gather", None)  # a sampler that passes options on to another library
     return registry.build(REGISTRY, name, "sampler", options if gather is None else gather(options))

@@ -1,4 +1,5 @@
-"""A trained network that can be queried: ``predict(x, t, cond, ctx) -> Prediction``. Never under inference mode: wrappers may need its gradient."""
+"""A trained network that can be queried: ``predict(x, t, cond, ctx) -> Prediction``. Never under inference
+mode: wrappers may need its gradient."""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -13,7 +14,8 @@ from samplers.paths import Path, Time
 from samplers.prediction import Prediction
 
 LOW = (torch.bfloat16, torch.float16)
-FEW_TOKENS = {3: 1024, 4: 256}  # by the dimensions of x: 32 graphs of 32 atoms; of pictures as benchmarks/guidance.py measures it
+# by the dimensions of x: 32 graphs of 32 atoms; of pictures as benchmarks/guidance.py measures it
+FEW_TOKENS = {3: 1024, 4: 256}
 
 
 @runtime_checkable
@@ -31,31 +33,59 @@ class Queryable(Protocol):
 
 
 class Denoiser(nn.Module):
-    """Network + path + parameterisation. ``dtype`` torch.bfloat16 or float16 runs the network under autocast; x and the prediction keep x's
-    dtype. ``known_trained``: the network saw clean known entries in training (a sampler then puts them back clean). ``family``: ``bridge`` for a
-    model that starts from data instead of noise."""
+    """Network + path + parameterisation. ``dtype`` torch.bfloat16 or float16 runs the network under autocast;
+    x and the prediction keep x's dtype. ``known_trained``: the network saw clean known entries in training (a
+    sampler then puts them back clean). ``family``: ``bridge`` for a model that starts from data instead of
+    noise."""
 
     def __init__(
-        self, net: nn.Module, path: Path, parameterization: Parameterization, *, dtype: torch.dtype | None = None, known_trained: bool = False,
+        self,
+        net: nn.Module,
+        path: Path,
+        parameterization: Parameterization,
+        *,
+        dtype: torch.dtype | None = None,
+        known_trained: bool = False,
         family: str = "gaussian",
-    ):  # fmt: skip
+    ):
         super().__init__()
-        self.net, self.path, self.parameterization, self.dtype, self.known_trained = net, path, parameterization, dtype, known_trained
+        self.net, self.path, self.parameterization, self.dtype, self.known_trained = (
+            net,
+            path,
+            parameterization,
+            dtype,
+            known_trained,
+        )
         self.family = family
 
     def lowered(self) -> "Denoiser":
-        """A twin for a run in which the weights do not change: those that autocast would cast at every call are cast once. Same results."""
+        """A twin for a run in which the weights do not change: those that autocast would cast at every call
+        are cast once. Same results."""
         if self.dtype not in LOW:
             return self
         return self.with_net(lowered(self.net, self.dtype))
 
     def with_net(self, net: nn.Module, dtype: torch.dtype | None = None) -> "Denoiser":
         """The same model with another network, and precision where one is given."""
-        return Denoiser(net, self.path, self.parameterization, dtype=dtype or self.dtype, known_trained=self.known_trained, family=self.family)
+        return Denoiser(
+            net,
+            self.path,
+            self.parameterization,
+            dtype=dtype or self.dtype,
+            known_trained=self.known_trained,
+            family=self.family,
+        )
 
     def doubles(self, x: Tensor) -> bool:
-        """Whether one call of twice the batch is faster than two: on a CPU with few tokens in all, on other devices always."""
-        tokens = x.shape[-2] * x.shape[-1] // getattr(self.net, "patch_size", 1) ** 2 if x.ndim == 4 else x.shape[1] if x.ndim == 3 else 1
+        """Whether one call of twice the batch is faster than two: on a CPU with few tokens in all, on other
+        devices always."""
+        tokens = (
+            x.shape[-2] * x.shape[-1] // getattr(self.net, "patch_size", 1) ** 2
+            if x.ndim == 4
+            else x.shape[1]
+            if x.ndim == 3
+            else 1
+        )
         return x.device.type != "cpu" or len(x) * tokens <= FEW_TOKENS.get(x.ndim, 256)
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:

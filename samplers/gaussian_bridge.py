@@ -1,11 +1,13 @@
-"""The Schrödinger bridge between two Gaussians in closed form (Bunne et al. 2202.05722; Mallasto et al. 2006.03416).
+"""The Schrödinger bridge between two Gaussians in closed form (Bunne et al. 2202.05722; Mallasto et al.
+2006.03416).
 
 Between N(a, A) and N(b, B) with reference sigma dW and eps = sigma²:
 
     D = (4 A^½ B A^½ + eps² I)^½,   C = Cov(source, data) = ½ (A^½ D A^−½ − eps I)
     mean_t = (1 − t) a + t b,   S_t = (1 − t)² A + t² B + t(1 − t)(C + Cᵀ) + eps t(1 − t) I
 
-and, with E[data | x] and E[source | x] linear in x, drifts, velocity and score as `samplers.paths.bridge` has them.
+and, with E[data | x] and E[source | x] linear in x, drifts, velocity and score as `samplers.paths.bridge` has
+them.
 """
 
 import torch
@@ -24,10 +26,25 @@ def root(matrix: Tensor, power: float = 0.5) -> Tensor:
 
 
 class GaussianBridge:
-    """``mean_*`` (d,) and ``cov_*`` (d, d), float64. ``cross`` (d, d) is Cov(source, data). Raises ``ValueError`` for a singular source."""
+    """``mean_*`` (d,) and ``cov_*`` (d, d), float64. ``cross`` (d, d) is Cov(source, data). Raises
+    ``ValueError`` for a singular source."""
 
-    def __init__(self, mean_source: Tensor, cov_source: Tensor, mean_data: Tensor, cov_data: Tensor, *, sigma: float = 1.0):
-        self.a, self.A, self.b, self.B, self.sigma = mean_source.double(), cov_source.double(), mean_data.double(), cov_data.double(), sigma
+    def __init__(
+        self,
+        mean_source: Tensor,
+        cov_source: Tensor,
+        mean_data: Tensor,
+        cov_data: Tensor,
+        *,
+        sigma: float = 1.0,
+    ):
+        self.a, self.A, self.b, self.B, self.sigma = (
+            mean_source.double(),
+            cov_source.double(),
+            mean_data.double(),
+            cov_data.double(),
+            sigma,
+        )
         if float(torch.linalg.eigvalsh(self.A)[0]) <= 0:
             raise ValueError("got a source covariance that is not positive definite, expected one that is")
         eye, half = torch.eye(len(self.a), dtype=torch.float64), root(self.A)
@@ -39,7 +56,12 @@ class GaussianBridge:
 
     def cov(self, t: float) -> Tensor:
         c, eye = self.cross, torch.eye(len(self.a), dtype=torch.float64)
-        return (1 - t) ** 2 * self.A + t**2 * self.B + t * (1 - t) * (c + c.mT) + self.sigma**2 * t * (1 - t) * eye
+        return (
+            (1 - t) ** 2 * self.A
+            + t**2 * self.B
+            + t * (1 - t) * (c + c.mT)
+            + self.sigma**2 * t * (1 - t) * eye
+        )
 
     def ends(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """E[source | x_t] and E[data | x_t], (B, d) each."""
@@ -53,7 +75,9 @@ class GaussianBridge:
         source, data = self.ends(x, at)
         ahead, behind = (data - x.double()) / (1 - at), (source - x.double()) / at
         half = {"half_score": ((ahead + behind) / 2).to(x)}
-        return BridgePrediction("velocity", ((ahead - behind) / 2).to(x), x, t, BrownianBridge(sigma=self.sigma), half)
+        return BridgePrediction(
+            "velocity", ((ahead - behind) / 2).to(x), x, t, BrownianBridge(sigma=self.sigma), half
+        )
 
     def denoiser(self) -> FunctionDenoiser:
         denoiser = FunctionDenoiser(BrownianBridge(sigma=self.sigma), self.predict)  # type: ignore[arg-type]

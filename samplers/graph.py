@@ -1,7 +1,8 @@
 """Learning to denoise graphs and what is predicted of them (Vignac et al. 2209.14734; Liu et al. 2401.13858).
 
-The network emits logits of the clean atoms and bonds; the loss is their cross-entropy, atoms + λ bonds, each the mean over a graph's own. Guidance is linear in
-them, that is in log p(z_0 | z_t) of every block, or, in the space ``logp``, in the log p(z_s | z_t) of the next state that the noise's kernel gives.
+The network emits logits of the clean atoms and bonds; the loss is their cross-entropy, atoms + λ bonds, each
+the mean over a graph's own. Guidance is linear in them, that is in log p(z_0 | z_t) of every block, or, in
+the space ``logp``, in the log p(z_s | z_t) of the next state that the noise's kernel gives.
 """
 
 from collections.abc import Mapping
@@ -26,8 +27,8 @@ LEAST = 1e-10  # of a probability, before its logarithm
 
 @dataclass(frozen=True)
 class GraphPrediction:
-    """``value`` (B, n, dx + 5n) in ``space`` (logits of the data, or logp of the state at ``s``), made at the state ``x`` and time ``t``. The verbs of
-    `samplers.prediction.Prediction`."""
+    """``value`` (B, n, dx + 5n) in ``space`` (logits of the data, or logp of the state at ``s``), made at the
+    state ``x`` and time ``t``. The verbs of `samplers.prediction.Prediction`."""
 
     space: str
     value: Tensor
@@ -42,13 +43,19 @@ class GraphPrediction:
         """Raises ``ValueError`` for a space that graphs do not have."""
         space = self.path.native if space == "native" else space
         if space not in SPACES:
-            raise ValueError(f"got space {space!r} on a graph model, expected one of {', '.join(SPACES)}; graphs have neither noise nor velocity")
+            raise ValueError(
+                f"got space {space!r} on a graph model, expected one of {', '.join(SPACES)}; graphs have "
+                "neither noise nor velocity"
+            )
         if space == self.space:
             return self.value
         if space == "data":
             return self.likeliest()
         if self.space != "logits":
-            raise ValueError(f"got a graph prediction in {self.space}, which does not tell the {space} of the data; leave out space=logp")
+            raise ValueError(
+                f"got a graph prediction in {self.space}, which does not tell the {space} of the data; "
+                "leave out space=logp"
+            )
         if space == "probs":
             return softmax(self.value, self.path.types)
         return self.following().clamp_min(LEAST).log().to(self.value.dtype)
@@ -63,21 +70,32 @@ class GraphPrediction:
         """(B, n, F) one-hot: the most probable class of every atom and bond."""
         atoms, bonds = unpack(self.value, self.path.types)
         upper = bonds.argmax(-1).triu(1)
-        best = pack(F.one_hot(atoms.argmax(-1), atoms.shape[-1]).float(), F.one_hot(upper + upper.transpose(1, 2), BONDS).float())
+        best = pack(
+            F.one_hot(atoms.argmax(-1), atoms.shape[-1]).float(),
+            F.one_hot(upper + upper.transpose(1, 2), BONDS).float(),
+        )
         return mask(best, self.valid, self.path.types)
 
     def with_(self, space: str, value: Tensor) -> "GraphPrediction":
         return replace(self, space=self.path.native if space == "native" else space, value=value)
 
     def rows(self, rows: slice, x: Tensor, t: float | Tensor) -> "GraphPrediction":
-        return replace(self, value=self.value[rows], x=x, t=t, valid=self.valid[rows], heads={k: v[rows] for k, v in self.heads.items()})
+        return replace(
+            self,
+            value=self.value[rows],
+            x=x,
+            t=t,
+            valid=self.valid[rows],
+            heads={k: v[rows] for k, v in self.heads.items()},
+        )
 
     def head(self, name: str) -> Any:
         raise ValueError(f"graph models have no {name} head; choose the sampler graph")
 
 
 def softmax(logits: Tensor, types: int) -> Tensor:
-    """Of the atoms, and of every bond; float32. Written out: torch's own is slow over so few classes (benchmarks/softmax.py)."""
+    """Of the atoms, and of every bond; float32. Written out: torch's own is slow over so few classes
+    (benchmarks/softmax.py)."""
 
     def of(x: Tensor) -> Tensor:
         e = (x - x.amax(-1, keepdim=True)).exp()
@@ -97,29 +115,45 @@ class Logits:
             raise ValueError(f"got bond_weight={bond_weight}, expected a positive number")
         self.bond_weight = bond_weight
 
-    def predict(self, net: Backbone, x: Tensor, t: float | Tensor, cond: Cond, path: GraphPath, ctx: RunContext | None = None) -> GraphPrediction:
-        """The network's logits at x (B, n, F) and t. In a run ``ctx.t_next`` is where the step goes; without one it is the table's next."""
+    def predict(
+        self,
+        net: Backbone,
+        x: Tensor,
+        t: float | Tensor,
+        cond: Cond,
+        path: GraphPath,
+        ctx: RunContext | None = None,
+    ) -> GraphPrediction:
+        """The network's logits at x (B, n, F) and t. In a run ``ctx.t_next`` is where the step goes; without
+        one it is the table's next."""
         clock = path.network_time(t).to(x).expand(len(x))
         value = net(x, clock, cond, ctx)
         return GraphPrediction("logits", value, x, t, path, valid_of(x, cond, path.types), path.next(t, ctx))
 
 
 class SeenGraph:
-    """A model of graphs asked on another model's path: its logits at its own step with the same ᾱ, read by the other's kernel. Raises ``ValueError`` for models of
-    other atom types, or of anything but graphs."""
+    """A model of graphs asked on another model's path: its logits at its own step with the same ᾱ, read by
+    the other's kernel. Raises ``ValueError`` for models of other atom types, or of anything but graphs."""
 
     family = "graph"
 
     def __init__(self, denoiser: Any, path: GraphPath):
         theirs = denoiser.path
         if not isinstance(theirs, GraphPath) or not isinstance(path, GraphPath) or theirs.types != path.types:
-            raise ValueError("got a model of graphs beside one that is none, or of other atom types, expected the same; choose another model")
+            raise ValueError(
+                "got a model of graphs beside one that is none, or of other atom types, expected the "
+                "same; choose another model"
+            )
         self.denoiser, self.path, self.known_trained = denoiser, path, denoiser.known_trained
 
-    def predict(self, x: Tensor, t: float | Tensor, cond: Cond, ctx: RunContext | None = None) -> GraphPrediction:
+    def predict(
+        self, x: Tensor, t: float | Tensor, cond: Cond, ctx: RunContext | None = None
+    ) -> GraphPrediction:
         own = self.denoiser.path.time_of(self.path.log_snr(t))
         made = self.denoiser.predict(x, own if isinstance(t, Tensor) else float(own), cond, ctx)
-        return replace(made, value=made.to("logits"), space="logits", t=t, path=self.path, s=self.path.next(t, ctx))
+        return replace(
+            made, value=made.to("logits"), space="logits", t=t, path=self.path, s=self.path.next(t, ctx)
+        )
 
 
 class GraphObjective:
@@ -137,7 +171,12 @@ class GraphObjective:
         drop_each: float = 0.0,
     ):
         check_drop(cond_drop, drop_each)
-        self.path, self.parameterization, self.cond_drop, self.drop_each = path, parameterization or Logits(), cond_drop, drop_each
+        self.path, self.parameterization, self.cond_drop, self.drop_each = (
+            path,
+            parameterization or Logits(),
+            cond_drop,
+            drop_each,
+        )
         self.times = times or time_samplers.Uniform()
 
     def sample_pairs(self, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None) -> Coupled:
@@ -146,15 +185,30 @@ class GraphObjective:
         return Coupled(batch.data, batch.data, replace(batch.cond, valid=valid))
 
     def loss(
-        self, net: Backbone, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None, *, t: Tensor | None = None, pairs: Coupled | None = None
-    ) -> Loss:  # fmt: skip
-        """Per-sample loss of a batch of packed graphs; known entries are clean and left out. ``t`` (B,) overrides the draw; it is moved to the table's noisier step."""
+        self,
+        net: Backbone,
+        batch: Batch,
+        noise: NoiseSource,
+        ctx: RunContext | None = None,
+        *,
+        t: Tensor | None = None,
+        pairs: Coupled | None = None,
+    ) -> Loss:
+        """Per-sample loss of a batch of packed graphs; known entries are clean and left out. ``t`` (B,)
+        overrides the draw; it is moved to the table's noisier step."""
         pairs = self.sample_pairs(batch, noise, ctx) if pairs is None else pairs
         cond = pairs.cond.drop(self.cond_drop, noise, each=self.drop_each)
         valid = valid_of(pairs.data, cond, self.path.types)
         drawn = self.times(noise, self.path) if t is None else t  # type: ignore[arg-type]
         t = (drawn.double() * self.path.num - 1e-9).floor().clamp(0, self.path.num - 1) / self.path.num
-        noised = draw(self.path.noised(pairs.data, t, valid), noise, valid, self.path.types, stream="graph", loops=self.path.mode == "reference")
+        noised = draw(
+            self.path.noised(pairs.data, t, valid),
+            noise,
+            valid,
+            self.path.types,
+            stream="graph",
+            loops=self.path.mode == "reference",
+        )
         x = with_known(noised, pairs.data, cond)
         prediction = self.parameterization.predict(net, x, t, cond, self.path, ctx)
         of_atoms, of_bonds = self.errors(prediction.value, pairs.data, valid, cond)

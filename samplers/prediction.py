@@ -2,10 +2,11 @@
 
 With x = alpha·data + sigma·noise, every space is an affine function of any other at the same x and t:
 
-    velocity = alpha'·data + sigma'·noise      v = alpha·noise − sigma·data (Salimans & Ho 2202.00512)      score = −noise/sigma
+    velocity = alpha'·data + sigma'·noise      v = alpha·noise − sigma·data (Salimans & Ho 2202.00512)
+      score = −noise/sigma
 
-The care at the ends lives here: where sigma is 0 the noise in x is 0 (its posterior mean there), where alpha is 0 a noise prediction says
-nothing of the data and 0 is returned.
+The care at the ends lives here: where sigma is 0 the noise in x is 0 (its posterior mean there), where alpha
+is 0 a noise prediction says nothing of the data and 0 is returned.
 """
 
 import math
@@ -33,7 +34,8 @@ def ratio(a: Tensor, b: Tensor) -> Tensor:
 
 
 def affine(given: str, wanted: str, path: Path, t: float) -> tuple[float, float] | None:
-    """(p, q) with wanted = p·given + q·x at one time, or None where a space is degenerate and the care of `Prediction.to` is needed."""
+    """(p, q) with wanted = p·given + q·x at one time, or None where a space is degenerate and the care of
+    `Prediction.to` is needed."""
     a, s, da, ds = (float(v) for v in vars(path.coefficients(t)).values())
     det, total = a * ds - s * da, a * a + s * s
     if a == 0 or s == 0 or det == 0 or not (math.isfinite(det) and math.isfinite(ds)) or given not in SPACES:
@@ -45,14 +47,21 @@ def affine(given: str, wanted: str, path: Path, t: float) -> tuple[float, float]
         "v": ((-s / total, a / total), (a / total, s / total)),
         "velocity": ((-s / det, ds / det), (a / det, -da / det)),
     }[given]
-    of_data, of_noise = {"data": (1.0, 0.0), "noise": (0.0, 1.0), "score": (0.0, -1 / s), "v": (-s, a), "velocity": (da, ds)}[wanted]
+    of_data, of_noise = {
+        "data": (1.0, 0.0),
+        "noise": (0.0, 1.0),
+        "score": (0.0, -1 / s),
+        "v": (-s, a),
+        "velocity": (da, ds),
+    }[wanted]
     return of_data * data[0] + of_noise * noise[0], of_data * data[1] + of_noise * noise[1]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """``value`` (B, ...) in ``space``, made at state ``x`` and time ``t`` of ``path``. ``heads`` carries what differs: ``variance`` (B, ...) in
-    [−1, 1] of a learned-range model, a separate score, a re-noising direction."""
+    """``value`` (B, ...) in ``space``, made at state ``x`` and time ``t`` of ``path``. ``heads`` carries what
+    differs: ``variance`` (B, ...) in [−1, 1] of a learned-range model, a separate score, a re-noising
+    direction."""
 
     space: str
     value: Tensor
@@ -75,7 +84,11 @@ class Prediction:
             raise ValueError(f"got space {space!r}, expected one of {', '.join(SPACES)} or native")
         weights = None if isinstance(self.t, Tensor) else affine(self.space, space, self.path, self.t)
         if weights is not None:
-            return weights[0] * self.value if weights[1] == 0 else torch.add(weights[1] * self.x, self.value, alpha=weights[0])
+            return (
+                weights[0] * self.value
+                if weights[1] == 0
+                else torch.add(weights[1] * self.x, self.value, alpha=weights[0])
+            )
         c = self._coefficients()
         a, s, x, value = c.alpha, c.sigma, self.x, self.value
         data: Tensor | None
@@ -89,7 +102,8 @@ class Prediction:
             data, noise = (a * x - s * value) / (a * a + s * s), (s * x + a * value) / (a * a + s * s)
         elif self.space == "velocity":
             det = a * c.d_sigma - s * c.d_alpha
-            usable = torch.isfinite(det) & (det != 0)  # not at t = 1 of a VP table, where x is the data, nor at its t = 0 with alpha = 0
+            # not at t = 1 of a VP table, where x is the data, nor at its t = 0 with alpha = 0
+            usable = torch.isfinite(det) & (det != 0)
             det, slope = torch.where(usable, det, 1.0), torch.where(usable, c.d_sigma, 0.0)
             data = torch.where(usable, (slope * x - s * value) / det, torch.where(s == 0, x, 0.0))
             noise = torch.where(usable, (a * value - c.d_alpha * x) / det, torch.where(s == 0, 0.0, x))
@@ -116,10 +130,15 @@ class Prediction:
 
     def rows(self, rows: slice, x: Tensor, t: float | Tensor) -> "Prediction":
         """Some rows of a batch, made at ``x`` and ``t``."""
-        return Prediction(self.space, self.value[rows], x, t, self.path, {k: v[rows] for k, v in self.heads.items()})
+        return Prediction(
+            self.space, self.value[rows], x, t, self.path, {k: v[rows] for k, v in self.heads.items()}
+        )
 
     def head(self, name: str) -> Any:
         """A head by name; raises ``ValueError`` when the model has none."""
         if name not in self.heads:
-            raise ValueError(f"this model has no {name} head (it has {', '.join(self.heads) or 'none'}); choose an option that does not need it")
+            raise ValueError(
+                f"this model has no {name} head (it has {', '.join(self.heads) or 'none'}); choose an "
+                "option that does not need it"
+            )
         return self.heads[name]

@@ -1,9 +1,10 @@
 """Sampling a model on another path than it was trained on.
 
-Every Gaussian path passes the same noise levels, at other times and on another scale. A state x at t of the new path is the state x' = s·x at t' of the
-trained one, where t' has the same log SNR and s = √(alpha'² + sigma'²)/√(alpha² + sigma²); what the model predicts of data and noise there holds here
-(the schedule transform of Pokle et al. 2310.07894 and of exponential integrators before it). The ODE's solution is the same curve, so every solver ends at
-the same place in the limit of small steps; at few steps the paths differ.
+Every Gaussian path passes the same noise levels, at other times and on another scale. A state x at t of the
+new path is the state x' = s·x at t' of the trained one, where t' has the same log SNR and s = √(alpha'² +
+sigma'²)/√(alpha² + sigma²); what the model predicts of data and noise there holds here (the schedule
+transform of Pokle et al. 2310.07894 and of exponential integrators before it). The ODE's solution is the same
+curve, so every solver ends at the same place in the limit of small steps; at few steps the paths differ.
 """
 
 from typing import Any
@@ -22,9 +23,10 @@ from samplers.prediction import Prediction, expand
 
 
 class Reparameterised:
-    """A denoiser that lives on ``path``. Levels outside those it was trained on are taken to the nearest; ``snap`` asks a model on a VP table at
-    its entries only. Heads that belong to the trained path's steps (a learned variance) are left out. ``clip`` bounds the data prediction: that of a model
-    of noise is anything where there is nothing but noise."""
+    """A denoiser that lives on ``path``. Levels outside those it was trained on are taken to the nearest;
+    ``snap`` asks a model on a VP table at its entries only. Heads that belong to the trained path's steps (a
+    learned variance) are left out. ``clip`` bounds the data prediction: that of a model of noise is anything
+    where there is nothing but noise."""
 
     def __init__(self, denoiser: Queryable, path: Path, *, snap: bool = False, clip: float | None = None):
         if snap and not isinstance(denoiser.path, VPPath):
@@ -55,7 +57,11 @@ class Reparameterised:
         """(t', s): where on the trained path, and by what factor the state is larger there."""
         trained, here = self.denoiser.path, self.path.coefficients(t)
         log_snr = self.path.log_snr(t)
-        there = trained.time_of(log_snr, snap=True) if self.snap and isinstance(trained, VPPath) else trained.time_of(log_snr)
+        there = (
+            trained.time_of(log_snr, snap=True)
+            if self.snap and isinstance(trained, VPPath)
+            else trained.time_of(log_snr)
+        )
         there = as_time(there).clamp(trained.t_start, last_trained(trained))
         c = trained.coefficients(there)
         return there, torch.hypot(c.alpha, c.sigma) / torch.hypot(here.alpha, here.sigma)
@@ -69,7 +75,8 @@ class Reparameterised:
             answer = self.denoiser.predict(expand(scale, x) * x, there, cond, ctx)
         if self.clip is not None:
             return Prediction("data", answer.to("data").clamp(-self.clip, self.clip), x, t, self.path)
-        space = "noise" if self.snap else "data"  # at a table's entry the level is not quite that of the state, and it is the noise that is kept
+        # at a table's entry the level is not quite that of the state, and it is the noise that is kept
+        space = "noise" if self.snap else "data"
         return Prediction(space, answer.to(space), x, t, self.path)
 
 
@@ -84,7 +91,9 @@ def same_path(a: Path, b: Path) -> bool:
     times = torch.linspace(a.t_start, 1, 1001, dtype=torch.float64)
     ours, theirs = a.coefficients(times), b.coefficients(times)
     return (
-        torch.equal(ours.alpha, theirs.alpha) and torch.equal(ours.sigma, theirs.sigma) and torch.equal(a.network_time(times), b.network_time(times))
+        torch.equal(ours.alpha, theirs.alpha)
+        and torch.equal(ours.sigma, theirs.sigma)
+        and torch.equal(a.network_time(times), b.network_time(times))
     )
 
 
@@ -98,7 +107,8 @@ def seen_from(denoiser: Queryable, path: Path, *, snap: bool = False, clip: floa
 
 
 def on_path(denoiser: Queryable, path: Path | str | dict[str, Any], *, snap: bool = False) -> Reparameterised:
-    """A trained model on another path: an object, a name, or ``{"name": ..., options}`` as configs write it."""
+    """A trained model on another path: an object, a name, or ``{"name": ..., options}`` as configs write
+    it."""
     if isinstance(path, str | dict):
         options = {"name": path} if isinstance(path, str) else dict(path)
         if "name" not in options:

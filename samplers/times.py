@@ -1,4 +1,5 @@
-"""How training times are drawn, one draw a sample (stream ``time``). ``shift`` and ``skew`` bend the clock as `samplers.paths.warp` does."""
+"""How training times are drawn, one draw a sample (stream ``time``). ``shift`` and ``skew`` bend the clock as
+`samplers.paths.warp` does."""
 
 from typing import Protocol
 
@@ -20,7 +21,8 @@ def on_entries(t: Tensor, path: Path) -> Tensor:
 
 
 class Uniform:
-    """Uniform on (0, 1); on a VP table uniform over its entries; on the EDM path uniform over its range of t."""
+    """Uniform on (0, 1); on a VP table uniform over its entries; on the EDM path uniform over its range of
+    t."""
 
     def __init__(self, *, shift: float = 1.0, skew: float = 1.0):
         check_warp(shift, skew)
@@ -31,12 +33,17 @@ class Uniform:
         u = noise.uniform(stream="time", dtype=torch.float64)
         if isinstance(path, VPPath):  # u counts from the data there
             t = 1 - ((u * path.size).floor() + 1) / path.size
-            return t if self.shift == self.skew == 1 else on_entries(warp(path, 1 - u, self.shift, self.skew), path)
+            return (
+                t
+                if self.shift == self.skew == 1
+                else on_entries(warp(path, 1 - u, self.shift, self.skew), path)
+            )
         return warp(path, path.t_start + (1 - path.t_start) * u, self.shift, self.skew)
 
 
 class LogitNormal:
-    """t = sigmoid(mean + std·z) (Esser et al. 2403.03206); with t = 1 the data, a negative mean favours noise."""
+    """t = sigmoid(mean + std·z) (Esser et al. 2403.03206); with t = 1 the data, a negative mean favours
+    noise."""
 
     def __init__(self, *, mean: float = 0.0, std: float = 1.0, shift: float = 1.0):
         if std <= 0:
@@ -51,7 +58,8 @@ class LogitNormal:
 
 
 class LogNormal:
-    """ln(sigma/alpha) ~ N(mean, std²) on any path (Karras et al. 2206.00364, table 1); on a VP table the nearest entry."""
+    """ln(sigma/alpha) ~ N(mean, std²) on any path (Karras et al. 2206.00364, table 1); on a VP table the
+    nearest entry."""
 
     def __init__(self, *, mean: float = -1.2, std: float = 1.2):
         if std <= 0:
@@ -78,22 +86,28 @@ class Constant:
 
 
 class Importance:
-    """Entries of a VP table in proportion to √E[L²] of their last ``history`` losses, each loss then divided by its share × entries, so that the
-    gradient stays that of uniform times with less noise (Nichol & Dhariwal 2102.09672; meant for the variational bound). Uniform until every
-    entry has its history; a share of ``uniform`` stays so. What it remembers lives in the run (``state``), and ends with it.
+    """Entries of a VP table in proportion to √E[L²] of their last ``history`` losses, each loss then divided
+    by its share × entries, so that the gradient stays that of uniform times with less noise (Nichol &
+    Dhariwal 2102.09672; meant for the variational bound). Uniform until every entry has its history; a share
+    of ``uniform`` stays so. What it remembers lives in the run (``state``), and ends with it.
     """
 
     remembers = True
 
     def __init__(self, *, history: int = 10, uniform: float = 0.001):
         if history < 1 or not 0 < uniform <= 1:
-            raise ValueError(f"got history={history}, uniform={uniform}, expected at least 1 and a share above 0 up to 1")
+            raise ValueError(
+                f"got history={history}, uniform={uniform}, expected at least 1 and a share above 0 up to 1"
+            )
         self.history, self.uniform = history, uniform
 
     def shares(self, path: Path, state: dict[str, Tensor] | None) -> Tensor:
         """(T,) float64 probabilities of the entries. Raises ``ValueError`` on a path without a table."""
         if not isinstance(path, VPPath):
-            raise ValueError("got times: importance on a path without a table, expected vp; use uniform, logit_normal or log_normal")
+            raise ValueError(
+                "got times: importance on a path without a table, expected vp; use uniform, logit_normal "
+                "or log_normal"
+            )
         even = torch.full((path.size,), 1 / path.size, dtype=torch.float64)
         if not state or int(state["seen"].min()) < self.history:
             return even
@@ -103,7 +117,9 @@ class Importance:
     def __call__(self, noise: NoiseSource, path: Path, *, state: dict[str, Tensor] | None = None) -> Tensor:
         """(B,) float64 times."""
         shares = self.shares(path, state).to(noise.device)
-        k = torch.searchsorted(shares.cumsum(0), noise.uniform(stream="time", dtype=torch.float64)).clamp_max(len(shares) - 1)
+        k = torch.searchsorted(shares.cumsum(0), noise.uniform(stream="time", dtype=torch.float64)).clamp_max(
+            len(shares) - 1
+        )
         return 1 - (k + 1).double() / len(shares)
 
     def balance(self, path: Path, t: Tensor, loss: Tensor, state: dict[str, Tensor] | None) -> Tensor:
@@ -112,7 +128,10 @@ class Importance:
         k = (len(shares) * (1 - t) - 1).round().long().cpu()
         if state is not None and torch.is_grad_enabled():
             if not state:
-                state |= {"losses": torch.zeros(len(shares), self.history, dtype=torch.float64), "seen": torch.zeros(len(shares), dtype=torch.int64)}
+                state |= {
+                    "losses": torch.zeros(len(shares), self.history, dtype=torch.float64),
+                    "seen": torch.zeros(len(shares), dtype=torch.int64),
+                }
             for place, value in zip(k.tolist(), loss.detach().double().cpu().tolist()):
                 state["losses"][place, int(state["seen"][place]) % self.history] = value
                 state["seen"][place] += 1

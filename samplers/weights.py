@@ -1,5 +1,6 @@
-"""How errors are weighted along the path. Every weight but ``uniform`` is one of squared errors of the *data*; the objective translates it to the space
-in which the network's error is measured (`Parameterization.factor`), so it means the same for noise, v, velocity and EDM outputs.
+"""How errors are weighted along the path. Every weight but ``uniform`` is one of squared errors of the
+*data*; the objective translates it to the space in which the network's error is measured
+(`Parameterization.factor`), so it means the same for noise, v, velocity and EDM outputs.
 
     uniform    1 in the network's own space
     velocity   the error of the velocity that the data prediction implies, (alpha' − sigma'·alpha/sigma)²
@@ -65,5 +66,8 @@ class EDM:
 
 
 WEIGHTS = {
-    "uniform": "samplers.weights:Uniform", "velocity": "samplers.weights:Velocity", "min_snr": "samplers.weights:MinSNR", "edm": "samplers.weights:EDM",
-}  # fmt: skip
+    "uniform": "samplers.weights:Uniform",
+    "velocity": "samplers.weights:Velocity",
+    "min_snr": "samplers.weights:MinSNR",
+    "edm": "samplers.weights:EDM",
+}

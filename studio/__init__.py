@@ -1,8 +1,8 @@
-"""Floor 4: config, data, tasks, training, checkpoints, generation, the command line and the public Python API.
+"""Floor 4: config, data, tasks, training, checkpoints, generation, the command line and the public Python
+API.
 
-import studio
-run = studio.train("fashion-dit")
-samples = studio.load("fashion-dit").sample(labels=["Sandal"], seeds=range(8), guidance=2.0)
+import studio run = studio.train("fashion-dit") samples = studio.load("fashion-dit").sample(labels=["Sandal"],
+seeds=range(8), guidance=2.0)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,19 @@ _PUBLIC = {
     "translate": "studio.api",
 }
 __all__ = [
-    "Model", "Run", "Samples", "__version__", "compare", "evaluate", "generate", "list_models", "load", "sweep", "train", "translate",
-]  # fmt: skip
+    "Model",
+    "Run",
+    "Samples",
+    "__version__",
+    "compare",
+    "evaluate",
+    "generate",
+    "list_models",
+    "load",
+    "sweep",
+    "train",
+    "translate",
+]
 
 if TYPE_CHECKING:
     from studio.api import sweep, translate

@@ -1,4 +1,5 @@
-"""What ``make demo`` runs: a minute of training on the bundled pictures, a guided grid from it and one from the bundled model."""
+"""What ``make demo`` runs: a minute of training on the bundled pictures, a guided grid from it and one from
+the bundled model."""
 
 import shutil
 import sys
@@ -24,12 +25,18 @@ def main() -> None:
         seeds = range(40)
         samples = loaded.sample(labels=[s % 10 for s in seeds], seeds=seeds)
         samples.save(OUT / name)
-        print(f"{OUT / name / 'grid.png'}   40 guided samples of {model} in {samples.seconds:.1f} s, each picture beside it with its recipe inside")
+        print(
+            f"{OUT / name / 'grid.png'}   40 guided samples of {model} in {samples.seconds:.1f} s, each "
+            "picture beside it with its recipe inside"
+        )
     print(
         "\nNext:\n"
-        "  .venv/bin/studio sample fashion-dit --out pictures --labels Sandal --guidance cfg=2     pictures of one class\n"
-        "  .venv/bin/studio train images:YOUR_FOLDER data.size=32 train.minutes=30                 your own pictures, a folder per class\n"
-        "  make ui                                                                                 the page in the browser\n"
+        "  .venv/bin/studio sample fashion-dit --out pictures --labels Sandal --guidance cfg=2     "
+        "pictures of one class\n"
+        "  .venv/bin/studio train images:YOUR_FOLDER data.size=32 train.minutes=30                 your "
+        "own pictures, a folder per class\n"
+        "  make ui                                                                                 the "
+        "page in the browser\n"
         "  make test                                                                               the tests"
     )
 

@@ -1,4 +1,5 @@
-"""Shared by all tests: two threads, or one in each of several processes, and the golden files (safetensors with a JSON of the same name)."""
+"""Shared by all tests: two threads, or one in each of several processes, and the golden files (safetensors
+with a JSON of the same name)."""
 
 # ruff: noqa: E402 (libraries read how many threads they may have when they are loaded)
 
@@ -20,7 +21,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-# pytest puts this folder on the path, and its subfolders carry the packages' names: the packages themselves must be found first
+# pytest puts this folder on the path, and its subfolders carry the packages' names: the packages themselves
+# must be found first
 sys.path.insert(0, str(Path(__file__).parents[1]))
 torch.set_num_threads(2 if ALONE else 1)
 
@@ -30,8 +32,10 @@ Golden = tuple[dict[str, Tensor], dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test is a script of its own, as far as threads go that an earlier one asked for, and signals that were sent to it."""
-    if not ALONE and torch.get_num_threads() > 1:  # processes beside each other with more threads than cores wait for one another
+    """Each test is a script of its own, as far as threads go that an earlier one asked for, and signals that
+    were sent to it."""
+    # processes beside each other with more threads than cores wait for one another
+    if not ALONE and torch.get_num_threads() > 1:
         torch.set_num_threads(1)
     if "studio.runtime.signals" in sys.modules:
         monkeypatch.setattr("studio.runtime.signals._noted", False)
@@ -49,7 +53,11 @@ def golden() -> Callable[[str], Golden]:
 
 @pytest.fixture(scope="session")
 def strict() -> Callable[[float], float]:
-    """``strict(limit)`` for outputs of whole networks in float64. They embed times in float32 all the same, as the originals do, and MKL rounds exp differently on Intel's
-    CPUs than on the one that the goldens were recorded on: the original's own output moves by 1.5e-7 with it. The limit holds where exp has the recorded bits, 1e-6 elsewhere."""
+    """``strict(limit)`` for outputs of whole networks in float64. They embed times in float32 all the same,
+    as the originals do, and MKL rounds exp differently on Intel's CPUs than on the one that the goldens were
+    recorded on: the original's own output moves by 1.5e-7 with it. The limit holds where exp has the recorded
+    bits, 1e-6 elsewhere."""
     frequencies = torch.exp(-math.log(10000.0) * torch.arange(128, dtype=torch.float32) / 128)
-    return lambda limit: limit if int(frequencies.view(torch.int32).sum()) == 129226262049 else max(limit, 1e-6)
+    return lambda limit: (
+        limit if int(frequencies.view(torch.int32).sum()) == 129226262049 else max(limit, 1e-6)
+    )

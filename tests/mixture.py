@@ -1,7 +1,7 @@
 """A Gaussian mixture whose denoiser, score and density are known in closed form on every path; float64.
 
-For x = a·data + s·noise and components (w_k, m_k, std_k): var_k = a² std_k² + s², r_k ∝ w_k N(x; a m_k, var_k) and
-E[data | x] = Σ r_k (m_k + a std_k² (x − a m_k) / var_k).
+For x = a·data + s·noise and components (w_k, m_k, std_k): var_k = a² std_k² + s², r_k ∝ w_k N(x; a m_k,
+var_k) and E[data | x] = Σ r_k (m_k + a std_k² (x − a m_k) / var_k).
 """
 
 import math
@@ -29,7 +29,11 @@ class Mixture:
         a, s = (torch.as_tensor(c, dtype=torch.float64).reshape(-1, 1) for c in (a, s))  # (B or 1, 1)
         var = a**2 * v + s**2  # (B, K)
         off = x.double()[:, None] - a[..., None] * m  # (B, K, d)
-        log = torch.tensor(self.weights, dtype=torch.float64).log() - off.square().sum(-1) / (2 * var) - x.shape[1] / 2 * (2 * math.pi * var).log()
+        log = (
+            torch.tensor(self.weights, dtype=torch.float64).log()
+            - off.square().sum(-1) / (2 * var)
+            - x.shape[1] / 2 * (2 * math.pi * var).log()
+        )
         return log, off, a * v / var, m
 
     def denoise(self, x: Tensor, a: float | Tensor, s: float | Tensor) -> Tensor:
@@ -57,14 +61,17 @@ def gaussian(mean: float, std: float, dim: int = 1) -> Mixture:
 
 
 def correlated(path: Path, mean: Tensor, cov: Tensor) -> FunctionDenoiser:
-    """The exact model of N(mean, cov), (d,) and (d, d): E[data | x] = mean + a cov (a² cov + s² I)⁻¹ (x − a mean)."""
+    """The exact model of N(mean, cov), (d,) and (d, d): E[data | x] = mean + a cov (a² cov + s² I)⁻¹ (x − a
+    mean)."""
 
     def predict(x: Tensor, t: Time, cond: Cond) -> Prediction:
         c = path.coefficients(t)
         a, s = c.alpha.reshape(-1, 1, 1), c.sigma.reshape(-1, 1, 1)
         total = a**2 * cov + s**2 * torch.eye(len(mean), dtype=cov.dtype)
         off = (x.double() - a[..., 0] * mean)[..., None]
-        return Prediction("data", (mean + (a * cov @ torch.linalg.solve(total, off))[..., 0]).to(x.dtype), x, t, path)
+        return Prediction(
+            "data", (mean + (a * cov @ torch.linalg.solve(total, off))[..., 0]).to(x.dtype), x, t, path
+        )
 
     return FunctionDenoiser(path, predict)
 

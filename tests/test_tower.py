@@ -1,5 +1,5 @@
-"""The tower: each top-level package imports only those below it, no module imports itself by a detour, ``ui`` knows no tensors, and nothing needs
-torchvision."""
+"""The tower: each top-level package imports only those below it, no module imports itself by a detour, ``ui``
+knows no tensors, and nothing needs torchvision."""
 
 import ast
 from pathlib import Path
@@ -9,9 +9,23 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = ["backbones", "samplers", "guidance", "studio", "ui"]
 ROOMS = [  # of studio, from the ground up
-    "runtime", "config", "codecs", "chem", "data", "tasks", "metrics", "checkpoints", "sampling", "model", "training", "generation", "evaluation", "convert",
-    "reproduce", "cli",
-]  # fmt: skip
+    "runtime",
+    "config",
+    "codecs",
+    "chem",
+    "data",
+    "tasks",
+    "metrics",
+    "checkpoints",
+    "sampling",
+    "model",
+    "training",
+    "generation",
+    "evaluation",
+    "convert",
+    "reproduce",
+    "cli",
+]
 PRESENT = [p for p in ORDER if (ROOT / p).is_dir()]
 
 
@@ -29,7 +43,8 @@ MODULES = modules()
 
 
 def imports(module: str, source: str, *, is_package: bool = False) -> set[str]:
-    """Dotted names that a module imports anywhere; ``from a import b`` is a.b where that is a module of ours, else a."""
+    """Dotted names that a module imports anywhere; ``from a import b`` is a.b where that is a module of ours,
+    else a."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -79,9 +94,12 @@ def room(module: str) -> str:
 
 
 def above(module: str, names: set[str]) -> list[str]:
-    """Of what a module of a room imports, what lies in a room above it, or outside of the rooms, which is above them all."""
+    """Of what a module of a room imports, what lies in a room above it, or outside of the rooms, which is
+    above them all."""
     own = ROOMS.index(room(module))
-    return sorted(n for n in names if n.split(".")[0] == "studio" and (not room(n) or ROOMS.index(room(n)) > own))
+    return sorted(
+        n for n in names if n.split(".")[0] == "studio" and (not room(n) or ROOMS.index(room(n)) > own)
+    )
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("studio.") and room(m)])
@@ -98,7 +116,10 @@ def test_lasting_names() -> None:
     from backbones.scan import selective_scan
     from backbones.wkv import bi_wkv
 
-    assert (selective_scan.__module__, bi_wkv.__module__) == ("backbones.recurrences.scan", "backbones.recurrences.wkv")
+    assert (selective_scan.__module__, bi_wkv.__module__) == (
+        "backbones.recurrences.scan",
+        "backbones.recurrences.wkv",
+    )
 
 
 def test_the_ui_knows_no_tensors() -> None:
@@ -111,20 +132,35 @@ def test_the_ui_knows_no_tensors() -> None:
 
 
 def test_nothing_imports_torchvision() -> None:
-    """It is no dependency: its version has to match torch's to the patch, and pictures are read with pillow."""
-    files = [p for p in ROOT.rglob("*.py") if not any(part.startswith(".") or part in ("build", "dist") for part in p.relative_to(ROOT).parts)]
+    """It is no dependency: its version has to match torch's to the patch, and pictures are read with
+    pillow."""
+    files = [
+        p
+        for p in ROOT.rglob("*.py")
+        if not any(part.startswith(".") or part in ("build", "dist") for part in p.relative_to(ROOT).parts)
+    ]
     assert set(MODULES.values()) | {Path(__file__)} <= set(files)
     for path in files:
-        assert "torchvision" not in {n.split(".")[0] for n in imports("x", path.read_text())}, path.relative_to(ROOT)
+        assert "torchvision" not in {n.split(".")[0] for n in imports("x", path.read_text())}, (
+            path.relative_to(ROOT)
+        )
 
 
 def test_this_test_can_fail() -> None:
-    assert imports("samplers.x", "import guidance.cfg\nfrom studio import train") == {"guidance.cfg", "studio"}
+    assert imports("samplers.x", "import guidance.cfg\nfrom studio import train") == {
+        "guidance.cfg",
+        "studio",
+    }
     assert upward("samplers.x", {"guidance.cfg", "backbones.dit", "torch"}) == ["guidance.cfg"]
-    assert upward("backbones.x", imports("backbones.x", "def f():\n    from samplers.paths import VPPath")) == ["samplers.paths"]
+    assert upward(
+        "backbones.x", imports("backbones.x", "def f():\n    from samplers.paths import VPPath")
+    ) == ["samplers.paths"]
     assert imports("samplers.x", "if TYPE_CHECKING:\n    import studio\n") == {"studio"}
     assert imports("x", "def f():\n    from torchvision.io import read_image") == {"torchvision.io"}
-    assert imports("samplers.x", "from . import batch\nfrom .paths import Path") == {"samplers.batch", "samplers.paths"}
+    assert imports("samplers.x", "from . import batch\nfrom .paths import Path") == {
+        "samplers.batch",
+        "samplers.paths",
+    }
     assert imports("samplers", "from .batch import Batch", is_package=True) == {"samplers.batch"}
     assert above("studio.data.x", {"studio.chem.graphs", "studio.model.loading", "studio.api", "studio"}) == [
         "studio",

@@ -8,7 +8,8 @@ import pytest
 
 
 def thinned(every: int, *axes: Sequence[Any]) -> list[Any]:
-    """All combinations for ``pytest.mark.parametrize``; one in ``every`` is fast, along the diagonals, so that each value of every axis is among them. The rest is slow."""
+    """All combinations for ``pytest.mark.parametrize``; one in ``every`` is fast, along the diagonals, so
+    that each value of every axis is among them. The rest is slow."""
     found = []
     for places in itertools.product(*(range(len(axis)) for axis in axes)):
         values = [axis[k] for axis, k in zip(axes, places)]

@@ -1,5 +1,5 @@
-"""Answers that set many controls of a form at once. The page applies each where it is still wanted (`page.js`): only the newest of a form, and no
-control that a person has touched since asking."""
+"""Answers that set many controls of a form at once. The page applies each where it is still wanted
+(`page.js`): only the newest of a form, and no control that a person has touched since asking."""
 
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -12,7 +12,8 @@ from ui.engine import Engine
 from ui.settings import Settings, label_choices, own_word
 
 CONTROLS = tuple(f.name for f in fields(Settings))
-BRIDGE = ("bridge", "bridge-steps", "bridge-seed", "bridge-resize")  # the controls of the Translate tab that an answer sets
+# the controls of the Translate tab that an answer sets
+BRIDGE = ("bridge", "bridge-steps", "bridge-seed", "bridge-resize")
 PICTURES, POINTS = "0-9", "0-999"
 LONG = 250  # solver steps that the slider offers unless a model or recipe asks for more
 
@@ -31,7 +32,16 @@ def model(engine: Engine, name: str, seeds: str, ticket: int) -> dict[str, Any]:
     if seeds in ("", PICTURES, POINTS):
         seeds = POINTS if catalog.shown_together(shown) else PICTURES
     weights = catalog.weights_file(shown)[0]
-    settings = Settings(name, weights, own_word(shown.classes), seeds, own.num_steps, own.sampler, own.guidance, dtype=engine.dtype)
+    settings = Settings(
+        name,
+        weights,
+        own_word(shown.classes),
+        seeds,
+        own.num_steps,
+        own.sampler,
+        own.guidance,
+        dtype=engine.dtype,
+    )
     return of("sample", ticket, name, _controls(settings, shown, engine.cards()))
 
 
@@ -45,7 +55,10 @@ def _controls(settings: Settings, shown: Card, known: dict[str, Card]) -> dict[s
         "num_steps": {"maximum": max(LONG, settings.num_steps)},
         "sampler": {"choices": _pairs([*samplers, settings.sampler])},
         "guidance": {"visible": bool(shown.classes or catalog.numbers_of(shown))},
-        "conditions": {"visible": bool(settable), "info": f"name=number, ...; known: {', '.join(settable)}" if settable else None},
+        "conditions": {
+            "visible": bool(settable),
+            "info": f"name=number, ...; known: {', '.join(settable)}" if settable else None,
+        },
     }
     values = asdict(settings) | {"label": settings.label or own_word(shown.classes)}
     return {name: more.get(name, {}) | {"value": value} for name, value in values.items()} | {
@@ -56,8 +69,9 @@ def _controls(settings: Settings, shown: Card, known: dict[str, Card]) -> dict[s
 def bridge(shown: Card) -> dict[str, Update]:
     """The Translate tab for a bridge, at the steps that it has by itself."""
     return {
-        "bridge-steps": {"value": catalog.defaults_of(shown).num_steps}, "bridge-card": {"value": html.card(shown, folder=str(shown.folder))}
-    }  # fmt: skip
+        "bridge-steps": {"value": catalog.defaults_of(shown).num_steps},
+        "bridge-card": {"value": html.card(shown, folder=str(shown.folder))},
+    }
 
 
 def restored(engine: Engine, path: str, tickets: dict[str, int]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -69,13 +83,17 @@ def restored(engine: Engine, path: str, tickets: dict[str, int]) -> tuple[dict[s
         return of("translate", tickets["translate"], name, bridge(shown) | values), notes
     found = restore.restore(path, shelf)
     shown = card(found.settings.model)
-    return of("sample", tickets["sample"], found.settings.model, _controls(found.settings, shown, engine.cards())), found.notes
+    return of(
+        "sample", tickets["sample"], found.settings.model, _controls(found.settings, shown, engine.cards())
+    ), found.notes
 
 
 def choices(known: dict[str, Card], current: str | None) -> list[tuple[str, str]]:
     """Short names where they are unique; a model that was typed in stays in the list."""
     names = [c.name for c in known.values()]
-    listed = [(c.name if names.count(c.name) == 1 else f"{c.name} ({text})", text) for text, c in known.items()]
+    listed = [
+        (c.name if names.count(c.name) == 1 else f"{c.name} ({text})", text) for text, c in known.items()
+    ]
     return listed if not current or current in known else [*listed, (current, current)]
 
 

@@ -24,17 +24,30 @@ class Api:
         self.engine = engine
 
     def generate(
-        self, request: gr.Request, model: str | None = None, seeds: str = "0-7", label: str | None = None, num_steps: int = 0, sampler: str = "",
-        guidance: str = "default", weights: str = "auto", conditions: str = "", dtype: str = "auto", deterministic: bool = False,
-    ) -> Iterator[dict[str, Any]]:  # fmt: skip
-        """Sample and save; the last answer has the files, those before it tell how far the run is. Paths are the server's: fetch one from
-        ``/gradio_api/file=PATH``. Without a ``model`` the first that ``/models`` lists; steps 0, sampler "" and guidance "default" are the
-        model's own, and without a ``label`` each seed has its own class. A job that is cancelled stops, and what it had finished is saved."""
+        self,
+        request: gr.Request,
+        model: str | None = None,
+        seeds: str = "0-7",
+        label: str | None = None,
+        num_steps: int = 0,
+        sampler: str = "",
+        guidance: str = "default",
+        weights: str = "auto",
+        conditions: str = "",
+        dtype: str = "auto",
+        deterministic: bool = False,
+    ) -> Iterator[dict[str, Any]]:
+        """Sample and save; the last answer has the files, those before it tell how far the run is. Paths are
+        the server's: fetch one from ``/gradio_api/file=PATH``. Without a ``model`` the first that ``/models``
+        lists; steps 0, sampler "" and guidance "default" are the model's own, and without a ``label`` each
+        seed has its own class. A job that is cancelled stops, and what it had finished is saved."""
         with toasts():
             model = model or next(iter(self.engine.cards()), None)
             if model is None:
                 raise ValueError(PICK)
-            settings = Settings(model, weights, label, seeds, num_steps, sampler, guidance, conditions, dtype, deterministic)
+            settings = Settings(
+                model, weights, label, seeds, num_steps, sampler, guidance, conditions, dtype, deterministic
+            )
             settings.check()
             try:
                 with self.engine.job(owner(request)) as job:
@@ -42,7 +55,9 @@ class Api:
                         yield {"ahead": ahead}
                     for news in self.engine.run(settings, job.flag, preview=False):
                         if isinstance(news, Result):
-                            job.words = news.stopped or f"Finished before it could stop; saved in {news.folder}"
+                            job.words = (
+                                news.stopped or f"Finished before it could stop; saved in {news.folder}"
+                            )
                             yield _told(news)
                         else:
                             yield {"done": news.done, "total": news.total, "seconds": round(news.seconds, 3)}
@@ -54,21 +69,38 @@ class Api:
         return self.engine.stop(owner(request), wait=5.0)
 
     def models(self) -> list[dict[str, Any]]:
-        """The models there are: those that start from noise, for ``/generate``, and then bridges, which start from pictures. ``conditions``: what
-        ``name=number`` may set, with the smallest and largest number that the model has seen (null where that is not recorded)."""
+        """The models there are: those that start from noise, for ``/generate``, and then bridges, which start
+        from pictures. ``conditions``: what ``name=number`` may set, with the smallest and largest number that
+        the model has seen (null where that is not recorded)."""
         found = []
         for name, card in [*self.engine.cards().items(), *self.engine.bridges().items()]:
             own = catalog.defaults_of(card)
-            found.append({
-                "model": name, "kind": "bridge" if card.starts_from else "generator", "starts_from": card.starts_from or "noise", "task": card.task,
-                "shape": list(card.shape), "classes": list(card.classes), "conditions": catalog.conditions_of(card), "step": card.step,
-                "weights": list(card.weights), "num_steps": own.num_steps, "sampler": own.sampler, "guidance": own.guidance,
-            })  # fmt: skip
+            found.append(
+                {
+                    "model": name,
+                    "kind": "bridge" if card.starts_from else "generator",
+                    "starts_from": card.starts_from or "noise",
+                    "task": card.task,
+                    "shape": list(card.shape),
+                    "classes": list(card.classes),
+                    "conditions": catalog.conditions_of(card),
+                    "step": card.step,
+                    "weights": list(card.weights),
+                    "num_steps": own.num_steps,
+                    "sampler": own.sampler,
+                    "guidance": own.guidance,
+                }
+            )
         return found
 
 
 def _told(result: Result) -> dict[str, Any]:
     return {
-        "folder": str(result.folder), "files": [str(p) for p in result.files], "sheet": str(result.sheet), "recipes": list(result.recipes),
-        "evaluations": result.evaluations, "seconds": round(result.seconds, 3), "stopped": result.stopped,
-    }  # fmt: skip
+        "folder": str(result.folder),
+        "files": [str(p) for p in result.files],
+        "sheet": str(result.sheet),
+        "recipes": list(result.recipes),
+        "evaluations": result.evaluations,
+        "seconds": round(result.seconds, 3),
+        "stopped": result.stopped,
+    }

@@ -1,6 +1,8 @@
-"""The page: what stands where, and which handler each control calls. The handlers are in `ui.handlers`, the work in `ui.engine`.
+"""The page: what stands where, and which handler each control calls. The handlers are in `ui.handlers`, the
+work in `ui.engine`.
 
-Left: model, condition, seeds, a picture to restore from. Centre: the run and its pictures. Right: sampler and guidance. Below: the recipe. A second tab translates pictures (`ui.translate`).
+Left: model, condition, seeds, a picture to restore from. Centre: the run and its pictures. Right: sampler and
+guidance. Below: the recipe. A second tab translates pictures (`ui.translate`).
 """
 
 import json
@@ -34,16 +36,31 @@ MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
 
 def theme() -> gr.themes.Base:
     """Quiet greys and one accent; fonts of the system, so that nothing is fetched."""
-    return gr.themes.Base(primary_hue="teal", secondary_hue="teal", neutral_hue="slate", spacing_size="sm", radius_size="md", font=FONTS, font_mono=MONO).set(
-        button_primary_background_fill="*primary_600", button_primary_background_fill_hover="*primary_700", button_primary_text_color="white",
-        block_label_text_weight="500", block_title_text_weight="500", body_background_fill="*neutral_50", body_background_fill_dark="*neutral_950",
+    return gr.themes.Base(
+        primary_hue="teal",
+        secondary_hue="teal",
+        neutral_hue="slate",
+        spacing_size="sm",
+        radius_size="md",
+        font=FONTS,
+        font_mono=MONO,
+    ).set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_text_color="white",
+        block_label_text_weight="500",
+        block_title_text_weight="500",
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
         slider_color="*primary_600",
-    )  # fmt: skip
+    )
 
 
 def build_app(engine: Engine) -> gr.Blocks:
     """The page over an engine, not yet served."""
-    with gr.Blocks(title="drift-studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)) as page:
+    with gr.Blocks(
+        title="drift-studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)
+    ) as page:
         gr.HTML(html.header(engine.place()), elem_id="header")
         parts: dict[str, Any] = {}
         with gr.Tabs(elem_id="pages", selected="sample") as parts["tabs"]:
@@ -73,28 +90,51 @@ def _left() -> dict[str, Any]:
         p["refresh"] = gr.Button("Refresh", size="sm", elem_id="refresh")
         p["card"] = gr.HTML(elem_id="card")
     with gr.Group():
-        p["label"] = gr.Dropdown(label="Class", choices=[OWN], value=OWN, allow_custom_value=True, elem_id="label", **DRIFT)
-        p["seeds"] = gr.Textbox(
-            label="Seeds", value="0-9", placeholder="0-7,12", info="One sample each, such as 0-7,12", max_lines=1, elem_id="seeds", **DRIFT
+        p["label"] = gr.Dropdown(
+            label="Class", choices=[OWN], value=OWN, allow_custom_value=True, elem_id="label", **DRIFT
         )
-        p["conditions"] = gr.Textbox(label="Conditions", visible=False, max_lines=1, elem_id="conditions", **DRIFT)
+        p["seeds"] = gr.Textbox(
+            label="Seeds",
+            value="0-9",
+            placeholder="0-7,12",
+            info="One sample each, such as 0-7,12",
+            max_lines=1,
+            elem_id="seeds",
+            **DRIFT,
+        )
+        p["conditions"] = gr.Textbox(
+            label="Conditions", visible=False, max_lines=1, elem_id="conditions", **DRIFT
+        )
     with gr.Row(elem_classes="tight"):
         p["generate"] = gr.Button("Generate", variant="primary", scale=3, min_width=120, elem_id="generate")
-        p["stop"] = gr.Button("Stop", variant="stop", scale=1, min_width=70, interactive=False, elem_id="stop")
-    p["drop"] = gr.File(label="Restore from a picture", file_types=[".png"], type="filepath", height=96, elem_id="drop")
+        p["stop"] = gr.Button(
+            "Stop", variant="stop", scale=1, min_width=70, interactive=False, elem_id="stop"
+        )
+    p["drop"] = gr.File(
+        label="Restore from a picture", file_types=[".png"], type="filepath", height=96, elem_id="drop"
+    )
     with gr.Group(visible=False, elem_id="found") as p["found"]:
         p["found_note"] = gr.HTML(elem_id="found-note")
         p["found_recipe"] = gr.JSON(label="Recipe", max_height=220, elem_id="found-recipe")
         p["found_command"] = gr.Code(
-            label="The command that makes it again", language="shell", interactive=False, wrap_lines=True, lines=3, max_lines=6,
-            buttons=["copy"], elem_id="found-command",
-        )  # fmt: skip
+            label="The command that makes it again",
+            language="shell",
+            interactive=False,
+            wrap_lines=True,
+            lines=3,
+            max_lines=6,
+            buttons=["copy"],
+            elem_id="found-command",
+        )
         p["apply"] = gr.Button("Use these settings", size="sm", elem_id="apply")
     return p
 
 
 def _centre() -> dict[str, Any]:
-    p: dict[str, Any] = {"status": gr.HTML(html.idle(), elem_id="status"), "preview": gr.HTML(html.empty(), elem_id="preview")}
+    p: dict[str, Any] = {
+        "status": gr.HTML(html.idle(), elem_id="status"),
+        "preview": gr.HTML(html.empty(), elem_id="preview"),
+    }
     with gr.Column(visible=False, elem_id="results") as p["results"]:
         with gr.Tabs():
             with gr.Tab("Pictures"):
@@ -124,18 +164,37 @@ def _centre() -> dict[str, Any]:
 def _right() -> dict[str, Any]:
     p: dict[str, Any] = {}
     with gr.Group():
-        p["num_steps"] = gr.Slider(1, MOST_STEPS, value=20, step=1, precision=0, label="Steps", elem_id="num_steps", **DRIFT)
-        p["sampler"] = gr.Dropdown(label="Sampler", allow_custom_value=True, info="Options in brackets: ddim(eta=0.5)", elem_id="sampler", **DRIFT)
+        p["num_steps"] = gr.Slider(
+            1, MOST_STEPS, value=20, step=1, precision=0, label="Steps", elem_id="num_steps", **DRIFT
+        )
+        p["sampler"] = gr.Dropdown(
+            label="Sampler",
+            allow_custom_value=True,
+            info="Options in brackets: ddim(eta=0.5)",
+            elem_id="sampler",
+            **DRIFT,
+        )
         p["sampler_note"] = gr.HTML(elem_classes="inset")
     with gr.Group():
-        p["guidance"] = gr.Textbox(label="Guidance", placeholder="off", info="Example: " + EXAMPLE, max_lines=1, elem_id="guidance", **DRIFT)
+        p["guidance"] = gr.Textbox(
+            label="Guidance",
+            placeholder="off",
+            info="Example: " + EXAMPLE,
+            max_lines=1,
+            elem_id="guidance",
+            **DRIFT,
+        )
         p["guidance_note"] = gr.HTML(elem_classes="inset")
     with gr.Group():
         p["weights"] = gr.Dropdown(label="Weights", allow_custom_value=True, elem_id="weights", **DRIFT)
         p["live"] = gr.Checkbox(label="Live preview", value=True, elem_id="live")
     with gr.Accordion("Precision", open=False):
-        p["dtype"] = gr.Dropdown(label="Number format", choices=list(DTYPES), value="auto", elem_id="dtype", **DRIFT)
-        p["deterministic"] = gr.Checkbox(label="Same bytes whatever is sampled beside", elem_id="deterministic", **DRIFT)
+        p["dtype"] = gr.Dropdown(
+            label="Number format", choices=list(DTYPES), value="auto", elem_id="dtype", **DRIFT
+        )
+        p["deterministic"] = gr.Checkbox(
+            label="Same bytes whatever is sampled beside", elem_id="deterministic", **DRIFT
+        )
     return p
 
 
@@ -186,7 +245,16 @@ def _applied(event: Any, p: dict[str, Any], form: str, names: tuple[str, ...], a
     return after
 
 
-def _picked(p: dict[str, Any], form: str, control: str, rest: str, names: tuple[str, ...], asked: Any, answer: Any, choose: Any) -> None:
+def _picked(
+    p: dict[str, Any],
+    form: str,
+    control: str,
+    rest: str,
+    names: tuple[str, ...],
+    asked: Any,
+    answer: Any,
+    choose: Any,
+) -> None:
     """One call for each model that is picked, and its answer."""
     js = f"(model, rest) => drift.pick({json.dumps(form)}, {json.dumps(control)}, model, rest)"
     p[control].input(None, [p[control], p[rest]], asked, js=js, **QUIET)
@@ -194,19 +262,34 @@ def _picked(p: dict[str, Any], form: str, control: str, rest: str, names: tuple[
 
 
 def _wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
-    controls, shown, bottom, found = ([p[name] for name in names] for names in (CONTROLS, SHOWN, BOTTOM, FOUND))
-    loaded = page.load(h.open, p["ticket"], p["answer"], js="() => [drift.ask('sample', undefined, 0)]", **QUIET)
+    controls, shown, bottom, found = (
+        [p[name] for name in names] for names in (CONTROLS, SHOWN, BOTTOM, FOUND)
+    )
+    loaded = page.load(
+        h.open, p["ticket"], p["answer"], js="() => [drift.ask('sample', undefined, 0)]", **QUIET
+    )
     _applied(loaded, p, "sample", SAMPLE, p["answer"])
     page.unload(h.leave)
 
     p["refresh"].click(h.refresh, p["model"], p["model"], **QUIET)
     _picked(p, "sample", "model", "seeds", SAMPLE, p["asked"], p["answer"], h.choose)
-    gr.on([p["guidance"].change, p["guidance"].submit], h.check_guidance, p["guidance"], p["guidance_note"], trigger_mode="always_last", **QUIET)
+    gr.on(
+        [p["guidance"].change, p["guidance"].submit],
+        h.check_guidance,
+        p["guidance"],
+        p["guidance_note"],
+        trigger_mode="always_last",
+        **QUIET,
+    )
     p["sampler"].change(h.check_sampler, p["sampler"], p["sampler_note"], trigger_mode="always_last", **QUIET)
 
     picked = p["gallery"].select(h.select, p["paths"], bottom, **QUIET)
     said = json.dumps(
-        [html.idle("Waiting for the device …"), {"__type__": "update", "interactive": True}, {"__type__": "update", "interactive": False}]
+        [
+            html.idle("Waiting for the device …"),
+            {"__type__": "update", "interactive": True},
+            {"__type__": "update", "interactive": False},
+        ]
     )
     armed = gr.on(
         [p["generate"].click, p["seeds"].submit],
@@ -218,20 +301,34 @@ def _wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         **QUIET,
     )
     ready = armed.then(None, js="() => drift.settled('sample')", **QUIET)
-    run = ready.then(h.generate, [*controls, p["live"], p["paths"]], shown, concurrency_limit=TOGETHER, **QUIET)
-    run.failure(None, None, [p["stop"], p["generate"]], js=f"() => {json.dumps(json.loads(said)[:0:-1])}", **QUIET)
+    run = ready.then(
+        h.generate, [*controls, p["live"], p["paths"]], shown, concurrency_limit=TOGETHER, **QUIET
+    )
+    run.failure(
+        None, None, [p["stop"], p["generate"]], js=f"() => {json.dumps(json.loads(said)[:0:-1])}", **QUIET
+    )
     p["stop"].click(h.stop, None, shown, queue=False, **QUIET)
 
     p["drop"].upload(h.look, p["drop"], found, **QUIET)
     p["drop"].clear(h.look, p["drop"], found, **QUIET)
     for button, path in ((p["apply"], p["drop"]), (p["again"], p["selected"])):
         asked = button.click(
-            h.apply, [path, p["tickets"]], p["answer"], js="(path) => [path, {sample: drift.ask('sample', undefined, performance.now()), "
-            "translate: drift.ask('translate', undefined, performance.now())}]", **QUIET,
-        )  # fmt: skip
+            h.apply,
+            [path, p["tickets"]],
+            p["answer"],
+            js="(path) => [path, {sample: drift.ask('sample', undefined, performance.now()), "
+            "translate: drift.ask('translate', undefined, performance.now())}]",
+            **QUIET,
+        )
         _applied(asked, p, "sample", SAMPLE, p["answer"])
         _applied(asked, p, "translate", TRANSLATE, p["answer"])
-        asked.success(None, p["answer"], p["tabs"], js="(answer) => ({__type__: 'update', selected: answer.form})", **QUIET)
+        asked.success(
+            None,
+            p["answer"],
+            p["tabs"],
+            js="(answer) => ({__type__: 'update', selected: answer.form})",
+            **QUIET,
+        )
 
 
 def _wire_translate(p: dict[str, Any], engine: Engine) -> None:
@@ -242,11 +339,22 @@ def _wire_translate(p: dict[str, Any], engine: Engine) -> None:
         engine.stop_soon(owner(request, translate.ROOM), STOP_WAIT)
         return gr.update(interactive=False)
 
-    _picked(p, "translate", "bridge", "bridge-steps", TRANSLATE, p["bridge_asked"], p["bridge_answer"], lambda asked: translate.choose(engine, asked))
+    _picked(
+        p,
+        "translate",
+        "bridge",
+        "bridge-steps",
+        TRANSLATE,
+        p["bridge_asked"],
+        p["bridge_answer"],
+        lambda asked: translate.choose(engine, asked),
+    )
     shown = [p[k] for k in ("bridge-status", "bridge-sheet", "translated", "bridge-stop", "translate")]
     inputs = [p[k] for k in ("bridge", "sources", "bridge-steps", "bridge-seed", "bridge-resize")]
     ready = p["translate"].click(None, js="() => drift.settled('translate')", **QUIET)
-    ready.then(press, inputs, shown, api_visibility="private", show_progress="hidden", concurrency_limit=TOGETHER)
+    ready.then(
+        press, inputs, shown, api_visibility="private", show_progress="hidden", concurrency_limit=TOGETHER
+    )
     p["bridge-stop"].click(stop, None, p["bridge-stop"], queue=False, **QUIET)
 
 
@@ -257,20 +365,36 @@ def _wire_api(api: Api) -> None:
 
 
 def launch_options(engine: Engine, host: str = "127.0.0.1", allowed: Sequence[str] = ()) -> dict[str, Any]:
-    """What `main` gives to ``launch``: the look, that only the folder of pictures is served, and only to who asks for the page by a name of its own."""
+    """What `main` gives to ``launch``: the look, that only the folder of pictures is served, and only to who
+    asks for the page by a name of its own."""
     guard = Middleware(hosts.Hosts, names=hosts.names_of(host, allowed), numbers=host in hosts.EVERYWHERE)
     return {
-        "theme": theme(), "css_paths": [CSS], "head": f"<script>{SCRIPT.read_text()}</script>", "allowed_paths": [str(engine.out)], "footer_links": ["api", "settings"], "show_error": True, "ssr_mode": False,
-        "share": False, "max_file_size": "100mb", "app_kwargs": {"middleware": [guard]},
-    }  # fmt: skip
+        "theme": theme(),
+        "css_paths": [CSS],
+        "head": f"<script>{SCRIPT.read_text()}</script>",
+        "allowed_paths": [str(engine.out)],
+        "footer_links": ["api", "settings"],
+        "show_error": True,
+        "ssr_mode": False,
+        "share": False,
+        "max_file_size": "100mb",
+        "app_kwargs": {"middleware": [guard]},
+    }
 
 
 def main(
     models: list[str] = ["runs"],  # noqa: B006 (never changed)
-    host: str = "127.0.0.1", port: int = 7860, out: str = "outputs", device: str = "auto", dtype: str = "auto", threads: int | None = None,
-    open_browser: bool = False, allow_hosts: Sequence[str] = (),
-) -> None:  # fmt: skip
-    """Serve the page until Ctrl-C. Raises ``ValueError`` for a device, folder or port that cannot be had, before anything starts."""
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    out: str = "outputs",
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    open_browser: bool = False,
+    allow_hosts: Sequence[str] = (),
+) -> None:
+    """Serve the page until Ctrl-C. Raises ``ValueError`` for a device, folder or port that cannot be had,
+    before anything starts."""
     from studio.runtime.devices import set_threads
 
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -279,8 +403,16 @@ def main(
     engine.check()
     _check_port(host, port)
     if host not in ("127.0.0.1", "localhost", "::1"):
-        print(f"warning: {host} can be reached from other machines, and the page asks for no password", file=sys.stderr)
-    build_app(engine).launch(server_name=host, server_port=port, inbrowser=open_browser, **launch_options(engine, host, allow_hosts))
+        print(
+            f"warning: {host} can be reached from other machines, and the page asks for no password",
+            file=sys.stderr,
+        )
+    build_app(engine).launch(
+        server_name=host,
+        server_port=port,
+        inbrowser=open_browser,
+        **launch_options(engine, host, allow_hosts),
+    )
 
 
 def _check_port(host: str, port: int) -> None:
@@ -291,5 +423,6 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except (OSError, OverflowError) as error:
             raise ValueError(
-                f"cannot serve at {host}:{port} ({error}); another page may run there: try --port {port + 1 if port < 65535 else 7861}"
+                f"cannot serve at {host}:{port} ({error}); another page may run there: try --port "
+                f"{port + 1 if port < 65535 else 7861}"
             ) from None

@@ -1,4 +1,5 @@
-"""What the page does, without the page: finds and keeps models, runs one job at a time, stops it, and saves what it made."""
+"""What the page does, without the page: finds and keeps models, runs one job at a time, stops it, and saves
+what it made."""
 
 import re
 import threading
@@ -27,8 +28,9 @@ BATCH, POINTS_BATCH = 64, 1024  # samples computed at once; one solver step of t
 
 @dataclass(frozen=True)
 class Result:
-    """A run on disk. ``pictures`` are what to look at (for points the one plot), ``files`` what was saved, ``recipes`` one per sample; ``asked`` how many samples
-    the run was to have, and ``stopped`` how it ended before it had them."""
+    """A run on disk. ``pictures`` are what to look at (for points the one plot), ``files`` what was saved,
+    ``recipes`` one per sample; ``asked`` how many samples the run was to have, and ``stopped`` how it ended
+    before it had them."""
 
     folder: Path
     pictures: tuple[Path, ...]
@@ -42,15 +44,29 @@ class Result:
 
 
 class Engine:
-    """``roots``: folders with models; ``out``: where pictures go; ``device`` and ``dtype`` as in `studio.load`."""
+    """``roots``: folders with models; ``out``: where pictures go; ``device`` and ``dtype`` as in
+    `studio.load`."""
 
-    def __init__(self, roots: Sequence[str | Path] = ("runs",), out: str | Path = "outputs", *, device: str = "auto", dtype: str = "auto"):
-        self.roots, self.out, self.device, self.dtype = tuple(roots), Path(out).expanduser().resolve(), device, dtype
+    def __init__(
+        self,
+        roots: Sequence[str | Path] = ("runs",),
+        out: str | Path = "outputs",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+    ):
+        self.roots, self.out, self.device, self.dtype = (
+            tuple(roots),
+            Path(out).expanduser().resolve(),
+            device,
+            dtype,
+        )
         self._models: OrderedDict[tuple[Any, ...], Model] = OrderedDict()
         self.line = Line()
 
     def check(self) -> None:
-        """Raises ``ValueError`` or ``OSError`` when the device, the number format or the output folder cannot be had."""
+        """Raises ``ValueError`` or ``OSError`` when the device, the number format or the output folder cannot
+        be had."""
         pick_dtype(self.dtype, pick_device(self.device))
         files.check_writable(self.out)
 
@@ -93,24 +109,33 @@ class Engine:
         return self.line.stop(owner, wait)
 
     def stop_soon(self, owner: str, wait: float) -> str:
-        """The same for a run that may have been asked for a moment ago: waits so many seconds for it to be there."""
+        """The same for a run that may have been asked for a moment ago: waits so many seconds for it to be
+        there."""
         until = time.monotonic() + wait
         while not (words := self.line.stop(owner)) and time.monotonic() < until:
             time.sleep(0.05)
         return words
 
     def run(
-        self, settings: Settings, stop: threading.Event | None = None, *, preview: bool = True, every: float = PREVIEW_EVERY
+        self,
+        settings: Settings,
+        stop: threading.Event | None = None,
+        *,
+        preview: bool = True,
+        every: float = PREVIEW_EVERY,
     ) -> Iterator[Update | Result]:
         """Sample and save: updates at most once in ``every`` seconds, then one `Result`.
 
-        Raises ``ValueError`` or ``OSError`` for what cannot be done. Samples that were finished are saved however the run ends: stopped by ``stop`` it
-        gives them as its `Result` (`studio.runtime.signals.Stopped` is raised where there are none), and an error says where they lie.
+        Raises ``ValueError`` or ``OSError`` for what cannot be done. Samples that were finished are saved
+        however the run ends: stopped by ``stop`` it gives them as its `Result`
+        (`studio.runtime.signals.Stopped` is raised where there are none), and an error says where they lie.
         """
         settings.check()
         files.check_writable(self.out)
         model = self.model(settings.model, weights=settings.weights, dtype=settings.dtype)
-        request, _ = model.request(**settings.options(model.classes), batch=POINTS_BATCH if model.task.together else BATCH)
+        request, _ = model.request(
+            **settings.options(model.classes), batch=POINTS_BATCH if model.task.together else BATCH
+        )
         run = Run(model, request)
         try:
             yield from run.updates(stop or threading.Event(), preview=preview, every=every)
@@ -139,12 +164,28 @@ class Engine:
         folder = self.fresh(model.config.name)
         written = tuple(samples.save(folder))
         sheet = folder / "grid.png"
-        pictures = (sheet,) if model.task.together else written if model.task.suffix == ".png" else tuple(samples.save_pictures(folder))
+        pictures = (
+            (sheet,)
+            if model.task.together
+            else written
+            if model.task.suffix == ".png"
+            else tuple(samples.save_pictures(folder))
+        )
         told = tuple(dict.fromkeys([*written, *pictures, sheet]))
-        return Result(folder, pictures, told, sheet, samples.recipes, run.evaluations, samples.seconds, len(run.request.seeds))
+        return Result(
+            folder,
+            pictures,
+            told,
+            sheet,
+            samples.recipes,
+            run.evaluations,
+            samples.seconds,
+            len(run.request.seeds),
+        )
 
     def fresh(self, name: str) -> Path:
-        """A new folder ``<date-time>-<name>`` below ``out``; a number is added where the second was used before."""
+        """A new folder ``<date-time>-<name>`` below ``out``; a number is added where the second was used
+        before."""
         slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
         stem = f"{datetime.now():%Y%m%d-%H%M%S}-{slug}"
         self.out.mkdir(parents=True, exist_ok=True)

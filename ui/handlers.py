@@ -1,5 +1,5 @@
-"""Handlers of the Sample tab: plain functions and one generator. Each returns values in the order of `SHOWN` or `FOUND`, or an answer that sets many
-controls at once (`ui.answers`); the layout is `ui.app`'s.
+"""Handlers of the Sample tab: plain functions and one generator. Each returns values in the order of `SHOWN`
+or `FOUND`, or an answer that sets many controls at once (`ui.answers`); the layout is `ui.app`'s.
 
 What a user can mend becomes a toast with the plain message; anything else is a bug and keeps its traceback.
 """
@@ -59,7 +59,9 @@ class Handlers:
         with toasts():
             if not asked.get("model"):
                 raise ValueError(PICK)
-            return answers.model(self.engine, str(asked["model"]), str(asked.get("rest") or ""), asked["ticket"])
+            return answers.model(
+                self.engine, str(asked["model"]), str(asked.get("rest") or ""), asked["ticket"]
+            )
 
     def check_guidance(self, line: str) -> str:
         """What the grammar makes of the line, or what it does not understand."""
@@ -70,27 +72,42 @@ class Handlers:
         return _checked(catalog.check_sampler, spec or "", quiet=True)
 
     def generate(self, request: gr.Request | None, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """One run: CONTROLS, the preview switch and the paths of the pictures before it in, SHOWN out, again and again until it is done.
+        """One run: CONTROLS, the preview switch and the paths of the pictures before it in, SHOWN out, again
+        and again until it is done.
 
         ``request`` stands first because the page fills it in by its place; it says whose Stop ends this run.
         """
-        settings, preview, before = Settings(**dict(zip(CONTROLS, values))), bool(values[-2]), bool(values[-1])
+        settings, preview, before = (
+            Settings(**dict(zip(CONTROLS, values))),
+            bool(values[-2]),
+            bool(values[-1]),
+        )
         asked = html.asked(settings)
         over = {"stop": gr.update(interactive=False), "generate": gr.update(interactive=True)}
-        back = {name: gr.update(visible=before) for name in ("results", "bottom")} | {"preview": gr.update(visible=not before)}
+        back = {name: gr.update(visible=before) for name in ("results", "bottom")} | {
+            "preview": gr.update(visible=not before)
+        }
         try:
             with toasts():
                 try:
                     settings.check()
                     with self.engine.job(owner(request)) as job:
                         for ahead in job.turn():
-                            yield row(SHOWN, status=html.waiting(ahead, asked), stop=gr.update(interactive=True))
-                        yield row(SHOWN, status=html.idle(f"Loading {Path(settings.model).name} …", asked), stop=gr.update(interactive=True))
+                            yield row(
+                                SHOWN, status=html.waiting(ahead, asked), stop=gr.update(interactive=True)
+                            )
+                        yield row(
+                            SHOWN,
+                            status=html.idle(f"Loading {Path(settings.model).name} …", asked),
+                            stop=gr.update(interactive=True),
+                        )
                         for news in self.engine.run(settings, job.flag, preview=preview):
                             if isinstance(news, Update):
                                 yield self._progress(news, asked)
                                 continue
-                            job.words = news.stopped or f"Finished before it could stop; saved in {news.folder}"
+                            job.words = (
+                                news.stopped or f"Finished before it could stop; saved in {news.folder}"
+                            )
                             self._newest[owner(request)] = news.folder
                             yield row(SHOWN, **self._result(news, asked), **over)
                 except Stopped as stopped:
@@ -102,7 +119,11 @@ class Handlers:
     def _progress(self, update: Update, asked: str) -> tuple[Any, ...]:
         """Pictures and recipe of the run before make room."""
         hidden = {name: gr.update(visible=False) for name in ("results", "bottom")}
-        picture = gr.update(visible=True) if update.preview is None else gr.update(value=html.picture(update.preview), visible=True)
+        picture = (
+            gr.update(visible=True)
+            if update.preview is None
+            else gr.update(value=html.picture(update.preview), visible=True)
+        )
         return row(SHOWN, status=html.running(update, asked), preview=picture, **hidden)
 
     def _result(self, result: Result, asked: str) -> dict[str, Any]:
@@ -111,19 +132,34 @@ class Handlers:
             captions = [f"{len(result.recipes)} samples"]
         paths = [str(p) for p in result.pictures]
         look = gr.update(
-            value=list(zip(paths, captions)), selected_index=None, columns=columns_for(len(paths)), elem_classes=_look(paths)
-        )  # fmt: skip
+            value=list(zip(paths, captions)),
+            selected_index=None,
+            columns=columns_for(len(paths)),
+            elem_classes=_look(paths),
+        )
         return {
-            "status": html.finished(result, asked), "preview": gr.update(visible=False), "results": gr.update(visible=True), "gallery": look,
-            "sheet": str(result.sheet), "paths": paths, **self._below(paths[0]),
-        }  # fmt: skip
+            "status": html.finished(result, asked),
+            "preview": gr.update(visible=False),
+            "results": gr.update(visible=True),
+            "gallery": look,
+            "sheet": str(result.sheet),
+            "paths": paths,
+            **self._below(paths[0]),
+        }
 
     def stop(self, request: gr.Request | None = None) -> tuple[Any, ...]:
         """Raise the flag of this session's job, which says itself where it ended. SHOWN."""
         words = self.engine.stop_soon(owner(request), STOP_WAIT)
-        return row(SHOWN, stop=gr.update(interactive=False)) if words else row(
-            SHOWN, status=html.idle("Nothing runs."), stop=gr.update(interactive=False), generate=gr.update(interactive=True)
-        )  # fmt: skip
+        return (
+            row(SHOWN, stop=gr.update(interactive=False))
+            if words
+            else row(
+                SHOWN,
+                status=html.idle("Nothing runs."),
+                stop=gr.update(interactive=False),
+                generate=gr.update(interactive=True),
+            )
+        )
 
     def leave(self, request: gr.Request | None = None) -> None:
         """The page was closed: its job need not go on."""
@@ -131,7 +167,8 @@ class Handlers:
         self._newest.pop(owner(request), None)
 
     def select(self, request: gr.Request | None, paths: list[str], event: gr.SelectData) -> tuple[Any, ...]:
-        """Recipe, command and download of the picture that was clicked; nothing where another run's pictures have come meanwhile. BOTTOM."""
+        """Recipe, command and download of the picture that was clicked; nothing where another run's pictures
+        have come meanwhile. BOTTOM."""
         index = event.index if isinstance(event.index, int) else 0
         if not 0 <= index < len(paths):
             return row(BOTTOM)
@@ -143,12 +180,16 @@ class Handlers:
     def _below(self, path: str) -> dict[str, Any]:
         """Recipe, command and download of a picture."""
         recipe, command = restore.explain(path, self.engine.shelf())
-        behind = [Path(path).with_name(n) for n in ("samples.csv", "samples.npz")]  # what a drawing was made from
+        # what a drawing was made from
+        behind = [Path(path).with_name(n) for n in ("samples.csv", "samples.npz")]
         file = next((p for p in behind if p.is_file()), Path(path))
         return {
-            "bottom": gr.update(visible=True), "recipe": gr.update(value=recipe, label=f"Recipe of {Path(path).name}"), "command": command,
-            "download": gr.update(value=str(file), label=f"Download {file.name}"), "selected": path,
-        }  # fmt: skip
+            "bottom": gr.update(visible=True),
+            "recipe": gr.update(value=recipe, label=f"Recipe of {Path(path).name}"),
+            "command": command,
+            "download": gr.update(value=str(file), label=f"Download {file.name}"),
+            "selected": path,
+        }
 
     def look(self, path: str | None) -> tuple[Any, ...]:
         """The recipe of a dropped picture, whatever it names; sets nothing. FOUND."""
@@ -161,13 +202,25 @@ class Handlers:
         except gr.Error as error:
             hidden = gr.update(visible=False)
             note = html.note(unescape(str(error.message)), bad=True)
-            return row(FOUND, found=gr.update(visible=True), found_note=note, found_recipe=hidden, found_command=hidden, apply=hidden)
+            return row(
+                FOUND,
+                found=gr.update(visible=True),
+                found_note=note,
+                found_recipe=hidden,
+                found_command=hidden,
+                apply=hidden,
+            )
         where, words = restore.belongs(path, self.engine.shelf())
         return row(
-            FOUND, found=gr.update(visible=True), found_note="".join(html.note(text) for text in words),
-            found_recipe=gr.update(value=recipe, label=f"Recipe of {name}", visible=True), found_command=gr.update(value=command, visible=True),
-            apply=gr.update(value=f"Use these settings in {where}", visible=True) if where else gr.update(visible=False),
-        )  # fmt: skip
+            FOUND,
+            found=gr.update(visible=True),
+            found_note="".join(html.note(text) for text in words),
+            found_recipe=gr.update(value=recipe, label=f"Recipe of {name}", visible=True),
+            found_command=gr.update(value=command, visible=True),
+            apply=gr.update(value=f"Use these settings in {where}", visible=True)
+            if where
+            else gr.update(visible=False),
+        )
 
     def apply(self, path: str | None, tickets: dict[str, int]) -> dict[str, Any]:
         """Every control from a picture's recipe, in the tab where it belongs."""
@@ -183,7 +236,8 @@ class Handlers:
 
 
 def _look(paths: list[str]) -> list[str]:
-    """Classes of the gallery in the style sheet: hard pixels for small pictures, one picture alone is shown large, and few are larger than many."""
+    """Classes of the gallery in the style sheet: hard pixels for small pictures, one picture alone is shown
+    large, and few are larger than many."""
     from PIL import Image
 
     with Image.open(paths[0]) as picture:
@@ -196,5 +250,11 @@ def _checked(check: Callable[[str], str], text: str, *, quiet: bool) -> str:
     try:
         canonical = check(text.strip())
     except (ValueError, RecursionError) as error:
-        return html.note(str(error) if isinstance(error, ValueError) else "this line is nested too deeply", bad=True)
-    return html.note(f"understood as {canonical}") if not quiet and canonical != re.sub(r"\s|(?<=\d)\.0+(?!\d)", "", text) else ""
+        return html.note(
+            str(error) if isinstance(error, ValueError) else "this line is nested too deeply", bad=True
+        )
+    return (
+        html.note(f"understood as {canonical}")
+        if not quiet and canonical != re.sub(r"\s|(?<=\d)\.0+(?!\d)", "", text)
+        else ""
+    )

@@ -1,4 +1,5 @@
-"""Small pieces of HTML: the model's card, the line under the picture, notes. Everything that comes from a file is escaped."""
+"""Small pieces of HTML: the model's card, the line under the picture, notes. Everything that comes from a
+file is escaped."""
 
 import base64
 import io
@@ -19,11 +20,17 @@ def picture(image: "Image") -> str:
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, format="PNG" if image.width * image.height < 500_000 else "JPEG")
     kind = "png" if image.width * image.height < 500_000 else "jpeg"
-    return f'<img class="live" alt="The samples as they are now" src="data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    return (
+        '<img class="live" alt="The samples as they are now" '
+        f'src="data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    )
 
 
 def header(place: str) -> str:
-    return f'<div class="brand"><b>drift-studio</b><span>diffusion and flow matching, steered</span><i>{escape(place)}</i></div>'
+    return (
+        '<div class="brand"><b>drift-studio</b><span>diffusion and flow matching, '
+        f"steered</span><i>{escape(place)}</i></div>"
+    )
 
 
 def empty() -> str:
@@ -33,7 +40,11 @@ def empty() -> str:
 def card(shown: Card, *, folder: str) -> str:
     """What a model is, in a few chips."""
     size = " × ".join(map(str, shown.shape))
-    chips = [f"{shown.task} {size}", f"{len(shown.classes)} classes" if shown.classes else "no classes", shown.backbone]
+    chips = [
+        f"{shown.task} {size}",
+        f"{len(shown.classes)} classes" if shown.classes else "no classes",
+        shown.backbone,
+    ]
     if shown.step is not None:
         chips.append(f"step {shown.step:,}")
     chips.append(" + ".join(shown.weights))
@@ -41,21 +52,33 @@ def card(shown: Card, *, folder: str) -> str:
 
 
 def _chips(words: list[str], title: str) -> str:
-    return f'<div class="chips" title="{escape(title)}">{"".join(f"<span>{escape(word)}</span>" for word in words)}</div>'
+    return (
+        '<div class="chips" '
+        f'title="{escape(title)}">{"".join(f"<span>{escape(word)}</span>" for word in words)}</div>'
+    )
 
 
 def no_models(roots: tuple[object, ...]) -> str:
     places = ", ".join(escape(str(r)) for r in roots)
-    return f'<div class="note">No model in {places} yet. Train one with <code>studio train demo</code>, then press refresh.</div>'
+    return (
+        f'<div class="note">No model in {places} yet. Train one with <code>studio train demo</code>, then '
+        "press refresh.</div>"
+    )
 
 
 def asked(settings: Settings) -> str:
     """What a run was asked for, whatever the controls say meanwhile."""
     own = {
-        "model": settings.model.rpartition("/")[2], "class": settings.label or "", "seeds": settings.seeds, "steps": str(settings.num_steps or ""),
-        "sampler": settings.sampler, "guidance": settings.guidance or "off", "conditions": settings.conditions, "weights": settings.weights,
+        "model": settings.model.rpartition("/")[2],
+        "class": settings.label or "",
+        "seeds": settings.seeds,
+        "steps": str(settings.num_steps or ""),
+        "sampler": settings.sampler,
+        "guidance": settings.guidance or "off",
+        "conditions": settings.conditions,
+        "weights": settings.weights,
         "precision": settings.dtype,
-    }  # fmt: skip
+    }
     words = [f"{name} {_short(value)}" for name, value in own.items() if value]
     return f'<div class="asked">{_chips(words, "What this run was asked for")}</div>'
 
@@ -79,15 +102,31 @@ def running(update: Update, asked: str = "") -> str:
     share = 100 * update.done / max(1, update.total)
     left = update.seconds * (update.total - update.done) / max(1, update.done)
     plural = "" if update.evaluations == 1 else "s"
-    text = f"step {update.done} of {update.total} · {update.evaluations} evaluation{plural} · {update.seconds:.1f} s · about {left:.0f} s left"
-    return f'<div class="status">{text}<div class="bar"><div style="width:{share:.1f}%"></div></div></div>{asked}'
+    text = (
+        f"step {update.done} of {update.total} · {update.evaluations} evaluation{plural} · "
+        f"{update.seconds:.1f} s · about {left:.0f} s left"
+    )
+    return (
+        f'<div class="status">{text}<div class="bar"><div '
+        f'style="width:{share:.1f}%"></div></div></div>{asked}'
+    )
 
 
 def finished(result: Result, asked: str = "") -> str:
     count, folder = len(result.recipes), result.folder
-    text = f"{count} {'sample' if count == 1 else 'samples'} · {result.evaluations} evaluations · {result.seconds:.1f} s"
-    text = text if not result.stopped else escape(result.stopped.partition(";")[0]) + f" · {count} of {result.asked} samples were finished"
-    return f'<div class="status done" title="{escape(str(folder))}">{text} · saved in <code>{escape(folder.name)}</code></div>{asked}'
+    text = (
+        f"{count} {'sample' if count == 1 else 'samples'} · {result.evaluations} evaluations · "
+        f"{result.seconds:.1f} s"
+    )
+    text = (
+        text
+        if not result.stopped
+        else escape(result.stopped.partition(";")[0]) + f" · {count} of {result.asked} samples were finished"
+    )
+    return (
+        f'<div class="status done" title="{escape(str(folder))}">{text} · saved in '
+        f"<code>{escape(folder.name)}</code></div>{asked}"
+    )
 
 
 def note(text: str, *, bad: bool = False) -> str:

@@ -1,4 +1,5 @@
-"""What no run may ask for, whoever asks (a person, a script, a picture's recipe), refused before a model is opened and before anything is listed."""
+"""What no run may ask for, whoever asks (a person, a script, a picture's recipe), refused before a model is
+opened and before anything is listed."""
 
 from typing import Any
 

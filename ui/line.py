@@ -1,4 +1,5 @@
-"""Who waits for the device: one job runs, the others stand in a line, each knows its place, and whoever asked for one can stop it."""
+"""Who waits for the device: one job runs, the others stand in a line, each knows its place, and whoever asked
+for one can stop it."""
 
 import threading
 from collections.abc import Iterator
@@ -10,14 +11,16 @@ LOOK = 0.25  # seconds between looks at one's place
 
 
 class Job:
-    """A run of an owner (a browser session): ``flag`` asks it to stop, ``ended`` is set when it has, ``words`` say how."""
+    """A run of an owner (a browser session): ``flag`` asks it to stop, ``ended`` is set when it has,
+    ``words`` say how."""
 
     def __init__(self, line: "Line", owner: str) -> None:
         self.line, self.owner = line, owner
         self.flag, self.ended, self.words = threading.Event(), threading.Event(), "Stopped; nothing was saved"
 
     def turn(self, every: float = LOOK) -> Iterator[int]:
-        """How many jobs are ahead, again and again until there are none. Raises `Stopped` when it is stopped while it waits."""
+        """How many jobs are ahead, again and again until there are none. Raises `Stopped` when it is stopped
+        while it waits."""
         while not self.flag.is_set():
             ahead = self.line.ahead(self, every)
             if not ahead:
@@ -35,7 +38,8 @@ class Line:
 
     @contextmanager
     def job(self, owner: str) -> Iterator[Job]:
-        """A place at the end of the line, given up on leaving. Wait with `Job.turn` before touching the device."""
+        """A place at the end of the line, given up on leaving. Wait with `Job.turn` before touching the
+        device."""
         job = Job(self, owner)
         with self._moved:
             self._jobs.append(job)
@@ -62,11 +66,15 @@ class Line:
             return [job for job in self._jobs if job.owner == owner]
 
     def stop(self, owner: str, wait: float = 0.0) -> str:
-        """Ask the owner's jobs to stop after the solver step they are in, and wait so many seconds for the first of them; how that
-        one ended, or "" when there is none."""
+        """Ask the owner's jobs to stop after the solver step they are in, and wait so many seconds for the
+        first of them; how that one ended, or "" when there is none."""
         jobs = self.of(owner)
         for job in jobs:
             job.flag.set()
         if not jobs:
             return ""
-        return jobs[0].words if jobs[0].ended.wait(wait) else "Stopping after this step; what is finished will be saved"
+        return (
+            jobs[0].words
+            if jobs[0].ended.wait(wait)
+            else "Stopping after this step; what is finished will be saved"
+        )

@@ -1,7 +1,7 @@
 """What a dropped picture says: its recipe to look at, whatever it names, and the controls that it can set.
 
-A picture may come from a stranger. Looking opens nothing that the recipe names; setting the controls takes models of the page's own shelf only, for the run and
-for what its guidance borrows.
+A picture may come from a stranger. Looking opens nothing that the recipe names; setting the controls takes
+models of the page's own shelf only, for the run and for what its guidance borrows.
 """
 
 import os
@@ -35,8 +35,8 @@ class Restored:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The recipe in a PNG, within the page's limits. Raises ``ValueError`` when it has none, with the file's name instead of where the
-    browser's copy lies."""
+    """The recipe in a PNG, within the page's limits. Raises ``ValueError`` when it has none, with the file's
+    name instead of where the browser's copy lies."""
     name = Path(path).name
     try:
         recipe = read_recipe(path)
@@ -55,12 +55,13 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def explain(path: str | Path, shelf: Shelf) -> tuple[dict[str, Any], str]:
-    """A PNG's recipe with long lists in short, and the command that makes its samples again, or why there is none. Nothing is opened but
-    models of the shelf."""
+    """A PNG's recipe with long lists in short, and the command that makes its samples again, or why there is
+    none. Nothing is opened but models of the shelf."""
     recipe = read(path)
     found = _on_shelf(recipe["model"], shelf)
     brief = shortened(recipe, len(found[1].classes) if found else 0)
-    own = isinstance(recipe.get("seed"), list) and "label" not in brief  # each seed its own, which is what no --labels means
+    # each seed its own, which is what no --labels means
+    own = isinstance(recipe.get("seed"), list) and "label" not in brief
     asked = {k: v for k, v in recipe.items() if k not in ("label", "class")} if own else recipe
     try:
         return brief, told(lambda: command_of(asked, look=found is not None))
@@ -69,16 +70,25 @@ def explain(path: str | Path, shelf: Shelf) -> tuple[dict[str, Any], str]:
 
 
 def restore(path: str | Path, shelf: Shelf) -> Restored:
-    """Control values from a PNG. Raises ``ValueError`` when it has no recipe or its model is not on the shelf."""
+    """Control values from a PNG. Raises ``ValueError`` when it has no recipe or its model is not on the
+    shelf."""
     recipe = read(path)
     name, shown, notes = _model_of(recipe, shelf)
     if shown.starts_from:
-        raise ValueError(f"{Path(path).name} was sampled, but {name} starts from {shown.starts_from} here; translate with it")
+        raise ValueError(
+            f"{Path(path).name} was sampled, but {name} starts from {shown.starts_from} here; "
+            "translate with it"
+        )
     if recipe.get("sampler") == CUSTOM:
-        notes.append("This picture was sampled by an object in Python, which the page cannot give; the model's own sampler was chosen.")
+        notes.append(
+            "This picture was sampled by an object in Python, which the page cannot give; the model's "
+            "own sampler was chosen."
+        )
         recipe = {**recipe, "sampler": catalog.defaults_of(shown).sampler}
     try:
-        settings = from_recipe({**recipe, "sampler": sampler_text(recipe, catalog.fit_of(shown))}, name, shown.classes)
+        settings = from_recipe(
+            {**recipe, "sampler": sampler_text(recipe, catalog.fit_of(shown))}, name, shown.classes
+        )
         catalog.check_sampler(settings.sampler)
         settings, left = _without_strangers(settings, shelf)
     except ValueError as error:
@@ -86,17 +96,30 @@ def restore(path: str | Path, shelf: Shelf) -> Restored:
     notes += left + renamed(recipe, shown.classes)
     digest = str(recipe.get("model_hash", ""))
     if settings.weights not in shown.weights:
-        notes.append(f"The model has no weights {limits.brief(settings.weights)} any more; it has {', '.join(shown.weights)}.")
+        notes.append(
+            f"The model has no weights {limits.brief(settings.weights)} any more; it has "
+            f"{', '.join(shown.weights)}."
+        )
     elif catalog.weights_hash(shown, settings.weights) != digest:
         notes.append(
-            f"The weights of {name} differ from those that made this picture ({limits.brief(digest)}): the same settings will give another picture."
+            f"The weights of {name} differ from those that made this picture ({limits.brief(digest)}): "
+            "the same settings will give another picture."
         )
     if recipe.get("init"):
-        notes.append("This picture was started from another picture, which the page cannot give; use the command below.")
+        notes.append(
+            "This picture was started from another picture, which the page cannot give; use the "
+            "command below."
+        )
     if recipe.get("path"):
-        notes.append("This picture was sampled on another path than the model's own, which the page cannot give; use the command below.")
+        notes.append(
+            "This picture was sampled on another path than the model's own, which the page cannot give; "
+            "use the command below."
+        )
     if recipe["guidance"] == CUSTOM:
-        notes.append("This picture was guided by rules given as objects in Python, which the page cannot give; guidance was left out.")
+        notes.append(
+            "This picture was guided by rules given as objects in Python, which the page cannot give; "
+            "guidance was left out."
+        )
     return Restored(settings, recipe, tuple(notes))
 
 
@@ -105,24 +128,37 @@ def is_translated(recipe: Mapping[str, Any]) -> bool:
     return "source" in recipe or "direction" in recipe
 
 
-def translation(recipe: Mapping[str, Any], file: str, shelf: Shelf) -> tuple[str, Card, dict[str, Any], tuple[str, ...]]:
-    """Of a translated picture the bridge, its card, the values of the Translate tab's controls, and what to say. Raises ``ValueError`` when
-    its model is not on the shelf or makes no such thing."""
+def translation(
+    recipe: Mapping[str, Any], file: str, shelf: Shelf
+) -> tuple[str, Card, dict[str, Any], tuple[str, ...]]:
+    """Of a translated picture the bridge, its card, the values of the Translate tab's controls, and what to
+    say. Raises ``ValueError`` when its model is not on the shelf or makes no such thing."""
     recipe = complete(recipe, ("num_steps", "sampler", "weights"))
     name, shown, notes = _model_of(recipe, shelf)
     if not shown.starts_from:
-        raise ValueError(f"{file} was translated, but {name} starts from noise here; translate with another model")
+        raise ValueError(
+            f"{file} was translated, but {name} starts from noise here; translate with another model"
+        )
     own = catalog.defaults_of(shown)
     told = {
-        "sampler": recipe["sampler"] != own.sampler, "direction": recipe.get("direction", "forward") != "forward",
-        "guidance": recipe.get("guidance", "") not in ("", own.guidance), "class": recipe.get("label") not in (None, NO_LABEL),
-        "conditions": bool(recipe.get("conditions")), "mask": "mask" in recipe, "weights": recipe["weights"] != catalog.weights_file(shown)[0],
+        "sampler": recipe["sampler"] != own.sampler,
+        "direction": recipe.get("direction", "forward") != "forward",
+        "guidance": recipe.get("guidance", "") not in ("", own.guidance),
+        "class": recipe.get("label") not in (None, NO_LABEL),
+        "conditions": bool(recipe.get("conditions")),
+        "mask": "mask" in recipe,
+        "weights": recipe["weights"] != catalog.weights_file(shown)[0],
         "precision": bool(recipe.get("deterministic")),
-    }  # fmt: skip
+    }
     if apart := [word for word, differs in told.items() if differs]:
-        notes.append(f"The tab has no control for its {', '.join(apart)}; use the command to make the same picture.")
+        notes.append(
+            f"The tab has no control for its {', '.join(apart)}; use the command to make the same picture."
+        )
     source = os.path.basename(str(recipe.get("source", "")))
-    notes.append(f"Add the picture that it was made from{f', {limits.brief(source)},' if source else ''} to Pictures: a recipe holds no pixels.")
+    notes.append(
+        f"Add the picture that it was made from{f', {limits.brief(source)},' if source else ''} to "
+        "Pictures: a recipe holds no pixels."
+    )
     values = {
         "bridge": name,
         "bridge-steps": recipe["num_steps"],
@@ -151,13 +187,15 @@ def _without_strangers(settings: Settings, shelf: Shelf) -> tuple[Settings, list
         return settings, []
     told = ", ".join(map(limits.brief, strangers))
     words = (
-        f"Its guidance borrows {told}, which the page does not hold: guidance was left out. Where you trust that model, type the line in yourself."
+        f"Its guidance borrows {told}, which the page does not hold: guidance was left out. Where you "
+        "trust that model, type the line in yourself."
     )
     return Settings(**{**vars(settings), "guidance": ""}), [words]
 
 
 def _on_shelf(text: str, shelf: Shelf) -> tuple[str, Card] | None:
-    """The shelf's name and card of a MODEL text, at its step where it says one; None for a model from elsewhere. Opens nothing else."""
+    """The shelf's name and card of a MODEL text, at its step where it says one; None for a model from
+    elsewhere. Opens nothing else."""
     plain, at, step = text.rpartition("@")
     known = {os.path.abspath(name): name for name in shelf}
     name = known.get(os.path.abspath(text))
@@ -183,8 +221,17 @@ def _model_of(recipe: Mapping[str, Any], shelf: Shelf) -> tuple[str, Card, list[
     same = catalog.find_by_hash(str(recipe.get("model_hash", "")), shelf.values())
     if same is not None:
         name = catalog.name_of(same)
-        return name, same, [f"{limits.brief(named)} is not here, but {name} has the same weights and was chosen instead."]
+        return (
+            name,
+            same,
+            [f"{limits.brief(named)} is not here, but {name} has the same weights and was chosen instead."],
+        )
     hint = (
-        "to use it, type it into the model field yourself" if named.startswith("hf:") else "start the page with --models and the folder that holds it"
+        "to use it, type it into the model field yourself"
+        if named.startswith("hf:")
+        else "start the page with --models and the folder that holds it"
     )
-    raise ValueError(f"the model {limits.brief(named)} that made this picture is not here; its recipe is shown all the same; {hint}")
+    raise ValueError(
+        f"the model {limits.brief(named)} that made this picture is not here; its recipe is shown all the "
+        f"same; {hint}"
+    )

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PREVIEW_EVERY = 0.25  # seconds between updates, at least
-PREVIEW_SHARE = 5  # a preview waits this many times its own cost, so that looking stays below a fifth of the work
+# a preview waits this many times its own cost, so that looking stays below a fifth of the work
+PREVIEW_SHARE = 5
 PREVIEW_WAIT = 2.0  # but never longer than this, in seconds
 PREVIEW_ROWS = 40
 
 
 @dataclass(frozen=True)
 class Update:
-    """A run on its way: ``done`` of ``total`` steps, network ``evaluations`` and ``seconds`` so far; ``preview`` is None between pictures."""
+    """A run on its way: ``done`` of ``total`` steps, network ``evaluations`` and ``seconds`` so far;
+    ``preview`` is None between pictures."""
 
     done: int
     total: int
@@ -33,7 +35,8 @@ class Update:
 
 
 class Run:
-    """The samples of a request, as they are made. After `updates` has ended, however it did, `samples` are those that were finished."""
+    """The samples of a request, as they are made. After `updates` has ended, however it did, `samples` are
+    those that were finished."""
 
     def __init__(self, model: Model, request: sampling.Request):
         self.model, self.request = model, request
@@ -41,7 +44,8 @@ class Run:
         self.evaluations, self.started = 0, time.perf_counter()
 
     def updates(self, stop: threading.Event, *, preview: bool, every: float) -> Iterator[Update]:
-        """Sample; updates at most once in ``every`` seconds. Raises `studio.runtime.signals.Stopped` after the step in which ``stop`` was set."""
+        """Sample; updates at most once in ``every`` seconds. Raises `studio.runtime.signals.Stopped` after
+        the step in which ``stop`` was set."""
         last: sampling.Progress | None = None
         due, before = 0.0, 0
         _halt(stop, last)
@@ -69,10 +73,11 @@ class Run:
             return None
         asked = self.request
         part = replace(
-            asked, seeds=tuple(asked.seeds[i] for i in rows),
+            asked,
+            seeds=tuple(asked.seeds[i] for i in rows),
             labels=None if asked.labels is None else tuple(asked.labels[i] for i in rows),
             numeric=None if asked.numeric is None else tuple(asked.numeric[i] for i in rows),
-        )  # fmt: skip
+        )
         return self.model.gathered(part, [self.values[i] for i in rows], time.perf_counter() - self.started)
 
 

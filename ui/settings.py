@@ -1,4 +1,5 @@
-"""What the controls of the page hold, as one plain value, and how a picture's recipe becomes such a value again."""
+"""What the controls of the page hold, as one plain value, and how a picture's recipe becomes such a value
+again."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,9 @@ NONE = "none"  # these two words stand in brackets where a class is called so
 
 @dataclass(frozen=True)
 class Settings:
-    """One run as asked for. ``label``: `own_word`, or what `studio.data.labels` reads, None as the former; ``seeds``: ``0-7,12``; ``conditions``:
-    ``name=value, ...`` for numeric conditions. ``guidance`` "default" and ``num_steps`` 0 or ``sampler`` "" mean the model's own."""
+    """One run as asked for. ``label``: `own_word`, or what `studio.data.labels` reads, None as the former;
+    ``seeds``: ``0-7,12``; ``conditions``: ``name=value, ...`` for numeric conditions. ``guidance`` "default"
+    and ``num_steps`` 0 or ``sampler`` "" mean the model's own."""
 
     model: str
     weights: str = "auto"
@@ -46,13 +48,20 @@ class Settings:
         parse_conditions(self.conditions)
 
     def options(self, classes: Sequence[str] = ()) -> dict[str, Any]:
-        """Keyword arguments of ``Model.request`` for a model of such classes. Raises ``ValueError`` for a condition that is not ``name=number``."""
-        own = self.label is None or self.label not in classes and self.label.strip() in ("", own_word(classes))
+        """Keyword arguments of ``Model.request`` for a model of such classes. Raises ``ValueError`` for a
+        condition that is not ``name=number``."""
+        own = (
+            self.label is None or self.label not in classes and self.label.strip() in ("", own_word(classes))
+        )
         return {
-            "labels": None if own else self.label, "seeds": str(self.seeds or "").strip(), "num_steps": int(self.num_steps or 0) or None,
-            "sampler": (self.sampler or "").strip() or None, "guidance": (self.guidance or "").strip(), "conditions": parse_conditions(self.conditions),
+            "labels": None if own else self.label,
+            "seeds": str(self.seeds or "").strip(),
+            "num_steps": int(self.num_steps or 0) or None,
+            "sampler": (self.sampler or "").strip() or None,
+            "guidance": (self.guidance or "").strip(),
+            "conditions": parse_conditions(self.conditions),
             "deterministic": bool(self.deterministic),
-        }  # fmt: skip
+        }
 
 
 def parse_conditions(text: str) -> dict[str, float]:
@@ -62,14 +71,19 @@ def parse_conditions(text: str) -> dict[str, float]:
         try:
             return {str(name): float(number) for name, number in json.loads(plain).items()}
         except (TypeError, ValueError, OverflowError, RecursionError):
-            raise ValueError(f"got conditions {limits.brief(plain)}, expected numbers by name, such as {{'ph': 7}} with double quotes") from None
+            raise ValueError(
+                f"got conditions {limits.brief(plain)}, expected numbers by name, such as {{'ph': 7}} "
+                "with double quotes"
+            ) from None
     values: dict[str, float] = {}
     for part in filter(None, (p.strip() for p in plain.split(","))):
         name, _, number = part.partition("=")
         try:
             values[name.strip()] = float(number)
         except ValueError:
-            raise ValueError(f"got condition {limits.brief(part)}, expected name=number, such as ph=7") from None
+            raise ValueError(
+                f"got condition {limits.brief(part)}, expected name=number, such as ph=7"
+            ) from None
     return values
 
 
@@ -88,13 +102,21 @@ def own_word(classes: Sequence[str]) -> str:
 
 
 def label_choices(classes: Sequence[str]) -> list[str | tuple[str, str]]:
-    """The class control's choices: own class, no label, and every class by its name, with another value where the name alone would say something else."""
+    """The class control's choices: own class, no label, and every class by its name, with another value where
+    the name alone would say something else."""
     values = [labels_text([i], classes) for i in range(len(classes))]
-    return [own_word(classes), no_label(classes), *(name if name == value else (name, value) for name, value in zip(classes, values))]
+    return [
+        own_word(classes),
+        no_label(classes),
+        *(name if name == value else (name, value) for name, value in zip(classes, values)),
+    ]
 
 
-def label_text(labels: int | None | Sequence[int | None], seeds: Sequence[int], classes: Sequence[str]) -> str:
-    """The class control for the labels of a recipe: a name where one serves all, `own_word` where each seed has its own, otherwise a list."""
+def label_text(
+    labels: int | None | Sequence[int | None], seeds: Sequence[int], classes: Sequence[str]
+) -> str:
+    """The class control for the labels of a recipe: a name where one serves all, `own_word` where each seed
+    has its own, otherwise a list."""
     if not classes:
         return OWN
     numbers = [NO_LABEL if k is None else k for k in (labels if isinstance(labels, Sequence) else [labels])]
@@ -110,27 +132,48 @@ def renamed(recipe: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
     """What to say of a recipe whose class numbers have other names in a model: the numbers count."""
     labels, names = recipe.get("label"), recipe.get("class")
     both = zip(labels, names) if isinstance(labels, list) and isinstance(names, list) else [(labels, names)]
-    other = {k: n for k, n in both if isinstance(k, int) and isinstance(n, str) and 0 <= k < len(classes) and n != classes[k]}
-    return [f"Class {k} is called {classes[k]!r} in this model, {name!r} in the picture's recipe; the number counts." for k, name in other.items()]
+    other = {
+        k: n
+        for k, n in both
+        if isinstance(k, int) and isinstance(n, str) and 0 <= k < len(classes) and n != classes[k]
+    }
+    return [
+        f"Class {k} is called {classes[k]!r} in this model, {name!r} in the picture's recipe; the "
+        "number counts."
+        for k, name in other.items()
+    ]
 
 
 def from_recipe(recipe: Mapping[str, Any], model: str, classes: Sequence[str]) -> Settings:
-    """The settings that make a recipe's samples again with ``model``. Raises ``ValueError`` for a recipe that lacks what it takes."""
+    """The settings that make a recipe's samples again with ``model``. Raises ``ValueError`` for a recipe that
+    lacks what it takes."""
     recipe = complete(recipe, (*SHARED, "seed"))
     listed = recipe["seed"] if isinstance(recipe["seed"], list) else [recipe["seed"]]
     return Settings(
-        model=model, weights=recipe["weights"], label=label_text(recipe.get("label"), listed, classes), seeds=seeds_text(listed), num_steps=recipe["num_steps"],
-        sampler=recipe["sampler"], guidance="" if recipe["guidance"] == CUSTOM else recipe["guidance"], conditions=conditions_text(recipe.get("conditions") or {}),
-        dtype=recipe["dtype"], deterministic=recipe.get("deterministic", False),
-    )  # fmt: skip
+        model=model,
+        weights=recipe["weights"],
+        label=label_text(recipe.get("label"), listed, classes),
+        seeds=seeds_text(listed),
+        num_steps=recipe["num_steps"],
+        sampler=recipe["sampler"],
+        guidance="" if recipe["guidance"] == CUSTOM else recipe["guidance"],
+        conditions=conditions_text(recipe.get("conditions") or {}),
+        dtype=recipe["dtype"],
+        deterministic=recipe.get("deterministic", False),
+    )
 
 
 def shortened(recipe: Mapping[str, Any], classes: int) -> dict[str, Any]:
-    """A sheet's recipe with seeds as ranges and labels left out where each seed has its own, so that it can be read; that of one sample as it is."""
+    """A sheet's recipe with seeds as ranges and labels left out where each seed has its own, so that it can
+    be read; that of one sample as it is."""
     seeds, labels = recipe.get("seed"), recipe.get("label")
     if not isinstance(seeds, list):
         return dict(recipe)
     brief = {k: v for k, v in recipe.items() if k not in ("class", "label")} | {"seed": seeds_text(seeds)}
-    if isinstance(labels, list) and labels != [None] * len(labels) and not (classes and labels == [s % classes for s in seeds]):
+    if (
+        isinstance(labels, list)
+        and labels != [None] * len(labels)
+        and not (classes and labels == [s % classes for s in seeds])
+    ):
         brief["label"] = labels[0] if len(set(labels)) == 1 else labels
     return brief

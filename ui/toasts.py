@@ -1,4 +1,5 @@
-"""Errors on the page: what a user can mend is said in the words that the studio has for it, and no text names an exception."""
+"""Errors on the page: what a user can mend is said in the words that the studio has for it, and no text names
+an exception."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ MEMORY = "The device ran out of memory; ask for fewer seeds at once or a lower p
 
 @contextmanager
 def toasts() -> Iterator[None]:
-    """Errors that name what is wrong become toasts; of a bug the terminal has the traceback. `Stopped` and toasts go through."""
+    """Errors that name what is wrong become toasts; of a bug the terminal has the traceback. `Stopped` and
+    toasts go through."""
     try:
         yield
     except (gr.Error, Stopped):

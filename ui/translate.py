@@ -1,4 +1,5 @@
-"""The Translate tab: pictures through a bridge, one file each in a folder of its own, and a sheet of before and after."""
+"""The Translate tab: pictures through a bridge, one file each in a folder of its own, and a sheet of before
+and after."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -22,31 +23,61 @@ Shown = tuple[Any, ...]
 
 
 def panel(engine: Engine) -> dict[str, Any]:
-    """The controls of the tab by name, inside the caller's blocks. Without a bridge among the models it says how to make one."""
+    """The controls of the tab by name, inside the caller's blocks. Without a bridge among the models it says
+    how to make one."""
     bridges = engine.bridges()
     p: dict[str, Any] = {}
     drift: dict[str, Any] = {"elem_classes": "drift"}
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=260):
             first = next(iter(bridges), None)
-            p["bridge"] = gr.Dropdown(label="Bridge", choices=list(bridges), value=first, elem_id="bridge", **drift)
+            p["bridge"] = gr.Dropdown(
+                label="Bridge", choices=list(bridges), value=first, elem_id="bridge", **drift
+            )
             p["bridge-card"] = gr.HTML(_about(bridges, first), elem_id="bridge-card")
-            p["sources"] = gr.File(label="Pictures", file_types=["image"], file_count="multiple", type="filepath", height=140, elem_id="sources")
+            p["sources"] = gr.File(
+                label="Pictures",
+                file_types=["image"],
+                file_count="multiple",
+                type="filepath",
+                height=140,
+                elem_id="sources",
+            )
             steps = catalog.defaults_of(bridges[first]).num_steps if first else 10
             p["bridge-steps"] = gr.Number(
-                label="Steps", value=steps, precision=0, minimum=1, maximum=limits.MOST_STEPS, elem_id="bridge-steps", **drift
+                label="Steps",
+                value=steps,
+                precision=0,
+                minimum=1,
+                maximum=limits.MOST_STEPS,
+                elem_id="bridge-steps",
+                **drift,
             )
-            p["bridge-seed"] = gr.Number(label="Seed", value=0, precision=0, minimum=0, elem_id="bridge-seed", **drift)
-            p["bridge-resize"] = gr.Checkbox(label="Convert pictures of another size or kind", value=True, elem_id="bridge-resize", **drift)
+            p["bridge-seed"] = gr.Number(
+                label="Seed", value=0, precision=0, minimum=0, elem_id="bridge-seed", **drift
+            )
+            p["bridge-resize"] = gr.Checkbox(
+                label="Convert pictures of another size or kind", value=True, elem_id="bridge-resize", **drift
+            )
             with gr.Row(elem_classes="tight"):
-                p["translate"] = gr.Button("Translate", variant="primary", scale=3, min_width=120, elem_id="translate")
-                p["bridge-stop"] = gr.Button("Stop", variant="stop", scale=1, min_width=70, interactive=False, elem_id="bridge-stop")
+                p["translate"] = gr.Button(
+                    "Translate", variant="primary", scale=3, min_width=120, elem_id="translate"
+                )
+                p["bridge-stop"] = gr.Button(
+                    "Stop", variant="stop", scale=1, min_width=70, interactive=False, elem_id="bridge-stop"
+                )
         with gr.Column(scale=11, min_width=300):
-            p["bridge-status"] = gr.HTML(html.idle("Pick pictures and press Translate"), elem_id="bridge-status")
+            p["bridge-status"] = gr.HTML(
+                html.idle("Pick pictures and press Translate"), elem_id="bridge-status"
+            )
             p["bridge-sheet"] = gr.Image(
-                label="Before and after", type="filepath", format="png", interactive=False, buttons=["download", "fullscreen"],
+                label="Before and after",
+                type="filepath",
+                format="png",
+                interactive=False,
+                buttons=["download", "fullscreen"],
                 elem_id="bridge-sheet",
-            )  # fmt: skip
+            )
             p["translated"] = gr.Files(label="Translated", elem_id="translated")
     return p
 
@@ -61,14 +92,26 @@ def choose(engine: Engine, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def press(
-    engine: Engine, request: gr.Request | None, name: str | None, sources: list[str] | None, num_steps: float, seed: float, resize: bool
+    engine: Engine,
+    request: gr.Request | None,
+    name: str | None,
+    sources: list[str] | None,
+    num_steps: float,
+    seed: float,
+    resize: bool,
 ) -> Iterator[Shown]:
-    """What the button does: a line of text, the sheet, the files and whether Stop and Translate can be pressed, again and again until it is done."""
-    over, stop = (gr.update(interactive=False), gr.update(interactive=True)), (gr.update(interactive=True), gr.update(interactive=False))
+    """What the button does: a line of text, the sheet, the files and whether Stop and Translate can be
+    pressed, again and again until it is done."""
+    over, stop = (
+        (gr.update(interactive=False), gr.update(interactive=True)),
+        (gr.update(interactive=True), gr.update(interactive=False)),
+    )
     try:
         with toasts():
             try:
-                yield from run(engine, name, sources, num_steps, seed, resize, owner(request, ROOM), stop, over)
+                yield from run(
+                    engine, name, sources, num_steps, seed, resize, owner(request, ROOM), stop, over
+                )
             except Stopped as stopped:
                 yield html.idle(str(stopped)), gr.skip(), gr.skip(), *over
     except gr.Error as error:
@@ -77,10 +120,18 @@ def press(
 
 
 def run(
-    engine: Engine, name: str | None, sources: Sequence[str] | None, num_steps: float, seed: float, resize: bool, who: str = "local",
-    stop: Shown = (None, None), over: Shown = (None, None),
-) -> Iterator[Shown]:  # fmt: skip
-    """Rows as in `press`: the place in the queue, and then what was made. Raises ``ValueError`` for what cannot be translated."""
+    engine: Engine,
+    name: str | None,
+    sources: Sequence[str] | None,
+    num_steps: float,
+    seed: float,
+    resize: bool,
+    who: str = "local",
+    stop: Shown = (None, None),
+    over: Shown = (None, None),
+) -> Iterator[Shown]:
+    """Rows as in `press`: the place in the queue, and then what was made. Raises ``ValueError`` for what
+    cannot be translated."""
     if not name or not sources:
         raise ValueError("pick a bridge and one or more pictures first")
     count = limits.steps(num_steps)
@@ -93,16 +144,26 @@ def run(
         folder = engine.fresh("translate")
         try:
             done = translate(
-                engine.model(name), _copied(sources, folder / "sources"), folder, num_steps=count, seed=int(seed or 0), resize=bool(resize),
+                engine.model(name),
+                _copied(sources, folder / "sources"),
+                folder,
+                num_steps=count,
+                seed=int(seed or 0),
+                resize=bool(resize),
                 on_step=lambda progress: not job.flag.is_set(),
-            )  # fmt: skip
+            )
         except BaseException as error:
             kept = sorted(folder.glob("*.png"))
             if not kept:
                 shutil.rmtree(folder)
             if not kept or not isinstance(error, Stopped):
                 raise
-            yield html.note(f"Stopped; the {len(kept)} translated of {len(sources)} are in {folder}"), gr.skip(), [str(p) for p in kept], *over
+            yield (
+                html.note(f"Stopped; the {len(kept)} translated of {len(sources)} are in {folder}"),
+                gr.skip(),
+                [str(p) for p in kept],
+                *over,
+            )
             return
     failed = "".join(f" · {Path(k).name}: {why}" for k, why in done.failed.items())
     text = f"{len(done.written)} translated into {folder}{asked}{failed}"
@@ -110,7 +171,8 @@ def run(
 
 
 def _copied(sources: Sequence[str], folder: Path) -> list[Path]:
-    """The uploads, in a folder that stays, under names of which no two become one file: a second ``cat.png`` is ``cat-2.png``."""
+    """The uploads, in a folder that stays, under names of which no two become one file: a second ``cat.png``
+    is ``cat-2.png``."""
     folder.mkdir(parents=True)
     taken, made = {Path(SHEET).stem.casefold()}, []
     for source in map(Path, sources):

@@ -1,9 +1,11 @@
-"""Both short convolutions of a bidirectional Mamba layer with their SiLU, as fused loops for CPUs compiled by numba: one pass over the input, two outputs.
+"""Both short convolutions of a bidirectional Mamba layer with their SiLU, as fused loops for CPUs compiled by
+numba: one pass over the input, two outputs.
 
 f_l = SiLU(b + Σ_j w_j x_{l−K+1+j})      causal;      b_l the same from the other end, with its own weights
 
-A task is a block of rows with all its channels, read as they lie in memory (sixteen channels down all rows would touch another page with every step and take
-five times as long). Channels are a multiple of sixteen; ``table`` (2, K + 1, D) holds each direction's taps and its bias.
+A task is a block of rows with all its channels, read as they lie in memory (sixteen channels down all rows
+would touch another page with every step and take five times as long). Channels are a multiple of sixteen;
+``table`` (2, K + 1, D) holds each direction's taps and its bias.
 """
 
 import numpy as np
@@ -17,7 +19,8 @@ ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 @njit(nogil=True, cache=True)
 def inside(side, i, length, reach, base, row):  # type: ignore[no-untyped-def]
-    """The first tap whose input exists at row i; and where tap 0's input lies, and how far the next tap's is from there."""
+    """The first tap whose input exists at row i; and where tap 0's input lies, and how far the next tap's is
+    from there."""
     if side == 0:
         return max(0, reach - 1 - i), base + (i - reach + 1) * row, row
     return max(0, i + reach - length), base + (i + reach - 1) * row, -row
@@ -53,11 +56,13 @@ def forward(first, last, x, strides, table, ahead, back, shape):  # type: ignore
 
 @njit(nogil=True, cache=True)
 def backward(first, last, x, strides, table, ga, gas, gb, gbs, gx, gtable, shape):  # type: ignore[no-untyped-def]
-    """``ga``, ``gb``: gradients of the two outputs; ``gx`` (B·L·D,); ``gtable`` (tasks · 2 · (K + 1) · D,) of zeros, each task's share of the table's gradient."""
+    """``ga``, ``gb``: gradients of the two outputs; ``gx`` (B·L·D,); ``gtable`` (tasks · 2 · (K + 1) · D,) of
+    zeros, each task's share of the table's gradient."""
     channels, length, reach = shape
     blocks, size = (length + ROWS - 1) // ROWS, 2 * (reach + 1) * channels
     span = ROWS + reach - 1
-    held = np.empty(2 * span * channels, np.float32)  # gradients before SiLU: rows l0 … of the first output, rows l0 − K + 1 … of the second
+    # gradients before SiLU: rows l0 … of the first output, rows l0 − K + 1 … of the second
+    held = np.empty(2 * span * channels, np.float32)
     one = splat(ONE)
     for task in range(first, last):
         b, l0 = task // blocks, (task % blocks) * ROWS
@@ -72,7 +77,11 @@ def backward(first, last, x, strides, table, ga, gas, gb, gbs, gx, gtable, shape
                 for c in range(0, channels, LANES):
                     p = raw(x, origin, way, table, side * (reach + 1) * channels, channels, begin, reach, c)
                     s = sigmoid(p)
-                    g = load(ga, b * gas[0] + i * gas[1] + c) if side == 0 else load(gb, b * gbs[0] + i * gbs[1] + c)
+                    g = (
+                        load(ga, b * gas[0] + i * gas[1] + c)
+                        if side == 0
+                        else load(gb, b * gbs[0] + i * gbs[1] + c)
+                    )
                     g = mul(g, mul(s, fma(p, sub(one, s), one)))
                     store(held, place + c, g)
                     if own:
@@ -85,7 +94,15 @@ def backward(first, last, x, strides, table, ga, gas, gb, gbs, gx, gtable, shape
             for c in range(0, channels, LANES):
                 total = splat(ZERO)
                 for j in range(max(0, i + reach - length), reach):  # rows i + K − 1 − j that exist
-                    total = fma(load(table, j * channels + c), load(held, (i + reach - 1 - j - l0) * channels + c), total)
+                    total = fma(
+                        load(table, j * channels + c),
+                        load(held, (i + reach - 1 - j - l0) * channels + c),
+                        total,
+                    )
                 for j in range(max(0, reach - 1 - i), reach):  # rows i − K + 1 + j
-                    total = fma(load(table, (reach + 1 + j) * channels + c), load(held, (span + i - l0 + j) * channels + c), total)
+                    total = fma(
+                        load(table, (reach + 1 + j) * channels + c),
+                        load(held, (span + i - l0 + j) * channels + c),
+                        total,
+                    )
                 store(gx, (b * length + i) * channels + c, total)

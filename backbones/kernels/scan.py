@@ -1,10 +1,14 @@
-"""The selective scan as fused loops for CPUs, compiled by numba (once, then cached): sixteen channels in the lanes, their states beside each other.
+"""The selective scan as fused loops for CPUs, compiled by numba (once, then cached): sixteen channels in the
+lanes, their states beside each other.
 
-Forward keeps the states at every 32nd step; backward recomputes a stretch of them from there and runs the adjoint
+Forward keeps the states at every 32nd step; backward recomputes a stretch of them from there and runs the
+adjoint
 
-    w = ∂s_l + C ∂y_l,   ∂C = w-free: s_l · ∂y_l,   ∂B = w · δu,   ∂s_{l−1} = e^{δA} w,   ∂(δA) = w e^{δA} s_{l−1}
+    w = ∂s_l + C ∂y_l,   ∂C = w-free: s_l · ∂y_l,   ∂B = w · δu,   ∂s_{l−1} = e^{δA} w,   ∂(δA) = w e^{δA}
+      s_{l−1}
 
-so no tensor of (B, D, L, N) exists. Sums over channels for B and C are kept apart by sample and part of the channels, a division that does not depend on the threads.
+so no tensor of (B, D, L, N) exists. Sums over channels for B and C are kept apart by sample and part of the
+channels, a division that does not depend on the threads.
 """
 
 import numpy as np
@@ -62,7 +66,8 @@ def gather(flat, strides, b, c0, width, l0, steps, length, reverse, tile):  # ty
 
 @njit(nogil=True, cache=True)
 def announce(flat, strides, b, c0, width, l0, steps, length, reverse):  # type: ignore[no-untyped-def]
-    """Ask for what `gather` will read: rows lie a page or more apart, and the processor does not foresee them."""
+    """Ask for what `gather` will read: rows lie a page or more apart, and the processor does not foresee
+    them."""
     if l0 >= length:
         return
     steps = min(steps, length - l0)
@@ -112,7 +117,8 @@ def soften(tile, steps, bias, softplus):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def settle(A, skip, bias, start, b, c0, width, states, a, own_skip, own_bias, state):  # type: ignore[no-untyped-def]
-    """What belongs to sixteen channels: A (N, 16), D and bias (16,), and the states (N, 16) that they start from; zeros beyond the last channel."""
+    """What belongs to sixteen channels: A (N, 16), D and bias (16,), and the states (N, 16) that they start
+    from; zeros beyond the last channel."""
     for j in range(LANES):
         inside = j < width
         own_skip[j] = skip[c0 + j] if inside else ZERO
@@ -124,14 +130,19 @@ def settle(A, skip, bias, start, b, c0, width, states, a, own_skip, own_bias, st
 
 @njit(nogil=True, cache=True)
 def walk(steps, states, tu, td, a, s, skip, B, b_at, b_way, C, c_at, c_way, ty, t_at, t_way, adding):  # type: ignore[no-untyped-def]
-    """The recurrence of sixteen channels over a tile: its outputs stored or added, and the states (N, 16) moved on. Step i's B, C and output lie ``i · way`` from ``at``."""
+    """The recurrence of sixteen channels over a tile: its outputs stored or added, and the states (N, 16)
+    moved on. Step i's B, C and output lie ``i · way`` from ``at``."""
     for i in range(steps):
         dt, x, place = load(td, i * LANES), load(tu, i * LANES), (t_at + i * t_way) * LANES
         gain, out = mul(dt, x), mul(load(skip, 0), x)
         if adding:
             out = add(out, load(ty, place))
         for n in range(states):
-            state = fma(decay2(mul(dt, load(a, n * LANES))), load(s, n * LANES), mul(gain, splat(peek(B, b_at + i * b_way + n))))
+            state = fma(
+                decay2(mul(dt, load(a, n * LANES))),
+                load(s, n * LANES),
+                mul(gain, splat(peek(B, b_at + i * b_way + n))),
+            )
             store(s, n * LANES, state)
             out = fma(state, splat(peek(C, c_at + i * c_way + n)), out)
         store(ty, place, out)
@@ -146,8 +157,32 @@ def gate(steps, tz, ty):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def forward(first, last, u, us, delta, ds, z, zs, y, ys, A, B, C, skip, bias, begin, end, kept, shape, softplus, gated, reverse):  # type: ignore[no-untyped-def]
-    """Tasks [first, last) of batch × groups of channels. ``A`` (D, N) times log₂e; ``B``, ``C`` (B·L·N,); ``begin``, ``end`` (B, D, N); ``kept`` (tasks, chunks, N·16) or empty."""
+def forward(
+    first,
+    last,
+    u,
+    us,
+    delta,
+    ds,
+    z,
+    zs,
+    y,
+    ys,
+    A,
+    B,
+    C,
+    skip,
+    bias,
+    begin,
+    end,
+    kept,
+    shape,
+    softplus,
+    gated,
+    reverse,
+):  # type: ignore[no-untyped-def]
+    """Tasks [first, last) of batch × groups of channels. ``A`` (D, N) times log₂e; ``B``, ``C`` (B·L·N,);
+    ``begin``, ``end`` (B, D, N); ``kept`` (tasks, chunks, N·16) or empty."""
     channels, length, states = shape
     groups = (channels + LANES - 1) // LANES
     a, s = np.empty(states * LANES, np.float32), np.empty(states * LANES, np.float32)
@@ -167,7 +202,11 @@ def forward(first, last, u, us, delta, ds, z, zs, y, ys, A, B, C, skip, bias, be
             steps = min(CHUNK, length - l0)
             if kept.shape[0]:
                 for n in range(states):
-                    store(kept, ((task * ((length + CHUNK - 1) // CHUNK) + chunk) * states + n) * LANES, load(s, n * LANES))
+                    store(
+                        kept,
+                        ((task * ((length + CHUNK - 1) // CHUNK) + chunk) * states + n) * LANES,
+                        load(s, n * LANES),
+                    )
             gather(u, us, b, c0, width, l0, steps, length, reverse, tu)
             gather(delta, ds, b, c0, width, l0, steps, length, reverse, td)
             soften(td, steps, own_bias, softplus)
@@ -176,7 +215,10 @@ def forward(first, last, u, us, delta, ds, z, zs, y, ys, A, B, C, skip, bias, be
             if gated:
                 gather(z, zs, b, c0, width, l0, steps, length, reverse, tz)
                 announce(z, zs, b, c0, width, l0 + CHUNK, CHUNK, length, reverse)
-            row, way = (b * length + (length - 1 - l0 if reverse else l0)) * states, -states if reverse else states
+            row, way = (
+                (b * length + (length - 1 - l0 if reverse else l0)) * states,
+                -states if reverse else states,
+            )
             walk(steps, states, tu, td, a, s, own_skip, B, row, way, C, row, way, ty, 0, 1, False)
             if gated:
                 gate(steps, tz, ty)
@@ -220,8 +262,9 @@ def backward(
     gated,
     reverse,
 ):  # type: ignore[no-untyped-def]
-    """Units [first, last) of batch × parts of the channels. ``gu``, ``gd``, ``gz`` (B, L, D) contiguous; ``ga`` (B, D, N); ``gb``, ``gc`` (B·parts·L·N,); ``gskip``,
-    ``gbias`` (B, D); ``gbegin``, ``gend`` (B, D, N), of the first and last state."""
+    """Units [first, last) of batch × parts of the channels. ``gu``, ``gd``, ``gz`` (B, L, D) contiguous;
+    ``ga`` (B, D, N); ``gb``, ``gc`` (B·parts·L·N,); ``gskip``, ``gbias`` (B, D); ``gbegin``, ``gend`` (B, D,
+    N), of the first and last state."""
     channels, length, states = shape
     groups, chunks = (channels + LANES - 1) // LANES, (length + CHUNK - 1) // CHUNK
     size = states * LANES
@@ -264,7 +307,9 @@ def backward(
                     gain, out = mul(dt, x), mul(load(own_skip, 0), x)
                     for n in range(states):
                         decay = decay2(mul(dt, load(a, n * LANES)))
-                        state = fma(decay, load(made, i * size + n * LANES), mul(gain, splat(peek(B, row + n))))
+                        state = fma(
+                            decay, load(made, i * size + n * LANES), mul(gain, splat(peek(B, row + n)))
+                        )
                         store(decays, i * size + n * LANES, decay)
                         store(made, (i + 1) * size + n * LANES, state)
                         out = fma(state, splat(peek(C, row + n)), out)
@@ -277,13 +322,20 @@ def backward(
                     if gated:
                         gate = load(tz, i * LANES)
                         open_ = sigmoid(gate)
-                        store(tz, i * LANES, mul(mul(grad, load(ty, i * LANES)), mul(open_, fma(gate, sub(one, open_), one))))
+                        store(
+                            tz,
+                            i * LANES,
+                            mul(mul(grad, load(ty, i * LANES)), mul(open_, fma(gate, sub(one, open_), one))),
+                        )
                         grad = mul(grad, mul(gate, open_))
                     sum_skip = fma(grad, x, sum_skip)
                     gain, into, slope = mul(dt, x), zero, zero
                     for n in range(states):
                         w = fma(grad, splat(peek(C, row + n)), load(carry, n * LANES))
-                        state, decay = load(made, (i + 1) * size + n * LANES), load(decays, i * size + n * LANES)
+                        state, decay = (
+                            load(made, (i + 1) * size + n * LANES),
+                            load(decays, i * size + n * LANES),
+                        )
                         poke(gc, sums + n, peek(gc, sums + n) + total(mul(grad, state)))
                         poke(gb, sums + n, peek(gb, sums + n) + total(mul(w, gain)))
                         into = fma(w, splat(peek(B, row + n)), into)

@@ -1,7 +1,8 @@
-"""What Diffusion-RWKV's layers look at, as fused loops for CPUs compiled by numba: the normed and modulated patch mixed with its shifted neighbours, for several mixes in
-one pass.
+"""What Diffusion-RWKV's layers look at, as fused loops for CPUs compiled by numba: the normed and modulated
+patch mixed with its shifted neighbours, for several mixes in one pass.
 
-out_m = near + mix_m (x − near),  x = gain (input − mean) / deviation + offset,  near a quarter of the channels from each neighbour and zeros from outside
+out_m = near + mix_m (x − near),  x = gain (input − mean) / deviation + offset,  near a quarter of the
+  channels from each neighbour and zeros from outside
 
 A task is a row of the grid. A quarter of the channels is a multiple of sixteen.
 """
@@ -16,7 +17,8 @@ ZERO = np.float32(0.0)
 
 @njit(nogil=True, cache=True)
 def moments(first, last, x, scale, shift, channels, eps):  # type: ignore[no-untyped-def]
-    """Of tokens [first, last): 1/deviation in ``scale`` and −mean/deviation in ``shift``, so that x scale + shift is normed."""
+    """Of tokens [first, last): 1/deviation in ``scale`` and −mean/deviation in ``shift``, so that x scale +
+    shift is normed."""
     count = np.float32(channels)
     for token in range(first, last):
         at = token * channels
@@ -35,8 +37,8 @@ def moments(first, last, x, scale, shift, channels, eps):  # type: ignore[no-unt
 
 @njit(nogil=True, cache=True)
 def forward(first, last, x, scale, shift, gain, offset, mixes, outs, shape):  # type: ignore[no-untyped-def]
-    """Tasks [first, last) of batch × rows. ``x`` (B·H·W·C,); ``scale``, ``shift`` (B·H·W,); ``gain``, ``offset`` (B·C,); ``mixes`` (M·C,); ``outs`` (M·B·H·W·C,); ``shape``
-    (M, B, H, W, C)."""
+    """Tasks [first, last) of batch × rows. ``x`` (B·H·W·C,); ``scale``, ``shift`` (B·H·W,); ``gain``,
+    ``offset`` (B·C,); ``mixes`` (M·C,); ``outs`` (M·B·H·W·C,); ``shape`` (M, B, H, W, C)."""
     count, batch, rows, columns, channels = shape
     quarter, size = channels // 4, batch * rows * columns * channels
     zero = splat(ZERO)
@@ -55,7 +57,11 @@ def forward(first, last, x, scale, shift, gain, offset, mixes, outs, shape):  # 
                 else:
                     there, step = i < rows - 1, columns
                 other = token + step if there else token
-                beside, a_near, d_near = other * channels, splat(peek(scale, other)), splat(peek(shift, other))
+                beside, a_near, d_near = (
+                    other * channels,
+                    splat(peek(scale, other)),
+                    splat(peek(shift, other)),
+                )
                 for c in range(side * quarter, (side + 1) * quarter, LANES):
                     g, o = load(gain, b * channels + c), load(offset, b * channels + c)
                     value = fma(g, fma(load(x, at + c), a, d), o)

@@ -1,7 +1,9 @@
-"""Both scans of a bidirectional Mamba layer as one fused loop for CPUs, for runs without gradients (`backbones.kernels.scan` has the parts).
+"""Both scans of a bidirectional Mamba layer as one fused loop for CPUs, for runs without gradients
+(`backbones.kernels.scan` has the parts).
 
-A task is one sample and sixteen channels, in both directions one after the other: the first one's outputs are still in the cache when the second adds its own, the
-gate is applied once, and step sizes are made where they are used.
+A task is one sample and sixteen channels, in both directions one after the other: the first one's outputs are
+still in the cache when the second adds its own, the gate is applied once, and step sizes are made where they
+are used.
 """
 
 import numpy as np
@@ -15,10 +17,15 @@ ZERO = np.float32(0.0)
 
 @njit(nogil=True, cache=True)
 def widen(steps, rank, low, at, way, weight, td):  # type: ignore[no-untyped-def]
-    """delta = weight · low of sixteen channels, ``weight`` (R, 16); step i's ``low`` lies ``i · way`` from ``at``. Four steps at a time read a weight once."""
+    """delta = weight · low of sixteen channels, ``weight`` (R, 16); step i's ``low`` lies ``i · way`` from
+    ``at``. Four steps at a time read a weight once."""
     for i in range(0, steps, 4):
         p0 = at + i * way
-        p1, p2, p3 = at + min(i + 1, steps - 1) * way, at + min(i + 2, steps - 1) * way, at + min(i + 3, steps - 1) * way
+        p1, p2, p3 = (
+            at + min(i + 1, steps - 1) * way,
+            at + min(i + 2, steps - 1) * way,
+            at + min(i + 3, steps - 1) * way,
+        )
         d0 = d1 = d2 = d3 = splat(ZERO)
         for r in range(rank):
             w = load(weight, r * LANES)
@@ -32,12 +39,21 @@ def widen(steps, rank, low, at, way, weight, td):  # type: ignore[no-untyped-def
 
 @njit(nogil=True, cache=True)
 def sweep(task, way, begin, tile, z, zs, y, ys, shape, reverse):  # type: ignore[no-untyped-def]
-    """One direction of one task: outputs go to ``tile`` (L, 16); the direction in reverse adds its own, applies the gate and writes to ``y``."""
+    """One direction of one task: outputs go to ``tile`` (L, 16); the direction in reverse adds its own,
+    applies the gate and writes to ``y``."""
     u, us, low, ls, B, bs, C, cs, A, weight, skip, bias = way
     channels, length, states, rank = shape
     groups = (channels + LANES - 1) // LANES
-    a, s, own_weight = np.empty(states * LANES, np.float32), np.empty(states * LANES, np.float32), np.zeros(rank * LANES, np.float32)
-    tu, td, tz = np.empty(CHUNK * LANES, np.float32), np.empty(CHUNK * LANES, np.float32), np.empty(CHUNK * LANES, np.float32)
+    a, s, own_weight = (
+        np.empty(states * LANES, np.float32),
+        np.empty(states * LANES, np.float32),
+        np.zeros(rank * LANES, np.float32),
+    )
+    tu, td, tz = (
+        np.empty(CHUNK * LANES, np.float32),
+        np.empty(CHUNK * LANES, np.float32),
+        np.empty(CHUNK * LANES, np.float32),
+    )
     own_skip, own_bias = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
     b, c0 = task // groups, (task % groups) * LANES
     width = min(LANES, channels - c0)
@@ -81,8 +97,9 @@ def sweep(task, way, begin, tile, z, zs, y, ys, shape, reverse):  # type: ignore
 
 @njit(nogil=True, cache=True)
 def forward(first, last, ahead, back, begin, z, zs, y, ys, shape):  # type: ignore[no-untyped-def]
-    """Tasks [first, last) of batch × groups of channels. A direction: u, low, B and C, each flat with its strides, A (D, N) times log₂e, weight (D, R), D and bias (D,).
-    ``begin`` (1, D, N): zeros, where both start."""
+    """Tasks [first, last) of batch × groups of channels. A direction: u, low, B and C, each flat with its
+    strides, A (D, N) times log₂e, weight (D, R), D and bias (D,). ``begin`` (1, D, N): zeros, where both
+    start."""
     tile = np.empty(shape[1] * LANES, np.float32)
     for task in range(first, last):
         sweep(task, ahead, begin, tile, z, zs, y, ys, shape, False)

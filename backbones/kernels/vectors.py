@@ -1,8 +1,10 @@
-"""Sixteen floats at once for kernels that are compiled by numba: a vector type and its operations, which LLVM splits on narrower machines. In memory they are
-float32, or bfloat16 in an int16 array, which numpy has no type for.
+"""Sixteen floats at once for kernels that are compiled by numba: a vector type and its operations, which LLVM
+splits on narrower machines. In memory they are float32, or bfloat16 in an int16 array, which numpy has no
+type for.
 
-2^x is the nearest multiple of 1/32, whose power is a number from a table with the whole part added to its exponent's bits, times a polynomial of degree 2 for what is
-left. Without AVX-512, whose registers hold such a table, it is the nearest integer and a polynomial of degree 5. Relative error 2e-7 either way.
+2^x is the nearest multiple of 1/32, whose power is a number from a table with the whole part added to its
+exponent's bits, times a polynomial of degree 2 for what is left. Without AVX-512, whose registers hold such a
+table, it is the nearest integer and a polynomial of degree 5. Relative error 2e-7 either way.
 """
 
 import llvmlite.binding
@@ -14,7 +16,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
-FLOATS, INTS, HALVES = (ir.VectorType(kind, LANES) for kind in (ir.FloatType(), ir.IntType(32), ir.IntType(16)))
+FLOATS, INTS, HALVES = (
+    ir.VectorType(kind, LANES) for kind in (ir.FloatType(), ir.IntType(32), ir.IntType(16))
+)
 
 
 def _fit(function, low, high, degree):  # type: ignore[no-untyped-def]
@@ -25,7 +29,8 @@ def _fit(function, low, high, degree):  # type: ignore[no-untyped-def]
 
 
 EXP2 = [1.0, *_fit(lambda f: np.exp2(f) - 1, -0.5, 0.5, 5)]  # 2^f on [−½, ½], 1 at 0
-FINE, SHIFT = 5, 1.5 * 2.0**18  # bits of the table's index; a number so large that adding it rounds to multiples of 1/32
+# bits of the table's index; a number so large that adding it rounds to multiples of 1/32
+FINE, SHIFT = 5, 1.5 * 2.0**18
 STEPS = np.arange(1 << FINE)
 TABLE = np.exp2(STEPS / (1 << FINE)).astype(np.float32).view(np.int32) - (STEPS << (23 - FINE)).astype(
     np.int32
@@ -33,7 +38,11 @@ TABLE = np.exp2(STEPS / (1 << FINE)).astype(np.float32).view(np.int32) - (STEPS 
 NEAR = _fit(lambda f: np.exp2(f) - 1, -1 / 64, 1 / 64, 2)
 LOG1P = _fit(np.log1p, 0.0, 1.0, 11)  # log(1 + e)/e on [0, 1]
 
-AVX512 = numba.config.CPU_NAME is None and numba.config.CPU_FEATURES is None and bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
+AVX512 = (
+    numba.config.CPU_NAME is None
+    and numba.config.CPU_FEATURES is None
+    and bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
+)
 
 
 class Vector(types.Type):
@@ -55,7 +64,9 @@ def _constant(value: float) -> ir.Constant:
 
 
 def _call(builder, name, *values):  # type: ignore[no-untyped-def]
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(FLOATS, [FLOATS] * len(values)), f"llvm.{name}.v{LANES}f32")
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(FLOATS, [FLOATS] * len(values)), f"llvm.{name}.v{LANES}f32"
+    )
     return builder.call(function, values)
 
 
@@ -88,7 +99,9 @@ def _halved(builder, vector):  # type: ignore[no-untyped-def]
     bits = builder.bitcast(vector, INTS)
     odd = builder.and_(builder.lshr(bits, _integers(16)), _integers(1))
     near = builder.lshr(builder.add(bits, builder.add(odd, _integers(0x7FFF))), _integers(16))
-    return builder.trunc(builder.select(builder.fcmp_unordered("uno", vector, vector), _integers(0x7FC0), near), HALVES)
+    return builder.trunc(
+        builder.select(builder.fcmp_unordered("uno", vector, vector), _integers(0x7FC0), near), HALVES
+    )
 
 
 @intrinsic
@@ -97,7 +110,9 @@ def load(typingctx, array, index):  # type: ignore[no-untyped-def]
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         half = _half(signature.args[0])
-        found = builder.load(_address(context, builder, signature.args[0], args[0], args[1]), align=2 if half else 4)
+        found = builder.load(
+            _address(context, builder, signature.args[0], args[0], args[1]), align=2 if half else 4
+        )
         return _widened(builder, found) if half else found
 
     return VECTOR(array, types.intp), codegen
@@ -110,7 +125,9 @@ def store(typingctx, array, index, vector):  # type: ignore[no-untyped-def]
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         half = _half(signature.args[0])
         value = _halved(builder, args[2]) if half else args[2]
-        builder.store(value, _address(context, builder, signature.args[0], args[0], args[1]), align=2 if half else 4)
+        builder.store(
+            value, _address(context, builder, signature.args[0], args[0], args[1]), align=2 if half else 4
+        )
         return context.get_dummy_value()
 
     return types.void(array, types.intp, VECTOR), codegen
@@ -126,7 +143,8 @@ def fetch(typingctx, array, index):  # type: ignore[no-untyped-def]
         number = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch")
-        builder.call(function, [place, *(ir.Constant(number, k) for k in (0, 3, 1))])  # read, keep in all caches, data
+        # read, keep in all caches, data
+        builder.call(function, [place, *(ir.Constant(number, k) for k in (0, 3, 1))])
         return context.get_dummy_value()
 
     return types.void(array, types.intp), codegen
@@ -134,7 +152,8 @@ def fetch(typingctx, array, index):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def peek(typingctx, array, index):  # type: ignore[no-untyped-def]
-    """One number of a contiguous float32 array; unlike ``array[index]`` without a look at negative indices."""
+    """One number of a contiguous float32 array; unlike ``array[index]`` without a look at negative
+    indices."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -160,8 +179,12 @@ def splat(typingctx, number):  # type: ignore[no-untyped-def]
     """One float32 sixteen times."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        first = builder.insert_element(ir.Constant(FLOATS, ir.Undefined), args[0], ir.Constant(ir.IntType(32), 0))
-        return builder.shuffle_vector(first, ir.Constant(FLOATS, ir.Undefined), ir.Constant(INTS, [0] * LANES))
+        first = builder.insert_element(
+            ir.Constant(FLOATS, ir.Undefined), args[0], ir.Constant(ir.IntType(32), 0)
+        )
+        return builder.shuffle_vector(
+            first, ir.Constant(FLOATS, ir.Undefined), ir.Constant(INTS, [0] * LANES)
+        )
 
     return VECTOR(types.float32), codegen
 
@@ -216,7 +239,9 @@ def total(typingctx, vector):  # type: ignore[no-untyped-def]
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), FLOATS])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
+        function = cgutils.get_or_insert_function(
+            builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32"
+        )
         return builder.call(function, [ir.Constant(ir.FloatType(), 0.0), args[0]], fastmath=("reassoc",))
 
     return types.float32(VECTOR), codegen
@@ -227,13 +252,21 @@ def _power(builder, x):  # type: ignore[no-untyped-def]
     if not AVX512:
         whole = _call(builder, "nearbyint", x)
         mantissa = _polynomial(builder, EXP2, builder.fsub(x, whole))
-        bits = builder.add(builder.bitcast(mantissa, INTS), builder.shl(builder.fptosi(whole, INTS), ir.Constant(INTS, [23] * LANES)))
+        bits = builder.add(
+            builder.bitcast(mantissa, INTS),
+            builder.shl(builder.fptosi(whole, INTS), ir.Constant(INTS, [23] * LANES)),
+        )
         return builder.bitcast(bits, FLOATS)
     shifted = builder.fadd(x, _constant(SHIFT))  # its lowest bits: 32x as an integer
     rest, number = builder.fsub(x, builder.fsub(shifted, _constant(SHIFT))), builder.bitcast(shifted, INTS)
     lower, upper = (ir.Constant(INTS, [int(v) for v in half]) for half in (TABLE[:LANES], TABLE[LANES:]))
-    look_up = cgutils.get_or_insert_function(builder.module, ir.FunctionType(INTS, [INTS] * 3), "llvm.x86.avx512.vpermi2var.d.512")
-    found = builder.add(builder.call(look_up, [lower, number, upper]), builder.shl(number, ir.Constant(INTS, [23 - FINE] * LANES)))
+    look_up = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(INTS, [INTS] * 3), "llvm.x86.avx512.vpermi2var.d.512"
+    )
+    found = builder.add(
+        builder.call(look_up, [lower, number, upper]),
+        builder.shl(number, ir.Constant(INTS, [23 - FINE] * LANES)),
+    )
     near = builder.bitcast(found, FLOATS)
     return _call(builder, "fma", near, builder.fmul(_polynomial(builder, NEAR, rest), rest), near)
 
@@ -259,7 +292,10 @@ def decay2(typingctx, vector):  # type: ignore[no-untyped-def]
     """2^x for x ≤ 127.5, with fewer instructions than `exp2`: 2^−126 below −126; NaN passed on."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return _power(builder, builder.select(builder.fcmp_ordered("<", args[0], _constant(-126.0)), _constant(-126.0), args[0]))
+        return _power(
+            builder,
+            builder.select(builder.fcmp_ordered("<", args[0], _constant(-126.0)), _constant(-126.0), args[0]),
+        )
 
     return VECTOR(VECTOR), codegen
 
@@ -276,15 +312,18 @@ def log1p(typingctx, vector):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def turn(typingctx, source, start, stride, target, place, step):  # type: ignore[no-untyped-def]
-    """A 16 × 16 block transposed: row j is ``source[start + j·stride :][:16]``, its column i goes to ``target[place + i·step :][:16]``. In registers, by
-    exchanging halves of 8, 4, 2 and 1 between pairs of rows."""
+    """A 16 × 16 block transposed: row j is ``source[start + j·stride :][:16]``, its column i goes to
+    ``target[place + i·step :][:16]``. In registers, by exchanging halves of 8, 4, 2 and 1 between pairs of
+    rows."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         src, start, stride, dst, place, step = args
         size = start.type
 
         def at(kind, array, first, by, i):  # type: ignore[no-untyped-def]
-            return _address(context, builder, kind, array, builder.add(first, builder.mul(by, ir.Constant(size, i))))
+            return _address(
+                context, builder, kind, array, builder.add(first, builder.mul(by, ir.Constant(size, i)))
+            )
 
         rows = [builder.load(at(signature.args[0], src, start, stride, j), align=4) for j in range(LANES)]
         for k in (8, 4, 2, 1):
@@ -293,7 +332,10 @@ def turn(typingctx, source, start, stride, target, place, step):  # type: ignore
             for i in range(LANES):
                 if not i & k:
                     a, b = rows[i], rows[i | k]
-                    rows[i], rows[i | k] = builder.shuffle_vector(a, b, upper), builder.shuffle_vector(a, b, lower)
+                    rows[i], rows[i | k] = (
+                        builder.shuffle_vector(a, b, upper),
+                        builder.shuffle_vector(a, b, lower),
+                    )
         for i in range(LANES):
             builder.store(rows[i], at(signature.args[3], dst, place, step, i), align=4)
         return context.get_dummy_value()
@@ -304,4 +346,7 @@ def turn(typingctx, source, start, stride, target, place, step):  # type: ignore
 @njit(nogil=True, cache=True)
 def sigmoid(x):  # type: ignore[no-untyped-def]
     """1/(1 + e^−x)."""
-    return div(splat(np.float32(1.0)), add(splat(np.float32(1.0)), exp2(mul(x, splat(np.float32(-1.4426950408889634))))))
+    return div(
+        splat(np.float32(1.0)),
+        add(splat(np.float32(1.0)), exp2(mul(x, splat(np.float32(-1.4426950408889634))))),
+    )

@@ -1,7 +1,7 @@
 """Weights of others: the original DiT's key names and diffusers' ``DiTTransformer2DModel``, both ways.
 
-Ours keeps the original names but for the adaLN projections: ``blocks.i.adaLN_modulation.1`` and ``final_layer.adaLN_modulation.1`` are rows
-of one matrix, ``modulation``.
+Ours keeps the original names but for the adaLN projections: ``blocks.i.adaLN_modulation.1`` and
+``final_layer.adaLN_modulation.1`` are rows of one matrix, ``modulation``.
 """
 
 import math
@@ -28,14 +28,29 @@ def load(net: nn.Module, state: Mapping[str, Tensor], what: str) -> nn.Module:
     except RuntimeError as error:  # a size that differs
         raise ValueError(f"the weights do not fit {what}: {error}; check the config") from None
     if missing or unexpected:
-        raise ValueError(f"the weights do not fit {what}: missing {sorted(missing)[:4]}, unexpected {sorted(unexpected)[:4]}; check the config")
+        raise ValueError(
+            f"the weights do not fit {what}: missing {sorted(missing)[:4]}, unexpected "
+            f"{sorted(unexpected)[:4]}; check the config"
+        )
     return net.eval()
 
 
-def dit_from_original(state_dict: Mapping[str, Tensor], config: Mapping[str, Any], compat: bool = True) -> DiT:
-    """Original DiT constructor arguments and state-dict to our module in eval mode. ``compat`` changes nothing here: the forms agree."""
+def dit_from_original(
+    state_dict: Mapping[str, Tensor], config: Mapping[str, Any], compat: bool = True
+) -> DiT:
+    """Original DiT constructor arguments and state-dict to our module in eval mode. ``compat`` changes
+    nothing here: the forms agree."""
     dropout = config.get("class_dropout_prob", 0.1)
-    keys = ("input_size", "patch_size", "in_channels", "hidden_size", "depth", "num_heads", "mlp_ratio", "num_classes")
+    keys = (
+        "input_size",
+        "patch_size",
+        "in_channels",
+        "hidden_size",
+        "depth",
+        "num_heads",
+        "mlp_ratio",
+        "num_classes",
+    )
     original = {
         "input_size": 32,
         "patch_size": 2,
@@ -48,7 +63,10 @@ def dit_from_original(state_dict: Mapping[str, Tensor], config: Mapping[str, Any
     }
     unknown = set(config) - set(keys) - {"class_dropout_prob", "learn_sigma"}
     if unknown:
-        raise ValueError(f"got the unknown DiT arguments {sorted(unknown)}, expected {', '.join(keys)}, class_dropout_prob, learn_sigma")
+        raise ValueError(
+            f"got the unknown DiT arguments {sorted(unknown)}, expected {', '.join(keys)}, "
+            "class_dropout_prob, learn_sigma"
+        )
     options = {k: config.get(k, original[k]) for k in keys}
     net = DiT(**options, null_class=dropout > 0, learn_sigma=config.get("learn_sigma", True))
     state = {"pos_embed": net.pos_embed, **state_dict}  # fixed, and left out of some checkpoints
@@ -56,118 +74,178 @@ def dit_from_original(state_dict: Mapping[str, Tensor], config: Mapping[str, Any
 
 
 def original_state(state_dict: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
-    """Our state-dict from an original one: its adaLN projections become one matrix. Raises ``ValueError`` naming the first that is missing."""
+    """Our state-dict from an original one: its adaLN projections become one matrix. Raises ``ValueError``
+    naming the first that is missing."""
     state = dict(state_dict)
     names = [f"blocks.{i}.adaLN_modulation.1" for i in range(depth)] + ["final_layer.adaLN_modulation.1"]
     for part in ("weight", "bias"):
         rows = [state.pop(f"{n}.{part}", None) for n in names]
         if any(r is None for r in rows):
             raise ValueError(
-                f"the weights lack {next(n for n, r in zip(names, rows) if r is None)}.{part}; expected an adaLN-Zero DiT of depth {depth}"
+                f"the weights lack {next(n for n, r in zip(names, rows) if r is None)}.{part}; expected "
+                f"an adaLN-Zero DiT of depth {depth}"
             )
         state[f"modulation.{part}"] = torch.cat(rows)
     return state
 
 
 def first_half(state: Mapping[str, Tensor], channels: int) -> dict[str, Tensor]:
-    """A state-dict whose output has only the first ``channels`` of twice as many: the rows of the rest are left out (in each patch the channel is fastest)."""
+    """A state-dict whose output has only the first ``channels`` of twice as many: the rows of the rest are
+    left out (in each patch the channel is fastest)."""
     parts = {f"final_layer.linear.{part}" for part in ("weight", "bias")}
-    return {k: v.unflatten(0, (-1, 2 * channels))[:, :channels].flatten(0, 1) if k in parts else v for k, v in state.items()}
+    return {
+        k: v.unflatten(0, (-1, 2 * channels))[:, :channels].flatten(0, 1) if k in parts else v
+        for k, v in state.items()
+    }
 
 
 def original_shapes(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Constructor options of our DiT that the shapes of an original state-dict tell: all but the number of heads. A label table is taken to end in
-    the null class, the grid to be square.
+    """Constructor options of our DiT that the shapes of an original state-dict tell: all but the number of
+    heads. A label table is taken to end in the null class, the grid to be square.
 
     Raises ``ValueError`` naming the first key that is missing, or the tensor whose shape is no DiT's.
     """
     ranks = {
-        "x_embedder.proj.weight": 4, "pos_embed": 3, "t_embedder.mlp.0.weight": 2, "y_embedder.embedding_table.weight": 2,
-        "blocks.0.attn.qkv.weight": 2, "blocks.0.mlp.fc1.weight": 2, "final_layer.linear.weight": 2,
-    }  # fmt: skip
+        "x_embedder.proj.weight": 4,
+        "pos_embed": 3,
+        "t_embedder.mlp.0.weight": 2,
+        "y_embedder.embedding_table.weight": 2,
+        "blocks.0.attn.qkv.weight": 2,
+        "blocks.0.mlp.fc1.weight": 2,
+        "final_layer.linear.weight": 2,
+    }
     for key, rank in ranks.items():
         if key not in state:
             raise ValueError(f"the weights lack {key}, expected a DiT in its original layout")
         if state[key].ndim != rank:
-            raise ValueError(f"{key} has shape {tuple(state[key].shape)}, expected {rank} dimensions, as an original DiT has")
+            raise ValueError(
+                f"{key} has shape {tuple(state[key].shape)}, expected {rank} dimensions, as an "
+                "original DiT has"
+            )
     width, channels, patch, _ = state["x_embedder.proj.weight"].shape
     depth = 0
     while f"blocks.{depth}.attn.qkv.weight" in state:
         depth += 1
     tokens, out = state["pos_embed"].shape[1], state["final_layer.linear.weight"].shape[0]
     if out not in (patch * patch * channels, 2 * patch * patch * channels):
-        raise ValueError(f"final_layer.linear.weight has {out} rows, expected {patch * patch * channels} for {channels} channels, or twice as many")
+        raise ValueError(
+            f"final_layer.linear.weight has {out} rows, expected {patch * patch * channels} for "
+            f"{channels} channels, or twice as many"
+        )
     return {
-        "input_size": patch * math.isqrt(tokens), "patch_size": patch, "in_channels": channels, "hidden_size": width, "depth": depth,
-        "mlp_ratio": state["blocks.0.mlp.fc1.weight"].shape[0] / width, "num_classes": state["y_embedder.embedding_table.weight"].shape[0] - 1,
+        "input_size": patch * math.isqrt(tokens),
+        "patch_size": patch,
+        "in_channels": channels,
+        "hidden_size": width,
+        "depth": depth,
+        "mlp_ratio": state["blocks.0.mlp.fc1.weight"].shape[0] / width,
+        "num_classes": state["y_embedder.embedding_table.weight"].shape[0] - 1,
         "learn_sigma": out != patch * patch * channels,
-    }  # fmt: skip
+    }
 
 
 def dit_to_original(net: DiT) -> dict[str, Tensor]:
     """The original DiT's state-dict. Raises ``ValueError`` for parts the original does not have."""
     if net.stem is not None or net.n_embedder is not None or net.y_embedder is None:
         raise ValueError(
-            "the original DiT has neither a convolutional stem nor numeric conditions and always has labels; this model cannot be written as one"
+            "the original DiT has neither a convolutional stem nor numeric conditions and always has "
+            "labels; this model cannot be written as one"
         )
     state = {k: v for k, v in net.state_dict().items() if not k.startswith("modulation.")}
-    names = [f"blocks.{i}.adaLN_modulation.1" for i in range(len(net.blocks))] + ["final_layer.adaLN_modulation.1"]
+    names = [f"blocks.{i}.adaLN_modulation.1" for i in range(len(net.blocks))] + [
+        "final_layer.adaLN_modulation.1"
+    ]
     for part in ("weight", "bias"):
         for name, rows in zip(names, getattr(net.modulation, part).detach().split(net.splits)):
             state[f"{name}.{part}"] = rows.clone()
     return state
 
 
-_TO_DIFFUSERS = {"x_embedder.proj": "pos_embed.proj", "final_layer.linear": "proj_out_2", "final_layer.adaLN_modulation.1": "proj_out_1"}
-_BLOCK = {"adaLN_modulation.1": "norm1.linear", "attn.proj": "attn1.to_out.0", "mlp.fc1": "ff.net.0.proj", "mlp.fc2": "ff.net.2"}
+_TO_DIFFUSERS = {
+    "x_embedder.proj": "pos_embed.proj",
+    "final_layer.linear": "proj_out_2",
+    "final_layer.adaLN_modulation.1": "proj_out_1",
+}
+_BLOCK = {
+    "adaLN_modulation.1": "norm1.linear",
+    "attn.proj": "attn1.to_out.0",
+    "mlp.fc1": "ff.net.0.proj",
+    "mlp.fc2": "ff.net.2",
+}
 _EMBED = {
-    "t_embedder.mlp.0": "timestep_embedder.linear_1", "t_embedder.mlp.2": "timestep_embedder.linear_2",
+    "t_embedder.mlp.0": "timestep_embedder.linear_1",
+    "t_embedder.mlp.2": "timestep_embedder.linear_2",
     "y_embedder.embedding_table": "class_embedder.embedding_table",
-}  # fmt: skip
+}
 
 
 def dit_to_diffusers(net: DiT) -> nn.Module:
-    """A diffusers ``DiTTransformer2DModel`` with the same function. Needs ``frequency_shift=1`` (its time sinusoid) and a square grid.
+    """A diffusers ``DiTTransformer2DModel`` with the same function. Needs ``frequency_shift=1`` (its time
+    sinusoid) and a square grid.
 
     Raises ``ValueError`` for what diffusers cannot express.
     """
     from diffusers import DiTTransformer2DModel
 
-    if net.t_embedder.shift != 1 or net.grid[0] != net.grid[1] or net.y_embedder is None or not net.y_embedder.null:
+    if (
+        net.t_embedder.shift != 1
+        or net.grid[0] != net.grid[1]
+        or net.y_embedder is None
+        or not net.y_embedder.null
+    ):
         raise ValueError(
-            f"diffusers' DiT needs frequency_shift=1, a square grid and a null class; got frequency_shift={net.t_embedder.shift}, grid {net.grid}; "
+            "diffusers' DiT needs frequency_shift=1, a square grid and a null class; got "
+            f"frequency_shift={net.t_embedder.shift}, grid {net.grid}; "
             "train with frequency_shift=1 or export to the original format"
         )
     state, heads = dit_to_original(net), net.blocks[0].attn.heads
     width = net.pos_embed.shape[-1]
     if net.blocks[0].mlp.fc1.out_features != 4 * width:
-        raise ValueError(f"diffusers' DiT has an MLP ratio of 4, got {net.blocks[0].mlp.fc1.out_features / width:g}")
+        raise ValueError(
+            f"diffusers' DiT has an MLP ratio of 4, got {net.blocks[0].mlp.fc1.out_features / width:g}"
+        )
     with torch.random.fork_rng(devices=[]):
         model = DiTTransformer2DModel(
-            num_attention_heads=heads, attention_head_dim=width // heads, in_channels=net.in_channels, out_channels=net.out_channels,
-            num_layers=len(net.blocks), sample_size=net.grid[0] * net.patch_size, patch_size=net.patch_size,
-            num_embeds_ada_norm=net.num_classes, norm_eps=net.blocks[0].norm2.eps,
-        )  # fmt: skip
+            num_attention_heads=heads,
+            attention_head_dim=width // heads,
+            in_channels=net.in_channels,
+            out_channels=net.out_channels,
+            num_layers=len(net.blocks),
+            sample_size=net.grid[0] * net.patch_size,
+            patch_size=net.patch_size,
+            num_embeds_ada_norm=net.num_classes,
+            norm_eps=net.blocks[0].norm2.eps,
+        )
     if not torch.allclose(model.pos_embed.pos_embed, net.pos_embed.cpu(), atol=1e-4):
-        raise ValueError("diffusers' DiT has fixed sin-cos positions, this model's are others; it cannot be written as one")
+        raise ValueError(
+            "diffusers' DiT has fixed sin-cos positions, this model's are others; it cannot be written as one"
+        )
     out: dict[str, Tensor] = {}
     for key, value in state.items():
         stem, _, part = key.rpartition(".")
         if stem in _TO_DIFFUSERS:
             out[f"{_TO_DIFFUSERS[stem]}.{part}"] = value
         elif stem in _EMBED:
-            out.update({f"transformer_blocks.{i}.norm1.emb.{_EMBED[stem]}.{part}": value for i in range(len(net.blocks))})
+            out.update(
+                {
+                    f"transformer_blocks.{i}.norm1.emb.{_EMBED[stem]}.{part}": value
+                    for i in range(len(net.blocks))
+                }
+            )
         elif stem.startswith("blocks."):
             _, i, name = stem.split(".", 2)
             if name == "attn.qkv":
-                out.update({f"transformer_blocks.{i}.attn1.to_{n}.{part}": v for n, v in zip("qkv", value.chunk(3))})
+                out.update(
+                    {f"transformer_blocks.{i}.attn1.to_{n}.{part}": v for n, v in zip("qkv", value.chunk(3))}
+                )
             else:
                 out[f"transformer_blocks.{i}.{_BLOCK[name]}.{part}"] = value
     return load(model, out, "diffusers' DiTTransformer2DModel")
 
 
 def diffusers_options(config: Any) -> dict[str, Any]:
-    """Constructor options of our DiT from a ``DiTTransformer2DModel``'s config. Raises ``ValueError`` for parts that ours does not have."""
+    """Constructor options of our DiT from a ``DiTTransformer2DModel``'s config. Raises ``ValueError`` for
+    parts that ours does not have."""
     for key, value in (
         ("norm_type", "ada_norm_zero"),
         ("activation_fn", "gelu-approximate"),
@@ -175,19 +253,33 @@ def diffusers_options(config: Any) -> dict[str, Any]:
         ("norm_elementwise_affine", False),
     ):
         if getattr(config, key) != value:
-            raise ValueError(f"got a diffusers DiT with {key}={getattr(config, key)!r}, ours has {value!r}; it cannot be read")
+            raise ValueError(
+                f"got a diffusers DiT with {key}={getattr(config, key)!r}, ours has {value!r}; it "
+                "cannot be read"
+            )
     channels, out = config.in_channels, config.out_channels or config.in_channels
     if out not in (channels, 2 * channels):
-        raise ValueError(f"got a diffusers DiT with {out} output channels for {channels}, expected as many or twice as many")
+        raise ValueError(
+            f"got a diffusers DiT with {out} output channels for {channels}, expected as many or "
+            "twice as many"
+        )
     return dict(
-        input_size=config.sample_size, patch_size=config.patch_size, in_channels=channels,
-        hidden_size=config.num_attention_heads * config.attention_head_dim, depth=config.num_layers, num_heads=config.num_attention_heads,
-        num_classes=config.num_embeds_ada_norm, learn_sigma=out == 2 * channels, frequency_shift=1, mlp_norm_eps=config.norm_eps,
-    )  # fmt: skip
+        input_size=config.sample_size,
+        patch_size=config.patch_size,
+        in_channels=channels,
+        hidden_size=config.num_attention_heads * config.attention_head_dim,
+        depth=config.num_layers,
+        num_heads=config.num_attention_heads,
+        num_classes=config.num_embeds_ada_norm,
+        learn_sigma=out == 2 * channels,
+        frequency_shift=1,
+        mlp_norm_eps=config.norm_eps,
+    )
 
 
 def dit_from_diffusers(model: nn.Module) -> DiT:
-    """Our DiT with the function of a diffusers ``DiTTransformer2DModel``. diffusers repeats the embedders in every block; they must agree."""
+    """Our DiT with the function of a diffusers ``DiTTransformer2DModel``. diffusers repeats the embedders in
+    every block; they must agree."""
     config, theirs = model.config, model.state_dict()
     with torch.random.fork_rng(devices=[]):
         net = DiT(**diffusers_options(config))
@@ -198,15 +290,20 @@ def dit_from_diffusers(model: nn.Module) -> DiT:
         for ours, name in _EMBED.items():
             if part == "bias" and "embedding_table" in ours:
                 continue
-            copies = [theirs[f"transformer_blocks.{i}.norm1.emb.{name}.{part}"] for i in range(config.num_layers)]
+            copies = [
+                theirs[f"transformer_blocks.{i}.norm1.emb.{name}.{part}"] for i in range(config.num_layers)
+            ]
             if any(not torch.equal(copies[0], c) for c in copies[1:]):
                 raise ValueError(
-                    f"the blocks' copies of {name} differ, expected one shared embedder; this model was trained with an embedder per block"
+                    f"the blocks' copies of {name} differ, expected one shared embedder; this model was "
+                    "trained with an embedder per block"
                 )
             state[f"{ours}.{part}"] = copies[0]
         for i in range(config.num_layers):
             block = f"transformer_blocks.{i}"
-            state[f"blocks.{i}.attn.qkv.{part}"] = torch.cat([theirs[f"{block}.attn1.to_{n}.{part}"] for n in "qkv"])
+            state[f"blocks.{i}.attn.qkv.{part}"] = torch.cat(
+                [theirs[f"{block}.attn1.to_{n}.{part}"] for n in "qkv"]
+            )
             for ours, name in _BLOCK.items():
                 if ours != "adaLN_modulation.1":
                     state[f"blocks.{i}.{ours}.{part}"] = theirs[f"{block}.{name}.{part}"]
@@ -215,20 +312,33 @@ def dit_from_diffusers(model: nn.Module) -> DiT:
     return load(net, state, "our DiT")  # type: ignore[return-value]
 
 
-def shifted_time_embedding(weight: Tensor, bias: Tensor, exact: Sequence[int], count: int = 1000) -> tuple[Tensor, Tensor, float]:
-    """The time MLP's first layer (D, 256), (D,) rewritten from ``frequency_shift=0`` to 1 for integer times below ``count``: the same at the times
-    ``exact``, close at the others; and the largest error at ``exact``, relative to the layer's largest output.
+def shifted_time_embedding(
+    weight: Tensor, bias: Tensor, exact: Sequence[int], count: int = 1000
+) -> tuple[Tensor, Tensor, float]:
+    """The time MLP's first layer (D, 256), (D,) rewritten from ``frequency_shift=0`` to 1 for integer times
+    below ``count``: the same at the times ``exact``, close at the others; and the largest error at ``exact``,
+    relative to the layer's largest output.
 
-    With S0, S1 (count, 256) the sinusoids, W1 = W0 M, where M minimises ‖ω([S1, 1] M − S0)‖² + ‖M − I‖², ω = 1e5 at ``exact`` and 1 elsewhere. M has
-    257 rows, of which neighbouring times share many, so some 60 times of 1,000 can be met.
+    With S0, S1 (count, 256) the sinusoids, W1 = W0 M, where M minimises ‖ω([S1, 1] M − S0)‖² + ‖M − I‖², ω =
+    1e5 at ``exact`` and 1 elsewhere. M has 257 rows, of which neighbouring times share many, so some 60 times
+    of 1,000 can be met.
     """
     t, width = torch.arange(count, dtype=torch.float64), weight.shape[1]
     ours, theirs = (sinusoid(t, width, shift=shift).double() for shift in (0, 1))
-    theirs, eye = torch.cat([theirs, torch.ones(count, 1, dtype=torch.float64)], dim=1), torch.eye(width + 1, dtype=torch.float64)
+    theirs, eye = (
+        torch.cat([theirs, torch.ones(count, 1, dtype=torch.float64)], dim=1),
+        torch.eye(width + 1, dtype=torch.float64),
+    )
     omega = torch.ones(count, 1, dtype=torch.float64)
     omega[list(exact)] = 1e5
-    fold = torch.linalg.lstsq(torch.cat([omega * theirs, eye]), torch.cat([omega * ours, eye[:, :width]])).solution  # (257, 256)
+    # (257, 256)
+    fold = torch.linalg.lstsq(
+        torch.cat([omega * theirs, eye]), torch.cat([omega * ours, eye[:, :width]])
+    ).solution
     both = weight.double() @ fold.T  # (D, 257)
     new_weight, new_bias = both[:, :width].to(weight), (bias.double() + both[:, width]).to(bias)
-    want, got = (s[list(exact)] @ w.double().T + b.double() for s, w, b in ((ours, weight, bias), (theirs[:, :width], new_weight, new_bias)))
+    want, got = (
+        s[list(exact)] @ w.double().T + b.double()
+        for s, w, b in ((ours, weight, bias), (theirs[:, :width], new_weight, new_bias))
+    )
     return new_weight, new_bias, float((got - want).abs().max() / want.abs().max())

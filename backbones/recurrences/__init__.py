@@ -1,1 +1,2 @@
-"""The recurrences of networks without attention: one function each, with a plain form in torch and a fused one; ``forms`` picks."""
+"""The recurrences of networks without attention: one function each, with a plain form in torch and a fused
+one; ``forms`` picks."""

@@ -1,6 +1,8 @@
-"""The fused recurrences as operators of torch, for torch.compile, which cannot look into loops that numba has compiled and would unroll those of torch.
+"""The fused recurrences as operators of torch, for torch.compile, which cannot look into loops that numba has
+compiled and would unroll those of torch.
 
-In a compiled graph each is one call with gradients of its own; what it computes is what `backbones.recurrences.scan_fused` and `backbones.recurrences.wkv_fused` compute.
+In a compiled graph each is one call with gradients of its own; what it computes is what
+`backbones.recurrences.scan_fused` and `backbones.recurrences.wkv_fused` compute.
 """
 
 from typing import Any
@@ -23,20 +25,41 @@ def _wide(batch: int, length: int, channels: int, like: Tensor) -> Tensor:
 
 @torch.library.custom_op("drift_studio::selective_scan", mutates_args=(), device_types="cpu")
 def _scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor | None, bias: Tensor, begin: Tensor, softplus: bool, reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor | None,
+    bias: Tensor,
+    begin: Tensor,
+    softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     batch, channels, length = u.shape
     y = _wide(batch, length, channels, u)
     if bool((A <= 0).all()):
         return scan_fused.forward(u, delta, A, B, C, D, z, bias, begin, softplus, reverse, training=True, y=y)
-    made, end = scan_reference(u, delta, A, B, C, D, z, bias, softplus, reverse=reverse, state=begin)  # the loops know decays only
+    # the loops know decays only
+    made, end = scan_reference(u, delta, A, B, C, D, z, bias, softplus, reverse=reverse, state=begin)
     return y.copy_(made), end.clone(), u.new_zeros(scan_fused.kept_size(batch, channels, length, A.shape[1]))
 
 
 @_scan.register_fake
 def _(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor | None, bias: Tensor, begin: Tensor, softplus: bool, reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor | None,
+    bias: Tensor,
+    begin: Tensor,
+    softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     batch, channels, length = u.shape
     kept = u.new_empty(scan_fused.kept_size(batch, channels, length, A.shape[1]))
     return _wide(batch, length, channels, u), u.new_empty(batch, channels, A.shape[1]), kept
@@ -44,21 +67,47 @@ def _(
 
 @torch.library.custom_op("drift_studio::selective_scan_backward", mutates_args=(), device_types="cpu")
 def _scan_back(
-    grad: Tensor, grad_end: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor | None, bias: Tensor, begin: Tensor,
-    kept: Tensor, softplus: bool, reverse: bool,
-) -> Nine:  # fmt: skip
+    grad: Tensor,
+    grad_end: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor | None,
+    bias: Tensor,
+    begin: Tensor,
+    kept: Tensor,
+    softplus: bool,
+    reverse: bool,
+) -> Nine:
     given = (u, delta, A, B, C, D, z, bias, begin)
     if bool((A <= 0).all()):
         made: Any = scan_fused.backward(grad, grad_end, *given, kept, softplus, reverse)
         return tuple(v.contiguous() for v in made)  # type: ignore[return-value]
-    raise ValueError("got a positive A in a compiled scan that is differentiated, expected decays; try form='reference'")
+    raise ValueError(
+        "got a positive A in a compiled scan that is differentiated, expected decays; try form='reference'"
+    )
 
 
 @_scan_back.register_fake
 def _(
-    grad: Tensor, grad_end: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor | None, bias: Tensor, begin: Tensor,
-    kept: Tensor, softplus: bool, reverse: bool,
-) -> Nine:  # fmt: skip
+    grad: Tensor,
+    grad_end: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor | None,
+    bias: Tensor,
+    begin: Tensor,
+    kept: Tensor,
+    softplus: bool,
+    reverse: bool,
+) -> Nine:
     given = (u, delta, A, B, C, D, z, bias, begin)
     return tuple(u.new_empty(len(u), 0, u.shape[2]) if v is None else v.new_empty(v.shape) for v in given)  # type: ignore[return-value]
 
@@ -78,13 +127,27 @@ _scan.register_autograd(_scan_grads, setup_context=_keep_scan)
 
 
 def scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None, delta_bias: Tensor | None, delta_softplus: bool,
-    *, reverse: bool = False, state: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    *,
+    reverse: bool = False,
+    state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """As `backbones.recurrences.scan.scan_reference`."""
     batch, channels, _ = u.shape
     zeros = torch.zeros(channels)
-    rest = (zeros if D is None else D.float(), None if z is None else z.float(), zeros if delta_bias is None else delta_bias.float())
+    rest = (
+        zeros if D is None else D.float(),
+        None if z is None else z.float(),
+        zeros if delta_bias is None else delta_bias.float(),
+    )
     begin = torch.zeros(batch, channels, A.shape[1]) if state is None else state.float()
     y, last, _kept = _scan(*(x.float() for x in (u, delta, A, B, C)), *rest, begin, delta_softplus, reverse)
     return y.to(u.dtype), last
@@ -108,7 +171,9 @@ def _wkv_back(
 
 
 @_wkv_back.register_fake
-def _(grad: Tensor, w: Tensor, u: Tensor, k: Tensor, v: Tensor, y: Tensor, top: Tensor, below: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(
+    grad: Tensor, w: Tensor, u: Tensor, k: Tensor, v: Tensor, y: Tensor, top: Tensor, below: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return tuple(x.new_empty(x.shape) for x in (w, u, k, v))  # type: ignore[return-value]
 
 

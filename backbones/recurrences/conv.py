@@ -1,4 +1,5 @@
-"""The two short depthwise convolutions of a bidirectional Mamba layer with their SiLU (`backbones.kernels.conv`), and their plain form."""
+"""The two short depthwise convolutions of a bidirectional Mamba layer with their SiLU
+(`backbones.kernels.conv`), and their plain form."""
 
 from typing import Any
 
@@ -11,7 +12,8 @@ from backbones.recurrences.forms import once, pick, told
 
 
 def two_way_conv(x: Tensor, w: Tensor, bias: Tensor, *, form: str = "auto") -> tuple[Tensor, Tensor]:
-    """``x`` (B, L, D); ``w`` (2, D, K) and ``bias`` (2, D) of the causal direction and of the one from the other end → two (B, L, D)."""
+    """``x`` (B, L, D); ``w`` (2, D, K) and ``bias`` (2, D) of the causal direction and of the one from the
+    other end → two (B, L, D)."""
     if not torch.compiler.is_compiling() and pick(form, ("fused",), x, w) == "fused":
         from backbones.kernels import conv as conv_kernel
 
@@ -37,7 +39,8 @@ def conv_reference(x: Tensor, w: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _columns(x: Tensor) -> tuple[Tensor, Any, tuple[int, int]]:
-    """(B, L, D) as a flat array with the strides of samples and steps; made contiguous where channels do not lie beside each other."""
+    """(B, L, D) as a flat array with the strides of samples and steps; made contiguous where channels do not
+    lie beside each other."""
     x = x.detach()
     if x.stride(2) != 1 or any(s < 0 for s in x.stride()):
         x = x.contiguous()
@@ -60,7 +63,10 @@ class _Conv(torch.autograd.Function):
         ahead, back = torch.empty(batch, length, channels), torch.empty(batch, length, channels)
         table, outputs = _table(w, bias).view(-1).numpy(), [v.view(-1).numpy() for v in (ahead, back)]
         shape = (channels, length, w.shape[2])
-        share(batch * -(-length // kernel.ROWS), lambda first, last: kernel.forward(first, last, values, strides, table, *outputs, shape))
+        share(
+            batch * -(-length // kernel.ROWS),
+            lambda first, last: kernel.forward(first, last, values, strides, table, *outputs, shape),
+        )
         del held
         ctx.save_for_backward(x, w, bias)
         return ahead, back
@@ -74,14 +80,18 @@ class _Conv(torch.autograd.Function):
         x, w, bias = ctx.saved_tensors
         batch, length, channels = x.shape
         reach, tasks = w.shape[2], batch * -(-length // kernel.ROWS)
-        (held, values, strides), (g1, flat1, strides1), (g2, flat2, strides2) = (_columns(v) for v in (x, grad_ahead.float(), grad_back.float()))
+        (held, values, strides), (g1, flat1, strides1), (g2, flat2, strides2) = (
+            _columns(v) for v in (x, grad_ahead.float(), grad_back.float())
+        )
         gx, shares = torch.empty(batch, length, channels), torch.zeros(tasks, 2, reach + 1, channels)
         table, outputs = _table(w, bias).view(-1).numpy(), [v.view(-1).numpy() for v in (gx, shares)]
         shape = (channels, length, reach)
         share(
             tasks,
-            lambda first, last: kernel.backward(first, last, values, strides, table, flat1, strides1, flat2, strides2, *outputs, shape),
-        )  # fmt: skip
+            lambda first, last: kernel.backward(
+                first, last, values, strides, table, flat1, strides1, flat2, strides2, *outputs, shape
+            ),
+        )
         del held, g1, g2
         total = shares.sum(0)
         return gx, total[:, :reach].transpose(1, 2), total[:, reach]

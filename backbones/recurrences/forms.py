@@ -1,5 +1,5 @@
-"""Which form of a recurrence runs: ``reference`` (torch alone: float64, double backward, ``vmap``, any device), ``fused`` (compiled loops on the CPU), or
-``mamba`` (mamba-ssm's CUDA kernel, for the scan only)."""
+"""Which form of a recurrence runs: ``reference`` (torch alone: float64, double backward, ``vmap``, any
+device), ``fused`` (compiled loops on the CPU), or ``mamba`` (mamba-ssm's CUDA kernel, for the scan only)."""
 
 import sys
 import time
@@ -44,7 +44,8 @@ def supports(form: str, *tensors: Tensor) -> str:
 
 
 def pick(form: str, kinds: tuple[str, ...], *tensors: Tensor) -> str:
-    """The form to run: the asked one, or with ``auto`` the first of ``kinds`` that can. Raises ``ValueError`` for a form that is not there, with the reason."""
+    """The form to run: the asked one, or with ``auto`` the first of ``kinds`` that can. Raises ``ValueError``
+    for a form that is not there, with the reason."""
     if form == "auto":
         return next((kind for kind in kinds if not supports(kind, *tensors)), "reference")
     if form not in (*kinds, "reference"):
@@ -66,8 +67,14 @@ def exact(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def compiled(form: str, *tensors: Tensor) -> bool:
-    """While torch.compile traces: whether the recurrence is an operator of its own, opaque to the compiler (a loop of torch's would be unrolled)."""
-    return form in ("auto", "fused") and NUMBA and tensors[0].device.type == "cpu" and all(t.dtype != torch.float64 for t in tensors)
+    """While torch.compile traces: whether the recurrence is an operator of its own, opaque to the compiler (a
+    loop of torch's would be unrolled)."""
+    return (
+        form in ("auto", "fused")
+        and NUMBA
+        and tensors[0].device.type == "cpu"
+        and all(t.dtype != torch.float64 for t in tensors)
+    )
 
 
 class _Once(torch.autograd.Function):
@@ -84,9 +91,11 @@ class _Once(torch.autograd.Function):
 
 
 def once(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A backward pass in numpy and the like: torch would take its results for constants, so whoever differentiates them again is told the way."""
+    """A backward pass in numpy and the like: torch would take its results for constants, so whoever
+    differentiates them again is told the way."""
     text = (
-        f"the fused {name} cannot be differentiated twice; take its plain form, form='reference', or for a whole network RunContext(double_backward=True), "
+        f"the fused {name} cannot be differentiated twice; take its plain form, form='reference', or for "
+        "a whole network RunContext(double_backward=True), "
         "which asks for reference everywhere"
     )
 
@@ -115,6 +124,9 @@ def told(name: str, kernels: tuple[Any, ...], run: Callable[[], Any]) -> Any:
     started = time.perf_counter()
     result = run()
     if sum(sum(k.stats.cache_misses.values()) for k in kernels) > before:
-        print(f"compiled the {name} kernel in {time.perf_counter() - started:.0f} s (once, then it is cached)", file=sys.stderr)
+        print(
+            f"compiled the {name} kernel in {time.perf_counter() - started:.0f} s (once, then it is cached)",
+            file=sys.stderr,
+        )
     _told.add(name)
     return result

@@ -1,4 +1,5 @@
-"""The token shift of Diffusion-RWKV (Fei et al. 2404.04478, after Vision-RWKV 2403.02308): a patch beside its four neighbours, and mixes of the two."""
+"""The token shift of Diffusion-RWKV (Fei et al. 2404.04478, after Vision-RWKV 2403.02308): a patch beside its
+four neighbours, and mixes of the two."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,8 @@ Modulation = tuple[nn.LayerNorm, Tensor, Tensor]  # the norm before it; shift an
 
 
 def q_shift(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, H·W, C): quarters of the channels from the left, right, upper and lower neighbour, zeros from outside, what is left over from the patch itself."""
+    """(B, H·W, C): quarters of the channels from the left, right, upper and lower neighbour, zeros from
+    outside, what is left over from the patch itself."""
     rows, columns = grid
     image, quarter = x.view(len(x), rows, columns, -1), x.shape[-1] // 4
     left, right, up, down, rest = image.split([quarter] * 4 + [x.shape[-1] - 4 * quarter], dim=-1)
@@ -28,13 +30,23 @@ def q_shift(x: Tensor, grid: tuple[int, int]) -> Tensor:
     return torch.cat([*moved, rest], dim=-1).flatten(1, 2)
 
 
-def shifted_mixes(h: Tensor, grid: tuple[int, int], mixes: Sequence[Tensor], modulation: Modulation | None, *, form: str = "auto") -> list[Tensor]:
-    """near + mix (x − near) for every mix (1, 1, C), where x = norm(h) (1 + scale) + shift and near = `q_shift` of x; (B, T, C) each. Without gradients one fused loop on the
-    CPU, which under autocast writes what the next product reads. ``form`` as in `backbones.recurrences.forms`."""
+def shifted_mixes(
+    h: Tensor,
+    grid: tuple[int, int],
+    mixes: Sequence[Tensor],
+    modulation: Modulation | None,
+    *,
+    form: str = "auto",
+) -> list[Tensor]:
+    """near + mix (x − near) for every mix (1, 1, C), where x = norm(h) (1 + scale) + shift and near =
+    `q_shift` of x; (B, T, C) each. Without gradients one fused loop on the CPU, which under autocast writes
+    what the next product reads. ``form`` as in `backbones.recurrences.forms`."""
     norm, shift, scale = modulation if modulation is not None else (None, None, None)
     own = [] if norm is None else list(norm.parameters())
     watched = (
-        torch.compiler.is_compiling() or torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in (h, *mixes, shift, scale, *own))
+        torch.compiler.is_compiling()
+        or torch.is_grad_enabled()
+        and any(v is not None and v.requires_grad for v in (h, *mixes, shift, scale, *own))
     )
     if h.shape[-1] % 64 == 0 and not watched and pick(form, ("fused",), h, *mixes) == "fused":
         return _fused(h, grid, mixes, modulation)
@@ -46,7 +58,9 @@ def shifted_mixes(h: Tensor, grid: tuple[int, int], mixes: Sequence[Tensor], mod
     return [torch.lerp(near, x, mix.to(x.dtype)) for mix in mixes]
 
 
-def _fused(h: Tensor, grid: tuple[int, int], mixes: Sequence[Tensor], modulation: Modulation | None) -> list[Tensor]:
+def _fused(
+    h: Tensor, grid: tuple[int, int], mixes: Sequence[Tensor], modulation: Modulation | None
+) -> list[Tensor]:
     """`backbones.kernels.shift` on tensors."""
     from backbones.kernels import shift as shift_kernel
 
@@ -62,10 +76,26 @@ def _fused(h: Tensor, grid: tuple[int, int], mixes: Sequence[Tensor], modulation
     if modulation is not None:
         norm, shift, scale = modulation
         more = 1 + scale.detach().float()[:, 0]  # (B, C)
-        gain, offset = more * norm.weight.detach().float(), more * norm.bias.detach().float() + shift.detach().float()[:, 0]
+        gain, offset = (
+            more * norm.weight.detach().float(),
+            more * norm.bias.detach().float() + shift.detach().float()[:, 0],
+        )
         tokens, eps = (factor.numpy(), middle.numpy()), np.float32(norm.eps)
-        told("norm", (kernel.moments,), lambda: share(batch * length, lambda first, last: kernel.moments(first, last, x, *tokens, channels, eps)))
-    arrays = [flat(v.contiguous()) for v in (factor, middle, gain, offset, torch.cat([m.detach().float() for m in mixes]), outs)]
+        told(
+            "norm",
+            (kernel.moments,),
+            lambda: share(
+                batch * length, lambda first, last: kernel.moments(first, last, x, *tokens, channels, eps)
+            ),
+        )
+    arrays = [
+        flat(v.contiguous())
+        for v in (factor, middle, gain, offset, torch.cat([m.detach().float() for m in mixes]), outs)
+    ]
     shape = (len(mixes), batch, *grid, channels)
-    told("shift", (kernel.forward,), lambda: share(batch * grid[0], lambda first, last: kernel.forward(first, last, x, *arrays, shape)))
+    told(
+        "shift",
+        (kernel.forward,),
+        lambda: share(batch * grid[0], lambda first, last: kernel.forward(first, last, x, *arrays, shape)),
+    )
     return list((outs if low else outs.to(h.dtype)).unbind())

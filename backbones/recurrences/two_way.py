@@ -1,4 +1,5 @@
-"""Both selective scans of a bidirectional Mamba layer with the gate that they share, out = (y_ahead + y_back) SiLU(z); see `backbones.recurrences.scan`."""
+"""Both selective scans of a bidirectional Mamba layer with the gate that they share, out = (y_ahead + y_back)
+SiLU(z); see `backbones.recurrences.scan`."""
 
 from typing import Any, NamedTuple
 
@@ -14,8 +15,8 @@ LOG2E = 1.4426950408889634
 
 
 class Way(NamedTuple):
-    """One direction's inputs: ``u`` (B, L, D); ``low`` (B, L, R), of which ``weight`` (D, R) and ``bias`` (D,) make the step sizes; ``B``, ``C`` (B, L, N); ``A`` (D, N), negative;
-    ``D`` (D,)."""
+    """One direction's inputs: ``u`` (B, L, D); ``low`` (B, L, R), of which ``weight`` (D, R) and ``bias``
+    (D,) make the step sizes; ``B``, ``C`` (B, L, N); ``A`` (D, N), negative; ``D`` (D,)."""
 
     u: Tensor
     low: Tensor
@@ -28,12 +29,19 @@ class Way(NamedTuple):
 
 
 def two_way_scan(ahead: Way, back: Way, z: Tensor, *, form: str = "auto") -> Tensor:
-    """``back`` runs from the last step to the first; ``z`` (B, L, D) → (B, L, D) in z's dtype. ``form`` as in `backbones.recurrences.forms`. Where nothing needs a gradient, one fused
-    loop does it all; otherwise two `selective_scan` do. Any memory layout. Raises ``ValueError`` for shapes that do not fit."""
+    """``back`` runs from the last step to the first; ``z`` (B, L, D) → (B, L, D) in z's dtype. ``form`` as in
+    `backbones.recurrences.forms`. Where nothing needs a gradient, one fused loop does it all; otherwise two
+    `selective_scan` do. Any memory layout. Raises ``ValueError`` for shapes that do not fit."""
     check_ways(ahead, back, z)
     inputs = (z, *ahead, *back)
-    watched = torch.compiler.is_compiling() or torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
-    if not watched and pick(form, ("fused", "mamba"), *inputs) == "fused" and all(bool((way.A <= 0).all()) for way in (ahead, back)):
+    watched = (
+        torch.compiler.is_compiling() or torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    )
+    if (
+        not watched
+        and pick(form, ("fused", "mamba"), *inputs) == "fused"
+        and all(bool((way.A <= 0).all()) for way in (ahead, back))
+    ):
         return two_way_fused(ahead, back, z)
     return _one_way(ahead, z, form, reverse=False) + _one_way(back, z, form, reverse=True)
 
@@ -75,19 +83,27 @@ def _rows(x: Tensor) -> tuple[Any, tuple[int, int, int]]:
 def _arrays(way: Way) -> tuple[Any, ...]:
     """A direction as the kernel takes it."""
     own = (way.A * LOG2E, way.weight, way.D, way.bias)
-    return (*(part for x in (way.u, way.low, way.B, way.C) for part in _rows(x)), *(x.detach().float().contiguous().numpy() for x in own))
+    return (
+        *(part for x in (way.u, way.low, way.B, way.C) for part in _rows(x)),
+        *(x.detach().float().contiguous().numpy() for x in own),
+    )
 
 
 def check_ways(ahead: Way, back: Way, z: Tensor) -> None:
     """Raises ``ValueError`` naming the first tensor that does not fit."""
     if z.ndim != 3 or any(way.A.ndim != 2 or way.weight.ndim != 2 for way in (ahead, back)):
-        raise ValueError(f"got z of shape {tuple(z.shape)}, expected (batch, length, channels), and A and weight with two dimensions")
+        raise ValueError(
+            f"got z of shape {tuple(z.shape)}, expected (batch, length, channels), and A and weight with "
+            "two dimensions"
+        )
     (batch, length, channels), states, rank = z.shape, ahead.A.shape[1], ahead.weight.shape[1]
     long = [(batch, length, n) for n in (channels, rank, states, states)]
     shapes = [*long, (channels, states), (channels, rank), (channels,), (channels,)]
     for way in (ahead, back):
         for name, value, shape in zip(Way._fields, way, shapes):
             if tuple(value.shape) != shape:
-                raise ValueError(f"got {name} of shape {tuple(value.shape)}, expected {shape} beside z of {tuple(z.shape)}")
+                raise ValueError(
+                    f"got {name} of shape {tuple(value.shape)}, expected {shape} beside z of {tuple(z.shape)}"
+                )
     if length == 0:
         raise ValueError("got a sequence of length 0, expected at least one step")

@@ -1,12 +1,17 @@
-"""Bidirectional WKV (Vision-RWKV, Duan et al. 2403.02308): attention by exponential decay in both directions at linear cost,
+"""Bidirectional WKV (Vision-RWKV, Duan et al. 2403.02308): attention by exponential decay in both directions
+at linear cost,
 
-    y_t = [Σ_{i≠t} e^{−(|t−i|−1) w + k_i} v_i + e^{u + k_t} v_t] / [the same without v]                    mode="paper"
+    y_t = [Σ_{i≠t} e^{−(|t−i|−1) w + k_i} v_i + e^{u + k_t} v_t] / [the same without v]
+      mode="paper"
 
-with w and u already divided by the length. The released CUDA kernel computes something else: it works in 32 segments of S = ⌈T/32⌉ steps and is one step off
-across their ends, which in closed form (t₀ the first step of t's segment) is
+with w and u already divided by the length. The released CUDA kernel computes something else: it works in 32
+segments of S = ⌈T/32⌉ steps and is one step off across their ends, which in closed form (t₀ the first step of
+t's segment) is
 
-    i < t, same segment  e^{−(t−i−1) w + k_i}      i < t, another  e^{−(t−i) w + k_i}      i > t  e^{−(i−t) w + k_i}
-    itself               e^{u + k_t} + Σ_{t₀<j≤t} (1 − e^w) e^{(t−j) w + k_j}              mode="kernel", for checkpoints that were trained with it
+    i < t, same segment  e^{−(t−i−1) w + k_i}      i < t, another  e^{−(t−i) w + k_i}      i > t  e^{−(i−t) w
+      + k_i}
+    itself               e^{u + k_t} + Σ_{t₀<j≤t} (1 − e^w) e^{(t−j) w + k_j}              mode="kernel", for
+      checkpoints that were trained with it
 
 All sums carry their largest exponent, so nothing overflows. Float32, or float64 for float64 inputs.
 """
@@ -22,15 +27,26 @@ Sum = tuple[Tensor, Tensor, Tensor]  # numerator, denominator, exponent: their v
 
 
 def bi_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor, mode: str = "paper", *, form: str = "auto") -> Tensor:
-    """``w``, ``u`` (C,); ``k``, ``v`` (B, T, C) → (B, T, C) in v's dtype. ``form`` as in `backbones.recurrences.forms`; ``reference`` can be differentiated twice. The kernel's
-    mode is fused without gradients only. Under torch.compile the fused form is an operator of its own. Raises ``ValueError`` for shapes
-    that do not fit, integer tensors, an unknown mode and a form that is not there."""
+    """``w``, ``u`` (C,); ``k``, ``v`` (B, T, C) → (B, T, C) in v's dtype. ``form`` as in
+    `backbones.recurrences.forms`; ``reference`` can be differentiated twice. The kernel's mode is fused
+    without gradients only. Under torch.compile the fused form is an operator of its own. Raises
+    ``ValueError`` for shapes that do not fit, integer tensors, an unknown mode and a form that is not
+    there."""
     check_wkv(w, u, k, v, mode)
     tracing = torch.compiler.is_compiling()
-    chosen = "fused" if tracing and compiled(form, v, w) else "reference" if tracing else pick(form, ("fused",), v, w)
+    chosen = (
+        "fused"
+        if tracing and compiled(form, v, w)
+        else "reference"
+        if tracing
+        else pick(form, ("fused",), v, w)
+    )
     if mode == "kernel" and torch.is_grad_enabled() and any(x.requires_grad for x in (w, u, k, v)):
         if form == "fused":
-            raise ValueError("got form='fused' with mode='kernel' where gradients are asked for, which only its reference form has; try form='auto'")
+            raise ValueError(
+                "got form='fused' with mode='kernel' where gradients are asked for, which only its "
+                "reference form has; try form='auto'"
+            )
         chosen = "reference"
     if chosen == "fused" and tracing:
         from backbones.recurrences.compiled import wkv
@@ -62,11 +78,17 @@ def wkv_reference(w: Tensor, u: Tensor, k: Tensor, v: Tensor, mode: str = "paper
             made.append(_ratio([behind, right[t], own]))
         else:
             if t % size == 0:
-                outside, inside, extra = behind, _empty(keys), _empty(keys)  # what lies before this segment, and nothing of it yet
+                # what lies before this segment, and nothing of it yet
+                outside, inside, extra = behind, _empty(keys), _empty(keys)
             else:
                 outside = _shift(outside, -decay)
                 extra = _add(_shift(extra, decay), key, value)
-            made.append(_ratio([inside, _shift(outside, -decay), _shift(right[t], -decay), _scaled(extra, decay), own], eps=EPS))
+            made.append(
+                _ratio(
+                    [inside, _shift(outside, -decay), _shift(right[t], -decay), _scaled(extra, decay), own],
+                    eps=EPS,
+                )
+            )
             inside = _add(_shift(inside, -decay), key, value)
         behind = _add(_shift(behind, -decay), key, value)
     return torch.stack(made, dim=1).to(v.dtype)
@@ -107,7 +129,8 @@ def check_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor, mode: str) -> None:
         raise ValueError(f"got the wkv mode {mode!r}, expected one of {', '.join(MODES)}")
     if k.ndim != 3 or k.shape != v.shape or w.shape != k.shape[2:] or u.shape != k.shape[2:]:
         raise ValueError(
-            f"got w {tuple(w.shape)}, u {tuple(u.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}, expected (channels,) twice and (batch, length, channels) twice"
+            f"got w {tuple(w.shape)}, u {tuple(u.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}, "
+            "expected (channels,) twice and (batch, length, channels) twice"
         )
     for name, value in (("w", w), ("u", u), ("k", k), ("v", v)):
         if not value.is_floating_point():

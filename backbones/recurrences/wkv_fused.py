@@ -1,5 +1,5 @@
-"""`backbones.kernels.wkv` as a function that torch can differentiate: (B, T, C) float32 on the CPU. The released kernel's mode runs
-forward only."""
+"""`backbones.kernels.wkv` as a function that torch can differentiate: (B, T, C) float32 on the CPU. The
+released kernel's mode runs forward only."""
 
 from typing import Any
 
@@ -20,8 +20,11 @@ def _flat(*tensors: Tensor) -> list[Any]:
 
 
 def _kept(w: Tensor, u: Tensor, k: Tensor, v: Tensor, more: int) -> list[Tensor]:
-    """Inputs as the kernel takes them: bfloat16 keys and values as they are where nothing needs a gradient."""
-    low = k.dtype == v.dtype == torch.bfloat16 and not (torch.is_grad_enabled() and any(x.requires_grad for x in (w, u, k, v)))
+    """Inputs as the kernel takes them: bfloat16 keys and values as they are where nothing needs a
+    gradient."""
+    low = k.dtype == v.dtype == torch.bfloat16 and not (
+        torch.is_grad_enabled() and any(x.requires_grad for x in (w, u, k, v))
+    )
     given = [w.float(), u.float(), *(x if low else x.float() for x in (k, v))]
     return [F.pad(x, (0, more)) for x in given] if more else given
 
@@ -51,7 +54,8 @@ def backward(
 
 
 class WKV(torch.autograd.Function):
-    """``w``, ``u`` (C,); ``k``, ``v`` (B, T, C) float32, or bfloat16 without gradients; C a multiple of 16."""
+    """``w``, ``u`` (C,); ``k``, ``v`` (B, T, C) float32, or bfloat16 without gradients; C a multiple of
+    16."""
 
     @staticmethod
     def forward(ctx: Any, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
@@ -70,13 +74,22 @@ class WKV(torch.autograd.Function):
 def released(inputs: list[Tensor], segments: int, eps: float) -> Tensor:
     """As `WKV` on its four inputs, with the released kernel's formula, without gradients."""
     batch, length, channels = inputs[2].shape
-    y, groups, values = torch.empty(inputs[2].shape, dtype=inputs[2].dtype), channels // kernel.LANES, _flat(*inputs)
+    y, groups, values = (
+        torch.empty(inputs[2].shape, dtype=inputs[2].dtype),
+        channels // kernel.LANES,
+        _flat(*inputs),
+    )
     out, size = flat(y), -(-length // segments)
-    share(batch * groups, lambda first, last: kernel.released(first, last, *values, out, groups, length, size, np.float32(eps)))
+    share(
+        batch * groups,
+        lambda first, last: kernel.released(first, last, *values, out, groups, length, size, np.float32(eps)),
+    )
     return y
 
 
-def fused_wkv(w: Tensor, u: Tensor, k: Tensor, v: Tensor, as_released: tuple[int, float] | None = None) -> Tensor:
+def fused_wkv(
+    w: Tensor, u: Tensor, k: Tensor, v: Tensor, as_released: tuple[int, float] | None = None
+) -> Tensor:
     """As `backbones.recurrences.wkv.wkv_reference`; ``as_released``: segments and ε of the kernel's mode."""
     channels = k.shape[2]
     more = -channels % kernel.LANES

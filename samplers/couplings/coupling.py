@@ -1,14 +1,17 @@
 """Who is paired with whom, and with what weight.
 
     independent   every data point with its own source (diffusion, I-CFM)
-    ot            the exact optimal transport of the batch (OT-CFM; Tong et al. 2302.00482, Pooladian et al. 2304.14772)
+    ot            the exact optimal transport of the batch (OT-CFM; Tong et al. 2302.00482, Pooladian et al.
+      2304.14772)
     sinkhorn      pairs drawn from the entropic plan of the batch
-    gibbs         independent pairs with the weight exp(−c/eps) (W-CFM; Calvo-Ordoñez et al. 2507.22270), `samplers.couplings.gibbs`
+    gibbs         independent pairs with the weight exp(−c/eps) (W-CFM; Calvo-Ordoñez et al. 2507.22270),
+      `samplers.couplings.gibbs`
     paired        the source that the data brings, and nothing else
 
-A coupling sees one batch; where a step is split over processes or micro-batches, it pairs within each part. Data points keep their places, and
-with them their conditions: sources move. All draws come from the ``NoiseSource``. To write one's own: a class with ``__call__`` as in `Coupling`
-and a line in ``REGISTRY``, or the object itself as ``Objective(coupling=...)``.
+A coupling sees one batch; where a step is split over processes or micro-batches, it pairs within each part.
+Data points keep their places, and with them their conditions: sources move. All draws come from the
+``NoiseSource``. To write one's own: a class with ``__call__`` as in `Coupling` and a line in ``REGISTRY``, or
+the object itself as ``Objective(coupling=...)``.
 """
 
 import warnings
@@ -29,8 +32,9 @@ Chosen = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 
 @dataclass(frozen=True)
 class Coupled:
-    """A batch of pairs. ``weight`` (B,) has mean 1 over the batch (unless a coupling is told otherwise), or is None for all ones. ``logs``: detached scalars. ``jitter`` (B, ...): the
-    normal draw of a path that adds noise between the ends."""
+    """A batch of pairs. ``weight`` (B,) has mean 1 over the batch (unless a coupling is told otherwise), or
+    is None for all ones. ``logs``: detached scalars. ``jitter`` (B, ...): the normal draw of a path that adds
+    noise between the ends."""
 
     source: Tensor
     data: Tensor
@@ -41,24 +45,42 @@ class Coupled:
 
 
 class Coupling(Protocol):
-    """A coupling may set ``needs_source = True`` to refuse batches without a source of their own, and ``remembers = True`` to be called with
-    ``state=``: a dict of tensors that lives as long as the run (`Objective.loss`)."""
+    """A coupling may set ``needs_source = True`` to refuse batches without a source of their own, and
+    ``remembers = True`` to be called with ``state=``: a dict of tensors that lives as long as the run
+    (`Objective.loss`)."""
 
     def __call__(self, source: Tensor, data: Tensor, cond: Cond, noise: NoiseSource) -> Coupled: ...
 
 
 def pair(
-    coupling: Coupling, space: Space, source: Tensor | None, data: Tensor, cond: Cond, noise: NoiseSource, ctx: RunContext | None = None
-) -> Coupled:  # fmt: skip
-    """A batch with its own source, or a draw of the space's prior, paired. Raises ``ValueError`` when the coupling needs sources and there are none."""
+    coupling: Coupling,
+    space: Space,
+    source: Tensor | None,
+    data: Tensor,
+    cond: Cond,
+    noise: NoiseSource,
+    ctx: RunContext | None = None,
+) -> Coupled:
+    """A batch with its own source, or a draw of the space's prior, paired. Raises ``ValueError`` when the
+    coupling needs sources and there are none."""
     if source is None and getattr(coupling, "needs_source", False):
-        raise ValueError("got a batch without a source, expected pairs; use data that brings a source for each sample, or the coupling independent")
+        raise ValueError(
+            "got a batch without a source, expected pairs; use data that brings a source for each "
+            "sample, or the coupling independent"
+        )
     start = source if source is not None else space.prior(noise, data.shape[1:], dtype=data.dtype)
-    return coupling(start, data, cond, noise, **({"state": memory(ctx, "coupling")} if getattr(coupling, "remembers", False) else {}))
+    return coupling(
+        start,
+        data,
+        cond,
+        noise,
+        **({"state": memory(ctx, "coupling")} if getattr(coupling, "remembers", False) else {}),
+    )
 
 
 def memory(ctx: RunContext | None, owner: str) -> dict[str, Tensor] | None:
-    """What a part keeps between the batches of a run: a dict of tensors in the run's context, None without one."""
+    """What a part keeps between the batches of a run: a dict of tensors in the run's context, None without
+    one."""
     return None if ctx is None else ctx.states.setdefault(owner, {})
 
 
@@ -79,7 +101,8 @@ class Paired:
 
 
 class Once:
-    """Warnings of one object, each kind once: a run has its own couplings, so no run keeps another's warnings from being seen."""
+    """Warnings of one object, each kind once: a run has its own couplings, so no run keeps another's warnings
+    from being seen."""
 
     def __init__(self) -> None:
         self.said: set[str] = set()
@@ -87,13 +110,17 @@ class Once:
     def __call__(self, kind: str, text: str) -> None:
         if kind not in self.said:
             self.said.add(kind)
-            warnings.warn_explicit(text, UserWarning, __file__, 0, module=__name__, registry={})  # Python's own register is the module's
+            # Python's own register is the module's
+            warnings.warn_explicit(text, UserWarning, __file__, 0, module=__name__, registry={})
 
 
 def check(source: Tensor, data: Tensor) -> None:
     """Raises ``ValueError`` for ends that cannot be paired."""
     if source.shape != data.shape:
-        raise ValueError(f"got sources of shape {tuple(source.shape)} for data of shape {tuple(data.shape)}, expected as many of the same shape")
+        raise ValueError(
+            f"got sources of shape {tuple(source.shape)} for data of shape {tuple(data.shape)}, expected "
+            "as many of the same shape"
+        )
 
 
 def check_cost(cost: str) -> None:
@@ -111,13 +138,16 @@ def free_entries(data: Tensor, cond: Cond) -> Tensor | None:
     """(B, ...) bool of the entries that a flow moves, None for all: not those that are known, not padding."""
     free = None if cond.known is None else ~cond.known.expand_as(data)
     if cond.valid is not None and data.shape[: cond.valid.ndim] == cond.valid.shape:
-        valid = cond.valid.bool().reshape(*cond.valid.shape, *[1] * (data.ndim - cond.valid.ndim)).expand_as(data)
+        valid = (
+            cond.valid.bool().reshape(*cond.valid.shape, *[1] * (data.ndim - cond.valid.ndim)).expand_as(data)
+        )
         free = valid if free is None else free & valid
     return free
 
 
 def groups_of(cond: Cond) -> Tensor | None:
-    """(B,) int64: the class of each sample, counting every combination of labels as one; None without labels."""
+    """(B,) int64: the class of each sample, counting every combination of labels as one; None without
+    labels."""
     if cond.label is None:
         return None
     columns = list(cond.label.values()) if isinstance(cond.label, Mapping) else [cond.label]
@@ -125,8 +155,8 @@ def groups_of(cond: Cond) -> Tensor | None:
 
 
 def condition_distance(cond: Cond) -> Tensor | None:
-    """(B, B): 1 where labels differ, plus the squared difference of numbers in units of twice their variance (1 on average); a number that one of
-    two samples lacks counts 1. None without labels and numbers."""
+    """(B, B): 1 where labels differ, plus the squared difference of numbers in units of twice their variance
+    (1 on average); a number that one of two samples lacks counts 1. None without labels and numbers."""
     total, groups = None, groups_of(cond)
     if groups is not None:
         total = (groups[:, None] != groups).double()
@@ -135,7 +165,9 @@ def condition_distance(cond: Cond) -> Tensor | None:
         values = torch.cat([c.reshape(len(c), -1).double() for c in columns], 1)  # (B, K)
         missing = values.isnan()
         filled = values.nan_to_num(0.0)
-        variance = torch.where(missing, 0, (filled - filled.sum(0) / (~missing).sum(0).clamp_min(1)) ** 2).sum(0) / (~missing).sum(0).clamp_min(1)
+        variance = torch.where(
+            missing, 0, (filled - filled.sum(0) / (~missing).sum(0).clamp_min(1)) ** 2
+        ).sum(0) / (~missing).sum(0).clamp_min(1)
         apart = (filled[:, None] - filled) ** 2 / (2 * variance.clamp_min(1e-12))  # (B, B, K)
         one, both = missing[:, None] ^ missing, missing[:, None] & missing
         apart = torch.where(both, 0.0, torch.where(one, 1.0, apart)).mean(-1)
@@ -146,14 +178,17 @@ def condition_distance(cond: Cond) -> Tensor | None:
 class Planned:
     """What exact and entropic transport share: the cost, labels, and how pairs come out of a plan.
 
-    ``labels="per_class"`` transports within each class, so that every class starts from the whole prior, as sampling does; ``label_cost`` = c adds
-    c mean costs to pairs of a source whose first partner had another label (or other numbers); ``labels="ignore"`` does neither. ``resample``
-    draws B pairs from the plan with replacement instead of keeping every data point.
+    ``labels="per_class"`` transports within each class, so that every class starts from the whole prior, as
+    sampling does; ``label_cost`` = c adds c mean costs to pairs of a source whose first partner had another
+    label (or other numbers); ``labels="ignore"`` does neither. ``resample`` draws B pairs from the plan with
+    replacement instead of keeping every data point.
     """
 
     slow = True  # worth finding ahead of the step
 
-    def __init__(self, *, cost: str, resample: bool, labels: str | None, label_cost: float | None, max_points: int):
+    def __init__(
+        self, *, cost: str, resample: bool, labels: str | None, label_cost: float | None, max_points: int
+    ):
         check_cost(cost)
         if labels not in (None, "per_class", "ignore"):
             raise ValueError(f"got labels {labels!r}, expected per_class, ignore or none")
@@ -161,7 +196,13 @@ class Planned:
             raise ValueError(f"got labels={labels!r} and label_cost={label_cost}, expected one of them")
         if label_cost is not None and label_cost < 0:
             raise ValueError(f"got label_cost={label_cost}, expected 0 or more")
-        self.cost, self.resample, self.labels, self.label_cost, self.max_points = cost, resample, labels, label_cost, max_points
+        self.cost, self.resample, self.labels, self.label_cost, self.max_points = (
+            cost,
+            resample,
+            labels,
+            label_cost,
+            max_points,
+        )
         self.say = Once()
 
     def __call__(self, source: Tensor, data: Tensor, cond: Cond, noise: NoiseSource) -> Coupled:
@@ -170,7 +211,9 @@ class Planned:
             raise transport.memory_error(len(data), self.max_points)
         with transport.exact(data.device):
             free = free_entries(data, cond)
-            (which, rows, weight, costs), logs = self.chosen(source, data, cond, free, self._groups(cond), noise)
+            (which, rows, weight, costs), logs = self.chosen(
+                source, data, cond, free, self._groups(cond), noise
+            )
         if rows is not None:
             data, cond = data[rows], cond.index(rows)
             free = None if free is None else free[rows]
@@ -178,17 +221,37 @@ class Planned:
         if costs is None:
             with transport.exact(data.device):
                 costs = pair_costs(source, data, self.cost, free)
-        return Coupled(source, data, cond, weight, logs={"mean_cost": (costs if weight is None else costs * weight.to(costs)).mean(), **logs})
+        return Coupled(
+            source,
+            data,
+            cond,
+            weight,
+            logs={"mean_cost": (costs if weight is None else costs * weight.to(costs)).mean(), **logs},
+        )
 
     def chosen(
-        self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource
-    ) -> tuple[Chosen, dict[str, Tensor]]:  # fmt: skip
+        self,
+        source: Tensor,
+        data: Tensor,
+        cond: Cond,
+        free: Tensor | None,
+        groups: Tensor | None,
+        noise: NoiseSource,
+    ) -> tuple[Chosen, dict[str, Tensor]]:
         """What `choose` returns, and what else to log."""
         return self.choose(source, data, cond, free, groups, noise), {}
 
-    def choose(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource) -> Chosen:
-        """Indices of the sources, of the data where it does not keep its places, weights (B,) where they are not all 1, and the costs (B,) of the pairs
-        where they are at hand."""
+    def choose(
+        self,
+        source: Tensor,
+        data: Tensor,
+        cond: Cond,
+        free: Tensor | None,
+        groups: Tensor | None,
+        noise: NoiseSource,
+    ) -> Chosen:
+        """Indices of the sources, of the data where it does not keep its places, weights (B,) where they are
+        not all 1, and the costs (B,) of the pairs where they are at hand."""
         raise TypeError(f"{type(self).__name__} chooses no pairs: subclass Planned and write choose")
 
     def costs(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None) -> Tensor:
@@ -212,27 +275,54 @@ class Planned:
             if groups is None:
                 raise ValueError("got labels='per_class', but the batch has no labels; leave it out")
             return groups
-        if self.labels is None and self.label_cost is None and any(v is not None for v in (cond.label, cond.numeric, cond.tokens, cond.image)):
+        if (
+            self.labels is None
+            and self.label_cost is None
+            and any(v is not None for v in (cond.label, cond.numeric, cond.tokens, cond.image))
+        ):
             self.say(
                 "labels",
-                "this coupling pairs noise and data without regard to conditions: each class (or prompt) then learns to start from a part of the noise, "
-                "while sampling starts from all of it, and samples follow their condition less well. Set labels: per_class (or label_cost: 1.0) in the "
+                "this coupling pairs noise and data without regard to conditions: each class (or prompt) "
+                "then learns to start from a part of the noise, "
+                "while sampling starts from all of it, and samples follow their condition less well. Set "
+                "labels: per_class (or label_cost: 1.0) in the "
                 "coupling, or labels: ignore to keep it as it is",
             )
         return None
 
 
 class OT(Planned):
-    """The exact transport of the batch: a permutation of the sources (``resample=False``), or B independent draws from the plan with replacement,
-    which leaves out a third of the points in each batch (as torchcfm does). On a line it sorts."""
+    """The exact transport of the batch: a permutation of the sources (``resample=False``), or B independent
+    draws from the plan with replacement, which leaves out a third of the points in each batch (as torchcfm
+    does). On a line it sorts."""
 
     def __init__(
-        self, *, cost: str = "l2sq", resample: bool = False, labels: str | None = None, label_cost: float | None = None, max_points: int = 16384
+        self,
+        *,
+        cost: str = "l2sq",
+        resample: bool = False,
+        labels: str | None = None,
+        label_cost: float | None = None,
+        max_points: int = 16384,
     ):
-        super().__init__(cost=cost, resample=resample, labels=labels, label_cost=label_cost, max_points=max_points)
+        super().__init__(
+            cost=cost, resample=resample, labels=labels, label_cost=label_cost, max_points=max_points
+        )
 
-    def choose(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource) -> Chosen:
-        parts = [torch.arange(len(data), device=data.device)] if groups is None else [(groups == g).nonzero()[:, 0] for g in groups.unique()]
+    def choose(
+        self,
+        source: Tensor,
+        data: Tensor,
+        cond: Cond,
+        free: Tensor | None,
+        groups: Tensor | None,
+        noise: NoiseSource,
+    ) -> Chosen:
+        parts = (
+            [torch.arange(len(data), device=data.device)]
+            if groups is None
+            else [(groups == g).nonzero()[:, 0] for g in groups.unique()]
+        )
         which, costs = torch.empty(len(data), dtype=torch.int64, device=data.device), None
         for rows in parts:
             x, y = (source, data) if groups is None else (source[rows], data[rows])
@@ -248,27 +338,45 @@ class OT(Planned):
         if not self.resample:
             return which, None, None, costs
         order = self.order(noise)
-        rows = order[(noise.uniform(stream="pair_data", dtype=torch.float64) * len(order)).long().clamp_max(len(order) - 1)]
+        rows = order[
+            (noise.uniform(stream="pair_data", dtype=torch.float64) * len(order))
+            .long()
+            .clamp_max(len(order) - 1)
+        ]
         return which[rows], rows, None, None
 
 
 class Sinkhorn(Planned):
-    """Pairs from the entropic plan at temperature ``reg`` (in the cost's units), or ``relative`` times the batch's mean cost (0.05 by default).
+    """Pairs from the entropic plan at temperature ``reg`` (in the cost's units), or ``relative`` times the
+    batch's mean cost (0.05 by default).
 
-    A Schrödinger bridge with reference sigma·dW has cost l2sq and reg = 2 sigma². Every data point keeps its place and draws its source from its
-    column of the plan. ``unbalanced`` = λ lets the marginals differ at the price λ·KL: points far from everything then count less (a weight, or
-    fewer draws with ``resample``).
+    A Schrödinger bridge with reference sigma·dW has cost l2sq and reg = 2 sigma². Every data point keeps its
+    place and draws its source from its column of the plan. ``unbalanced`` = λ lets the marginals differ at
+    the price λ·KL: points far from everything then count less (a weight, or fewer draws with ``resample``).
 
-    Rounds of Sinkhorn go on until the row sums are within ``tolerance``, summed over rows; what 500 of them do not bring there, annealed Newton steps do
-    (`samplers.couplings.sinkhorn`). ``iterations`` = k makes k rounds at most and no such steps. The log has ``marginal_error``, how far off the plan is at the end, and
+    Rounds of Sinkhorn go on until the row sums are within ``tolerance``, summed over rows; what 500 of them
+    do not bring there, annealed Newton steps do (`samplers.couplings.sinkhorn`). ``iterations`` = k makes k
+    rounds at most and no such steps. The log has ``marginal_error``, how far off the plan is at the end, and
     where that is much it is said.
     """
 
     def __init__(
-        self, *, reg: float | None = None, relative: float | None = None, cost: str = "l2sq", iterations: int | None = None, tolerance: float = 1e-4,
-        unbalanced: float | None = None, resample: bool = False, labels: str | None = None, label_cost: float | None = None, max_points: int = 16384,
-    ):  # fmt: skip
-        super().__init__(cost=cost, resample=resample, labels=labels, label_cost=label_cost, max_points=max_points)
+        self,
+        *,
+        reg: float | None = None,
+        relative: float | None = None,
+        cost: str = "l2sq",
+        iterations: int | None = None,
+        tolerance: float = 1e-4,
+        unbalanced: float | None = None,
+        resample: bool = False,
+        labels: str | None = None,
+        label_cost: float | None = None,
+        max_points: int = 16384,
+    ):
+        super().__init__(
+            cost=cost, resample=resample, labels=labels, label_cost=label_cost, max_points=max_points
+        )
         if reg is not None and relative is not None:
             raise ValueError(f"got reg={reg} and relative={relative}, expected one of them")
         for name, value in (("reg", reg), ("relative", relative), ("unbalanced", unbalanced)):
@@ -291,28 +399,46 @@ class Sinkhorn(Planned):
         if groups is not None:
             log_kernel = torch.where(groups[:, None] == groups, log_kernel, -torch.inf)
         strength = 1.0 if self.unbalanced is None else self.unbalanced / (self.unbalanced + reg)
-        plan = transport.entropic_plan(log_kernel, self.iterations or ROUNDS, tolerance=self.tolerance, strength=strength)
+        plan = transport.entropic_plan(
+            log_kernel, self.iterations or ROUNDS, tolerance=self.tolerance, strength=strength
+        )
         error = sinkhorn.row_error(log_kernel, plan, strength)
-        if not error <= 2 * self.tolerance and self.iterations is None:  # twice: what was within it one round ago is, but for rounding
+        # twice: what was within it one round ago is, but for rounding
+        if not error <= 2 * self.tolerance and self.iterations is None:
             better, rest = sinkhorn.converged_plan(log_kernel, self.tolerance, strength=strength)
             plan, error = (better, rest) if rest < error or error != error else (plan, error)
         if not error <= 10 * self.tolerance:
             off = f"{error:.0%}" if error >= 0.1 else f"{100 * error:.2g}%"
             self.say(
                 "marginals",
-                f"the transport plan of this batch did not converge: its row sums are off by {off} of their total at reg = {reg:.3g}, so some sources are "
+                f"the transport plan of this batch did not converge: its row sums are off by {off} of "
+                f"their total at reg = {reg:.3g}, so some sources are "
                 "used more often than others. Raise reg"
                 + (", or leave iterations out" if self.iterations else "")
                 + ", or take the coupling ot, the limit of small reg",
             )
         return plan, error
 
-    def choose(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource) -> Chosen:
+    def choose(
+        self,
+        source: Tensor,
+        data: Tensor,
+        cond: Cond,
+        free: Tensor | None,
+        groups: Tensor | None,
+        noise: NoiseSource,
+    ) -> Chosen:
         return self.chosen(source, data, cond, free, groups, noise)[0]
 
     def chosen(
-        self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None, groups: Tensor | None, noise: NoiseSource
-    ) -> tuple[Chosen, dict[str, Tensor]]:  # fmt: skip
+        self,
+        source: Tensor,
+        data: Tensor,
+        cond: Cond,
+        free: Tensor | None,
+        groups: Tensor | None,
+        noise: NoiseSource,
+    ) -> tuple[Chosen, dict[str, Tensor]]:
         log_plan, error = self._solved(self.costs(source, data, cond, free), groups)
         order, rows, weight = self.order(noise), None, None
         mass = log_plan.logsumexp(0).exp()  # (B,) of each data point: 1/B unless unbalanced
@@ -320,7 +446,9 @@ class Sinkhorn(Planned):
             rows = order[transport.pick(mass[order], noise.uniform(stream="pair_data", dtype=torch.float64))]
         elif self.unbalanced is not None:
             weight = mass / mass.mean()
-        which = transport.draw(log_plan, order, noise.uniform(stream="pair_source", dtype=torch.float64), rows)
+        which = transport.draw(
+            log_plan, order, noise.uniform(stream="pair_source", dtype=torch.float64), rows
+        )
         return (which, rows, weight, None), {"marginal_error": torch.tensor(error, device=data.device)}
 
 

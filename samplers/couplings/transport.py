@@ -3,10 +3,12 @@
 Rows are sources, columns are data, both with uniform marginals 1/B.
 
     assignment   min over permutations of Σ_j C[i(j), j]
-    entropic     P = argmin ⟨P, C⟩ + reg·KL(P | ab^T) = u_i exp(−C_ij/reg) v_j        (Sinkhorn; Cuturi 1306.0895)
+    entropic     P = argmin ⟨P, C⟩ + reg·KL(P | ab^T) = u_i exp(−C_ij/reg) v_j        (Sinkhorn; Cuturi
+      1306.0895)
 
-Everything runs outside autocast (`exact`). The assignment is exact. scipy's solver grows one augmenting path a point, and those paths are short when the costs are first reduced by
-potentials that are nearly the dual solution; a few rounds of Sinkhorn give such potentials. Any potentials leave the optimum where it is.
+Everything runs outside autocast (`exact`). The assignment is exact. scipy's solver grows one augmenting path
+a point, and those paths are short when the costs are first reduced by potentials that are nearly the dual
+solution; a few rounds of Sinkhorn give such potentials. Any potentials leave the optimum where it is.
 """
 
 import contextlib
@@ -34,8 +36,9 @@ def _float64(device: torch.device) -> torch.dtype:
 
 
 def squared_distances(x: Tensor, y: Tensor, free: Tensor | None = None) -> Tensor:
-    """(B, ...), (M, ...) to (B, M) of |x_i − y_j|², by one matrix product of centred points: float64 up to `EXACT_DIM` entries a point, float32
-    above, where what cancels is small against the distance. ``free`` (M, ...) bool: entries of y_j that count."""
+    """(B, ...), (M, ...) to (B, M) of |x_i − y_j|², by one matrix product of centred points: float64 up to
+    `EXACT_DIM` entries a point, float32 above, where what cancels is small against the distance. ``free`` (M,
+    ...) bool: entries of y_j that count."""
     x, y = x.flatten(1), y.flatten(1)
     dtype = _float64(x.device) if x.shape[1] <= EXACT_DIM else torch.float32
     x, y = x.to(dtype), y.to(dtype)
@@ -80,15 +83,19 @@ def memory_error(points: int, limit: int, copies: int = 3) -> ValueError:
     """What to say of a batch whose matrix of distances does not fit."""
     size = copies * 8 * points**2 / 2**30
     return ValueError(
-        f"got {points} points to pair, expected at most {limit}: their matrix of distances would take {size:,.0f} GiB and the solution grows with "
-        f"the cube of their number; try smaller batches, or the coupling gibbs, which compares each point with its own partner only"
+        f"got {points} points to pair, expected at most {limit}: their matrix of distances would take "
+        f"{size:,.0f} GiB and the solution grows with "
+        "the cube of their number; try smaller batches, or the coupling gibbs, which compares each point "
+        "with its own partner only"
     )
 
 
 def _potentials(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Approximate duals (B,), (B,) with C − f − g >= 0: Sinkhorn at falling temperatures, then one exact pass over rows and columns.
+    """Approximate duals (B,), (B,) with C − f − g >= 0: Sinkhorn at falling temperatures, then one exact pass
+    over rows and columns.
 
-    In numpy, on one thread: thirty products with a small matrix gain nothing from more, and wait for them where other processes run.
+    In numpy, on one thread: thirty products with a small matrix gain nothing from more, and wait for them
+    where other processes run.
     """
     c = cost.astype(np.float32)
     f, g = c.mean(1), c.mean(0) - c.mean()
@@ -100,7 +107,8 @@ def _potentials(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         np.subtract(f[:, None], c, out=kernel)
         kernel += g
         kernel /= reg
-        np.exp(np.maximum(kernel, -60, out=kernel), out=kernel)  # below -60 lie subnormal products, a hundred times slower on some CPUs
+        # below -60 lie subnormal products, a hundred times slower on some CPUs
+        np.exp(np.maximum(kernel, -60, out=kernel), out=kernel)
         u, v = np.ones_like(f), np.ones_like(g)
         for _ in range(rounds):
             u = 1 / np.maximum(np.einsum("ij,j->i", kernel, v), 1e-30)
@@ -112,7 +120,8 @@ def _potentials(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def assignment(cost: Tensor) -> Tensor:
-    """(B, B) costs to (B,) int64: the source of each data point in the permutation of least total cost. Exact.
+    """(B, B) costs to (B,) int64: the source of each data point in the permutation of least total cost.
+    Exact.
 
     Raises ``ValueError`` for costs that are not finite.
     """
@@ -120,7 +129,9 @@ def assignment(cost: Tensor) -> Tensor:
 
     values = cost.detach().cpu().double().numpy()
     if not np.isfinite(values).all():
-        raise ValueError("got distances that are not finite, expected numbers; look for NaN or infinity in the data")
+        raise ValueError(
+            "got distances that are not finite, expected numbers; look for NaN or infinity in the data"
+        )
     if len(values) > DIRECT:
         f, g = _potentials(values)
         values = values - f[:, None]
@@ -132,28 +143,34 @@ def assignment(cost: Tensor) -> Tensor:
 
 
 def sort_assignment(x: Tensor, y: Tensor) -> Tensor:
-    """(B,), (B,) numbers to the source of each data point: on a line the k-th smallest goes to the k-th smallest, for every convex cost."""
+    """(B,), (B,) numbers to the source of each data point: on a line the k-th smallest goes to the k-th
+    smallest, for every convex cost."""
     source = torch.empty(len(y), dtype=torch.int64, device=y.device)
     source[y.argsort(stable=True)] = x.argsort(stable=True)
     return source
 
 
-def entropic_plan(log_kernel: Tensor, iterations: int, *, tolerance: float = 0.0, strength: float = 1.0) -> Tensor:
-    """(B, M) log kernel −C/reg to log P, in logs. ``iterations`` rounds of rows, then columns (whose sums are then exact); stops when the row sums
-    are within ``tolerance`` of 1/B, summed over rows. ``strength`` = λ/(λ + reg) < 1 replaces the constraint on the marginals by λ·KL
-    (unbalanced transport; Chizat et al. 1607.05816)."""
+def entropic_plan(
+    log_kernel: Tensor, iterations: int, *, tolerance: float = 0.0, strength: float = 1.0
+) -> Tensor:
+    """(B, M) log kernel −C/reg to log P, in logs. ``iterations`` rounds of rows, then columns (whose sums are
+    then exact); stops when the row sums are within ``tolerance`` of 1/B, summed over rows. ``strength`` =
+    λ/(λ + reg) < 1 replaces the constraint on the marginals by λ·KL (unbalanced transport; Chizat et al.
+    1607.05816)."""
     a, b = (-math.log(n) for n in log_kernel.shape)
     log_kernel = log_kernel + (a + b)
     f = strength * (a - log_kernel.logsumexp(1))
     g = strength * (b - (log_kernel + f[:, None]).logsumexp(0))
     f0, g0, near = f, g, None  # type: Tensor, Tensor, Tensor | None
     for k in range(1, iterations):
-        if near is None or k % 25 == 0:  # products with exp(f + g − C/reg), whose entries are at most of order 1, in place of sums in logs
+        # products with exp(f + g − C/reg), whose entries are at most of order 1, in place of sums in logs
+        if near is None or k % 25 == 0:
             f0, g0, near = f, g, (log_kernel + f[:, None] + g).exp_()
         rows = (near @ (g - g0).exp()).log() - f0
         new = strength * (a - rows)
         columns = ((new - f0).exp() @ near).log() - g0
-        if not bool(torch.isfinite(rows).all() & torch.isfinite(columns).all()):  # a row has nothing left in this precision
+        # a row has nothing left in this precision
+        if not bool(torch.isfinite(rows).all() & torch.isfinite(columns).all()):
             new = strength * (a - (log_kernel + g).logsumexp(1))
             columns, near = (log_kernel + new[:, None]).logsumexp(0), None
         change = float((f - new).expm1().abs().mean()) if tolerance > 0 else math.inf
@@ -164,17 +181,24 @@ def entropic_plan(log_kernel: Tensor, iterations: int, *, tolerance: float = 0.0
 
 
 def draw(log_plan: Tensor, order: Tensor, u: Tensor, columns: Tensor | None = None) -> Tensor:
-    """(B, M) log plan to one source for each of ``columns`` (all by default), from its column, by the inverse of its distribution function at u.
+    """(B, M) log plan to one source for each of ``columns`` (all by default), from its column, by the inverse
+    of its distribution function at u.
 
-    ``order`` (B,) is the order of the sources in that function: drawn with them, it makes a draw independent of their places in the batch.
+    ``order`` (B,) is the order of the sources in that function: drawn with them, it makes a draw independent
+    of their places in the batch.
     """
     log = log_plan[order] if columns is None else log_plan[order][:, columns]
     return order[pick((log - log.amax(0)).exp().T, u)]
 
 
 def pick(weights: Tensor, u: Tensor) -> Tensor:
-    """(N, B) weights >= 0, or (B,) for all, and (N,) numbers in (0, 1) to (N,) indices, drawn in proportion to the weights; never one of weight 0."""
+    """(N, B) weights >= 0, or (B,) for all, and (N,) numbers in (0, 1) to (N,) indices, drawn in proportion
+    to the weights; never one of weight 0."""
     steps = weights.to(_float64(weights.device)).cumsum(-1).contiguous()
     heights = u.to(steps) * steps[..., -1]
-    place = torch.searchsorted(steps, heights) if weights.ndim == 1 else torch.searchsorted(steps, heights[:, None])[:, 0]
+    place = (
+        torch.searchsorted(steps, heights)
+        if weights.ndim == 1
+        else torch.searchsorted(steps, heights[:, None])[:, 0]
+    )
     return place.clamp_max(weights.shape[-1] - 1)

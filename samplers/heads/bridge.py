@@ -2,12 +2,16 @@
 
     data          the data itself
     displacement  (x_t − data) / (sigma √(1 − m))             I²SB (Liu et al. 2302.05872)
-    drift         m'(data − x_t)/(1 − m)                      bridge matching, one side of DSBM (Shi et al. 2303.16852)
+    drift         m'(data − x_t)/(1 − m)                      bridge matching, one side of DSBM (Shi et al.
+      2303.16852)
     velocity      m'(data − source + sigma (1 − 2m)/(2√(m(1 − m))) z)        SB-CFM (Tong et al. 2302.00482)
-    flow_score    that and (sigma² m'/2) ∇ log p_t, whose target is −(sigma m'/(2√(m(1 − m)))) z      [SF]²M (Tong et al. 2307.03672)
+    flow_score    that and (sigma² m'/2) ∇ log p_t, whose target is −(sigma m'/(2√(m(1 − m)))) z      [SF]²M
+      (Tong et al. 2307.03672)
 
-Every squared error is divided by the variance that its target would have between ends of unit variance (weight ``inverse_variance``), which keeps the
-ends from taking over; ``uniform`` does not, and ``sf2m`` is the weighting of the last line's paper. With ``cond_source`` the network reads x_t and the source side by side (channels).
+Every squared error is divided by the variance that its target would have between ends of unit variance
+(weight ``inverse_variance``), which keeps the ends from taking over; ``uniform`` does not, and ``sf2m`` is
+the weighting of the last line's paper. With ``cond_source`` the network reads x_t and the source side by side
+(channels).
 """
 
 from collections.abc import Mapping
@@ -31,8 +35,12 @@ class BridgeHead(Protocol):
     channels: int
     cond_source: bool
 
-    def predict(self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None) -> BridgePrediction: ...
-    def errors(self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor) -> list[tuple[Tensor, Tensor]]: ...
+    def predict(
+        self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None
+    ) -> BridgePrediction: ...
+    def errors(
+        self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor
+    ) -> list[tuple[Tensor, Tensor]]: ...
 
 
 class OneHead:
@@ -43,17 +51,22 @@ class OneHead:
     def __init__(self, space: str, *, conditioning: str = "time", cond_source: bool = False):
         self.space, self.timed, self.cond_source = space, is_timed(conditioning), cond_source
 
-    def predict(self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None) -> BridgePrediction:
+    def predict(
+        self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None
+    ) -> BridgePrediction:
         out = query(net, x, t, cond, path, ctx, timed=self.timed, cond_source=self.cond_source)
         if self.space != "displacement":
             return BridgePrediction(self.space, out, x, t, path)
         return BridgePrediction("data", x - self._reach(path, t, x) * out, x, t, path)
 
     def _reach(self, path: BridgePath, t: Time, x: Tensor) -> Tensor:
-        """Standard deviation of what lies between x_t and the data; that of the clock alone where the path has no noise."""
+        """Standard deviation of what lies between x_t and the data; that of the clock alone where the path
+        has no noise."""
         return expand((path.sigma or path.unit) * path.coefficients(t).sigma.clamp_min(0).sqrt(), x)
 
-    def errors(self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def errors(
+        self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
         """Differences (B, ...) with the variances () or (B,) of their targets."""
         c, sigma = p.path.coefficients(p.t), p.path.sigma
         m, rest, slope = c.alpha, c.sigma, c.d_alpha
@@ -65,7 +78,12 @@ class OneHead:
         if self.space == "drift":
             target = expand(slope / rest, data) * (data - p.x)
             return [(p.value - target, slope**2 * (2 + sigma**2 * m / rest))]
-        return [(p.value - flow(p.path, m, slope, data, source, z), slope**2 * (2 + sigma**2 * (1 - 2 * m) ** 2 / (4 * m * rest)))]
+        return [
+            (
+                p.value - flow(p.path, m, slope, data, source, z),
+                slope**2 * (2 + sigma**2 * (1 - 2 * m) ** 2 / (4 * m * rest)),
+            )
+        ]
 
 
 class FlowScore:
@@ -76,14 +94,21 @@ class FlowScore:
     def __init__(self, *, conditioning: str = "time", cond_source: bool = False):
         self.timed, self.cond_source = is_timed(conditioning), cond_source
 
-    def predict(self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None) -> BridgePrediction:
+    def predict(
+        self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None
+    ) -> BridgePrediction:
         if path.sigma == 0:
-            raise ValueError("got flow_score on a bridge without noise, which has no score; set sigma above 0 or predict the velocity")
+            raise ValueError(
+                "got flow_score on a bridge without noise, which has no score; set sigma above 0 or "
+                "predict the velocity"
+            )
         out = query(net, x, t, cond, path, ctx, timed=self.timed, cond_source=self.cond_source)
         velocity, half = out.chunk(2, dim=1)
         return BridgePrediction("velocity", velocity, x, t, path, {"half_score": half})
 
-    def errors(self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def errors(
+        self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
         """As in `OneHead`, the flow's and the score's."""
         c, sigma = p.path.coefficients(p.t), p.path.sigma
         m, rest, slope = c.alpha, c.sigma, c.d_alpha
@@ -96,16 +121,20 @@ class FlowScore:
 
 
 class TwoWay:
-    """What the two networks of DSBM say together. ``net``: a module dict with ``to_data`` and ``to_source``, each trained on ``side`` (a drift) in its own
-    direction of time. It is queried, never trained."""
+    """What the two networks of DSBM say together. ``net``: a module dict with ``to_data`` and ``to_source``,
+    each trained on ``side`` (a drift) in its own direction of time. It is queried, never trained."""
 
     def __init__(self, side: OneHead):
         self.side = side
 
-    def predict(self, net: Any, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None) -> BridgePrediction:
+    def predict(
+        self, net: Any, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None
+    ) -> BridgePrediction:
         ahead = self.side.predict(net["to_data"], x, t, cond, path, ctx).value
         behind = self.side.predict(net["to_source"], x, 1 - t, cond, path, ctx).value
-        return BridgePrediction("velocity", (ahead - behind) / 2, x, t, path, {"half_score": (ahead + behind) / 2})
+        return BridgePrediction(
+            "velocity", (ahead - behind) / 2, x, t, path, {"half_score": (ahead + behind) / 2}
+        )
 
 
 def flow(path: BridgePath, m: Tensor, slope: Tensor, data: Tensor, source: Tensor, z: Tensor) -> Tensor:
@@ -116,12 +145,25 @@ def flow(path: BridgePath, m: Tensor, slope: Tensor, data: Tensor, source: Tenso
     return expand(slope, data) * (data - source + expand(bend, data) * z)
 
 
-def query(net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None, *, timed: bool, cond_source: bool) -> Tensor:
-    """The network at the path's clock, in x's dtype. ``cond.image`` is the source where the network reads it."""
+def query(
+    net: Backbone,
+    x: Tensor,
+    t: Time,
+    cond: Cond,
+    path: BridgePath,
+    ctx: RunContext | None,
+    *,
+    timed: bool,
+    cond_source: bool,
+) -> Tensor:
+    """The network at the path's clock, in x's dtype. ``cond.image`` is the source where the network reads
+    it."""
     inside = x
     if cond_source:
         if not isinstance(cond.image, Tensor) or cond.image.shape != x.shape:
-            raise ValueError(f"this model reads the source beside x, expected Cond(image=source) of shape {tuple(x.shape)}")
+            raise ValueError(
+                f"this model reads the source beside x, expected Cond(image=source) of shape {tuple(x.shape)}"
+            )
         inside, cond = torch.cat([x, cond.image.to(x)], 1), replace(cond, image=None)
     return call(net, inside, t, cond, path, ctx, timed=timed)
 
@@ -142,7 +184,9 @@ def velocity(*, conditioning: str = "time", cond_source: bool = False) -> OneHea
     return OneHead("velocity", conditioning=conditioning, cond_source=cond_source)
 
 
-REGISTRY = {name: f"samplers.heads.bridge:{name}" for name in ("data", "displacement", "drift", "velocity")} | {
+REGISTRY = {
+    name: f"samplers.heads.bridge:{name}" for name in ("data", "displacement", "drift", "velocity")
+} | {
     "flow_score": "samplers.heads.bridge:FlowScore",
 }
 

@@ -1,6 +1,8 @@
-"""The variational bound of a DDPM with a learned variance (Nichol & Dhariwal 2102.09672, section 3.1), in bits per dimension.
+"""The variational bound of a DDPM with a learned variance (Nichol & Dhariwal 2102.09672, section 3.1), in
+bits per dimension.
 
-L_k = KL(q(x_{k−1} | x_k, data) ‖ p(x_{k−1} | x_k)) for k > 0 and −log p(data | x_0) for k = 0, the latter a Gaussian binned to 256 grey levels.
+L_k = KL(q(x_{k−1} | x_k, data) ‖ p(x_{k−1} | x_k)) for k > 0 and −log p(data | x_0) for k = 0, the latter a
+Gaussian binned to 256 grey levels.
 """
 
 import math
@@ -13,7 +15,8 @@ from samplers.prediction import Prediction, expand
 
 
 def log_variances(path: VPPath, k: Tensor) -> tuple[Tensor, Tensor]:
-    """(log beta_k, log posterior variance_k), the latter clipped at k = 0 to that of k = 1; shape of k, float64."""
+    """(log beta_k, log posterior variance_k), the latter clipped at k = 0 to that of k = 1; shape of k,
+    float64."""
     bar = torch.cat([torch.ones(1, dtype=torch.float64), path.alpha_bar])
     small = path.betas * (1 - bar[:-1]) / (1 - bar[1:])
     small[0] = small[1]
@@ -22,7 +25,8 @@ def log_variances(path: VPPath, k: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def log_variance_of(prediction: Prediction, k: Tensor) -> Tensor:
-    """(B, ...) log variance of the learned-range head: f·log beta + (1 − f)·log posterior variance, f = (head + 1)/2."""
+    """(B, ...) log variance of the learned-range head: f·log beta + (1 − f)·log posterior variance, f = (head
+    + 1)/2."""
     assert isinstance(prediction.path, VPPath)
     large, small = log_variances(prediction.path, k)
     f = (prediction.head("variance") + 1) / 2
@@ -30,7 +34,9 @@ def log_variance_of(prediction: Prediction, k: Tensor) -> Tensor:
 
 
 def _normal_kl(mean: Tensor, log_var: Tensor, mean2: Tensor, log_var2: Tensor) -> Tensor:
-    return 0.5 * (log_var2 - log_var - 1 + (log_var - log_var2).exp() + (mean - mean2) ** 2 * (-log_var2).exp())
+    return 0.5 * (
+        log_var2 - log_var - 1 + (log_var - log_var2).exp() + (mean - mean2) ** 2 * (-log_var2).exp()
+    )
 
 
 def _cdf(x: Tensor) -> Tensor:
@@ -50,7 +56,8 @@ def _binned_nll(data: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def bound(prediction: Prediction, data: Tensor) -> Tensor:
-    """(B,) term of the bound at the prediction's time, in bits per dimension. The mean is detached: it trains the variance only."""
+    """(B,) term of the bound at the prediction's time, in bits per dimension. The mean is detached: it trains
+    the variance only."""
     path = prediction.path
     if not isinstance(path, VPPath):
         raise ValueError("the variational bound of a learned variance needs a VP path; use path: vp")

@@ -2,12 +2,13 @@
 
     x_t = alpha(t)·data + sigma(t)·noise
 
-`coefficients` has what they share, `flows`, `vp` and `ve` the paths themselves. ``warp`` bends a clock: with τ in [0, 1] along the path,
+`coefficients` has what they share, `flows`, `vp` and `ve` the paths themselves. ``warp`` bends a clock: with
+τ in [0, 1] along the path,
 
     τ ← τ^skew,   τ ← τ / (τ + shift·(1 − τ))
 
-so that values above 1 of either spend more of the steps (or training times) at the noise end; ``shift`` is that of Esser et al. 2403.03206, which on
-the linear path multiplies sigma/alpha by ``shift``.
+so that values above 1 of either spend more of the steps (or training times) at the noise end; ``shift`` is
+that of Esser et al. 2403.03206, which on the linear path multiplies sigma/alpha by ``shift``.
 """
 
 from torch import Tensor
@@ -18,9 +19,25 @@ from samplers.paths.ve import EDMPath
 from samplers.paths.vp import VPPath, beta_table
 
 __all__ = [
-    "Coefficients", "EDMPath", "Flow", "LinearPath", "LipmanPath", "PATHS", "Path", "Time", "TrigPath", "VPPath", "as_time", "beta_table",
-    "check_steps", "check_warp", "last_trained", "no_spacing", "sigma_of", "warp",
-]  # fmt: skip
+    "Coefficients",
+    "EDMPath",
+    "Flow",
+    "LinearPath",
+    "LipmanPath",
+    "PATHS",
+    "Path",
+    "Time",
+    "TrigPath",
+    "VPPath",
+    "as_time",
+    "beta_table",
+    "check_steps",
+    "check_warp",
+    "last_trained",
+    "no_spacing",
+    "sigma_of",
+    "warp",
+]
 
 PATHS = {
     "linear": "samplers.paths.flows:LinearPath",
@@ -33,7 +50,13 @@ PATHS = {
 
 def last_trained(path: Path) -> float:
     """The time nearest to the data that a network on this path was trained at."""
-    return path.time(0) if isinstance(path, VPPath) else 1 / (1 + path.sigma_min) if isinstance(path, EDMPath) else 1.0
+    return (
+        path.time(0)
+        if isinstance(path, VPPath)
+        else 1 / (1 + path.sigma_min)
+        if isinstance(path, EDMPath)
+        else 1.0
+    )
 
 
 def check_warp(shift: float, skew: float) -> None:
@@ -41,7 +64,9 @@ def check_warp(shift: float, skew: float) -> None:
         raise ValueError(f"got shift={shift}, skew={skew}, expected positive numbers; 1 changes nothing")
 
 
-def warp(path: Path, t: Tensor, shift: float = 1.0, skew: float = 1.0, *, begin: float | None = None) -> Tensor:
+def warp(
+    path: Path, t: Tensor, shift: float = 1.0, skew: float = 1.0, *, begin: float | None = None
+) -> Tensor:
     """Times (...) moved along the path from ``begin`` (its own start) on; the ends stay where they are."""
     if shift == 1 and skew == 1:
         return t

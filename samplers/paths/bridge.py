@@ -1,15 +1,20 @@
 """Bridges between two data sets, and what can be predicted on them.
 
-All are Brownian bridges in a clock of their own. With m(t) the share of the reference's variance that is spent by t, from 0 to 1, and sigma² the whole,
+All are Brownian bridges in a clock of their own. With m(t) the share of the reference's variance that is
+spent by t, from 0 to 1, and sigma² the whole,
 
     x_t = m·data + (1 − m)·source + sigma √(m(1 − m)) z
 
-    brownian   m = t                                        (Schrödinger bridges; Tong et al. 2307.03672, Shi et al. 2303.16852)
-    i2sb       m from the cumulated table of Liu et al. 2302.05872, whose betas rise to the middle and fall again
+    brownian   m = t                                        (Schrödinger bridges; Tong et al. 2307.03672, Shi
+      et al. 2303.16852)
+    i2sb       m from the cumulated table of Liu et al. 2302.05872, whose betas rise to the middle and fall
+      again
 
-A mixture of such bridges has two drifts, f towards the data and g towards the source (in reversed time); with score = ∇ log p_t they obey
+A mixture of such bridges has two drifts, f towards the data and g towards the source (in reversed time); with
+score = ∇ log p_t they obey
 
-    f = m'(E[data|x] − x)/(1 − m),   g = m'(E[source|x] − x)/m,   f + g = sigma² m' score,   (f − g)/2 = v, the probability flow.
+    f = m'(E[data|x] − x)/(1 − m),   g = m'(E[source|x] − x)/m,   f + g = sigma² m' score,   (f − g)/2 = v,
+      the probability flow.
 
 So a prediction of one end gives one drift, and flow and score together give everything.
 """
@@ -26,8 +31,9 @@ EDGE = 1e-3  # training keeps this far from both ends, where targets have infini
 
 
 class BridgePath:
-    """Base: a subclass writes ``share`` and ``rate``. ``sigma`` is the reference's standard deviation over the whole way, 0 for straight lines; ``unit`` the
-    scale of the way itself, which a path without noise keeps."""
+    """Base: a subclass writes ``share`` and ``rate``. ``sigma`` is the reference's standard deviation over
+    the whole way, 0 for straight lines; ``unit`` the scale of the way itself, which a path without noise
+    keeps."""
 
     native, t_start, prior_scale, unit = "velocity", 0.0, 1.0, 1.0
     sigma: float
@@ -58,7 +64,10 @@ class BridgePath:
         return 1000 * as_time(t)
 
     def log_snr(self, t: Time) -> Tensor:
-        raise ValueError("a bridge starts from data, not from noise: it has no signal-to-noise ratio; choose a sampler for bridges")
+        raise ValueError(
+            "a bridge starts from data, not from noise: it has no signal-to-noise ratio; choose a "
+            "sampler for bridges"
+        )
 
     def time_of(self, log_snr: Time) -> Tensor:
         return self.log_snr(log_snr)
@@ -86,19 +95,26 @@ class BrownianBridge(BridgePath):
 
 
 class I2SBPath(BridgePath):
-    """``steps`` entries with betas (linspace(√beta_min, √beta_max, steps)/√steps)², the first half mirrored, so that the variance is
-    spent mostly in the middle. Entry n of the table stands at t = 1 − (n + 1)/steps and the network sees n. ``stochastic=False`` is the straight
-    (OT-ODE) variant, with the same clock and no noise."""
+    """``steps`` entries with betas (linspace(√beta_min, √beta_max, steps)/√steps)², the first half mirrored,
+    so that the variance is spent mostly in the middle. Entry n of the table stands at t = 1 − (n + 1)/steps
+    and the network sees n. ``stochastic=False`` is the straight (OT-ODE) variant, with the same clock and no
+    noise."""
 
-    def __init__(self, *, beta_max: float = 0.3, beta_min: float = 0.1, steps: int = 1000, stochastic: bool = True):
+    def __init__(
+        self, *, beta_max: float = 0.3, beta_min: float = 0.1, steps: int = 1000, stochastic: bool = True
+    ):
         if steps < 2 or steps % 2 or not 0 < beta_min <= beta_max:
             raise ValueError(
-                f"got steps={steps}, beta_min={beta_min}, beta_max={beta_max}, expected an even number of steps and 0 < beta_min <= beta_max"
+                f"got steps={steps}, beta_min={beta_min}, beta_max={beta_max}, expected an even number of "
+                "steps and 0 < beta_min <= beta_max"
             )
-        root = torch.linspace((beta_min / steps) ** 0.5, (beta_max / steps) ** 0.5, steps, dtype=torch.float64)
+        root = torch.linspace(
+            (beta_min / steps) ** 0.5, (beta_max / steps) ** 0.5, steps, dtype=torch.float64
+        )
         half = root.square()[: steps // 2]
         self.betas = torch.cat([half, half.flip(0)])
-        self.ahead = torch.cat([self.betas.new_zeros(1), self.betas.cumsum(0)])  # variance between entry n and the data, at n + 1
+        # variance between entry n and the data, at n + 1
+        self.ahead = torch.cat([self.betas.new_zeros(1), self.betas.cumsum(0)])
         self.size, self.stochastic = steps, stochastic
         self.total = float(self.ahead[-1])
         self.unit = self.total**0.5
@@ -124,7 +140,11 @@ class I2SBPath(BridgePath):
         ahead, betas = self.ahead.to(as_time(t)), self.betas.to(as_time(t))
         forward = ahead[n + 1]
         backward = self.total - forward + betas[n]
-        std = (forward * backward / (forward + backward)).sqrt() if self.stochastic else torch.zeros_like(forward)
+        std = (
+            (forward * backward / (forward + backward)).sqrt()
+            if self.stochastic
+            else torch.zeros_like(forward)
+        )
         return backward / (forward + backward), forward / (forward + backward), std
 
     def trained_time(self, t: Tensor) -> Tensor:
@@ -149,13 +169,14 @@ SPACES = ("data", "source", "drift", "backward", "velocity", "score")
 
 @dataclass(frozen=True)
 class BridgePrediction(Prediction):
-    """A `Prediction` on a bridge. The head ``half_score`` is (f + g)/2 = sigma² m' score/2 of a model that knows both drifts. Raises ``ValueError`` from `to`
-    for what this model cannot say."""
+    """A `Prediction` on a bridge. The head ``half_score`` is (f + g)/2 = sigma² m' score/2 of a model that
+    knows both drifts. Raises ``ValueError`` from `to` for what this model cannot say."""
 
     path: BridgePath
 
     def to(self, space: str) -> Tensor:
-        """(B, ...) in another space: data, source, drift (towards the data), backward (towards the source, in reversed time), velocity or score."""
+        """(B, ...) in another space: data, source, drift (towards the data), backward (towards the source, in
+        reversed time), velocity or score."""
         space = self.path.native if space == "native" else space
         if space == self.space:
             return self.value
@@ -174,23 +195,37 @@ class BridgePrediction(Prediction):
             if space == "score" and self.path.sigma > 0:
                 return (ahead + behind) / (self.path.sigma**2 * slope)
         raise ValueError(
-            f"this bridge predicts {self.space} only, from which {space} does not follow; choose the sampler bridge or bridge_sde, or train flow_score"
+            f"this bridge predicts {self.space} only, from which {space} does not follow; choose the "
+            "sampler bridge or bridge_sde, or train flow_score"
         )
 
     def _drifts(self, m: Tensor, rest: Tensor, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """f and g, None where this prediction does not know them."""
         if self.space == "velocity":
-            half = self.heads.get("half_score", torch.zeros_like(self.value) if self.path.sigma == 0 else None)
+            half = self.heads.get(
+                "half_score", torch.zeros_like(self.value) if self.path.sigma == 0 else None
+            )
             return (None, None) if half is None else (self.value + half, half - self.value)
         towards = {
-            "drift": lambda: self.value, "data": lambda: ratio(slope * (self.value - self.x), rest), "backward": lambda: self.value,
+            "drift": lambda: self.value,
+            "data": lambda: ratio(slope * (self.value - self.x), rest),
+            "backward": lambda: self.value,
             "source": lambda: ratio(slope * (self.value - self.x), m),
-        }.get(self.space)  # fmt: skip
+        }.get(self.space)
         if towards is None:
             raise ValueError(f"got a prediction in the unknown space {self.space!r}")
         return (towards(), None) if self.space in ("drift", "data") else (None, towards())
 
     def reversed(self, x: Tensor, t: float | Tensor) -> "BridgePrediction":
         """The same, seen by someone who walks from the data to the source."""
-        turned = {"data": "source", "source": "data", "drift": "backward", "backward": "drift", "velocity": "velocity", "score": "score"}[self.space]
-        return BridgePrediction(turned, -self.value if turned == "velocity" else self.value, x, t, self.path, self.heads)
+        turned = {
+            "data": "source",
+            "source": "data",
+            "drift": "backward",
+            "backward": "drift",
+            "velocity": "velocity",
+            "score": "score",
+        }[self.space]
+        return BridgePrediction(
+            turned, -self.value if turned == "velocity" else self.value, x, t, self.path, self.heads
+        )

@@ -1,7 +1,8 @@
-"""What every path has: x_t = alpha(t)·data + sigma(t)·noise, with t = 0 the source (noise) end and t = 1 the data.
+"""What every path has: x_t = alpha(t)·data + sigma(t)·noise, with t = 0 the source (noise) end and t = 1 the
+data.
 
-Coefficients are functions of a float or a tensor of times and are computed in float64 (float32 on devices without it). log SNR is
-2 log(alpha/sigma); `time_of` is its inverse.
+Coefficients are functions of a float or a tensor of times and are computed in float64 (float32 on devices
+without it). log SNR is 2 log(alpha/sigma); `time_of` is its inverse.
 """
 
 import math
@@ -25,8 +26,8 @@ class Coefficients:
 
 
 class Path(Protocol):
-    """``native`` is the space its users call the model's output; ``t_start`` where sampling begins; ``prior_scale`` the noise's scale there.
-    ``grid`` runs from ``begin`` (``t_start`` unless given) to 1."""
+    """``native`` is the space its users call the model's output; ``t_start`` where sampling begins;
+    ``prior_scale`` the noise's scale there. ``grid`` runs from ``begin`` (``t_start`` unless given) to 1."""
 
     native: str
     t_start: float
@@ -36,7 +37,9 @@ class Path(Protocol):
     def log_snr(self, t: Time) -> Tensor: ...
     def time_of(self, log_snr: Time) -> Tensor: ...
     def network_time(self, t: Time) -> Tensor: ...
-    def grid(self, num_steps: int, spacing: str | None = None, *, begin: float | None = None) -> list[float]: ...
+    def grid(
+        self, num_steps: int, spacing: str | None = None, *, begin: float | None = None
+    ) -> list[float]: ...
 
 
 def as_time(t: Time) -> Tensor:
@@ -52,17 +55,22 @@ def check_steps(num_steps: int) -> None:
 
 
 def check_begin(begin: float | None, start: float, end: float = 1.0) -> float:
-    """Where a grid begins: ``start`` unless told otherwise. Raises ``ValueError`` for a place at or beyond ``end``."""
+    """Where a grid begins: ``start`` unless told otherwise. Raises ``ValueError`` for a place at or beyond
+    ``end``."""
     if begin is None:
         return start
     if not begin < end:
-        raise ValueError("got a lambda_min beyond the noise levels of this path, expected a lower one, such as -5.1")
+        raise ValueError(
+            "got a lambda_min beyond the noise levels of this path, expected a lower one, such as -5.1"
+        )
     return max(begin, start)
 
 
 def no_spacing(spacing: str | None, path: str) -> None:
     if spacing is not None:
-        raise ValueError(f"got spacing={spacing!r}, which applies to VP tables only; leave it out on the {path} path")
+        raise ValueError(
+            f"got spacing={spacing!r}, which applies to VP tables only; leave it out on the {path} path"
+        )
 
 
 def sigma_of(path: Path, t: Time) -> Tensor:

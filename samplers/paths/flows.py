@@ -1,12 +1,15 @@
-"""Paths of flow matching: x_t = a(t)·data + b(t)·source (+ sigma·eps), regressed on the velocity a'·data + b'·source.
+"""Paths of flow matching: x_t = a(t)·data + b(t)·source (+ sigma·eps), regressed on the velocity a'·data +
+b'·source.
 
     linear   a = t,           b = 1 − t                      (I-CFM, rectified flow; Tong et al. 2302.00482)
     lipman   a = t,           b = 1 − (1 − sigma_min)·t      (Lipman et al. 2210.02747)
-    trig     a = sin(πt/2),   b = cos(πt/2)                  (variance preserving; Albergo & Vanden-Eijnden 2209.15571)
+    trig     a = sin(πt/2),   b = cos(πt/2)                  (variance preserving; Albergo & Vanden-Eijnden
+      2209.15571)
 
-``sigma`` adds Gaussian noise of that standard deviation between the ends, independent of t. For a Gaussian source the noise and the source are one
-Gaussian of standard deviation s = √(b² + sigma²), and the regressed field is the path's own: E[a' data + b' source | x] = a' D + s'(x − a D)/s with D =
-E[data | x]. So sampling and conversions use (a, s), training uses the ends; sampling ends with that noise still in the samples.
+``sigma`` adds Gaussian noise of that standard deviation between the ends, independent of t. For a Gaussian
+source the noise and the source are one Gaussian of standard deviation s = √(b² + sigma²), and the regressed
+field is the path's own: E[a' data + b' source | x] = a' D + s'(x − a D)/s with D = E[data | x]. So sampling
+and conversions use (a, s), training uses the ends; sampling ends with that noise still in the samples.
 """
 
 import math
@@ -18,8 +21,8 @@ from samplers.paths.coefficients import Coefficients, Time, as_time, check_begin
 
 
 class Flow:
-    """Base: a subclass writes ``ends`` and, where it has a closed form, ``_time_of``. The network sees time_scale·t: 1000·t unless it was trained
-    elsewhere with another clock (t itself: 1)."""
+    """Base: a subclass writes ``ends`` and, where it has a closed form, ``_time_of``. The network sees
+    time_scale·t: 1000·t unless it was trained elsewhere with another clock (t itself: 1)."""
 
     native, t_start = "velocity", 0.0
 
@@ -27,7 +30,10 @@ class Flow:
         if sigma < 0:
             raise ValueError(f"got sigma={sigma}, expected 0 or more")
         if not 0 < time_scale < math.inf:
-            raise ValueError(f"got time_scale={time_scale}, expected a positive number: what the network's clock shows at the data")
+            raise ValueError(
+                f"got time_scale={time_scale}, expected a positive number: what the network's clock shows "
+                "at the data"
+            )
         self.sigma, self.time_scale, self.prior_scale = sigma, time_scale, math.sqrt(1 + sigma**2)
 
     def ends(self, t: Time) -> Coefficients:

@@ -1,16 +1,24 @@
-"""Noise on molecular graphs: every atom and every bond is a category, and is replaced by a random one ever more often.
+"""Noise on molecular graphs: every atom and every bond is a category, and is replaced by a random one ever
+more often.
 
-A graph is packed as x (B, n, dx + 5n): one-hot atom types, then of each atom a row of one-hot bond classes (none, single, double, triple, aromatic), zero on
-padding and on the diagonal. ᾱ falls from 1 (data, step 0) to 0 (step T) by a cosine; t = 1 − step/T. Three modes say what takes the place of a category:
+A graph is packed as x (B, n, dx + 5n): one-hot atom types, then of each atom a row of one-hot bond classes
+(none, single, double, triple, aromatic), zero on padding and on the diagonal. ᾱ falls from 1 (data, step 0)
+to 0 (step T) by a cosine; t = 1 − step/T. Three modes say what takes the place of a category:
 
-    marginal    q(z_t|z_0) = ᾱ z_0 + (1 − ᾱ) m, with the marginals m of atoms and of bonds (Vignac et al. 2209.14734)
-    corrected   the same for atoms; a bond falls at first to what bonds are between its two atoms, P(bond | atom, atom), and ever more to the marginal:
-                step k replaces it by a draw of τ_k = ᾱ_k P(· | atoms) + (1 − ᾱ_k) m. Given the clean atoms this is a chain whose product of steps is ᾱ_t I + (1 − ᾱ_t) τ̄_t, rows
+    marginal    q(z_t|z_0) = ᾱ z_0 + (1 − ᾱ) m, with the marginals m of atoms and of bonds (Vignac et al.
+      2209.14734)
+    corrected   the same for atoms; a bond falls at first to what bonds are between its two atoms, P(bond |
+      atom, atom), and ever more to the marginal:
+                step k replaces it by a draw of τ_k = ᾱ_k P(· | atoms) + (1 − ᾱ_k) m. Given the clean atoms
+                  this is a chain whose product of steps is ᾱ_t I + (1 − ᾱ_t) τ̄_t, rows
                 sum to one, and the posterior is Bayes' for each bond on its own
-    reference   as published (Liu et al. 2401.13858, its code): atom and bond rows share one matrix U that lets each raise the other, blocks are normalised afterwards. Its rows
-                sum to more than one, a product of steps is not its closed form, its posterior is a heuristic; for its checkpoints
+    reference   as published (Liu et al. 2401.13858, its code): atom and bond rows share one matrix U that
+      lets each raise the other, blocks are normalised afterwards. Its rows
+                sum to more than one, a product of steps is not its closed form, its posterior is a heuristic;
+                  for its checkpoints
 
-Statistics: ``atoms`` (dx,) frequencies of types, ``bonds`` of bond classes where they are not the joint's, ``joint`` (dx, dx, 5) frequencies of (type, type, bond) over ordered pairs of different atoms, none included.
+Statistics: ``atoms`` (dx,) frequencies of types, ``bonds`` of bond classes where they are not the joint's,
+``joint`` (dx, dx, 5) frequencies of (type, type, bond) over ordered pairs of different atoms, none included.
 """
 
 import math
@@ -30,7 +38,8 @@ TINY = 1e-30
 
 
 def cosine_table(num: int, *, exact: bool = True) -> Tensor:
-    """(num + 1,) float64 ᾱ of steps 0 … num: cos² as in the original. ``exact``: ᾱ_0 = 1, otherwise the original's slightly smaller one."""
+    """(num + 1,) float64 ᾱ of steps 0 … num: cos² as in the original. ``exact``: ᾱ_0 = 1, otherwise the
+    original's slightly smaller one."""
     length = num + 2
     x = torch.linspace(0, length, length, dtype=torch.float64)
     bar = torch.cos(0.5 * math.pi * (x / length + 0.008) / 1.008) ** 2
@@ -60,13 +69,21 @@ class Statistics:
     of_bond: Tensor  # (5, dx), published: the same table read the other way
 
     @staticmethod
-    def of(atoms: Sequence[float] | Tensor, joint: Sequence[object] | Tensor, bonds: Sequence[float] = ()) -> "Statistics":
-        """``bonds``: their marginal, where it is not the joint's. Raises ``ValueError`` for tables that are negative, empty or of shapes that do not fit."""
+    def of(
+        atoms: Sequence[float] | Tensor, joint: Sequence[object] | Tensor, bonds: Sequence[float] = ()
+    ) -> "Statistics":
+        """``bonds``: their marginal, where it is not the joint's. Raises ``ValueError`` for tables that are
+        negative, empty or of shapes that do not fit."""
         a, j = torch.as_tensor(atoms, dtype=torch.float64), torch.as_tensor(joint, dtype=torch.float64)
         if a.ndim != 1 or tuple(j.shape) != (len(a), len(a), BONDS):
-            raise ValueError(f"got statistics of shapes {tuple(a.shape)} and {tuple(j.shape)}, expected (types,) and (types, types, {BONDS})")
+            raise ValueError(
+                f"got statistics of shapes {tuple(a.shape)} and {tuple(j.shape)}, expected (types,) and "
+                f"(types, types, {BONDS})"
+            )
         if bool((a < 0).any()) or bool((j < 0).any()) or float(a.sum()) <= 0 or float(j.sum()) <= 0:
-            raise ValueError("got statistics that are negative or all zero; they are counts or frequencies over a data set")
+            raise ValueError(
+                "got statistics that are negative or all zero; they are counts or frequencies over a data set"
+            )
         pairs = j.sum(2, keepdim=True)
         none = torch.zeros(BONDS, dtype=torch.float64)
         none[0] = 1.0
@@ -76,30 +93,43 @@ class Statistics:
         of_bond = of_atom.T / of_atom.T.sum(1, keepdim=True).clamp_min(TINY)
         marginal = torch.as_tensor(bonds, dtype=torch.float64) if len(bonds) else j.sum((0, 1))
         if tuple(marginal.shape) != (BONDS,) or bool((marginal < 0).any()) or float(marginal.sum()) <= 0:
-            raise ValueError(f"got the bond frequencies {list(bonds)}, expected {BONDS} that are not negative")
+            raise ValueError(
+                f"got the bond frequencies {list(bonds)}, expected {BONDS} that are not negative"
+            )
         return Statistics(a / a.sum(), marginal / marginal.sum(), between, of_atom, of_bond)
 
 
 class GraphPath:
-    """See the module. ``num`` steps; ``time_scale``: what the network's clock, which runs from 0 at the data to this, is at pure noise (1 in the original)."""
+    """See the module. ``num`` steps; ``time_scale``: what the network's clock, which runs from 0 at the data
+    to this, is at pure noise (1 in the original)."""
 
     native, prior_scale, t_start = "logits", 1.0, 0.0
 
     def __init__(
-        self, *, mode: str = "corrected", num: int = 500, atoms: tuple[float, ...] = (), joint: tuple[tuple[tuple[float, ...], ...], ...] = (),
-        bonds: tuple[float, ...] = (), time_scale: float = 1000.0,
-    ):  # fmt: skip
+        self,
+        *,
+        mode: str = "corrected",
+        num: int = 500,
+        atoms: tuple[float, ...] = (),
+        joint: tuple[tuple[tuple[float, ...], ...], ...] = (),
+        bonds: tuple[float, ...] = (),
+        time_scale: float = 1000.0,
+    ):
         if mode not in MODES:
             raise ValueError(f"got the noise mode {mode!r}, expected one of {', '.join(MODES)}")
         if num < 2:
             raise ValueError(f"got num={num}, expected at least two steps of noise")
         if not atoms:
-            raise ValueError("got a graph path without statistics (atoms, joint); training takes them from its data, otherwise give them")
+            raise ValueError(
+                "got a graph path without statistics (atoms, joint); training takes them from its data, "
+                "otherwise give them"
+            )
         self.mode, self.num, self.time_scale = mode, num, time_scale
         self.statistics = Statistics.of(atoms, joint, bonds)
         self.types = len(atoms)
         self.table = cosine_table(num, exact=mode != "reference")
-        faded = torch.zeros(num + 1, dtype=torch.float64)  # (1 − ᾱ_k) W_k, the share of the marginal in what a bond has fallen to
+        # (1 − ᾱ_k) W_k, the share of the marginal in what a bond has fallen to
+        faded = torch.zeros(num + 1, dtype=torch.float64)
         for k in range(1, num + 1):
             beta = 1 - float(self.table[k] / self.table[k - 1])
             faded[k] = (1 - beta) * faded[k - 1] + beta * (1 - self.table[k])
@@ -108,11 +138,14 @@ class GraphPath:
     def same_as(self, other: "GraphPath") -> bool:
         """Whether two paths pass the same states at the same times, and tell a network the same."""
         ours, theirs = self.statistics, other.statistics
-        return (self.mode, self.num, self.types, self.time_scale) == (other.mode, other.num, other.types, other.time_scale) and all(
-            torch.equal(getattr(ours, k), getattr(theirs, k)) for k in ("atoms", "bonds", "between")
-        )
+        return (self.mode, self.num, self.types, self.time_scale) == (
+            other.mode,
+            other.num,
+            other.types,
+            other.time_scale,
+        ) and all(torch.equal(getattr(ours, k), getattr(theirs, k)) for k in ("atoms", "bonds", "between"))
 
-    # ---- time ------------------------------------------------------------------------------------------------------------------------
+    # ---- time ------------------------------------------------------------------------------------
 
     def step_of(self, t: float | Tensor) -> Tensor:
         """() or (B,) int64 steps of noise at times."""
@@ -122,7 +155,8 @@ class GraphPath:
         return self.time_scale * self.step_of(t).double() / self.num
 
     def grid(self, num_steps: int, spacing: str | None = None) -> list[float]:
-        """num_steps + 1 times from 0 to 1, on steps of the table. Raises ``ValueError`` for more steps than it has."""
+        """num_steps + 1 times from 0 to 1, on steps of the table. Raises ``ValueError`` for more steps than
+        it has."""
         if not 1 <= num_steps <= self.num:
             raise ValueError(f"got num_steps={num_steps}, expected 1 to {self.num} on this graph model")
         if spacing is not None:
@@ -131,7 +165,8 @@ class GraphPath:
 
     def coefficients(self, t: float | Tensor) -> object:
         raise ValueError(
-            "a graph has no factors of data and noise: its noise is on categories; choose the sampler graph, and rules in log-probabilities"
+            "a graph has no factors of data and noise: its noise is on categories; choose the sampler "
+            "graph, and rules in log-probabilities"
         )
 
     def log_snr(self, t: float | Tensor) -> Tensor:
@@ -145,7 +180,7 @@ class GraphPath:
         wanted = torch.as_tensor(log_snr, dtype=torch.float64)
         return 1 - (table.logit() - wanted[..., None]).abs().argmin(-1) / self.num
 
-    # ---- forward ---------------------------------------------------------------------------------------------------------------------
+    # ---- forward ---------------------------------------------------------------------------------
 
     def next(self, t: float | Tensor, ctx: RunContext | None) -> float:
         """Where a step from t goes: as the run says, otherwise to the table's next."""
@@ -157,21 +192,30 @@ class GraphPath:
         """(B, n, F) probabilities of pure noise."""
         s = self.statistics
         batch, n = valid.shape
-        atoms, bonds = s.atoms.to(valid.device).expand(batch, n, -1), s.bonds.to(valid.device).expand(batch, n, n, -1)
+        atoms, bonds = (
+            s.atoms.to(valid.device).expand(batch, n, -1),
+            s.bonds.to(valid.device).expand(batch, n, n, -1),
+        )
         return mask(pack(atoms, bonds), valid, self.types)
 
     def noised(self, x: Tensor, t: float | Tensor, valid: Tensor) -> Tensor:
-        """q(z_t | z_0): x (B, n, F) clean one-hot, t () or (B,) → (B, n, F) float64 probabilities, 0 on padding and diagonal."""
+        """q(z_t | z_0): x (B, n, F) clean one-hot, t () or (B,) → (B, n, F) float64 probabilities, 0 on
+        padding and diagonal."""
         k = self.step_of(t).to(x.device)
         a = self.table.to(x.device)[k].view(-1, 1, 1)  # (B or 1, 1, 1)
         if self.mode == "reference":
             return mask(self._normal(self._times(x.double(), a)), valid, self.types)
         atoms, bonds = unpack(x.double(), self.types)
         target, b = self.fallen(self.between(atoms), k), a[..., None]
-        return mask(pack(a * atoms + (1 - a) * self.statistics.atoms.to(x.device), b * bonds + (1 - b) * target), valid, self.types)
+        return mask(
+            pack(a * atoms + (1 - a) * self.statistics.atoms.to(x.device), b * bonds + (1 - b) * target),
+            valid,
+            self.types,
+        )
 
     def between(self, atoms: Tensor) -> Tensor:
-        """(B, n, n, 5): P(bond | the two atoms), for probabilities of types (B, n, dx) their mean; the marginal (5,) in the mode of that name."""
+        """(B, n, n, 5): P(bond | the two atoms), for probabilities of types (B, n, dx) their mean; the
+        marginal (5,) in the mode of that name."""
         if self.mode == "marginal":
             return self.statistics.bonds.to(atoms.device)
         return torch.einsum("bia,acj,bkc->bikj", atoms, self.statistics.between.to(atoms.device), atoms)
@@ -180,25 +224,36 @@ class GraphPath:
         """τ̄_k: what a bond that was replaced by step k, () or (B,), is drawn from; like ``between``."""
         if between.ndim == 1:
             return between
-        w = (self.faded.to(between.device)[k] / (1 - self.table.to(between.device)[k]).clamp_min(TINY)).clamp(0, 1).view(-1, 1, 1, 1)
+        w = (
+            (self.faded.to(between.device)[k] / (1 - self.table.to(between.device)[k]).clamp_min(TINY))
+            .clamp(0, 1)
+            .view(-1, 1, 1, 1)
+        )
         return (1 - w) * between + w * self.statistics.bonds.to(between.device)
 
-    def restorer(self, given: Tensor, known: Tensor, cond: Cond, noise: Noise) -> Callable[[Tensor, float], Tensor]:
-        """The function that puts known atoms and bonds (masks and values (B, n, F)) back at a time, as noisy as the rest: always by the same draw."""
+    def restorer(
+        self, given: Tensor, known: Tensor, cond: Cond, noise: Noise
+    ) -> Callable[[Tensor, float], Tensor]:
+        """The function that puts known atoms and bonds (masks and values (B, n, F)) back at a time, as noisy
+        as the rest: always by the same draw."""
         valid = valid_of(given, cond, self.types)
 
         def restore(x: Tensor, t: float) -> Tensor:
-            return torch.where(known, draw(self.noised(given, t, valid), noise, valid, self.types, stream="known").to(x), x)
+            return torch.where(
+                known, draw(self.noised(given, t, valid), noise, valid, self.types, stream="known").to(x), x
+            )
 
         return restore
 
-    # ---- reverse ---------------------------------------------------------------------------------------------------------------------
+    # ---- reverse ---------------------------------------------------------------------------------
 
     def posterior(self, z: Tensor, clean: Tensor, t: float, s: float, valid: Tensor) -> Tensor:
-        """p(z_s | z_t) = Σ_c p(c) q(z_s | z_t, c): z (B, n, F) one-hot at t, ``clean`` (B, n, F) probabilities of the data → (B, n, F) float64 probabilities at
-        s > t, normalised block by block, 0 on padding and diagonal.
+        """p(z_s | z_t) = Σ_c p(c) q(z_s | z_t, c): z (B, n, F) one-hot at t, ``clean`` (B, n, F)
+        probabilities of the data → (B, n, F) float64 probabilities at s > t, normalised block by block, 0 on
+        padding and diagonal.
 
-        In the corrected mode the atoms that a bond falls by enter by their mean over ``clean``; it is exact where they are known.
+        In the corrected mode the atoms that a bond falls by enter by their mean over ``clean``; it is exact
+        where they are known.
         """
         kt, ks = self.step_of(t), self.step_of(s)
         z, clean = z.double(), clean.double()
@@ -212,11 +267,12 @@ class GraphPath:
         first = _bayes(atoms, hat, m, m, m, at, as_, keep)
         pairs = self.between(hat)
         now, then = self.fallen(pairs, kt), self.fallen(pairs, ks)
-        between = ((1 - at) * now - keep * (1 - as_) * then) / (1 - keep).clamp_min(TINY)  # what the steps from s to t draw from
+        # what the steps from s to t draw from
+        between = ((1 - at) * now - keep * (1 - as_) * then) / (1 - keep).clamp_min(TINY)
         second = _bayes(bonds, hat_bonds, now, then, between.clamp_min(0), at, as_, keep)
         return mask(self._normal(pack(first, second)), valid, self.types)
 
-    # ---- the published matrix --------------------------------------------------------------------------------------------------------
+    # ---- the published matrix --------------------------------------------------------------------
 
     def _times(self, v: Tensor, bar: Tensor) -> Tensor:
         """v Q̄ for rows v (B, n, F)."""
@@ -224,7 +280,8 @@ class GraphPath:
         atoms, bonds = unpack(v, self.types)
         all_atoms, all_bonds = atoms.sum(-1, keepdim=True), bonds.sum(2)  # (B, n, 1), (B, n, 5)
         to_atoms = all_atoms * s.atoms.to(v.device) + all_bonds @ s.of_bond.to(v.device)
-        to_bonds = atoms @ s.of_atom.to(v.device) + all_bonds.sum(-1, keepdim=True) * s.bonds.to(v.device)  # (B, n, 5), the same for every place
+        # (B, n, 5), the same for every place
+        to_bonds = atoms @ s.of_atom.to(v.device) + all_bonds.sum(-1, keepdim=True) * s.bonds.to(v.device)
         return bar * v + (1 - bar) * pack(to_atoms, to_bonds[:, :, None].expand_as(bonds))
 
     def _transposed(self, v: Tensor, bar: Tensor) -> Tensor:
@@ -254,8 +311,18 @@ def _normal(p: Tensor) -> Tensor:
     return p / p.sum(-1, keepdim=True)
 
 
-def _bayes(z: Tensor, clean: Tensor, now: Tensor, then: Tensor, between: Tensor, at: Tensor, as_: Tensor, keep: Tensor) -> Tensor:
-    """Σ_c p(c) q(z_s = d | z_t, c), not normalised, for kernels Q̄ = ᾱ I + (1 − ᾱ) 1 τᵀ: z one-hot and p(c) (..., K); targets up to t, up to s, from s to t."""
+def _bayes(
+    z: Tensor,
+    clean: Tensor,
+    now: Tensor,
+    then: Tensor,
+    between: Tensor,
+    at: Tensor,
+    as_: Tensor,
+    keep: Tensor,
+) -> Tensor:
+    """Σ_c p(c) q(z_s = d | z_t, c), not normalised, for kernels Q̄ = ᾱ I + (1 − ᾱ) 1 τᵀ: z one-hot and p(c)
+    (..., K); targets up to t, up to s, from s to t."""
     seen = (now * z).sum(-1, keepdim=True)  # τ̄_t of the class that z is in
     share = clean / (at * z + (1 - at) * seen).clamp_min(TINY)
     step = keep * z + (1 - keep) * (between * z).sum(-1, keepdim=True)
@@ -275,8 +342,9 @@ def mask(x: Tensor, valid: Tensor, types: int) -> Tensor:
 
 
 def draw(p: Tensor, noise: Noise, valid: Tensor, types: int, *, stream: str, loops: bool = False) -> Tensor:
-    """One-hot float32 draws (B, n, F) from block probabilities, one uniform number for each atom and each pair: bonds of pairs i < j, mirrored. ``loops``: atoms
-    are marked as not bonded to themselves, as the original's noisy graphs are."""
+    """One-hot float32 draws (B, n, F) from block probabilities, one uniform number for each atom and each
+    pair: bonds of pairs i < j, mirrored. ``loops``: atoms are marked as not bonded to themselves, as the
+    original's noisy graphs are."""
     n = p.shape[1]
     u = noise.uniform((n + n * n,), stream=stream, dtype=torch.float64).to(p.device)
     atoms, bonds = unpack(p, types)

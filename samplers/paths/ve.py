@@ -7,7 +7,8 @@ from samplers.paths.coefficients import Coefficients, Time, as_time, check_begin
 
 
 class EDMPath:
-    """Variance exploding, alpha = 1, sigma = (1 − t)/t, i.e. t = 1/(1 + sigma) (Karras et al. 2206.00364). The network sees ln(sigma)/4.
+    """Variance exploding, alpha = 1, sigma = (1 − t)/t, i.e. t = 1/(1 + sigma) (Karras et al. 2206.00364).
+    The network sees ln(sigma)/4.
 
     The grid is theirs: sigma_i^(1/rho) evenly spaced from sigma_max to sigma_min, then 0.
     """
@@ -16,7 +17,9 @@ class EDMPath:
 
     def __init__(self, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0):
         if not 0 < sigma_min < sigma_max:
-            raise ValueError(f"got sigma_min={sigma_min}, sigma_max={sigma_max}, expected 0 < sigma_min < sigma_max")
+            raise ValueError(
+                f"got sigma_min={sigma_min}, sigma_max={sigma_max}, expected 0 < sigma_min < sigma_max"
+            )
         self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
         self.t_start, self.prior_scale = 1 / (1 + sigma_max), sigma_max
 

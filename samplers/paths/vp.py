@@ -1,4 +1,5 @@
-"""Variance-preserving tables (Ho et al. 2006.11239): alpha² + sigma² = 1, given by the betas of a chain of T steps."""
+"""Variance-preserving tables (Ho et al. 2006.11239): alpha² + sigma² = 1, given by the betas of a chain of T
+steps."""
 
 from functools import lru_cache
 
@@ -9,9 +10,17 @@ from torch import Tensor
 from samplers.paths.coefficients import Coefficients, Time, as_time, check_steps
 
 
-def beta_table(schedule: str, num: int = 1000, *, start: float | None = None, end: float | None = None, zero_snr: bool = False) -> Tensor:
-    """(T,) float64 betas. ``linear`` 1e-4…0.02, ``scaled_linear`` 8.5e-4…0.012 (linear in the root), ``cosine`` (Nichol & Dhariwal 2102.09672),
-    ``sigmoid``. ``zero_snr`` shifts and scales √ᾱ so that the last is 0 (Lin et al. 2305.08891)."""
+def beta_table(
+    schedule: str,
+    num: int = 1000,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    zero_snr: bool = False,
+) -> Tensor:
+    """(T,) float64 betas. ``linear`` 1e-4…0.02, ``scaled_linear`` 8.5e-4…0.012 (linear in the root),
+    ``cosine`` (Nichol & Dhariwal 2102.09672), ``sigmoid``. ``zero_snr`` shifts and scales √ᾱ so that the last
+    is 0 (Lin et al. 2305.08891)."""
     lo, hi = {"scaled_linear": (0.00085, 0.012)}.get(schedule, (1e-4, 0.02))
     lo, hi = lo if start is None else start, hi if end is None else end
     if schedule == "linear":
@@ -34,20 +43,30 @@ def beta_table(schedule: str, num: int = 1000, *, start: float | None = None, en
 
 
 class VPPath:
-    """A variance-preserving table: alpha² = ᾱ_k, sigma² = 1 − ᾱ_k at t = 1 − (k + 1)/T; k = −1 is data. The network sees k.
+    """A variance-preserving table: alpha² = ᾱ_k, sigma² = 1 − ᾱ_k at t = 1 − (k + 1)/T; k = −1 is data. The
+    network sees k.
 
-    Between table entries log ᾱ is a monotone cubic through its neighbours (Catmull–Rom), so derivatives are continuous; at entries the table is
-    exact. ``time_of`` inverts that curve, or returns the nearest entry with ``snap=True``.
+    Between table entries log ᾱ is a monotone cubic through its neighbours (Catmull–Rom), so derivatives are
+    continuous; at entries the table is exact. ``time_of`` inverts that curve, or returns the nearest entry
+    with ``snap=True``.
     """
 
     native, prior_scale = "noise", 1.0
 
     def __init__(
-        self, *, schedule: str = "linear", num: int = 1000, start: float | None = None, end: float | None = None, zero_snr: bool = False,
+        self,
+        *,
+        schedule: str = "linear",
+        num: int = 1000,
+        start: float | None = None,
+        end: float | None = None,
+        zero_snr: bool = False,
         betas: Tensor | None = None,
-    ):  # fmt: skip
+    ):
         self.betas = (
-            beta_table(schedule, num, start=start, end=end, zero_snr=zero_snr) if betas is None else torch.as_tensor(betas, dtype=torch.float64)
+            beta_table(schedule, num, start=start, end=end, zero_snr=zero_snr)
+            if betas is None
+            else torch.as_tensor(betas, dtype=torch.float64)
         )
         if self.betas.ndim != 1 or not bool(((self.betas > 0) & (self.betas <= 1)).all()):
             raise ValueError("got a beta table that is not one-dimensional with 0 < beta <= 1")
@@ -57,8 +76,11 @@ class VPPath:
         self._bar = bar
         self._log = bar.clamp_min(1e-20).log()
         slope = torch.empty_like(self._log)  # d log ᾱ / dj
-        fall = self._log.diff()  # a cubic is monotone where no slope exceeds three times its neighbours' (Fritsch & Carlson 1980)
-        slope[1:-1] = torch.maximum((self._log[2:] - self._log[:-2]) / 2, 3 * torch.maximum(fall[:-1], fall[1:]))
+        # a cubic is monotone where no slope exceeds three times its neighbours' (Fritsch & Carlson 1980)
+        fall = self._log.diff()
+        slope[1:-1] = torch.maximum(
+            (self._log[2:] - self._log[:-2]) / 2, 3 * torch.maximum(fall[:-1], fall[1:])
+        )
         slope[0], slope[-1] = 2 * self._log[1] - self._log[2] / 2, self._log[-1] - self._log[-2]
         self._slope = slope
         self.t_start = 0.0
@@ -125,24 +147,35 @@ class VPPath:
         """How many entries a grid may use that starts at the time ``begin``, or at the table's own start."""
         return self.size if begin is None else int(float(self.index(begin)) + 1 + 1e-4)
 
-    def grid(self, num_steps: int, spacing: str | None = None, *, extra: int = 0, begin: float | None = None) -> list[float]:
-        """Times of the usual step spacings, then 1. ``extra=1`` is DPM-Solver++'s variant (an n + 1 grid without its last)."""
+    def grid(
+        self, num_steps: int, spacing: str | None = None, *, extra: int = 0, begin: float | None = None
+    ) -> list[float]:
+        """Times of the usual step spacings, then 1. ``extra=1`` is DPM-Solver++'s variant (an n + 1 grid
+        without its last)."""
         return [self.time(int(k)) for k in self.entries(num_steps, spacing, extra=extra, begin=begin)] + [1.0]
 
-    def entries(self, num_steps: int, spacing: str | None = None, *, extra: int = 0, begin: float | None = None) -> list[int]:
-        """Descending table entries visited by a spacing: leading, trailing (the default; the only one that starts at the last) or linspace. With
-        ``begin`` the table is taken to end there."""
+    def entries(
+        self, num_steps: int, spacing: str | None = None, *, extra: int = 0, begin: float | None = None
+    ) -> list[int]:
+        """Descending table entries visited by a spacing: leading, trailing (the default; the only one that
+        starts at the last) or linspace. With ``begin`` the table is taken to end there."""
         check_steps(num_steps)
         size = self.used(begin)
         if size < 1:
-            raise ValueError("got a lambda_min beyond the noise levels of this path, expected a lower one, such as -5.1")
-        table = f"table of {size}" + ("" if size == self.size else f" ({self.size} less those before lambda_min)")
+            raise ValueError(
+                "got a lambda_min beyond the noise levels of this path, expected a lower one, such as -5.1"
+            )
+        table = f"table of {size}" + (
+            "" if size == self.size else f" ({self.size} less those before lambda_min)"
+        )
         if num_steps > size:
             raise ValueError(f"got {num_steps} steps on a {table}; ask for at most {size}")
         spacing = spacing or "trailing"
         n = num_steps + extra
         if spacing != "trailing" and n > size:
-            raise ValueError(f"got {num_steps} steps with spacing {spacing!r} on a {table}; ask for at most {size - extra}")
+            raise ValueError(
+                f"got {num_steps} steps with spacing {spacing!r} on a {table}; ask for at most {size - extra}"
+            )
         if spacing == "leading":
             return [int(k) for k in np.arange(n) * (size // n)][::-1][:num_steps]
         if spacing == "linspace":
@@ -152,19 +185,25 @@ class VPPath:
         raise ValueError(f"got spacing {spacing!r}, expected leading, trailing or linspace")
 
     def respaced(self, spec: str, *, begin: float | None = None) -> list[int]:
-        """Descending entries of ADM's respacing: ``"50"``, ``"10,15,20"`` (steps per section) or ``"ddimN"`` (a constant stride). With ``begin`` the
-        table is taken to end there."""
+        """Descending entries of ADM's respacing: ``"50"``, ``"10,15,20"`` (steps per section) or ``"ddimN"``
+        (a constant stride). With ``begin`` the table is taken to end there."""
         total = self.used(begin)
         try:
             if spec.startswith("ddim"):
                 n = int(spec[4:])
                 stride = next((s for s in range(1, total) if len(range(0, total, s)) == n), None)
                 if stride is None:
-                    raise ValueError(f"got respacing {spec!r}: no integer stride visits exactly {n} of {total} steps")
+                    raise ValueError(
+                        f"got respacing {spec!r}: no integer stride visits exactly {n} of {total} steps"
+                    )
                 return list(range(0, total, stride))[::-1]
             counts = [int(c) for c in spec.split(",")]
         except ValueError as error:
-            raise error if "stride" in str(error) else ValueError(f"got respacing {spec!r}, expected 'N', 'a,b,c' or 'ddimN'") from None
+            raise (
+                error
+                if "stride" in str(error)
+                else ValueError(f"got respacing {spec!r}, expected 'N', 'a,b,c' or 'ddimN'")
+            ) from None
         entries, start = [], 0
         for i, n in enumerate(counts):
             size = total // len(counts) + (i < total % len(counts))

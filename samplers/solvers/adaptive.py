@@ -1,8 +1,9 @@
 """torchdiffeq's solvers (dopri5, dopri8, bosh3, rk4, ...) on the probability-flow ODE.
 
-The solver runs in a worker thread and hands over every accepted step, so that it can be iterated, watched and stopped like any other. One
-step size is shared by the batch, so an adaptive result depends on the batch it is solved in, within the tolerances. Where the start asks for
-gradients they go through the solver's own steps, whose sizes count as given.
+The solver runs in a worker thread and hands over every accepted step, so that it can be iterated, watched and
+stopped like any other. One step size is shared by the batch, so an adaptive result depends on the batch it is
+solved in, within the tolerances. Where the start asks for gradients they go through the solver's own steps,
+whose sizes count as given.
 """
 
 import queue
@@ -30,14 +31,16 @@ class _Stopped(Exception):
 
 
 def _size(error: Tensor) -> Tensor:
-    """torchdiffeq's norm, by which it chooses its steps, without gradients: they would reach the end by the steps' sizes in part only."""
+    """torchdiffeq's norm, by which it chooses its steps, without gradients: they would reach the end by the
+    steps' sizes in part only."""
     return error.detach().abs().pow(2).mean().sqrt()
 
 
 @dataclass(kw_only=True, eq=False)
 class TorchDiffEq(ODE):
-    """``method``: one of torchdiffeq's. Adaptive methods use ``rtol`` and ``atol`` and ignore the grid but for its ends; fixed ones step on it.
-    ``alone`` solves sample by sample, so that no sample's steps depend on its company; steps are then reported for one sample after the other."""
+    """``method``: one of torchdiffeq's. Adaptive methods use ``rtol`` and ``atol`` and ignore the grid but
+    for its ends; fixed ones step on it. ``alone`` solves sample by sample, so that no sample's steps depend
+    on its company; steps are then reported for one sample after the other."""
 
     resamples = False
 
@@ -54,7 +57,14 @@ class TorchDiffEq(ODE):
             raise ValueError(f"got rtol={self.rtol}, atol={self.atol}, expected positive tolerances")
 
     def _iterate(
-        self, denoiser: Queryable, x: Tensor, cond: Cond, noise: Noise | None, times: list[float], start: int, ctx: RunContext
+        self,
+        denoiser: Queryable,
+        x: Tensor,
+        cond: Cond,
+        noise: Noise | None,
+        times: list[float],
+        start: int,
+        ctx: RunContext,
     ) -> Iterator[Step]:
         return (
             self._one_by_one(denoiser, x, cond, noise, times, start, ctx)
@@ -63,14 +73,23 @@ class TorchDiffEq(ODE):
         )
 
     def _one_by_one(
-        self, denoiser: Queryable, x: Tensor, cond: Cond, noise: Noise | None, times: list[float], start: int, ctx: RunContext
+        self,
+        denoiser: Queryable,
+        x: Tensor,
+        cond: Cond,
+        noise: Noise | None,
+        times: list[float],
+        start: int,
+        ctx: RunContext,
     ) -> Iterator[Step]:
-        """The steps of each sample in turn; ``x`` and ``data_hat`` hold the others where they are. Only the very last step has index num_steps − 1."""
+        """The steps of each sample in turn; ``x`` and ``data_hat`` hold the others where they are. Only the
+        very last step has index num_steps − 1."""
         state, data = x.clone(), x.clone()
         index, count = start, 0
         for i in range(len(x)):
             row, done = slice(i, i + 1), count
-            own = replace(ctx, caches={}, states={}, taps={})  # what rules and caches keep belongs to one sample
+            # what rules and caches keep belongs to one sample
+            own = replace(ctx, caches={}, states={}, taps={})
             draws = noise.select(row) if isinstance(noise, NoiseSource) else noise
             for step in self._solve(denoiser, x[row], cond.index(row), draws, times, start, own):
                 before, state, data, count = state, state.clone(), data.clone(), done + step.evaluations
@@ -82,16 +101,29 @@ class TorchDiffEq(ODE):
             data[row] = state[row]
 
     def _solve(
-        self, denoiser: Queryable, x: Tensor, cond: Cond, noise: Noise | None, times: list[float], start: int, ctx: RunContext
+        self,
+        denoiser: Queryable,
+        x: Tensor,
+        cond: Cond,
+        noise: Noise | None,
+        times: list[float],
+        start: int,
+        ctx: RunContext,
     ) -> Iterator[Step]:
         from torchdiffeq import odeint
 
         restore, grad = _restorer(denoiser, cond, noise, x), torch.is_grad_enabled() and x.requires_grad
-        run, path, fixed = _Run(self, denoiser, cond, ctx, restore, grad=grad), denoiser.path, self.method in FIXED
+        run, path, fixed = (
+            _Run(self, denoiser, cond, ctx, restore, grad=grad),
+            denoiser.path,
+            self.method in FIXED,
+        )
         clock = Clock(path)
         grid = torch.tensor([clock.at(t) for t in times[start:]], dtype=torch.float64)
         finite_end = not clock.open_end(times[-1])
-        if not finite_end:  # stop at the last place the network was trained for, else short of the data, and take the data prediction there
+        # stop at the last place the network was trained for, else short of the data, and take the data
+        # prediction there
+        if not finite_end:
             entry = clock.at(last_trained(path))
             if entry - grid[-2] > 1e-9:
                 grid[-1] = entry
@@ -109,14 +141,16 @@ class TorchDiffEq(ODE):
                 if stop.is_set():
                     raise _Stopped
                 slope = clock.slope(run.predict(y, clock.time(float(t))))
-                return slope if cond.known is None else slope.masked_fill(cond.known, 0.0)  # given, not solved for; the query puts them in place
+                # given, not solved for; the query puts them in place
+                return slope if cond.known is None else slope.masked_fill(cond.known, 0.0)
 
         def begin(t0: Tensor, y0: Tensor, dt: Tensor) -> None:  # fixed methods tell of the start of a step
             close(begun.pop() if begun else None)
             begun.append((clock.time(float(t0)), clock.time(float(t0 + dt)), y0))
             ctx.t, ctx.t_next = begun[0][:2]
 
-        def accept(t0: Tensor, y0: Tensor, dt: Tensor) -> None:  # adaptive ones of the end of an accepted step
+        # adaptive ones of the end of an accepted step
+        def accept(t0: Tensor, y0: Tensor, dt: Tensor) -> None:
             close((clock.time(float(t0)), clock.time(float(t0 + dt)), y0))
 
         def close(step: tuple[float, float, Tensor] | None) -> None:
@@ -138,10 +172,14 @@ class TorchDiffEq(ODE):
                 with run.mode():  # each thread has a mode of its own
                     ends = grid.to(x.device)
                     # without step_t the last step would run past the data
-                    ends, options = (ends, {}) if fixed else (ends[[0, -1]], {"step_t": ends[-1:], "norm": _size})
+                    ends, options = (
+                        (ends, {}) if fixed else (ends[[0, -1]], {"step_t": ends[-1:], "norm": _size})
+                    )
                     field = Field()
                     setattr(field, *(("callback_step", begin) if fixed else ("callback_accept_step", accept)))
-                    last = odeint(field, x, ends, rtol=self.rtol, atol=self.atol, method=self.method, options=options)[-1]
+                    last = odeint(
+                        field, x, ends, rtol=self.rtol, atol=self.atol, method=self.method, options=options
+                    )[-1]
                     close(begun.pop() if begun else None)
                     hand(("end", last))
             except _Stopped:
@@ -151,7 +189,8 @@ class TorchDiffEq(ODE):
 
         worker = threading.Thread(target=work, daemon=True)
         worker.start()
-        held: tuple[Any, ...] | None = None  # a step is yielded when its end state is known: with the next one's start
+        # a step is yielded when its end state is known: with the next one's start
+        held: tuple[Any, ...] | None = None
         index = start
         try:
             while True:
@@ -159,11 +198,14 @@ class TorchDiffEq(ODE):
                 if item[0] == "error":
                     raise item[1]
                 if held is not None:
-                    end, s, count = (item[3], held[2], held[5]) if item[0] == "step" else (item[1], times[-1], run.count)
+                    end, s, count = (
+                        (item[3], held[2], held[5]) if item[0] == "step" else (item[1], times[-1], run.count)
+                    )
                     if item[0] == "end" and not finite_end:
                         with run.mode():
                             end, count = run.predict(end, clock.time(float(grid[-1]))).to("data"), run.count
-                    total = index + 1 if item[0] == "end" else max(len(times) - 1, index + 1)  # only at the end is it known
+                    # only at the end is it known
+                    total = index + 1 if item[0] == "end" else max(len(times) - 1, index + 1)
                     yield Step(index, total, held[1], s, restore(end, s), held[4], count)
                     index += 1
                 if item[0] == "end":

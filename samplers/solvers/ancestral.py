@@ -4,8 +4,8 @@ From t to s (closer to data), a = alpha_t/alpha_s, β = sigma_t² − a² sigma_
 
     q(x_s | x_t, data) = N( a sigma_s²/sigma_t² x_t + alpha_s β/sigma_t² data,  β sigma_s²/sigma_t² )
 
-On a VP table this is the usual strided step. DDIM keeps the predicted noise: x_s = alpha_s data + √(sigma_s² − η² v) noise + η √v z with v the
-variance above; η = 1 is DDPM with the small variance.
+On a VP table this is the usual strided step. DDIM keeps the predicted noise: x_s = alpha_s data + √(sigma_s²
+− η² v) noise + η √v z with v the variance above; η = 1 is DDPM with the small variance.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,9 @@ class Ancestral(Sampler):
         if self.respacing is None:
             return super().grid(path, num_steps)
         if not isinstance(path, VPPath):
-            raise ValueError(f"got respacing={self.respacing!r}, which needs a VP table; leave it out for this model")
+            raise ValueError(
+                f"got respacing={self.respacing!r}, which needs a VP table; leave it out for this model"
+            )
         begin = None if self.lambda_min is None else self.begin_time(path)
         return [path.time(k) for k in path.respaced(self.respacing, begin=begin)] + [1.0]
 
@@ -57,8 +59,8 @@ def transition(path: Path, t: float, s: float) -> tuple[Tensor, Tensor, Tensor, 
 
 @dataclass(kw_only=True, eq=False)
 class DDPM(Ancestral):
-    """``variance``: fixed_small (the posterior's; fixed_small_log is the same, through its logarithm), fixed_large (β), learned_range (needs the
-    model's variance head). No noise is added in the last step."""
+    """``variance``: fixed_small (the posterior's; fixed_small_log is the same, through its logarithm),
+    fixed_large (β), learned_range (needs the model's variance head). No noise is added in the last step."""
 
     variance: str = "fixed_small"
 
@@ -67,7 +69,9 @@ class DDPM(Ancestral):
         if self.variance not in VARIANCES:
             raise ValueError(f"got variance {self.variance!r}, expected one of {', '.join(VARIANCES)}")
 
-    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+    def step(
+        self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
+    ) -> Tensor:
         prediction = predict(x, t)
         c_x, c_data, small, large, _ = transition(prediction.path, t, s)
         mean = c_x * x + c_data * self.data(prediction)
@@ -81,8 +85,9 @@ class DDPM(Ancestral):
 
 @dataclass(kw_only=True, eq=False)
 class DDIM(Ancestral):
-    """``eta`` scales the noise. ``recompute_noise``: after clipping, derive the noise again from the clipped data (ADM does, diffusers does not). A
-    head ``renoise`` (CFG++'s) takes the place of the predicted noise on the way back."""
+    """``eta`` scales the noise. ``recompute_noise``: after clipping, derive the noise again from the clipped
+    data (ADM does, diffusers does not). A head ``renoise`` (CFG++'s) takes the place of the predicted noise
+    on the way back."""
 
     follows = frozenset({"renoise"})
 
@@ -98,7 +103,9 @@ class DDIM(Ancestral):
         """With the network's own noise the step bounds the data alone."""
         return super().bounded(prediction) if self.recompute_noise else prediction
 
-    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+    def step(
+        self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
+    ) -> Tensor:
         prediction = predict(x, t)
         data = self.data(prediction)
         eps = prediction.with_("data", data).to("noise") if self.recompute_noise else prediction.to("noise")

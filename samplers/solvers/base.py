@@ -1,8 +1,8 @@
 """A sampler is a generator of steps; a subclass writes one ``step``.
 
-Progress, preview, cancelling and plots all come from iterating ``steps``. The base owns the grid of times and where it starts, bounds the data
-prediction, counts network evaluations and puts known entries back before every query: clean for networks trained with them, re-noised to the
-query's own level for others.
+Progress, preview, cancelling and plots all come from iterating ``steps``. The base owns the grid of times and
+where it starts, bounds the data prediction, counts network evaluations and puts known entries back before
+every query: clean for networks trained with them, re-noised to the query's own level for others.
 """
 
 import math
@@ -24,8 +24,8 @@ Predict = Callable[..., Prediction]
 
 @dataclass(frozen=True)
 class Step:
-    """One step from ``t`` to ``s``: ``x`` (B, ...) is the state at s. ``index`` of ``num_steps`` counts a step as often as it is taken, ``evaluations``
-    the network queries so far."""
+    """One step from ``t`` to ``s``: ``x`` (B, ...) is the state at s. ``index`` of ``num_steps`` counts a
+    step as often as it is taken, ``evaluations`` the network queries so far."""
 
     index: int
     num_steps: int
@@ -45,17 +45,20 @@ class Step:
 class Sampler:
     """Base of all samplers: a dataclass, so that a subclass adds its own options as fields and has these too.
 
-    ``spacing``: leading | trailing | linspace on VP tables. ``shift`` and ``skew`` bend the grid (`samplers.paths.warp`); above 1 more of the
-    steps are at the noise end. ``lambda_min``: log-SNR/2 at which the grid starts, None for the path's own start; a prediction of noise says
-    nothing of the data before about -5.1 (the value that DPM-Solver's authors use on the cosine table, Lu et al. 2211.01095). ``clip``: bound of
-    the data prediction. ``threshold``: dynamic thresholding (Saharia et al. 2205.11487): where that quantile of a sample's absolute values is
-    beyond ``clip`` (1 unless given), the sample is cut there and scaled back into the bound. ``resample``: how often each step is taken where
-    known entries are re-noised (RePaint, Lugmayr et al. 2201.09865): before it is taken again the state is noised back to where it began, so that
-    the free entries fit the known ones; multistep solvers restart their history there.
+    ``spacing``: leading | trailing | linspace on VP tables. ``shift`` and ``skew`` bend the grid
+    (`samplers.paths.warp`); above 1 more of the steps are at the noise end. ``lambda_min``: log-SNR/2 at
+    which the grid starts, None for the path's own start; a prediction of noise says nothing of the data
+    before about -5.1 (the value that DPM-Solver's authors use on the cosine table, Lu et al. 2211.01095).
+    ``clip``: bound of the data prediction. ``threshold``: dynamic thresholding (Saharia et al. 2205.11487):
+    where that quantile of a sample's absolute values is beyond ``clip`` (1 unless given), the sample is cut
+    there and scaled back into the bound. ``resample``: how often each step is taken where known entries are
+    re-noised (RePaint, Lugmayr et al. 2201.09865): before it is taken again the state is noised back to where
+    it began, so that the free entries fit the known ones; multistep solvers restart their history there.
 
-    ``families``: which models it fits, those that start from noise (gaussian) or from data (bridge). ``needs``: which side of a bridge it asks
-    for, the velocity or the drift towards the data. ``follows``: heads besides the value that its steps heed. ``differentiable``: whether
-    gradients in the start pass through its steps.
+    ``families``: which models it fits, those that start from noise (gaussian) or from data (bridge).
+    ``needs``: which side of a bridge it asks for, the velocity or the drift towards the data. ``follows``:
+    heads besides the value that its steps heed. ``differentiable``: whether gradients in the start pass
+    through its steps.
     """
 
     families: ClassVar[tuple[str, ...]] = ("gaussian",)
@@ -75,20 +78,27 @@ class Sampler:
     def __post_init__(self) -> None:
         check_warp(self.shift, self.skew)
         if self.lambda_min is not None and not math.isfinite(self.lambda_min):
-            raise ValueError(f"got lambda_min={self.lambda_min}, expected a finite log-SNR/2 such as -5.1, or none")
+            raise ValueError(
+                f"got lambda_min={self.lambda_min}, expected a finite log-SNR/2 such as -5.1, or none"
+            )
         if self.clip is not None and not 0 < self.clip < math.inf:
             raise ValueError(f"got clip={self.clip}, expected a positive bound or none")
         if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise ValueError(f"got threshold={self.threshold}, expected a quantile above 0, at most 1, such as 0.995, or none")
+            raise ValueError(
+                f"got threshold={self.threshold}, expected a quantile above 0, at most 1, such as "
+                "0.995, or none"
+            )
         if self.resample < 1:
             raise ValueError(f"got resample={self.resample}, expected 1 (every step once) or more")
         if self.resample > 1 and not self.resamples:
             raise ValueError(
-                f"got resample={self.resample} for {type(self).__name__}, whose steps are not ours to take again; choose ddpm, ddim or euler"
+                f"got resample={self.resample} for {type(self).__name__}, whose steps are not ours to "
+                "take again; choose ddpm, ddim or euler"
             )
 
     def begin_time(self, path: Path) -> float:
-        """Where grids start: the time of ``lambda_min`` (on a table, of the first entry after it), or the path's own start where that is later."""
+        """Where grids start: the time of ``lambda_min`` (on a table, of the first entry after it), or the
+        path's own start where that is later."""
         if self.lambda_min is None:
             return path.t_start
         begin = max(path.t_start, float(path.time_of(2 * self.lambda_min)))
@@ -118,53 +128,84 @@ class Sampler:
         return data.clamp(-reach, reach) * (bound / reach)
 
     def bounded(self, prediction: Prediction) -> Prediction:
-        """A prediction whose data is within bounds, the noise following from it; at the data itself, where from data no velocity follows, as it is."""
-        if self.clip is None and self.threshold is None or prediction.space != "data" and not at_noise(prediction):
+        """A prediction whose data is within bounds, the noise following from it; at the data itself, where
+        from data no velocity follows, as it is."""
+        if (
+            self.clip is None
+            and self.threshold is None
+            or prediction.space != "data"
+            and not at_noise(prediction)
+        ):
             return prediction
         return prediction.with_("data", self.bound(prediction.to("data")))
 
     def check(self, denoiser: Queryable) -> None:
-        """Raise ``ValueError`` when the sampler does not fit the model's family or does not follow what its guidance asks for."""
+        """Raise ``ValueError`` when the sampler does not fit the model's family or does not follow what its
+        guidance asks for."""
         if denoiser.family not in self.families:
             raise ValueError(
-                f"the sampler {type(self).__name__} is for {' and '.join(self.families)} models, got a {denoiser.family} model; choose "
-                + {"bridge": "bridge, bridge_sde or an ODE sampler such as heun", "graph": "graph"}.get(denoiser.family, "another sampler")
+                f"the sampler {type(self).__name__} is for {' and '.join(self.families)} models, got a "
+                f"{denoiser.family} model; choose "
+                + {"bridge": "bridge, bridge_sde or an ODE sampler such as heun", "graph": "graph"}.get(
+                    denoiser.family, "another sampler"
+                )
             )
-        if denoiser.family == "bridge" and (self.lambda_min is not None or self.needs == "velocity" and (self.clip, self.threshold) != (None, None)):
+        if denoiser.family == "bridge" and (
+            self.lambda_min is not None
+            or self.needs == "velocity"
+            and (self.clip, self.threshold) != (None, None)
+        ):
             raise ValueError(
-                f"got lambda_min, clip or threshold for {type(self).__name__} on a model that starts from data, where they have no meaning; leave "
+                f"got lambda_min, clip or threshold for {type(self).__name__} on a model that starts from "
+                "data, where they have no meaning; leave "
                 "them out (the samplers bridge and bridge_sde take clip and threshold)"
             )
         unheard: frozenset[str] = getattr(denoiser, "demands", frozenset()) - self.follows
         if unheard:
             raise ValueError(
-                f"the sampler {type(self).__name__} does not follow {', '.join(sorted(unheard))}, which the guidance asks for; choose ddim"
+                f"the sampler {type(self).__name__} does not follow {', '.join(sorted(unheard))}, which "
+                "the guidance asks for; choose ddim"
             )
 
     def begin(self, path: Path, times: list[float], start: int) -> list[Any]:
         """What a run's ``history`` holds before the first step."""
         return []
 
-    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
-        """The state at s from the state x at t. ``predict(x, t)`` queries the model; ``history`` is this run's list to keep things in."""
+    def step(
+        self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
+    ) -> Tensor:
+        """The state at s from the state x at t. ``predict(x, t)`` queries the model; ``history`` is this
+        run's list to keep things in."""
         raise TypeError(f"{type(self).__name__} has no step: subclass Sampler and write one")
 
     def steps(
-        self, denoiser: Queryable, x: Tensor, cond: Cond | None = None, noise: Noise | None = None, *, num_steps: int = 30, start: int = 0,
+        self,
+        denoiser: Queryable,
+        x: Tensor,
+        cond: Cond | None = None,
+        noise: Noise | None = None,
+        *,
+        num_steps: int = 30,
+        start: int = 0,
         ctx: RunContext | None = None,
-    ) -> Iterator[Step]:  # fmt: skip
-        """Iterate the steps from x (B, ...), the state at ``times[start]``. ``noise`` feeds stochastic steps and re-noising.
+    ) -> Iterator[Step]:
+        """Iterate the steps from x (B, ...), the state at ``times[start]``. ``noise`` feeds stochastic steps
+        and re-noising.
 
         Raises ``ValueError`` when `check` does or a stochastic step has no noise.
         """
         self.check(denoiser)
-        if self.resample > 1 and (cond is None or cond.known is None or denoiser.known_trained or denoiser.family != "gaussian"):
+        if self.resample > 1 and (
+            cond is None or cond.known is None or denoiser.known_trained or denoiser.family != "gaussian"
+        ):
             raise ValueError(
-                f"got resample={self.resample}, which is for known entries that a model from noise was not trained with, and there are none; leave it out"
+                f"got resample={self.resample}, which is for known entries that a model from noise was "
+                "not trained with, and there are none; leave it out"
             )
         if not self.differentiable and torch.is_grad_enabled() and x.requires_grad:
             raise ValueError(
-                f"got a start that asks for gradients, which the draws of the sampler {type(self).__name__} do not let through; leave requires_grad out "
+                "got a start that asks for gradients, which the draws of the sampler "
+                f"{type(self).__name__} do not let through; leave requires_grad out "
                 "(a sampler of continuous data, such as heun, follows them)"
             )
         cond, ctx = cond if cond is not None else Cond(), ctx if ctx is not None else RunContext()
@@ -174,7 +215,14 @@ class Sampler:
         return self._iterate(denoiser, x, cond, noise, times, start, ctx)
 
     def _iterate(
-        self, denoiser: Queryable, x: Tensor, cond: Cond, noise: Noise | None, times: list[float], start: int, ctx: RunContext
+        self,
+        denoiser: Queryable,
+        x: Tensor,
+        cond: Cond,
+        noise: Noise | None,
+        times: list[float],
+        start: int,
+        ctx: RunContext,
     ) -> Iterator[Step]:
         restore = _restorer(denoiser, cond, noise, x)
         run = _Run(self, denoiser, cond, ctx, restore, grad=torch.is_grad_enabled() and x.requires_grad)
@@ -185,17 +233,28 @@ class Sampler:
         for place in range(start * self.resample, n * self.resample):
             i, again = divmod(place, self.resample)
             t, s = times[i], times[i + 1]
-            page = None if noise is None else noise.at(i + again * n)  # the draws of a step that is taken again are its own
+            # the draws of a step that is taken again are its own
+            page = None if noise is None else noise.at(i + again * n)
             ctx.step, ctx.t, ctx.t_next, ctx.evaluation, run.first = i, t, s, 0, None
             with run.mode():
                 if again:
-                    x, history = restore(noised_back(denoiser.path, x, t, s, page), t), self.begin(denoiser.path, times, i)
+                    x, history = (
+                        restore(noised_back(denoiser.path, x, t, s, page), t),
+                        self.begin(denoiser.path, times, i),
+                    )
                 x = self.step(x, t, s, run.predict, page, history)
                 x = restore(Euclid().project(x), s)
             assert run.first is not None
             yield Step(place, n * self.resample, t, s, x, run.first, run.count)
 
-    def sample(self, denoiser: Queryable, x: Tensor, cond: Cond | None = None, noise: Noise | None = None, **options: Any) -> Tensor:
+    def sample(
+        self,
+        denoiser: Queryable,
+        x: Tensor,
+        cond: Cond | None = None,
+        noise: Noise | None = None,
+        **options: Any,
+    ) -> Tensor:
         """The last state of ``steps`` with the same arguments."""
         for step in self.steps(denoiser, x, cond, noise, **options):
             x = step.x
@@ -203,7 +262,8 @@ class Sampler:
 
 
 def noised_back(path: Path, x: Tensor, t: float, s: float, noise: Noise | None) -> Tensor:
-    """(B, ...) a state at s taken back to t < s: x_t = a x_s + √(sigma_t² − a² sigma_s²) z, a = alpha_t/alpha_s, by the stream ``jump``."""
+    """(B, ...) a state at s taken back to t < s: x_t = a x_s + √(sigma_t² − a² sigma_s²) z, a =
+    alpha_t/alpha_s, by the stream ``jump``."""
     assert noise is not None  # as known entries that are re-noised need it
     now, then = path.coefficients(t), path.coefficients(s)
     a = now.alpha / then.alpha
@@ -217,12 +277,27 @@ def at_noise(prediction: Prediction) -> bool:
 
 
 class _Run:
-    """Queries of one run: puts known entries back, bounds the answers, counts them and keeps the first of every step."""
+    """Queries of one run: puts known entries back, bounds the answers, counts them and keeps the first of
+    every step."""
 
     def __init__(
-        self, sampler: Sampler, denoiser: Queryable, cond: Cond, ctx: RunContext, restore: Callable[[Tensor, float], Tensor], *, grad: bool
-    ):  # fmt: skip
-        self.sampler, self.denoiser, self.cond, self.ctx, self.restore, self.grad = sampler, denoiser, cond, ctx, restore, grad
+        self,
+        sampler: Sampler,
+        denoiser: Queryable,
+        cond: Cond,
+        ctx: RunContext,
+        restore: Callable[[Tensor, float], Tensor],
+        *,
+        grad: bool,
+    ):
+        self.sampler, self.denoiser, self.cond, self.ctx, self.restore, self.grad = (
+            sampler,
+            denoiser,
+            cond,
+            ctx,
+            restore,
+            grad,
+        )
         self.count, self.first = 0, None  # type: int, Prediction | None
 
     def mode(self) -> Any:
@@ -238,7 +313,9 @@ class _Run:
         return prediction
 
 
-def _restorer(denoiser: Queryable, cond: Cond, noise: Noise | None, x: Tensor) -> Callable[[Tensor, float], Tensor]:
+def _restorer(
+    denoiser: Queryable, cond: Cond, noise: Noise | None, x: Tensor
+) -> Callable[[Tensor, float], Tensor]:
     """The function that puts known entries back at a time."""
     if cond.known is None:
         return lambda x, t: x
@@ -248,7 +325,9 @@ def _restorer(denoiser: Queryable, cond: Cond, noise: Noise | None, x: Tensor) -
     if denoiser.known_trained:
         return lambda x, t: torch.where(known, given, x)
     if noise is None:
-        raise ValueError("known entries are re-noised for this model, which needs noise; pass noise=NoiseSource(seeds)")
+        raise ValueError(
+            "known entries are re-noised for this model, which needs noise; pass noise=NoiseSource(seeds)"
+        )
     own = getattr(denoiser.path, "restorer", None)  # a path whose noise is no sum with factors
     if own is not None:
         return own(given, known, cond, noise)

@@ -1,7 +1,8 @@
 """Samplers for bridges, and the view of one from its other end.
 
     bridge      the bridge's own step: from x_t towards the predicted data D, with r = (m_s − m_t)/(1 − m_t),
-                x_s = x_t + r (D − x_t) + sigma √(r (1 − m_s)) z                    (DDPM's posterior; Liu et al. 2302.05872)
+                x_s = x_t + r (D − x_t) + sigma √(r (1 − m_s)) z                    (DDPM's posterior; Liu et
+                  al. 2302.05872)
     bridge_sde  Euler–Maruyama on dX = f dt + sigma √m' dW                          (weak order 1)
 
 ``euler``, ``heun``, ``midpoint``, ``ab2`` and ``rk4`` solve the probability flow v of models that know it.
@@ -21,18 +22,23 @@ from samplers.solvers.stochastic import draw
 
 
 class BridgeAncestral(Sampler):
-    """Ends on the prediction itself, without noise; ``deterministic`` leaves the noise out of every step (the OT-ODE of Liu et al.). ``clip`` and
-    ``threshold`` bound the predicted data (`samplers.solvers.base.Sampler`)."""
+    """Ends on the prediction itself, without noise; ``deterministic`` leaves the noise out of every step (the
+    OT-ODE of Liu et al.). ``clip`` and ``threshold`` bound the predicted data
+    (`samplers.solvers.base.Sampler`)."""
 
     families = ("bridge",)
     needs = "drift"
     resamples = False
 
-    def __init__(self, *, deterministic: bool = False, clip: float | None = None, threshold: float | None = None):
+    def __init__(
+        self, *, deterministic: bool = False, clip: float | None = None, threshold: float | None = None
+    ):
         super().__init__(clip=clip, threshold=threshold)
         self.deterministic = deterministic
 
-    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+    def step(
+        self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
+    ) -> Tensor:
         prediction = predict(x, t)
         path: BridgePath = prediction.path  # type: ignore[assignment]
         here, there = path.coefficients(t).sigma, path.coefficients(s).sigma  # what is left of the way
@@ -46,17 +52,22 @@ class BridgeAncestral(Sampler):
 
 
 class BridgeSDE(Sampler):
-    """``final_noise=False`` leaves the noise out of the last step, for pictures. ``clip`` and ``threshold`` bound the predicted data."""
+    """``final_noise=False`` leaves the noise out of the last step, for pictures. ``clip`` and ``threshold``
+    bound the predicted data."""
 
     families = ("bridge",)
     needs = "drift"
     resamples = False
 
-    def __init__(self, *, final_noise: bool = True, clip: float | None = None, threshold: float | None = None):
+    def __init__(
+        self, *, final_noise: bool = True, clip: float | None = None, threshold: float | None = None
+    ):
         super().__init__(clip=clip, threshold=threshold)
         self.final_noise = final_noise
 
-    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+    def step(
+        self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
+    ) -> Tensor:
         prediction = predict(x, t)
         path: BridgePath = prediction.path  # type: ignore[assignment]
         spent = path.coefficients(s).alpha - path.coefficients(t).alpha
@@ -67,7 +78,8 @@ class BridgeSDE(Sampler):
 
 
 def facing(denoiser: Queryable, needs: str, direction: str = "forward") -> Queryable:
-    """What a sampler walks: the model as it is, its view from the other end, or the one network of `two_way` that is enough for a drift.
+    """What a sampler walks: the model as it is, its view from the other end, or the one network of `two_way`
+    that is enough for a drift.
 
     Raises ``ValueError`` for a way that the model does not know.
     """
@@ -80,14 +92,20 @@ def facing(denoiser: Queryable, needs: str, direction: str = "forward") -> Query
         return side
     if direction == "forward":
         return denoiser
-    both_ways = isinstance(head, TwoWay | FlowScore) or (isinstance(head, OneHead) and head.space == "velocity" and denoiser.path.sigma == 0)  # type: ignore[attr-defined]
+    both_ways = isinstance(head, TwoWay | FlowScore) or (
+        isinstance(head, OneHead) and head.space == "velocity" and denoiser.path.sigma == 0
+    )  # type: ignore[attr-defined]
     if not both_ways:
-        raise ValueError("got direction backward, but this model was trained towards its data only; train flow_score or procedure: {name: dsbm}")
+        raise ValueError(
+            "got direction backward, but this model was trained towards its data only; train flow_score "
+            "or procedure: {name: dsbm}"
+        )
     return Reversed(denoiser)
 
 
 class Reversed:
-    """A denoiser walked from its data to its source: the same samplers then run backward. For paths that are their own mirror image (brownian)."""
+    """A denoiser walked from its data to its source: the same samplers then run backward. For paths that are
+    their own mirror image (brownian)."""
 
     family, known_trained = "bridge", False
 

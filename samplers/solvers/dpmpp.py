@@ -1,4 +1,5 @@
-"""DPM-Solver++ (Lu et al. 2211.01095): exponential integrators of the data prediction in λ = log(alpha/sigma).
+"""DPM-Solver++ (Lu et al. 2211.01095): exponential integrators of the data prediction in λ =
+log(alpha/sigma).
 
 With h = λ_s − λ_t, so that e^{−h} = (alpha_t sigma_s)/(sigma_t alpha_s):
 
@@ -19,14 +20,19 @@ from samplers.solvers.base import Predict, Sampler
 
 
 class DPMpp1(Sampler):
-    """First order; with ``spacing`` leading or linspace its grid is DPM-Solver++'s (n + 1 points without the last)."""
+    """First order; with ``spacing`` leading or linspace its grid is DPM-Solver++'s (n + 1 points without the
+    last)."""
 
     def grid(self, path: Path, num_steps: int) -> list[float]:
         if not isinstance(path, VPPath):
             return super().grid(path, num_steps)
-        return path.grid(num_steps, self.spacing, extra=1, begin=None if self.lambda_min is None else self.begin_time(path))
+        return path.grid(
+            num_steps, self.spacing, extra=1, begin=None if self.lambda_min is None else self.begin_time(path)
+        )
 
-    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+    def step(
+        self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
+    ) -> Tensor:
         prediction = predict(x, t)
         data, path = self.bound(prediction.to("data")), prediction.path
         now, then = path.coefficients(t), path.coefficients(s)

@@ -1,12 +1,15 @@
 """The schedulers of Hugging Face diffusers as samplers.
 
-A scheduler steps a state of its own on a scale of its own: VP (alpha² + sigma² = 1), VE (alpha = 1) or flow (alpha + sigma = 1). Only the noise level
-ℓ = sigma/alpha is common, so each of its steps is taken from the model's path to its scale and back: x' = x·√(alpha'² + sigma'²)/√(alpha² + sigma²) at equal ℓ, and
-the model is asked on its own path. Schedulers with a table of betas get the model's, or its path cut into a thousand entries that reach from its
-first level to its last. One that would start at more noise than the path has starts at the path's own first level, or is refused where it was told to.
+A scheduler steps a state of its own on a scale of its own: VP (alpha² + sigma² = 1), VE (alpha = 1) or flow
+(alpha + sigma = 1). Only the noise level ℓ = sigma/alpha is common, so each of its steps is taken from the
+model's path to its scale and back: x' = x·√(alpha'² + sigma'²)/√(alpha² + sigma²) at equal ℓ, and the model
+is asked on its own path. Schedulers with a table of betas get the model's, or its path cut into a thousand
+entries that reach from its first level to its last. One that would start at more noise than the path has
+starts at the path's own first level, or is refused where it was told to.
 
-Schedulers compute in float32. Each run makes its own, so no state is shared; draws come from the ``NoiseSource``, as numbers where the scheduler takes
-them (``variance_noise``) and else as one seeded generator a sample.
+Schedulers compute in float32. Each run makes its own, so no state is shared; draws come from the
+``NoiseSource``, as numbers where the scheduler takes them (``variance_noise``) and else as one seeded
+generator a sample.
 """
 
 import inspect
@@ -75,26 +78,53 @@ KNOWN: dict[str, tuple[str, bool, Callable[[Options], bool]]] = {
     "TCDScheduler": ("vp", True, always),
     "UniPCMultistepScheduler": ("vp", False, never),
 }
-MODELS_OWN = ("trained_betas", "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "rescale_betas_zero_snr", "solver_p")
-STEPS_OWN = ("model_output", "timestep", "sample", "generator", "variance_noise", "return_dict", "pred_original_sample", "per_token_timesteps")
+MODELS_OWN = (
+    "trained_betas",
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "rescale_betas_zero_snr",
+    "solver_p",
+)
+STEPS_OWN = (
+    "model_output",
+    "timestep",
+    "sample",
+    "generator",
+    "variance_noise",
+    "return_dict",
+    "pred_original_sample",
+    "per_token_timesteps",
+)
 
 
 class Diffusers(Sampler):
-    """``scheduler``: a class name of diffusers. Its own options, and those of its ``step`` (eta, s_churn, ...), are given beside:
-    ``build("diffusers", scheduler="UniPCMultistepScheduler", use_karras_sigmas=True)``. ``clip`` and ``threshold`` are ours and bound what the
-    scheduler is given; its own clipping is off unless asked for. ``lambda_min`` ends its table of levels. Quirks are kept on VP tables, where diffusers'
-    users know them: DDIM's scheduler steps by T//n whatever the spacing, so with linspace, or n that does not divide T, it is off its own levels there."""
+    """``scheduler``: a class name of diffusers. Its own options, and those of its ``step`` (eta, s_churn,
+    ...), are given beside: ``build("diffusers", scheduler="UniPCMultistepScheduler",
+    use_karras_sigmas=True)``. ``clip`` and ``threshold`` are ours and bound what the scheduler is given; its
+    own clipping is off unless asked for. ``lambda_min`` ends its table of levels. Quirks are kept on VP
+    tables, where diffusers' users know them: DDIM's scheduler steps by T//n whatever the spacing, so with
+    linspace, or n that does not divide T, it is off its own levels there."""
 
     resamples = False
 
     def __init__(
-        self, *, scheduler: str = "DPMSolverMultistepScheduler", spacing: str | None = None, lambda_min: float | None = None, clip: float | None = None,
-        threshold: float | None = None, options: dict[str, Any] | None = None,
-    ):  # fmt: skip
+        self,
+        *,
+        scheduler: str = "DPMSolverMultistepScheduler",
+        spacing: str | None = None,
+        lambda_min: float | None = None,
+        clip: float | None = None,
+        threshold: float | None = None,
+        options: dict[str, Any] | None = None,
+    ):
         super().__init__(spacing=spacing, lambda_min=lambda_min, clip=clip, threshold=threshold)
         if scheduler not in KNOWN:
             raise ValueError(
-                f"got scheduler {scheduler!r}, expected one of {', '.join(KNOWN)}{suggest(scheduler, KNOWN)}; others step more than once in a place, need "
+                f"got scheduler {scheduler!r}, expected one of "
+                f"{', '.join(KNOWN)}{suggest(scheduler, KNOWN)}; others step more than once in a place, "
+                "need "
                 "models of another kind, or draw noise that can't be given to them"
             )
         import diffusers
@@ -104,18 +134,25 @@ class Diffusers(Sampler):
         chosen, where = dict(options or {}), f"scheduler {scheduler!r}"
         for name in MODELS_OWN:
             if name in chosen:
-                raise ValueError(f"got {name} for the {where}, but the table of noise levels is the model's; leave it out")
+                raise ValueError(
+                    f"got {name} for the {where}, but the table of noise levels is the model's; leave it out"
+                )
         self.stepping = stepping = inspect.signature(self.kind.step).parameters
-        self.step_options = {k: chosen.pop(k) for k in list(chosen) if k in stepping and k not in (*STEPS_OWN, "self")}
+        self.step_options = {
+            k: chosen.pop(k) for k in list(chosen) if k in stepping and k not in (*STEPS_OWN, "self")
+        }
         self.takes_noise = "variance_noise" in stepping
         self.accepts = inspect.signature(self.kind.__init__).parameters
-        own = {"clip_sample": False, "lower_order_final": True}  # the latter is what singlestep solvers set for themselves, with a message
+        # the latter is what singlestep solvers set for themselves, with a message
+        own = {"clip_sample": False, "lower_order_final": True}
         self.options: dict[str, Any] = {k: v for k, v in own.items() if k in self.accepts}
         for name in set(chosen) - set(self.accepts):
             if near := suggest(name, inspect.signature(type(self)).parameters):
                 raise ValueError(f"got the unknown option {name!r} for the {where}{near}")
         self.options |= check_options(self.kind, chosen, where)
-        defaults = {k: p.default for k, p in self.accepts.items()} | {k: stepping[k].default for k in stepping}
+        defaults = {k: p.default for k, p in self.accepts.items()} | {
+            k: stepping[k].default for k in stepping
+        }
         self.draws = self.random({**defaults, **self.options, **self.step_options})
 
     @classmethod
@@ -131,29 +168,46 @@ class Diffusers(Sampler):
         top = float(sigma_of(path, begin))
         if "trained_betas" in self.accepts:
             bar = _table(path, begin)
-            options |= {"num_train_timesteps": len(bar), "trained_betas": (1 - bar / torch.cat([bar.new_ones(1), bar[:-1]])).tolist()}
+            options |= {
+                "num_train_timesteps": len(bar),
+                "trained_betas": (1 - bar / torch.cat([bar.new_ones(1), bar[:-1]])).tolist(),
+            }
             if float(bar[-1]) == 0:
                 if "rescale_betas_zero_snr" not in self.accepts:
-                    raise ValueError(f"the {self.scheduler} can't start from a table that ends in pure noise; choose DDIMScheduler or another one")
-                options["rescale_betas_zero_snr"] = True  # which such a table is left alone by, and which keeps its logarithms finite
+                    raise ValueError(
+                        f"the {self.scheduler} can't start from a table that ends in pure noise; choose "
+                        "DDIMScheduler or another one"
+                    )
+                # which such a table is left alone by, and which keeps its logarithms finite
+                options["rescale_betas_zero_snr"] = True
                 if self.by_step:
-                    options = {"prediction_type": "sample"} | options  # noise says nothing of the data at the first step
+                    # noise says nothing of the data at the first step
+                    options = {"prediction_type": "sample"} | options
         if self.spacing is not None and "timestep_spacing" in self.accepts:
             options["timestep_spacing"] = self.spacing
         elif self.by_step and "timestep_spacing" in self.accepts and not isinstance(path, VPPath):
-            options = {"timestep_spacing": "trailing"} | options  # their own default leaves out the noisiest entries, which VP alone forgives
+            # their own default leaves out the noisiest entries, which VP alone forgives
+            options = {"timestep_spacing": "trailing"} | options
         low = float(sigma_of(path, last_trained(path)))
         if isinstance(path, EDMPath) and self.scale == "edm":
-            options = {"sigma_min": path.sigma_min, "sigma_max": top if self.lambda_min is not None else path.sigma_max, "rho": path.rho} | options
+            options = {
+                "sigma_min": path.sigma_min,
+                "sigma_max": top if self.lambda_min is not None else path.sigma_max,
+                "rho": path.rho,
+            } | options
         elif self.scale == "edm":
             own = {k: self.accepts[k].default for k in ("sigma_min", "sigma_max")}
-            options = {"sigma_min": max(own["sigma_min"], low), "sigma_max": min(own["sigma_max"], top)} | options
+            options = {
+                "sigma_min": max(own["sigma_min"], low),
+                "sigma_max": min(own["sigma_max"], top),
+            } | options
         made = self.kind(**options)
         if self.scale == "flow":
             made.sigma_min = max(float(made.sigma_min), low / (1 + low))
             if self.lambda_min is not None:  # it has no table that could end there
                 highest, shift = top / (1 + top), made.config.shift
-                made.sigma_max = min(float(made.sigma_max), highest / (shift - (shift - 1) * highest))  # it is shifted again
+                # it is shifted again
+                made.sigma_max = min(float(made.sigma_max), highest / (shift - (shift - 1) * highest))
         made.set_timesteps(num_steps)
         if not self.by_step:
             self._within(made, top)
@@ -169,7 +223,8 @@ class Diffusers(Sampler):
                 made.sigmas = made.sigmas.clamp(max=top / (1 + top))
         elif (first := float(made.sigmas.max())) > top * 1.001:
             raise ValueError(
-                f"got a start at noise level {first:.6g} from the {self.scheduler}, expected at most {top:.6g}, where this model's path begins; try a "
+                f"got a start at noise level {first:.6g} from the {self.scheduler}, expected at most "
+                f"{top:.6g}, where this model's path begins; try a "
                 "lower sigma_max, or leave it out"
             )
 
@@ -181,7 +236,8 @@ class Diffusers(Sampler):
         times = [self._time(made, path, i) for i in range(0, len(made.timesteps), order)] + [1.0]
         if len(times) != num_steps + 1 or not all(a < b for a, b in zip(times[:-1], times[1:])):
             raise ValueError(
-                f"the {self.scheduler} takes {len(times) - 1} steps for the {num_steps} that were asked for, not all of them forward on this model's path; "
+                f"the {self.scheduler} takes {len(times) - 1} steps for the {num_steps} that were asked "
+                "for, not all of them forward on this model's path; "
                 "ask for another number, another spacing or another scheduler"
             )
         return times
@@ -192,7 +248,9 @@ class Diffusers(Sampler):
             made.set_begin_index(start * getattr(made, "order", 1))
         return [made, start, path, start]
 
-    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+    def step(
+        self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
+    ) -> Tensor:
         made, index, path, begun = history
         history[1] = index + 1
         order, calls = getattr(made, "order", 1), len(made.timesteps)
@@ -206,35 +264,54 @@ class Diffusers(Sampler):
                 between = self._time(made, path, call)
                 prediction = predict(state / self._factor(made, path, between, level), between)
             output = self._output(made, prediction, state, level)
-            made.scale_model_input(state, made.timesteps[call]) if hasattr(made, "scale_model_input") else None  # some count their steps in it
-            if self.scheduler.startswith("DDIM") and not isinstance(path, VPPath):  # it steps by T//n, which need not lead to its next entry
+            # some count their steps in it
+            made.scale_model_input(state, made.timesteps[call]) if hasattr(
+                made, "scale_model_input"
+            ) else None
+            # it steps by T//n, which need not lead to its next entry
+            if self.scheduler.startswith("DDIM") and not isinstance(path, VPPath):
                 ahead = int(made.timesteps[call + 1]) if call + 1 < calls else -1
-                made.num_inference_steps = Fraction(len(made.alphas_cumprod), int(made.timesteps[call]) - ahead)
+                made.num_inference_steps = Fraction(
+                    len(made.alphas_cumprod), int(made.timesteps[call]) - ahead
+                )
             state = self._advance(made, output, made.timesteps[call], state, noise, index - begun).to(x.dtype)
         if first + order >= calls:
             return state  # the scheduler's answer is the sample, whatever noise it has left in it
         return state / self._factor(made, path, s, self._level(made, first + order))
 
-    def _advance(self, made: Any, output: Tensor, timestep: Tensor, state: Tensor, noise: Noise | None, past: int) -> Tensor:
-        """One call of the scheduler, ``past`` steps after its first; raises ``ValueError`` if it draws noise that was not given to it."""
+    def _advance(
+        self, made: Any, output: Tensor, timestep: Tensor, state: Tensor, noise: Noise | None, past: int
+    ) -> Tensor:
+        """One call of the scheduler, ``past`` steps after its first; raises ``ValueError`` if it draws noise
+        that was not given to it."""
         given: dict[str, Any] = dict(self.step_options)
-        if "order" in self.stepping:  # a multistep formula that counts from its table's first step even where the run began later
+        # a multistep formula that counts from its table's first step even where the run began later
+        if "order" in self.stepping:
             given["order"] = min(given.get("order", self.stepping["order"].default), past + 1)
         if self.draws:
             if noise is None:
-                raise ValueError(f"the {self.scheduler} adds noise in its steps; pass noise=NoiseSource(seeds)")
+                raise ValueError(
+                    f"the {self.scheduler} adds noise in its steps; pass noise=NoiseSource(seeds)"
+                )
             if self.takes_noise:
-                given["variance_noise"] = noise.normal(state.shape[1:], stream="step", dtype=state.dtype).to(state.device)
+                given["variance_noise"] = noise.normal(state.shape[1:], stream="step", dtype=state.dtype).to(
+                    state.device
+                )
             else:
-                bits = noise.normal((1,), stream="step", dtype=torch.float64).view(torch.int64)[:, 0] & (2**63 - 1)
+                bits = noise.normal((1,), stream="step", dtype=torch.float64).view(torch.int64)[:, 0] & (
+                    2**63 - 1
+                )
                 given["generator"] = [torch.Generator().manual_seed(int(b)) for b in bits.tolist()]
         before = torch.get_rng_state()
         out = made.step(output, timestep, state, return_dict=False, **given)[0]
         if not torch.equal(before, torch.get_rng_state()):
-            raise ValueError(f"the {self.scheduler} drew from torch's own generator with these options; choose others, or one of our samplers")
+            raise ValueError(
+                f"the {self.scheduler} drew from torch's own generator with these options; choose others, "
+                "or one of our samplers"
+            )
         return out  # type: ignore[no-any-return]
 
-    # ---- the two scales --------------------------------------------------------------------------------------------------------------
+    # ---- the two scales --------------------------------------------------------------------------
 
     def _level(self, made: Any, call: int) -> float:
         """sigma/alpha of the state that the scheduler expects at its call-th time step."""
@@ -242,7 +319,8 @@ class Diffusers(Sampler):
             bar = float(made.alphas_cumprod[int(made.timesteps[call])])
             return math.sqrt((1 - bar) / bar) if bar > 0 else math.inf
         if call % getattr(made, "order", 1) == 1 and hasattr(made, "sigmas_interpol"):
-            # of two calls at one place the ancestral one names the level between under the first, the other under the second
+            # of two calls at one place the ancestral one names the level between under the first, the other
+            # under the second
             return float(made.sigmas_interpol[call - 1 if hasattr(made, "sigmas_down") else call])
         return self._of_sigma(made, float(made.sigmas[call]))
 
@@ -270,7 +348,11 @@ class Diffusers(Sampler):
     def _factor(self, made: Any, path: Path, t: float, level: float) -> float:
         """By which a state at t is larger on the scheduler's scale."""
         scale, c = self._scale(made), path.coefficients(t)
-        there = 1.0 if scale == "vp" or math.isinf(level) else math.hypot(1, level) / (1 + level if scale == "flow" else 1)
+        there = (
+            1.0
+            if scale == "vp" or math.isinf(level)
+            else math.hypot(1, level) / (1 + level if scale == "flow" else 1)
+        )
         return there / float(torch.hypot(c.alpha, c.sigma))
 
     def _output(self, made: Any, prediction: Prediction, state: Tensor, level: float) -> Tensor:
@@ -287,25 +369,38 @@ class Diffusers(Sampler):
         else:
             forms = {"epsilon": eps, "sample": data, "flow_prediction": eps - data}
             if kind not in forms:
-                raise ValueError(f"got prediction_type {kind!r}, expected epsilon, sample, v_prediction or flow_prediction; leave it out")
+                raise ValueError(
+                    f"got prediction_type {kind!r}, expected epsilon, sample, v_prediction or "
+                    "flow_prediction; leave it out"
+                )
             out = forms[kind]
         learned = getattr(made.config, "variance_type", None) in ("learned", "learned_range")
         return torch.cat([out, prediction.head("variance")], 1) if learned else out
 
 
 def _ancestral_levels(made: Any) -> None:
-    """Levels of ancestral steps of second order where they are lost to float32, from σ to a σ' that is thousands of times less: σ_down = σ'²/σ,
-    σ_up² = σ'² − σ_down², and √(σ·σ_down) = σ' between the two calls."""
+    """Levels of ancestral steps of second order where they are lost to float32, from σ to a σ' that is
+    thousands of times less: σ_down = σ'²/σ, σ_up² = σ'² − σ_down², and √(σ·σ_down) = σ' between the two
+    calls."""
     s = torch.cat([made.sigmas[:1], made.sigmas[1:-1:2]]).double()
     after = torch.cat([s[1:], s[-1:]])
     down = after**2 / s.clamp_min(1e-30)
     between = torch.where(torch.arange(len(s)) < len(s) - 2, after, 0.0)
-    for name, values in {"interpol": between, "down": down, "up": (after**2 - down**2).clamp_min(0).sqrt()}.items():
-        setattr(made, f"sigmas_{name}", torch.cat([values[:1], values[1:].repeat_interleave(2), values[-1:]]).float())
+    for name, values in {
+        "interpol": between,
+        "down": down,
+        "up": (after**2 - down**2).clamp_min(0).sqrt(),
+    }.items():
+        setattr(
+            made,
+            f"sigmas_{name}",
+            torch.cat([values[:1], values[1:].repeat_interleave(2), values[-1:]]).float(),
+        )
 
 
 def _table(path: Path, begin: float, size: int = 1000) -> Tensor:
-    """(T,) float64: the ᾱ of a VP table with the path's noise levels, from the data to the time ``begin``: its own, or ``size`` of them."""
+    """(T,) float64: the ᾱ of a VP table with the path's noise levels, from the data to the time ``begin``:
+    its own, or ``size`` of them."""
     if isinstance(path, VPPath):
         return path.alpha_bar[: path.used(begin)]
     if begin > path.t_start:

@@ -6,9 +6,9 @@
     heun      x + h/2 (u + u(x + h u, τ + h))                                   order 2, 2 evaluations
     rk4       the classical Runge–Kutta step                                    order 4, 4 evaluations
 
-τ is t and u the velocity, but on the EDM path τ = −sigma and u = −noise, in which its ODE is smooth: euler is then DDIM and heun Algorithm 1 of
-Karras et al. 2206.00364. Where the ODE cannot be evaluated at the data (VP tables, the EDM path), heun and rk4 end with a step that does
-not (euler and midpoint).
+τ is t and u the velocity, but on the EDM path τ = −sigma and u = −noise, in which its ODE is smooth: euler is
+then DDIM and heun Algorithm 1 of Karras et al. 2206.00364. Where the ODE cannot be evaluated at the data (VP
+tables, the EDM path), heun and rk4 end with a step that does not (euler and midpoint).
 """
 
 import math
@@ -42,7 +42,11 @@ class Clock:
 
     def open_end(self, s: float) -> bool:
         """Whether s is a place where the slope has no limit or the network no input."""
-        return s == 1 and isinstance(self.path, EDMPath) or not math.isfinite(float(self.path.coefficients(s).d_sigma))
+        return (
+            s == 1
+            and isinstance(self.path, EDMPath)
+            or not math.isfinite(float(self.path.coefficients(s).d_sigma))
+        )
 
 
 def start(predict: Predict, x: Tensor, t: float, s: float) -> tuple[Clock, float, Tensor]:
@@ -59,13 +63,17 @@ class ODE(Sampler):
 
 
 class Euler(ODE):
-    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+    def step(
+        self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
+    ) -> Tensor:
         _, h, u = start(predict, x, t, s)
         return x + h * u
 
 
 class AB2(ODE):
-    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+    def step(
+        self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
+    ) -> Tensor:
         _, h, u = start(predict, x, t, s)
         before = history[-1] if history else None
         history[:] = [(h, u)]
@@ -75,23 +83,30 @@ class AB2(ODE):
 
 
 class Midpoint(ODE):
-    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+    def step(
+        self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
+    ) -> Tensor:
         clock, h, u = start(predict, x, t, s)
         return x + h * clock.slope(predict(x + h / 2 * u, clock.time(clock.at(t) + h / 2)))
 
 
 @dataclass(kw_only=True, eq=False)
 class Heun(ODE):
-    """``last``: euler leaves out the query at the data, where a network knows least of the velocity, and saves an evaluation; heun asks there too."""
+    """``last``: euler leaves out the query at the data, where a network knows least of the velocity, and
+    saves an evaluation; heun asks there too."""
 
     last: str = "heun"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.last not in ("heun", "euler"):
-            raise ValueError(f"got last={self.last!r}, expected heun or euler, the kind of the step that ends at the data")
+            raise ValueError(
+                f"got last={self.last!r}, expected heun or euler, the kind of the step that ends at the data"
+            )
 
-    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+    def step(
+        self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
+    ) -> Tensor:
         clock, h, u = start(predict, x, t, s)
         if clock.open_end(s) or s == 1 and self.last == "euler":
             return x + h * u
@@ -99,7 +114,9 @@ class Heun(ODE):
 
 
 class RK4(ODE):
-    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+    def step(
+        self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
+    ) -> Tensor:
         clock, h, k1 = start(predict, x, t, s)
         middle = clock.time(clock.at(t) + h / 2)
         k2 = clock.slope(predict(x + h / 2 * k1, middle))

@@ -1,15 +1,18 @@
 """Stochastic solvers beside the ancestral ones.
 
-``edm_heun`` is Algorithm 2 of Karras et al. 2206.00364, in y = x/alpha and the noise level ℓ = sigma/alpha, which every Gaussian path has:
+``edm_heun`` is Algorithm 2 of Karras et al. 2206.00364, in y = x/alpha and the noise level ℓ = sigma/alpha,
+which every Gaussian path has:
 
     γ = min(s_churn/n, √2 − 1) where s_min <= ℓ <= s_max;   ℓ̂ = (1 + γ) ℓ,   ŷ = y + √(ℓ̂² − ℓ²) s_noise z
     y_s = ŷ + (ℓ_s − ℓ̂) ε(ŷ, ℓ̂),   corrected with the mean of ε at both ends unless ℓ_s = 0        (order 2)
 
 ``euler_maruyama`` integrates the reverse SDE (Song et al. 2011.13456) on the sampler's own clock,
 
-    dx = (u + ½ g² score) dt + g dW,   g² = scale · 2 (sigma² alpha'/alpha − sigma sigma')            (weak order 1)
+    dx = (u + ½ g² score) dt + g dW,   g² = scale · 2 (sigma² alpha'/alpha − sigma sigma')            (weak
+      order 1)
 
-whose marginals are the path's for every ``scale`` >= 0: 1 is the time reversal of the noising process, 0 the probability flow (euler).
+whose marginals are the path's for every ``scale`` >= 0: 1 is the time reversal of the noising process, 0 the
+probability flow (euler).
 """
 
 import math
@@ -24,7 +27,9 @@ from samplers.solvers.ancestral import transition
 from samplers.solvers.base import Predict, Sampler
 from samplers.solvers.ode import Clock
 
-LEAP = 10  # a fall of the level in one step, far above the data's own scale of about 1, over which a mean of both ends says nothing
+# a fall of the level in one step, far above the data's own scale of about 1, over which a mean of both ends
+# says nothing
+LEAP = 10
 
 
 def draw(sampler: Sampler, x: Tensor, noise: Noise | None) -> Tensor:
@@ -36,9 +41,10 @@ def draw(sampler: Sampler, x: Tensor, noise: Noise | None) -> Tensor:
 
 @dataclass(kw_only=True, eq=False)
 class EDMHeun(Sampler):
-    """``s_churn`` spreads that much noise over the run, at levels from ``s_min`` to ``s_max``, with its standard deviation times ``s_noise``; 0 is the
-    deterministic solver. Levels are raised no further than where the grid may start. 2n − 1 evaluations; on other paths than EDM's a step that lowers ℓ
-    more than tenfold from above 10 (the first ones of a coarse grid) goes without its correction."""
+    """``s_churn`` spreads that much noise over the run, at levels from ``s_min`` to ``s_max``, with its
+    standard deviation times ``s_noise``; 0 is the deterministic solver. Levels are raised no further than
+    where the grid may start. 2n − 1 evaluations; on other paths than EDM's a step that lowers ℓ more than
+    tenfold from above 10 (the first ones of a coarse grid) goes without its correction."""
 
     s_churn: float = 0.0
     s_min: float = 0.0
@@ -49,14 +55,17 @@ class EDMHeun(Sampler):
         super().__post_init__()
         if self.s_churn < 0 or self.s_noise < 0 or not 0 <= self.s_min <= self.s_max:
             raise ValueError(
-                f"got s_churn={self.s_churn}, s_min={self.s_min}, s_max={self.s_max}, s_noise={self.s_noise}, expected s_churn and s_noise of at "
+                f"got s_churn={self.s_churn}, s_min={self.s_min}, s_max={self.s_max}, "
+                f"s_noise={self.s_noise}, expected s_churn and s_noise of at "
                 "least 0 and 0 <= s_min <= s_max"
             )
 
     def begin(self, path: Path, times: list[float], start: int) -> list[Any]:
         return [(path, len(times) - 1)]
 
-    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+    def step(
+        self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
+    ) -> Tensor:
         if self.s_churn > 0:
             x, t = self.churn(x, t, noise, *history[0])
         first = predict(x, t)
@@ -68,7 +77,9 @@ class EDMHeun(Sampler):
             return out
         return out + then.alpha * ((next_level - level) / 2) * (predict(out, s).to("noise") - eps)
 
-    def churn(self, x: Tensor, t: float, noise: Noise | None, path: Path, num_steps: int) -> tuple[Tensor, float]:
+    def churn(
+        self, x: Tensor, t: float, noise: Noise | None, path: Path, num_steps: int
+    ) -> tuple[Tensor, float]:
         """The state with noise added, and the earlier time it now belongs to."""
         level = float(sigma_of(path, t))
         if not self.s_min <= level <= self.s_max or math.isinf(level):
@@ -80,13 +91,16 @@ class EDMHeun(Sampler):
         if raised <= level:
             return x, t
         added = math.sqrt(raised**2 - level**2) * self.s_noise
-        return path.coefficients(earlier).alpha * (x / path.coefficients(t).alpha + added * draw(self, x, noise)), earlier
+        return path.coefficients(earlier).alpha * (
+            x / path.coefficients(t).alpha + added * draw(self, x, noise)
+        ), earlier
 
 
 @dataclass(kw_only=True, eq=False)
 class EulerMaruyama(Sampler):
-    """``scale`` of the noise. g² is limited to what leaves the noise of a step below that of the path at its end, which small steps never reach. The
-    last step takes the data prediction; a first step from pure noise, where g is infinite, is DDPM's."""
+    """``scale`` of the noise. g² is limited to what leaves the noise of a step below that of the path at its
+    end, which small steps never reach. The last step takes the data prediction; a first step from pure noise,
+    where g is infinite, is DDPM's."""
 
     scale: float = 1.0
 
@@ -95,7 +109,9 @@ class EulerMaruyama(Sampler):
         if self.scale < 0:
             raise ValueError(f"got scale={self.scale}, expected 0 (no noise) or more")
 
-    def step(self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]) -> Tensor:
+    def step(
+        self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
+    ) -> Tensor:
         prediction = predict(x, t)
         path = prediction.path
         clock, c = Clock(path), path.coefficients(t)
@@ -110,4 +126,8 @@ class EulerMaruyama(Sampler):
         pace = t**2 if isinstance(path, EDMPath) else 1.0  # dt/dτ: its clock is τ = −sigma = 1 − 1/t
         rate = self.scale * 2 * (c.sigma**2 * c.d_alpha / c.alpha - c.sigma * c.d_sigma) * pace  # g² dt/dτ
         rate = rate.clamp(0, float(path.coefficients(s).sigma) ** 2 / h)
-        return x + h * (clock.slope(prediction) + rate / 2 * prediction.to("score")) + (rate * h).sqrt() * draw(self, x, noise)
+        return (
+            x
+            + h * (clock.slope(prediction) + rate / 2 * prediction.to("score"))
+            + (rate * h).sqrt() * draw(self, x, noise)
+        )

@@ -1,4 +1,5 @@
-"""What a sample is made of. `euclid` is real numbers; graphs, angles and masked tokens have spaces of their own with the same verbs."""
+"""What a sample is made of. `euclid` is real numbers; graphs, angles and masked tokens have spaces of their
+own with the same verbs."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,7 +13,9 @@ from samplers.prediction import expand
 
 
 class Space(Protocol):
-    def prior(self, noise: Noise, shape: Sequence[int], *, scale: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor: ...
+    def prior(
+        self, noise: Noise, shape: Sequence[int], *, scale: float = 1.0, dtype: torch.dtype = torch.float32
+    ) -> Tensor: ...
     def interpolate(self, source: Tensor, data: Tensor, c: Coefficients) -> Tensor: ...
     def project(self, x: Tensor) -> Tensor: ...
 
@@ -20,7 +23,9 @@ class Space(Protocol):
 class Euclid:
     """Real tensors with a Gaussian prior."""
 
-    def prior(self, noise: Noise, shape: Sequence[int], *, scale: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
+    def prior(
+        self, noise: Noise, shape: Sequence[int], *, scale: float = 1.0, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         """(B, *shape) draws of the prior, from the stream ``prior``."""
         return scale * noise.normal(shape, stream="prior", dtype=dtype)
 

@@ -21,10 +21,12 @@ from studio.data.depth import Reading
 
 @dataclass(frozen=True)
 class Info:
-    """What a model must know of its data to be used without it, and of the ``base`` it was fine-tuned from; part of ``meta.json``. ``decoder``, ``background`` and ``bits``: how
-    picture files were read (`studio.data.images`), and are where the model starts from one. ``class_counts``: training
-    samples of each class, the prior of its labels (empty: not known); ``stratified``: whether what it was not trained on shares every class alike.
-    ``fields``: shapes of ``tokens`` and ``image``, where its network is asked by them."""
+    """What a model must know of its data to be used without it, and of the ``base`` it was fine-tuned from;
+    part of ``meta.json``. ``decoder``, ``background`` and ``bits``: how picture files were read
+    (`studio.data.images`), and are where the model starts from one. ``class_counts``: training samples of
+    each class, the prior of its labels (empty: not known); ``stratified``: whether what it was not trained on
+    shares every class alike. ``fields``: shapes of ``tokens`` and ``image``, where its network is asked by
+    them."""
 
     task: str
     shape: tuple[int, ...]
@@ -69,10 +71,16 @@ class Info:
 
     @staticmethod
     def from_meta(meta: dict[str, Any]) -> "Info":
-        known = {k: tuple(v) if isinstance(v, list) else v for k, v in meta.items() if k in Info.__dataclass_fields__}
+        known = {
+            k: tuple(v) if isinstance(v, list) else v
+            for k, v in meta.items()
+            if k in Info.__dataclass_fields__
+        }
         missing = {"task", "shape", "classes", "codec"} - set(known)
         if missing:
-            raise ValueError(f"meta.json lacks {', '.join(sorted(missing))}; this is not a model folder of drift-studio")
+            raise ValueError(
+                f"meta.json lacks {', '.join(sorted(missing))}; this is not a model folder of drift-studio"
+            )
         return Info(**known)
 
     @property
@@ -85,8 +93,9 @@ class Info:
 
 
 def fill_backbone(spec: dict[str, Any], info: Info, head: Any = None) -> dict[str, Any]:
-    """The ``backbone`` section with sizes and class counts taken from the data where the constructor asks for them and the config is silent.
-    ``head``: the objective's parameterisation, which may ask for more channels in or out."""
+    """The ``backbone`` section with sizes and class counts taken from the data where the constructor asks for
+    them and the config is silent. ``head``: the objective's parameterisation, which may ask for more channels
+    in or out."""
     if "name" not in spec:
         raise ValueError(f"backbone has no name, expected one of {', '.join(backbones.REGISTRY)}")
     accepts = inspect.signature(resolve(backbones.REGISTRY, spec["name"], "backbone")).parameters
@@ -94,29 +103,41 @@ def fill_backbone(spec: dict[str, Any], info: Info, head: Any = None) -> dict[st
     if info.codec.get("name") == "graph":
         known |= {"max_atoms": info.codec["size"], "atom_types": len(info.codec["atoms"])}
     elif len(info.shape) == 3:
-        known |= {"in_channels": info.shape[0], "input_size": info.shape[1] if info.shape[1] == info.shape[2] else info.shape[1:]}
+        known |= {
+            "in_channels": info.shape[0],
+            "input_size": info.shape[1] if info.shape[1] == info.shape[2] else info.shape[1:],
+        }
     else:
         known |= {"dim": info.shape[0]}
     if getattr(head, "cond_source", False):
         if len(info.shape) != 3:
-            raise ValueError("got cond_source=true for data that is not pictures, expected (C, H, W); leave it out")
+            raise ValueError(
+                "got cond_source=true for data that is not pictures, expected (C, H, W); leave it out"
+            )
         known |= {"in_channels": 2 * info.shape[0], "out_channels": info.shape[0]}
     if getattr(head, "channels", 1) == 2:
         known["learn_sigma"] = True
     filled = {**{k: v for k, v in known.items() if k in accepts}, **spec}
     if filled.get("num_classes", len(info.classes)) < len(info.classes):
-        raise ValueError(f"backbone.num_classes is {filled['num_classes']}, expected at least the data's {len(info.classes)} classes")
+        raise ValueError(
+            f"backbone.num_classes is {filled['num_classes']}, expected at least the data's "
+            f"{len(info.classes)} classes"
+        )
     return filled
 
 
 def fill_path(objective: dict[str, Any], data: Data) -> dict[str, Any]:
-    """The ``objective`` section; the path of graphs gets its statistics from the data where the config is silent."""
+    """The ``objective`` section; the path of graphs gets its statistics from the data where the config is
+    silent."""
     path = objective.get("path")
     path = {"name": path} if isinstance(path, str) else path
     if not isinstance(path, dict) or path.get("name") not in graph.PATHS or "atoms" in path:
         return objective
     if data.codec.get("name") != "graph":
-        raise ValueError(f"got the path {path['name']} for data of {data.task}, expected molecules; choose another objective.path")
+        raise ValueError(
+            f"got the path {path['name']} for data of {data.task}, expected molecules; choose another "
+            "objective.path"
+        )
     from studio.chem.statistics import count
 
     found = count(data.train.values, len(data.codec["atoms"]))
@@ -126,20 +147,28 @@ def fill_path(objective: dict[str, Any], data: Data) -> dict[str, Any]:
 def unfilled(recorded: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
     """A recorded section as it was before `fill_path`, where the one that is asked for is silent too."""
     path, wanted = recorded.get("path"), asked.get("path")
-    if not isinstance(path, dict) or path.get("name") not in graph.PATHS or isinstance(wanted, dict) and "atoms" in wanted:
+    if (
+        not isinstance(path, dict)
+        or path.get("name") not in graph.PATHS
+        or isinstance(wanted, dict)
+        and "atoms" in wanted
+    ):
         return recorded
     bare = {k: v for k, v in path.items() if k not in ("atoms", "joint")}
     return {**recorded, "path": bare["name"] if wanted == bare["name"] and len(bare) == 1 else bare}
 
 
 def build_network(config: Config) -> nn.Module:
-    """A freshly initialised backbone, or a module dict of two where the procedure trains both directions; the same seed gives the same weights and the global generator is left alone."""
+    """A freshly initialised backbone, or a module dict of two where the procedure trains both directions; the
+    same seed gives the same weights and the global generator is left alone."""
     options = dict(config.backbone)
     name = options.pop("name")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if config.procedure.get("name") == "dsbm":
-            return nn.ModuleDict({side: backbones.build(name, **options) for side in ("to_data", "to_source")})
+            return nn.ModuleDict(
+                {side: backbones.build(name, **options) for side in ("to_data", "to_source")}
+            )
         return backbones.build(name, **options)
 
 
@@ -149,7 +178,9 @@ def built_buffers(config: Config) -> dict[str, torch.Tensor]:
         return {}
     net = build_network(config)
     networks = dict(net.items()) if isinstance(net, nn.ModuleDict) else {"net": net}
-    return {f"{name}.{key}": value for name, module in networks.items() for key, value in module.named_buffers()}
+    return {
+        f"{name}.{key}": value for name, module in networks.items() for key, value in module.named_buffers()
+    }
 
 
 def objective_of(config: Config) -> Objective:
@@ -157,15 +188,20 @@ def objective_of(config: Config) -> Objective:
 
 
 def family_of(objective: Objective, *, source: bool = False) -> str:
-    """Which samplers fit: those that start from noise (gaussian), from data (bridge), or for graphs. ``source``: the data brings its own start."""
+    """Which samplers fit: those that start from noise (gaussian), from data (bridge), or for graphs.
+    ``source``: the data brings its own start."""
     if source or isinstance(objective.path, BridgePath):
         return "bridge"
     return "graph" if isinstance(objective, graph.GraphObjective) else "gaussian"
 
 
-def denoiser_of(config: Config, net: nn.Module, *, dtype: torch.dtype | None = None, source: bool = False) -> Denoiser:
+def denoiser_of(
+    config: Config, net: nn.Module, *, dtype: torch.dtype | None = None, source: bool = False
+) -> Denoiser:
     """The queryable form of a trained network. ``source``: it starts from data of its own."""
     objective = objective_of(config)
-    head = TwoWay(objective.parameterization) if isinstance(net, nn.ModuleDict) else objective.parameterization
+    head = (
+        TwoWay(objective.parameterization) if isinstance(net, nn.ModuleDict) else objective.parameterization
+    )
     family = family_of(objective, source=source)
     return Denoiser(net, objective.path, head, dtype=dtype, family=family, known_trained=family == "bridge")

@@ -1,7 +1,7 @@
 """Finding models and the files that hold their weights, without loading any.
 
-MODEL is a folder (a run or an export), ``RUN@step``, ``hf:org/name`` or the name of a bundled model. Everything here reads YAML, JSON and file names, but for
-`read_weights`.
+MODEL is a folder (a run or an export), ``RUN@step``, ``hf:org/name`` or the name of a bundled model.
+Everything here reads YAML, JSON and file names, but for `read_weights`.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -36,10 +36,16 @@ def _folder_of(path: str) -> Path | None:
 
 
 def parted(name: str | Path) -> tuple[str, int | None]:
-    """A MODEL's name and the step asked for. ``@`` may be part of a folder's name: what is there by its whole name is meant as a whole."""
+    """A MODEL's name and the step asked for. ``@`` may be part of a folder's name: what is there by its whole
+    name is meant as a whole."""
     text = str(name)
     start, _, end = text.rpartition("@")
-    if not start or not (end.isascii() and end.isdigit()) or text.startswith("hf:") or _folder_of(text) is not None:
+    if (
+        not start
+        or not (end.isascii() and end.isdigit())
+        or text.startswith("hf:")
+        or _folder_of(text) is not None
+    ):
         return text, None
     return start, int(end)
 
@@ -57,11 +63,15 @@ def locate(name: str | Path) -> tuple[Path, int | None]:
     if start and _folder_of(start) is not None:
         raise ValueError(f"got model {text!r}, expected {start}@step with a whole number, not {end!r}")
     if Path(path).suffix in (".pt", ".pth", ".ckpt", ".pkl", ".bin"):
-        raise ValueError(f"got {path}, a pickle, which is never loaded; models are folders with config.yaml and safetensors")
+        raise ValueError(
+            f"got {path}, a pickle, which is never loaded; models are folders with config.yaml and "
+            "safetensors"
+        )
     if Path(path).is_dir():
         raise ValueError(f"{path} has no config.yaml, expected a run or an exported model")
     raise ValueError(
-        f"got model {text!r}, expected a folder, RUN@step, hf:org/name or a bundled model ({', '.join(bundled()) or 'none'}){suggest(text, bundled())}"
+        f"got model {text!r}, expected a folder, RUN@step, hf:org/name or a bundled model "
+        f"({', '.join(bundled()) or 'none'}){suggest(text, bundled())}"
     )
 
 
@@ -81,11 +91,24 @@ class Card:
 
 
 def weights_in(folder: Path) -> dict[str, Path]:
-    """Weight files by name: ``raw`` and ``ema-…``; of an export or a converted model ``ema``, or ``raw`` where its ``meta.json`` says that those were taken."""
+    """Weight files by name: ``raw`` and ``ema-…``; of an export or a converted model ``ema``, or ``raw``
+    where its ``meta.json`` says that those were taken."""
     found = {p.stem: p for p in sorted(folder.glob("ema-*.safetensors"))}
-    alone = next((folder / f"{stem}.safetensors" for stem in ("model", "adapter") if (folder / f"{stem}.safetensors").is_file()), None)
-    taken = checkpoint.read_meta(folder).get("weights") if alone is not None and (folder / "meta.json").is_file() else None
-    own = "raw" if taken in ("raw", "model") else "ema"  # a training script's "model" is what it trained, beside its average
+    alone = next(
+        (
+            folder / f"{stem}.safetensors"
+            for stem in ("model", "adapter")
+            if (folder / f"{stem}.safetensors").is_file()
+        ),
+        None,
+    )
+    taken = (
+        checkpoint.read_meta(folder).get("weights")
+        if alone is not None and (folder / "meta.json").is_file()
+        else None
+    )
+    # a training script's "model" is what it trained, beside its average
+    own = "raw" if taken in ("raw", "model") else "ema"
     for stem, name in (("to_data", "raw"), ("net", "raw"), ("adapter", own), ("model", own)):
         if (folder / f"{stem}.safetensors").is_file():
             found[name] = folder / f"{stem}.safetensors"
@@ -94,18 +117,23 @@ def weights_in(folder: Path) -> dict[str, Path]:
 
 def spot_of(folder: Path, step: int | None) -> Path:
     """Where the weights of a located model lie: the folder of an export, a checkpoint of a run."""
-    return folder if any((folder / f"{stem}.safetensors").is_file() for stem in ("model", "adapter")) else checkpoint.find(folder, step)
+    return (
+        folder
+        if any((folder / f"{stem}.safetensors").is_file() for stem in ("model", "adapter"))
+        else checkpoint.find(folder, step)
+    )
 
 
 def choose_weights(spot: Path, weights: str = "auto") -> tuple[str, Path]:
-    """The resolved name (``ema`` is the first average, ``auto`` that or raw where there is none) and the file. Raises ``ValueError`` naming what there is
-    for weights that are not there."""
+    """The resolved name (``ema`` is the first average, ``auto`` that or raw where there is none) and the
+    file. Raises ``ValueError`` naming what there is for weights that are not there."""
     there = weights_in(spot)
     average = next((k for k in there if k.startswith("ema")), None)
     key = average or ("raw" if weights == "auto" else "ema") if weights in ("auto", "ema") else weights
     if key not in there:
         raise ValueError(
-            f"got weights {weights!r}, expected one of {', '.join(there) or 'none'}, which {spot} has; leave it out to take what there is"
+            f"got weights {weights!r}, expected one of {', '.join(there) or 'none'}, which {spot} has; "
+            "leave it out to take what there is"
         )
     return key, there[key]
 
@@ -113,12 +141,20 @@ def choose_weights(spot: Path, weights: str = "auto") -> tuple[str, Path]:
 def read_weights(key: str, path: Path) -> dict[str, Tensor]:
     """A model's tensors by the names its network has; the two files of a model of two networks as one."""
     if key == "raw" and path.stem == "to_data":
-        return {f"{side}.{k}": v for side in ("to_data", "to_source") for k, v in files.load_tensors(path.with_stem(side)).items()}
-    return {k.removeprefix("net.") if key.startswith("ema-") else k: v for k, v in files.load_tensors(path).items()}
+        return {
+            f"{side}.{k}": v
+            for side in ("to_data", "to_source")
+            for k, v in files.load_tensors(path.with_stem(side)).items()
+        }
+    return {
+        k.removeprefix("net.") if key.startswith("ema-") else k: v
+        for k, v in files.load_tensors(path).items()
+    }
 
 
 def live_buffers(key: str, path: Path, have: Collection[str]) -> dict[str, Tensor]:
-    """Buffers that an average lacks, as those of earlier versions do, from the live weights of the same checkpoint."""
+    """Buffers that an average lacks, as those of earlier versions do, from the live weights of the same
+    checkpoint."""
     raw = weights_in(path.parent).get("raw") if key.startswith("ema-") else None
     return {} if raw is None else {k: v for k, v in read_weights("raw", raw).items() if k not in have}
 
@@ -133,14 +169,33 @@ def card(name: str | Path) -> Card:
     spot = spot_of(folder, step)
     at = meta.get("step") if spot == folder else int(spot.name)
     return Card(
-        config.name, folder, info.task, info.shape, info.classes, str(config.backbone.get("name")), at, tuple(weights_in(spot)), info.starts_from
+        config.name,
+        folder,
+        info.task,
+        info.shape,
+        info.classes,
+        str(config.backbone.get("name")),
+        at,
+        tuple(weights_in(spot)),
+        info.starts_from,
     )
 
 
-def list_models(roots: Sequence[str | Path] = ("runs",), *, on_broken: Callable[[str, Exception], object] | None = None) -> list[Card]:
-    """Bundled models and those below ``roots``; folders that cannot be read are left out, and told to ``on_broken(name, why)``."""
+def list_models(
+    roots: Sequence[str | Path] = ("runs",), *, on_broken: Callable[[str, Exception], object] | None = None
+) -> list[Card]:
+    """Bundled models and those below ``roots``; folders that cannot be read are left out, and told to
+    ``on_broken(name, why)``."""
     found: list[Card] = []
-    for name in [*bundled(), *(p.parent for root in roots if Path(root).is_dir() for p in sorted(Path(root).glob("*/config.yaml")))]:
+    for name in [
+        *bundled(),
+        *(
+            p.parent
+            for root in roots
+            if Path(root).is_dir()
+            for p in sorted(Path(root).glob("*/config.yaml"))
+        ),
+    ]:
         try:
             found.append(card(name))
         except (ValueError, OSError) as error:

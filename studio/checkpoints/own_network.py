@@ -1,4 +1,5 @@
-"""Models whose network is a module of a user's own: no command can load them, so what is told of them is a line of Python."""
+"""Models whose network is a module of a user's own: no command can load them, so what is told of them is a
+line of Python."""
 
 import copy
 from collections.abc import Mapping
@@ -19,12 +20,18 @@ def checked(backbone: Any) -> nn.Module:
     if isinstance(backbone, nn.Module):
         return backbone
     if isinstance(backbone, type):
-        raise ValueError(f"got the class {backbone.__name__} as the backbone, expected a module; try backbone={backbone.__name__}()")
-    raise ValueError(f"got {type(backbone).__name__} as the backbone, expected a torch module net(x, t, cond, ctx)")
+        raise ValueError(
+            f"got the class {backbone.__name__} as the backbone, expected a module; try "
+            f"backbone={backbone.__name__}()"
+        )
+    raise ValueError(
+        f"got {type(backbone).__name__} as the backbone, expected a torch module net(x, t, cond, ctx)"
+    )
 
 
 def twin(backbone: Any) -> nn.Module:
-    """A module of its own to load weights into: the caller's stays as it is, and two models never share one."""
+    """A module of its own to load weights into: the caller's stays as it is, and two models never share
+    one."""
     return copy.deepcopy(checked(backbone))
 
 

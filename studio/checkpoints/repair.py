@@ -1,7 +1,8 @@
-"""What a power cut or a full disk leaves of a run: empty or cut files are found and told, and written again where another file of the run has a copy.
+"""What a power cut or a full disk leaves of a run: empty or cut files are found and told, and written again
+where another file of the run has a copy.
 
-``config.yaml`` and ``meta.json`` of a run hold each other's config, and ``meta.json`` of every checkpoint a copy of the run's. Only a file that was cut is written
-again, never one that a user has changed.
+``config.yaml`` and ``meta.json`` of a run hold each other's config, and ``meta.json`` of every checkpoint a
+copy of the run's. Only a file that was cut is written again, never one that a user has changed.
 """
 
 import json
@@ -14,7 +15,8 @@ from studio.runtime import files
 
 
 def header(run: Path) -> tuple[str, ...]:
-    """Write ``config.yaml`` and ``meta.json`` of a run again where they were cut; what was done, in words. Raises ``ValueError`` where nothing has a copy."""
+    """Write ``config.yaml`` and ``meta.json`` of a run again where they were cut; what was done, in words.
+    Raises ``ValueError`` where nothing has a copy."""
     broken = cut(run)
     if not broken:
         return ()
@@ -22,24 +24,35 @@ def header(run: Path) -> tuple[str, ...]:
     if meta is None and not checkpoint.listing(run):  # no step is lost
         for name in broken:
             (run / name).unlink()
-        return (f"{' and '.join(str(run / name) for name in broken)} were cut off before the first checkpoint; the run begins again",)
+        return (
+            f"{' and '.join(str(run / name) for name in broken)} were cut off before the first "
+            "checkpoint; the run begins again",
+        )
     for name in broken:
         if meta is None or "config" not in meta:
             raise ValueError(
-                f"{run / name} is empty or cut off, as after a power cut, and no checkpoint has a copy; restore it from a backup, "
+                f"{run / name} is empty or cut off, as after a power cut, and no checkpoint has a copy; "
+                "restore it from a backup, "
                 f"or begin a new run (another --out)"
             )
         if name == "meta.json":
             files.write_json(run / name, meta)
         else:
             files.write_text(run / name, from_tree(meta["config"]).yaml())
-    return tuple(f"{run / name} was empty or cut off, as after a power cut; written again from {where}" for name in broken)
+    return tuple(
+        f"{run / name} was empty or cut off, as after a power cut; written again from {where}"
+        for name in broken
+    )
 
 
 def check(folder: Path) -> None:
     """Raises ``ValueError`` for a model whose ``config.yaml`` or ``meta.json`` was cut, with the way out."""
     for name in cut(folder):
-        hint = f"`studio train {folder} --resume` writes it again" if _record(folder)[0] is not None else "restore it from a backup"
+        hint = (
+            f"`studio train {folder} --resume` writes it again"
+            if _record(folder)[0] is not None
+            else "restore it from a backup"
+        )
         raise ValueError(f"{folder / name} is empty or cut off, as after a power cut; {hint}")
 
 
@@ -67,7 +80,8 @@ def _is_cut(text: str, meta: dict[str, Any] | None) -> bool:
 
 
 def _record(run: Path) -> tuple[dict[str, Any] | None, str]:
-    """What a run's ``meta.json`` says, from there or the newest checkpoint that has it, and where that was."""
+    """What a run's ``meta.json`` says, from there or the newest checkpoint that has it, and where that
+    was."""
     meta = _json(run / "meta.json")
     if meta is not None:
         return meta, "meta.json"

@@ -1,5 +1,6 @@
-"""A file of molecules as graphs and numbers: rows are read, cut to their largest fragment, freed of duplicates and checked one by one; what is left out is
-told with its line. Every graph that is kept gives its molecule back, or the row is left out too."""
+"""A file of molecules as graphs and numbers: rows are read, cut to their largest fragment, freed of
+duplicates and checked one by one; what is left out is told with its line. Every graph that is kept gives its
+molecule back, or the row is left out too."""
 
 import contextlib
 import hashlib
@@ -26,9 +27,11 @@ TOO_LONG = "(too long)"  # what stands for text that is no SMILES of ours
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """``smiles`` canonical, without stereochemistry; ``graphs`` (N, n, n + 1) uint8 over the atom types ``atoms``; ``numeric`` (N, K) float64, NaN =
-    missing; ``extra`` a further column's text, if one was asked for; ``rejected`` rows and why; ``salts``: rows cut to their largest fragment;
-    ``duplicates``: rows whose graph was there before, the first one is kept; ``unread``: cells that are no numbers, in rows that are kept."""
+    """``smiles`` canonical, without stereochemistry; ``graphs`` (N, n, n + 1) uint8 over the atom types
+    ``atoms``; ``numeric`` (N, K) float64, NaN = missing; ``extra`` a further column's text, if one was asked
+    for; ``rejected`` rows and why; ``salts``: rows cut to their largest fragment; ``duplicates``: rows whose
+    graph was there before, the first one is kept; ``unread``: cells that are no numbers, in rows that are
+    kept."""
 
     smiles: tuple[str, ...]
     graphs: np.ndarray
@@ -47,21 +50,26 @@ class Collection:
     def notes(self) -> tuple[str, ...]:
         """What a user is told about the rows that did not come in as they stood."""
         found = (
-            (len(self.rejected), "rows were left out, first line {}: {}"), (self.salts, "rows were cut to their largest fragment"),
+            (len(self.rejected), "rows were left out, first line {}: {}"),
+            (self.salts, "rows were cut to their largest fragment"),
             (self.duplicates, "rows are duplicates and were left out"),
-        )  # fmt: skip
+        )
         first = min(self.rejected, key=lambda r: r.line, default=None)
-        told = [f"{n:,} {text.format(first and first.line, first and first.reason)}" for n, text in found if n]
+        told = [
+            f"{n:,} {text.format(first and first.line, first and first.reason)}" for n, text in found if n
+        ]
         if self.unread:
             one = self.unread[0]
             told.append(
-                f"{len(self.unread):,} cells are no numbers and count as missing, their molecules are kept, first line {one.line}: {one.reason}"
+                f"{len(self.unread):,} cells are no numbers and count as missing, their molecules are "
+                f"kept, first line {one.line}: {one.reason}"
             )
         return tuple(told)
 
 
 class Column(NamedTuple):
-    """A condition: its ``place`` in the file or the property that is ``computed``; ``log`` takes the logarithm."""
+    """A condition: its ``place`` in the file or the property that is ``computed``; ``log`` takes the
+    logarithm."""
 
     name: str
     place: int | None
@@ -80,7 +88,9 @@ class Column(NamedTuple):
 
 def _inner(condition: str) -> str:
     """NAME of ``log10(NAME)``, otherwise the condition itself."""
-    return condition[6:-1].strip() if condition.startswith("log10(") and condition.endswith(")") else condition
+    return (
+        condition[6:-1].strip() if condition.startswith("log10(") and condition.endswith(")") else condition
+    )
 
 
 @dataclass
@@ -99,44 +109,98 @@ class _Rows:
 
 
 def collect(
-    path: str | Path, *, smiles: str | None = None, conditions: Sequence[str] = (), aromatic: bool = False, max_atoms: int = 30, size: int | None = None,
-    atoms: Sequence[str] | None = None, limit: int | None = None, extra: str | None = None, cache: bool = True,
-) -> Collection:  # fmt: skip
+    path: str | Path,
+    *,
+    smiles: str | None = None,
+    conditions: Sequence[str] = (),
+    aromatic: bool = False,
+    max_atoms: int = 30,
+    size: int | None = None,
+    atoms: Sequence[str] | None = None,
+    limit: int | None = None,
+    extra: str | None = None,
+    cache: bool = True,
+) -> Collection:
     """The molecules of a .csv, .tsv or .smi file, kept in the user's cache by its content.
 
-    ``conditions``: columns of the file, or properties that are computed where it has no such column; ``log10(NAME)`` is the logarithm of one. ``max_atoms``: rows with more atoms (open ends count, hydrogens do not) are left out; ``size``: n of
-    the arrays, by default that of the largest molecule; ``atoms``: atom types of a model that exists, rows with others are left out; ``limit``: so
-    many rows, chosen at random. Raises ``ValueError`` for a column that is not there, two conditions with one name, and a file without a single usable molecule.
+    ``conditions``: columns of the file, or properties that are computed where it has no such column;
+    ``log10(NAME)`` is the logarithm of one. ``max_atoms``: rows with more atoms (open ends count, hydrogens
+    do not) are left out; ``size``: n of the arrays, by default that of the largest molecule; ``atoms``: atom
+    types of a model that exists, rows with others are left out; ``limit``: so many rows, chosen at random.
+    Raises ``ValueError`` for a column that is not there, two conditions with one name, and a file without a
+    single usable molecule.
     """
     if len({c.lower() for c in conditions}) < len(conditions):
-        raise ValueError(f"got conditions {', '.join(conditions)}, of which two have one name; expected different names")
+        raise ValueError(
+            f"got conditions {', '.join(conditions)}, of which two have one name; expected different names"
+        )
     if max_atoms < 1 or (size is not None and size < 1) or (limit is not None and limit < 1):
         raise ValueError(f"got max_atoms={max_atoms}, size={size} and limit={limit}, expected at least 1")
     where = Path(path).expanduser()
-    options = [smiles, list(conditions), aromatic, max_atoms, size, atoms and list(atoms), limit, extra, where.suffixes, version, FORMAT]
-    store = cache_home() / "molecules" / f"{_digest(where, options)}.npz" if cache and where.is_file() else None
+    options = [
+        smiles,
+        list(conditions),
+        aromatic,
+        max_atoms,
+        size,
+        atoms and list(atoms),
+        limit,
+        extra,
+        where.suffixes,
+        version,
+        FORMAT,
+    ]
+    store = (
+        cache_home() / "molecules" / f"{_digest(where, options)}.npz" if cache and where.is_file() else None
+    )
     found = _read(store) if store is not None else None
     if found is None:
-        found = _collect(read_table(where), smiles, conditions, aromatic, min(max_atoms, size or max_atoms), size, atoms, limit, extra)
+        found = _collect(
+            read_table(where),
+            smiles,
+            conditions,
+            aromatic,
+            min(max_atoms, size or max_atoms),
+            size,
+            atoms,
+            limit,
+            extra,
+        )
         if store is not None:
             _write(store, found)
     return found
 
 
 def _collect(
-    table: Table, smiles: str | None, conditions: Sequence[str], aromatic: bool, most: int, size: int | None, atoms: Sequence[str] | None, limit: int | None,
+    table: Table,
+    smiles: str | None,
+    conditions: Sequence[str],
+    aromatic: bool,
+    most: int,
+    size: int | None,
+    atoms: Sequence[str] | None,
+    limit: int | None,
     extra: str | None,
-) -> Collection:  # fmt: skip
+) -> Collection:
     place, aside = table.smiles(smiles), table.place(extra) if extra is not None else None
     if extra is not None and aside is None:
-        raise ValueError(f"{table.path} has the columns {', '.join(table.columns)}, expected {extra!r} among them")
-    columns = [Column(name, table.place(inner), properties.known(inner), inner != name) for name, inner in ((c, _inner(c)) for c in conditions)]
+        raise ValueError(
+            f"{table.path} has the columns {', '.join(table.columns)}, expected {extra!r} among them"
+        )
+    columns = [
+        Column(name, table.place(inner), properties.known(inner), inner != name)
+        for name, inner in ((c, _inner(c)) for c in conditions)
+    ]
     for name, column, computed, *_ in columns:
         if column is None and computed is None:
             raise ValueError(
-                f"got the condition {_inner(name)!r}, expected a column of {table.path} ({', '.join(table.columns)}) or a property ({', '.join(properties.PROPERTIES)})"
+                f"got the condition {_inner(name)!r}, expected a column of {table.path} "
+                f"({', '.join(table.columns)}) or a property ({', '.join(properties.PROPERTIES)})"
             )
-    columns = [c if c.place is None else c._replace(commas=has_commas([row[c.place] for row in table.rows])) for c in columns]
+    columns = [
+        c if c.place is None else c._replace(commas=has_commas([row[c.place] for row in table.rows]))
+        for c in columns
+    ]
     order = range(len(table.rows))
     if limit is not None and limit < len(order):
         order = sorted(np.random.Generator(np.random.Philox(key=0)).permutation(len(order))[:limit].tolist())
@@ -156,16 +220,34 @@ def _collect(
     numeric = np.array(kept.numeric, dtype=np.float64).reshape(len(values), len(columns))
     for (name, *_), column in zip(columns, numeric.T):
         if np.isnan(column).all():
-            raise ValueError(f"{table.path} has no number for the condition {name!r}, expected at least one; choose another column")
+            raise ValueError(
+                f"{table.path} has no number for the condition {name!r}, expected at least one; choose "
+                "another column"
+            )
     return Collection(
-        tuple(kept.smiles), values, names, numeric, tuple(kept.extra), tuple(kept.rejected), kept.salts, kept.duplicates, tuple(kept.unread)
+        tuple(kept.smiles),
+        values,
+        names,
+        numeric,
+        tuple(kept.extra),
+        tuple(kept.rejected),
+        kept.salts,
+        kept.duplicates,
+        tuple(kept.unread),
     )
 
 
 def _add(
-    kept: _Rows, row: Sequence[str], line: int, place: int, columns: Sequence[Column], aromatic: bool, most: int, atoms: Sequence[str] | None,
+    kept: _Rows,
+    row: Sequence[str],
+    line: int,
+    place: int,
+    columns: Sequence[Column],
+    aromatic: bool,
+    most: int,
+    atoms: Sequence[str] | None,
     extra: str,
-) -> None:  # fmt: skip
+) -> None:
     """One row. Raises ``ValueError`` for one that cannot be used."""
     unread: list[Rejected] = []
 
@@ -182,7 +264,9 @@ def _add(
     whole = read_smiles(row[place])
     mol = decode.largest(whole)
     if graphs.size_of(mol) > most:
-        raise ValueError(f"got a molecule of {graphs.size_of(mol)} atoms, expected at most {most}; raise data.max_atoms")
+        raise ValueError(
+            f"got a molecule of {graphs.size_of(mol)} atoms, expected at most {most}; raise data.max_atoms"
+        )
     ready, text = graphs.prepared(mol, aromatic=aromatic)
     if text in kept.smiles:
         kept.duplicates += 1
@@ -205,26 +289,35 @@ def _add(
 
 
 def _check_size(path: Path, kept: _Rows, n: int, size: int | None) -> None:
-    """Raises ``ValueError`` where all graphs, each as large as the largest, would take more memory than is reasonable."""
+    """Raises ``ValueError`` where all graphs, each as large as the largest, would take more memory than is
+    reasonable."""
     need = len(kept.smiles) * n * (n + 1)
     if need <= MOST_BYTES:
         return
     fits = int((MOST_BYTES / len(kept.smiles)) ** 0.5) - 1
     larger = sum(len(t) > fits for t in kept.types)
-    way = f"data.max_atoms={fits} leaves out the {larger:,} that are larger" if size is None else f"set data.size={fits} or less"
+    way = (
+        f"data.max_atoms={fits} leaves out the {larger:,} that are larger"
+        if size is None
+        else f"set data.size={fits} or less"
+    )
     raise ValueError(
-        f"{path}: {len(kept.smiles):,} molecules as graphs of {n} atoms, as many as the largest has, take {need / 1e9:.0f} GB, expected at most "
+        f"{path}: {len(kept.smiles):,} molecules as graphs of {n} atoms, as many as the largest has, take "
+        f"{need / 1e9:.0f} GB, expected at most "
         f"{MOST_BYTES / 1e9:.0f}; {way}"
     )
 
 
 def _check(types: Sequence[str], bonds: np.ndarray, text: str) -> None:
-    """Raises ``ValueError`` where the graph is not the molecule, such as radicals, whose missing hydrogens it does not tell."""
+    """Raises ``ValueError`` where the graph is not the molecule, such as radicals, whose missing hydrogens it
+    does not tell."""
     names = graphs.vocabulary(types)
     back = decode.plain(graphs.to_graph(types, bonds, names, len(types)), names)
     found = None if back is None else canonical(back)
     if found != text:
-        raise ValueError(f"got {text}, which a graph without hydrogens does not hold (it gives {found or 'no molecule'})")
+        raise ValueError(
+            f"got {text}, which a graph without hydrogens does not hold (it gives {found or 'no molecule'})"
+        )
 
 
 def _digest(path: Path, options: list[object]) -> str:
@@ -235,7 +328,11 @@ def _write(store: Path, found: Collection) -> None:
     """Best effort: a cache that cannot be written costs time, never the run."""
     notes = {k: getattr(found, k) for k in ("smiles", "atoms", "extra", "salts", "duplicates")}
     notes |= {k: [[r.line, r.text, r.reason] for r in getattr(found, k)] for k in ("rejected", "unread")}
-    tables = {"graphs": found.graphs, "numeric": found.numeric, "notes": np.frombuffer(json.dumps(notes).encode(), np.uint8)}
+    tables = {
+        "graphs": found.graphs,
+        "numeric": found.numeric,
+        "notes": np.frombuffer(json.dumps(notes).encode(), np.uint8),
+    }
     with contextlib.suppress(OSError):
         write_bytes(store, lambda handle: np.savez_compressed(handle, **tables))
 
@@ -249,16 +346,20 @@ def _read(store: Path) -> Collection | None:
         texts = (tuple(notes[k]) for k in ("smiles", "atoms", "extra"))
         smiles, atoms, extra = texts
         used(store)
-        return Collection(smiles, values, atoms, numeric, extra, rejected, notes["salts"], notes["duplicates"], unread)
+        return Collection(
+            smiles, values, atoms, numeric, extra, rejected, notes["salts"], notes["duplicates"], unread
+        )
     except Exception:  # whatever a damaged file makes numpy, zipfile or json raise
         return None
 
 
 def texts_of_file(path: str | Path, *, smiles: str | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """(N,) SMILES of every row of a file of samples, as they stand (with stereochemistry, radicals and pieces), and the columns named ``asked_NAME``, by NAME. A row
-    without a molecule has an empty text. Nothing is left out: what is none, and what is there twice, is what samples are judged by.
+    """(N,) SMILES of every row of a file of samples, as they stand (with stereochemistry, radicals and
+    pieces), and the columns named ``asked_NAME``, by NAME. A row without a molecule has an empty text.
+    Nothing is left out: what is none, and what is there twice, is what samples are judged by.
 
-    Raises ``ValueError`` for a file in which nothing is a molecule though rows have text, and for rows that have more or fewer cells than the header.
+    Raises ``ValueError`` for a file in which nothing is a molecule though rows have text, and for rows that
+    have more or fewer cells than the header.
     """
     where = Path(path).expanduser()
     if where.name.removesuffix(".gz").endswith(".sdf"):
@@ -266,18 +367,30 @@ def texts_of_file(path: str | Path, *, smiles: str | None = None) -> tuple[np.nd
     else:
         table = read_table(where, blank=True)
         if table.broken:
-            raise ValueError(f"{where}, line {table.broken[0].line}: {table.broken[0].reason}; each row is a sample, quote cells with separators")
+            raise ValueError(
+                f"{where}, line {table.broken[0].line}: {table.broken[0].reason}; each row is a sample, "
+                "quote cells with separators"
+            )
         place = table.smiles(smiles)
         texts = [row[place] for row in table.rows]
-        columns = {c: [row[i] for row in table.rows] for i, c in enumerate(table.columns) if c.startswith(ASKED)}
+        columns = {
+            c: [row[i] for row in table.rows] for i, c in enumerate(table.columns) if c.startswith(ASKED)
+        }
     if any(texts) and not any(map(is_molecule, texts)):
-        raise ValueError(f"{where} has no valid molecule among {len(texts)} rows, expected at least one; is it the right column?")
-    asked = {c.removeprefix(ASKED): np.array([number(v, c.removeprefix(ASKED)) for v in column]) for c, column in columns.items()}
+        raise ValueError(
+            f"{where} has no valid molecule among {len(texts)} rows, expected at least one; is it the "
+            "right column?"
+        )
+    asked = {
+        c.removeprefix(ASKED): np.array([number(v, c.removeprefix(ASKED)) for v in column])
+        for c, column in columns.items()
+    }
     return np.array([t if len(t) <= LONGEST else TOO_LONG for t in texts]), asked
 
 
 def read_sdf(where: Path) -> tuple[list[str], dict[str, list[str]]]:
-    """SMILES of the records of an .sdf, also gzipped, empty for one that is no molecule, and the data named ``asked_NAME``. Raises ``ValueError`` for no record."""
+    """SMILES of the records of an .sdf, also gzipped, empty for one that is no molecule, and the data named
+    ``asked_NAME``. Raises ``ValueError`` for no record."""
     blocks = read_text(where).split("$$$$\n")
     blocks = blocks if blocks[-1].strip() else blocks[:-1]
     if not blocks:

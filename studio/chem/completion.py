@@ -8,11 +8,15 @@ from studio.chem import decode, graphs
 from studio.chem.toolkit import read_smiles
 
 
-def part(text: str, atoms: Sequence[str], size: int, *, aromatic: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def part(
+    text: str, atoms: Sequence[str], size: int, *, aromatic: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """(size, size + 1) uint8 graph and bool mask of its known entries, from the SMILES of a scaffold.
 
-    Its atoms and the bonds among them are known. ``*`` marks where it grows: ``c1ccc(*)cc1`` may be bound to new atoms there and nowhere else; without a mark every atom may. In a
-    vocabulary that has open ends ``*`` is an atom like others. Raises ``ValueError`` for a scaffold that is no molecule, in pieces, too large or of other atoms.
+    Its atoms and the bonds among them are known. ``*`` marks where it grows: ``c1ccc(*)cc1`` may be bound to
+    new atoms there and nowhere else; without a mark every atom may. In a vocabulary that has open ends ``*``
+    is an atom like others. Raises ``ValueError`` for a scaffold that is no molecule, in pieces, too large or
+    of other atoms.
     """
     mol = read_smiles(text)
     if decode.pieces(mol) > 1:
@@ -25,7 +29,9 @@ def part(text: str, atoms: Sequence[str], size: int, *, aromatic: bool = False) 
         raise ValueError(f"got {text!r}, which holds no atom, expected a scaffold such as c1ccc(*)cc1")
     new = {old: i for i, old in enumerate(kept)}
     growing = {new[j] for a, b, _ in bonds.tolist() for i, j in ((a, b), (b, a)) if i in marks and j in new}
-    inner = np.array([(new[a], new[b], kind) for a, b, kind in bonds.tolist() if a in new and b in new], dtype=np.int64).reshape(-1, 3)
+    inner = np.array(
+        [(new[a], new[b], kind) for a, b, kind in bonds.tolist() if a in new and b in new], dtype=np.int64
+    ).reshape(-1, 3)
     graph = graphs.to_graph([types[i] for i in kept], inner, atoms, size)
     known = np.zeros(graph.shape, bool)
     k = len(kept)

@@ -1,10 +1,11 @@
-"""A graph as a molecule: as it is (`plain`), or after the published correction (`corrected`; Graph DiT, Liu et al. 2401.13858, after MoFlow, Zang &
-Wang 2006.10137).
+"""A graph as a molecule: as it is (`plain`), or after the published correction (`corrected`; Graph DiT, Liu
+et al. 2401.13858, after MoFlow, Zang & Wang 2006.10137).
 
-The correction gives N, O and S with one bond too many a charge of +1 while bonds are added, then, while an atom has too many bonds, lowers its highest
-bond that is not aromatic by one; fragments are joined by single bonds between the first atoms that have a hydrogen to spare. Rings that cannot be
-kekulised are not mended. Hydrogens are counted anew before each joint: the published code reads counts from before the last change, which lets it give
-up on some molecules (with recent RDKit on nearly all of them).
+The correction gives N, O and S with one bond too many a charge of +1 while bonds are added, then, while an
+atom has too many bonds, lowers its highest bond that is not aromatic by one; fragments are joined by single
+bonds between the first atoms that have a hydrogen to spare. Rings that cannot be kekulised are not mended.
+Hydrogens are counted anew before each joint: the published code reads counts from before the last change,
+which lets it give up on some molecules (with recent RDKit on nearly all of them).
 """
 
 import re
@@ -20,7 +21,8 @@ EXCESS = re.compile(r"# (\d+) \S+, (\d+)")
 
 
 def build(graph: Graph, atoms: Sequence[str], *, charge: bool = False) -> Chem.RWMol:
-    """Atoms and bonds as they stand, nothing checked; ``charge``: N, O and S with one bond too many become +1, bond by bond along the rows."""
+    """Atoms and bonds as they stand, nothing checked; ``charge``: N, O and S with one bond too many become
+    +1, bond by bond along the rows."""
     mol = Chem.RWMol()
     count = int((graph[:, 0] > 0).sum())
     for kind in graph[:count, 0]:
@@ -38,12 +40,14 @@ def build(graph: Graph, atoms: Sequence[str], *, charge: bool = False) -> Chem.R
 
 
 def plain(graph: Graph, atoms: Sequence[str]) -> Chem.Mol | None:
-    """The molecule without any correction, None where it does not sanitise or has no atoms. It may be in pieces; see `pieces`."""
+    """The molecule without any correction, None where it does not sanitise or has no atoms. It may be in
+    pieces; see `pieces`."""
     return sanitised(build(graph, atoms))
 
 
 def corrected(graph: Graph, atoms: Sequence[str], *, connect: bool = True) -> Chem.Mol | None:
-    """The molecule after the published correction, None where that fails; ``connect`` joins fragments, before anything else and after each bond that was taken away."""
+    """The molecule after the published correction, None where that fails; ``connect`` joins fragments, before
+    anything else and after each bond that was taken away."""
     with quiet():
         mol = build(graph, atoms, charge=True)
         while True:
@@ -89,7 +93,8 @@ def _charged(mol: Chem.RWMol) -> None:
 
 
 def lower(mol: Chem.RWMol, index: int) -> bool:
-    """Lower the highest bond of an atom that is not aromatic; False where one that is has no other beside it."""
+    """Lower the highest bond of an atom that is not aromatic; False where one that is has no other beside
+    it."""
     bonds = sorted(mol.GetAtomWithIdx(index).GetBonds(), key=lambda b: -int(b.GetBondType()))
     loose = [b for b in bonds if b.GetBondType() != Chem.BondType.AROMATIC]
     if not loose:
@@ -102,7 +107,8 @@ def lower(mol: Chem.RWMol, index: int) -> bool:
 
 
 def join(mol: Chem.RWMol) -> Chem.RWMol | None:
-    """All fragments joined to the first one, each by the first pair of atoms that sanitises; None where one has no such pair. Whole molecules come back as they are."""
+    """All fragments joined to the first one, each by the first pair of atoms that sanitises; None where one
+    has no such pair. Whole molecules come back as they are."""
     fragments = Chem.GetMolFrags(mol)
     mol.UpdatePropertyCache(strict=False)
     grown = list(fragments[0]) if fragments else []
@@ -110,7 +116,9 @@ def join(mol: Chem.RWMol) -> Chem.RWMol | None:
         both = [*grown, *fragment]
         if sanitised(part_of(mol, both)) is None:  # a bond more mends nothing
             return None
-        free = [[i for i in part if mol.GetAtomWithIdx(i).GetNumImplicitHs() > 0] for part in (grown, fragment)]
+        free = [
+            [i for i in part if mol.GetAtomWithIdx(i).GetNumImplicitHs() > 0] for part in (grown, fragment)
+        ]
         for a, b in ((a, b) for a in free[0] for b in free[1]):
             trial = Chem.RWMol(mol)
             trial.AddBond(a, b, Chem.BondType.SINGLE)
@@ -138,7 +146,8 @@ def pieces(mol: Chem.Mol) -> int:
 
 
 def largest(mol: Chem.Mol) -> Chem.Mol:
-    """The fragment with most atoms that are no hydrogens, the first of equals by SMILES; the molecule itself where there is one."""
+    """The fragment with most atoms that are no hydrogens, the first of equals by SMILES; the molecule itself
+    where there is one."""
     if pieces(mol) < 2:
         return mol
     return min(Chem.GetMolFrags(mol, asMols=True), key=lambda p: (-size_of(p), canonical(p)))

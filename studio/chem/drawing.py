@@ -15,17 +15,23 @@ RED = (200, 40, 40)
 
 
 def picture(graph: np.ndarray, atoms: Sequence[str], *, side: int = SIDE) -> Image.Image:
-    """A (side, side) RGB drawing of a graph; one that is no molecule is drawn as it is, in a red frame. An empty graph is an empty frame."""
+    """A (side, side) RGB drawing of a graph; one that is no molecule is drawn as it is, in a red frame. An
+    empty graph is an empty frame."""
     mol = decode.plain(graph, atoms)
     if mol is not None:
         return drawn(mol, side)
-    image = as_it_is(decode.build(graph, atoms), side) if graph[:, 0].any() else Image.new("RGB", (side, side), "white")
+    image = (
+        as_it_is(decode.build(graph, atoms), side)
+        if graph[:, 0].any()
+        else Image.new("RGB", (side, side), "white")
+    )
     ImageDraw.Draw(image).rectangle((1, 1, side - 2, side - 2), outline=RED, width=2)
     return image
 
 
 def drawn(mol: Chem.Mol, side: int = SIDE, *, prepare: bool = True) -> Image.Image:
-    """One molecule; ``prepare``: RDKit finds places for its atoms and kekulises it, which needs one that is sanitised."""
+    """One molecule; ``prepare``: RDKit finds places for its atoms and kekulises it, which needs one that is
+    sanitised."""
     from rdkit.Chem.Draw import rdMolDraw2D
 
     board = rdMolDraw2D.MolDraw2DCairo(side, side)
@@ -43,12 +49,14 @@ def as_it_is(mol: Chem.Mol, side: int = SIDE) -> Image.Image:
     Chem.FastFindRings(mol)
     try:
         return drawn(mol, side, prepare=False)
-    except (RuntimeError, ValueError):  # where bonds are everywhere, RDKit's drawing may still divide by nothing
+    # where bonds are everywhere, RDKit's drawing may still divide by nothing
+    except (RuntimeError, ValueError):
         return drawn(on_a_circle(mol), side, prepare=False)
 
 
 def placed(mol: Chem.Mol) -> Chem.Mol:
-    """With places in the plane for its atoms, those it has or RDKit's; on a circle where RDKit puts two atoms on one spot or finds no places."""
+    """With places in the plane for its atoms, those it has or RDKit's; on a circle where RDKit puts two atoms
+    on one spot or finds no places."""
     from rdkit.Chem import rdDepictor
 
     if mol.GetNumConformers():
@@ -76,7 +84,9 @@ def on_a_circle(mol: Chem.Mol) -> Chem.Mol:
     return mol
 
 
-def svg_sheet(mols: Sequence[Chem.Mol], captions: Sequence[str] = (), *, columns: int = 6, side: int = SIDE) -> str:
+def svg_sheet(
+    mols: Sequence[Chem.Mol], captions: Sequence[str] = (), *, columns: int = 6, side: int = SIDE
+) -> str:
     """An SVG of all molecules in rows with a caption below each. Raises ``ValueError`` for none."""
     from rdkit.Chem.Draw import rdMolDraw2D
 

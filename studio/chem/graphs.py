@@ -1,9 +1,10 @@
 """A molecule as an array, and which atom types there are.
 
-A graph is uint8 (n, n + 1): column 0 holds the atom type + 1 (0 = padding), columns 1…n the bonds: 0 none, 1 single, 2 double, 3 triple, 4 aromatic;
-symmetric, nothing on the diagonal or on padding. Atoms stand in the order of the canonical SMILES, hydrogens are implied. An atom type is a symbol, or a
-bracket with a charge such as ``[N+]``; ``*`` is an open end. Rings are either `kekulised` (bonds 1 to 3 only) or kept aromatic (4); an aromatic ring does
-not tell which nitrogen has the hydrogen, so ``[nH]`` is a type of its own there.
+A graph is uint8 (n, n + 1): column 0 holds the atom type + 1 (0 = padding), columns 1…n the bonds: 0 none, 1
+single, 2 double, 3 triple, 4 aromatic; symmetric, nothing on the diagonal or on padding. Atoms stand in the
+order of the canonical SMILES, hydrogens are implied. An atom type is a symbol, or a bracket with a charge
+such as ``[N+]``; ``*`` is an open end. Rings are either `kekulised` (bonds 1 to 3 only) or kept aromatic (4);
+an aromatic ring does not tell which nitrogen has the hydrogen, so ``[nH]`` is a type of its own there.
 """
 
 import re
@@ -33,16 +34,27 @@ def atom_type(atom: Chem.Atom) -> str:
 
 @cache
 def parse_type(name: str) -> tuple[int, int, int]:
-    """(atomic number, charge, explicit hydrogens) of an atom type. Raises ``ValueError`` for a name that is none."""
+    """(atomic number, charge, explicit hydrogens) of an atom type. Raises ``ValueError`` for a name that is
+    none."""
     found = ATOM.fullmatch(name)
     table = Chem.GetPeriodicTable()
     try:
-        if found is None or ("[" in name) != ("]" in name) or ("[" in name) != bool(found["charge"] or found["hydrogen"]):
+        if (
+            found is None
+            or ("[" in name) != ("]" in name)
+            or ("[" in name) != bool(found["charge"] or found["hydrogen"])
+        ):
             raise RuntimeError
         symbol, charge = found["symbol"], found["charge"] or ""
-        number = 0 if symbol == "*" else table.GetAtomicNumber(symbol.capitalize() if found["hydrogen"] else symbol)
+        number = (
+            0
+            if symbol == "*"
+            else table.GetAtomicNumber(symbol.capitalize() if found["hydrogen"] else symbol)
+        )
     except RuntimeError:
-        raise ValueError(f"got the atom type {name!r}, expected a symbol, a charge in brackets or *, such as Cl, [N+] or *") from None
+        raise ValueError(
+            f"got the atom type {name!r}, expected a symbol, a charge in brackets or *, such as Cl, [N+] or *"
+        ) from None
     size = int(charge[1:] or 1) if charge else 0
     return number, -size if charge.startswith("-") else size, len(found["hydrogen"])
 
@@ -81,7 +93,8 @@ def prepared(mol: Chem.Mol, *, aromatic: bool = False) -> tuple[Chem.Mol, str]:
 
 
 def types_of(mol: Chem.Mol) -> list[str]:
-    """The atom types of a `prepared` molecule. Raises ``ValueError`` for a hydrogen that is an atom of its own."""
+    """The atom types of a `prepared` molecule. Raises ``ValueError`` for a hydrogen that is an atom of its
+    own."""
     names = [atom_type(a) for a in mol.GetAtoms()]
     if any(a.GetAtomicNum() == 1 for a in mol.GetAtoms()):
         raise ValueError("got hydrogen as an atom of its own, expected heavy atoms only")
@@ -97,7 +110,8 @@ def bonds_of(mol: Chem.Mol) -> np.ndarray:
 
 
 def to_graph(names: Sequence[str], bonds: np.ndarray, atoms: Sequence[str], size: int) -> Graph:
-    """(size, size + 1) uint8 of atom types by name and (m, 3) bonds. Raises ``ValueError`` for a type that ``atoms`` lacks and for too many atoms."""
+    """(size, size + 1) uint8 of atom types by name and (m, 3) bonds. Raises ``ValueError`` for a type that
+    ``atoms`` lacks and for too many atoms."""
     if len(names) > size:
         raise ValueError(f"got a molecule of {len(names)} atoms, expected at most {size}")
     unknown = next((n for n in names if n not in atoms), None)
@@ -111,6 +125,7 @@ def to_graph(names: Sequence[str], bonds: np.ndarray, atoms: Sequence[str], size
 
 
 def encode(mol: Chem.Mol, atoms: Sequence[str], size: int, *, aromatic: bool = False) -> Graph:
-    """A molecule as (size, size + 1) uint8. Raises ``ValueError`` for one that does not fit; see `to_graph`, `types_of` and `bonds_of`."""
+    """A molecule as (size, size + 1) uint8. Raises ``ValueError`` for one that does not fit; see `to_graph`,
+    `types_of` and `bonds_of`."""
     mol, _ = prepared(mol, aromatic=aromatic)
     return to_graph(types_of(mol), bonds_of(mol), atoms, size)

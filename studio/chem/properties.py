@@ -1,5 +1,6 @@
-"""Properties of a molecule by name, computed by RDKit: logP and molar refractivity's companion tables of Wildman & Crippen (1999), QED (Bickerton et al.
-2012), TPSA (Ertl et al. 2000), SA (Ertl & Schuffenhauer 2009, 1 easy … 10 hard), and counts."""
+"""Properties of a molecule by name, computed by RDKit: logP and molar refractivity's companion tables of
+Wildman & Crippen (1999), QED (Bickerton et al. 2012), TPSA (Ertl et al. 2000), SA (Ertl & Schuffenhauer 2009,
+1 easy … 10 hard), and counts."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +34,10 @@ def _scorer() -> Callable[[Chem.Mol], float]:
     try:
         from rdkit.Contrib.SA_Score import sascorer
     except ImportError as error:
-        raise ImportError(f"SA needs RDKit's Contrib folder, which this RDKit lacks ({error}); pip install -U rdkit, or leave SA out") from None
+        raise ImportError(
+            f"SA needs RDKit's Contrib folder, which this RDKit lacks ({error}); pip install -U rdkit, or "
+            "leave SA out"
+        ) from None
     return sascorer.calculateScore
 
 
@@ -49,10 +53,17 @@ def descriptor(name: str) -> Callable[[Chem.Mol], float]:
 
 
 PROPERTIES: dict[str, Callable[[Chem.Mol], float]] = {
-    "logP": logp, "QED": qed, "SA": synthetic_accessibility, "TPSA": descriptor("CalcTPSA"), "MW": descriptor("_CalcMolWt"),
-    "rings": descriptor("CalcNumRings"), "heavy_atoms": descriptor("CalcNumHeavyAtoms"), "HBD": descriptor("CalcNumHBD"), "HBA": descriptor("CalcNumHBA"),
+    "logP": logp,
+    "QED": qed,
+    "SA": synthetic_accessibility,
+    "TPSA": descriptor("CalcTPSA"),
+    "MW": descriptor("_CalcMolWt"),
+    "rings": descriptor("CalcNumRings"),
+    "heavy_atoms": descriptor("CalcNumHeavyAtoms"),
+    "HBD": descriptor("CalcNumHBD"),
+    "HBA": descriptor("CalcNumHBA"),
     "rotatable": descriptor("CalcNumRotatableBonds"),
-}  # fmt: skip
+}
 
 
 def known(name: str) -> str | None:
@@ -64,12 +75,15 @@ def need(name: str) -> str:
     """The property's own spelling. Raises ``ValueError`` for one that cannot be computed."""
     found = known(name)
     if found is None:
-        raise ValueError(f"got the property {name!r}, expected one of {', '.join(PROPERTIES)}{suggest(name, PROPERTIES)}")
+        raise ValueError(
+            f"got the property {name!r}, expected one of {', '.join(PROPERTIES)}{suggest(name, PROPERTIES)}"
+        )
     return found
 
 
 def compute(mols: Iterable[Chem.Mol | None], names: Sequence[str]) -> np.ndarray:
-    """(N, K) float64; NaN for no molecule and for what RDKit cannot compute. Raises ``ValueError`` for unknown names."""
+    """(N, K) float64; NaN for no molecule and for what RDKit cannot compute. Raises ``ValueError`` for
+    unknown names."""
     functions = [PROPERTIES[need(n)] for n in names]
     rows = [[_one(f, mol) for f in functions] for mol in mols]
     return np.array(rows, dtype=np.float64).reshape(-1, len(functions))
@@ -80,5 +94,6 @@ def _one(function: Callable[[Chem.Mol], float], mol: Chem.Mol | None) -> float:
         return math.nan
     try:
         return float(function(mol))
-    except (ValueError, RuntimeError, ZeroDivisionError):  # what descriptors raise on odd molecules, such as open ends alone
+    # what descriptors raise on odd molecules, such as open ends alone
+    except (ValueError, RuntimeError, ZeroDivisionError):
         return math.nan

@@ -1,5 +1,5 @@
-"""Tables of molecules as text: .csv, .tsv and .smi, also gzipped, with a column map. No chemistry here: rows keep their line numbers, so that whatever
-is wrong with one later can be told."""
+"""Tables of molecules as text: .csv, .tsv and .smi, also gzipped, with a column map. No chemistry here: rows
+keep their line numbers, so that whatever is wrong with one later can be told."""
 
 import csv
 import gzip
@@ -14,8 +14,34 @@ from pathlib import Path
 from backbones.registry import suggest
 from studio.runtime.text import decoded
 
-SMILES_NAMES = ("smiles", "canonical_smiles", "isomeric_smiles", "smi", "smile", "structure", "molecule", "mol")
-MISSING = {"", "nan", "na", "n/a", "none", "null", "-", "--", "?", "#n/a", "#na", "n.a.", "<na>", "nd", "n.d.", "missing"}
+SMILES_NAMES = (
+    "smiles",
+    "canonical_smiles",
+    "isomeric_smiles",
+    "smi",
+    "smile",
+    "structure",
+    "molecule",
+    "mol",
+)
+MISSING = {
+    "",
+    "nan",
+    "na",
+    "n/a",
+    "none",
+    "null",
+    "-",
+    "--",
+    "?",
+    "#n/a",
+    "#na",
+    "n.a.",
+    "<na>",
+    "nd",
+    "n.d.",
+    "missing",
+}
 LISTS = (".smi", ".smiles", ".txt")  # a molecule a line
 SUFFIXES = (".csv", ".tsv", *LISTS)
 
@@ -31,17 +57,21 @@ class Table:
     broken: tuple["Rejected", ...] = ()
 
     def place(self, name: str) -> int | None:
-        """The column of a name, or of the only one that differs in case. Raises ``ValueError`` where several have it."""
+        """The column of a name, or of the only one that differs in case. Raises ``ValueError`` where several
+        have it."""
         for same in ((lambda c: c == name), (lambda c: c.lower() == name.lower())):
             found = [i for i, c in enumerate(self.columns) if same(c)]
             if len(found) > 1:
-                raise ValueError(f"{self.path} has {len(found)} columns named {name!r}, expected one; rename the others")
+                raise ValueError(
+                    f"{self.path} has {len(found)} columns named {name!r}, expected one; rename the others"
+                )
             if found:
                 return found[0]
         return None
 
     def smiles(self, name: str | None) -> int:
-        """The column with the molecules: ``name``, or the first of the usual names. Raises ``ValueError`` where there is none."""
+        """The column with the molecules: ``name``, or the first of the usual names. Raises ``ValueError``
+        where there is none."""
         for candidate in (name,) if name is not None else SMILES_NAMES:
             place = self.place(candidate)
             if place is not None:
@@ -49,11 +79,21 @@ class Table:
         if name is None:  # pSMILES, SMILES_canonical, "Polymer SMILES"
             like = [i for i, c in enumerate(self.columns) if "smiles" in c.lower()]
             if len(like) > 1:
-                raise ValueError(f"{self.path} has several columns of SMILES ({', '.join(self.columns[i] for i in like)}); rename one of them smiles")
+                raise ValueError(
+                    f"{self.path} has several columns of SMILES "
+                    f"({', '.join(self.columns[i] for i in like)}); rename one of them smiles"
+                )
             if like:
                 return like[0]
-        hint = suggest(name, self.columns) if name is not None else "; to train on it set data.smiles=COLUMN, otherwise rename one"
-        raise ValueError(f"{self.path} has the columns {', '.join(self.columns)}, expected {name or 'one named smiles'}{hint}")
+        hint = (
+            suggest(name, self.columns)
+            if name is not None
+            else "; to train on it set data.smiles=COLUMN, otherwise rename one"
+        )
+        raise ValueError(
+            f"{self.path} has the columns {', '.join(self.columns)}, expected "
+            f"{name or 'one named smiles'}{hint}"
+        )
 
 
 @dataclass(frozen=True)
@@ -66,11 +106,12 @@ class Rejected:
 
 
 def read_table(path: str | Path, *, blank: bool = False) -> Table:
-    """All rows of a file. The separator of a .csv is the comma, semicolon or tab that its first line has most of; a .smi holds a SMILES and a name
-    per line, with or without a header.
+    """All rows of a file. The separator of a .csv is the comma, semicolon or tab that its first line has most
+    of; a .smi holds a SMILES and a name per line, with or without a header.
 
-    ``blank`` keeps rows without text, as files of samples have them for what is no molecule: every line of a .smi, of a table each row with cells
-    (pandas writes ``""``), in one column every line. Raises ``ValueError`` for a file that is not there, empty, not text, cut off, or of another kind.
+    ``blank`` keeps rows without text, as files of samples have them for what is no molecule: every line of a
+    .smi, of a table each row with cells (pandas writes ``""``), in one column every line. Raises
+    ``ValueError`` for a file that is not there, empty, not text, cut off, or of another kind.
     """
     where = Path(path).expanduser()
     if not where.is_file():
@@ -99,7 +140,11 @@ def read_table(path: str | Path, *, blank: bool = False) -> Table:
                 rows.append(tuple(cell.strip() for cell in row))
                 lines.append(reader.line_num)
             else:
-                broken.append(Rejected(reader.line_num, separator.join(row), f"{len(row)} cells, expected {len(columns)}"))
+                broken.append(
+                    Rejected(
+                        reader.line_num, separator.join(row), f"{len(row)} cells, expected {len(columns)}"
+                    )
+                )
     except csv.Error as error:
         raise ValueError(f"{where}, line {reader.line_num}: {error}; is it a table of text?") from None
     if columns and not _is_header(columns):
@@ -117,7 +162,8 @@ def _is_table(first: str) -> bool:
 
 
 def _is_header(cells: Sequence[str]) -> bool:
-    """Whether a first row names columns: no cell of it is a molecule, unless it has a usual name or all others are words."""
+    """Whether a first row names columns: no cell of it is a molecule, unless it has a usual name or all
+    others are words."""
     if any(c.lower() in SMILES_NAMES or "smiles" in c.lower() for c in cells):
         return True
     from studio.chem.toolkit import read_smiles
@@ -132,7 +178,8 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 
 def _names(cells: Sequence[str]) -> tuple[str, ...]:
-    """Columns without names: the first with a molecule is ``smiles``, others are called by their place, from 1."""
+    """Columns without names: the first with a molecule is ``smiles``, others are called by their place, from
+    1."""
     place = next(i for i, c in enumerate(cells) if not _is_header([c]))
     return tuple("smiles" if i == place else f"column{i + 1}" for i in range(len(cells)))
 
@@ -143,11 +190,15 @@ def _first_line(text: str) -> int:
 
 
 def _listed(where: Path, text: str, first: str, blank: bool) -> Table:
-    """A SMILES a line, the rest of the line is its name; with ``blank`` a line that begins with a tab has a name only."""
+    """A SMILES a line, the rest of the line is its name; with ``blank`` a line that begins with a tab has a
+    name only."""
     header = first.split()[0].lower() in SMILES_NAMES
     lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip() or blank]
     begin = next(k for k, (_, line) in enumerate(lines) if line.strip()) + 1 if header else 0
-    found = [(i, ["", line] if blank and line[:1] in ("", "\t") else line.split(None, 1)) for i, line in lines[begin:]]
+    found = [
+        (i, ["", line] if blank and line[:1] in ("", "\t") else line.split(None, 1))
+        for i, line in lines[begin:]
+    ]
     if not found:
         raise ValueError(f"{where} has no molecule below its header, expected one a line")
     rows = tuple((c[0], c[1].strip() if len(c) > 1 else "") for _, c in found)
@@ -161,7 +212,9 @@ def read_text(where: Path) -> str:
         try:
             data = gzip.decompress(data)
         except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{where} is not a whole gzip file ({error}); it may be cut off: fetch it again") from None
+            raise ValueError(
+                f"{where} is not a whole gzip file ({error}); it may be cut off: fetch it again"
+            ) from None
     elif where.suffix == ".gz" and data:
         raise ValueError(f"{where} is no gzip file, expected one by its name; rename it")
     try:
@@ -171,7 +224,8 @@ def read_text(where: Path) -> str:
 
 
 def number(text: str, name: str, commas: bool = False) -> float:
-    """A cell as a number, NaN for one that is missing. ``commas``: the column writes 1,5 for 1.5. Raises ``ValueError`` for other text, and for infinity."""
+    """A cell as a number, NaN for one that is missing. ``commas``: the column writes 1,5 for 1.5. Raises
+    ``ValueError`` for other text, and for infinity."""
     if text.strip().lower() in MISSING:
         return math.nan
     plain = text.strip().replace("−", "-")
@@ -185,11 +239,18 @@ def number(text: str, name: str, commas: bool = False) -> float:
 
 
 def has_commas(cells: Sequence[str]) -> bool:
-    """Whether a column writes decimal commas: some cell has one and no cell has only a point; 1,234 alone, which could be a thousand, counts as one where others are decimals."""
+    """Whether a column writes decimal commas: some cell has one and no cell has only a point; 1,234 alone,
+    which could be a thousand, counts as one where others are decimals."""
     some = [c.strip() for c in cells if c.strip().lower() not in MISSING]
-    decimal = [c for c in some if re.fullmatch(r"[+\-−]?\d*,\d+(?:[eE][+-]?\d+)?|[+\-−]?\d{1,3}(?:\.\d{3})+,\d+", c)]
+    decimal = [
+        c for c in some if re.fullmatch(r"[+\-−]?\d*,\d+(?:[eE][+-]?\d+)?|[+\-−]?\d{1,3}(?:\.\d{3})+,\d+", c)
+    ]
     pointed = any("." in c and "," not in c for c in some)
-    return bool(decimal) and not pointed and not all(re.fullmatch(r"[+\-−]?[1-9]\d{0,2},\d{3}", c) for c in decimal)
+    return (
+        bool(decimal)
+        and not pointed
+        and not all(re.fullmatch(r"[+\-−]?[1-9]\d{0,2},\d{3}", c) for c in decimal)
+    )
 
 
 def report(rejected: Sequence[Rejected]) -> str:

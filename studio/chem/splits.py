@@ -1,4 +1,5 @@
-"""Which molecules are kept from training: whole scaffolds (Bemis & Murcko 1996), so that held-out molecules differ from trained ones in their skeleton."""
+"""Which molecules are kept from training: whole scaffolds (Bemis & Murcko 1996), so that held-out molecules
+differ from trained ones in their skeleton."""
 
 from collections.abc import Sequence
 
@@ -16,8 +17,9 @@ def scaffold(mol: Chem.Mol) -> str:
 
 
 def scaffold_split(smiles: Sequence[str], fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """(train, held-out) indices, sorted: scaffolds in a fixed random order are held out while they fit in ``fraction`` of all, whole or not at all; at
-    least one molecule stays for training. Raises ``ValueError`` for a fraction that is none, and where no scaffold is small enough."""
+    """(train, held-out) indices, sorted: scaffolds in a fixed random order are held out while they fit in
+    ``fraction`` of all, whole or not at all; at least one molecule stays for training. Raises ``ValueError``
+    for a fraction that is none, and where no scaffold is small enough."""
     if not 0 <= fraction < 1:
         raise ValueError(f"got held_out={fraction}, expected a fraction from 0 to below 1")
     groups: dict[str, list[int]] = {}
@@ -30,5 +32,7 @@ def scaffold_split(smiles: Sequence[str], fraction: float, seed: int = 0) -> tup
         if len(held) + len(group) <= room:
             held += group
     if room and not held:
-        raise ValueError(f"got held_out={fraction}, but no scaffold has {room} molecules or fewer; choose split: random")
+        raise ValueError(
+            f"got held_out={fraction}, but no scaffold has {room} molecules or fewer; choose split: random"
+        )
     return np.setdiff1d(np.arange(len(smiles)), held), np.sort(np.array(held, dtype=np.int64))

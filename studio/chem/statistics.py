@@ -1,7 +1,8 @@
-"""What the noise of a graph needs to know of the data: how often atoms, bonds, and bonds between two kinds of atoms occur. Read from the arrays that
-training reads, so both always speak of the same graphs.
+"""What the noise of a graph needs to know of the data: how often atoms, bonds, and bonds between two kinds of
+atoms occur. Read from the arrays that training reads, so both always speak of the same graphs.
 
-`count` gives the true frequencies, `published` where the tables of Graph DiT (Liu et al. 2401.13858) count otherwise.
+`count` gives the true frequencies, `published` where the tables of Graph DiT (Liu et al. 2401.13858) count
+otherwise.
 """
 
 from collections.abc import Sequence
@@ -17,8 +18,9 @@ CLASSES = 5  # none, single, double, triple, aromatic
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """float64. ``atoms`` (dx,): share of each atom type. ``bonds`` (5,): share of each bond class among ordered pairs of different atoms. ``pairs``
-    (dx, dx, 5): joint share of (type of i, type of j, bond) among them. ``sizes`` (n + 1,): share of molecules with so many atoms."""
+    """float64. ``atoms`` (dx,): share of each atom type. ``bonds`` (5,): share of each bond class among
+    ordered pairs of different atoms. ``pairs`` (dx, dx, 5): joint share of (type of i, type of j, bond) among
+    them. ``sizes`` (n + 1,): share of molecules with so many atoms."""
 
     atoms: Tensor
     bonds: Tensor
@@ -27,7 +29,8 @@ class Statistics:
 
 
 def count(values: np.ndarray, num_atoms: int) -> Statistics:
-    """Of (N, n, n + 1) uint8 graphs with ``num_atoms`` types. Raises ``ValueError`` for no molecules, and for types that are not there."""
+    """Of (N, n, n + 1) uint8 graphs with ``num_atoms`` types. Raises ``ValueError`` for no molecules, and for
+    types that are not there."""
     if len(values) == 0:
         raise ValueError("got no molecules, expected at least one")
     if int(values[..., 0].max()) > num_atoms:
@@ -37,7 +40,10 @@ def count(values: np.ndarray, num_atoms: int) -> Statistics:
     atoms, sizes = np.zeros(num_atoms + 1, np.int64), np.zeros(n + 1, np.int64)
     off = ~np.eye(n, dtype=bool)
     for start in range(0, len(values), BLOCK):
-        kind, bond = values[start : start + BLOCK, :, 0].astype(np.int64), values[start : start + BLOCK, :, 1:]
+        kind, bond = (
+            values[start : start + BLOCK, :, 0].astype(np.int64),
+            values[start : start + BLOCK, :, 1:],
+        )
         place = (kind[:, :, None] * (num_atoms + 1) + kind[:, None, :]) * CLASSES + bond  # (B, n, n)
         cells += np.bincount(place[:, off].reshape(-1), minlength=len(cells))
         atoms += np.bincount(kind.reshape(-1), minlength=num_atoms + 1)
@@ -46,7 +52,10 @@ def count(values: np.ndarray, num_atoms: int) -> Statistics:
     if not pairs.any():  # molecules of one atom each: no pair is bonded
         pairs[..., 0] = torch.from_numpy(np.outer(atoms[1:], atoms[1:])).double()
     return Statistics(
-        shares(torch.from_numpy(atoms[1:]).double()), shares(pairs.sum((0, 1))), shares(pairs), shares(torch.from_numpy(sizes).double())
+        shares(torch.from_numpy(atoms[1:]).double()),
+        shares(pairs.sum((0, 1))),
+        shares(pairs),
+        shares(torch.from_numpy(sizes).double()),
     )
 
 
@@ -56,8 +65,9 @@ def shares(counts: Tensor) -> Tensor:
 
 
 def published(values: np.ndarray, atoms: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """``bonds`` (5,) and ``sizes`` (n + 1,) as released models have them, of (N, n, n + 1) graphs with the atom types ``atoms``: open ends count as no atoms (the bonds to
-    them are counted). The other tables follow from `count`; see `samplers.paths.graph.Statistics`."""
+    """``bonds`` (5,) and ``sizes`` (n + 1,) as released models have them, of (N, n, n + 1) graphs with the
+    atom types ``atoms``: open ends count as no atoms (the bonds to them are counted). The other tables follow
+    from `count`; see `samplers.paths.graph.Statistics`."""
     kind = values[..., 0]
     closed = ((kind > 0) & (kind != (atoms.index("*") + 1 if "*" in atoms else 0))).sum(1)  # (N,)
     bonded = np.bincount(values[:, :, 1:].reshape(-1), minlength=CLASSES).astype(float)

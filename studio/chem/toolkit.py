@@ -6,7 +6,9 @@ from contextlib import contextmanager
 try:
     from rdkit import Chem, rdBase
 except ImportError as error:
-    raise ImportError(f"molecules need RDKit, which is not installed; pip install 'drift-studio[chem]' ({error})") from None
+    raise ImportError(
+        f"molecules need RDKit, which is not installed; pip install 'drift-studio[chem]' ({error})"
+    ) from None
 
 __all__ = ["Chem", "canonical", "quiet", "read_smiles", "version"]
 
@@ -25,7 +27,8 @@ def quiet() -> Iterator[None]:
 
 
 def read_smiles(text: str) -> Chem.Mol:
-    """A sanitised molecule. Raises ``ValueError`` for text that is none, or too long to be one we could use."""
+    """A sanitised molecule. Raises ``ValueError`` for text that is none, or too long to be one we could
+    use."""
     text = text.strip()
     if not text:
         raise ValueError("got no SMILES, expected text such as CCO")
@@ -41,5 +44,6 @@ def read_smiles(text: str) -> Chem.Mol:
 
 
 def canonical(mol: Chem.Mol) -> str:
-    """The SMILES that all drawings of a graph share: stereochemistry, isotopes and atom numbers are left out, as a graph does not hold them."""
+    """The SMILES that all drawings of a graph share: stereochemistry, isotopes and atom numbers are left out,
+    as a graph does not hold them."""
     return Chem.MolToSmiles(mol, isomericSmiles=False)

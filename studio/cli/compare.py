@@ -13,18 +13,23 @@ def compare(
     a: Annotated[str, typer.Argument(help="A set of samples: a folder, an .npz, or a file of molecules.")],
     b: Annotated[str, typer.Argument(help="Another one.")],
     ref: Ref,
-    metrics: Metrics = None, features: Features = None, inception: Inception = None, allow_small: AllowSmall = False,
+    metrics: Metrics = None,
+    features: Features = None,
+    inception: Inception = None,
+    allow_small: AllowSmall = False,
     rounds: Annotated[int, typer.Option(help="How often both sets are drawn again.")] = 200,
     level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Where the result (.json) is kept.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
-    threads: Threads = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Two sets of samples against one reference: every measure of both, the difference and its bootstrap interval. Slow measures (kid, pr, dc, nn,
-    w2, fcd, similarity ...) are computed where they are asked for.
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Two sets of samples against one reference: every measure of both, the difference and its bootstrap
+    interval. Slow measures (kid, pr, dc, nn, w2, fcd, similarity ...) are computed where they are asked for.
 
-    Examples: `studio compare before after --ref fashion-mnist` · `studio compare a.npz b.npz --ref photos-ref.npz --metrics fid --rounds 100`
+    Examples: `studio compare before after --ref fashion-mnist` · `studio compare a.npz b.npz --ref
+    photos-ref.npz --metrics fid --rounds 100`
     """
     from studio.evaluation.comparing import compare as run
     from studio.runtime import files
@@ -37,9 +42,18 @@ def compare(
     set_threads(threads)
     with Count("rounds") as bar:
         found = run(
-            a, b, ref, metrics=metrics, features=features, inception=inception, allow_small=allow_small, rounds=rounds, level=level, seed=seed,
+            a,
+            b,
+            ref,
+            metrics=metrics,
+            features=features,
+            inception=inception,
+            allow_small=allow_small,
+            rounds=rounds,
+            level=level,
+            seed=seed,
             on_progress=bar,
-        )  # fmt: skip
+        )
     if out is not None:
         found.save(out)
     emit(found.tree(), as_json, [*found.lines(), *([f"kept in {out}"] if out else [])])

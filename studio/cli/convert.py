@@ -9,20 +9,38 @@ from studio.cli.options import AsJson, emit
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="dit:FILE.pt, sit:FILE.pt, dis:FILE.pt, rwkv:FILE.pt, graph_dit:FILE.ckpt, diffusers:DIR or hf:org/name; with --to a MODEL.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="dit:FILE.pt, sit:FILE.pt, dis:FILE.pt, rwkv:FILE.pt, graph_dit:FILE.ckpt, diffusers:DIR "
+            "or hf:org/name; with --to a MODEL."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    config: Annotated[list[str] | None, typer.Option(help="key=value: num_heads=6, path_type=GVP, weights=raw, classes=FILE, name=..., sample.num_steps=250; with --to steps=25.")] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="key=value: num_heads=6, path_type=GVP, weights=raw, classes=FILE, name=..., "
+            "sample.num_steps=250; with --to steps=25."
+        ),
+    ] = None,
     to: Annotated[str | None, typer.Option(help="Write a MODEL of ours for others: diffusers.")] = None,
-    vae: Annotated[str | None, typer.Option(help="Folder of a diffusers AutoencoderKL, or hf:org/name.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a folder that was converted or exported before.")] = False,
+    vae: Annotated[
+        str | None, typer.Option(help="Folder of a diffusers AutoencoderKL, or hf:org/name.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace a folder that was converted or exported before.")
+    ] = False,
     as_json: AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Turn weights of others into a model folder, or a model of ours into what others read.
 
     Pickles are read without objects; nothing is written before everything has been checked.
 
-    Examples: `studio convert dit:DiT-XL-2-256x256.pt --out dit-xl --vae sd-vae` · `studio convert sit:SiT-XL-2-256x256.pt --out sit-xl --vae sd-vae` · `studio convert diffusers:DiT-XL-2-256 --out dit-xl` ·
-    `studio convert my-model --to diffusers --out for-diffusers` · `studio convert dit:mine.pt --out mine --config num_heads=6 --config classes=names.txt`
+    Examples: `studio convert dit:DiT-XL-2-256x256.pt --out dit-xl --vae sd-vae` · `studio convert
+    sit:SiT-XL-2-256x256.pt --out sit-xl --vae sd-vae` · `studio convert diffusers:DiT-XL-2-256 --out dit-xl`
+    · `studio convert my-model --to diffusers --out for-diffusers` · `studio convert dit:mine.pt --out mine
+    --config num_heads=6 --config classes=names.txt`
     """
     from studio.convert.convert import convert as run
 

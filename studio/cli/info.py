@@ -20,14 +20,18 @@ from studio.sampling.commands import command_of
 
 
 def describe(what: str, guidance: str | None = None) -> dict[str, Any]:
-    """A PNG's recipe and command, a samples folder's count and recipe, or a model's card; with the memory of the models that its guidance (its own, or
-    ``guidance``) borrows."""
+    """A PNG's recipe and command, a samples folder's count and recipe, or a model's card; with the memory of
+    the models that its guidance (its own, or ``guidance``) borrows."""
     path = Path(what).expanduser()
     if path.suffix.lower() == ".png" or (path.is_dir() and (path / "recipe.json").is_file()):
         recipe = read_recipe(path if path.is_file() else path / "grid.png")
         seeds = recipe.get("seed")
         extra = {} if path.is_file() else {"samples": len(seeds) if isinstance(seeds, list) else 1}
-        return {**extra, **{k: v for k, v in recipe.items() if k != "command"}, "command": told(lambda: command_of(recipe))}
+        return {
+            **extra,
+            **{k: v for k, v in recipe.items() if k != "command"},
+            "command": told(lambda: command_of(recipe)),
+        }
     if (path / "manifest.json").is_file():
         return _generated(path)
     shown = card(what)
@@ -35,16 +39,27 @@ def describe(what: str, guidance: str | None = None) -> dict[str, Any]:
     config, meta = load_config(folder / "config.yaml"), checkpoint.read_meta(folder)
     spot = spot_of(folder, step)
     return {
-        "name": shown.name, "folder": str(folder), "task": shown.task, "shape": list(shown.shape), "classes": list(shown.classes),
-        "backbone": config.backbone, "objective": config.objective, "parameters": meta.get("parameters"), "memory": memory(what, guidance), **({"base": meta["base"]} if meta.get("base") else {}), "step": shown.step,
-        "weights": {k: files.sha256(p)[:16] for k, p in weights_in(spot).items()}, "sample": vars(defaults_of(shown)),
+        "name": shown.name,
+        "folder": str(folder),
+        "task": shown.task,
+        "shape": list(shown.shape),
+        "classes": list(shown.classes),
+        "backbone": config.backbone,
+        "objective": config.objective,
+        "parameters": meta.get("parameters"),
+        "memory": memory(what, guidance),
+        **({"base": meta["base"]} if meta.get("base") else {}),
+        "step": shown.step,
+        "weights": {k: files.sha256(p)[:16] for k, p in weights_in(spot).items()},
+        "sample": vars(defaults_of(shown)),
         **({"starts_from": shown.starts_from, "procedure": config.procedure} if shown.starts_from else {}),
         "command": told(lambda: use_of(str(what))),
-    }  # fmt: skip
+    }
 
 
 def brief(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What `describe` found for the eye: of long lists the beginning, seeds as ranges, and of classes a few and how many there are."""
+    """What `describe` found for the eye: of long lists the beginning, seeds as ranges, and of classes a few
+    and how many there are."""
     short = {k: v if k == "command" else _brief(v) for k, v in result.items()}
     if isinstance(result.get("seed"), list):
         short["seed"] = seeds_text(result["seed"])
@@ -62,7 +77,8 @@ def _brief(value: Any) -> Any:
 
 
 def use_of(what: str) -> str:
-    """What samples a model, as it can be typed. Raises `NoCommand` for one whose network is a module of the user's own, with what to write in Python."""
+    """What samples a model, as it can be typed. Raises `NoCommand` for one whose network is a module of the
+    user's own, with what to write in Python."""
     shown = card(what)
     if network := own_network.called(shown.folder):
         line = own_network.card_line(what, network, translates=bool(shown.starts_from))
@@ -73,7 +89,8 @@ def use_of(what: str) -> str:
 
 
 def memory(what: str, guidance: str | None = None) -> str:
-    """Megabytes of weights in fp32 while sampling: the model's, and those of every model that the guidance borrows."""
+    """Megabytes of weights in fp32 while sampling: the model's, and those of every model that the guidance
+    borrows."""
     from guidance import parse
     from guidance.borrowed import Borrowed
 
@@ -82,8 +99,14 @@ def memory(what: str, guidance: str | None = None) -> str:
     sizes = {str(what): _megabytes(folder)}
     for rule in parse(line):
         if isinstance(rule, Borrowed) and isinstance(rule.model, str):
-            name = checkpoint.read_meta(folder).get("base", {}).get("model", "") if rule.model == "base" else rule.model
-            sizes[f"{type(rule).__name__} {name}" + (", freed where it is not asked" if rule.free else "")] = _megabytes(locate(name)[0])
+            name = (
+                checkpoint.read_meta(folder).get("base", {}).get("model", "")
+                if rule.model == "base"
+                else rule.model
+            )
+            sizes[
+                f"{type(rule).__name__} {name}" + (", freed where it is not asked" if rule.free else "")
+            ] = _megabytes(locate(name)[0])
     told = " + ".join(f"{size:.1f} ({name})" for name, size in sizes.items())
     return f"{told} = {sum(sizes.values()):.1f} MB" if len(sizes) > 1 else f"{sum(sizes.values()):.1f} MB"
 
@@ -93,13 +116,18 @@ def _megabytes(folder: Path) -> float:
 
 
 def _generated(folder: Path) -> dict[str, Any]:
-    """A folder of `studio generate`: what it pins, how much of it is there, and the command that goes on with it."""
+    """A folder of `studio generate`: what it pins, how much of it is there, and the command that goes on with
+    it."""
     from studio.generation.plan import command_of_manifest, read_manifest
     from studio.generation.tar import in_archives
 
     manifest = read_manifest(folder)
     pinned = manifest["pinned"]
-    there = len(list(folder.glob("[0-9]*/[0-9]*.png"))) or in_archives(folder) or (pinned["num"] if (folder / "samples.npz").is_file() else 0)
+    there = (
+        len(list(folder.glob("[0-9]*/[0-9]*.png")))
+        or in_archives(folder)
+        or (pinned["num"] if (folder / "samples.npz").is_file() else 0)
+    )
     return {
         "model": manifest.get("model"),
         "there": f"{there} of {pinned['num']}",
@@ -109,7 +137,8 @@ def _generated(folder: Path) -> dict[str, Any]:
 
 
 def count_flops(what: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Parameters, tokens and multiply-adds of one evaluation of one sample (a multiply-add counts once, as DiT's tables do)."""
+    """Parameters, tokens and multiply-adds of one evaluation of one sample (a multiply-add counts once, as
+    DiT's tables do)."""
     from torch.utils.flop_counter import FlopCounterMode
 
     from backbones.types import Cond
@@ -124,17 +153,24 @@ def count_flops(what: str, overrides: Sequence[str]) -> dict[str, Any]:
     else:
         try:
             folder, _step = locate(what)
-            config, shape = load_config(folder / "config.yaml", overrides), Info.from_meta(checkpoint.read_meta(folder)).shape
+            config, shape = (
+                load_config(folder / "config.yaml", overrides),
+                Info.from_meta(checkpoint.read_meta(folder)).shape,
+            )
         except ValueError:
             from studio.data import load_data
 
             config = load_config(what, overrides)
             data = load_data(config.data)
             info, config.objective = Info.of(data), fill_path(config.objective, data)
-            config.backbone, shape = fill_backbone(config.backbone, info, objective_of(config).parameterization), info.shape
+            config.backbone, shape = (
+                fill_backbone(config.backbone, info, objective_of(config).parameterization),
+                info.shape,
+            )
     with torch.device("meta"):
         net = build_network(config).eval()
-        net = net["to_data"] if isinstance(net, torch.nn.ModuleDict) else net  # one evaluation asks one of the two
+        # one evaluation asks one of the two
+        net = net["to_data"] if isinstance(net, torch.nn.ModuleDict) else net
         shape = (config.backbone.get("in_channels", shape[0]), *shape[1:])
         if "atom_types" in config.backbone:  # graphs: an atom is a token
             shape = (shape[0], config.backbone["atom_types"] + BONDS * shape[0])
@@ -143,6 +179,9 @@ def count_flops(what: str, overrides: Sequence[str]) -> dict[str, Any]:
             net(torch.empty(1, *shape), torch.empty(1), Cond())
     grid = getattr(net, "grid", None)
     return {
-        "parameters": sum(p.numel() for p in net.parameters()), "macs": counter.get_total_flops() // 2, "gmacs": round(counter.get_total_flops() / 2e9, 3),
-        "tokens": grid[0] * grid[1] if grid else shape[0] if "atom_types" in config.backbone else 1, "shape": list(shape),
-    }  # fmt: skip
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "macs": counter.get_total_flops() // 2,
+        "gmacs": round(counter.get_total_flops() / 2e9, 3),
+        "tokens": grid[0] * grid[1] if grid else shape[0] if "atom_types" in config.backbone else 1,
+        "shape": list(shape),
+    }

@@ -8,11 +8,17 @@ import typer
 from studio.runtime.progress import Bar
 from studio.runtime.strict_json import to_json
 
-WIDTH = {"max_content_width": 120, "help_option_names": ["-h", "--help"], "token_normalize_func": lambda name: name.replace("_", "-")}
+WIDTH = {
+    "max_content_width": 120,
+    "help_option_names": ["-h", "--help"],
+    "token_normalize_func": lambda name: name.replace("_", "-"),
+}
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16 or fp16.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; default: the cores this process may use.")]
-Weights = Annotated[str, typer.Option(help="auto (an average where there is one), ema, raw, or a profile such as ema-0.999.")]
+Weights = Annotated[
+    str, typer.Option(help="auto (an average where there is one), ema, raw, or a profile such as ema-0.999.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Conditions = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE for any condition.")]
 

@@ -5,30 +5,60 @@ from typing import Annotated
 
 import typer
 
-from studio.cli.options import AsJson, Conditions, Device, Dtype, Steps, Threads, Weights, conditions_of, emit, guidance_of
+from studio.cli.options import (
+    AsJson,
+    Conditions,
+    Device,
+    Dtype,
+    Steps,
+    Threads,
+    Weights,
+    conditions_of,
+    emit,
+    guidance_of,
+)
 
 
 def translate(
-    model: Annotated[str, typer.Argument(help="A bridge: a run or exported folder, RUN@step or a bundled model.")],
+    model: Annotated[
+        str, typer.Argument(help="A bridge: a run or exported folder, RUN@step or a bundled model.")
+    ],
     inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     out: Annotated[Path, typer.Option(help="Folder for the translated pictures and before-after.png.")],
     num_steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="bridge, bridge_sde, or an ODE sampler for models that know both ways.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="bridge, bridge_sde, or an ODE sampler for models that know both ways.")
+    ] = None,
     direction: Annotated[str, typer.Option(help="forward (as trained) or backward.")] = "forward",
     seed: Annotated[int, typer.Option(help="Added to the seed that every file name has.")] = 0,
-    label: Annotated[str | None, typer.Option("--label", "--labels", help="A class for all pictures, where the model has classes.")] = None,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", "--labels", help="A class for all pictures, where the model has classes."),
+    ] = None,
     set_: Conditions = None,
-    guidance: Annotated[str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")] = "default",
-    mask: Annotated[Path | None, typer.Option(help="White may change, black is kept, in every picture.")] = None,
+    guidance: Annotated[
+        str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")
+    ] = "default",
+    mask: Annotated[
+        Path | None, typer.Option(help="White may change, black is kept, in every picture.")
+    ] = None,
     resize: Annotated[bool, typer.Option(help="Convert pictures of another size or kind.")] = False,
     batch: Annotated[int, typer.Option(help="Pictures computed at once.")] = 32,
-    deterministic: Annotated[bool, typer.Option(help="Bytes that do not depend on what is translated beside.")] = False,
+    deterministic: Annotated[
+        bool, typer.Option(help="Bytes that do not depend on what is translated beside.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace files of the same names.")] = False,
-    weights: Weights = "auto", device: Device = "auto", dtype: Dtype = "auto", threads: Threads = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Translate pictures through a bridge. Files that are there already are kept, so a call that was cut off goes on.
+    weights: Weights = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Translate pictures through a bridge. Files that are there already are kept, so a call that was cut off
+    goes on.
 
-    Examples: `studio translate fashion-restore blurred/ --out restored` · `studio translate fashion-restore shoe.png --out restored --num-steps 5`
+    Examples: `studio translate fashion-restore blurred/ --out restored` · `studio translate fashion-restore
+    shoe.png --out restored --num-steps 5`
     """
     from studio.generation.translate import translate as run
     from studio.model.loading import load
@@ -37,10 +67,23 @@ def translate(
     set_threads(threads)
     with Steps() as bar:
         done = run(
-            load(model, weights=weights, device=device, dtype=dtype), inputs, out, num_steps=num_steps, sampler=sampler, direction=direction, seed=seed, label=label,
-            conditions=conditions_of(set_), guidance=guidance_of(guidance), mask=mask, resize=resize, batch=batch, deterministic=deterministic, overwrite=overwrite,
+            load(model, weights=weights, device=device, dtype=dtype),
+            inputs,
+            out,
+            num_steps=num_steps,
+            sampler=sampler,
+            direction=direction,
+            seed=seed,
+            label=label,
+            conditions=conditions_of(set_),
+            guidance=guidance_of(guidance),
+            mask=mask,
+            resize=resize,
+            batch=batch,
+            deterministic=deterministic,
+            overwrite=overwrite,
             on_step=bar,
-        )  # fmt: skip
+        )
     result = {
         "written": [str(p) for p in done.written],
         "kept": [str(p) for p in done.kept],
@@ -48,7 +91,14 @@ def translate(
         "sheet": str(out / "before-after.png"),
         "notes": list(done.notes),
     }
-    lines = [*result["written"], *done.notes, f"{len(done.written)} written, {len(done.kept)} were there, {len(done.failed)} failed", result["sheet"]]
-    emit(result, as_json, [*map(str, lines), *(f"failed: {name}: {why}" for name, why in done.failed.items())])
+    lines = [
+        *result["written"],
+        *done.notes,
+        f"{len(done.written)} written, {len(done.kept)} were there, {len(done.failed)} failed",
+        result["sheet"],
+    ]
+    emit(
+        result, as_json, [*map(str, lines), *(f"failed: {name}: {why}" for name, why in done.failed.items())]
+    )
     if done.failed:
         raise SystemExit(1)

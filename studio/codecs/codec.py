@@ -11,8 +11,9 @@ from backbones.registry import build, resolve
 
 
 class Codec(Protocol):
-    """``bound``: of what `encode` makes, where data has a range of its own; None for data without one. ``pictures``: whether it decodes to uint8 pictures,
-    which a PNG holds exactly; what else it decodes to is kept as an array."""
+    """``bound``: of what `encode` makes, where data has a range of its own; None for data without one.
+    ``pictures``: whether it decodes to uint8 pictures, which a PNG holds exactly; what else it decodes to is
+    kept as an array."""
 
     name: str
     bound: float | None
@@ -26,7 +27,8 @@ SLACK = 1e-4  # beyond 0..1 by rounding
 
 
 class Pixels:
-    """uint8 (B, C, H, W) in 0…255, or floats in 0..1 ↔ float32 in [−1, 1]; decoded to uint8. Raises ``ValueError`` for floats beyond 0..1."""
+    """uint8 (B, C, H, W) in 0…255, or floats in 0..1 ↔ float32 in [−1, 1]; decoded to uint8. Raises
+    ``ValueError`` for floats beyond 0..1."""
 
     name, bound, pictures = "pixels", 1.0, True
 
@@ -35,8 +37,10 @@ class Pixels:
             low, high = (float(v) for v in data.aminmax())
             if low < -SLACK or high > 1 + SLACK:
                 raise ValueError(
-                    f"got pictures with values from {low:g} to {high:g}, expected 0..1 as in the others, which were taken as pictures for that; "
-                    "scale all to 0..1, or give a data set of floats, such as -1..1, of which the first items show it"
+                    f"got pictures with values from {low:g} to {high:g}, expected 0..1 as in the others, "
+                    "which were taken as pictures for that; "
+                    "scale all to 0..1, or give a data set of floats, such as -1..1, of which the first "
+                    "items show it"
                 )
             return data.float() * 2 - 1
         return data.to(torch.float32).mul_(1 / 127.5).sub_(1)
@@ -46,7 +50,8 @@ class Pixels:
 
 
 class Scale:
-    """Real data divided by one number, the data's standard deviation: (B, ...) float ↔ the same about unit scale."""
+    """Real data divided by one number, the data's standard deviation: (B, ...) float ↔ the same about unit
+    scale."""
 
     name, bound, pictures = "scale", None, False
 

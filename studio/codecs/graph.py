@@ -1,8 +1,9 @@
 """Molecules as files hold them ↔ packed one-hot graphs, and how many atoms a new one gets.
 
-In memory a molecule is (n, n + 1) uint8: atom type + 1 (0 = padding), then its row of bond classes (0 none … 4 aromatic). The number of atoms is drawn from the
-training set's own; given properties y, from those numbers weighed by the Gaussian that (number, y) would be: mean m + C_ny C_yy⁻¹ (y − m_y), variance C_nn − C_ny C_yy⁻¹ C_yn,
-over the properties that are there.
+In memory a molecule is (n, n + 1) uint8: atom type + 1 (0 = padding), then its row of bond classes (0 none …
+4 aromatic). The number of atoms is drawn from the training set's own; given properties y, from those numbers
+weighed by the Gaussian that (number, y) would be: mean m + C_ny C_yy⁻¹ (y − m_y), variance C_nn − C_ny C_yy⁻¹
+C_yn, over the properties that are there.
 """
 
 import math
@@ -18,23 +19,36 @@ from samplers.paths.graph import BONDS, GraphPath, category, draw, mask, pack, u
 
 
 class GraphCodec:
-    """``atoms``: the types; ``size`` n; ``counts`` (n + 1,) frequencies of numbers of atoms; ``joint``: mean (1 + K,) and cov (1 + K, 1 + K) of the number and the
-    standardised conditions, where there are any; ``aromatic``: whether bond class 4 is used."""
+    """``atoms``: the types; ``size`` n; ``counts`` (n + 1,) frequencies of numbers of atoms; ``joint``: mean
+    (1 + K,) and cov (1 + K, 1 + K) of the number and the standardised conditions, where there are any;
+    ``aromatic``: whether bond class 4 is used."""
 
     name, bound, pictures = "graph", None, False
 
     def __init__(
-        self, *, atoms: tuple[str, ...], size: int, counts: tuple[float, ...] = (), joint: dict[str, Any] | None = None, aromatic: bool = False
+        self,
+        *,
+        atoms: tuple[str, ...],
+        size: int,
+        counts: tuple[float, ...] = (),
+        joint: dict[str, Any] | None = None,
+        aromatic: bool = False,
     ):
         self.atoms, self.size, self.aromatic = atoms, size, aromatic
         weights = torch.tensor(counts or [0.0] + [1.0] * size, dtype=torch.float64)
         if len(weights) != size + 1 or float(weights[1:].sum()) <= 0:
-            raise ValueError(f"got {len(weights)} frequencies of numbers of atoms, expected {size + 1} with something beyond 0")
+            raise ValueError(
+                f"got {len(weights)} frequencies of numbers of atoms, expected {size + 1} with "
+                "something beyond 0"
+            )
         weights[0] = 0.0
         self.counts = weights / weights.sum()
         self.joint = None
         if joint:
-            self.joint = (torch.tensor(joint["mean"], dtype=torch.float64), torch.tensor(joint["cov"], dtype=torch.float64))
+            self.joint = (
+                torch.tensor(joint["mean"], dtype=torch.float64),
+                torch.tensor(joint["cov"], dtype=torch.float64),
+            )
 
     @property
     def types(self) -> int:
@@ -48,7 +62,8 @@ class GraphCodec:
         return mask(one, valid, self.types)
 
     def reorder(self, data: Tensor, noise: NoiseSource) -> Tensor:
-        """(B, n, n + 1) with the atoms of each graph in a new order (stream ``order``): that of a random walk that goes deep first, as SMILES are written; see `walk`."""
+        """(B, n, n + 1) with the atoms of each graph in a new order (stream ``order``): that of a random walk
+        that goes deep first, as SMILES are written; see `walk`."""
         order = walk(data, noise.uniform((self.size,), stream="order"))
         rows = data.gather(1, order[..., None].expand_as(data))
         columns = F.pad(order + 1, (1, 0))  # the atom's type stays in front
@@ -62,7 +77,8 @@ class GraphCodec:
         return torch.cat([codes[..., None], classes], dim=-1).to(torch.uint8)
 
     def check_number(self, number: Any) -> int:
-        """A number of atoms that was asked for, as a number or text. Raises ``ValueError`` for one that does not fit."""
+        """A number of atoms that was asked for, as a number or text. Raises ``ValueError`` for one that does
+        not fit."""
         try:
             asked = float(number)
         except (TypeError, ValueError):
@@ -93,18 +109,33 @@ class GraphCodec:
             if not len(there):
                 rows.append(self.counts)
                 continue
-            gain = torch.linalg.solve(cov[there][:, there] + 1e-6 * torch.eye(len(there), dtype=torch.float64), cov[there, 0])
+            gain = torch.linalg.solve(
+                cov[there][:, there] + 1e-6 * torch.eye(len(there), dtype=torch.float64), cov[there, 0]
+            )
             centre = mean[0] + gain @ (y[there - 1] - mean[there])
             spread = (cov[0, 0] - gain @ cov[there, 0]).clamp_min(0.25)
             row = torch.exp(-(at - centre).square() / (2 * spread)) * (self.counts > 0)
-            rows.append(row / row.sum() if float(row.sum()) > 0 else F.one_hot(centre.round().long().clamp(1, self.size), self.size + 1).double())
+            rows.append(
+                row / row.sum()
+                if float(row.sum()) > 0
+                else F.one_hot(centre.round().long().clamp(1, self.size), self.size + 1).double()
+            )
         return torch.stack(rows)
 
     def start(
-        self, cond: Cond, noise: NoiseSource, path: GraphPath, *, number: int | None = None, part: Tensor | None = None, free: Tensor | None = None
-    ) -> tuple[Tensor, Cond]:  # fmt: skip
-        """Pure noise (B, n, F) and the conditions with the padding told, for a new run, of ``number`` atoms or as many as `numbers` says. ``part`` (n, n + 1) uint8 is a piece of a molecule that stays; ``free``
-        (n, n + 1) bool what of it may change all the same, by default all but its atoms and the bonds between them. Raises ``ValueError`` for fewer atoms than the piece has."""
+        self,
+        cond: Cond,
+        noise: NoiseSource,
+        path: GraphPath,
+        *,
+        number: int | None = None,
+        part: Tensor | None = None,
+        free: Tensor | None = None,
+    ) -> tuple[Tensor, Cond]:
+        """Pure noise (B, n, F) and the conditions with the padding told, for a new run, of ``number`` atoms
+        or as many as `numbers` says. ``part`` (n, n + 1) uint8 is a piece of a molecule that stays; ``free``
+        (n, n + 1) bool what of it may change all the same, by default all but its atoms and the bonds between
+        them. Raises ``ValueError`` for fewer atoms than the piece has."""
         numbers = self.numbers(noise, cond.numeric if isinstance(cond.numeric, Tensor) else None)
         if number is not None:
             numbers = torch.full_like(numbers, self.check_number(number))
@@ -113,24 +144,33 @@ class GraphCodec:
             there = part[:, 0] > 0
             size = int(there.sum())
             if number is not None and number < size:
-                raise ValueError(f"got {number} atoms for a molecule that shall hold a piece of {size}, expected at least {size}")
+                raise ValueError(
+                    f"got {number} atoms for a molecule that shall hold a piece of {size}, expected at "
+                    f"least {size}"
+                )
             numbers = numbers.clamp_min(size)
-            held = ~free if free is not None else F.pad(there, (1, 0), value=True)[None] & there[:, None]  # (n, n + 1)
+            # (n, n + 1)
+            held = ~free if free is not None else F.pad(there, (1, 0), value=True)[None] & there[:, None]
         valid = self.valid(numbers)
         x = draw(path.prior(valid), noise, valid, self.types, stream="prior")
         cond = replace(cond, valid=valid)
         if part is not None and held is not None:
             widths = torch.tensor([self.types] + [BONDS] * self.size)
             one = F.one_hot((part[:, 0].long() - 1).clamp_min(0), self.types).float() * there[:, None]
-            given = pack(one[None], F.one_hot(part[None, :, 1:].long(), BONDS).float()).to(noise.device).expand(len(numbers), -1, -1)
+            given = (
+                pack(one[None], F.one_hot(part[None, :, 1:].long(), BONDS).float())
+                .to(noise.device)
+                .expand(len(numbers), -1, -1)
+            )
             known = held.repeat_interleave(widths, dim=1).to(noise.device).expand(len(numbers), -1, -1)
             cond = replace(cond, known=known, given=mask(given, valid, self.types))
         return x, cond
 
 
 def walk(data: Tensor, u: Tensor) -> Tensor:
-    """(B, n) int64, the atoms of graphs (B, n, n + 1) in the order of a depth-first walk: next comes a neighbour of the atom visited last that has any left, the one with the
-    greatest ``u`` (B, n) in (0, 1); a new piece begins anywhere; padding stays behind."""
+    """(B, n) int64, the atoms of graphs (B, n, n + 1) in the order of a depth-first walk: next comes a
+    neighbour of the atom visited last that has any left, the one with the greatest ``u`` (B, n) in (0, 1); a
+    new piece begins anywhere; padding stays behind."""
     batch, n = u.shape
     linked = data[..., 1:] > 0
     each = torch.arange(batch, device=u.device)

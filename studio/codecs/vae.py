@@ -2,8 +2,9 @@
 
     encode: latent = scale · E[q(z | picture)];   decode: picture = D(latent / scale)
 
-The VAE lies in the model's folder, ``RUN/codec/{config.json, diffusion_pytorch_model.safetensors}``, and is read when it is first needed, so a model
-whose VAE is missing can still be loaded and looked at. Pictures pass one by one: a sample's bytes do not depend on those beside it.
+The VAE lies in the model's folder, ``RUN/codec/{config.json, diffusion_pytorch_model.safetensors}``, and is
+read when it is first needed, so a model whose VAE is missing can still be loaded and looked at. Pictures pass
+one by one: a sample's bytes do not depend on those beside it.
 """
 
 import os
@@ -18,7 +19,8 @@ from studio.runtime import pretrained
 from studio.runtime.finite import check_decoded
 
 FOLDER, VARIABLE, SCALE = "codec", "STUDIO_VAE", 0.18215
-_OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}  # of diffusers before 0.15
+# of diffusers before 0.15
+_OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
 
 def check_vae(config: dict[str, Any], where: Path) -> None:
@@ -27,20 +29,29 @@ def check_vae(config: dict[str, Any], where: Path) -> None:
         raise ValueError(f"{where} is a {config['_class_name']}, expected an AutoencoderKL")
     for key in ("shift_factor", "latents_mean", "latents_std"):
         if config.get(key):
-            raise ValueError(f"the VAE in {where} moves its latents ({key}={config[key]}), expected one that only scales them")
+            raise ValueError(
+                f"the VAE in {where} moves its latents ({key}={config[key]}), expected one that only "
+                "scales them"
+            )
 
 
 def vae_folder(name: str | Path) -> Path:
-    """The folder of a VAE by name: itself, the ``vae/`` of a pipeline, or ``hf:org/name``. Raises ``ValueError`` when there is none."""
+    """The folder of a VAE by name: itself, the ``vae/`` of a pipeline, or ``hf:org/name``. Raises
+    ``ValueError`` when there is none."""
     text = str(name)
     if text.startswith("hf:"):
-        folder = pretrained.fetch(text.removeprefix("hf:"), ["config.json", "diffusion_pytorch_model*", "vae/*"])
+        folder = pretrained.fetch(
+            text.removeprefix("hf:"), ["config.json", "diffusion_pytorch_model*", "vae/*"]
+        )
     else:
         folder = Path(text).expanduser()
     for place in (folder, folder / "vae"):
         if (place / "config.json").is_file():
             return place
-    raise ValueError(f"{folder} has no config.json, expected the folder of a diffusers AutoencoderKL (config.json beside {pretrained.WEIGHTS[0]})")
+    raise ValueError(
+        f"{folder} has no config.json, expected the folder of a diffusers AutoencoderKL (config.json "
+        f"beside {pretrained.WEIGHTS[0]})"
+    )
 
 
 def read_vae(folder: Path) -> Any:
@@ -52,8 +63,8 @@ def read_vae(folder: Path) -> Any:
 
 
 class VAECodec:
-    """uint8 (B, 3, H, W) ↔ float32 (B, C, H/f, W/f). ``folder``: the VAE's; where it is not there, that of ``$STUDIO_VAE``. ``scale``: by default the
-    VAE's own ``scaling_factor``."""
+    """uint8 (B, 3, H, W) ↔ float32 (B, C, H/f, W/f). ``folder``: the VAE's; where it is not there, that of
+    ``$STUDIO_VAE``. ``scale``: by default the VAE's own ``scaling_factor``."""
 
     name, bound, pictures = "vae", None, True
 
@@ -63,13 +74,18 @@ class VAECodec:
 
     def home(self) -> Path:
         """Where the VAE is. Raises ``ValueError`` that says where to put it."""
-        places = [self.folder, *([Path(os.environ[VARIABLE]).expanduser()] if os.environ.get(VARIABLE) else [])]
+        places = [
+            self.folder,
+            *([Path(os.environ[VARIABLE]).expanduser()] if os.environ.get(VARIABLE) else []),
+        ]
         for place in places:
             if (place / "config.json").is_file():
                 return place
         raise ValueError(
-            f"this model works in the latents of a VAE, which is not in {' or '.join(map(str, places))}; put a diffusers AutoencoderKL there "
-            f"(config.json and {pretrained.WEIGHTS[0]}), name one with {VARIABLE}=DIR, or convert the model again with --vae DIR"
+            f"this model works in the latents of a VAE, which is not in {' or '.join(map(str, places))}; "
+            "put a diffusers AutoencoderKL there "
+            f"(config.json and {pretrained.WEIGHTS[0]}), name one with {VARIABLE}=DIR, or convert the "
+            "model again with --vae DIR"
         )
 
     def config(self) -> dict[str, Any]:
@@ -97,16 +113,21 @@ class VAECodec:
     def encode(self, data: Tensor) -> Tensor:
         vae = self.vae(data.device)
         if data.ndim != 4 or data.shape[1] != vae.config.in_channels:
-            raise ValueError(f"got pictures of shape {tuple(data.shape)}, expected (B, {vae.config.in_channels}, H, W)")
+            raise ValueError(
+                f"got pictures of shape {tuple(data.shape)}, expected (B, {vae.config.in_channels}, H, W)"
+            )
         return self._each(lambda x: vae.encode(x / 127.5 - 1).latent_dist.mode() * self.scale, data)
 
     def decode(self, x: Tensor) -> Tensor:
         vae = self.vae(x.device)
         if x.ndim != 4 or x.shape[1] != vae.config.latent_channels:
             raise ValueError(
-                f"got latents of shape {tuple(x.shape)}, this VAE's are (B, {vae.config.latent_channels}, H, W); use the model's own VAE"
+                f"got latents of shape {tuple(x.shape)}, this VAE's are (B, {vae.config.latent_channels}, "
+                "H, W); use the model's own VAE"
             )
-        pictures = check_decoded(self._each(lambda z: vae.decode(z / self.scale).sample, x), "the VAE's decoder")
+        pictures = check_decoded(
+            self._each(lambda z: vae.decode(z / self.scale).sample, x), "the VAE's decoder"
+        )
         return ((pictures + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
     def _each(self, fn: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:

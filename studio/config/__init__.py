@@ -1,5 +1,29 @@
 """Configs: one YAML tree, typed; overrides as they are typed."""
 
-from studio.config.config import AUTO, Config, DDPConfig, SampleConfig, TrainConfig, former_name, from_tree, load_config, migrate, shipped, tree_of
+from studio.config.config import (
+    AUTO,
+    Config,
+    DDPConfig,
+    SampleConfig,
+    TrainConfig,
+    former_name,
+    from_tree,
+    load_config,
+    migrate,
+    shipped,
+    tree_of,
+)
 
-__all__ = ["AUTO", "Config", "DDPConfig", "SampleConfig", "TrainConfig", "former_name", "from_tree", "load_config", "migrate", "shipped", "tree_of"]
+__all__ = [
+    "AUTO",
+    "Config",
+    "DDPConfig",
+    "SampleConfig",
+    "TrainConfig",
+    "former_name",
+    "from_tree",
+    "load_config",
+    "migrate",
+    "shipped",
+    "tree_of",
+]

@@ -1,7 +1,8 @@
 """Configs: one YAML tree, typed, with ``key=value`` overrides; an unknown key is an error with a suggestion.
 
-``data``, ``backbone``, ``objective`` and ``procedure`` sections name a registry entry and its options, which are checked against the entry's own
-signature; ``train`` and ``sample`` are the dataclasses below. The resolved tree is what a run folder records.
+``data``, ``backbone``, ``objective`` and ``procedure`` sections name a registry entry and its options, which
+are checked against the entry's own signature; ``train`` and ``sample`` are the dataclasses below. The
+resolved tree is what a run folder records.
 """
 
 import dataclasses
@@ -31,7 +32,8 @@ AUTO: Literal["auto"] = "auto"
 
 @dataclass
 class DDPConfig:
-    """Options of torch's DistributedDataParallel, by its names; they matter on several processes. ``bucket_cap_mb`` in megabytes."""
+    """Options of torch's DistributedDataParallel, by its names; they matter on several processes.
+    ``bucket_cap_mb`` in megabytes."""
 
     find_unused_parameters: bool = False
     gradient_as_bucket_view: bool = False
@@ -40,9 +42,11 @@ class DDPConfig:
 
 @dataclass
 class TrainConfig:
-    """How long, how fast, how often. ``steps`` or ``minutes`` (wall clock) ends the run. ``batch_size`` is the effective one: split over
-    processes and over ``accumulate`` micro-batches. Intervals are in steps; 0 switches off, as it does for ``warmup`` and ``clip``, the greatest norm of a
-    gradient. ``final_lr`` is a share of ``lr``. ``warmup`` `AUTO`: a twentieth of the run, at most 200 steps; a number is steps, however short the run."""
+    """How long, how fast, how often. ``steps`` or ``minutes`` (wall clock) ends the run. ``batch_size`` is
+    the effective one: split over processes and over ``accumulate`` micro-batches. Intervals are in steps; 0
+    switches off, as it does for ``warmup`` and ``clip``, the greatest norm of a gradient. ``final_lr`` is a
+    share of ``lr``. ``warmup`` `AUTO`: a twentieth of the run, at most 200 steps; a number is steps, however
+    short the run."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -77,7 +81,8 @@ class TrainConfig:
 
 @dataclass
 class SampleConfig:
-    """What `sample`, previews and the page use unless told otherwise. ``sampler`` `AUTO`: the one that fits what the network predicts."""
+    """What `sample`, previews and the page use unless told otherwise. ``sampler`` `AUTO`: the one that fits
+    what the network predicts."""
 
     sampler: str = AUTO
     num_steps: int = 20
@@ -128,13 +133,20 @@ def _escaped(value: Any) -> Any:
 
 
 def _one_or_many(value: Any, hint: Any) -> Any:
-    """A tuple of a list; of one value where several may stand; numbers as text where that is expected (an average is called by its decay)."""
-    if typing.get_origin(hint) is tuple and typing.get_args(hint)[1:] == (...,) and isinstance(value, str | int | float):
+    """A tuple of a list; of one value where several may stand; numbers as text where that is expected (an
+    average is called by its decay)."""
+    if (
+        typing.get_origin(hint) is tuple
+        and typing.get_args(hint)[1:] == (...,)
+        and isinstance(value, str | int | float)
+    ):
         value = [value]
     if not isinstance(value, list):
         return value
     numbers = hint == tuple[str, ...]
-    return tuple(f"{v}" if numbers and isinstance(v, int | float) and not isinstance(v, bool) else v for v in value)
+    return tuple(
+        f"{v}" if numbers and isinstance(v, int | float) and not isinstance(v, bool) else v for v in value
+    )
 
 
 def _typed(cls: type, tree: Mapping[str, Any], where: str) -> Any:
@@ -143,7 +155,10 @@ def _typed(cls: type, tree: Mapping[str, Any], where: str) -> Any:
     values = {}
     for key, value in tree.items():
         if key not in hints:
-            raise ValueError(f"{where} has the unknown key {key!r}, expected one of {', '.join(hints)}{suggest(str(key), hints)}")
+            raise ValueError(
+                f"{where} has the unknown key {key!r}, expected one of "
+                f"{', '.join(hints)}{suggest(str(key), hints)}"
+            )
         name = f"{where}.{key}" if where != "config" else str(key)
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
@@ -151,7 +166,9 @@ def _typed(cls: type, tree: Mapping[str, Any], where: str) -> Any:
             values[key] = _typed(hints[key], value, name)
         elif typing.get_origin(hints[key]) is dict:
             if not isinstance(value, Mapping):
-                raise ValueError(f"{name} got {value!r}, expected a section such as {{name: ..., option: ...}}")
+                raise ValueError(
+                    f"{name} got {value!r}, expected a section such as {{name: ..., option: ...}}"
+                )
             values[key] = {str(k): tuple(v) if isinstance(v, list) else v for k, v in value.items()}
         else:
             values[key] = coerce(_one_or_many(value, hints[key]), hints[key], name)
@@ -166,14 +183,26 @@ def _checked(config: Config) -> Config:
         value = getattr(train, key)
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"train.{key} got {value}, expected a positive number")
-    for key in ("warmup", "workers", "log_every", "eval_every", "save_every", "keep_every", "weight_decay", "clip"):
+    for key in (
+        "warmup",
+        "workers",
+        "log_every",
+        "eval_every",
+        "save_every",
+        "keep_every",
+        "weight_decay",
+        "clip",
+    ):
         value = getattr(train, key)
         if value is not None and value != AUTO and not 0 <= value < math.inf:
             raise ValueError(f"train.{key} got {value}, expected 0 (off) or more")
     if not 0 <= train.final_lr <= 1:
         raise ValueError(f"train.final_lr got {train.final_lr}, expected a share of train.lr from 0 to 1")
     if not all(0 <= beta < 1 for beta in train.betas):
-        raise ValueError(f"train.betas got {list(train.betas)}, expected two numbers from 0 to below 1, such as [0.9, 0.999]")
+        raise ValueError(
+            f"train.betas got {list(train.betas)}, expected two numbers from 0 to below 1, such as "
+            "[0.9, 0.999]"
+        )
     if len(set(train.ema)) < len(train.ema):
         raise ValueError(f"train.ema got {list(train.ema)}, expected different averages; name each once")
     for profile in train.ema:
@@ -183,7 +212,9 @@ def _checked(config: Config) -> Config:
     if not 0 <= config.seed < 2**63:
         raise ValueError(f"seed got {config.seed}, expected a whole number from 0 to below 2^63")
     if train.batch_size % train.accumulate:
-        raise ValueError(f"train.batch_size={train.batch_size} is not divisible by accumulate={train.accumulate}")
+        raise ValueError(
+            f"train.batch_size={train.batch_size} is not divisible by accumulate={train.accumulate}"
+        )
     if config.sample.num_steps < 1:
         raise ValueError(f"sample.num_steps got {config.sample.num_steps}, expected at least 1")
     return config
@@ -193,9 +224,15 @@ def migrate(tree: dict[str, Any]) -> dict[str, Any]:
     """An older tree in today's schema. Raises ``ValueError`` for one written by a newer version."""
     version = tree.get("schema", 0)
     if not isinstance(version, int) or version > SCHEMA:
-        raise ValueError(f"this model was written with schema {version}, this version reads up to {SCHEMA}; upgrade drift-studio")
-    if version < 1 and "model" in tree:  # schema 0, before the first release: `model` was the backbone, `loss` the objective
-        tree = {("backbone" if k == "model" else "objective" if k == "loss" else k): v for k, v in tree.items()}
+        raise ValueError(
+            f"this model was written with schema {version}, this version reads up to {SCHEMA}; upgrade "
+            "drift-studio"
+        )
+    # schema 0, before the first release: `model` was the backbone, `loss` the objective
+    if version < 1 and "model" in tree:
+        tree = {
+            ("backbone" if k == "model" else "objective" if k == "loss" else k): v for k, v in tree.items()
+        }
     return {**tree, "schema": SCHEMA}
 
 
@@ -225,55 +262,82 @@ def _tree_of(source: str | Path) -> dict[str, Any]:
         shelf = HOME / "configs" / f"{text.removesuffix('.yaml')}.yaml"
         if not shelf.is_file():
             raise ValueError(
-                f"got config {text!r}, expected a YAML file, images:DIR, npz:FILE or one of {', '.join(shipped())}{suggest(text, shipped())}"
+                f"got config {text!r}, expected a YAML file, images:DIR, npz:FILE or one of "
+                f"{', '.join(shipped())}{suggest(text, shipped())}"
             )
         path = shelf
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(path.read_text(encoding="utf-8-sig"))), resolve=True)
+        tree = OmegaConf.to_container(
+            OmegaConf.load(io.StringIO(path.read_text(encoding="utf-8-sig"))), resolve=True
+        )
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
         raise ValueError(f"{path} is not readable YAML: {_reason(error)}") from None
     if not isinstance(tree, dict):
-        raise ValueError(f"{text} holds {type(tree).__name__}, expected a tree of sections (data, backbone, objective, train)")
+        raise ValueError(
+            f"{text} holds {type(tree).__name__}, expected a tree of sections (data, backbone, "
+            "objective, train)"
+        )
     return typing.cast(dict[str, Any], tree)
 
 
 def _reason(error: Exception) -> str:
     """What is wrong with a file, and in which line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"{error.problem or error.context} in line {error.problem_mark.line + 1}; put a text with such characters in quotes"
+        return (
+            f"{error.problem or error.context} in line {error.problem_mark.line + 1}; put a text with "
+            "such characters in quotes"
+        )
     if isinstance(error, OmegaConfBaseException):
         key = f" at {error.full_key}" if getattr(error, "full_key", None) else ""
-        return f"{str(error).splitlines()[0]}{key}; ${{key}} stands for another key, and \\${{ for the characters themselves"
-    return "its brackets are nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        return (
+            f"{str(error).splitlines()[0]}{key}; ${{key}} stands for another key, and \\${{ for the "
+            "characters themselves"
+        )
+    return (
+        "its brackets are nested too deeply"
+        if isinstance(error, RecursionError)
+        else str(error).splitlines()[0]
+    )
 
 
 def _name_of(path: Path) -> str:
-    """What a run is called by default: a folder's whole name (``photos.v1``), a file's without its last suffix; of a config.yaml, that of its folder."""
+    """What a run is called by default: a folder's whole name (``photos.v1``), a file's without its last
+    suffix; of a config.yaml, that of its folder."""
     if path.name == "config.yaml":
         return path.parent.name
     return path.name if path.is_dir() else path.stem
 
 
 def former_name(source: Any) -> str:
-    """The default name that earlier versions gave a source: one for all files without a name, and a folder's without what looked like a suffix."""
+    """The default name that earlier versions gave a source: one for all files without a name, and a folder's
+    without what looked like a suffix."""
     kind, _, rest = str(source).partition(":")
-    return Path(rest).expanduser().resolve().stem if isinstance(source, str) and kind in ("images", "npz") and rest else Config.name
+    return (
+        Path(rest).expanduser().resolve().stem
+        if isinstance(source, str) and kind in ("images", "npz") and rest
+        else Config.name
+    )
 
 
 def tree_of(source: str | Path | Mapping[str, Any] | Config) -> dict[str, Any]:
     """A source's tree as it was given, in today's schema."""
-    return source.tree() if isinstance(source, Config) else migrate(dict(source) if isinstance(source, Mapping) else _tree_of(source))
+    return (
+        source.tree()
+        if isinstance(source, Config)
+        else migrate(dict(source) if isinstance(source, Mapping) else _tree_of(source))
+    )
 
 
 def load_config(source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = ()) -> Config:
-    """A `Config` from a YAML file, a run or model folder, a shipped name, ``images:DIR``, ``npz:FILE``, a dict or a Config, with ``key=value`` overrides
-    on top."""
+    """A `Config` from a YAML file, a run or model folder, a shipped name, ``images:DIR``, ``npz:FILE``, a
+    dict or a Config, with ``key=value`` overrides on top."""
     tree = tree_of(source)
     if "name" not in tree and isinstance(source, str | Path) and Path(source).expanduser().is_file():
         tree = {"name": _name_of(Path(source).expanduser().resolve()), **tree}
     result = overriding.apply(_plain(tree), overrides, Config)
     train, changed = result.get("train", {}), {o.partition("=")[0] for o in overrides}
-    for mine, other in (("steps", "minutes"), ("minutes", "steps")):  # asking for one length replaces the other
+    # asking for one length replaces the other
+    for mine, other in (("steps", "minutes"), ("minutes", "steps")):
         if f"train.{mine}" in changed and f"train.{other}" not in changed and isinstance(train, dict):
             train[other] = None
     return from_tree(result)

@@ -1,11 +1,13 @@
-"""Decays of averages of weights, as configs name them: ``"0.9999"`` is a constant decay with the warm-up min(d, (1 + n)/(10 + n)); ``"power-12"`` the power-function
-profile of Karras et al. 2312.02696, β_n = (1 − 1/n)^(γ + 1), whose horizon grows with training."""
+"""Decays of averages of weights, as configs name them: ``"0.9999"`` is a constant decay with the warm-up
+min(d, (1 + n)/(10 + n)); ``"power-12"`` the power-function profile of Karras et al. 2312.02696, β_n = (1 −
+1/n)^(γ + 1), whose horizon grows with training."""
 
 import math
 
 
 def decay_at(name: str, n: int) -> float:
-    """The decay of the n-th update (from 1). Raises ``ValueError`` for a name that is neither a decay nor power-γ."""
+    """The decay of the n-th update (from 1). Raises ``ValueError`` for a name that is neither a decay nor
+    power-γ."""
     try:
         if name != name.strip():
             raise ValueError

@@ -1,7 +1,9 @@
-"""``key=value`` as people type it. Where a key expects text, what was typed is the text: ``[draft] a``, ``#1``, ``it's`` and ``${x}`` are names like others.
+"""``key=value`` as people type it. Where a key expects text, what was typed is the text: ``[draft] a``,
+``#1``, ``it's`` and ``${x}`` are names like others.
 
-Elsewhere a value is a number, true or false, null, or in brackets a list or a section as YAML writes them; what is none of these stays text, and
-whatever reads it says what it expected. Several values of a list may stand between commas, one alone without brackets.
+Elsewhere a value is a number, true or false, null, or in brackets a list or a section as YAML writes them;
+what is none of these stays text, and whatever reads it says what it expected. Several values of a list may
+stand between commas, one alone without brackets.
 """
 
 import importlib
@@ -20,17 +22,30 @@ SECTIONS = {
     "procedure": ("studio.training.procedure:REGISTRY",),
     "objective.path": ("samplers.paths:PATHS", "samplers.paths.bridge:PATHS", "samplers.graph:PATHS"),
     "objective.parameterization": (
-        "samplers.heads.parameterization:REGISTRY", "samplers.heads.bridge:REGISTRY", "samplers.graph:HEADS",
+        "samplers.heads.parameterization:REGISTRY",
+        "samplers.heads.bridge:REGISTRY",
+        "samplers.graph:HEADS",
     ),
     "objective.coupling": ("samplers.couplings.coupling:REGISTRY",),
     "objective.times": ("samplers.times:REGISTRY",),
     "objective.weight": ("samplers.weights:WEIGHTS",),
-}  # fmt: skip
-WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None, "~": None, "": None}
+}
+WORDS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "null": None,
+    "~": None,
+    "": None,
+}
 
 
 def apply(tree: dict[str, Any], overrides: Sequence[str], root: type) -> dict[str, Any]:
-    """``tree`` with ``key=value`` on top; ``root`` is the dataclass that types it. Raises ``ValueError`` for what is not of that form."""
+    """``tree`` with ``key=value`` on top; ``root`` is the dataclass that types it. Raises ``ValueError`` for
+    what is not of that form."""
     split = [_split(text) for text in overrides]
     names = {".".join(keys[:-1]): value for keys, value in split if keys[-1] == "name" and len(keys) > 1}
     for keys, value in split:
@@ -47,12 +62,16 @@ def _split(text: str) -> tuple[list[str], str]:
 
 
 def _put(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:
-    """Set a value; sections are merged, and a part that was named alone (``path: vp``) keeps its name beside its options."""
+    """Set a value; sections are merged, and a part that was named alone (``path: vp``) keeps its name beside
+    its options."""
     here: dict[str, Any] = tree
     for i, key in enumerate(keys[:-1]):
         inner = here.get(key)
         if isinstance(inner, list | tuple):
-            raise ValueError(f"got override {'.'.join(keys)}, but {'.'.join(keys[: i + 1])} is a list; set all of it, such as [a, b]")
+            raise ValueError(
+                f"got override {'.'.join(keys)}, but {'.'.join(keys[: i + 1])} is a list; set all of it, "
+                "such as [a, b]"
+            )
         if not isinstance(inner, dict):
             inner = {"name": inner} if isinstance(inner, str) and ".".join(keys[: i + 1]) in SECTIONS else {}
         here[key] = inner
@@ -66,7 +85,8 @@ def _put(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:
 
 
 def _hint(tree: Mapping[str, Any], keys: Sequence[str], names: Mapping[str, str], root: type) -> Any:
-    """What a key expects: from the dataclasses, or from the signature of the entry that its section names; Any where nobody says."""
+    """What a key expects: from the dataclasses, or from the signature of the entry that its section names;
+    Any where nobody says."""
     if keys[-1] == "name":
         return str
     cls: Any = root
@@ -89,7 +109,11 @@ def _hint(tree: Mapping[str, Any], keys: Sequence[str], names: Mapping[str, str]
 
 def _hints(target: Any) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(target.__init__ if isinstance(target, type) and not hasattr(target, "__dataclass_fields__") else target)
+        return typing.get_type_hints(
+            target.__init__
+            if isinstance(target, type) and not hasattr(target, "__dataclass_fields__")
+            else target
+        )
     except (NameError, TypeError):
         return {}
 
@@ -100,7 +124,12 @@ def read(text: str, hint: Any = Any) -> Any:
     empty = len(kinds) < len(_members(hint))
     if empty and text.strip().lower() in ("null", "none", "~"):
         return None
-    if kinds and all(k is str or typing.get_origin(k) is typing.Literal and all(isinstance(v, str) for v in typing.get_args(k)) for k in kinds):
+    if kinds and all(
+        k is str
+        or typing.get_origin(k) is typing.Literal
+        and all(isinstance(v, str) for v in typing.get_args(k))
+        for k in kinds
+    ):
         return _unquoted(text)
     if len(kinds) == 1 and typing.get_origin(kinds[0]) in (tuple, list):
         return _row(text, kinds[0])
@@ -135,7 +164,8 @@ def _guess(text: str) -> Any:
 
 
 def _flow(text: str) -> yaml.Node | None:
-    """What YAML makes of a text in brackets or quotes; None of any other text, and where it cannot read it."""
+    """What YAML makes of a text in brackets or quotes; None of any other text, and where it cannot read
+    it."""
     if text.strip()[:1] not in tuple("[{'\""):
         return None
     try:

@@ -1,10 +1,13 @@
-"""The family and target ``diffusers``: a ``DiTPipeline`` folder (transformer, vae, scheduler, names in model_index.json) or a bare transformer.
+"""The family and target ``diffusers``: a ``DiTPipeline`` folder (transformer, vae, scheduler, names in
+model_index.json) or a bare transformer.
 
-diffusers' time sinusoid has other frequencies than the original DiT's (``frequency_shift=1``), and its published conversion of the official weights
-copies the time MLP all the same. On a DiT of Fashion-MNIST (4 layers of 128, 1,000 steps, DDIM) copying changes the predicted noise by 1 to 3 % and the
-pictures by 6 to 7 of 255 grey levels on average. So a model with ``frequency_shift=0`` is written with the MLP's first layer rewritten
-(`backbones.originals.dit.shifted_time_embedding`): there the pictures are the same in every byte for the chosen number of steps, 50 unless told
-otherwise, and its divisors, and differ by 0.1 to 0.3 grey levels for 20, 30, 40 and 100 steps. ``frequency_shift=1`` copies.
+diffusers' time sinusoid has other frequencies than the original DiT's (``frequency_shift=1``), and its
+published conversion of the official weights copies the time MLP all the same. On a DiT of Fashion-MNIST (4
+layers of 128, 1,000 steps, DDIM) copying changes the predicted noise by 1 to 3 % and the pictures by 6 to 7
+of 255 grey levels on average. So a model with ``frequency_shift=0`` is written with the MLP's first layer
+rewritten (`backbones.originals.dit.shifted_time_embedding`): there the pictures are the same in every byte
+for the chosen number of steps, 50 unless told otherwise, and its divisors, and differ by 0.1 to 0.3 grey
+levels for 20, 30, 40 and 100 steps. ``frequency_shift=1`` copies.
 """
 
 import json
@@ -17,7 +20,12 @@ from torch import Tensor
 
 import backbones
 from backbones.dit import DiT
-from backbones.originals.dit import diffusers_options, dit_from_diffusers, dit_to_diffusers, shifted_time_embedding
+from backbones.originals.dit import (
+    diffusers_options,
+    dit_from_diffusers,
+    dit_to_diffusers,
+    shifted_time_embedding,
+)
 from samplers.paths import VPPath
 from samplers.solvers.ancestral import DDIM, DDPM, Ancestral
 from studio.checkpoints.build import Info
@@ -29,29 +37,47 @@ from studio.runtime import files, pretrained
 from studio.runtime.version import __version__
 from studio.sampling import sampler_spec
 
-SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine", "sigmoid": "sigmoid"}  # theirs: ours
+# theirs: ours
+SCHEDULES = {
+    "linear": "linear",
+    "scaled_linear": "scaled_linear",
+    "squaredcos_cap_v2": "cosine",
+    "sigmoid": "sigmoid",
+}
 SPACES = {"epsilon": "noise", "sample": "data", "v_prediction": "v"}
 VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "learned_range")
 NULL = 1000  # the class that DiTPipeline takes as the null, whatever the model
 NAMES = "id2label.json"
 
 
-def read(path: str, vae: Any, /, *, classes: str | None = None, codec: Literal["auto", "pixels", "vae"] = "auto") -> Imported:
-    """A ``DiTPipeline`` folder, or that of a ``DiTTransformer2DModel`` alone (without a scheduler: the original DiT's 1,000 linear steps).
+def read(
+    path: str, vae: Any, /, *, classes: str | None = None, codec: Literal["auto", "pixels", "vae"] = "auto"
+) -> Imported:
+    """A ``DiTPipeline`` folder, or that of a ``DiTTransformer2DModel`` alone (without a scheduler: the
+    original DiT's 1,000 linear steps).
 
-    Sampled as the pipeline does: its scheduler, 50 steps, guidance 4. For the official weights as the hub has them, ``backbone.frequency_shift=0`` and
-    ``backbone.mlp_norm_eps=1e-6`` bring back the original function. ``classes``: a file of names, by default the folder's. Raises ``ValueError`` for
-    anything that ours cannot express.
+    Sampled as the pipeline does: its scheduler, 50 steps, guidance 4. For the official weights as the hub has
+    them, ``backbone.frequency_shift=0`` and ``backbone.mlp_norm_eps=1e-6`` bring back the original function.
+    ``classes``: a file of names, by default the folder's. Raises ``ValueError`` for anything that ours cannot
+    express.
     """
     from diffusers import DiTTransformer2DModel
 
     folder = Path(path)
-    index = pretrained.read_json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
+    index = (
+        pretrained.read_json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
+    )
     if index.get("_class_name", "DiTPipeline") != "DiTPipeline":
-        raise ValueError(f"{folder} is a {index['_class_name']}, expected a DiTPipeline; pipelines of other networks cannot be read")
+        raise ValueError(
+            f"{folder} is a {index['_class_name']}, expected a DiTPipeline; pipelines of other networks "
+            "cannot be read"
+        )
     home = next((p for p in (folder / "transformer", folder) if (p / "config.json").is_file()), None)
     if home is None:
-        raise ValueError(f"{folder} has neither transformer/config.json nor config.json, expected a DiTPipeline or a DiTTransformer2DModel")
+        raise ValueError(
+            f"{folder} has neither transformer/config.json nor config.json, expected a DiTPipeline or a "
+            "DiTTransformer2DModel"
+        )
     kind = pretrained.read_json(home / "config.json").get("_class_name")
     if kind not in ("DiTTransformer2DModel", "Transformer2DModel"):  # the latter is its name in older folders
         raise ValueError(f"{home} is a {kind}, expected a DiTTransformer2DModel")
@@ -65,14 +91,19 @@ def read(path: str, vae: Any, /, *, classes: str | None = None, codec: Literal["
     del model
     if vae is None and (folder / "vae" / "config.json").is_file() and codec != "pixels":
         vae = read_vae(folder / "vae")
-    labels = index.get("id2label") or (pretrained.read_json(folder / NAMES) if (folder / NAMES).is_file() else None)
+    labels = index.get("id2label") or (
+        pretrained.read_json(folder / NAMES) if (folder / NAMES).is_file() else None
+    )
     table, count = tensors["y_embedder.embedding_table.weight"], options["num_classes"]
-    if labels and len(labels) < count and bool((table[len(labels) :] == table[-1]).all()):  # filled up by `prepare`
+    # filled up by `prepare`
+    if labels and len(labels) < count and bool((table[len(labels) :] == table[-1]).all()):
         count = len(labels)
         tensors["y_embedder.embedding_table.weight"] = table[: count + 1].clone()
     names, meta = class_names(count, classes or labels)
     place = next((p for p in (folder / "scheduler", folder) if (p / "scheduler_config.json").is_file()), None)
-    objective, sampler = _objective({} if place is None else pretrained.read_json(place / "scheduler_config.json"), options["learn_sigma"])
+    objective, sampler = _objective(
+        {} if place is None else pretrained.read_json(place / "scheduler_config.json"), options["learn_sigma"]
+    )
     side, channels = options["input_size"], options["in_channels"]
     return Imported(
         name=folder.resolve().name,
@@ -97,18 +128,36 @@ def _words(objective: Mapping[str, Any]) -> str:
 
 
 def _objective(config: Mapping[str, Any], learned: bool) -> tuple[dict[str, Any], str]:
-    """Our objective section and sampler from a scheduler's config. Raises ``ValueError`` for what they cannot express."""
+    """Our objective section and sampler from a scheduler's config. Raises ``ValueError`` for what they cannot
+    express."""
     name = config.get("_class_name", "DDIMScheduler")
     if name not in ("DDIMScheduler", "DDPMScheduler"):
-        raise ValueError(f"got the scheduler {name}, expected DDIMScheduler or DDPMScheduler; the other schedulers' paths or steps are not ours")
+        raise ValueError(
+            f"got the scheduler {name}, expected DDIMScheduler or DDPMScheduler; the other schedulers' "
+            "paths or steps are not ours"
+        )
     schedule, predicts = config.get("beta_schedule", "linear"), config.get("prediction_type", "epsilon")
     for key, value, known in (("beta_schedule", schedule, SCHEDULES), ("prediction_type", predicts, SPACES)):
         if value not in known:
-            raise ValueError(f"got {key} {value!r}, expected one of {', '.join(known)}; our VP path has no other")
-    for key, ours in (("trained_betas", None), ("thresholding", False), ("set_alpha_to_one", True), ("steps_offset", 0)):
+            raise ValueError(
+                f"got {key} {value!r}, expected one of {', '.join(known)}; our VP path has no other"
+            )
+    for key, ours in (
+        ("trained_betas", None),
+        ("thresholding", False),
+        ("set_alpha_to_one", True),
+        ("steps_offset", 0),
+    ):
         if config.get(key, ours) != ours:
-            raise ValueError(f"got a {name} with {key}={str(config[key])[:40]}, ours knows {ours} only; this scheduler cannot be expressed")
-    path: dict[str, Any] = {"name": "vp", "schedule": SCHEDULES[schedule], "num": int(config.get("num_train_timesteps", 1000))}
+            raise ValueError(
+                f"got a {name} with {key}={str(config[key])[:40]}, ours knows {ours} only; this scheduler "
+                "cannot be expressed"
+            )
+    path: dict[str, Any] = {
+        "name": "vp",
+        "schedule": SCHEDULES[schedule],
+        "num": int(config.get("num_train_timesteps", 1000)),
+    }
     if schedule != "squaredcos_cap_v2":
         path |= {"start": float(config.get("beta_start", 1e-4)), "end": float(config.get("beta_end", 0.02))}
     if config.get("rescale_betas_zero_snr"):
@@ -117,44 +166,84 @@ def _objective(config: Mapping[str, Any], learned: bool) -> tuple[dict[str, Any]
     if name == "DDPMScheduler":
         options = {"variance": config.get("variance_type", "fixed_small"), **options}
         if options["variance"] not in VARIANCES:
-            raise ValueError(f"got variance_type {options['variance']!r}, expected one of {', '.join(VARIANCES)}")
+            raise ValueError(
+                f"got variance_type {options['variance']!r}, expected one of {', '.join(VARIANCES)}"
+            )
     if config.get("clip_sample", bool(config)):
         options["clip"] = float(config.get("clip_sample_range", 1.0))
     line = ",".join(f"{k}={v}" for k, v in options.items())
     parameterization = {"name": SPACES[predicts], **({"variance": "learned_range"} if learned else {})}
-    return {"path": path, "parameterization": parameterization, "cond_drop": 0.1}, f"{'ddim' if name == 'DDIMScheduler' else 'ddpm'}({line})"
+    return {
+        "path": path,
+        "parameterization": parameterization,
+        "cond_drop": 0.1,
+    }, f"{'ddim' if name == 'DDIMScheduler' else 'ddpm'}({line})"
 
 
-def prepare(model: Model, vae: Any, /, *, steps: int | None = None, frequency_shift: Literal[1] | None = None) -> Draft:
-    """A ``DiTPipeline`` folder of a DiT in latents; of a DiT in pixels ``transformer/``, ``scheduler/`` and the names, as the pipeline needs a VAE.
+def prepare(
+    model: Model, vae: Any, /, *, steps: int | None = None, frequency_shift: Literal[1] | None = None
+) -> Draft:
+    """A ``DiTPipeline`` folder of a DiT in latents; of a DiT in pixels ``transformer/``, ``scheduler/`` and
+    the names, as the pipeline needs a VAE.
 
-    ``steps`` and ``frequency_shift`` are for models with the original time frequencies, see the module. The pipeline takes class 1,000 as the null, so a label table of fewer is filled up with copies of its
-    null row. Raises ``ValueError`` for what diffusers cannot express.
+    ``steps`` and ``frequency_shift`` are for models with the original time frequencies, see the module. The
+    pipeline takes class 1,000 as the null, so a label table of fewer is filled up with copies of its null
+    row. Raises ``ValueError`` for what diffusers cannot express.
     """
     from diffusers import DDIMScheduler, DiTPipeline
 
     net, path = model.denoiser.net, model.denoiser.path
     if not isinstance(net, DiT) or net.stem is not None or net.n_embedder is not None:
-        part = type(net).__name__ if not isinstance(net, DiT) else "a convolutional stem" if net.stem is not None else "numeric conditions"
-        raise ValueError(f"diffusers' DiT takes linear patches, a label and the time; {model.name} has {part}, which it cannot express")
+        part = (
+            type(net).__name__
+            if not isinstance(net, DiT)
+            else "a convolutional stem"
+            if net.stem is not None
+            else "numeric conditions"
+        )
+        raise ValueError(
+            f"diffusers' DiT takes linear patches, a label and the time; {model.name} has {part}, which "
+            "it cannot express"
+        )
     autoencoder = _vae(model, vae)
     if autoencoder is not None and net.num_classes > NULL:
-        raise ValueError(f"DiTPipeline takes class {NULL} as the null, and this model has {net.num_classes} classes; its guidance would be wrong")
+        raise ValueError(
+            f"DiTPipeline takes class {NULL} as the null, and this model has {net.num_classes} classes; "
+            "its guidance would be wrong"
+        )
     config, spacing = _scheduler(model)
     scheduler = DDIMScheduler(**config)
     assert isinstance(path, VPPath)
     if not torch.allclose(scheduler.alphas_cumprod.double(), path.alpha_bar, rtol=1e-3, atol=1e-7):
-        raise ValueError(f"diffusers' {config['beta_schedule']} table differs from this model's; it cannot be expressed")
+        raise ValueError(
+            f"diffusers' {config['beta_schedule']} table differs from this model's; it cannot be expressed"
+        )
     state, options = dict(net.state_dict()), {k: v for k, v in model.config.backbone.items() if k != "name"}
-    notes = [] if autoencoder is not None else ["this model works in pixels and diffusers' DiTPipeline needs a VAE: a transformer and a scheduler"]
+    notes = (
+        []
+        if autoencoder is not None
+        else [
+            "this model works in pixels and diffusers' DiTPipeline needs a VAE: a transformer and a scheduler"
+        ]
+    )
     if net.t_embedder.shift != 1:
         options["frequency_shift"] = 1
         notes.append(_shift(state, path, spacing, steps, frequency_shift))
     elif steps is not None:
-        raise ValueError("got steps, which are for models with the original time frequencies; this one has diffusers', leave them out")
-    if autoencoder is not None and net.num_classes < NULL and net.y_embedder is not None and net.y_embedder.null:
+        raise ValueError(
+            "got steps, which are for models with the original time frequencies; this one has "
+            "diffusers', leave them out"
+        )
+    if (
+        autoencoder is not None
+        and net.num_classes < NULL
+        and net.y_embedder is not None
+        and net.y_embedder.null
+    ):
         table, options["num_classes"] = state["y_embedder.embedding_table.weight"], NULL
-        state["y_embedder.embedding_table.weight"] = torch.cat([table, table[-1:].expand(NULL - net.num_classes, -1)])
+        state["y_embedder.embedding_table.weight"] = torch.cat(
+            [table, table[-1:].expand(NULL - net.num_classes, -1)]
+        )
     with torch.device("meta"):
         twin = backbones.build("dit", **options)
     twin.load_state_dict(state, assign=True)
@@ -162,7 +251,13 @@ def prepare(model: Model, vae: Any, /, *, steps: int | None = None, frequency_sh
     names = model_names(model)
 
     def save(folder: Path) -> None:
-        origin = {"model": model.name, "model_hash": model.hash, "weights": model.weights, "studio": __version__, "notes": notes}
+        origin = {
+            "model": model.name,
+            "model_hash": model.hash,
+            "weights": model.weights,
+            "studio": __version__,
+            "notes": notes,
+        }
         files.write_json(folder / ORIGIN, origin)
         if autoencoder is None:
             transformer.save_pretrained(folder / "transformer")
@@ -173,7 +268,9 @@ def prepare(model: Model, vae: Any, /, *, steps: int | None = None, frequency_sh
         index = json.loads((folder / "model_index.json").read_text())
         files.write_json(folder / "model_index.json", {**index, "id2label": names})
 
-    return Draft(size_of(transformer.state_dict(), {} if autoencoder is None else autoencoder.state_dict()), save)
+    return Draft(
+        size_of(transformer.state_dict(), {} if autoencoder is None else autoencoder.state_dict()), save
+    )
 
 
 def model_names(model: Model) -> dict[str, str]:
@@ -188,59 +285,94 @@ def _vae(model: Model, given: Any) -> Any:
         autoencoder = given if given is not None else read_vae(model.codec.home())
         if autoencoder.config.latent_channels != model.info.shape[0]:
             raise ValueError(
-                f"the VAE's latents have {autoencoder.config.latent_channels} channels, this model's {model.info.shape[0]}; give its own VAE"
+                f"the VAE's latents have {autoencoder.config.latent_channels} channels, this model's "
+                f"{model.info.shape[0]}; give its own VAE"
             )
         autoencoder.register_to_config(scaling_factor=model.codec.scale)
         return autoencoder
     if given is not None or not isinstance(model.codec, Pixels):
         raise ValueError(
-            f"this model works in {model.codec.name}, " + ("leave --vae out" if given is not None else "expected pixels or latents of a VAE")
+            f"this model works in {model.codec.name}, "
+            + ("leave --vae out" if given is not None else "expected pixels or latents of a VAE")
         )
     return None
 
 
 def _scheduler(model: Model) -> tuple[dict[str, Any], str]:
-    """Options of a ``DDIMScheduler`` and its spacing: the model's own where that is one whose steps diffusers takes on the entries it visits."""
+    """Options of a ``DDIMScheduler`` and its spacing: the model's own where that is one whose steps diffusers
+    takes on the entries it visits."""
     path, objective = model.denoiser.path, model.config.objective
     spec = objective.get("path", "linear")
     spec = {"name": spec} if isinstance(spec, str) else dict(spec)
-    schedule = {ours: theirs for theirs, ours in SCHEDULES.items() if ours != "sigmoid"}.get(spec.get("schedule", "linear"))
+    schedule = {ours: theirs for theirs, ours in SCHEDULES.items() if ours != "sigmoid"}.get(
+        spec.get("schedule", "linear")
+    )
     if not isinstance(path, VPPath) or schedule is None or "betas" in spec:
         raise ValueError(
-            f"diffusers' DiT samples on a VP table (linear, scaled_linear or cosine), this model's path is {spec}; it cannot be expressed"
+            "diffusers' DiT samples on a VP table (linear, scaled_linear or cosine), this model's path "
+            f"is {spec}; it cannot be expressed"
         )
     kind = model.denoiser.parameterization
     predicts = {ours: theirs for theirs, ours in SPACES.items()}.get(getattr(kind, "space", ""))
     if predicts is None:
-        raise ValueError(f"diffusers' schedulers read noise, data or v, this model predicts {getattr(kind, 'space', type(kind).__name__)}")
+        raise ValueError(
+            "diffusers' schedulers read noise, data or v, this model predicts "
+            f"{getattr(kind, 'space', type(kind).__name__)}"
+        )
     if spec.get("zero_snr") and predicts == "epsilon":
-        raise ValueError("with zero terminal SNR diffusers divides a predicted noise by zero; a model of data or v can be written")
+        raise ValueError(
+            "with zero terminal SNR diffusers divides a predicted noise by zero; a model of data or v "
+            "can be written"
+        )
     sampler, options = sampler_spec.build_sampler(sampler_spec.resolved(None, model.fit)), {}
     if isinstance(sampler, DDIM | DDPM) and sampler.clip is not None:
         options = {"clip_sample_range": float(sampler.clip)}
-    spacing = sampler.spacing if isinstance(sampler, Ancestral) and sampler.spacing in ("leading", "trailing") else "trailing"
+    spacing = (
+        sampler.spacing
+        if isinstance(sampler, Ancestral) and sampler.spacing in ("leading", "trailing")
+        else "trailing"
+    )
     if schedule != "squaredcos_cap_v2":
         first, last = (0.00085, 0.012) if schedule == "scaled_linear" else (1e-4, 0.02)
         options |= {"beta_start": spec.get("start") or first, "beta_end": spec.get("end") or last}
     return {
-        "num_train_timesteps": path.size, "beta_schedule": schedule, "prediction_type": predicts, "clip_sample": "clip_sample_range" in options,
-        "set_alpha_to_one": True, "timestep_spacing": spacing, "rescale_betas_zero_snr": bool(spec.get("zero_snr")), **options,
-    }, spacing  # fmt: skip
+        "num_train_timesteps": path.size,
+        "beta_schedule": schedule,
+        "prediction_type": predicts,
+        "clip_sample": "clip_sample_range" in options,
+        "set_alpha_to_one": True,
+        "timestep_spacing": spacing,
+        "rescale_betas_zero_snr": bool(spec.get("zero_snr")),
+        **options,
+    }, spacing
 
 
-def _shift(state: dict[str, Tensor], path: VPPath, spacing: str, steps: int | None, copied: int | None) -> str:
-    """The time MLP of ``state`` for diffusers' frequencies, in place, and a note on what was done; see the module."""
+def _shift(
+    state: dict[str, Tensor], path: VPPath, spacing: str, steps: int | None, copied: int | None
+) -> str:
+    """The time MLP of ``state`` for diffusers' frequencies, in place, and a note on what was done; see the
+    module."""
     if copied is not None:
         if steps is not None:
             raise ValueError(
-                "got steps and frequency_shift=1, expected one of them: to match the time frequencies at these steps, or to copy the weights"
+                "got steps and frequency_shift=1, expected one of them: to match the time frequencies at "
+                "these steps, or to copy the weights"
             )
-        return "the time MLP is copied, though diffusers' time frequencies are others: it does not see the times it was trained with"
+        return (
+            "the time MLP is copied, though diffusers' time frequencies are others: it does not see the "
+            "times it was trained with"
+        )
     steps = 50 if steps is None else steps
     weight, bias = "t_embedder.mlp.0.weight", "t_embedder.mlp.0.bias"
-    state[weight], state[bias], error = shifted_time_embedding(state[weight], state[bias], path.entries(steps, spacing), path.size)
+    state[weight], state[bias], error = shifted_time_embedding(
+        state[weight], state[bias], path.entries(steps, spacing), path.size
+    )
     if error > 1e-6:
         raise ValueError(
-            f"got steps={steps}, at which diffusers' time frequencies cannot be matched (error {error:.0e}); set fewer: --config steps=25"
+            f"got steps={steps}, at which diffusers' time frequencies cannot be matched (error "
+            f"{error:.0e}); set fewer: --config steps=25"
         )
-    return f"the time MLP is rewritten for diffusers' time frequencies: exact for {steps} steps and their divisors, close for others"
+    return (
+        f"the time MLP is rewritten for diffusers' time frequencies: exact for {steps} steps and their "
+        "divisors, close for others"
+    )

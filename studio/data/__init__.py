@@ -1,4 +1,5 @@
-"""Data sets. A source is a function in `REGISTRY` that returns a `Data`; a user's own ``torch.utils.data.Dataset`` becomes one by `from_dataset`."""
+"""Data sets. A source is a function in `REGISTRY` that returns a `Data`; a user's own
+``torch.utils.data.Dataset`` becomes one by `from_dataset`."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -14,9 +14,12 @@ from studio.data.finite import check_values
 
 
 class Arrays(torch.utils.data.Dataset):
-    """(N, ...) values, (N,) labels (−1 = none) and (N, K) numbers (NaN = missing); a list of indices is fetched in one go as ``(values, Cond)``."""
+    """(N, ...) values, (N,) labels (−1 = none) and (N, K) numbers (NaN = missing); a list of indices is
+    fetched in one go as ``(values, Cond)``."""
 
-    def __init__(self, values: np.ndarray, labels: np.ndarray | None = None, numeric: np.ndarray | None = None):
+    def __init__(
+        self, values: np.ndarray, labels: np.ndarray | None = None, numeric: np.ndarray | None = None
+    ):
         self.values, self.labels, self.numeric = values, labels, numeric
 
     def __len__(self) -> int:
@@ -34,14 +37,18 @@ class Arrays(torch.utils.data.Dataset):
 
 @dataclass(frozen=True)
 class Data:
-    """``train`` and ``held_out`` are map-style data sets of ``(value, label)``; ``shape`` is one value's; ``codec`` what turns values into what a
-    network sees; ``task`` names how samples are shown and judged; ``hash`` identifies the content; ``skipped`` counts files left out; ``numeric``
-    names numeric conditions, which the data set holds standardised by ``numeric_mean`` and ``numeric_std``, and ``numeric_range`` the least and the greatest seen of each. ``source`` and ``held_out_source`` are
-    data sets of where a bridge starts, called ``source_name``: of the same length and order where ``paired``, a set of its own otherwise. ``notes``: what
-    a user should know of how the data was read; ``beside``: small text files, by name, that a run keeps beside its config. Of picture files: ``decoder``, the
-    version of how they were decoded (1 for all that was decoded elsewhere), on which ``background`` and with how many ``bits``. ``read_from``: what the
-    classes were read from, in words. ``rows``: places of the two parts in the file or folder that both come from; ``stratified``: whether
-    they share every class alike. ``fields``: shapes of the conditions beside labels and numbers, by the names that `Cond` has for them."""
+    """``train`` and ``held_out`` are map-style data sets of ``(value, label)``; ``shape`` is one value's;
+    ``codec`` what turns values into what a network sees; ``task`` names how samples are shown and judged;
+    ``hash`` identifies the content; ``skipped`` counts files left out; ``numeric`` names numeric conditions,
+    which the data set holds standardised by ``numeric_mean`` and ``numeric_std``, and ``numeric_range`` the
+    least and the greatest seen of each. ``source`` and ``held_out_source`` are data sets of where a bridge
+    starts, called ``source_name``: of the same length and order where ``paired``, a set of its own otherwise.
+    ``notes``: what a user should know of how the data was read; ``beside``: small text files, by name, that a
+    run keeps beside its config. Of picture files: ``decoder``, the version of how they were decoded (1 for
+    all that was decoded elsewhere), on which ``background`` and with how many ``bits``. ``read_from``: what
+    the classes were read from, in words. ``rows``: places of the two parts in the file or folder that both
+    come from; ``stratified``: whether they share every class alike. ``fields``: shapes of the conditions
+    beside labels and numbers, by the names that `Cond` has for them."""
 
     name: str
     task: str
@@ -102,28 +109,44 @@ def split(count: int, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.nd
     return np.sort(order[k:]), np.sort(order[:k])
 
 
-def _finite(numeric: np.ndarray, train: np.ndarray, names: Sequence[str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Numbers with the infinite ones missing, and what is to be told of them. Raises ``ValueError`` for a column without a number to train on."""
+def _finite(
+    numeric: np.ndarray, train: np.ndarray, names: Sequence[str], where: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Numbers with the infinite ones missing, and what is to be told of them. Raises ``ValueError`` for a
+    column without a number to train on."""
     found = np.isinf(numeric)
     numeric = np.where(found, np.nan, numeric) if found.any() else numeric
     empty = np.flatnonzero(np.isnan(numeric[train]).all(0))
     if len(empty):
         raise ValueError(
-            f"{where}: got no finite number for the condition {names[empty[0]]!r} in the training part, expected at least one; leave it out"
+            f"{where}: got no finite number for the condition {names[empty[0]]!r} in the training part, "
+            "expected at least one; leave it out"
         )
     return numeric, tuple(
-        f"{int(column.sum())} infinite number{'' if column.sum() == 1 else 's'} of {name} (first at index {int(column.argmax())}) count as missing"
+        f"{int(column.sum())} infinite number{'' if column.sum() == 1 else 's'} of {name} (first at index "
+        f"{int(column.argmax())}) count as missing"
         for name, column in zip(names, found.T)
         if column.any()
     )
 
 
 def from_arrays(
-    name: str, values: np.ndarray, labels: np.ndarray | None, classes: Sequence[str], *, held_out: float, task: str, codec: dict[str, Any],
-    skipped: int = 0, numeric: np.ndarray | None = None, numeric_names: Sequence[str] = (),
-    parts: tuple[np.ndarray, np.ndarray] | None = None, read_from: str = "",
-) -> Data:  # fmt: skip
-    """A `Data` over one array with a random held-out part, or with the indices ``parts`` (train, held-out); numbers are standardised (NaN stays NaN)."""
+    name: str,
+    values: np.ndarray,
+    labels: np.ndarray | None,
+    classes: Sequence[str],
+    *,
+    held_out: float,
+    task: str,
+    codec: dict[str, Any],
+    skipped: int = 0,
+    numeric: np.ndarray | None = None,
+    numeric_names: Sequence[str] = (),
+    parts: tuple[np.ndarray, np.ndarray] | None = None,
+    read_from: str = "",
+) -> Data:
+    """A `Data` over one array with a random held-out part, or with the indices ``parts`` (train, held-out);
+    numbers are standardised (NaN stays NaN)."""
     check_values(values, name)
     train, rest = split(len(values), held_out) if parts is None else parts
     mean = std = np.zeros(0)
@@ -137,11 +160,28 @@ def from_arrays(
         numeric = (numeric - mean) / std
 
     def part(i: np.ndarray) -> Arrays:
-        return Arrays(values[i], None if labels is None else labels[i], None if numeric is None else numeric[i])
+        return Arrays(
+            values[i], None if labels is None else labels[i], None if numeric is None else numeric[i]
+        )
 
-    digest = content_hash(values, labels if labels is not None else np.zeros(0), numeric if numeric is not None else np.zeros(0))
+    digest = content_hash(
+        values, labels if labels is not None else np.zeros(0), numeric if numeric is not None else np.zeros(0)
+    )
     return Data(
-        name, task, tuple(values.shape[1:]), part(train), part(rest) if len(rest) else None, tuple(classes), codec, digest, skipped,
-        tuple(numeric_names), tuple(map(float, mean)), tuple(map(float, std)), tuple(seen), notes=notes, read_from=read_from,
+        name,
+        task,
+        tuple(values.shape[1:]),
+        part(train),
+        part(rest) if len(rest) else None,
+        tuple(classes),
+        codec,
+        digest,
+        skipped,
+        tuple(numeric_names),
+        tuple(map(float, mean)),
+        tuple(map(float, std)),
+        tuple(seen),
+        notes=notes,
+        read_from=read_from,
         rows=(train, rest),
-    )  # fmt: skip
+    )

@@ -1,4 +1,5 @@
-"""From a picture as its file holds it to what is seen: turned as EXIF says, in the colours of sRGB, in front of a background."""
+"""From a picture as its file holds it to what is seen: turned as EXIF says, in the colours of sRGB, in front
+of a background."""
 
 import io
 from functools import lru_cache
@@ -16,7 +17,10 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 def background_of(value: Any) -> tuple[int, int, int]:
     """white, black or another name, #rrggbb, a grey 0 to 255, or three numbers. Raises ``ValueError``."""
-    wrong = ValueError(f"got data.background={value!r}, expected white, black, #rrggbb, a grey from 0 to 255 or three numbers such as [255,255,255]")
+    wrong = ValueError(
+        f"got data.background={value!r}, expected white, black, #rrggbb, a grey from 0 to 255 or three "
+        "numbers such as [255,255,255]"
+    )
     if isinstance(value, str):
         parts = value.replace("(", "").replace(")", "").split(",")
         if all(p.strip().isdigit() for p in parts):
@@ -30,7 +34,9 @@ def background_of(value: Any) -> tuple[int, int, int]:
                 raise wrong
             return found
     numbers = list(value) if isinstance(value, list | tuple) else [value]
-    if len(numbers) not in (1, 3) or not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= 255 for n in numbers):
+    if len(numbers) not in (1, 3) or not all(
+        isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= 255 for n in numbers
+    ):
         raise wrong
     r, g, b = numbers * (3 // len(numbers))
     return r, g, b
@@ -50,9 +56,10 @@ def upright(picture: Image.Image, told: dict[str, str]) -> Image.Image:
 
 
 def in_srgb(picture: Image.Image, told: dict[str, str]) -> Image.Image:
-    """The picture in the colours of sRGB, grey where it was grey. A profile that cannot be read, or belongs to another kind of picture, changes nothing
-    and is told."""
-    profile = None if picture.mode == "LAB" else picture.info.get("icc_profile")  # Lab has a meaning of its own
+    """The picture in the colours of sRGB, grey where it was grey. A profile that cannot be read, or belongs
+    to another kind of picture, changes nothing and is told."""
+    # Lab has a meaning of its own
+    profile = None if picture.mode == "LAB" else picture.info.get("icc_profile")
     if profile is None and picture.mode != "LAB":
         return picture
     grey, whole = picture.mode in GREY, _rgba(picture) if has_alpha(picture) else None
@@ -104,14 +111,22 @@ def _transform(profile: bytes | None, mode: str) -> tuple[Any, str]:
     """The way to sRGB, None where the profile is sRGB itself, and the profile's name."""
     from PIL import ImageCms
 
-    source = ImageCms.createProfile("LAB") if profile is None else ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    source = (
+        ImageCms.createProfile("LAB") if profile is None else ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    )
     made = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")  # type: ignore[arg-type]
     name = "" if profile is None else ImageCms.getProfileDescription(source).strip()  # type: ignore[arg-type]
     if mode in ("L", "RGB"):
         levels = np.linspace(0, 255, 256 if mode == "L" else 9).round().astype(np.uint8)
-        grid = levels[None] if mode == "L" else np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
+        grid = (
+            levels[None]
+            if mode == "L"
+            else np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
+        )
         probe = Image.fromarray(grid)
-        moved = np.asarray(ImageCms.applyTransform(probe, made), dtype=np.int64) - np.asarray(probe.convert("RGB"), dtype=np.int64)
+        moved = np.asarray(ImageCms.applyTransform(probe, made), dtype=np.int64) - np.asarray(
+            probe.convert("RGB"), dtype=np.int64
+        )
         if np.abs(moved).max() <= UNCHANGED:
             return None, name
     return made, name
@@ -132,8 +147,11 @@ def _rgba(picture: Image.Image) -> Image.Image:
     return picture.convert("RGBA")
 
 
-def flattened(picture: Image.Image, channels: int | None, background: tuple[int, int, int], told: dict[str, str]) -> Image.Image:
-    """L, RGB or RGBA. What is transparent shows ``background``, unless four channels are asked for; grey pictures stay grey in front of any colour."""
+def flattened(
+    picture: Image.Image, channels: int | None, background: tuple[int, int, int], told: dict[str, str]
+) -> Image.Image:
+    """L, RGB or RGBA. What is transparent shows ``background``, unless four channels are asked for; grey
+    pictures stay grey in front of any colour."""
     if channels == 4:
         return _rgba(picture) if has_alpha(picture) else picture.convert("RGB").convert("RGBA")
     own = "L" if picture.mode in GREY else "RGB"
@@ -148,7 +166,8 @@ def flattened(picture: Image.Image, channels: int | None, background: tuple[int,
 
 
 def filled_up(picture: Image.Image, side: int, background: tuple[int, int, int]) -> Image.Image:
-    """A picture in the middle of a square of the background's colour, transparent where it has an alpha channel."""
+    """A picture in the middle of a square of the background's colour, transparent where it has an alpha
+    channel."""
     grey = Image.new("RGB", (1, 1), background).convert("L").getpixel((0, 0))
     behind: Any = grey if picture.mode == "L" else (*background, 0) if picture.mode == "RGBA" else background
     square = Image.new(picture.mode, (side, side), behind)

@@ -14,9 +14,15 @@ KINDS = ("down", "hole")
 
 
 def down(pictures: Tensor, factor: int = 4) -> Tensor:
-    """(N, C, H, W) uint8 averaged over squares of ``factor`` pixels and enlarged again by bicubic interpolation."""
+    """(N, C, H, W) uint8 averaged over squares of ``factor`` pixels and enlarged again by bicubic
+    interpolation."""
     small = F.avg_pool2d(pictures.float(), factor)
-    return F.interpolate(small, size=pictures.shape[-2:], mode="bicubic", align_corners=False).round().clamp(0, 255).to(torch.uint8)
+    return (
+        F.interpolate(small, size=pictures.shape[-2:], mode="bicubic", align_corners=False)
+        .round()
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )
 
 
 def hole_of(height: int, width: int) -> Tensor:
@@ -42,7 +48,8 @@ def degrade(pictures: Tensor, kind: str) -> Tensor:
 
 
 def fashion_restore(*, kinds: tuple[str, ...] = KINDS) -> Data:
-    """Fashion-MNIST without classes; every picture stands once for each of ``kinds``: ``down`` (4× down-sampled) and ``hole`` (the middle is gone)."""
+    """Fashion-MNIST without classes; every picture stands once for each of ``kinds``: ``down`` (4×
+    down-sampled) and ``hole`` (the middle is gone)."""
     data = fashion_mnist()
 
     def part(values: np.ndarray) -> tuple[Arrays, Arrays]:
@@ -52,6 +59,14 @@ def fashion_restore(*, kinds: tuple[str, ...] = KINDS) -> Data:
 
     (train, source), (test, test_source) = part(data.train.values), part(data.held_out.values)
     return replace(
-        data, name="fashion-restore", train=train, held_out=test, classes=(), source=source, held_out_source=test_source, source_name="degraded pictures",
-        paired=True, hash=content_hash(train.values, source.values),
-    )  # fmt: skip
+        data,
+        name="fashion-restore",
+        train=train,
+        held_out=test,
+        classes=(),
+        source=source,
+        held_out_source=test_source,
+        source_name="degraded pictures",
+        paired=True,
+        hash=content_hash(train.values, source.values),
+    )

@@ -1,7 +1,8 @@
-"""Pictures with more than eight bits a channel, which Pillow would cut off or drown in black: 12 bits in 16-bit files, 8 bits in 32-bit files, floats in 0..1.
+"""Pictures with more than eight bits a channel, which Pillow would cut off or drown in black: 12 bits in
+16-bit files, 8 bits in 32-bit files, floats in 0..1.
 
-Whole numbers use the smallest of 8, 10, 12, 14 and 16 bits that holds the greatest of them, of a whole data set or of one file alone: value v becomes
-255 v / (2^bits - 1). Floats that all lie in 0..1 mean that range.
+Whole numbers use the smallest of 8, 10, 12, 14 and 16 bits that holds the greatest of them, of a whole data
+set or of one file alone: value v becomes 255 v / (2^bits - 1). Floats that all lie in 0..1 mean that range.
 """
 
 import re
@@ -16,7 +17,10 @@ BITS = (8, 10, 12, 14, 16)
 WIDE = re.compile(r"(\w+);16([BLN])")  # several channels of 16 bits, of which Pillow keeps the upper bytes
 SPLIT = ("RGB", "RGBA", "RGBX", "LA")  # layouts whose lower bytes can be read too
 
-UNCLEAR = "holds floats up to {top:g}, expected 0..1 or whole numbers; scale them to 0..1, or set data.bits=8 for 0..255 (or 10, 12, 14, 16)"
+UNCLEAR = (
+    "holds floats up to {top:g}, expected 0..1 or whole numbers; scale them to 0..1, or set data.bits=8 "
+    "for 0..255 (or 10, 12, 14, 16)"
+)
 
 
 class Misfit(ValueError):
@@ -25,8 +29,8 @@ class Misfit(ValueError):
 
 @dataclass(frozen=True)
 class Reading:
-    """How picture files become numbers: the colour behind what is transparent; ``bits`` of deep files, each file's own where None; ``unit``: whether floats mean 0..1, where
-    None as their values tell."""
+    """How picture files become numbers: the colour behind what is transparent; ``bits`` of deep files, each
+    file's own where None; ``unit``: whether floats mean 0..1, where None as their values tell."""
 
     background: tuple[int, int, int] = (255, 255, 255)
     bits: int | None = None
@@ -35,7 +39,8 @@ class Reading:
 
 @dataclass(frozen=True)
 class Span:
-    """The greatest number of a deep picture, whether it holds floats, and whether all of its numbers are whole."""
+    """The greatest number of a deep picture, whether it holds floats, and whether all of its numbers are
+    whole."""
 
     top: float
     floats: bool
@@ -59,15 +64,20 @@ def _wide(picture: Image.Image) -> str | None:
 
 
 def values(reopen: Callable[[], Image.Image]) -> np.ndarray:
-    """(H, W) or (H, W, C) numbers as the file has them. ``reopen`` opens it again. Raises `Misfit` for what is no picture's number."""
+    """(H, W) or (H, W, C) numbers as the file has them. ``reopen`` opens it again. Raises `Misfit` for what
+    is no picture's number."""
     picture = reopen()
     layout = _wide(picture)
     if layout is None:
         array = np.asarray(picture)
     elif layout not in SPLIT:
-        raise Misfit(f"holds 16 bits a channel as {layout}, which is not read; save it with 8 bits a channel, or as 16-bit RGB")
+        raise Misfit(
+            f"holds 16 bits a channel as {layout}, which is not read; save it with 8 bits a channel, or "
+            "as 16-bit RGB"
+        )
     elif layout == "LA":
-        both = np.asarray(_with_rawmode(picture, lambda raw: "RGBA")).astype(np.int64)  # grey and alpha are two bytes each
+        # grey and alpha are two bytes each
+        both = np.asarray(_with_rawmode(picture, lambda raw: "RGBA")).astype(np.int64)
         array = both[..., 0::2] * 256 + both[..., 1::2]
     else:
         upper, lower = np.asarray(picture).astype(np.int64), np.asarray(_with_rawmode(reopen(), _swapped))
@@ -75,10 +85,14 @@ def values(reopen: Callable[[], Image.Image]) -> np.ndarray:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = ~np.isfinite(array)
         row, column = (int(i) for i in np.argwhere(bad)[0][:2])
-        raise Misfit(f"holds {int(bad.sum())} values that are not finite, the first at row {row}, column {column}; mend or remove it")
+        raise Misfit(
+            f"holds {int(bad.sum())} values that are not finite, the first at row {row}, column {column}; "
+            "mend or remove it"
+        )
     if array.size and array.min() < 0:
         raise Misfit(
-            f"holds values from {array.min():g} to {array.max():g}, expected none below 0; shift and scale them to 0..65535, or floats to 0..1"
+            f"holds values from {array.min():g} to {array.max():g}, expected none below 0; shift and "
+            "scale them to 0..65535, or floats to 0..1"
         )
     if array.size and array.max() > 65535:
         raise Misfit(f"holds values up to {array.max():g}, expected at most 65535 (16 bits); scale them down")
@@ -93,7 +107,13 @@ def _with_rawmode(picture: Image.Image, change: Callable[[str], str]) -> Image.I
             args = tuple(change(a) if isinstance(a, str) and WIDE.fullmatch(a) else a for a in args)
         else:
             args = change(args)
-        made.append(type(picture.tile[0])(*((codec, extents, offset, args),) if type(picture.tile[0]) is tuple else (codec, extents, offset, args)))  # type: ignore[attr-defined]
+        made.append(
+            type(picture.tile[0])(
+                *((codec, extents, offset, args),)
+                if type(picture.tile[0]) is tuple
+                else (codec, extents, offset, args)
+            )
+        )  # type: ignore[attr-defined]
     picture.tile = made  # type: ignore[attr-defined]
     return picture
 
@@ -108,7 +128,9 @@ def span(array: np.ndarray) -> Span:
     """Of the numbers of one file; of pictures with alpha, of their colours."""
     colours = _colours(array)
     floats = array.dtype.kind == "f"
-    return Span(float(colours.max(initial=0)), floats, not floats or bool((colours == np.round(colours)).all()))
+    return Span(
+        float(colours.max(initial=0)), floats, not floats or bool((colours == np.round(colours)).all())
+    )
 
 
 def _colours(array: np.ndarray) -> np.ndarray:
@@ -116,11 +138,14 @@ def _colours(array: np.ndarray) -> np.ndarray:
 
 
 def reading_of(spans: Sequence[Span], asked: Reading) -> Reading:
-    """One `Reading` for all of a data set: the bits that hold its greatest number, unless told otherwise, and whether its floats mean 0..1."""
+    """One `Reading` for all of a data set: the bits that hold its greatest number, unless told otherwise, and
+    whether its floats mean 0..1."""
     floats = [s for s in spans if s.floats]
     unit = max(s.top for s in floats) <= 1 if floats else None
     counted = [s.top for s in spans if not (s.floats and unit)]
-    return replace(asked, bits=bits_for(max(counted)) if asked.bits is None and counted else asked.bits, unit=unit)
+    return replace(
+        asked, bits=bits_for(max(counted)) if asked.bits is None and counted else asked.bits, unit=unit
+    )
 
 
 def unclear(seen: Span, bits: int | None, unit: bool | None) -> str:
@@ -136,7 +161,8 @@ def bits_for(top: float) -> int:
 
 
 def eight_bits(array: np.ndarray, reading: Reading) -> np.ndarray:
-    """The numbers of one file as uint8 of the same shape. Raises `Misfit` for numbers beyond the bits, and for floats above 1 of which nobody says what they mean."""
+    """The numbers of one file as uint8 of the same shape. Raises `Misfit` for numbers beyond the bits, and
+    for floats above 1 of which nobody says what they mean."""
     seen = span(array)
     unit = seen.floats and (seen.top <= 1 if reading.unit is None else reading.unit)
     if unit and seen.top > 1:
@@ -146,11 +172,13 @@ def eight_bits(array: np.ndarray, reading: Reading) -> np.ndarray:
     bits = bits_for(seen.top) if reading.bits is None else reading.bits
     if not unit and seen.top > 2**bits - 1:
         raise Misfit(
-            f"holds {seen.top:g}, which is more than the {bits} bits it is read with ({2**bits - 1}); scale it, or set data.bits={bits_for(seen.top)}"
+            f"holds {seen.top:g}, which is more than the {bits} bits it is read with ({2**bits - 1}); "
+            f"scale it, or set data.bits={bits_for(seen.top)}"
         )
     scale = 1.0 if unit else 2.0**bits - 1
     made = np.round(array * (255 / scale)).clip(0, 255).astype(np.uint8)
-    if array.ndim == 3 and array.shape[2] in (2, 4):  # alpha is a share of 16 bits, however deep the colours are
+    # alpha is a share of 16 bits, however deep the colours are
+    if array.ndim == 3 and array.shape[2] in (2, 4):
         made[..., -1] = np.round(array[..., -1] / 257).astype(np.uint8)
     return made
 

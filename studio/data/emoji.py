@@ -15,38 +15,71 @@ def base_of(codepoints: str) -> str:
 
 
 def emoji(
-    *, path: str = "data/emoji32.npz", target: str = "twemoji", held_out: float = 0.1, paired: bool = False, skin_tones: bool = True, seed: int = 0
-) -> Data:  # fmt: skip
-    """32×32×3 emoji of one studio, from those of the other. Every emoji that both have drawn; a base code point is either trained on or held out, and no held-out drawing
-    of either studio stands among the trained ones.
+    *,
+    path: str = "data/emoji32.npz",
+    target: str = "twemoji",
+    held_out: float = 0.1,
+    paired: bool = False,
+    skin_tones: bool = True,
+    seed: int = 0,
+) -> Data:
+    """32×32×3 emoji of one studio, from those of the other. Every emoji that both have drawn; a base code
+    point is either trained on or held out, and no held-out drawing of either studio stands among the trained
+    ones.
 
-    ``paired`` keeps the order of both the same; unpaired training never sees which belongs to which. The held-out parts always correspond. Raises
-    ``ValueError`` for a file that is not there.
+    ``paired`` keeps the order of both the same; unpaired training never sees which belongs to which. The
+    held-out parts always correspond. Raises ``ValueError`` for a file that is not there.
     """
     where = at_home(path)
     if not where.is_file():
-        raise ValueError(f"got emoji file {where}, which does not exist; it lies in the repository under data/, set data.path")
+        raise ValueError(
+            f"got emoji file {where}, which does not exist; it lies in the repository under data/, set "
+            "data.path"
+        )
     if target not in OTHER:
         raise ValueError(f"got target {target!r}, expected {' or '.join(OTHER)}")
     if not 0 < held_out < 1:
         raise ValueError(f"got held_out={held_out}, expected a fraction between 0 and 1")
     with np.load(where, allow_pickle=False) as file:
-        images, style, codes, toned = file["images"], file["styles"][file["style"]], file["codepoints"], file["has_skin_tone"]
-    rows = {s: {c: i for i, c in enumerate(codes) if style[i] == s and (skin_tones or not toned[i])} for s in OTHER}
+        images, style, codes, toned = (
+            file["images"],
+            file["styles"][file["style"]],
+            file["codepoints"],
+            file["has_skin_tone"],
+        )
+    rows = {
+        s: {c: i for i, c in enumerate(codes) if style[i] == s and (skin_tones or not toned[i])}
+        for s in OTHER
+    }
     shared = sorted(set(rows["noto"]) & set(rows["twemoji"]))
     bases = sorted({base_of(c) for c in shared})
     order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(bases))
     aside = {bases[i] for i in order[: max(1, round(held_out * len(bases)))]}
 
     trained = [c for c in shared if base_of(c) not in aside]
-    drawn = {images[rows[studio][c]].tobytes() for studio in OTHER for c in trained}  # some codes share one drawing
-    fresh = [c for c in shared if base_of(c) in aside and not any(images[rows[studio][c]].tobytes() in drawn for studio in OTHER)]
+    # some codes share one drawing
+    drawn = {images[rows[studio][c]].tobytes() for studio in OTHER for c in trained}
+    fresh = [
+        c
+        for c in shared
+        if base_of(c) in aside and not any(images[rows[studio][c]].tobytes() in drawn for studio in OTHER)
+    ]
 
     def part(studio: str, held: bool) -> np.ndarray:
-        return np.ascontiguousarray(images[[rows[studio][c] for c in (fresh if held else trained)]].transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(
+            images[[rows[studio][c] for c in (fresh if held else trained)]].transpose(0, 3, 1, 2)
+        )
 
     train, source = part(target, False), part(OTHER[target], False)
     return Data(
-        f"emoji-{target}", "image", tuple(train.shape[1:]), Arrays(train), Arrays(part(target, True)), hash=content_hash(train, source), source=Arrays(source),
-        held_out_source=Arrays(part(OTHER[target], True)), source_name=f"{OTHER[target]} emoji", paired=paired,
-    )  # fmt: skip
+        f"emoji-{target}",
+        "image",
+        tuple(train.shape[1:]),
+        Arrays(train),
+        Arrays(part(target, True)),
+        hash=content_hash(train, source),
+        source=Arrays(source),
+        held_out_source=Arrays(part(OTHER[target], True)),
+        source_name=f"{OTHER[target]} emoji",
+        paired=paired,
+    )

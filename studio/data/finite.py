@@ -7,8 +7,9 @@ import torch
 
 
 def check_values(values: Any, where: str, *, names: Any = None) -> None:
-    """Of (N, ...) values. Raises ``ValueError`` that names the first item with one that is not finite, its place in it, and how many items have such;
-    ``names``: the items' own indices, by default counted from 0."""
+    """Of (N, ...) values. Raises ``ValueError`` that names the first item with one that is not finite, its
+    place in it, and how many items have such; ``names``: the items' own indices, by default counted from
+    0."""
     if isinstance(values, torch.Tensor):
         if not values.is_floating_point():
             return
@@ -27,13 +28,15 @@ def check_values(values: Any, where: str, *, names: Any = None) -> None:
     index = bad[0] if names is None else names[bad[0]]
     more = f"; {len(bad)} of {len(values)} items have such values" if len(bad) > 1 else ""
     raise ValueError(
-        f"got {first[place]} in item {index}{f' at {list(place)}' if place else ''} of {where}{more}, expected finite numbers; "
+        f"got {first[place]} in item {index}{f' at {list(place)}' if place else ''} of {where}{more}, "
+        "expected finite numbers; "
         "mend them, or leave those items out"
     )
 
 
 def check_data(data: Any) -> None:
-    """All arrays of a `Data` that lie in memory; items of other data sets are looked at as they come (`studio.data.own`)."""
+    """All arrays of a `Data` that lie in memory; items of other data sets are looked at as they come
+    (`studio.data.own`)."""
     for name in ("train", "held_out", "source", "held_out_source"):
         values = getattr(getattr(data, name), "values", None)
         if isinstance(values, np.ndarray):

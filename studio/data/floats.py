@@ -1,4 +1,5 @@
-"""Whether floats of a user's own data set are pictures, as ``ToTensor()`` makes them (0 is black, 1 is white), or numbers with a meaning of their own."""
+"""Whether floats of a user's own data set are pictures, as ``ToTensor()`` makes them (0 is black, 1 is
+white), or numbers with a meaning of their own."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,12 +13,15 @@ from studio.codecs.codec import SLACK
 from studio.data.colour import MODES
 
 FOUND = "floats that all lie in 0..1"
-LOOKED_AT = 256  # items over the whole length of a data set that does not lie open; `studio.codecs.codec.Pixels` looks at the rest
+# items over the whole length of a data set that does not lie open; `studio.codecs.codec.Pixels` looks at the
+# rest
+LOOKED_AT = 256
 
 
 def codec_of(dataset: Any, item: Callable[[int], Tensor]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The codec of a data set whose values ``item`` gives, and what a user should know of it. uint8 is pictures, as are floats (C, H, W) of 1, 3 or
-    4 channels that all lie in 0..1; other floats are used as they are."""
+    """The codec of a data set whose values ``item`` gives, and what a user should know of it. uint8 is
+    pictures, as are floats (C, H, W) of 1, 3 or 4 channels that all lie in 0..1; other floats are used as
+    they are."""
     first = item(0)
     if first.dtype.itemsize == 1 and not first.is_floating_point():
         return {"name": "pixels"}, ()
@@ -29,7 +33,9 @@ def codec_of(dataset: Any, item: Callable[[int], Tensor]) -> tuple[dict[str, Any
     some = np.unique(np.linspace(0, len(dataset) - 1, LOOKED_AT).round().astype(int)).tolist()
     if not all(in_unit(item(i)) for i in some):
         return own, ()
-    return {"name": "pixels"}, (_told("" if len(some) == len(dataset) else f" in the {len(some)} items looked at"),)
+    return {"name": "pixels"}, (
+        _told("" if len(some) == len(dataset) else f" in the {len(some)} items looked at"),
+    )
 
 
 def in_unit(values: Tensor) -> bool:
@@ -38,7 +44,10 @@ def in_unit(values: Tensor) -> bool:
 
 
 def _told(where: str) -> str:
-    return f"{FOUND}{where}: taken as pictures, 0 is black and 1 is white, and samples are uint8; give -1..1 to keep floats"
+    return (
+        f"{FOUND}{where}: taken as pictures, 0 is black and 1 is white, and samples are uint8; give -1..1 "
+        "to keep floats"
+    )
 
 
 def taken(data: Any) -> bool:

@@ -1,8 +1,9 @@
 """What a folder of pictures holds: its files, and the class of each.
 
-Classes stand in a table such as ``labels.csv`` (`studio.data.tables`), in the ``dataset.json`` of EDM's tools, in the recipes of a folder that `studio generate` made,
-or are the names of sub-folders. Numbered sub-folders that only share out a long row of numbered files (``00000/img00000000.png``, ``000/000000.png``) are no
-classes, and neither are ``train/`` and ``val/``, which are the parts of a data set.
+Classes stand in a table such as ``labels.csv`` (`studio.data.tables`), in the ``dataset.json`` of EDM's
+tools, in the recipes of a folder that `studio generate` made, or are the names of sub-folders. Numbered
+sub-folders that only share out a long row of numbered files (``00000/img00000000.png``, ``000/000000.png``)
+are no classes, and neither are ``train/`` and ``val/``, which are the parts of a data set.
 """
 
 import json
@@ -21,13 +22,15 @@ CHUNK = 1000  # files in a sub-folder that is none of a class
 NUMBERED = re.compile(r"(?:img)?(\d{5,})")
 LEVEL = r"(?:{})(?:[-_ ]?(?:set|images|data|\d\d|\d{{4}}))?"  # train, training_set, val2017 ...
 TRAIN, VALID, TEST = (
-    re.compile(LEVEL.format(names), re.IGNORECASE) for names in ("train|training", "val|valid|validation|dev|held[-_ ]?out", "test|testing")
+    re.compile(LEVEL.format(names), re.IGNORECASE)
+    for names in ("train|training", "val|valid|validation|dev|held[-_ ]?out", "test|testing")
 )
 
 
 class Folder(NamedTuple):
-    """``labels`` (N,) go with ``files``, −1 = none, or are None; ``origin``: what they were read from, in words; ``held`` (N,): which the folder itself
-    keeps from training, None where it does not say; ``left``: reasons by file or folder; ``notes``: what else there is to tell."""
+    """``labels`` (N,) go with ``files``, −1 = none, or are None; ``origin``: what they were read from, in
+    words; ``held`` (N,): which the folder itself keeps from training, None where it does not say; ``left``:
+    reasons by file or folder; ``notes``: what else there is to tell."""
 
     files: list[Path]
     labels: np.ndarray | None
@@ -39,7 +42,8 @@ class Folder(NamedTuple):
 
 
 def listing(root: Path) -> Folder:
-    """Raises ``ValueError`` for a folder without pictures, for labels that are missing, contradict or go with no file, and for a mixture."""
+    """Raises ``ValueError`` for a folder without pictures, for labels that are missing, contradict or go with
+    no file, and for a mixture."""
     files, left = walk(root)
     if not files:
         more = f"; left out: {_first(root, left)}" if left else ""
@@ -65,9 +69,14 @@ def _read(root: Path, files: list[Path]) -> Folder:
         return Folder(files, None, [], "", notes=notes)
     loose = [p for p in files if p.parent == root]
     if loose:
-        raise ValueError(f"{root} holds both folders and loose pictures such as {loose[0].name}; move them into a class folder")
+        raise ValueError(
+            f"{root} holds both folders and loose pictures such as {loose[0].name}; move them into a "
+            "class folder"
+        )
     if shares(root, files):
-        return Folder(files, None, [], "its numbered folders share out one row of numbered files", notes=notes)
+        return Folder(
+            files, None, [], "its numbered folders share out one row of numbered files", notes=notes
+        )
     tops = [p.relative_to(root).parts[0] for p in files]
     if (parts := _levels(root, sorted(set(tops)))) is not None:
         found = _parts(root, files, tops, parts)
@@ -76,17 +85,28 @@ def _read(root: Path, files: list[Path]) -> Folder:
 
 
 def _levels(root: Path, tops: Sequence[str]) -> tuple[list[str], list[str], list[str]] | None:
-    """The folders to train on, to hold out and to leave alone, None where folders are classes. Raises ``ValueError`` where both could be meant."""
+    """The folders to train on, to hold out and to leave alone, None where folders are classes. Raises
+    ``ValueError`` where both could be meant."""
     kinds = [[t for t in tops if kind.fullmatch(t)] for kind in (TRAIN, VALID, TEST)]
     train, valid, test = kinds
     others = [t for t in tops if not any(t in some for some in kinds)]
-    if not train and (others or len(tops) == 1 and not _deep(root / tops[0])) or train and others and not (valid or test):
+    if (
+        not train
+        and (others or len(tops) == 1 and not _deep(root / tops[0]))
+        or train
+        and others
+        and not (valid or test)
+    ):
         return None
     if not train or others:
-        what = f"{', '.join(f'{t}/' for t in [*train, *valid, *test])}" + (f" beside {', '.join(f'{t}/' for t in others[:3])}" if others else "")
+        what = f"{', '.join(f'{t}/' for t in [*train, *valid, *test])}" + (
+            f" beside {', '.join(f'{t}/' for t in others[:3])}" if others else ""
+        )
         raise ValueError(
-            f"{root} holds {what}, which could be parts of a data set or classes, expected train/ with val/ or test/, or classes alone; "
-            f"set data.path={root / (train or tops)[0]} to train on one of them, or move {'the others' if others else 'or rename them'}"
+            f"{root} holds {what}, which could be parts of a data set or classes, expected train/ with "
+            "val/ or test/, or classes alone; "
+            f"set data.path={root / (train or tops)[0]} to train on one of them, or move "
+            f"{'the others' if others else 'or rename them'}"
         )
     return (train, valid, test) if valid else (train, test, [])
 
@@ -96,25 +116,39 @@ def _deep(folder: Path) -> bool:
     return all(p.parent != folder for p in walk(folder).files)
 
 
-def _parts(root: Path, files: list[Path], tops: Sequence[str], parts: tuple[list[str], list[str], list[str]]) -> Folder:
+def _parts(
+    root: Path, files: list[Path], tops: Sequence[str], parts: tuple[list[str], list[str], list[str]]
+) -> Folder:
     """The parts of a data set, each read as a folder of its own."""
     train, valid, aside = parts
     found = [(t, _read(root / t, [f for f, top in zip(files, tops) if top == t])) for t in (*train, *valid)]
     without = [t for t, one in found if one.labels is None]
     if without and len(without) < len(found):
         told = next(t for t, one in found if one.labels is not None)
-        raise ValueError(f"{root / told} has classes and {root / without[0]} has none, expected the same in both; set data.path={root / train[0]}")
+        raise ValueError(
+            f"{root / told} has classes and {root / without[0]} has none, expected the same in both; set "
+            f"data.path={root / train[0]}"
+        )
     every = [f for _, one in found for f in one.files]
     held = np.array([t in valid for t, one in found for _ in one.files])
     origin = f"{found[0][1].origin or 'no table and no folders'} in {', '.join(f'{t}/' for t, _ in found)}"
-    names = [one.classes[k] if k >= 0 else None for _, one in found for k in (() if one.labels is None else one.labels)]
+    names = [
+        one.classes[k] if k >= 0 else None
+        for _, one in found
+        for k in (() if one.labels is None else one.labels)
+    ]
     whole = Folder(every, None, [], "") if without else _named(every, names, origin)
     left = {root / t: "kept for judging: it is a reference of its own (--ref)" for t in aside}
     notes = [n for _, one in found for n in one.notes]
     if valid:
-        notes.append(f"{', '.join(f'{t}/' for t in valid)} is held out, {', '.join(f'{t}/' for t in train)} is trained on")
+        notes.append(
+            f"{', '.join(f'{t}/' for t in valid)} is held out, {', '.join(f'{t}/' for t in train)} is "
+            "trained on"
+        )
     return whole._replace(
-        held=held if valid else None, left=left | {k: v for _, one in found for k, v in one.left.items()}, notes=tuple(dict.fromkeys(notes))
+        held=held if valid else None,
+        left=left | {k: v for _, one in found for k, v in one.left.items()},
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -134,7 +168,9 @@ def _named(files: list[Path], names: Sequence[str | None], origin: str) -> Folde
     """None is no label."""
     classes = sorted({n for n in names if n is not None}, key=numbered)
     place = {c: i for i, c in enumerate(classes)}
-    return Folder(files, np.array([-1 if n is None else place[n] for n in names], dtype=np.int64), classes, origin)
+    return Folder(
+        files, np.array([-1 if n is None else place[n] for n in names], dtype=np.int64), classes, origin
+    )
 
 
 def _table(root: Path, files: list[Path]) -> Folder | None:
@@ -150,12 +186,16 @@ def _table(root: Path, files: list[Path]) -> Folder | None:
     notes = [f"{p.name} is not read: {there[0].name} has the labels" for p in there[1:]]
     left = {root / name: f"{there[0].name} names it, but it is not there" for name in absent}
     tops = [n.partition("/")[0] if "/" in n else "" for n in names]
-    train, valid, test = ([bool(t) and kind.fullmatch(t) is not None for t in tops] for kind in (TRAIN, VALID, TEST))
+    train, valid, test = (
+        [bool(t) and kind.fullmatch(t) is not None for t in tops] for kind in (TRAIN, VALID, TEST)
+    )
     held = None
     if all(a or b or c for a, b, c in zip(train, valid, test)) and any(train) and not all(train):
         held = ~np.array(train)
         notes.append("what lies in train/ is trained on, the rest is held out")
-    return _named(files, [found.of[n] for n in names], f"{there[0].name}{more}")._replace(held=held, left=left, notes=(*found.notes, *notes))
+    return _named(files, [found.of[n] for n in names], f"{there[0].name}{more}")._replace(
+        held=held, left=left, notes=(*found.notes, *notes)
+    )
 
 
 def _numbered(root: Path, files: list[Path]) -> Folder:
@@ -165,17 +205,31 @@ def _numbered(root: Path, files: list[Path]) -> Folder:
         rows = json.loads(path.read_text()).get("labels")
         pairs = None if rows is None else {str(Path(file).as_posix()): number for file, number in rows}
     except (ValueError, TypeError, AttributeError, OSError) as error:
-        raise ValueError(f'{path} is not readable ({error}), expected {{"labels": [[file, class number], ...]}}; mend or remove it') from None
+        raise ValueError(
+            f'{path} is not readable ({error}), expected {{"labels": [[file, class number], ...]}}; mend '
+            "or remove it"
+        ) from None
     if pairs is None:
         return Folder(files, None, [], "dataset.json has no labels")
     names = [p.relative_to(root).as_posix() for p in files]
     lacking, absent = [n for n in names if n not in pairs], sorted(set(pairs) - set(names))
     if lacking or absent or len(pairs) < len(rows):
-        what = f"no label for {lacking[0]}" if lacking else f"a label for {absent[0]}, which is not there" if absent else "two labels for one file"
+        what = (
+            f"no label for {lacking[0]}"
+            if lacking
+            else f"a label for {absent[0]}, which is not there"
+            if absent
+            else "two labels for one file"
+        )
         raise ValueError(f"{path} has {what}, expected one for each of {len(names)} pictures; make it again")
     labels = class_numbers([pairs[n] for n in names], str(path), len(names))
     there = np.unique(labels[labels >= 0])
-    return Folder(files, np.where(labels < 0, -1, np.searchsorted(there, labels)), [str(i) for i in there], "dataset.json")
+    return Folder(
+        files,
+        np.where(labels < 0, -1, np.searchsorted(there, labels)),
+        [str(i) for i in there],
+        "dataset.json",
+    )
 
 
 def _manifest(root: Path) -> dict[str, Any] | None:
@@ -193,11 +247,20 @@ def _generated(root: Path, pinned: dict[str, Any]) -> Folder:
 
     files = sorted(root.glob("[0-9]*/[0-9]*.png"), key=lambda p: int(p.stem))
     if len(files) != pinned["num"]:
-        raise ValueError(f"{root} holds {len(files)} of {pinned['num']} samples; run the same studio generate again until it is complete")
+        raise ValueError(
+            f"{root} holds {len(files)} of {pinned['num']} samples; run the same studio generate again "
+            "until it is complete"
+        )
     recipes = [read_recipe(p) for p in files]
-    told = {r["label"]: str(r.get("class", r["label"])) for r in recipes if isinstance(r.get("label"), int) and r["label"] >= 0}
+    told = {
+        r["label"]: str(r.get("class", r["label"]))
+        for r in recipes
+        if isinstance(r.get("label"), int) and r["label"] >= 0
+    }
     if not told:
         return Folder(files, None, [], "samples of studio generate without classes")
     order = sorted(told)
-    labels = np.array([order.index(r["label"]) if r.get("label") in told else -1 for r in recipes], dtype=np.int64)
+    labels = np.array(
+        [order.index(r["label"]) if r.get("label") in told else -1 for r in recipes], dtype=np.int64
+    )
     return Folder(files, labels, [told[k] for k in order], "the recipes of its samples")

@@ -1,6 +1,7 @@
 """A folder of pictures, whose classes `studio.data.folders` finds.
 
-Pictures are decoded once, in parallel, into a uint8 cache that is keyed by every file's name, size and time, and by how they are read; later runs map it from disk.
+Pictures are decoded once, in parallel, into a uint8 cache that is keyed by every file's name, size and time,
+and by how they are read; later runs map it from disk.
 """
 
 import warnings
@@ -17,7 +18,20 @@ from PIL import Image
 from studio.data import notes
 from studio.data.arrays import Data, content_hash, from_arrays
 from studio.data.colour import MODES, ORIENTATION, background_of, filled_up, flattened, in_srgb, upright
-from studio.data.depth import BITS, UNCLEAR, Misfit, Reading, Span, eight_bits, is_deep, key_alpha, reading_of, span, unclear, values
+from studio.data.depth import (
+    BITS,
+    UNCLEAR,
+    Misfit,
+    Reading,
+    Span,
+    eight_bits,
+    is_deep,
+    key_alpha,
+    reading_of,
+    span,
+    unclear,
+    values,
+)
 from studio.data.folders import listing
 from studio.data.kept import Decoded, Entry, cache_path, cached, keep
 from studio.data.parts import HELD_OUT, parted
@@ -43,14 +57,17 @@ def images(
     workers: int = 2,
     cache: bool = True,
 ) -> Data:
-    """(C, H, W) pictures from a folder. ``size`` resizes the shorter side and crops the centre square or, with ``crop`` none, the longer side and fills the square up with
-    ``background``; ``channels`` (1, 3, 4) converts.
+    """(C, H, W) pictures from a folder. ``size`` resizes the shorter side and crops the centre square or,
+    with ``crop`` none, the longer side and fills the square up with ``background``; ``channels`` (1, 3, 4)
+    converts.
 
-    ``background`` stands behind what is transparent, unless four channels are asked for; ``bits`` (8, 10, 12, 14, 16) is the depth of files with more than eight, by default
-    the smallest that holds the greatest number of them all; ``frames``: all pages of a TIFF and frames of an animation, or the first. Without size and channels all
-    pictures must agree. ``held_out``: the share that is kept from training, of each class (of all together without ``stratify``); by default what lies in ``val/``
-    beside ``train/``, or 0.05. A file that does not decode or is too large is skipped and told, as is a class without any that does; both are errors if
-    ``strict``. Raises ``ValueError``.
+    ``background`` stands behind what is transparent, unless four channels are asked for; ``bits`` (8, 10, 12,
+    14, 16) is the depth of files with more than eight, by default the smallest that holds the greatest number
+    of them all; ``frames``: all pages of a TIFF and frames of an animation, or the first. Without size and
+    channels all pictures must agree. ``held_out``: the share that is kept from training, of each class (of
+    all together without ``stratify``); by default what lies in ``val/`` beside ``train/``, or 0.05. A file
+    that does not decode or is too large is skipped and told, as is a class without any that does; both are
+    errors if ``strict``. Raises ``ValueError``.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
@@ -65,18 +82,26 @@ def images(
     if folder.held is not None and held_out is not None:
         train = files[int(np.argmin(folder.held))].relative_to(root).parts[0]
         raise ValueError(
-            f"got data.held_out={held_out} for {root}, which has a part of its own for that; leave it out, or set data.path={root / train}"
+            f"got data.held_out={held_out} for {root}, which has a part of its own for that; leave it "
+            f"out, or set data.path={root / train}"
         )
     whole = crop == "none" and size is not None
-    store = cache_path(root, files, (DECODER, size, channels, behind, bits, frames, *(["whole"] if whole else [])))
+    store = cache_path(
+        root, files, (DECODER, size, channels, behind, bits, frames, *(["whole"] if whole else []))
+    )
     found = cached(store) if cache else None
     if found is None:
-        found = _decode(root, files, size, channels, strict, workers, Reading(behind, bits), frames == "all", whole)
+        found = _decode(
+            root, files, size, channels, strict, workers, Reading(behind, bits), frames == "all", whole
+        )
         told = keep(store, found) if cache else None
         if told is not None:
             found = replace(found, notes=(*found.notes, told))
     if found.failed and strict:
-        raise ValueError(f"{len(found.failed)} pictures of {root} do not decode, first {next(iter(found.failed))}; mend them or leave out strict")
+        raise ValueError(
+            f"{len(found.failed)} pictures of {root} do not decode, first {next(iter(found.failed))}; "
+            "mend them or leave out strict"
+        )
     where = {f: i for i, f in enumerate(files)}
     file_of = np.array([where[found.entries[k][0]] for k in found.kept])
     numbers = None if labels is None else labels[file_of]
@@ -84,11 +109,17 @@ def images(
     if folder.held is not None:
         held = folder.held[file_of]
         if held.all():
-            raise ValueError(f"no picture of {root} to train on decodes, first {next(iter(found.failed))}; mend them")
+            raise ValueError(
+                f"no picture of {root} to train on decodes, first {next(iter(found.failed))}; mend them"
+            )
         parts = (np.flatnonzero(~held), np.flatnonzero(held))
     elif frames == "all":  # pages of one file are alike: all of them are held out, or none
         held = np.isin(file_of, parted(len(files), labels, held_out, stratify)[1])
-        parts = (np.flatnonzero(~held), np.flatnonzero(held)) if not held.all() else parted(len(file_of), None, 0.0)
+        parts = (
+            (np.flatnonzero(~held), np.flatnonzero(held))
+            if not held.all()
+            else parted(len(file_of), None, 0.0)
+        )
     else:
         parts = parted(len(file_of), chosen, held_out, stratify)
     data = from_arrays(
@@ -106,25 +137,49 @@ def images(
     if lost:  # content is told by the numbers that the folders have, whichever of them can be read
         data = replace(data, hash=content_hash(found.values, numbers, np.zeros(0)))  # type: ignore[arg-type]
     left = {str(path): why for path, why in folder.left.items()} | found.failed
-    told = [*folder.notes, *notes.of_left(root, folder.left), *notes.of_failed(root, found.failed, lost), *found.notes]
+    told = [
+        *folder.notes,
+        *notes.of_left(root, folder.left),
+        *notes.of_failed(root, found.failed, lost),
+        *found.notes,
+    ]
     if left and not found.failed:
-        told[len(folder.notes)] += f"; {'it stands' if len(left) == 1 else 'all of them stand'} in {notes.LEFT_OUT}"
+        told[len(folder.notes)] += (
+            f"; {'it stands' if len(left) == 1 else 'all of them stand'} in {notes.LEFT_OUT}"
+        )
     beside = {notes.LEFT_OUT: notes.table(root, left)} if left else {}
-    return replace(data, notes=tuple(told), beside=beside, decoder=DECODER, background=behind, bits=found.reading.bits, stratified=stratify)
+    return replace(
+        data,
+        notes=tuple(told),
+        beside=beside,
+        decoder=DECODER,
+        background=behind,
+        bits=found.reading.bits,
+        stratified=stratify,
+    )
 
 
-def _present(numbers: np.ndarray | None, classes: list[str]) -> tuple[np.ndarray | None, list[str], list[str]]:
+def _present(
+    numbers: np.ndarray | None, classes: list[str]
+) -> tuple[np.ndarray | None, list[str], list[str]]:
     """Class numbers and names without the classes of which nothing could be read, and those."""
     if numbers is None:
         return None, classes, []
     there = np.unique(numbers[numbers >= 0])
     lost = [c for i, c in enumerate(classes) if i not in there]
-    return np.where(numbers < 0, -1, np.searchsorted(there, numbers)).astype(np.int64), [classes[i] for i in there], lost
+    return (
+        np.where(numbers < 0, -1, np.searchsorted(there, numbers)).astype(np.int64),
+        [classes[i] for i in there],
+        lost,
+    )
 
 
-def survey(files: Sequence[Path], reading: Reading, workers: int = 2, *, every: bool = False) -> tuple[Reading, list[int], list[Span]]:
-    """What must be known of all files before any is decoded: the reading for all of them, how many pictures each gives (0: it cannot be opened), and the
-    `Span` of every deep one: of the first of each file or, with ``every``, all. Raises `Misfit` for a file whose numbers are no picture's."""
+def survey(
+    files: Sequence[Path], reading: Reading, workers: int = 2, *, every: bool = False
+) -> tuple[Reading, list[int], list[Span]]:
+    """What must be known of all files before any is decoded: the reading for all of them, how many pictures
+    each gives (0: it cannot be opened), and the `Span` of every deep one: of the first of each file or, with
+    ``every``, all. Raises `Misfit` for a file whose numbers are no picture's."""
 
     def look(file: Path) -> tuple[int, list[Span]]:
         try:
@@ -139,14 +194,26 @@ def survey(files: Sequence[Path], reading: Reading, workers: int = 2, *, every: 
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         seen = list(pool.map(look, files))
     whole = reading_of([s for _, some in seen for s in some], reading)
-    above = max(((s.top, file, s) for file, (_, some) in zip(files, seen) for s in some if s.floats), key=lambda found: found[0], default=None)
+    above = max(
+        ((s.top, file, s) for file, (_, some) in zip(files, seen) for s in some if s.floats),
+        key=lambda found: found[0],
+        default=None,
+    )
     if above is not None and any(unclear(s, reading.bits, whole.unit) for _, some in seen for s in some):
         raise Misfit(f"{above[1]} {UNCLEAR.format(top=above[0])}")
     return whole, [count for count, _ in seen], [s for _, some in seen for s in some]
 
 
 def _decode(
-    root: Path, files: list[Path], size: int | None, channels: int | None, strict: bool, workers: int, reading: Reading, every: bool, whole: bool
+    root: Path,
+    files: list[Path],
+    size: int | None,
+    channels: int | None,
+    strict: bool,
+    workers: int,
+    reading: Reading,
+    every: bool,
+    whole: bool,
 ) -> Decoded:
     """All entries that decode, and what there is to tell."""
     reading, counts, spans = survey(files, reading, workers, every=every)
@@ -162,24 +229,45 @@ def _decode(
             return error
 
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        decoded = list(counted(pool.map(one, range(len(entries))), len(entries), f"decoding the pictures of {root.name}"))
+        decoded = list(
+            counted(pool.map(one, range(len(entries))), len(entries), f"decoding the pictures of {root.name}")
+        )
     kept = [i for i, d in enumerate(decoded) if isinstance(d, np.ndarray)]
-    failed = {_name(e): str(d) or type(d).__name__ for e, d in zip(entries, decoded) if not isinstance(d, np.ndarray)}
+    failed = {
+        _name(e): str(d) or type(d).__name__
+        for e, d in zip(entries, decoded)
+        if not isinstance(d, np.ndarray)
+    }
     if failed and (strict or not kept):
         first, why = next(iter(failed.items()))
-        raise ValueError(f"{first} does not decode ({why}); {len(failed)} of {len(entries)} pictures do not; mend or remove them")
+        raise ValueError(
+            f"{first} does not decode ({why}); {len(failed)} of {len(entries)} pictures do not; mend or "
+            "remove them"
+        )
     shapes: dict[tuple[int, ...], list[int]] = {}
     for i in kept:
         shapes.setdefault(decoded[i].shape, []).append(i)  # type: ignore[union-attr]
     if len(shapes) > 1:
         (a, some), (b, few) = sorted(shapes.items(), key=lambda kv: -len(kv[1]))[:2]
         raise ValueError(
-            f"{root} mixes pictures of (C, H, W) {a} ({len(some)}, e.g. {_short(entries[some[0]])}) and {b} ({len(few)}, e.g. {_short(entries[few[0]])}); "
+            f"{root} mixes pictures of (C, H, W) {a} ({len(some)}, e.g. {_short(entries[some[0]])}) and "
+            f"{b} ({len(few)}, e.g. {_short(entries[few[0]])}); "
             "set data.size=N to resize and data.channels=1|3 to convert"
         )
     those = [(_short(entries[i]), told[i]) for i in kept]
-    lines = [*notes.of_depth(spans, reading), *([] if every else notes.of_frames(those)), *notes.of_pictures(those, reading.background)]
-    return Decoded(np.stack([decoded[i] for i in kept]), np.array(kept, dtype=np.int64), entries, reading, failed, tuple(lines))  # type: ignore[misc]
+    lines = [
+        *notes.of_depth(spans, reading),
+        *([] if every else notes.of_frames(those)),
+        *notes.of_pictures(those, reading.background),
+    ]
+    return Decoded(
+        np.stack([decoded[i] for i in kept]),
+        np.array(kept, dtype=np.int64),
+        entries,
+        reading,
+        failed,
+        tuple(lines),
+    )  # type: ignore[misc]
 
 
 def _name(entry: Entry) -> str:
@@ -195,7 +283,8 @@ class TooLarge(ValueError):
 
 
 def _open(file: str | Path | Image.Image, frame: int = 0, size: int | None = None) -> Image.Image:
-    """``size``: what the shorter side may be read as, where a large file can be decoded at less than its own size (JPEG)."""
+    """``size``: what the shorter side may be read as, where a large file can be decoded at less than its own
+    size (JPEG)."""
     if isinstance(file, Image.Image):
         return file.copy()
     try:
@@ -203,18 +292,24 @@ def _open(file: str | Path | Image.Image, frame: int = 0, size: int | None = Non
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below is our own limit
             picture = Image.open(file)
     except Image.DecompressionBombError as error:  # Pillow looks at the size before we can
-        raise TooLarge(f"{file} has too many pixels ({error}), expected at most {MAX_PIXELS:,}; scale it down first") from None
+        raise TooLarge(
+            f"{file} has too many pixels ({error}), expected at most {MAX_PIXELS:,}; scale it down first"
+        ) from None
     width, height = picture.size
     if size is not None and width * height > MAX_PIXELS:
-        scale = 2 * size / min(width, height)  # twice what is wanted: the rest is averaged as carefully as ever
+        # twice what is wanted: the rest is averaged as carefully as ever
+        scale = 2 * size / min(width, height)
         picture.draft(None, (ceil(width * scale), ceil(height * scale)))
     if picture.width * picture.height > MAX_PIXELS:
         picture.close()
-        raise TooLarge(f"{file} has {width}×{height} pixels, expected at most {MAX_PIXELS:,}; scale it down first")
+        raise TooLarge(
+            f"{file} has {width}×{height} pixels, expected at most {MAX_PIXELS:,}; scale it down first"
+        )
     if frame:
         picture.seek(frame)
     if getattr(picture, "tag_v2", {}).get(ORIENTATION, 1) > 4:
-        picture.filename = ""  # Pillow maps such files into memory with their sides exchanged, unless it knows no name
+        # Pillow maps such files into memory with their sides exchanged, unless it knows no name
+        picture.filename = ""
     return picture
 
 
@@ -243,9 +338,12 @@ def decode(
     told: dict[str, str] | None = None,
     whole: bool = False,
 ) -> np.ndarray:
-    """One picture as uint8 (C, H, W), as it is seen: upright, in sRGB, in front of the background. Grey stays grey, all else is RGB, unless ``channels`` says otherwise.
+    """One picture as uint8 (C, H, W), as it is seen: upright, in sRGB, in front of the background. Grey stays
+    grey, all else is RGB, unless ``channels`` says otherwise.
 
-    ``size`` makes it square: the middle of it, or, ``whole``, all of it with the background beside. ``told`` gets what was done to it and what of the file was left out. Raises `TooLarge` above 64 million pixels, and `Misfit` for numbers that are no picture's.
+    ``size`` makes it square: the middle of it, or, ``whole``, all of it with the background beside. ``told``
+    gets what was done to it and what of the file was left out. Raises `TooLarge` above 64 million pixels, and
+    `Misfit` for numbers that are no picture's.
     """
     reading, told = reading or Reading(), told if told is not None else {}
     with _open(file, frame, size) as handle:
@@ -259,14 +357,19 @@ def decode(
         picture = flattened(in_srgb(upright(picture, told), told), channels, reading.background, told)
     if size is not None and whole:
         scale = size / max(picture.size)
-        picture = picture.resize(tuple(max(1, round(v * scale)) for v in picture.size), Image.Resampling.LANCZOS)
+        picture = picture.resize(
+            tuple(max(1, round(v * scale)) for v in picture.size), Image.Resampling.LANCZOS
+        )
         picture = filled_up(picture, size, reading.background)
     elif size is not None:
         scale = size / min(picture.size)
         if size * max(picture.size) * scale > MOST_ENLARGED:  # a long strip, of which only the middle is seen
             picture = _middle(picture, min(picture.size))
             scale = size / min(picture.size)
-        picture = picture.resize((max(size, round(picture.width * scale)), max(size, round(picture.height * scale))), Image.Resampling.LANCZOS)
+        picture = picture.resize(
+            (max(size, round(picture.width * scale)), max(size, round(picture.height * scale))),
+            Image.Resampling.LANCZOS,
+        )
         picture = _middle(picture, size)
     array = np.asarray(picture)
     return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
@@ -277,14 +380,17 @@ def _middle(picture: Image.Image, size: int) -> Image.Image:
     return picture.crop((left, top, left + size, top + size))
 
 
-def _shallow(handle: Image.Image, file: str | Path | Image.Image, frame: int, reading: Reading) -> Image.Image:
+def _shallow(
+    handle: Image.Image, file: str | Path | Image.Image, frame: int, reading: Reading
+) -> Image.Image:
     """A deep picture with eight bits a channel, and what its file tells of its colours and how it stands."""
     array = _values(file, frame)
     try:
         made = eight_bits(array, reading)
     except Misfit as error:
         raise Misfit(f"{file} {error}") from None
-    if getattr(handle, "tag_v2", {}).get(262) == 0:  # TIFF: white is zero, which Pillow only turns at eight bits
+    # TIFF: white is zero, which Pillow only turns at eight bits
+    if getattr(handle, "tag_v2", {}).get(262) == 0:
         made = 255 - made
     key = handle.info.get("transparency")
     alpha = None if key is None else key_alpha(array, key)

@@ -12,7 +12,8 @@ LOOKED_AT = 256  # items over the whole length of a data set that does not lie o
 
 
 def names_of(dataset: Any, first: Item) -> tuple[str, ...]:
-    """The names of numbers: the items' own, those of the data set's attribute ``numeric``, or numeric0, numeric1, ..."""
+    """The names of numbers: the items' own, those of the data set's attribute ``numeric``, or numeric0,
+    numeric1, ..."""
     if "numeric" not in first.conditions:
         return ()
     shape, given = tuple(first.conditions["numeric"].shape), first.names
@@ -37,7 +38,8 @@ class Checked(Protocol):
 
 
 class Numbers(NamedTuple):
-    """What is known of the numbers of a data set; ``reach``: least and greatest, where all of them were seen."""
+    """What is known of the numbers of a data set; ``reach``: least and greatest, where all of them were
+    seen."""
 
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -45,7 +47,8 @@ class Numbers(NamedTuple):
 
 
 def numbers_of(own: Checked) -> Numbers:
-    """Of all items where they lie open, otherwise of some over the whole length. Raises ``ValueError`` for a number that is missing everywhere."""
+    """Of all items where they lie open, otherwise of some over the whole length. Raises ``ValueError`` for a
+    number that is missing everywhere."""
     if "numeric" not in own.form.conditions:
         return Numbers()
     places = some_of(own, whole=isinstance(own.dataset, list | tuple | TensorDataset))
@@ -54,12 +57,22 @@ def numbers_of(own: Checked) -> Numbers:
     empty = torch.isnan(rows).all(0)
     if bool(empty.any()):
         name = own.form.names[int(empty.int().argmax())] or f"number {int(empty.int().argmax())}"
-        raise ValueError(f"{own.name}: got no value of {name} in {len(rows)} items, expected at least one; leave it out")
+        raise ValueError(
+            f"{own.name}: got no value of {name} in {len(rows)} items, expected at least one; leave it out"
+        )
     mean, std = np.nanmean(rows.numpy(), 0), np.nanstd(rows.numpy(), 0)
     seen = zip(np.nanmin(rows.numpy(), 0), np.nanmax(rows.numpy(), 0)) if len(places) == len(own) else ()
-    return Numbers(tuple(map(float, mean)), tuple(float(v) if v > 0 else 1.0 for v in std), tuple((float(a), float(b)) for a, b in seen))
+    return Numbers(
+        tuple(map(float, mean)),
+        tuple(float(v) if v > 0 else 1.0 for v in std),
+        tuple((float(a), float(b)) for a, b in seen),
+    )
 
 
 def some_of(own: Checked, *, whole: bool) -> list[int]:
     """All indices, or some over the whole length."""
-    return list(range(len(own))) if whole else np.unique(np.linspace(0, len(own) - 1, LOOKED_AT).round().astype(int)).tolist()
+    return (
+        list(range(len(own)))
+        if whole
+        else np.unique(np.linspace(0, len(own) - 1, LOOKED_AT).round().astype(int)).tolist()
+    )

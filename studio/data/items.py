@@ -7,8 +7,10 @@
     (value, {"label": 3, "temperature": 300.0})           numbers by name
     {"image": value, "label": 3, "temperature": 300.0}    the same in one dictionary
 
-The value is called `VALUES`, the label one of `LABELS`. ``numeric`` is a row of numbers without names; ``tokens`` (L, D), ``image`` (C, H, W; beside a ``value``),
-``valid``, ``known`` and ``given`` are fields of `backbones.types.Cond`. Every other number is a condition of its name. None is missing; text is left out, and told.
+The value is called `VALUES`, the label one of `LABELS`. ``numeric`` is a row of numbers without names;
+``tokens`` (L, D), ``image`` (C, H, W; beside a ``value``), ``valid``, ``known`` and ``given`` are fields of
+`backbones.types.Cond`. Every other number is a condition of its name. None is missing; text is left out, and
+told.
 """
 
 import difflib
@@ -25,14 +27,19 @@ from studio.data.classes import NO_LABEL, class_numbers
 from studio.data.depth import is_deep
 from studio.data.images import decode
 
-VALUES = ("value", "image", "pixel_values", "img", "picture", "data", "x")  # of several the first is the value
+# of several the first is the value
+VALUES = ("value", "image", "pixel_values", "img", "picture", "data", "x")
 LABELS = ("label", "labels", "class", "target", "y")
 FIELDS = ("tokens", "image", "valid", "known", "given")
-EXPECTED = "a value, (value, label), (value, label, numbers), (value, {'label': ..., 'NAME': number}) or {'image': value, 'label': ...}"
+EXPECTED = (
+    "a value, (value, label), (value, label, numbers), (value, {'label': ..., 'NAME': number}) or "
+    "{'image': value, 'label': ...}"
+)
 
 
 class Item(NamedTuple):
-    """``names``: of the entries of ``conditions["numeric"]``, "" where they have none; ``left``: names of what is no condition."""
+    """``names``: of the entries of ``conditions["numeric"]``, "" where they have none; ``left``: names of
+    what is no condition."""
 
     value: Tensor
     conditions: dict[str, Tensor]
@@ -47,7 +54,9 @@ def read(item: Any, i: int, where: str) -> Item:
     conditions: dict[str, Tensor] = {}
     labels = [k for k in LABELS if k in rest]
     if len(labels) > 1:
-        raise ValueError(f"{where}: got {' and '.join(labels)} in item {i}, expected one label; leave the others out")
+        raise ValueError(
+            f"{where}: got {' and '.join(labels)} in item {i}, expected one label; leave the others out"
+        )
     if labels:
         conditions["label"] = _label(rest.pop(labels[0]), i, where)
     for name in FIELDS:
@@ -57,7 +66,9 @@ def read(item: Any, i: int, where: str) -> Item:
     if numbers:
         row = [v for _, v in numbers]
         whole = (
-            row[0] if len(numbers) == 1 and isinstance(row[0], Tensor) else torch.cat([torch.as_tensor(v).reshape(-1).double() for v in row]).float()
+            row[0]
+            if len(numbers) == 1 and isinstance(row[0], Tensor)
+            else torch.cat([torch.as_tensor(v).reshape(-1).double() for v in row]).float()
         )
         conditions["numeric"] = whole
     names = tuple(n for name, v in numbers for n in ([name] if name else [""] * torch.as_tensor(v).numel()))
@@ -66,7 +77,13 @@ def read(item: Any, i: int, where: str) -> Item:
 
 def label_in(item: Any) -> Any:
     """The label of an item as it was given; None where there is none."""
-    rest = item if isinstance(item, Mapping) else item[1] if isinstance(item, tuple | list) and len(item) in (2, 3) else None
+    rest = (
+        item
+        if isinstance(item, Mapping)
+        else item[1]
+        if isinstance(item, tuple | list) and len(item) in (2, 3)
+        else None
+    )
     if isinstance(rest, Mapping):
         return next((rest[k] for k in LABELS if k in rest), None)
     return None if rest is None else _second(rest).get("label")
@@ -78,7 +95,8 @@ def _split(item: Any, i: int, where: str) -> tuple[Any, dict[str, Any]]:
         name = next((k for k in VALUES if k in item), None)
         if name is None:
             raise ValueError(
-                f"{where}: got a dict of {', '.join(map(str, item)) or 'nothing'} for item {i}, expected the value as {' or '.join(VALUES[:2])}"
+                f"{where}: got a dict of {', '.join(map(str, item)) or 'nothing'} for item {i}, expected "
+                f"the value as {' or '.join(VALUES[:2])}"
             )
         return item[name], {str(k): v for k, v in item.items() if k != name}
     parts = list(item) if isinstance(item, tuple | list) else [item]
@@ -87,11 +105,20 @@ def _split(item: Any, i: int, where: str) -> tuple[Any, dict[str, Any]]:
         raise ValueError(f"{where}: got {got} for item {i}, expected {EXPECTED}")
     rest: dict[str, Any] = {}
     if len(parts) > 1:
-        rest = {str(k): v for k, v in parts[1].items()} if isinstance(parts[1], Mapping) else _second(parts[1])
+        rest = (
+            {str(k): v for k, v in parts[1].items()} if isinstance(parts[1], Mapping) else _second(parts[1])
+        )
     if len(parts) > 2:
-        more = {str(k): v for k, v in parts[2].items()} if isinstance(parts[2], Mapping) else {"numeric": parts[2]}
+        more = (
+            {str(k): v for k, v in parts[2].items()}
+            if isinstance(parts[2], Mapping)
+            else {"numeric": parts[2]}
+        )
         if "label" not in rest and not isinstance(parts[1], Mapping):
-            raise ValueError(f"{where}: got a row of numbers in the place of the label of item {i}, expected (value, label, numbers)")
+            raise ValueError(
+                f"{where}: got a row of numbers in the place of the label of item {i}, expected (value, "
+                "label, numbers)"
+            )
         if twice := next((k for k in more if k in rest), None):
             raise ValueError(f"{where}: got {twice!r} twice in item {i}, expected it once")
         rest |= more
@@ -101,7 +128,12 @@ def _split(item: Any, i: int, where: str) -> tuple[Any, dict[str, Any]]:
 def _second(part: Any) -> dict[str, Any]:
     """A row of floats is numbers, all else a label."""
     row = as_array(part)
-    if row.ndim == 1 and row.size > 1 and row.dtype.kind == "f" and not (np.isin(row, (0, 1)).all() and row.sum() == 1):
+    if (
+        row.ndim == 1
+        and row.size > 1
+        and row.dtype.kind == "f"
+        and not (np.isin(row, (0, 1)).all() and row.sum() == 1)
+    ):
         return {"numeric": part}
     return {"label": part}
 
@@ -110,13 +142,17 @@ def _value(given: Any, i: int, where: str) -> Tensor:
     if isinstance(given, Image.Image):
         if is_deep(given):
             raise ValueError(
-                f"{where}: got a PIL picture of mode {given.mode} as item {i}, whose range nobody can tell, expected eight bits; try an array of floats in 0..1"
+                f"{where}: got a PIL picture of mode {given.mode} as item {i}, whose range nobody can "
+                "tell, expected eight bits; try an array of floats in 0..1"
             )
         return torch.from_numpy(decode(given).copy())
     try:
         return torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{where}: got {type(given).__name__} as the value of item {i}, expected a tensor, an array or a PIL picture") from None
+        raise ValueError(
+            f"{where}: got {type(given).__name__} as the value of item {i}, expected a tensor, an array "
+            "or a PIL picture"
+        ) from None
 
 
 def _label(given: Any, i: int, where: str) -> Tensor:
@@ -125,7 +161,8 @@ def _label(given: Any, i: int, where: str) -> Tensor:
     array = as_array(given)
     if array.shape not in ((), (1,)):
         raise ValueError(
-            f"{where}, item {i}: got a label of shape {array.shape}, expected one class number; of one-hot rows take argmax(); numbers to go by have a name, "
+            f"{where}, item {i}: got a label of shape {array.shape}, expected one class number; of "
+            "one-hot rows take argmax(); numbers to go by have a name, "
             "{'NAME': number}"
         )
     try:
@@ -143,18 +180,25 @@ def _field(given: Any, name: str, i: int, where: str) -> Tensor:
     try:
         return torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{where}: got {type(given).__name__} as {name} of item {i}, expected a tensor or an array") from None
+        raise ValueError(
+            f"{where}: got {type(given).__name__} as {name} of item {i}, expected a tensor or an array"
+        ) from None
 
 
-def _numbers(rest: Mapping[str, Any], i: int, where: str, *, labelled: bool) -> tuple[list[tuple[str, Any]], tuple[str, ...]]:
+def _numbers(
+    rest: Mapping[str, Any], i: int, where: str, *, labelled: bool
+) -> tuple[list[tuple[str, Any]], tuple[str, ...]]:
     """Numbers by name, "" for a row without; and the names of texts."""
     found: list[tuple[str, Any]] = []
     left = []
     for name, value in rest.items():
-        near = not labelled and (sorted(name) == sorted("label") or difflib.get_close_matches(name, LABELS[:4], 1, 0.85))
+        near = not labelled and (
+            sorted(name) == sorted("label") or difflib.get_close_matches(name, LABELS[:4], 1, 0.85)
+        )
         if near:
             raise ValueError(
-                f"{where}: got the condition {name!r} of item {i}, expected one of {', '.join(LABELS)} for a label; did you mean 'label'?"
+                f"{where}: got the condition {name!r} of item {i}, expected one of {', '.join(LABELS)} "
+                "for a label; did you mean 'label'?"
             )
         if isinstance(value, str | bytes):
             left.append(name)
@@ -168,7 +212,8 @@ def _numbers(rest: Mapping[str, Any], i: int, where: str, *, labelled: bool) -> 
             number = torch.nan if value is None else plain(value)
             if not isinstance(number, int | float | bool):
                 raise ValueError(
-                    f"{where}: got the condition {name!r} of item {i} ({type(number).__name__}), expected a number; a row of them is called numeric, "
+                    f"{where}: got the condition {name!r} of item {i} ({type(number).__name__}), expected "
+                    "a number; a row of them is called numeric, "
                     f"other conditions {', '.join(FIELDS)}"
                 )
             found.append((name, float(number)))
@@ -177,9 +222,15 @@ def _numbers(rest: Mapping[str, Any], i: int, where: str, *, labelled: bool) -> 
 
 def _row(given: Any, i: int, where: str) -> Tensor:
     try:
-        row = torch.tensor([torch.nan if v is None else float(v) for v in given]) if isinstance(given, list | tuple) else torch.as_tensor(given)
+        row = (
+            torch.tensor([torch.nan if v is None else float(v) for v in given])
+            if isinstance(given, list | tuple)
+            else torch.as_tensor(given)
+        )
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{where}: got {type(given).__name__} as the numbers of item {i}, expected a row of numbers") from None
+        raise ValueError(
+            f"{where}: got {type(given).__name__} as the numbers of item {i}, expected a row of numbers"
+        ) from None
     return row if row.is_floating_point() else row.float()
 
 

@@ -1,4 +1,5 @@
-"""Decoded pictures in the user's cache: the array, and beside it what was read how and what there was to tell."""
+"""Decoded pictures in the user's cache: the array, and beside it what was read how and what there was to
+tell."""
 
 import contextlib
 import hashlib
@@ -18,7 +19,8 @@ Entry = tuple[Path, int]  # a file and the number of a page or frame in it
 
 @dataclass
 class Decoded:
-    """``values`` (N, C, H, W) uint8 of the entries ``kept``; ``failed``: reasons by file; ``notes``: what was changed or left out."""
+    """``values`` (N, C, H, W) uint8 of the entries ``kept``; ``failed``: reasons by file; ``notes``: what was
+    changed or left out."""
 
     values: np.ndarray
     kept: np.ndarray
@@ -40,9 +42,14 @@ def cache_path(root: Path, files: Sequence[Path], options: Sequence[Any]) -> Pat
 def keep(store: Path, found: Decoded) -> str | None:
     """Best effort: a cache that cannot be written costs time, never the run; what there is to tell of it."""
     about = {
-        "entries": [[str(f), k] for f, k in found.entries], "kept": found.kept.tolist(), "background": found.reading.background, "bits": found.reading.bits,
-        "unit": found.reading.unit, "failed": found.failed, "notes": found.notes,
-    }  # fmt: skip
+        "entries": [[str(f), k] for f, k in found.entries],
+        "kept": found.kept.tolist(),
+        "background": found.reading.background,
+        "bits": found.reading.bits,
+        "unit": found.reading.unit,
+        "failed": found.failed,
+        "notes": found.notes,
+    }
     try:
         write_bytes(store.with_suffix(".npy"), lambda handle: np.save(handle, found.values))
         write_bytes(store.with_suffix(".json"), lambda handle: handle.write(json.dumps(about).encode()))
@@ -50,7 +57,10 @@ def keep(store: Path, found: Decoded) -> str | None:
         for suffix in (".npy", ".json"):
             with contextlib.suppress(OSError):
                 store.with_suffix(suffix).unlink()
-        return f"decoded pictures could not be kept in {store.parent} ({error.strerror or error}); they are decoded anew each time"
+        return (
+            f"decoded pictures could not be kept in {store.parent} ({error.strerror or error}); they are "
+            "decoded anew each time"
+        )
     return None
 
 
@@ -64,4 +74,11 @@ def cached(store: Path) -> Decoded | None:
     used(store.with_suffix(".json"), store.with_suffix(".npy"))
     reading = Reading(tuple(about["background"]), about["bits"], about["unit"])
     entries = [(Path(f), k) for f, k in about["entries"]]
-    return Decoded(values, np.array(about["kept"], dtype=np.int64), entries, reading, about["failed"], tuple(about["notes"]))
+    return Decoded(
+        values,
+        np.array(about["kept"], dtype=np.int64),
+        entries,
+        reading,
+        about["failed"],
+        tuple(about["notes"]),
+    )

@@ -1,8 +1,10 @@
-"""Labels as people write them, and back: names, numbers and ranges of classes, for Python, the command line, the page and recipes.
+"""Labels as people write them, and back: names, numbers and ranges of classes, for Python, the command line,
+the page and recipes.
 
-A class is its number; −1 is no label. Of names the exact one goes first, then the one that fits but for case, Unicode form (NFC) and
-outer spaces. A text is the name of a class; or names, numbers and ranges between commas; or a JSON list, in which a string is a name and
-a whole number a class number, so that everything can be written: ``["a, b", "0-9", 3, -1]``.
+A class is its number; −1 is no label. Of names the exact one goes first, then the one that fits but for case,
+Unicode form (NFC) and outer spaces. A text is the name of a class; or names, numbers and ranges between
+commas; or a JSON list, in which a string is a name and a whole number a class number, so that everything can
+be written: ``["a, b", "0-9", 3, -1]``.
 """
 
 import json
@@ -39,7 +41,9 @@ def no_label(classes: Sequence[str]) -> str:
 
 def listed(classes: Sequence[str]) -> str:
     """Names for an error: a few, and how many there are."""
-    names = ", ".join(c[:40] if c.isprintable() and c.strip() == c != "" else repr(c[:40]) for c in classes[:SHOWN])
+    names = ", ".join(
+        c[:40] if c.isprintable() and c.strip() == c != "" else repr(c[:40]) for c in classes[:SHOWN]
+    )
     return names if len(classes) <= SHOWN else f"{names} … ({len(classes)} classes)"
 
 
@@ -57,12 +61,16 @@ class Names:
             self.none = f"({self.none})"
 
     def find(self, name: str) -> int | None:
-        """The class of a name, None for none. Raises ``ValueError`` for a name that fits several and none exactly."""
+        """The class of a name, None for none. Raises ``ValueError`` for a name that fits several and none
+        exactly."""
         if name in self.exact:
             return self.exact[name]
         near = self.folded.get(fold(name), [])
         if len(near) > 1:
-            raise ValueError(f"got class {name!r}, which could be {' or '.join(repr(self.classes[i]) for i in near[:SHOWN])}; write it exactly")
+            raise ValueError(
+                f"got class {name!r}, which could be "
+                f"{' or '.join(repr(self.classes[i]) for i in near[:SHOWN])}; write it exactly"
+            )
         return near[0] if near else None
 
     def number(self, value: Any) -> int:
@@ -70,8 +78,15 @@ class Names:
         if value is None:
             return NO_LABEL
         value = value.item() if hasattr(value, "item") else value
-        if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and not value.is_integer()):
-            raise ValueError(f"got the label {value!r} ({type(value).__name__}), expected a class number, a name, or −1 for no label")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or (isinstance(value, float) and not value.is_integer())
+        ):
+            raise ValueError(
+                f"got the label {value!r} ({type(value).__name__}), expected a class number, a name, or "
+                "−1 for no label"
+            )
         if not NO_LABEL <= value < len(self.classes):
             raise self.unknown(str(int(value)))
         return int(value)
@@ -84,11 +99,13 @@ class Names:
         return found
 
     def item(self, text: str, *, alone: bool = True) -> list[int]:
-        """One name, number, range "5-9" or no label ("none", −1). ``alone``: not one of several between commas."""
+        """One name, number, range "5-9" or no label ("none", −1). ``alone``: not one of several between
+        commas."""
         plain = text.strip()
         if not alone and text in self.exact and plain in self.exact and text != plain:
             raise ValueError(
-                f"got class {text!r} between commas, which could be {text!r} or {plain!r}; write a JSON list, such as {json.dumps([plain])}"
+                f"got class {text!r} between commas, which could be {text!r} or {plain!r}; write a JSON "
+                f"list, such as {json.dumps([plain])}"
             )
         found = self.exact.get(text, self.exact.get(plain))
         found = self.find(text) if found is None else found
@@ -101,7 +118,9 @@ class Names:
             raise self.unknown(repr(plain), plain)
         first, last = int(span[1]), int(span[2] or span[1])
         if last < first:
-            raise ValueError(f"got the labels {plain!r}, a range that runs backwards, expected such as {last}-{first}")
+            raise ValueError(
+                f"got the labels {plain!r}, a range that runs backwards, expected such as {last}-{first}"
+            )
         if last >= len(self.classes):
             raise self.unknown(str(last))
         return list(range(first, last + 1))
@@ -127,20 +146,29 @@ class Names:
             return [whole]
 
     def parse(self, value: Any) -> list[int]:
-        """Class numbers of a text, a number, None (no label), or a list or array of them; in a list a text is one name, number, range or "none"."""
+        """Class numbers of a text, a number, None (no label), or a list or array of them; in a list a text is
+        one name, number, range or "none"."""
         if isinstance(value, str):
             return self.text(value)
         items = value.tolist() if hasattr(value, "tolist") else value
         if items is None or isinstance(items, bool | int | float):
             return [self.number(items)]
         if not isinstance(items, Sequence) or isinstance(items, bytes):
-            raise ValueError(f"got labels of {type(value).__name__}, expected a name, a number, or a list of them")
-        return [label for item in items for label in (self.item(item) if isinstance(item, str) else [self.number(item)])]
+            raise ValueError(
+                f"got labels of {type(value).__name__}, expected a name, a number, or a list of them"
+            )
+        return [
+            label
+            for item in items
+            for label in (self.item(item) if isinstance(item, str) else [self.number(item)])
+        ]
 
     def unknown(self, shown: str, name: str = "") -> ValueError:
         hint = suggest(fold(name), self.folded) if name else ""
         shown = shown if len(shown) <= 60 else f"{shown[:57]}…"
-        return ValueError(f"got class {shown}, expected 0 to {len(self.classes) - 1} or one of {listed(self.classes)}{hint}")
+        return ValueError(
+            f"got class {shown}, expected 0 to {len(self.classes) - 1} or one of {listed(self.classes)}{hint}"
+        )
 
 
 @lru_cache(maxsize=16)
@@ -150,13 +178,19 @@ def names_of(classes: tuple[str, ...]) -> Names:
 
 
 def parse_labels(value: Any, classes: Sequence[str], seeds: Sequence[int]) -> tuple[int, ...] | None:
-    """Class numbers for the seeds. ``value``: None (each seed's own: seed modulo classes), or what `Names.parse` takes. One label serves all seeds.
+    """Class numbers for the seeds. ``value``: None (each seed's own: seed modulo classes), or what
+    `Names.parse` takes. One label serves all seeds.
 
-    Raises ``ValueError`` for a class that is out of range, unknown or ambiguous, or a count that does not match.
+    Raises ``ValueError`` for a class that is out of range, unknown or ambiguous, or a count that does not
+    match.
     """
     if not classes:
         try:
-            none = value is None or (isinstance(value, str) and value == "") or set(names_of(()).parse(value)) <= {NO_LABEL}
+            none = (
+                value is None
+                or (isinstance(value, str) and value == "")
+                or set(names_of(()).parse(value)) <= {NO_LABEL}
+            )
         except ValueError:
             none = False
         if not none:
@@ -168,13 +202,15 @@ def parse_labels(value: Any, classes: Sequence[str], seeds: Sequence[int]) -> tu
     if len(labels) == 1:
         labels *= len(seeds)
     if len(labels) != len(seeds):
-        raise ValueError(f"got {len(labels)} labels for {len(seeds)} seeds, expected one label or as many as seeds")
+        raise ValueError(
+            f"got {len(labels)} labels for {len(seeds)} seeds, expected one label or as many as seeds"
+        )
     return tuple(labels)
 
 
 def labels_text(labels: Sequence[int], classes: Sequence[str] | Mapping[int, str]) -> str:
-    """A short text that `parse_labels` reads as these labels again (one where all are the same); of printable characters, not empty and without
-    a dash in front, so that it can stand on a command line.
+    """A short text that `parse_labels` reads as these labels again (one where all are the same); of printable
+    characters, not empty and without a dash in front, so that it can stand on a command line.
 
     ``classes``: all names, or what a recipe knows of them, the ``class`` of each ``label``.
     """
@@ -189,7 +225,9 @@ def labels_text(labels: Sequence[int], classes: Sequence[str] | Mapping[int, str
         place = {k: k for k in chosen}
     if all(k in place for k in chosen):
         said = [names.none if k == NO_LABEL else names.classes[place[k]] for k in chosen]
-        trimmed = not isinstance(classes, Mapping) or len(said) == 1 or all(name == name.strip() for name in said)
+        trimmed = (
+            not isinstance(classes, Mapping) or len(said) == 1 or all(name == name.strip() for name in said)
+        )
         if trimmed and _says(",".join(said), [place[k] for k in chosen], names):
             return ",".join(said)
     items = [k if k == NO_LABEL or k not in place else names.classes[place[k]] for k in chosen]
@@ -205,7 +243,12 @@ def says(text: str, labels: Sequence[int], classes: Sequence[str]) -> bool:
 
 
 def _says(text: str, labels: Sequence[int], names: Names) -> bool:
-    if not text.strip() or text.startswith("-") or not text.isprintable() or (text.endswith(FILES) and text not in names.exact):
+    if (
+        not text.strip()
+        or text.startswith("-")
+        or not text.isprintable()
+        or (text.endswith(FILES) and text not in names.exact)
+    ):
         return False
     try:
         return names.text(text) == list(labels)

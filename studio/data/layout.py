@@ -1,4 +1,5 @@
-"""Whether an array of pictures has its channels first or last. A picture has fewer channels than rows and columns; where both sides are as few, none can tell."""
+"""Whether an array of pictures has its channels first or last. A picture has fewer channels than rows and
+columns; where both sides are as few, none can tell."""
 
 from collections.abc import Sequence
 from math import isqrt
@@ -23,7 +24,8 @@ def layout_of(shape: Sequence[int], where: str) -> str:
     last, first = c < min(a, b), a < min(b, c)
     if (a <= CHANNELS and c <= CHANNELS) or last == first:
         raise ValueError(
-            f"{where}: got pictures of shape {(a, b, c)}, which could be (C, H, W) or (H, W, C), expected one that tells; set data.layout=chw or data.layout=hwc"
+            f"{where}: got pictures of shape {(a, b, c)}, which could be (C, H, W) or (H, W, C), expected "
+            "one that tells; set data.layout=chw or data.layout=hwc"
         )
     return "hwc" if last else "chw"
 
@@ -32,12 +34,17 @@ def channels_first(values: np.ndarray, where: str, layout: str | None = None) ->
     """(N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W)."""
     if values.ndim == 3:
         return values[:, None]
-    return np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if (layout or layout_of(values.shape[1:], where)) == "hwc" else values
+    return (
+        np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+        if (layout or layout_of(values.shape[1:], where)) == "hwc"
+        else values
+    )
 
 
 def unflattened(values: np.ndarray, where: str, layout: str | None = None) -> np.ndarray:
-    """(N, d) uint8 as (N, H, W) where d is a square, as (N, C, H, W) or (N, H, W, C) where it is three times one and ``layout`` says which. Rows of fewer than 64 numbers
-    are points and stay as they are. Raises ``ValueError`` for other rows."""
+    """(N, d) uint8 as (N, H, W) where d is a square, as (N, C, H, W) or (N, H, W, C) where it is three times
+    one and ``layout`` says which. Rows of fewer than 64 numbers are points and stay as they are. Raises
+    ``ValueError`` for other rows."""
     n, d = values.shape
     side, colours = isqrt(d), isqrt(d // 3)
     if values.dtype != np.uint8 or d < SMALLEST * SMALLEST:
@@ -47,9 +54,11 @@ def unflattened(values: np.ndarray, where: str, layout: str | None = None) -> np
     if d % 3 == 0 and colours * colours * 3 == d:
         if layout is None:
             raise ValueError(
-                f"{where}: got flat pictures of {d} numbers, which are 3×{colours}×{colours} in one of two orders; set data.layout=chw (all of red first, as CIFAR has them) or hwc"
+                f"{where}: got flat pictures of {d} numbers, which are 3×{colours}×{colours} in one of "
+                "two orders; set data.layout=chw (all of red first, as CIFAR has them) or hwc"
             )
         return values.reshape((n, 3, colours, colours) if layout == "chw" else (n, colours, colours, 3))
     raise ValueError(
-        f"{where}: got uint8 rows of {d} numbers, expected pictures (N, H, W[, C]), or flat ones of H×H or 3×H×H; reshape them, or save points as floats"
+        f"{where}: got uint8 rows of {d} numbers, expected pictures (N, H, W[, C]), or flat ones of H×H "
+        "or 3×H×H; reshape them, or save points as floats"
     )

@@ -1,6 +1,8 @@
-"""Batches as a pure function of (seed, step): an endless row of epochs, each in an order of its own, cut into effective batches.
+"""Batches as a pure function of (seed, step): an endless row of epochs, each in an order of its own, cut into
+effective batches.
 
-What a process gets is its slice of the effective batch, so neither the number of processes nor of workers changes which samples a step sees.
+What a process gets is its slice of the effective batch, so neither the number of processes nor of workers
+changes which samples a step sees.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,11 +20,17 @@ UNPAIRED = 0x5EED  # the order of sources that go with nothing in particular
 
 
 class Batches:
-    """``batches.at(step)`` or, prefetched, ``batches.starting(step)`` give (values (B, ...), Cond). ``local``: this process's places in the batch."""
+    """``batches.at(step)`` or, prefetched, ``batches.starting(step)`` give (values (B, ...), Cond).
+    ``local``: this process's places in the batch."""
 
-    def __init__(self, dataset: Any, batch_size: int, *, seed: int, rank: int = 0, world: int = 1, workers: int = 0):
+    def __init__(
+        self, dataset: Any, batch_size: int, *, seed: int, rank: int = 0, world: int = 1, workers: int = 0
+    ):
         if batch_size % world:
-            raise ValueError(f"got batch_size {batch_size} on {world} processes, expected a multiple; change train.batch_size")
+            raise ValueError(
+                f"got batch_size {batch_size} on {world} processes, expected a multiple; change "
+                "train.batch_size"
+            )
         self.dataset, self.batch_size, self.seed, self.workers = dataset, batch_size, seed, workers
         self.local = np.arange(rank * batch_size // world, (rank + 1) * batch_size // world)
         self._epoch, self._order = -1, np.zeros(0, dtype=np.int64)
@@ -37,7 +45,10 @@ class Batches:
         for position in step * self.batch_size + self.local:
             epoch, place = divmod(int(position), n)
             if epoch != self._epoch:
-                self._epoch, self._order = epoch, np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(n)
+                self._epoch, self._order = (
+                    epoch,
+                    np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(n),
+                )
             out.append((epoch, int(self._order[place])))
         return out
 
@@ -58,9 +69,14 @@ class Batches:
                 k += 1
 
         loader = torch.utils.data.DataLoader(
-            _Whole(self.dataset, self.seed), batch_sampler=_Endless(order()), num_workers=self.workers, collate_fn=_first, persistent_workers=True,
-            multiprocessing_context="fork", generator=torch.Generator(),
-        )  # fmt: skip
+            _Whole(self.dataset, self.seed),
+            batch_sampler=_Endless(order()),
+            num_workers=self.workers,
+            collate_fn=_first,
+            persistent_workers=True,
+            multiprocessing_context="fork",
+            generator=torch.Generator(),
+        )
         yield from loader
 
 
@@ -96,8 +112,8 @@ def fetch(dataset: Any, places: Sequence[tuple[int, int]], seed: int = 0) -> tup
 
 
 class Draw(NamedTuple):
-    """A batch: values (B, ...), their conditions, and sources (B, ...) of data that has them. ``encoded``: as the network sees them, not as files
-    hold them."""
+    """A batch: values (B, ...), their conditions, and sources (B, ...) of data that has them. ``encoded``: as
+    the network sees them, not as files hold them."""
 
     values: Tensor
     cond: Cond
@@ -106,27 +122,40 @@ class Draw(NamedTuple):
 
 
 def draws(
-    data: Data, batch_size: int, step: int, *, seed: int, rank: int = 0, world: int = 1, workers: int = 0, swap: bool = False
-) -> Iterator[Draw]:  # fmt: skip
-    """All batches from a step on, sources beside their data; paired ones share the order, others have their own. ``swap`` exchanges the ends."""
+    data: Data,
+    batch_size: int,
+    step: int,
+    *,
+    seed: int,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    swap: bool = False,
+) -> Iterator[Draw]:
+    """All batches from a step on, sources beside their data; paired ones share the order, others have their
+    own. ``swap`` exchanges the ends."""
     options: dict[str, Any] = dict(rank=rank, world=world, workers=workers)
     values = Batches(data.train, batch_size, seed=seed, **options).starting(step)
     if data.source is None:
         for value, cond in values:
             yield Draw(value, cond)
-    sources = Batches(data.source, batch_size, seed=seed if data.paired else seed ^ UNPAIRED, **options).starting(step)
+    sources = Batches(
+        data.source, batch_size, seed=seed if data.paired else seed ^ UNPAIRED, **options
+    ).starting(step)
     for (value, cond), (source, own) in zip(values, sources):
         yield Draw(source, own, value) if swap else Draw(value, cond, source)
 
 
 def head_source(data: Data, count: int, *, held_out: bool = True) -> Tensor | None:
-    """The first ``count`` sources of a part, repeated where there are fewer; None for data that starts from noise."""
+    """The first ``count`` sources of a part, repeated where there are fewer; None for data that starts from
+    noise."""
     part = data.sources(held_out and data.held_out is not None)
     return None if part is None else fetch(part, [(0, i % len(part)) for i in range(count)])[0]
 
 
 def held_out(data: Data, count: int) -> Draw | None:
-    """At most ``count`` of the samples that are kept from training, always the same, with the sources of paired data; None where none are kept."""
+    """At most ``count`` of the samples that are kept from training, always the same, with the sources of
+    paired data; None where none are kept."""
     if data.held_out is None:
         return None
     places = [(0, i) for i in spread(data.held_out, count)]
@@ -136,7 +165,8 @@ def held_out(data: Data, count: int) -> Draw | None:
 
 
 def spread(part: Any, count: int) -> list[int]:
-    """Indices of a fixed choice, in order: each class in its share, and at least once where there is room. Labels that do not lie open are not looked at."""
+    """Indices of a fixed choice, in order: each class in its share, and at least once where there is room.
+    Labels that do not lie open are not looked at."""
     n, labels = len(part), getattr(part, "labels", None)
     if n <= count:
         return list(range(n))

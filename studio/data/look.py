@@ -1,4 +1,5 @@
-"""What a folder of pictures is like, as far as settings depend on it: sizes, colours, borders, and whether a mirrored picture could be one of them.
+"""What a folder of pictures is like, as far as settings depend on it: sizes, colours, borders, and whether a
+mirrored picture could be one of them.
 
 Headers of up to `HEADERS` files are read and `LOOKED` small copies are made; nothing is kept.
 """
@@ -19,15 +20,17 @@ from studio.data.images import decode
 
 HEADERS, LOOKED = 2000, 240
 SMALL, TINY = 32, 16  # sides of the copies that are looked at, and that are compared
-TINTED, PLAIN, ALIKE = 4, 6, 12  # of 255: a channel's distance from grey; a border's spread; between borders of one colour
+# of 255: a channel's distance from grey; a border's spread; between borders of one colour
+TINTED, PLAIN, ALIKE = 4, 6, 12
 CERTAIN, ENOUGH = 1.64, 8  # deviations above a fair coin; pictures that can tell
 
 
 @dataclass(frozen=True)
 class Look:
-    """``side``: the shorter side that three quarters of the pictures have at least; ``shape``: (H, W) where all have the same, else None; ``grey``: none has a
-    colour; ``mirrors``: a mirrored picture looks like one of its class; ``kept``: the share of a picture that lies in its centre square; ``border``: the one
-    plain colour around all of them, or None."""
+    """``side``: the shorter side that three quarters of the pictures have at least; ``shape``: (H, W) where
+    all have the same, else None; ``grey``: none has a colour; ``mirrors``: a mirrored picture looks like one
+    of its class; ``kept``: the share of a picture that lies in its centre square; ``border``: the one plain
+    colour around all of them, or None."""
 
     count: int
     classes: tuple[str, ...]
@@ -55,14 +58,20 @@ def look(root: Path, background: tuple[int, int, int] = (255, 255, 255)) -> Look
     numbers = np.zeros(len(there), np.int64) if labels is None else labels[[p for p, _ in there]]
     grey = all(g for *_, g in heads) or bool((small.max(1) - small.min(1)).max() <= TINTED)
     return Look(
-        len(files), tuple(classes), int(np.quantile(sides.min(1), 0.25)), tuple(sides[0].tolist()) if (sides == sides[0]).all() else None, grey,
-        mirrors(small, numbers), float((sides.min(1) / sides.max(1)).mean()), _border(small),
-    )  # fmt: skip
+        len(files),
+        tuple(classes),
+        int(np.quantile(sides.min(1), 0.25)),
+        tuple(sides[0].tolist()) if (sides == sides[0]).all() else None,
+        grey,
+        mirrors(small, numbers),
+        float((sides.min(1) / sides.max(1)).mean()),
+        _border(small),
+    )
 
 
 def mirrors(pictures: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether pictures (n, C, H, W) that are mirrored are as near to others of their class as they were before. False where too few can tell, and where
-    mirroring makes them strange: letters, digits, arrows."""
+    """Whether pictures (n, C, H, W) that are mirrored are as near to others of their class as they were
+    before. False where too few can tell, and where mirroring makes them strange: letters, digits, arrows."""
     step = pictures.shape[-1] // TINY
     coarse = pictures.reshape(*pictures.shape[:2], TINY, step, TINY, step).mean((3, 5))
     won, told = 0.0, 0  # by pictures as they are, of those that have another one in their class
@@ -85,7 +94,8 @@ def _nearest(x: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _border(small: np.ndarray) -> tuple[int, int, int] | None:
-    edge = np.concatenate([small[..., 0, :], small[..., -1, :], small[..., :, 0], small[..., :, -1]], -1)  # (n, 3, 4·32)
+    # (n, 3, 4·32)
+    edge = np.concatenate([small[..., 0, :], small[..., -1, :], small[..., :, 0], small[..., :, -1]], -1)
     middle = np.median(edge, -1)
     common = np.median(middle, 0)
     plain = (edge.std(-1).max(-1) < PLAIN) & (np.abs(middle - common).max(-1) < ALIKE)
@@ -94,7 +104,9 @@ def _border(small: np.ndarray) -> tuple[int, int, int] | None:
 
 def _spread(items: Sequence, most: int) -> list:
     """At most so many, from all over."""
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))]
+    return [
+        items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
+    ]
 
 
 def _head(file: Path) -> tuple[int, int, bool] | None:
@@ -116,6 +128,8 @@ def _copy(file: Path, background: tuple[int, int, int]) -> np.ndarray | None:
                 whole = decode(picture, None, 3, Reading(background))
             else:
                 whole = decode(file, None, 3, Reading(background))
-        return np.asarray(Image.fromarray(whole.transpose(1, 2, 0)).resize((SMALL, SMALL), Image.Resampling.BOX)).transpose(2, 0, 1)
+        return np.asarray(
+            Image.fromarray(whole.transpose(1, 2, 0)).resize((SMALL, SMALL), Image.Resampling.BOX)
+        ).transpose(2, 0, 1)
     except Exception:
         return None

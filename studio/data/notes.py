@@ -1,4 +1,5 @@
-"""What a run tells of a folder of pictures: each thing that was changed or left out once, with how often and where it is first met."""
+"""What a run tells of a folder of pictures: each thing that was changed or left out once, with how often and
+where it is first met."""
 
 import csv
 import io
@@ -36,7 +37,10 @@ def of_data(data: Data) -> str:
     text = f"{data.name}: {len(data.train):,} {kind} of {tuple(data.shape)}"
     text += f", {len(data.held_out):,} held out" if data.held_out is not None else ", none held out"
     if data.classes:
-        text += f"; {len(data.classes)} class{'' if len(data.classes) == 1 else 'es'} from {data.read_from or 'labels'}: {listed(data.classes)}"
+        text += (
+            f"; {len(data.classes)} class{'' if len(data.classes) == 1 else 'es'} from "
+            f"{data.read_from or 'labels'}: {listed(data.classes)}"
+        )
         labels = getattr(data.train, "labels", None)
         if labels is not None:
             there = np.unique(labels)
@@ -49,8 +53,11 @@ def of_data(data: Data) -> str:
     return text + (f"; numbers: {', '.join(data.numeric)}" if data.numeric else "")
 
 
-def of_pictures(told: Sequence[tuple[str, Mapping[str, str]]], background: tuple[int, int, int], fix: str = KEEPS) -> list[str]:
-    """``told``: the name of every picture and what was done to it (`studio.data.images.decode`); ``fix``: what keeps transparency, if anything."""
+def of_pictures(
+    told: Sequence[tuple[str, Mapping[str, str]]], background: tuple[int, int, int], fix: str = KEEPS
+) -> list[str]:
+    """``told``: the name of every picture and what was done to it (`studio.data.images.decode`); ``fix``:
+    what keeps transparency, if anything."""
     lines = []
     for kind, text in KINDS.items():
         those = [(name, what[kind]) for name, what in told if kind in what]
@@ -59,7 +66,8 @@ def of_pictures(told: Sequence[tuple[str, Mapping[str, str]]], background: tuple
             first = f"{name}: {detail}" if detail else name
             way = f"; {fix}" if fix and kind == "transparent" else ""
             lines.append(
-                f"{several(len(those))} {'was' if len(those) == 1 else 'were'} {text.format(background=list(background))}{way} (first {first})"
+                f"{several(len(those))} {'was' if len(those) == 1 else 'were'} "
+                f"{text.format(background=list(background))}{way} (first {first})"
             )
     return lines
 
@@ -72,7 +80,8 @@ def of_frames(told: Sequence[tuple[str, Mapping[str, str]]], fix: str = EVERY) -
     rest = sum(number - 1 for _, number in counts)
     read = f"only the first of each is read, {rest} further {'is' if rest == 1 else 'are'} left out"
     return [
-        f"{several(len(counts), 'file')} with several pages or frames (first {counts[0][0]}: {counts[0][1]}): {read}" + (f"; {fix}" if fix else "")
+        f"{several(len(counts), 'file')} with several pages or frames (first {counts[0][0]}: "
+        f"{counts[0][1]}): {read}" + (f"; {fix}" if fix else "")
     ]
 
 
@@ -81,7 +90,10 @@ def of_depth(spans: Sequence[Span], reading: Reading) -> list[str]:
     lines = []
     if counted:
         top = max(s.top for s in counted)
-        lines.append(f"{several(len(counted), 'deep picture')} with values up to {top:g}: read as {reading.bits} bits; data.bits changes it")
+        lines.append(
+            f"{several(len(counted), 'deep picture')} with values up to {top:g}: read as {reading.bits} "
+            "bits; data.bits changes it"
+        )
     if len(counted) < len(spans):
         lines.append(f"{several(len(spans) - len(counted), 'picture')} of floats in 0..1: 1 is white")
     return lines
@@ -92,10 +104,15 @@ def of_failed(root: Path, failed: Mapping[str, str], lost: Sequence[str]) -> lis
     lines = []
     if failed:
         name, why = next(iter(failed.items()))
-        lines.append(f"the first that does not decode is {_below(root, name)} ({why}); all of them stand in {LEFT_OUT}")
+        lines.append(
+            f"the first that does not decode is {_below(root, name)} ({why}); all of them stand in {LEFT_OUT}"
+        )
     if lost:
         which = ", ".join(map(repr, lost))
-        lines.append(f"no file of {'class' if len(lost) == 1 else 'the classes'} {which} decodes: left out, it cannot be asked for")
+        lines.append(
+            f"no file of {'class' if len(lost) == 1 else 'the classes'} {which} decodes: left out, it "
+            "cannot be asked for"
+        )
     return lines
 
 
@@ -107,7 +124,10 @@ def of_left(root: Path, left: Mapping[Path, str]) -> list[str]:
         first = f"first {paths[0].relative_to(root)}" if len(paths) > 1 else str(paths[0].relative_to(root))
         if reason == NOT_READ:
             endings = ", ".join(sorted({p.suffix.lower() for p in paths}))
-            lines.append(f"{several(len(paths), 'file')} of other kinds left out ({endings}); convert them to PNG or JPEG")
+            lines.append(
+                f"{several(len(paths), 'file')} of other kinds left out ({endings}); convert them to "
+                "PNG or JPEG"
+            )
         else:
             lines.append(f"{len(paths)} left out ({first}): {reason}")
     return lines

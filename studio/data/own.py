@@ -1,7 +1,8 @@
 """A user's own data sets: what their items are, which classes they have, and that all of them are alike.
 
-`studio.data.items` tells what an item may be. Numbers are standardised, as those of files are. Labels that lie open (tensors, lists, ``targets``, and wrappers of them) are
-looked at before anything else; of other data sets each batch is. What is random in an item is a function of (seed, epoch, index).
+`studio.data.items` tells what an item may be. Numbers are standardised, as those of files are. Labels that
+lie open (tensors, lists, ``targets``, and wrappers of them) are looked at before anything else; of other data
+sets each batch is. What is random in an item is a function of (seed, epoch, index).
 """
 
 import contextlib
@@ -28,7 +29,8 @@ from studio.data.layout import looks_last
 
 
 class Form(NamedTuple):
-    """What every item of a data set must be: shape and dtype of its value, shapes of its conditions by name, and names of its numbers."""
+    """What every item of a data set must be: shape and dtype of its value, shapes of its conditions by name,
+    and names of its numbers."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -37,13 +39,20 @@ class Form(NamedTuple):
 
 
 class Own(torch.utils.data.Dataset):
-    """A data set whose items are checked when they are fetched. ``classes``: how many there are (0 leaves labels out), None where that is not
-    known; ``labels`` (N,): all of them, where they lie open. ``mean`` and ``std`` (K,): what its numbers are standardised by, None for not at all."""
+    """A data set whose items are checked when they are fetched. ``classes``: how many there are (0 leaves
+    labels out), None where that is not known; ``labels`` (N,): all of them, where they lie open. ``mean`` and
+    ``std`` (K,): what its numbers are standardised by, None for not at all."""
 
     mean: Tensor | None = None
     std: Tensor | None = None
 
-    def __init__(self, dataset: Any, form: Form | None = None, classes: int | None = None, labels: np.ndarray | None = None):
+    def __init__(
+        self,
+        dataset: Any,
+        form: Form | None = None,
+        classes: int | None = None,
+        labels: np.ndarray | None = None,
+    ):
         self.dataset, self.classes, self.labels = dataset, classes, labels
         self.name = type(dataset).__name__
         self.form = form or form_of(self.item(0))
@@ -83,33 +92,54 @@ class Own(torch.utils.data.Dataset):
         return torch.stack([item.value for item in items]), Cond(**columns)
 
     def checked(self, i: int, item: Item) -> Item:
-        """Raises ``ValueError`` for an item of another form, and for values that are no numbers, with its index."""
+        """Raises ``ValueError`` for an item of another form, and for values that are no numbers, with its
+        index."""
         form = form_of(item)
         if form != self.form:
-            raise ValueError(f"{self.name}: got item {i} of {_told(form)}, expected {_told(self.form)} as in the first; make all items alike")
+            raise ValueError(
+                f"{self.name}: got item {i} of {_told(form)}, expected {_told(self.form)} as in the "
+                "first; make all items alike"
+            )
         check_values(item.value[None], self.name, names=[i])
         if "numeric" in item.conditions and bool(torch.isinf(item.conditions["numeric"]).any()):
-            raise ValueError(f"{self.name}: got an infinite number in the conditions of item {i}, expected finite ones; NaN means missing")
+            raise ValueError(
+                f"{self.name}: got an infinite number in the conditions of item {i}, expected finite "
+                "ones; NaN means missing"
+            )
         return item
 
 
 def form_of(item: Item) -> Form:
-    return Form(tuple(item.value.shape), item.value.dtype, {k: tuple(v.shape) for k, v in sorted(item.conditions.items())}, item.names)
+    return Form(
+        tuple(item.value.shape),
+        item.value.dtype,
+        {k: tuple(v.shape) for k, v in sorted(item.conditions.items())},
+        item.names,
+    )
 
 
 def _told(form: Form) -> str:
     named = f" ({', '.join(form.names)})" if any(form.names) else ""
-    with_shapes = [(f"{k} {list(shape)}" if shape else k) + (named if k == "numeric" else "") for k, shape in form.conditions.items()]
-    return f"shape {form.shape} ({str(form.dtype).removeprefix('torch.')}) with {', '.join(with_shapes) or 'no conditions'}"
+    with_shapes = [
+        (f"{k} {list(shape)}" if shape else k) + (named if k == "numeric" else "")
+        for k, shape in form.conditions.items()
+    ]
+    return (
+        f"shape {form.shape} ({str(form.dtype).removeprefix('torch.')}) with "
+        f"{', '.join(with_shapes) or 'no conditions'}"
+    )
 
 
 @contextlib.contextmanager
 def seeded() -> Iterator[Callable[[int, int, int], None]]:
-    """Begins the generators that transforms draw from (torch, numpy, random) anew for each (seed, epoch, index), and leaves them as they were."""
+    """Begins the generators that transforms draw from (torch, numpy, random) anew for each (seed, epoch,
+    index), and leaves them as they were."""
     states = torch.random.get_rng_state(), np.random.get_state(), random.getstate()
 
     def begin(seed: int, epoch: int, index: int) -> None:
-        number = int.from_bytes(hashlib.blake2b(f"{seed}|{epoch}|{index}".encode(), digest_size=7).digest(), "big")
+        number = int.from_bytes(
+            hashlib.blake2b(f"{seed}|{epoch}|{index}".encode(), digest_size=7).digest(), "big"
+        )
         torch.default_generator.manual_seed(number)
         np.random.seed(number % 2**32)
         random.seed(number)
@@ -123,7 +153,8 @@ def seeded() -> Iterator[Callable[[int, int, int], None]]:
 
 
 def labels_of(dataset: Any) -> Any:
-    """All labels where they lie open: the second tensor, the items of a list, ``targets`` or ``labels``, and those of wrapped data sets; None otherwise."""
+    """All labels where they lie open: the second tensor, the items of a list, ``targets`` or ``labels``, and
+    those of wrapped data sets; None otherwise."""
     if isinstance(dataset, Subset):
         inner = labels_of(dataset.dataset)
         return None if inner is None else as_array(inner)[list(dataset.indices)]
@@ -148,11 +179,15 @@ def labels_of(dataset: Any) -> Any:
 
 
 def classes_of(dataset: Any) -> tuple[str, ...] | None:
-    """The ``classes`` that a data set, or the one that it wraps, says it has. Raises ``ValueError`` for joined data sets whose classes differ."""
+    """The ``classes`` that a data set, or the one that it wraps, says it has. Raises ``ValueError`` for
+    joined data sets whose classes differ."""
     if isinstance(dataset, ConcatDataset):
         found = [classes_of(d) for d in dataset.datasets]
         if any(f != found[0] for f in found):
-            raise ValueError(f"got joined data sets with different classes ({found[0]} and {next(f for f in found if f != found[0])}); pass classes=")
+            raise ValueError(
+                f"got joined data sets with different classes ({found[0]} and "
+                f"{next(f for f in found if f != found[0])}); pass classes="
+            )
         return found[0]
     own = getattr(dataset, "classes", None)
     if own is None or callable(own):
@@ -161,12 +196,14 @@ def classes_of(dataset: Any) -> tuple[str, ...] | None:
 
 
 def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> Data:
-    """A user's map-style data set, of items of any form of `studio.data.items`. uint8 values and PIL pictures are pictures (C, H, W), as are floats in 0..1;
-    other floats are used as they are. Numbers as conditions are standardised, and asked for as they were given.
+    """A user's map-style data set, of items of any form of `studio.data.items`. uint8 values and PIL pictures
+    are pictures (C, H, W), as are floats in 0..1; other floats are used as they are. Numbers as conditions
+    are standardised, and asked for as they were given.
 
-    ``classes``: how many there are, or their names; by default what the attribute ``classes`` says, or what is found in labels that lie open. 0 leaves labels
-    out. An attribute ``numeric`` names the numbers of items that come without names. Raises ``ValueError`` for items of another form, and for labels that are not whole
-    or out of range, with their index.
+    ``classes``: how many there are, or their names; by default what the attribute ``classes`` says, or what
+    is found in labels that lie open. 0 leaves labels out. An attribute ``numeric`` names the numbers of items
+    that come without names. Raises ``ValueError`` for items of another form, and for labels that are not
+    whole or out of range, with their index.
     """
     if len(dataset) == 0:
         raise ValueError("got an empty data set, expected at least one item")
@@ -181,7 +218,10 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
     number, labels, said = 0, None, ""
     if "label" not in conditions:
         if classes is not None and names:
-            raise ValueError(f"{where}: got classes={classes!r}, but the items have no labels, expected (value, label); leave classes out")
+            raise ValueError(
+                f"{where}: got classes={classes!r}, but the items have no labels, expected (value, "
+                "label); leave classes out"
+            )
         names = ()
     elif classes is None or names:
         labels, names, said = _labels(dataset, probe, names)
@@ -196,37 +236,61 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
         rest.checked(0, rest.item(0))
         if number:
             found = labels_of(held_out)
-            rest.labels = None if found is None else class_numbers(found, f"held_out {rest.name}", len(held_out))
+            rest.labels = (
+                None if found is None else class_numbers(found, f"held_out {rest.name}", len(held_out))
+            )
             if rest.labels is not None:
                 check_range(rest.labels, number, f"held_out {rest.name}")
     train = Own(dataset, probe.form, number, labels)
     codec, told = codec_of(dataset, lambda i: train.item(i).value)
     if first.left:
-        told = (*told, f"left out of the items: {', '.join(first.left)}, which {'is' if len(first.left) == 1 else 'are'} text")
+        told = (
+            *told,
+            f"left out of the items: {', '.join(first.left)}, which "
+            f"{'is' if len(first.left) == 1 else 'are'} text",
+        )
     found, numeric, code = numbers_of(train), names_of(dataset, first), identity(train)
     if found.mean:
         train, rest = (part and part.standardised(found.mean, found.std) for part in (train, rest))
     return Data(
-        where, "image" if value.ndim == 3 else "points", tuple(value.shape), train, rest, tuple(names or ()), codec, code,
-        numeric=numeric, numeric_mean=found.mean, numeric_std=found.std, numeric_range=found.reach, read_from=said, notes=told,
+        where,
+        "image" if value.ndim == 3 else "points",
+        tuple(value.shape),
+        train,
+        rest,
+        tuple(names or ()),
+        codec,
+        code,
+        numeric=numeric,
+        numeric_mean=found.mean,
+        numeric_std=found.std,
+        numeric_range=found.reach,
+        read_from=said,
+        notes=told,
         fields={k: tuple(conditions[k].shape) for k in ("tokens", "image") if k in conditions},
-    )  # fmt: skip
+    )
 
 
 def _check_value(value: Tensor, where: str) -> None:
     if value.ndim not in (1, 3):
-        raise ValueError(f"got items of shape {tuple(value.shape)}, expected (C, H, W) pictures or (d,) points")
+        raise ValueError(
+            f"got items of shape {tuple(value.shape)}, expected (C, H, W) pictures or (d,) points"
+        )
     if value.ndim == 3 and looks_last(tuple(value.shape)):
         raise ValueError(
-            f"{where}: got items of shape {tuple(value.shape)}, which look like (H, W, C), expected (C, H, W); try value.permute(2, 0, 1), or give PIL pictures"
+            f"{where}: got items of shape {tuple(value.shape)}, which look like (H, W, C), expected (C, "
+            "H, W); try value.permute(2, 0, 1), or give PIL pictures"
         )
     if value.ndim == 3 and value.dtype != torch.uint8 and not value.is_floating_point():
         raise ValueError(
-            f"{where}: got pictures of {str(value.dtype).removeprefix('torch.')}, expected uint8 (0 to 255) or floats; try value.to(torch.uint8)"
+            f"{where}: got pictures of {str(value.dtype).removeprefix('torch.')}, expected uint8 (0 to "
+            "255) or floats; try value.to(torch.uint8)"
         )
 
 
-def _labels(dataset: Any, probe: Own, names: tuple[str, ...] | None) -> tuple[np.ndarray | None, tuple[str, ...], str]:
+def _labels(
+    dataset: Any, probe: Own, names: tuple[str, ...] | None
+) -> tuple[np.ndarray | None, tuple[str, ...], str]:
     """All labels where they are known, the names of the classes, and where they come from."""
     open_labels, first = labels_of(dataset), int(probe.item(0).conditions["label"])
     if open_labels is not None:
@@ -235,7 +299,8 @@ def _labels(dataset: Any, probe: Own, names: tuple[str, ...] | None) -> tuple[np
             return labels, names_for(labels, names, probe.name), "labels"
     if names is None:
         raise ValueError(
-            f"got a {probe.name} whose items have labels but which does not tell its classes, expected how many there are or their names; "
+            f"got a {probe.name} whose items have labels but which does not tell its classes, expected "
+            "how many there are or their names; "
             "pass classes=10 or classes=['cat', 'dog'] (classes=0 leaves labels out)"
         )
     check_range(np.array([first]), len(names), probe.name, [0])
@@ -243,11 +308,16 @@ def _labels(dataset: Any, probe: Own, names: tuple[str, ...] | None) -> tuple[np
 
 
 def identity(own: Own) -> str:
-    """A hash of the content: of all of it where it lies open, otherwise of its size, its labels where they do, and some items over its whole length. Empty
-    for a data set that does not give the same items again."""
+    """A hash of the content: of all of it where it lies open, otherwise of its size, its labels where they
+    do, and some items over its whole length. Empty for a data set that does not give the same items again."""
     tensors = _tensors(own.dataset)
     if tensors is not None:
-        return content_hash(*[np.asarray(t.detach().cpu().float() if t.dtype == torch.bfloat16 else t.detach().cpu()) for t in tensors])
+        return content_hash(
+            *[
+                np.asarray(t.detach().cpu().float() if t.dtype == torch.bfloat16 else t.detach().cpu())
+                for t in tensors
+            ]
+        )
     some = some_of(own, whole=isinstance(own.dataset, list | tuple))
     digest = hashlib.sha256(f"{len(own)}".encode())
     if own.labels is not None:
@@ -262,7 +332,8 @@ def identity(own: Own) -> str:
 
 def _bytes(item: Item) -> bytes:
     return b"".join(
-        f"{k} {tuple(v.shape)} {v.dtype}".encode() + v.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        f"{k} {tuple(v.shape)} {v.dtype}".encode()
+        + v.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
         for k, v in [("", item.value), *sorted(item.conditions.items())]
     )
 

@@ -7,9 +7,12 @@ from studio.data.arrays import split
 HELD_OUT = 0.05  # by default
 
 
-def parted(count: int, labels: np.ndarray | None, held_out: float | None, stratify: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """(train, held-out) indices, sorted: a fixed random share of each class, or of all together. As many in all as without classes; where that is too few for all
-    classes those with the largest remainder have one, and the last sample of a class is always trained on."""
+def parted(
+    count: int, labels: np.ndarray | None, held_out: float | None, stratify: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """(train, held-out) indices, sorted: a fixed random share of each class, or of all together. As many in
+    all as without classes; where that is too few for all classes those with the largest remainder have one,
+    and the last sample of a class is always trained on."""
     share = HELD_OUT if held_out is None else held_out
     train, rest = split(count, share)
     if labels is None or not stratify or not len(rest):

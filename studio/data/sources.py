@@ -18,10 +18,11 @@ from studio.data.parts import HELD_OUT, parted
 
 
 def fashion_mnist(*, classes: tuple[int, ...] = (), count: int | None = None) -> Data:
-    """The bundled balanced subset of Fashion-MNIST (Zalando SE, MIT): 12,000 training and 2,000 test pictures, 1×28×28, ten classes.
+    """The bundled balanced subset of Fashion-MNIST (Zalando SE, MIT): 12,000 training and 2,000 test
+    pictures, 1×28×28, ten classes.
 
-    ``classes``: only these, in this order, which then count from 0; ``count``: so many training pictures, as many of each class. Raises ``ValueError``
-    for a class that does not exist or more pictures than there are.
+    ``classes``: only these, in this order, which then count from 0; ``count``: so many training pictures, as
+    many of each class. Raises ``ValueError`` for a class that does not exist or more pictures than there are.
     """
     with (
         resources.as_file(resources.files("studio") / "bundled" / "data" / "fashion_mnist_12k.npz") as path,
@@ -33,31 +34,54 @@ def fashion_mnist(*, classes: tuple[int, ...] = (), count: int | None = None) ->
     if classes or count is not None:
         chosen = tuple(classes) or tuple(range(len(names)))
         if len(set(chosen)) < len(chosen) or not all(0 <= c < len(names) for c in chosen):
-            raise ValueError(f"got data.classes={list(chosen)}, expected different numbers from 0 to {len(names) - 1}")
+            raise ValueError(
+                f"got data.classes={list(chosen)}, expected different numbers from 0 to {len(names) - 1}"
+            )
         most = min(int((labels == c).sum()) for c in chosen)
         each = most if count is None else count // len(chosen)
         if not 1 <= each <= most:
-            raise ValueError(f"got data.count={count}, expected {len(chosen)} to {most * len(chosen)} for {len(chosen)} classes")
+            raise ValueError(
+                f"got data.count={count}, expected {len(chosen)} to {most * len(chosen)} for "
+                f"{len(chosen)} classes"
+            )
         rows = np.sort(np.concatenate([np.flatnonzero(labels == c)[:each] for c in chosen]))
         kept = np.flatnonzero(np.isin(test_labels, chosen))
         number = np.full(len(names), -1)
         number[list(chosen)] = np.arange(len(chosen))
-        train, labels, test, test_labels = train[rows], number[labels[rows]], test[kept], number[test_labels[kept]]
+        train, labels, test, test_labels = (
+            train[rows],
+            number[labels[rows]],
+            test[kept],
+            number[test_labels[kept]],
+        )
         names = tuple(names[c] for c in chosen)
     return Data(
-        "fashion-mnist", "image", tuple(train.shape[1:]), Arrays(train, labels), Arrays(test, test_labels), names, {"name": "pixels"},
+        "fashion-mnist",
+        "image",
+        tuple(train.shape[1:]),
+        Arrays(train, labels),
+        Arrays(test, test_labels),
+        names,
+        {"name": "pixels"},
         content_hash(train, labels),
-    )  # fmt: skip
+    )
 
 
 def npz(
-    *, path: str, images: str | None = None, labels: str | None = None, layout: Literal["chw", "hwc"] | None = None, held_out: float = HELD_OUT,
+    *,
+    path: str,
+    images: str | None = None,
+    labels: str | None = None,
+    layout: Literal["chw", "hwc"] | None = None,
+    held_out: float = HELD_OUT,
     stratify: bool = True,
-) -> Data:  # fmt: skip
-    """An .npz with uint8 pictures (N, H, W), (N, H, W, C) or (N, C, H, W), also flat ones (N, H·W), or float vectors (N, d) under ``images``, by default ``images`` or ``arr_0``, class
-    numbers or names (N,) under ``labels``, by default ``labels`` or, beside ``arr_0``, ``arr_1`` (none where it says ``none``), names ``classes``, and numeric conditions ``numeric`` (N, K; NaN =
-    missing) with ``numeric_names`` if there are any. ``layout``: where the channels are, for shapes that do not tell. ``held_out``: the share kept from training, of each class (of all together without
-    ``stratify``). Pickled arrays are refused.
+) -> Data:
+    """An .npz with uint8 pictures (N, H, W), (N, H, W, C) or (N, C, H, W), also flat ones (N, H·W), or float
+    vectors (N, d) under ``images``, by default ``images`` or ``arr_0``, class numbers or names (N,) under
+    ``labels``, by default ``labels`` or, beside ``arr_0``, ``arr_1`` (none where it says ``none``), names
+    ``classes``, and numeric conditions ``numeric`` (N, K; NaN = missing) with ``numeric_names`` if there are
+    any. ``layout``: where the channels are, for shapes that do not tell. ``held_out``: the share kept from
+    training, of each class (of all together without ``stratify``). Pickled arrays are refused.
     """
     where = Path(path).expanduser()
     if not where.is_file():
@@ -65,13 +89,34 @@ def npz(
     with opened(where) as file:
         key = named_array(list(file), images, ("images", "arr_0"), "images", where)
         if key is None:
-            raise ValueError(f"{where} holds {', '.join(file)}, expected an array named 'images' or arr_0; set data.images=NAME")
+            raise ValueError(
+                f"{where} holds {', '.join(file)}, expected an array named 'images' or arr_0; set "
+                "data.images=NAME"
+            )
         values = array_of(file, key, where, "a float array of points, or uint8 pictures of one size")
-        found = named_array(list(file), labels, ("labels", "arr_1") if key == "arr_0" else ("labels",), "labels", where)
-        y = None if found is None else array_of(file, found, where, "class numbers, or names: try labels.astype(str)")
-        names = [str(c) for c in array_of(file, "classes", where, "names: try classes.astype(str)")] if "classes" in file else None
-        numeric = array_of(file, "numeric", where, "numbers: try numeric.astype(float)").astype(np.float64) if "numeric" in file else None
-        known = array_of(file, "numeric_names", where, "names: try numeric_names.astype(str)") if "numeric_names" in file else None
+        found = named_array(
+            list(file), labels, ("labels", "arr_1") if key == "arr_0" else ("labels",), "labels", where
+        )
+        y = (
+            None
+            if found is None
+            else array_of(file, found, where, "class numbers, or names: try labels.astype(str)")
+        )
+        names = (
+            [str(c) for c in array_of(file, "classes", where, "names: try classes.astype(str)")]
+            if "classes" in file
+            else None
+        )
+        numeric = (
+            array_of(file, "numeric", where, "numbers: try numeric.astype(float)").astype(np.float64)
+            if "numeric" in file
+            else None
+        )
+        known = (
+            array_of(file, "numeric_names", where, "names: try numeric_names.astype(str)")
+            if "numeric_names" in file
+            else None
+        )
         numeric_names = None if known is None else [str(c) for c in known]
     if values.ndim == 0 or len(values) == 0:
         raise ValueError(f"{where} holds no samples")
@@ -79,33 +124,55 @@ def npz(
     if y is not None:
         y, classes = labelled(y, classes, f"{where} ({found})", len(values))
         if y.min() < 0:
-            raise ValueError(f"{where}: labels have shape {y.shape} and minimum {y.min()}, expected ({len(values)},) class numbers from 0")
+            raise ValueError(
+                f"{where}: labels have shape {y.shape} and minimum {y.min()}, expected ({len(values)},) "
+                "class numbers from 0"
+            )
     classes = names_for(y, classes, str(where)) if y is not None else ()
     if numeric is not None and (numeric.ndim != 2 or len(numeric) != len(values)):
         raise ValueError(f"{where}: numeric has shape {numeric.shape}, expected ({len(values)}, K)")
-    if numeric_names is not None and (numeric is None or len(numeric_names) != numeric.shape[1] or len(set(numeric_names)) < len(numeric_names)):
+    if numeric_names is not None and (
+        numeric is None
+        or len(numeric_names) != numeric.shape[1]
+        or len(set(numeric_names)) < len(numeric_names)
+    ):
         columns = 0 if numeric is None else numeric.shape[1]
-        raise ValueError(f"{where}: got {len(numeric_names)} numeric_names for {columns} columns of numeric, expected a different name for each")
+        raise ValueError(
+            f"{where}: got {len(numeric_names)} numeric_names for {columns} columns of numeric, expected "
+            "a different name for each"
+        )
     if numeric is not None and numeric_names is None:
         numeric_names = [f"numeric{i}" for i in range(numeric.shape[1])]
-    extra: dict[str, Any] = {"numeric": numeric, "numeric_names": numeric_names or [], "read_from": f"the array {found}" if found else ""}
+    extra: dict[str, Any] = {
+        "numeric": numeric,
+        "numeric_names": numeric_names or [],
+        "read_from": f"the array {found}" if found else "",
+    }
     if values.ndim == 2:
         values = unflattened(values, f"{where} ({key})", layout)
     if layout is not None and values.ndim != 4:
         raise ValueError(
-            f"{where}: got data.layout={layout} for an array of shape {values.shape}, expected (N, H, W, C) or (N, C, H, W); leave it out"
+            f"{where}: got data.layout={layout} for an array of shape {values.shape}, expected (N, H, W, "
+            "C) or (N, C, H, W); leave it out"
         )
     check_values(values, f"{where} ({key})")
     extra["parts"] = parted(len(values), y, held_out, stratify)
     if values.ndim == 2:
         values = values.astype(np.float32)
         codec = {"name": "scale", "std": float(values.std()) or 1.0}
-        data = from_arrays(where.stem, values, y, classes, held_out=held_out, task="points", codec=codec, **extra)
+        data = from_arrays(
+            where.stem, values, y, classes, held_out=held_out, task="points", codec=codec, **extra
+        )
         return replace(data, stratified=stratify)
     if values.dtype != np.uint8 or values.ndim not in (3, 4):
-        raise ValueError(f"{where}: got {values.dtype} of shape {values.shape}, expected uint8 pictures (N, H, W[, C]) or float vectors (N, d)")
+        raise ValueError(
+            f"{where}: got {values.dtype} of shape {values.shape}, expected uint8 pictures (N, H, W[, C]) "
+            "or float vectors (N, d)"
+        )
     values = channels_first(values, str(where), layout)
-    data = from_arrays(where.stem, values, y, classes, held_out=held_out, task="image", codec={"name": "pixels"}, **extra)
+    data = from_arrays(
+        where.stem, values, y, classes, held_out=held_out, task="image", codec={"name": "pixels"}, **extra
+    )
     return replace(data, stratified=stratify)
 
 
@@ -116,34 +183,46 @@ def opened(where: Path) -> Iterator[Any]:
         file = np.load(where, allow_pickle=False)
     except Exception as error:
         if "allow_pickle" in str(error) or "pickled" in str(error):
-            raise ValueError(f"{where} holds pickled objects, which are never loaded; save plain arrays with np.savez") from None
+            raise ValueError(
+                f"{where} holds pickled objects, which are never loaded; save plain arrays with np.savez"
+            ) from None
         raise ValueError(f"{where} is not a readable .npz: {error}") from None
     if not isinstance(file, np.lib.npyio.NpzFile):
         raise ValueError(
-            f"{where} is not a readable .npz: it is one array alone; save it with np.savez({where.with_suffix('.npz').name!r}, images=...)"
+            f"{where} is not a readable .npz: it is one array alone; save it with "
+            f"np.savez({where.with_suffix('.npz').name!r}, images=...)"
         )
     with file:
         yield file
 
 
 def array_of(file: Any, key: str, where: Path, expected: str) -> np.ndarray:
-    """One array of an .npz. Raises ``ValueError`` for one that is cut off, and for one of objects, which only a pickle holds."""
+    """One array of an .npz. Raises ``ValueError`` for one that is cut off, and for one of objects, which only
+    a pickle holds."""
     try:
         return file[key]
     except ValueError as error:
         if "allow_pickle" in str(error) or "pickled" in str(error):
-            raise ValueError(f"{where}: {key} holds pickled objects, which are never loaded, expected {expected}") from None
+            raise ValueError(
+                f"{where}: {key} holds pickled objects, which are never loaded, expected {expected}"
+            ) from None
         raise ValueError(f"{where} is not a readable .npz: {key}: {error}") from None
     except Exception as error:
         raise ValueError(f"{where} is not a readable .npz: {key}: {error}") from None
 
 
-def named_array(there: Sequence[str], asked: str | None, usual: Sequence[str], option: str, where: Path) -> str | None:
-    """The array that is asked for, or the first of the usual ones that is there. Raises ``ValueError`` for one that is asked for and is not there."""
+def named_array(
+    there: Sequence[str], asked: str | None, usual: Sequence[str], option: str, where: Path
+) -> str | None:
+    """The array that is asked for, or the first of the usual ones that is there. Raises ``ValueError`` for
+    one that is asked for and is not there."""
     if asked is None:
         return next((k for k in usual if k in there), None)
     if asked in ("none", "") and option == "labels" and asked not in there:
         return None
     if asked not in there:
-        raise ValueError(f"{where} holds {', '.join(there)}, expected {asked!r} among them as data.{option} says{suggest(asked, there)}")
+        raise ValueError(
+            f"{where} holds {', '.join(there)}, expected {asked!r} among them as data.{option} "
+            f"says{suggest(asked, there)}"
+        )
     return asked

@@ -11,7 +11,8 @@ from backbones.noise import NoiseSource
 from studio.data.arrays import Arrays, Data, content_hash, from_arrays, split
 
 KINDS = ("eight_gaussians", "moons", "spiral", "checkerboard", "mixture")
-MIXTURE = {"weights": (0.4, 0.6), "means": ((-1.5, 0.5), (1.0, -1.0)), "stds": (0.35, 0.6)}  # a Gaussian mixture with an exact score
+# a Gaussian mixture with an exact score
+MIXTURE = {"weights": (0.4, 0.6), "means": ((-1.5, 0.5), (1.0, -1.0)), "stds": (0.35, 0.6)}
 
 
 def draw(kind: str, noise: NoiseSource) -> tuple[Tensor, Tensor]:
@@ -30,7 +31,9 @@ def draw(kind: str, noise: NoiseSource) -> tuple[Tensor, Tensor]:
         return (torch.where(label[:, None] == 0, upper, lower) + 0.2 * z) * 3 - 1, label
     if kind == "spiral":
         angle = 3 * math.pi * u[:, 0].sqrt()
-        return torch.stack([angle.cos(), angle.sin()], 1) * angle[:, None] / 2 + 0.1 * z, torch.zeros(len(noise), dtype=torch.int64)
+        return torch.stack([angle.cos(), angle.sin()], 1) * angle[:, None] / 2 + 0.1 * z, torch.zeros(
+            len(noise), dtype=torch.int64
+        )
     if kind == "checkerboard":
         label = (pick * 8).long().clamp(0, 7)
         row, column = label // 2, label % 2
@@ -38,24 +41,44 @@ def draw(kind: str, noise: NoiseSource) -> tuple[Tensor, Tensor]:
         return (corner + u) * 2, label
     if kind == "mixture":
         label = (pick > MIXTURE["weights"][0]).long()
-        return torch.tensor(MIXTURE["means"])[label] + torch.tensor(MIXTURE["stds"])[label][:, None] * z, label
+        return torch.tensor(MIXTURE["means"])[label] + torch.tensor(MIXTURE["stds"])[label][
+            :, None
+        ] * z, label
     raise ValueError(f"got points kind {kind!r}, expected one of {', '.join(KINDS)}")
 
 
 def points(
-    *, kind: str = "eight_gaussians", count: int = 20000, seed: int = 0, labels: bool = False, held_out: float = 0.1, source: str | None = None
-) -> Data:  # fmt: skip
-    """``count`` points of a kind: eight_gaussians, moons, spiral, checkerboard or mixture; ``labels`` keeps their component as the class. ``source``: a kind that a
-    bridge starts from, unpaired; normal noise without one."""
+    *,
+    kind: str = "eight_gaussians",
+    count: int = 20000,
+    seed: int = 0,
+    labels: bool = False,
+    held_out: float = 0.1,
+    source: str | None = None,
+) -> Data:
+    """``count`` points of a kind: eight_gaussians, moons, spiral, checkerboard or mixture; ``labels`` keeps
+    their component as the class. ``source``: a kind that a bridge starts from, unpaired; normal noise without
+    one."""
     values, y = draw(kind, NoiseSource([seed] * count, index=range(count)))
     names = [str(i) for i in range(int(y.max()) + 1)] if labels else []
     codec = {"name": "scale", "std": float(np.round(values.std().item(), 4))}
-    data = from_arrays(f"points-{kind}", values.numpy(), y.numpy() if labels else None, names, held_out=held_out, task="points", codec=codec)
+    data = from_arrays(
+        f"points-{kind}",
+        values.numpy(),
+        y.numpy() if labels else None,
+        names,
+        held_out=held_out,
+        task="points",
+        codec=codec,
+    )
     if source is None:
         return data
     start = draw(source, NoiseSource([seed ^ 0x50CE] * count, index=range(count)))[0].numpy()
     kept = split(count, held_out)
     return replace(
-        data, source=Arrays(start[kept[0]]), held_out_source=Arrays(start[kept[1]]) if len(kept[1]) else None, source_name=source,
+        data,
+        source=Arrays(start[kept[0]]),
+        held_out_source=Arrays(start[kept[1]]) if len(kept[1]) else None,
+        source_name=source,
         hash=content_hash(values.numpy(), start),
-    )  # fmt: skip
+    )

@@ -1,6 +1,7 @@
 """The picture files below a folder, and what is left out of it with the reason.
 
-Links to folders are followed, except into a folder that they lie in. What a file is called decides whether it is a picture; of names that say nothing, how it begins.
+Links to folders are followed, except into a folder that they lie in. What a file is called decides whether it
+is a picture; of names that say nothing, how it begins.
 """
 
 import mimetypes
@@ -11,11 +12,48 @@ from typing import NamedTuple
 
 from PIL import Image
 
-# formats of Pillow (and of its plugins, such as pillow-heif, where they are registered) that hold photographs and drawings
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "AVIF", "HEIF", "PPM", "TGA", "JPEG2000", "PCX", "SGI", "QOI", "JXL")
-RAW = {".arw", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".jxl", ".nef", ".orf", ".raf", ".raw", ".rw2", ".srw", ".heic", ".heif", ".hif"}
+# formats of Pillow (and of its plugins, such as pillow-heif, where they are registered) that hold photographs
+# and drawings
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "MPO",
+    "WEBP",
+    "BMP",
+    "DIB",
+    "GIF",
+    "TIFF",
+    "AVIF",
+    "HEIF",
+    "PPM",
+    "TGA",
+    "JPEG2000",
+    "PCX",
+    "SGI",
+    "QOI",
+    "JXL",
+)
+RAW = {
+    ".arw",
+    ".cr2",
+    ".cr3",
+    ".dng",
+    ".exr",
+    ".hdr",
+    ".jxl",
+    ".nef",
+    ".orf",
+    ".raf",
+    ".raw",
+    ".rw2",
+    ".srw",
+    ".heic",
+    ".heif",
+    ".hif",
+}
 SYSTEM = re.compile(
-    r"\..*|__macosx|__pycache__|@eadir|@recycle|@tmp|#recycle|#snapshot|\$recycle\.bin|system volume information|lost\+found|thumbs\.db",
+    r"\..*|__macosx|__pycache__|@eadir|@recycle|@tmp|#recycle|#snapshot|\$recycle\.bin|system volume "
+    r"information|lost\+found|thumbs\.db",
     re.IGNORECASE,
 )
 HIDDEN = "hidden, or made by a system or program"
@@ -35,7 +73,9 @@ class Walk(NamedTuple):
 def suffixes() -> list[str]:
     """Endings of the files that can be read here, in lower case."""
     Image.init()
-    return sorted(s for s, kind in Image.registered_extensions().items() if kind in FORMATS and kind in Image.OPEN)
+    return sorted(
+        s for s, kind in Image.registered_extensions().items() if kind in FORMATS and kind in Image.OPEN
+    )
 
 
 def walk(root: Path) -> Walk:
@@ -59,11 +99,24 @@ def _visit(folder: Path, above: frozenset[tuple[int, int]], known: frozenset[str
         return
     for path in (folder / name for name in names):
         try:
-            kind = "folder" if path.is_dir() else "file" if path.is_file() else "link" if path.is_symlink() else ""
+            kind = (
+                "folder"
+                if path.is_dir()
+                else "file"
+                if path.is_file()
+                else "link"
+                if path.is_symlink()
+                else ""
+            )
         except OSError:  # a link to itself
             kind = "link"
         if SYSTEM.fullmatch(path.name):
-            if kind == "folder" and _holds_pictures(path, known) or kind == "file" and path.suffix.lower() in known:
+            if (
+                kind == "folder"
+                and _holds_pictures(path, known)
+                or kind == "file"
+                and path.suffix.lower() in known
+            ):
                 found.left[path] = HIDDEN
         elif kind == "folder":
             if (own := _identity(path)) in above:

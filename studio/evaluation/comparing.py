@@ -1,9 +1,11 @@
 """`studio compare`: two sets against one reference, and how sure the differences of their measures are.
 
-Both sets are measured at the number of the smaller one, as most measures depend on it. The interval of a difference is that of the bootstrap (Efron 1979): both sets
-are drawn again with replacement, and the quantiles of the differences around their mean lie around the difference that was measured, so that what drawing
-itself adds to a distance falls out. Measures for which a sample must not be there twice (`ONCE`) are drawn without replacement, half of a set at a time,
-which varies as much. The reference stays as it is. Sets of the same seeds and classes are drawn together, sample by sample.
+Both sets are measured at the number of the smaller one, as most measures depend on it. The interval of a
+difference is that of the bootstrap (Efron 1979): both sets are drawn again with replacement, and the
+quantiles of the differences around their mean lie around the difference that was measured, so that what
+drawing itself adds to a distance falls out. Measures for which a sample must not be there twice (`ONCE`) are
+drawn without replacement, half of a set at a time, which varies as much. The reference stays as it is. Sets
+of the same seeds and classes are drawn together, sample by sample.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +26,8 @@ from studio.runtime import files
 from studio.runtime.progress import notebook_bar
 
 ONCE = ("kid", "pr", "dc", "uniqueness", "diversity", "IntDiv", "IntDiv2", "unique@1k", "unique@10k", "w2")
-SLOW = ("kid", "pr", "dc", "nn", "w2", "fcd", "fragments", "scaffolds", "similarity", "targets")  # measured where they are asked for
+# measured where they are asked for
+SLOW = ("kid", "pr", "dc", "nn", "w2", "fcd", "fragments", "scaffolds", "similarity", "targets")
 WHOLE = ("sfid",)  # kept of a set as a whole only
 APART = ("_std", "_test")  # endings of numbers that are not the set's own
 FEWEST, MOST = 20, 100_000
@@ -33,8 +36,8 @@ Measure = Callable[[Sequence[str], np.ndarray], tuple[dict[str, float], dict[str
 
 @dataclass(frozen=True)
 class Comparison:
-    """By measure: ``values`` of both sets, the ``difference`` (second less first) and its ``interval`` (low, high); ``failed``: what could not be
-    computed, and why."""
+    """By measure: ``values`` of both sets, the ``difference`` (second less first) and its ``interval`` (low,
+    high); ``failed``: what could not be computed, and why."""
 
     names: tuple[str, str]
     values: dict[str, tuple[float, float]]
@@ -58,10 +61,18 @@ class Comparison:
         for name, (a, b) in self.values.items():
             low, high = self.interval[name]
             told = "" if self.differs(name) else "  (holds 0)"
-            rows.append(f"{name:<{width}}{a:>12.4f}{b:>12.4f}{self.difference[name]:>+12.4f}  {low:+.4f} to {high:+.4f}{told}")
+            rows.append(
+                f"{name:<{width}}{a:>12.4f}{b:>12.4f}{self.difference[name]:>+12.4f}  {low:+.4f} to "
+                f"{high:+.4f}{told}"
+            )
         rows += [f"{k:<{width}}not computed: {why}" for k, why in self.failed.items()]
         head = [f"A: {self.names[0]}", f"B: {self.names[1]}", ""]
-        return [*head, *rows, "", *(f"{k}: {v}" for k, v in self.protocol.items() if v not in (None, {}, "", []))]
+        return [
+            *head,
+            *rows,
+            "",
+            *(f"{k}: {v}" for k, v in self.protocol.items() if v not in (None, {}, "", [])),
+        ]
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
@@ -72,12 +83,22 @@ class Comparison:
 
 
 def compare(
-    a: str | Path | SampleSet, b: str | Path | SampleSet, ref: str | Path | SampleSet | Reference, *, metrics: str | Sequence[str] | None = None,
-    features: str | Extractor | None = None, inception: str | Path | None = None, allow_small: bool = False, rounds: int = 200, level: float = 0.95, seed: int = 0,
+    a: str | Path | SampleSet,
+    b: str | Path | SampleSet,
+    ref: str | Path | SampleSet | Reference,
+    *,
+    metrics: str | Sequence[str] | None = None,
+    features: str | Extractor | None = None,
+    inception: str | Path | None = None,
+    allow_small: bool = False,
+    rounds: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
     on_progress: Callable[[int, int], Any] | None = None,
-) -> Comparison:  # fmt: skip
-    """Two sets of samples that are there, against one reference; ``metrics``, ``features``, ``inception`` and ``allow_small`` as in `studio.evaluate`, by default
-    without the slow ones. ``rounds`` of drawing again, from ``seed``; ``level`` of the intervals. Raises ``ValueError`` for what does not fit together, before
+) -> Comparison:
+    """Two sets of samples that are there, against one reference; ``metrics``, ``features``, ``inception`` and
+    ``allow_small`` as in `studio.evaluate`, by default without the slow ones. ``rounds`` of drawing again,
+    from ``seed``; ``level`` of the intervals. Raises ``ValueError`` for what does not fit together, before
     anything is measured; a single measure that cannot be computed is listed in ``failed``."""
     if not FEWEST <= rounds <= MOST:
         raise ValueError(f"got rounds={rounds}, expected {FEWEST} to {MOST:,}; 200 tell a 95 % interval")
@@ -85,7 +106,9 @@ def compare(
         raise ValueError(f"got level={level}, expected a share from 0.5 to below 1, such as 0.95")
     sets = [_set(one) for one in (a, b)]
     _check(*sets)
-    ruler = ruler_for(sets[0], ref, metrics=metrics, features=features, inception=inception, allow_small=allow_small)
+    ruler = ruler_for(
+        sets[0], ref, metrics=metrics, features=features, inception=inception, allow_small=allow_small
+    )
     names, failed = _names(ruler, sets, metrics)
     count = min(map(len, sets))
     rng = np.random.Generator(np.random.Philox(key=seed))
@@ -113,11 +136,24 @@ def compare(
         failed[k] = f"it could be measured in {len(drawn[k])} of {rounds} rounds only; make more samples"
         del difference[k]
     protocol = {
-        "samples": count, "of": [len(s) for s in sets], "sample_hash": [s.hash for s in sets], **_about(ruler, sets[0]),
-        "rounds": rounds, "level": level, "seed": seed, "drawn": "together, by the same seeds" if paired else "each by itself",
+        "samples": count,
+        "of": [len(s) for s in sets],
+        "sample_hash": [s.hash for s in sets],
+        **_about(ruler, sets[0]),
+        "rounds": rounds,
+        "level": level,
+        "seed": seed,
+        "drawn": "together, by the same seeds" if paired else "each by itself",
         "without_replacement": groups[1],
-    }  # fmt: skip
-    return Comparison((sets[0].name, sets[1].name), {k: (found[0][k], found[1][k]) for k in interval}, difference, interval, failed, protocol)
+    }
+    return Comparison(
+        (sets[0].name, sets[1].name),
+        {k: (found[0][k], found[1][k]) for k in interval},
+        difference,
+        interval,
+        failed,
+        protocol,
+    )
 
 
 def _set(one: Any) -> SampleSet:
@@ -125,7 +161,8 @@ def _set(one: Any) -> SampleSet:
     if there is None:
         name = getattr(one, "name", one)
         raise ValueError(
-            f"got {str(name)!r}, expected a set of samples that is there; make one first with `studio generate {name} --out DIR --num N`"
+            f"got {str(name)!r}, expected a set of samples that is there; make one first with `studio "
+            f"generate {name} --out DIR --num N`"
         )
     return there
 
@@ -133,9 +170,14 @@ def _set(one: Any) -> SampleSet:
 def _check(a: SampleSet, b: SampleSet) -> None:
     """Raises ``ValueError`` for sets that one reference cannot judge."""
     if a.task != b.task:
-        raise ValueError(f"got {a.task} samples in {a.name} and {b.task} in {b.name}, expected the same kind of both")
+        raise ValueError(
+            f"got {a.task} samples in {a.name} and {b.task} in {b.name}, expected the same kind of both"
+        )
     if a.task != "molecule" and a.shape != b.shape:
-        raise ValueError(f"got samples of {a.shape} in {a.name} and of {b.shape} in {b.name}, expected the same shape; resize one first")
+        raise ValueError(
+            f"got samples of {a.shape} in {a.name} and of {b.shape} in {b.name}, expected the same shape; "
+            "resize one first"
+        )
     if min(len(a), len(b)) < 2:
         raise ValueError(f"got {len(a)} and {len(b)} samples, expected at least 2 of each")
     if a.hash == b.hash:
@@ -145,18 +187,31 @@ def _check(a: SampleSet, b: SampleSet) -> None:
 def _names(ruler: Ruler, sets: Sequence[SampleSet], metrics: Any) -> tuple[list[str], dict[str, str]]:
     """What to measure, and what cannot be. Raises ``ValueError`` where that was asked for by name."""
     if isinstance(ruler.reference, Reference) and ruler.extractor is not None:
-        wanted, options = parse_metrics(ruler.metrics, ruler.extractor), measures.options_of(ruler.extractor, ruler.allow_small)
+        wanted, options = (
+            parse_metrics(ruler.metrics, ruler.extractor),
+            measures.options_of(ruler.extractor, ruler.allow_small),
+        )
         seen = ruler.extractor(_probe(sets[0], ruler.extractor))
         failed: dict[str, str] = {}
         for one in sets:
-            failed |= measures.refused([n for n in wanted if n not in WHOLE], promised(one, seen), ruler.reference.side, options)
+            failed |= measures.refused(
+                [n for n in wanted if n not in WHOLE], promised(one, seen), ruler.reference.side, options
+            )
     else:
-        wanted, failed = point_measures.parse_metrics(metrics) if sets[0].task == "points" else molecule_measures.parse_metrics(metrics, sets[0]), {}
+        wanted, failed = (
+            point_measures.parse_metrics(metrics)
+            if sets[0].task == "points"
+            else molecule_measures.parse_metrics(metrics, sets[0]),
+            {},
+        )
     if metrics is None:
         wanted = [n for n in wanted if n not in (*SLOW, *WHOLE, *molecule_measures.moses.MEASURES)]
         return [n for n in wanted if n not in failed], {n: why for n, why in failed.items() if n in wanted}
     if whole := [n for n in wanted if n in WHOLE]:
-        raise ValueError(f"got the metric {whole[0]}, which is kept of a set as a whole, so it has no interval; leave it out")
+        raise ValueError(
+            f"got the metric {whole[0]}, which is kept of a set as a whole, so it has no interval; "
+            "leave it out"
+        )
     if failed:
         name, why = next(iter(failed.items()))
         raise ValueError(f"{name} cannot be computed: {why}; or leave it out of the metrics")
@@ -173,14 +228,20 @@ def _probe(samples: SampleSet, extractor: Extractor) -> Any:
 
 
 def _take(samples: SampleSet, index: np.ndarray) -> SampleSet:
-    return replace(samples.take(index), asked={k: v[index] for k, v in samples.asked.items()}, reading=samples.reading)
+    return replace(
+        samples.take(index), asked={k: v[index] for k, v in samples.asked.items()}, reading=samples.reading
+    )
 
 
 def _paired(a: SampleSet, b: SampleSet) -> bool:
     """Whether sample i of both was made from the same seed for the same class."""
     seeds = a.about.get("seeds")
     alike = seeds is not None and seeds == b.about.get("seeds") and len(a) == len(b)
-    return alike and (a.labels is None) == (b.labels is None) and (a.labels is None or np.array_equal(a.labels, b.labels))
+    return (
+        alike
+        and (a.labels is None) == (b.labels is None)
+        and (a.labels is None or np.array_equal(a.labels, b.labels))
+    )
 
 
 def _judge(ruler: Ruler, samples: SampleSet) -> Measure:
@@ -190,7 +251,9 @@ def _judge(ruler: Ruler, samples: SampleSet) -> Measure:
         assert extractor is not None
         side = side_of(samples, extractor)
         options = measures.options_of(extractor, ruler.allow_small)
-        return lambda names, rows: measures.measured(names, side.part(rows), reference.side, replace(options, memo={}, notes={}))
+        return lambda names, rows: measures.measured(
+            names, side.part(rows), reference.side, replace(options, memo={}, notes={})
+        )
     if samples.task == "points":
 
         def of_points(names: Sequence[str], rows: np.ndarray) -> tuple[dict[str, float], dict[str, str]]:
@@ -202,7 +265,9 @@ def _judge(ruler: Ruler, samples: SampleSet) -> Measure:
 
     def of_molecules(names: Sequence[str], rows: np.ndarray) -> tuple[dict[str, float], dict[str, str]]:
         own = _rows(sides.own, rows)
-        part = replace(sides, own=own, mine=own if sides.mine is sides.own else _rows(sides.mine, rows), made={})
+        part = replace(
+            sides, own=own, mine=own if sides.mine is sides.own else _rows(sides.mine, rows), made={}
+        )
         values: dict[str, float] = {}
         failed: dict[str, str] = {}
         for name in names:
@@ -218,17 +283,28 @@ def _judge(ruler: Ruler, samples: SampleSet) -> Measure:
 def _rows(molecules: Decoded, rows: np.ndarray) -> Decoded:
     """With the texts and prints that are there."""
     part = molecule_measures.part(rows)
-    part.__dict__ |= {"stereo": molecule_measures.stereo, "smiles": [molecule_measures.smiles[i] for i in rows]}
+    part.__dict__ |= {
+        "stereo": molecule_measures.stereo,
+        "smiles": [molecule_measures.smiles[i] for i in rows],
+    }
     return part
 
 
 def _draw(
-    rng: np.random.Generator, judges: Sequence[Measure], names: Sequence[str], count: int, once: bool, paired: bool, drawn: dict[str, list[float]]
-) -> None:  # fmt: skip
+    rng: np.random.Generator,
+    judges: Sequence[Measure],
+    names: Sequence[str],
+    count: int,
+    once: bool,
+    paired: bool,
+    drawn: dict[str, list[float]],
+) -> None:
     """One round: both sets drawn again, and the differences of their measures."""
 
     def rows() -> np.ndarray:
-        return np.sort(rng.permutation(count)[: max(count // 2, 2)]) if once else rng.integers(0, count, count)
+        return (
+            np.sort(rng.permutation(count)[: max(count // 2, 2)]) if once else rng.integers(0, count, count)
+        )
 
     first = rows()
     one, two = judges[0](names, first)[0], judges[1](names, first if paired else rows())[0]
@@ -246,8 +322,15 @@ def _around(value: float, drawn: Sequence[float], level: float) -> tuple[float, 
 def _about(ruler: Ruler, samples: SampleSet) -> dict[str, Any]:
     """What both were measured by."""
     if isinstance(ruler.reference, Reference) and ruler.extractor is not None:
-        return {"extractor": ruler.extractor.name, "extractor_hash": ruler.extractor.hash, **ruler.reference.about}
+        return {
+            "extractor": ruler.extractor.name,
+            "extractor_hash": ruler.extractor.hash,
+            **ruler.reference.about,
+        }
     assert isinstance(ruler.reference, SampleSet)
     return {
-        "extractor": samples.task, "reference": ruler.reference.name, "reference_hash": ruler.reference.hash, "reference_n": len(ruler.reference),
-    }  # fmt: skip
+        "extractor": samples.task,
+        "reference": ruler.reference.name,
+        "reference_hash": ruler.reference.hash,
+        "reference_n": len(ruler.reference),
+    }

@@ -1,6 +1,8 @@
-"""A set of graphs, or of SMILES as a file has them, as molecules, and what several measures ask of it; each part is made once, when it is first asked for.
+"""A set of graphs, or of SMILES as a file has them, as molecules, and what several measures ask of it; each
+part is made once, when it is first asked for.
 
-Graphs hold no stereochemistry. Text keeps it, as it keeps radicals; `flat` is the same set without, for comparisons with a set that has none.
+Graphs hold no stereochemistry. Text keeps it, as it keeps radicals; `flat` is the same set without, for
+comparisons with a set that has none.
 """
 
 import hashlib
@@ -15,11 +17,24 @@ from studio.metrics.distances import Moments
 
 
 class Decoded:
-    """Of ``values``: (N, n, n + 1) uint8 graphs over ``atoms``, or (N,) SMILES. ``numbers``: known columns of properties, ``asked``: targets (NaN: none); ``key``
-    names the content."""
+    """Of ``values``: (N, n, n + 1) uint8 graphs over ``atoms``, or (N,) SMILES. ``numbers``: known columns of
+    properties, ``asked``: targets (NaN: none); ``key`` names the content."""
 
-    def __init__(self, values: np.ndarray, atoms: Sequence[str], numbers: Mapping[str, np.ndarray], asked: Mapping[str, np.ndarray], key: str):
-        self.values, self.given, self.numbers, self.asked, self.key = values, tuple(atoms), numbers, asked, key
+    def __init__(
+        self,
+        values: np.ndarray,
+        atoms: Sequence[str],
+        numbers: Mapping[str, np.ndarray],
+        asked: Mapping[str, np.ndarray],
+        key: str,
+    ):
+        self.values, self.given, self.numbers, self.asked, self.key = (
+            values,
+            tuple(atoms),
+            numbers,
+            asked,
+            key,
+        )
 
     def __len__(self) -> int:
         return len(self.values)
@@ -45,7 +60,8 @@ class Decoded:
 
     @cached_property
     def corrected(self) -> list[Any]:
-        """The same after the published correction. Raises ``ValueError`` for SMILES, of which there is nothing to correct."""
+        """The same after the published correction. Raises ``ValueError`` for SMILES, of which there is
+        nothing to correct."""
         from studio.metrics.molecules import decoded
 
         if self.is_text:
@@ -109,15 +125,20 @@ class Decoded:
 
     @cached_property
     def chemnet(self) -> Moments:
-        """Moments of ChemNet's activations, kept in the user's cache: thousands of molecules take half a minute."""
+        """Moments of ChemNet's activations, kept in the user's cache: thousands of molecules take half a
+        minute."""
         from studio.metrics.features import Features, cached
         from studio.metrics.molecules import chemnet
 
         kind = ",".join(self.given) if not self.is_text else "text"
-        return cached(f"{self.key} {kind} chemnet", lambda: Features("chemnet", "0.13", chemnet(self.smiles))).moments
+        return cached(
+            f"{self.key} {kind} chemnet", lambda: Features("chemnet", "0.13", chemnet(self.smiles))
+        ).moments
 
     def properties(self, names: Sequence[str]) -> np.ndarray:
         """(N, K), from the set's own columns where it has them."""
         from studio.chem.properties import compute
 
-        return np.stack([self.numbers[n] if n in self.numbers else compute(self.mols, [n])[:, 0] for n in names], 1)
+        return np.stack(
+            [self.numbers[n] if n in self.numbers else compute(self.mols, [n])[:, 0] for n in names], 1
+        )

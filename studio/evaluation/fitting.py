@@ -1,5 +1,6 @@
-"""Pictures brought to one size and one number of channels before they are measured, where a caller asks for it: the shorter side scaled and the centre cut out,
-colours to grey or grey to RGB, as training reads pictures."""
+"""Pictures brought to one size and one number of channels before they are measured, where a caller asks for
+it: the shorter side scaled and the centre cut out, colours to grey or grey to RGB, as training reads
+pictures."""
 
 from dataclasses import replace
 from typing import Any
@@ -29,21 +30,33 @@ class Fitted:
         return np.stack(some) if some else np.zeros((0, *self.shape[1:]), np.uint8)
 
     def _one(self, value: np.ndarray) -> np.ndarray:
-        picture = Image.fromarray(value[0] if len(value) == 1 else np.ascontiguousarray(value.transpose(1, 2, 0)))
+        picture = Image.fromarray(
+            value[0] if len(value) == 1 else np.ascontiguousarray(value.transpose(1, 2, 0))
+        )
         return decode(picture, self.size, self.channels)
 
 
 def fitted(found: SampleSet, size: Any = None, channels: Any = None) -> SampleSet:
-    """The set with pictures of ``size`` pixels a side and of 1 or 3 ``channels``; as it is where neither is given. Raises ``ValueError`` for others than pictures."""
+    """The set with pictures of ``size`` pixels a side and of 1 or 3 ``channels``; as it is where neither is
+    given. Raises ``ValueError`` for others than pictures."""
     if size is None and channels is None:
         return found
     size, channels = None if size is None else whole(size, "size"), plain(channels)
     if channels not in (None, 1, 3):
         raise ValueError(f"got channels={channels!r}, expected 1 (grey) or 3 (RGB)")
     if found.task != "image":
-        raise ValueError(f"got {'size' if size is not None else 'channels'} for {found.task} samples, expected pictures; leave it out")
+        raise ValueError(
+            f"got {'size' if size is not None else 'channels'} for {found.task} samples, expected "
+            "pictures; leave it out"
+        )
     files = isinstance(found.values, PictureFiles)
-    values = PictureFiles(found.values.paths, found.values.reading, size, channels) if files else Fitted(found.values, size, channels)  # type: ignore[union-attr]
-    told = ", ".join(f"{name}={value}" for name, value in (("size", size), ("channels", channels)) if value is not None)
+    values = (
+        PictureFiles(found.values.paths, found.values.reading, size, channels)
+        if files
+        else Fitted(found.values, size, channels)
+    )  # type: ignore[union-attr]
+    told = ", ".join(
+        f"{name}={value}" for name, value in (("size", size), ("channels", channels)) if value is not None
+    )
     test = None if found.test is None else fitted(found.test, size, channels)
     return replace(found, values=values, test=test, about={**found.about, "fitted": told})

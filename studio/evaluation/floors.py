@@ -1,4 +1,5 @@
-"""What a measure is worth: the same of real samples against others, at the numbers that were measured, as far as there are so many."""
+"""What a measure is worth: the same of real samples against others, at the numbers that were measured, as far
+as there are so many."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,9 +15,12 @@ from studio.metrics.features import Extractor
 Pair = tuple[Side, Side, str]
 
 
-def floors(names: Sequence[str], reference: Reference, samples: Side, extractor: Extractor) -> tuple[dict[str, float], str]:
-    """Each measure of real samples against others, as many on both sides as were measured where there are so many, and how many they were. Held-out samples stand
-    against the whole reference; where there are too few of them the reference is divided. Scores that need no pair are those of as many real samples."""
+def floors(
+    names: Sequence[str], reference: Reference, samples: Side, extractor: Extractor
+) -> tuple[dict[str, float], str]:
+    """Each measure of real samples against others, as many on both sides as were measured where there are so
+    many, and how many they were. Held-out samples stand against the whole reference; where there are too few
+    of them the reference is divided. Scores that need no pair are those of as many real samples."""
     values: dict[str, float] = {}
     told: dict[str, list[str]] = {}
     options, pairs = measures.options_of(extractor, True), {}
@@ -24,7 +28,11 @@ def floors(names: Sequence[str], reference: Reference, samples: Side, extractor:
         if name in measures.NO_FLOOR:
             continue
         for pair in (fresh_pair, divided):
-            kind = pair, name == "sfid", *(name in group for group in (measures.BY_CLASS, measures.BY_RATIO, measures.OF_REAL))
+            kind = (
+                pair,
+                name == "sfid",
+                *(name in group for group in (measures.BY_CLASS, measures.BY_RATIO, measures.OF_REAL)),
+            )
             if kind not in pairs:
                 pairs[kind] = pair(name, reference, samples, extractor)
             if pairs[kind] is None:
@@ -35,11 +43,14 @@ def floors(names: Sequence[str], reference: Reference, samples: Side, extractor:
                 values |= {k: v for k, v in found.items() if not k.endswith("_std")}
                 told.setdefault(text, []).append(name)
                 break
-    return values, "; ".join(f"{', '.join(which)}: {text}" if len(told) > 1 else text for text, which in told.items()) or "none"
+    return values, "; ".join(
+        f"{', '.join(which)}: {text}" if len(told) > 1 else text for text, which in told.items()
+    ) or "none"
 
 
 def fresh_pair(name: str, reference: Reference, samples: Side, extractor: Extractor) -> Pair | None:
-    """As many held-out samples as were measured, against the whole reference; None where there are not so many."""
+    """As many held-out samples as were measured, against the whole reference; None where there are not so
+    many."""
     fresh, count = reference.fresh, samples.n or 0
     if fresh is None:
         return None
@@ -57,13 +68,15 @@ def fresh_pair(name: str, reference: Reference, samples: Side, extractor: Extrac
     return (
         one,
         reference.side,
-        f"{count:,} held-out real samples against the reference's {reference.side.n or len(reference.side.need('features')):,}",
+        f"{count:,} held-out real samples against the reference's "
+        f"{reference.side.n or len(reference.side.need('features')):,}",
     )
 
 
 def divided(name: str, reference: Reference, samples: Side, extractor: Extractor) -> Pair | None:
-    """Two disjoint parts of the reference: in the proportion that was measured where that is what a measure depends on; otherwise as many as were measured, at
-    most half, and the rest. None where the reference keeps fewer than four samples."""
+    """Two disjoint parts of the reference: in the proportion that was measured where that is what a measure
+    depends on; otherwise as many as were measured, at most half, and the rest. None where the reference keeps
+    fewer than four samples."""
     side, count = reference.side, samples.n or 0
     rows = np.zeros(0, np.int64) if side.features is None else drawn(eligible(name, side, samples))
     have = len(rows)
@@ -85,7 +98,13 @@ def divided(name: str, reference: Reference, samples: Side, extractor: Extractor
             two = replace(two, spatial=side.spatial.without(one.spatial))
         else:
             two = side_of(reference.real.take(rest), extractor)
-    how = f", in the proportion of {count:,} to {have:,}" if name in measures.BY_RATIO else f", there are not twice {count:,}" if n < count else ""
+    how = (
+        f", in the proportion of {count:,} to {have:,}"
+        if name in measures.BY_RATIO
+        else f", there are not twice {count:,}"
+        if n < count
+        else ""
+    )
     return one, two, f"two disjoint real sets of {n:,} and {have - n:,}{how}"
 
 

@@ -1,5 +1,5 @@
-"""Measures by name. Each takes two `Side`s, what an extractor saw of the samples and of the reference, and gives numbers; the same function on two
-disjoint real sets gives the floor."""
+"""Measures by name. Each takes two `Side`s, what an extractor saw of the samples and of the reference, and
+gives numbers; the same function on two disjoint real sets gives the floor."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,8 +20,11 @@ K_PRECISION, K_DENSITY, KID_SUBSET, KID_SUBSETS = 3, 5, 1000, 100
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One set as an extractor sees it: moments of all ``n`` samples (None where a file of others does not tell how many); features (n, d), logits (n, K) and labels (n,) of all or, in a reference file, of
-    some of them, numbers among ``classes`` (names); moments of the spatial tap (sFID). ``test``: features of real samples that no model was trained on, beside ``train``, those that training would take (None: ``features``)."""
+    """One set as an extractor sees it: moments of all ``n`` samples (None where a file of others does not
+    tell how many); features (n, d), logits (n, K) and labels (n,) of all or, in a reference file, of some of
+    them, numbers among ``classes`` (names); moments of the spatial tap (sFID). ``test``: features of real
+    samples that no model was trained on, beside ``train``, those that training would take (None:
+    ``features``)."""
 
     n: int | None
     moments: Moments
@@ -36,13 +39,18 @@ class Side:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the classes; numbers where they have none."""
-        return self.classes or tuple(map(str, range(0 if self.labels is None else int(self.labels.max(initial=-1)) + 1)))
+        return self.classes or tuple(
+            map(str, range(0 if self.labels is None else int(self.labels.max(initial=-1)) + 1))
+        )
 
     def need(self, what: str) -> Tensor:
         """Features or logits. Raises ``ValueError`` where there are none."""
         value: Tensor | None = getattr(self, what)
         if value is None:
-            raise ValueError(f"{what} are missing: the extractor or the reference file has none; choose other features or make the reference again")
+            raise ValueError(
+                f"{what} are missing: the extractor or the reference file has none; choose other features "
+                "or make the reference again"
+            )
         return value
 
     def part(self, index: np.ndarray) -> "Side":
@@ -56,8 +64,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Options:
-    """``allow_small``: Fréchet distances of fewer samples than dimensions. ``extractor``: its name, ``classes``: those of its logits. ``memo``: what two measures of one evaluation share. ``notes``: what
-    the protocol has to tell of a measure."""
+    """``allow_small``: Fréchet distances of fewer samples than dimensions. ``extractor``: its name,
+    ``classes``: those of its logits. ``memo``: what two measures of one evaluation share. ``notes``: what the
+    protocol has to tell of a measure."""
 
     allow_small: bool = False
     extractor: str = ""
@@ -84,7 +93,8 @@ def fd(a: Side, b: Side, options: Options) -> dict[str, float]:
 def _can_fid(a: Side, b: Side, options: Options) -> None:
     if options.extractor != "inception":
         raise ValueError(
-            f"FID is the distance in Inception features, these are {options.extractor}'s; give the weights with --inception or STUDIO_INCEPTION, or use fd"
+            f"FID is the distance in Inception features, these are {options.extractor}'s; give the "
+            "weights with --inception or STUDIO_INCEPTION, or use fd"
         )
     _can_fd(a, b, options)
 
@@ -97,7 +107,10 @@ def fid(a: Side, b: Side, options: Options) -> dict[str, float]:
 
 def _can_sfid(a: Side, b: Side, options: Options) -> None:
     if a.spatial is None or b.spatial is None:
-        raise ValueError("spatial features are missing, expected the Inception network on both sides (or mu_s and sigma_s in the reference file)")
+        raise ValueError(
+            "spatial features are missing, expected the Inception network on both sides (or mu_s and "
+            "sigma_s in the reference file)"
+        )
     distances.refuse_small(smaller(a, b), a.spatial.dim, options.allow_small)
 
 
@@ -109,14 +122,21 @@ def sfid(a: Side, b: Side, options: Options) -> dict[str, float]:
 
 
 def _by_class(a: Side, b: Side, options: Options) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Classes of the samples as the reference numbers them (−1: none), rows of the reference that have one of them, and their classes."""
+    """Classes of the samples as the reference numbers them (−1: none), rows of the reference that have one of
+    them, and their classes."""
     if a.labels is None or b.labels is None:
-        raise ValueError("labels are missing on one side, expected them on both; generate with labels, and give a reference that has classes")
+        raise ValueError(
+            "labels are missing on one side, expected them on both; generate with labels, and give a "
+            "reference that has classes"
+        )
     mine = onto(a.labels, a.classes, b.names, "the reference")
     had, rows = mine >= 0, np.isin(b.labels, np.unique(mine[mine >= 0]))
     theirs = b.labels[rows]
     if not had.any() or not rows.any():
-        raise ValueError("no class has samples on both sides, expected some; generate with labels, and give a reference that has these classes")
+        raise ValueError(
+            "no class has samples on both sides, expected some; generate with labels, and give a "
+            "reference that has these classes"
+        )
     smallest = min(int(np.unique(labels, return_counts=True)[1].min()) for labels in (mine[had], theirs))
     distances.refuse_small(smallest, a.moments.dim, options.allow_small)
     return mine, rows, theirs
@@ -129,18 +149,27 @@ def fd_class(a: Side, b: Side, options: Options) -> dict[str, float]:
     had = mine >= 0
     own, every = len(np.unique(mine[had])), len(np.unique(b.labels[b.labels >= 0]))
     if own < every or not had.all():
-        options.notes["fd_class"] = f"{own} of the reference's {every} classes, {int(had.sum()):,} of {len(mine):,} samples"
-    found = distances.class_frechet(a.need("features")[torch.from_numpy(had)], mine[had], b.need("features")[torch.from_numpy(rows)], theirs)
+        options.notes["fd_class"] = (
+            f"{own} of the reference's {every} classes, {int(had.sum()):,} of {len(mine):,} samples"
+        )
+    found = distances.class_frechet(
+        a.need("features")[torch.from_numpy(had)],
+        mine[had],
+        b.need("features")[torch.from_numpy(rows)],
+        theirs,
+    )
     return {"fd_class": found[0]}
 
 
 def kid(a: Side, b: Side, options: Options) -> dict[str, float]:
-    """Kernel distance, mean and standard deviation over subsets; without the deviation where a subset is all that a side has, as it would only tell of
-    the other one."""
+    """Kernel distance, mean and standard deviation over subsets; without the deviation where a subset is all
+    that a side has, as it would only tell of the other one."""
     size = min(KID_SUBSET, len(a.need("features")), len(b.need("features")))
     drawn = [len(side.need("features")) > size for side in (a, b)]
     count = KID_SUBSETS if any(drawn) else 1
-    mean, std = distances.kernel_distance(a.need("features"), b.need("features"), subsets=count, subset_size=size)
+    mean, std = distances.kernel_distance(
+        a.need("features"), b.need("features"), subsets=count, subset_size=size
+    )
     options.notes["kid"] = f"{count} subsets of {size:,}" if any(drawn) else f"one subset of {size:,}: all"
     return {"kid": mean, "kid_std": std} if all(drawn) else {"kid": mean}
 
@@ -155,7 +184,9 @@ def _balls(a: Side, b: Side, options: Options) -> manifold.Manifold:
     """Both pairs of numbers come from one pass."""
     key = id(a), id(b)
     if key not in options.memo:
-        options.memo[key] = manifold.manifold(a.need("features"), b.need("features"), k=K_PRECISION, density_k=K_DENSITY)
+        options.memo[key] = manifold.manifold(
+            a.need("features"), b.need("features"), k=K_PRECISION, density_k=K_DENSITY
+        )
     return options.memo[key]
 
 
@@ -190,31 +221,56 @@ def accuracy(a: Side, b: Side, options: Options) -> dict[str, float]:
 
 def _held_out(a: Side, b: Side, options: Options) -> Tensor:
     if b.test is None:
-        raise ValueError("the reference has no held-out samples, expected a data set with a part kept from training (images:DIR, npz:FILE)")
+        raise ValueError(
+            "the reference has no held-out samples, expected a data set with a part kept from training "
+            "(images:DIR, npz:FILE)"
+        )
     return b.test
 
 
 def memorised(a: Side, b: Side, options: Options) -> dict[str, float]:
-    """Share of samples nearer to the training set than 99 % of held-out real samples are, the same of the held-out samples, and both shares of
-    authentic ones (Alaa et al. 2102.08921)."""
+    """Share of samples nearer to the training set than 99 % of held-out real samples are, the same of the
+    held-out samples, and both shares of authentic ones (Alaa et al. 2102.08921)."""
     test = _held_out(a, b, options)
     train = b.need("features") if b.train is None else b.train
     found = memorisation.memorisation(a.need("features"), train, test)
-    options.notes["nn"] = f"against {len(train):,} real samples that training takes, beside {len(test):,} that it keeps aside"
-    return {"nn": found.near, "nn_test": found.near_held_out, "authentic": found.authentic, "authentic_test": found.authentic_held_out}
+    options.notes["nn"] = (
+        f"against {len(train):,} real samples that training takes, beside {len(test):,} that it keeps aside"
+    )
+    return {
+        "nn": found.near,
+        "nn_test": found.near_held_out,
+        "authentic": found.authentic,
+        "authentic_test": found.authentic_held_out,
+    }
 
 
 MEASURES: dict[str, Callable[[Side, Side, Options], dict[str, float]]] = {
-    "fid": fid, "sfid": sfid, "fd": fd, "fd_class": fd_class, "kid": kid, "is": inception_score, "pr": precision_recall, "dc": density_coverage,
-    "acc": accuracy, "nn": memorised,
-}  # fmt: skip
+    "fid": fid,
+    "sfid": sfid,
+    "fd": fd,
+    "fd_class": fd_class,
+    "kid": kid,
+    "is": inception_score,
+    "pr": precision_recall,
+    "dc": density_coverage,
+    "acc": accuracy,
+    "nn": memorised,
+}
 CONDITIONS: dict[str, Callable[[Side, Side, Options], Any]] = {
-    "fid": _can_fid, "sfid": _can_sfid, "fd": _can_fd, "fd_class": _by_class, "is": lambda a, b, options: a.need("logits"), "acc": _asked, "nn": _held_out,
+    "fid": _can_fid,
+    "sfid": _can_sfid,
+    "fd": _can_fd,
+    "fd_class": _by_class,
+    "is": lambda a, b, options: a.need("logits"),
+    "acc": _asked,
+    "nn": _held_out,
     **{name: lambda a, b, options: b.need("features") for name in ("kid", "pr", "dc")},
-}  # fmt: skip
+}
 OF_REAL = ("is", "acc")  # their floor is the value of one real set, not of a pair
 BY_CLASS = ("fd_class", "acc")
-BY_RATIO = ("pr", "dc")  # depend on how many samples there are to a reference, the others on how few there are of either
+# depend on how many samples there are to a reference, the others on how few there are of either
+BY_RATIO = ("pr", "dc")
 NO_FLOOR = ("nn",)  # carries its own
 
 
@@ -224,7 +280,8 @@ def options_of(extractor: Extractor, allow_small: bool) -> Options:
 
 
 def refused(names: Sequence[str], samples: Side, reference: Side, options: Options) -> dict[str, str]:
-    """Measures that cannot be computed whatever the samples will be, and why; of ``samples`` their number, labels and what an extractor sees counts."""
+    """Measures that cannot be computed whatever the samples will be, and why; of ``samples`` their number,
+    labels and what an extractor sees counts."""
     found = {}
     for name in names:
         try:
@@ -234,7 +291,9 @@ def refused(names: Sequence[str], samples: Side, reference: Side, options: Optio
     return found
 
 
-def measured(names: Sequence[str], samples: Side, reference: Side, options: Options) -> tuple[dict[str, float], dict[str, str]]:
+def measured(
+    names: Sequence[str], samples: Side, reference: Side, options: Options
+) -> tuple[dict[str, float], dict[str, str]]:
     """Values, and the reasons of those that could not be computed."""
     values: dict[str, float] = {}
     failed: dict[str, str] = {}

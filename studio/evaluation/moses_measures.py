@@ -1,4 +1,5 @@
-"""MOSES's measures beside ours, under its names (`studio.metrics.moses` has the rules). ``/TestSF`` is its scaffold split; the rest is against the reference."""
+"""MOSES's measures beside ours, under its names (`studio.metrics.moses` has the rules). ``/TestSF`` is its
+scaffold split; the rest is against the reference."""
 
 from collections.abc import Callable
 
@@ -30,7 +31,13 @@ def filters(s: Sides) -> Found:
 
 
 MEASURES: dict[str, Callable[[Sides], Found]] = {
-    "unique@1k": unique("unique@1k", 1000), "unique@10k": unique("unique@10k", 10000), "IntDiv": diversity("IntDiv", 1), "IntDiv2": diversity("IntDiv2", 2),
-    "Filters": filters, "FCD/Test": against("FCD/Test", "fcd", "FCD/TestSF"), "SNN": against("SNN", "similarity", "SNN/TestSF"),
-    "Frag": against("Frag", "fragments", "Frag/TestSF"), "Scaf": against("Scaf", "large_scaffolds", "Scaf/TestSF"),
-}  # fmt: skip
+    "unique@1k": unique("unique@1k", 1000),
+    "unique@10k": unique("unique@10k", 10000),
+    "IntDiv": diversity("IntDiv", 1),
+    "IntDiv2": diversity("IntDiv2", 2),
+    "Filters": filters,
+    "FCD/Test": against("FCD/Test", "fcd", "FCD/TestSF"),
+    "SNN": against("SNN", "similarity", "SNN/TestSF"),
+    "Frag": against("Frag", "fragments", "Frag/TestSF"),
+    "Scaf": against("Scaf", "large_scaffolds", "Scaf/TestSF"),
+}

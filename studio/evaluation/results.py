@@ -1,4 +1,5 @@
-"""What an evaluation found, with the protocol it was found under; results of different protocols never share a table without a mark."""
+"""What an evaluation found, with the protocol it was found under; results of different protocols never share
+a table without a mark."""
 
 import json
 from collections.abc import Sequence
@@ -9,12 +10,22 @@ from typing import Any
 from studio.runtime import files
 from studio.runtime.strict_json import numbers
 
-RULER = ("extractor", "extractor_hash", "samples", "reference_hash", "reference_n", "sample_dtype", "labels", "test_hash")
+RULER = (
+    "extractor",
+    "extractor_hash",
+    "samples",
+    "reference_hash",
+    "reference_n",
+    "sample_dtype",
+    "labels",
+    "test_hash",
+)
 
 
 @dataclass(frozen=True)
 class Result:
-    """``values`` and ``floor`` by measure; ``failed``: measures that could not be computed, and why; ``protocol``: how."""
+    """``values`` and ``floor`` by measure; ``failed``: measures that could not be computed, and why;
+    ``protocol``: how."""
 
     name: str
     values: dict[str, float]
@@ -24,7 +35,8 @@ class Result:
 
     @property
     def ruler(self) -> tuple[Any, ...]:
-        """The part of the protocol that must agree for two numbers to be comparable; sampler, steps and guidance are what is compared."""
+        """The part of the protocol that must agree for two numbers to be comparable; sampler, steps and
+        guidance are what is compared."""
         return tuple(json.dumps(self.protocol.get(k)) for k in RULER)
 
     def tree(self) -> dict[str, Any]:
@@ -32,13 +44,27 @@ class Result:
 
     def lines(self) -> list[str]:
         """A measure a line, its floor beside it, then the protocol."""
-        width = max([len(k) for k in [*self.values, *self.failed, *(self.protocol.get("not_shown") or {})]], default=8) + 2
+        width = (
+            max(
+                [len(k) for k in [*self.values, *self.failed, *(self.protocol.get("not_shown") or {})]],
+                default=8,
+            )
+            + 2
+        )
         head = f"{'':<{width}}{'value':>12}{'real':>12}"
-        rows = [f"{k:<{width}}{v:>12.4f}" + (f"{self.floor[k]:>12.4f}" if k in self.floor else "") for k, v in self.values.items()]
+        rows = [
+            f"{k:<{width}}{v:>12.4f}" + (f"{self.floor[k]:>12.4f}" if k in self.floor else "")
+            for k, v in self.values.items()
+        ]
         rows += [f"{k:<{width}}not computed: {why}" for k, why in self.failed.items()]
         not_shown = self.protocol.get("not_shown") or {}
         rows += [f"{k:<{width}}{why}" for k, why in not_shown.items()]
-        return [head, *rows, "", *(f"{k}: {v}" for k, v in self.protocol.items() if v not in (None, {}, "") and k != "not_shown")]
+        return [
+            head,
+            *rows,
+            "",
+            *(f"{k}: {v}" for k, v in self.protocol.items() if v not in (None, {}, "") and k != "not_shown"),
+        ]
 
     def save(self, path: Path) -> Path:
         files.write_json(path, self.tree())
@@ -66,7 +92,9 @@ def table(results: Sequence[Result]) -> str:
         mark = ""
         if r.ruler != results[0].ruler:
             differing = [
-                f"{k} {r.protocol.get(k)} instead of {results[0].protocol.get(k)}" for k in RULER if r.protocol.get(k) != results[0].protocol.get(k)
+                f"{k} {r.protocol.get(k)} instead of {results[0].protocol.get(k)}"
+                for k in RULER
+                if r.protocol.get(k) != results[0].protocol.get(k)
             ]
             mark = "\\*" * (len(notes) + 1)
             notes.append(f"{mark} not comparable with the first row: {'; '.join(differing)}")
@@ -74,5 +102,9 @@ def table(results: Sequence[Result]) -> str:
         lines.append(f"| {r.name}{mark} | " + " | ".join(cells) + " |")
     floor = results[0].floor
     if floor:
-        lines.append("| *real against real* | " + " | ".join(f"{floor[c]:.4g}" if c in floor else "–" for c in columns) + " |")
+        lines.append(
+            "| *real against real* | "
+            + " | ".join(f"{floor[c]:.4g}" if c in floor else "–" for c in columns)
+            + " |"
+        )
     return "\n".join([*lines, *(["", *notes] if notes else [])])

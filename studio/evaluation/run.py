@@ -1,4 +1,5 @@
-"""`studio evaluate`: samples against a reference, every measure with its floor and the protocol; what cannot be computed is named, the rest is."""
+"""`studio evaluate`: samples against a reference, every measure with its floor and the protocol; what cannot
+be computed is named, the rest is."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,20 +25,39 @@ __all__ = ["choose_extractor", "evaluate", "family_of", "generated", "parse_metr
 
 
 def evaluate(
-    samples: str | Path | Model | SampleSet, ref: str | Path | SampleSet | Reference, *, metrics: str | Sequence[str] | None = None, features: str | Extractor | None = None,
-    inception: str | Path | None = None, allow_small: bool = False, batch: int | str = "auto", on_progress: Callable[[int, int], Any] | None = None,
-    filters: str | None = None, test_scaffolds: str | None = None, size: int | None = None, channels: int | None = None, **sampling: Any,
-) -> Result:  # fmt: skip
-    """Measure a set of samples, or a MODEL (``num=``, ``seeds=``, ``labels=``, ``guidance=`` ... as in `generate`; no pictures are written).
+    samples: str | Path | Model | SampleSet,
+    ref: str | Path | SampleSet | Reference,
+    *,
+    metrics: str | Sequence[str] | None = None,
+    features: str | Extractor | None = None,
+    inception: str | Path | None = None,
+    allow_small: bool = False,
+    batch: int | str = "auto",
+    on_progress: Callable[[int, int], Any] | None = None,
+    filters: str | None = None,
+    test_scaffolds: str | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    **sampling: Any,
+) -> Result:
+    """Measure a set of samples, or a MODEL (``num=``, ``seeds=``, ``labels=``, ``guidance=`` ... as in
+    `generate`; no pictures are written).
 
-    ``ref``: a reference file of `studio.evaluation.make_reference`, an ADM .npz, a folder or a data set. ``features``: inception, lenet,
-    efficientnet or an `Extractor`; by default inception where its weights are given, lenet for 1×28×28. ``filters`` and ``test_scaffolds`` of molecules: MOSES's rule lists
-    and scaffold split, or the wheel of molsets that holds them. ``size`` and ``channels`` (1 or 3) fit pictures of both sides first (`studio.evaluation.fitting`). Raises ``ValueError`` for what does not fit together;
-    a single measure that cannot be computed is listed in ``failed``.
+    ``ref``: a reference file of `studio.evaluation.make_reference`, an ADM .npz, a folder or a data set.
+    ``features``: inception, lenet, efficientnet or an `Extractor`; by default inception where its weights are
+    given, lenet for 1×28×28. ``filters`` and ``test_scaffolds`` of molecules: MOSES's rule lists and scaffold
+    split, or the wheel of molsets that holds them. ``size`` and ``channels`` (1 or 3) fit pictures of both
+    sides first (`studio.evaluation.fitting`). Raises ``ValueError`` for what does not fit together; a single
+    measure that cannot be computed is listed in ``failed``.
     """
     ruler: dict[str, Any] = dict(
-        metrics=metrics, features=features, inception=inception, allow_small=allow_small, filters=filters, test_scaffolds=test_scaffolds
-    )  # fmt: skip
+        metrics=metrics,
+        features=features,
+        inception=inception,
+        allow_small=allow_small,
+        filters=filters,
+        test_scaffolds=test_scaffolds,
+    )
     there = opened(samples, sampling)
     if there is not None:
         there = fitted(there, size, channels)
@@ -59,7 +79,8 @@ def _fitted_ref(ref: Any, samples: SampleSet, size: int | None, channels: int | 
 
 
 def opened(samples: Any, sampling: dict[str, Any]) -> SampleSet | None:
-    """Samples that are there already; None for a model. Raises ``ValueError`` where such samples are to be made otherwise."""
+    """Samples that are there already; None for a model. Raises ``ValueError`` where such samples are to be
+    made otherwise."""
     if isinstance(samples, SampleSet):
         return samples
     if isinstance(samples, Model):
@@ -69,44 +90,82 @@ def opened(samples: Any, sampling: dict[str, Any]) -> SampleSet | None:
         return None
     given = [k for k, v in sampling.items() if v not in (None, "default", False, "ema", "auto", {})]
     if given:
-        raise ValueError(f"got {given[0]}={sampling[given[0]]!r} for samples that are made already; leave it out, or give a MODEL")
+        raise ValueError(
+            f"got {given[0]}={sampling[given[0]]!r} for samples that are made already; leave it out, or "
+            "give a MODEL"
+        )
     return open_set(samples)
 
 
 def family_of(model: Model) -> str:
-    """The measures that a model's samples have: of pictures, points or molecules. Raises ``ValueError`` for samples that have none."""
+    """The measures that a model's samples have: of pictures, points or molecules. Raises ``ValueError`` for
+    samples that have none."""
     family = model.task.judged
-    if not family or (family == "image" and model.codec.name == "scale"):  # arrays of one's own, which no extractor sees
+    # arrays of one's own, which no extractor sees
+    if not family or (family == "image" and model.codec.name == "scale"):
         raise ValueError(
-            f"{model.name} makes {model.task.name} samples that are arrays of {model.sample_shape}, for which there are no measures; "
+            f"{model.name} makes {model.task.name} samples that are arrays of {model.sample_shape}, for "
+            "which there are no measures; "
             "generate them and measure them yourself"
         )
     return family
 
 
 def planned(
-    model: str | Path | Model, *, num: int | None = None, weights: str = "auto", device: str = "auto", dtype: str = "auto", batch: int | str = "auto", **options: Any,
-) -> tuple[SampleSet, "Plan"]:  # fmt: skip
-    """The set that a model's samples will be, all but its values (which take no memory yet), with what makes them in ``about``; and the checked plan."""
+    model: str | Path | Model,
+    *,
+    num: int | None = None,
+    weights: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    batch: int | str = "auto",
+    **options: Any,
+) -> tuple[SampleSet, "Plan"]:
+    """The set that a model's samples will be, all but its values (which take no memory yet), with what makes
+    them in ``about``; and the checked plan."""
     from studio.generation.plan import make_plan
     from studio.generation.prepare import parse_batch
 
-    loaded = model if isinstance(model, Model) else load(str(model), weights=weights, device=device, dtype=dtype)
+    loaded = (
+        model if isinstance(model, Model) else load(str(model), weights=weights, device=device, dtype=dtype)
+    )
     family_of(loaded)
     if num is None and options.get("seeds") is None:
         num = 10000
     plan = make_plan(loaded, num=num, batch=parse_batch(batch, loaded), **options)
     labels, pinned = plan.labels.of(range(plan.num), plan.seeds), plan.pinned()
-    about = {k: pinned[k] for k in ("sampler", "num_steps", "guidance", "labels", "seeds", "weights", "dtype", "model_hash", "conditions", "path")}
-    about |= {"model": loaded.name, "data": loaded.info.data, "deterministic": pinned["deterministic"] is not None}
+    about = {
+        k: pinned[k]
+        for k in (
+            "sampler",
+            "num_steps",
+            "guidance",
+            "labels",
+            "seeds",
+            "weights",
+            "dtype",
+            "model_hash",
+            "conditions",
+            "path",
+        )
+    }
+    about |= {
+        "model": loaded.name,
+        "data": loaded.info.data,
+        "deterministic": pinned["deterministic"] is not None,
+    }
     atoms = tuple(loaded.info.codec.get("atoms", ()))
     asked = {k: np.full(plan.num, float(v)) for k, v in (about["conditions"] or {}).items()} if atoms else {}
     values = np.broadcast_to(np.zeros((), loaded.task.dtype), (plan.num, *loaded.sample_shape))
     known = None if labels is None else np.array(labels)
-    return SampleSet(loaded.name, values, known, loaded.classes, about, atoms=atoms, asked=asked, reading=loaded.reading), plan
+    return SampleSet(
+        loaded.name, values, known, loaded.classes, about, atoms=atoms, asked=asked, reading=loaded.reading
+    ), plan
 
 
-def generated(coming: SampleSet, plan: "Plan", on_progress: Callable[[int, int], Any] | None = None) -> SampleSet:
+def generated(
+    coming: SampleSet, plan: "Plan", on_progress: Callable[[int, int], Any] | None = None
+) -> SampleSet:
     """The samples of `planned`, in memory."""
     from studio.generation.engine import compute
 

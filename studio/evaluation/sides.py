@@ -11,8 +11,10 @@ Found = tuple[dict[str, float], dict[str, float]]  # values, and what real molec
 
 @dataclass(frozen=True)
 class Sides:
-    """``own``: the samples with all that they tell. ``mine``, ``train``, ``real`` (what distances are to), ``some`` (as many training molecules), ``others`` (what floors
-    compare them with: ``real``, or where that holds ``some`` too, the rest of it) and ``split`` (MOSES's scaffold split, where it is given) agree on stereochemistry. ``rules``: MOSES's filters, where they are given."""
+    """``own``: the samples with all that they tell. ``mine``, ``train``, ``real`` (what distances are to),
+    ``some`` (as many training molecules), ``others`` (what floors compare them with: ``real``, or where that
+    holds ``some`` too, the rest of it) and ``split`` (MOSES's scaffold split, where it is given) agree on
+    stereochemistry. ``rules``: MOSES's filters, where they are given."""
 
     own: Decoded
     mine: Decoded
@@ -26,11 +28,13 @@ class Sides:
 
     @property
     def apart(self) -> tuple[Decoded, Decoded]:
-        """Real molecules and those that would be known to their model: the held-out and the training part, or two parts of one set."""
+        """Real molecules and those that would be known to their model: the held-out and the training part, or
+        two parts of one set."""
         return (self.some, self.others) if self.real is self.train else (self.real, self.train)
 
     def compared(self, kind: str) -> tuple[float, float | None]:
-        """The samples' value against ``real`` and that of ``some`` against ``others``, None for too few; computed once, whatever the measures are called."""
+        """The samples' value against ``real`` and that of ``some`` against ``others``, None for too few;
+        computed once, whatever the measures are called."""
         if kind not in self.made:
             value = COMPARE[kind](self.mine, self.real)
             try:
@@ -72,12 +76,17 @@ def _large_scaffolds(a: Decoded, b: Decoded) -> float:
 
 
 COMPARE = {
-    "fcd": _fcd, "fragments": _fragments, "similarity": _similarity, "scaffolds": _scaffolds, "large_scaffolds": _large_scaffolds,
-}  # fmt: skip
+    "fcd": _fcd,
+    "fragments": _fragments,
+    "similarity": _similarity,
+    "scaffolds": _scaffolds,
+    "large_scaffolds": _large_scaffolds,
+}
 
 
 def against(name: str, kind: str, split: str = "") -> Callable[[Sides], Found]:
-    """A measure: one comparison with the reference under a name, and under another with the scaffold split where there is one."""
+    """A measure: one comparison with the reference under a name, and under another with the scaffold split
+    where there is one."""
 
     def measure(s: Sides) -> Found:
         value, floor = s.compared(kind)

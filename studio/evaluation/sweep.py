@@ -1,6 +1,8 @@
-"""`studio sweep`: every combination of a few settings, each sampled with the same seeds and measured; resumable, one folder.
+"""`studio sweep`: every combination of a few settings, each sampled with the same seeds and measured;
+resumable, one folder.
 
-A job's file is named by a hash of all that it depends on, so a sweep that was stopped goes on, and one with further values keeps what it has.
+A job's file is named by a hash of all that it depends on, so a sweep that was stopped goes on, and one with
+further values keeps what it has.
 """
 
 import csv
@@ -45,7 +47,8 @@ class Axis:
 
 @dataclass(frozen=True)
 class Job:
-    """``place``: index on each axis; ``settings``: the axis values by key; ``options``: what the model is sampled with."""
+    """``place``: index on each axis; ``settings``: the axis values by key; ``options``: what the model is
+    sampled with."""
 
     place: tuple[int, ...]
     settings: dict[str, str]
@@ -53,12 +56,15 @@ class Job:
 
 
 def parse_axis(text: str) -> Axis:
-    """``"cfg.scale=1,1.5,2"``; commas inside brackets belong to a value, and ``;`` separates values that hold commas. Raises ``ValueError``."""
+    """``"cfg.scale=1,1.5,2"``; commas inside brackets belong to a value, and ``;`` separates values that hold
+    commas. Raises ``ValueError``."""
     key, eq, rest = text.partition("=")
     key = key.strip().replace("-", "_")
     values = [v.strip() for v in (rest.split(";") if ";" in rest else _split(rest))]
     if not eq or not key or not rest.strip() or not all(values):
-        raise ValueError(f"got axis {text!r}, expected KEY=VALUE,VALUE such as cfg.scale=1,1.5,2 or num_steps=10,20")
+        raise ValueError(
+            f"got axis {text!r}, expected KEY=VALUE,VALUE such as cfg.scale=1,1.5,2 or num_steps=10,20"
+        )
     if len(set(values)) < len(values):
         raise ValueError(f"got a value twice in axis {text!r}, expected each once")
     return Axis(key, tuple(values))
@@ -85,7 +91,9 @@ def applied(options: Mapping[str, Any], key: str, text: str) -> dict[str, Any]:
             raise ValueError(f"got num_steps={text}, expected a whole number")
     elif head == "sampler" and dot:
         name, given = sampler_spec.parse(str(options["sampler"]))
-        changed["sampler"] = sampler_spec.line(name, {k: v for k, v in given.items() if k != tail} | {tail: value_of(text)})
+        changed["sampler"] = sampler_spec.line(
+            name, {k: v for k, v in given.items() if k != tail} | {tail: value_of(text)}
+        )
     elif head == "set" and dot:
         changed["conditions"] = {**(options.get("conditions") or {}), tail: text}
     elif dot and head in guidance.REGISTRY:
@@ -99,27 +107,40 @@ def applied(options: Mapping[str, Any], key: str, text: str) -> dict[str, Any]:
         changed["guidance"] = guidance.describe(trees)
     else:
         known = [*PLAIN, "sampler.OPTION", "set.CONDITION", *(f"{r}.OPTION" for r in guidance.REGISTRY)]
-        raise ValueError(f"got the setting {key!r} to sweep, expected one of {', '.join(known)}{suggest(key, known)}")
+        raise ValueError(
+            f"got the setting {key!r} to sweep, expected one of {', '.join(known)}{suggest(key, known)}"
+        )
     return changed
 
 
-def jobs_of(model: Model, axes: Sequence[Axis], *, guidance_line: str | None = "default", sampler: str | None = None, num_steps: int | None = None,
-            conditions: Mapping[str, Any] | None = None) -> list[Job]:  # fmt: skip
-    """All combinations, checked. Raises ``ValueError`` for the first one that the model cannot be sampled with."""
+def jobs_of(
+    model: Model,
+    axes: Sequence[Axis],
+    *,
+    guidance_line: str | None = "default",
+    sampler: str | None = None,
+    num_steps: int | None = None,
+    conditions: Mapping[str, Any] | None = None,
+) -> list[Job]:
+    """All combinations, checked. Raises ``ValueError`` for the first one that the model cannot be sampled
+    with."""
     if not axes:
         raise ValueError("got no axis, expected at least --x KEY=VALUE,VALUE")
     if len({a.key for a in axes}) < len(axes):
         raise ValueError("got one setting on two axes, expected different ones")
     defaults = model.config.sample
     base = {
-        "guidance": defaults.guidance if guidance_line == "default" else guidance_line or "", "sampler": sampler_spec.resolved(sampler_spec.said(sampler), model.fit),
-        "num_steps": num_steps or defaults.num_steps, "conditions": dict(conditions or {}),
-    }  # fmt: skip
+        "guidance": defaults.guidance if guidance_line == "default" else guidance_line or "",
+        "sampler": sampler_spec.resolved(sampler_spec.said(sampler), model.fit),
+        "num_steps": num_steps or defaults.num_steps,
+        "conditions": dict(conditions or {}),
+    }
     jobs = []
     for place in itertools.product(*(range(len(a.values)) for a in axes)):
         settings = {a.key: a.values[i] for a, i in zip(axes, place)}
         options = base
-        for key, value in sorted(settings.items(), key=lambda kv: "." in kv[0]):  # a whole line first, then its options
+        # a whole line first, then its options
+        for key, value in sorted(settings.items(), key=lambda kv: "." in kv[0]):
             options = applied(options, key, value)
         request, _ = model.request(seeds=[0], labels=None, **options)
         options = {**options, "sampler": request.sampler}  # completed, as results depend on all of it
@@ -128,12 +149,24 @@ def jobs_of(model: Model, axes: Sequence[Axis], *, guidance_line: str | None = "
 
 
 def sweep(
-    model: Model, out: str | Path, axes: Sequence[Axis], *, ref: str | Path | None = None, metrics: str | None = None, features: Any = None,
-    inception: str | None = None, num: int = 1000, labels: str | None = None, images: int = 0, allow_small: bool = False, **base: Any,
-) -> Iterator[tuple[Job, Result | None, int, int]]:  # fmt: skip
-    """Yield (job, result, done, total) as they are finished; at the end ``sweep.csv``, a heat map per measure and, with ``images`` pictures a job, a
-    contact sheet lie in ``out``. Without ``ref`` the model's own training data is the reference; with ``images`` and neither ``ref`` nor ``metrics`` nothing
-    is measured. Raises before anything is written for settings that do not fit."""
+    model: Model,
+    out: str | Path,
+    axes: Sequence[Axis],
+    *,
+    ref: str | Path | None = None,
+    metrics: str | None = None,
+    features: Any = None,
+    inception: str | None = None,
+    num: int = 1000,
+    labels: str | None = None,
+    images: int = 0,
+    allow_small: bool = False,
+    **base: Any,
+) -> Iterator[tuple[Job, Result | None, int, int]]:
+    """Yield (job, result, done, total) as they are finished; at the end ``sweep.csv``, a heat map per measure
+    and, with ``images`` pictures a job, a contact sheet lie in ``out``. Without ``ref`` the model's own
+    training data is the reference; with ``images`` and neither ``ref`` nor ``metrics`` nothing is measured.
+    Raises before anything is written for settings that do not fit."""
     jobs = jobs_of(model, axes, **base)
     if num < 1 or images < 0:
         raise ValueError(f"got num={num} and images={images}, expected at least 1 and 0")
@@ -149,30 +182,72 @@ def sweep(
     if ref is not None or metrics is not None or not images:
         coming = [planned(model, num=num, labels=labels, **job.options)[0] for job in jobs][0]
         ruler = ruler_for(
-            coming, _real(model, ref), metrics=metrics, features=features, inception=inception, allow_small=allow_small, made=False
-        )  # fmt: skip
+            coming,
+            _real(model, ref),
+            metrics=metrics,
+            features=features,
+            inception=inception,
+            allow_small=allow_small,
+            made=False,
+        )
     elif features is not None or inception is not None:
-        raise ValueError("got an extractor for a sweep that measures nothing; give --metrics or --ref as well, or leave it out")
+        raise ValueError(
+            "got an extractor for a sweep that measures nothing; give --metrics or --ref as well, or "
+            "leave it out"
+        )
     (folder / "jobs").mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / MARK, {"model": model.name, "model_hash": model.hash, "axes": {a.key: list(a.values) for a in axes}, "num": num})
+    files.write_json(
+        folder / MARK,
+        {
+            "model": model.name,
+            "model_hash": model.hash,
+            "axes": {a.key: list(a.values) for a in axes},
+            "num": num,
+        },
+    )
     extractor = None if ruler is None or ruler.extractor is None else ruler.extractor.hash
-    common = [model.hash, num, labels, None if ruler is None else ruler.digest, metrics, extractor, allow_small]
-    stems = [folder / "jobs" / hashlib.sha256(json.dumps([common, job.options], sort_keys=True).encode()).hexdigest()[:16] for job in jobs]
+    common = [
+        model.hash,
+        num,
+        labels,
+        None if ruler is None else ruler.digest,
+        metrics,
+        extractor,
+        allow_small,
+    ]
+    stems = [
+        folder
+        / "jobs"
+        / hashlib.sha256(json.dumps([common, job.options], sort_keys=True).encode()).hexdigest()[:16]
+        for job in jobs
+    ]
     results: list[Result | None] = []
     for job, path in zip(jobs, stems):
         result = load_result(path.with_suffix(".json")) if path.with_suffix(".json").is_file() else None
         if ruler is not None and result is None:
             result = ruler.measure(generated(*planned(model, num=num, labels=labels, **job.options)))
-            result = Result(", ".join(f"{k}={v}" for k, v in job.settings.items()), result.values, result.floor, result.failed, result.protocol)
+            result = Result(
+                ", ".join(f"{k}={v}" for k, v in job.settings.items()),
+                result.values,
+                result.floor,
+                result.failed,
+                result.protocol,
+            )
             result.save(path.with_suffix(".json"))
         if images and not path.with_suffix(".png").is_file():
             samples = model.sample(seeds=range(images), labels=_few(labels, model, images), **job.options)
-            save_png(path.with_suffix(".png"), samples.grid(columns=images, captions=False), sheet_recipe(samples.recipes))
+            save_png(
+                path.with_suffix(".png"),
+                samples.grid(columns=images, captions=False),
+                sheet_recipe(samples.recipes),
+            )
         results.append(result)
         if len(results) == len(jobs):
             _write(folder, axes, jobs, results)
             if images:
-                contact_sheet(folder / "sheet.png", axes, {j.place: p.with_suffix(".png") for j, p in zip(jobs, stems)})
+                contact_sheet(
+                    folder / "sheet.png", axes, {j.place: p.with_suffix(".png") for j, p in zip(jobs, stems)}
+                )
         yield job, result, len(results), len(jobs)
 
 
@@ -183,11 +258,15 @@ def _real(model: Model, ref: str | Path | None) -> Path | SampleSet:
     try:
         return of_data(model.config.data, str(model.config.data.get("name")))
     except ValueError as error:
-        raise ValueError(f"the data that {model.name} was trained on is not here ({error}); give another with --ref") from None
+        raise ValueError(
+            f"the data that {model.name} was trained on is not here ({error}); give another with --ref"
+        ) from None
 
 
 def _few(labels: str | None, model: Model, count: int) -> Any:
-    return parse_rule(labels, model.classes, count, lambda: class_counts(model)).of(range(count), range(count))
+    return parse_rule(labels, model.classes, count, lambda: class_counts(model)).of(
+        range(count), range(count)
+    )
 
 
 def _write(folder: Path, axes: Sequence[Axis], jobs: Sequence[Job], results: Sequence[Result | None]) -> None:
@@ -197,7 +276,10 @@ def _write(folder: Path, axes: Sequence[Axis], jobs: Sequence[Job], results: Seq
         writer = csv.writer(handle)
         writer.writerow([a.key for a in axes] + columns)
         for job, result in zip(jobs, results):
-            writer.writerow([job.settings[a.key] for a in axes] + [result.values.get(c, "") if result else "" for c in columns])
+            writer.writerow(
+                [job.settings[a.key] for a in axes]
+                + [result.values.get(c, "") if result else "" for c in columns]
+            )
     measured = [r for r in results if r is not None]
     if not measured:
         return

@@ -1,8 +1,8 @@
-"""Samples that lie together: files of up to a thousand, and while they are made pieces of such files, so that work can be shared out and a call stopped
-at any number of samples.
+"""Samples that lie together: files of up to a thousand, and while they are made pieces of such files, so that
+work can be shared out and a call stopped at any number of samples.
 
-A piece, ``.pieces/FIRST-COUNT``, is written like the file that it will be part of; when all pieces of a file are there they are joined, and nothing of
-them is left. Only whole files count for readers.
+A piece, ``.pieces/FIRST-COUNT``, is written like the file that it will be part of; when all pieces of a file
+are there they are joined, and nothing of them is left. Only whole files count for readers.
 """
 
 import re
@@ -24,7 +24,8 @@ from studio.runtime import files
 from studio.sampling.engine import fixed_rows
 
 UNIT = 1000
-STEPS = (1, 2, 4, 5, 8, 10, 20, 25, 40, 50, 100)  # samples of a piece: parts of a thousand, so that none lies in two files
+# samples of a piece: parts of a thousand, so that none lies in two files
+STEPS = (1, 2, 4, 5, 8, 10, 20, 25, 40, 50, 100)
 PIECES = 64  # a set has at least so many, where it has so many samples
 FOLDER = ".pieces"
 RUN = 32  # samples in a row that one process makes, at least
@@ -37,8 +38,9 @@ def step_of(num: int) -> int:
 
 
 class Blocks(ABC):
-    """``NNN`` + ``suffix``, a thousand samples each, of the set whose ``digest`` they bear or, from before the set grew, one of the ``earlier`` ones; `older`: files may
-    say nothing of it. A kind of file has `rows`, `save`, `load` and `joined`."""
+    """``NNN`` + ``suffix``, a thousand samples each, of the set whose ``digest`` they bear or, from before
+    the set grew, one of the ``earlier`` ones; `older`: files may say nothing of it. A kind of file has
+    `rows`, `save`, `load` and `joined`."""
 
     unit, suffix, told = UNIT, "", False  # told: files hold recipes
 
@@ -56,7 +58,8 @@ class Blocks(ABC):
 
     @abstractmethod
     def load(self, path: Path, first: int) -> Any:
-        """The rows of a whole file that begins with sample ``first``. Raises ``ValueError`` or ``OSError`` for any other."""
+        """The rows of a whole file that begins with sample ``first``. Raises ``ValueError`` or ``OSError``
+        for any other."""
 
     @abstractmethod
     def joined(self, parts: Sequence[Any]) -> Any: ...
@@ -111,8 +114,14 @@ class Blocks(ABC):
             for first, count in zip(wanted, pool.map(lambda u: self.count(self.path(u), u), wanted)):
                 there[first : first + count] = count == self.size(first)
             asked = set(wanted)
-            rest = [p for p in self.pieces() if p[1] // UNIT * UNIT in asked and not there[p[1] : p[1] + p[2]].all()]
-            for (_, first, count), good in zip(rest, pool.map(lambda p: self.count(p[0], p[1]) == p[2], rest)):
+            rest = [
+                p
+                for p in self.pieces()
+                if p[1] // UNIT * UNIT in asked and not there[p[1] : p[1] + p[2]].all()
+            ]
+            for (_, first, count), good in zip(
+                rest, pool.map(lambda p: self.count(p[0], p[1]) == p[2], rest)
+            ):
                 there[first : first + count] |= good
         return there
 
@@ -161,7 +170,8 @@ class Blocks(ABC):
         path.unlink(missing_ok=True)
 
     def run(self, total: int, count: int) -> int:
-        """How many pieces in a row one of ``count`` gets, so that all have work and batches are full; whole files where there are many."""
+        """How many pieces in a row one of ``count`` gets, so that all have work and batches are full; whole
+        files where there are many."""
         whole, rows = UNIT // self.step, max(RUN, fixed_rows(self.plan.model.info.shape))
         return whole if total >= 4 * count * whole else max(1, min(-(-rows // self.step), total // count))
 
@@ -169,7 +179,8 @@ class Blocks(ABC):
 
 
 class Vectors(Blocks):
-    """``NNN.npy`` of up to a thousand rows (n, ...), of the task's dtype, with the set's ``digest`` behind them."""
+    """``NNN.npy`` of up to a thousand rows (n, ...), of the task's dtype, with the set's ``digest`` behind
+    them."""
 
     suffix = ".npy"
 
@@ -187,8 +198,15 @@ class Vectors(Blocks):
 
     def load(self, path: Path, first: int) -> np.ndarray:
         rows = np.load(path, allow_pickle=False)
-        mine = any(identity.is_of(path, digest, first, older=self.older) for digest in (self.digest, *self.earlier))
-        if not mine or rows.shape[1:] != self.shape or rows.dtype != self.dtype or not np.isfinite(rows).all():
+        mine = any(
+            identity.is_of(path, digest, first, older=self.older) for digest in (self.digest, *self.earlier)
+        )
+        if (
+            not mine
+            or rows.shape[1:] != self.shape
+            or rows.dtype != self.dtype
+            or not np.isfinite(rows).all()
+        ):
             raise ValueError(f"{path} is not of this set; run the same command again")
         return rows
 

@@ -1,4 +1,5 @@
-"""``studio generate --dry-run``: what a set would cost, from a few of its own samples, which are thrown away. Nothing is written; what generation would refuse is refused."""
+"""``studio generate --dry-run``: what a set would cost, from a few of its own samples, which are thrown away.
+Nothing is written; what generation would refuse is refused."""
 
 import math
 import time
@@ -25,12 +26,14 @@ PATIENCE = 20.0  # seconds after which the rest of the steps is reckoned
 
 
 def of_generation(model: Any, out: str | Path, **options: Any) -> dict[str, Any]:
-    """Seconds, megabytes and network evaluations of what is missing of a set, and of a thousand samples. ``options``: those of `studio.generate`, which
-    raises the same. Local processes are taken to work side by side without slowing each other."""
+    """Seconds, megabytes and network evaluations of what is missing of a set, and of a thousand samples.
+    ``options``: those of `studio.generate`, which raises the same. Local processes are taken to work side by
+    side without slowing each other."""
     p = prepared(model, out, **options)
     if p.world > 1:
         raise ValueError(
-            f"got --dry-run in {p.world} processes of a launcher, expected one; leave torchrun or accelerate out and give the same options"
+            f"got --dry-run in {p.world} processes of a launcher, expected one; leave torchrun or "
+            "accelerate out and give the same options"
         )
     todo = _missing(p, overwrite=bool(options.get("overwrite")))
     left = sum(stores.size_of(first, p.store, p.plan) for first in todo)
@@ -44,11 +47,22 @@ def of_generation(model: Any, out: str | Path, **options: Any) -> dict[str, Any]
         torch.set_num_threads(before)
     seconds = (each + encoding) / count
     return {
-        "out": str(p.folder), "num": p.plan.num, "missing": left, "format": p.form, "sampler": p.plan.request.sampler, "num_steps": p.plan.request.num_steps,
-        "guidance": p.plan.request.guidance, "processes": count, "batch": p.plan.request.batch, "evaluations": round(queries, 1),
-        "seconds": round(left * seconds, 1), "mb": round(left * size / 1e6, 1), "seconds_a_thousand": round(1000 * seconds, 2),
-        "mb_a_thousand": round(size / 1e3, 3), "free_disk_mb": round(files.free(p.folder) / 1e6),
-    }  # fmt: skip
+        "out": str(p.folder),
+        "num": p.plan.num,
+        "missing": left,
+        "format": p.form,
+        "sampler": p.plan.request.sampler,
+        "num_steps": p.plan.request.num_steps,
+        "guidance": p.plan.request.guidance,
+        "processes": count,
+        "batch": p.plan.request.batch,
+        "evaluations": round(queries, 1),
+        "seconds": round(left * seconds, 1),
+        "mb": round(left * size / 1e6, 1),
+        "seconds_a_thousand": round(1000 * seconds, 2),
+        "mb_a_thousand": round(size / 1e3, 3),
+        "free_disk_mb": round(files.free(p.folder) / 1e6),
+    }
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
@@ -62,7 +76,8 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         + f", batches of {r['batch']}",
         "time": f"{duration(r['seconds'])}{processes}",
         "disk": f"{r['mb']:,} MB as {r['format']}; {r['free_disk_mb']:,} MB are free",
-        "a thousand": f"{duration(r['seconds_a_thousand'])}, {r['mb_a_thousand']:,} MB, {1000 * r['evaluations']:,.0f} evaluations of the network",
+        "a thousand": f"{duration(r['seconds_a_thousand'])}, {r['mb_a_thousand']:,} MB, "
+        f"{1000 * r['evaluations']:,.0f} evaluations of the network",
     }
     if r["mb"] > r["free_disk_mb"]:
         told["disk"] += ", which is too little: make room, or choose another --out"
@@ -86,11 +101,16 @@ def _missing(p: Prepared, *, overwrite: bool) -> Sequence[int]:
 
 
 def _samples(p: Prepared, index: Sequence[int]) -> tuple[float, float, Tensor, list[int]]:
-    """Of one micro-batch: seconds and network evaluations a sample, decoded samples (as far as there was time) and which they are."""
+    """Of one micro-batch: seconds and network evaluations a sample, decoded samples (as far as there was
+    time) and which they are."""
     plan, model = p.plan, p.plan.model
     most = plan.request.batch if model.device.type == "cuda" else min(plan.request.batch, ROWS)
     chosen = index[:most]
-    steps = model.stream(replace(plan.batch(chosen), batch=most), model.rules(plan.request.guidance), denoiser=model.denoiser.lowered())
+    steps = model.stream(
+        replace(plan.batch(chosen), batch=most),
+        model.rules(plan.request.guidance),
+        denoiser=model.denoiser.lowered(),
+    )
     began = first = time.perf_counter()
     for k, progress in enumerate(steps, 1):
         if model.device.type == "cuda":
@@ -103,7 +123,9 @@ def _samples(p: Prepared, index: Sequence[int]) -> tuple[float, float, Tensor, l
     rows = [chosen[i] for i in progress.rows if i is not None]
     places = [place for place, i in enumerate(progress.rows) if i is not None]
     start = time.perf_counter()
-    values = model.codec.decode(progress.step.x if progress.finished else progress.step.data_hat).cpu()[places]
+    values = model.codec.decode(progress.step.x if progress.finished else progress.step.data_hat).cpu()[
+        places
+    ]
     decoding = time.perf_counter() - start
     done = progress.step.index + 1
     seconds = (now - first) / (k - 1) if k > 1 else now - began  # the first step is slower than the rest
@@ -123,4 +145,6 @@ def _size(p: Prepared, values: Tensor, rows: Sequence[int]) -> tuple[float, floa
     recipes, threads = p.plan.model.recipes(p.plan.batch(rows)), threads_for(values, p.plan.model.device)
     made = [len(data) for data in encoded(p.plan.model.task, values, recipes, threads)]
     seconds = (time.perf_counter() - start) / len(rows)
-    return sum(made) / len(rows) + (array if p.form == "both" else 0.0) + (1024 if p.form == "tar" else 0), seconds
+    return sum(made) / len(rows) + (array if p.form == "both" else 0.0) + (
+        1024 if p.form == "tar" else 0
+    ), seconds

@@ -1,4 +1,5 @@
-"""PNGs of many samples at once: by several threads where pictures are large, as packing lets go of the interpreter; small ones only wait for it."""
+"""PNGs of many samples at once: by several threads where pictures are large, as packing lets go of the
+interpreter; small ones only wait for it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,8 @@ LARGE = 64 * 64 * 3  # values of a picture from which threads pay
 
 
 def threads_for(values: Tensor, device: torch.device) -> int:
-    """Threads that may encode samples (n, ...) of a model on ``device``: on a CPU those that the network has, of a picture that is large enough."""
+    """Threads that may encode samples (n, ...) of a model on ``device``: on a CPU those that the network has,
+    of a picture that is large enough."""
     if values[0].numel() < LARGE:
         return 1
     return cores() if device.type == "cuda" else torch.get_num_threads()
@@ -32,4 +34,6 @@ def spread(act: Callable[[Any], Any], jobs: Iterable[Any], threads: int) -> Iter
 
 def encoded(task: Task, values: Tensor, recipes: Sequence[dict[str, Any]], threads: int = 1) -> list[bytes]:
     """Decoded samples as PNGs with their recipes inside."""
-    return list(spread(lambda pair: png_bytes(*pair), zip(task.pictures(values), recipes, strict=True), threads))
+    return list(
+        spread(lambda pair: png_bytes(*pair), zip(task.pictures(values), recipes, strict=True), threads)
+    )

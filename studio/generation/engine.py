@@ -1,4 +1,5 @@
-"""The computing side: indices in, decoded samples out, in pieces; a smaller batch where memory runs out; writing in a thread of its own."""
+"""The computing side: indices in, decoded samples out, in pieces; a smaller batch where memory runs out;
+writing in a thread of its own."""
 
 import itertools
 import queue
@@ -22,16 +23,24 @@ PIECE = 256  # samples per request: what is lost when a process is killed
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that a smaller batch might fit."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 def compute(
-    plan: Plan, index: Sequence[int], *, stop: Callable[[], bool] = lambda: False, note: Callable[[str], None] = lambda text: None
+    plan: Plan,
+    index: Sequence[int],
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield (indices, decoded values on the CPU) until every index was there once, in the order in which micro-batches finish.
+    """Yield (indices, decoded values on the CPU) until every index was there once, in the order in which
+    micro-batches finish.
 
-    Out of memory halves the batch and goes on with what is left; with ``deterministic``, whose batch is fixed, the error is raised. Raises
-    `Stopped` when ``stop()`` says so, which is asked after every solver step.
+    Out of memory halves the batch and goes on with what is left; with ``deterministic``, whose batch is
+    fixed, the error is raised. Raises `Stopped` when ``stop()`` says so, which is asked after every solver
+    step.
     """
     model, size = plan.model, plan.request.batch
     denoiser, rules = model.denoiser.lowered(), model.rules(plan.request.guidance)
@@ -60,8 +69,10 @@ def compute(
 
 
 class Writer:
-    """A context that writes samples in a thread (large pictures in several, `encoding`), so that encoding never holds the network up. ``put`` blocks when the disk is far behind and raises
-    what went wrong in the thread; leaving the context waits until everything is written. ``waited``: seconds that ``put`` was held up."""
+    """A context that writes samples in a thread (large pictures in several, `encoding`), so that encoding
+    never holds the network up. ``put`` blocks when the disk is far behind and raises what went wrong in the
+    thread; leaving the context waits until everything is written. ``waited``: seconds that ``put`` was held
+    up."""
 
     def __init__(self, store: Store, plan: Plan, on_written: Callable[[int], Any] = lambda count: None):
         self.store, self.plan, self.on_written = store, plan, on_written
@@ -111,8 +122,13 @@ class Writer:
 
     def _write(self, index: list[int], values: Tensor) -> None:
         if self.store.unit == 1:
-            jobs = ((i, value[None], [recipe]) for i, value, recipe in zip(index, values, self.plan.model.recipes(self.plan.batch(index))))
-            for _ in spread(lambda job: self.store.write(*job), jobs, threads_for(values, self.plan.model.device)):
+            jobs = (
+                (i, value[None], [recipe])
+                for i, value, recipe in zip(index, values, self.plan.model.recipes(self.plan.batch(index)))
+            )
+            for _ in spread(
+                lambda job: self.store.write(*job), jobs, threads_for(values, self.plan.model.device)
+            ):
                 self.on_written(1)
             return
         step = self.store.step
@@ -124,10 +140,14 @@ class Writer:
 
     def _write_rest(self) -> None:
         """Of a run that was stopped: rows whose part will not be complete any more."""
-        for _, group in itertools.groupby(sorted(self.held), key=lambda i, place=itertools.count(): i - next(place)):  # type: ignore[misc]
+        for _, group in itertools.groupby(
+            sorted(self.held), key=lambda i, place=itertools.count(): i - next(place)
+        ):  # type: ignore[misc]
             run = list(group)
             for a in [run[0], *(i for i in run[1:] if i % self.store.unit == 0)]:
-                self._keep(range(a, min(run[-1] + 1, a // self.store.unit * self.store.unit + self.store.unit)))
+                self._keep(
+                    range(a, min(run[-1] + 1, a // self.store.unit * self.store.unit + self.store.unit))
+                )
 
     def _keep(self, members: range) -> None:
         recipes = self.plan.model.recipes(self.plan.batch(members)) if self.store.told else ()
@@ -136,9 +156,14 @@ class Writer:
 
 
 def work(
-    plan: Plan, store: Store, units: Sequence[int], *, stop: Callable[[], bool], on_written: Callable[[int], Any],
+    plan: Plan,
+    store: Store,
+    units: Sequence[int],
+    *,
+    stop: Callable[[], bool],
+    on_written: Callable[[int], Any],
     note: Callable[[str], None] = lambda text: None,
-) -> bool:  # fmt: skip
+) -> bool:
     """Compute and write these units; True when it was stopped."""
     index = [i for first in units for i in range(first, min(first + store.step, plan.num))]
     try:
@@ -151,5 +176,8 @@ def work(
     except NotFinite as error:
         raise NotFinite(f"{error}; what was finished is kept in {store.root}") from None
     except OSError as error:
-        raise OSError(f"writing to {store.root} failed ({error}); what is there is kept: make room and run the same command again") from error
+        raise OSError(
+            f"writing to {store.root} failed ({error}); what is there is kept: make room and run the same "
+            "command again"
+        ) from error
     return False

@@ -10,13 +10,18 @@ PATIENCE = timedelta(days=365)  # of processes that wait for one another: the wo
 
 
 class Group:
-    """The processes of torchrun or accelerate, if there are any: the first one acts, the others follow, and wait for it as long as it takes (`PATIENCE`)."""
+    """The processes of torchrun or accelerate, if there are any: the first one acts, the others follow, and
+    wait for it as long as it takes (`PATIENCE`)."""
 
     def __init__(self, rank: int, world: int):
         self.rank, self.world, self.own = rank, world, world > 1 and not torch.distributed.is_initialized()
         if self.own:
             torch.distributed.init_process_group("gloo", timeout=PATIENCE)
-        self.group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE) if world > 1 and not self.own else None
+        self.group = (
+            torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+            if world > 1 and not self.own
+            else None
+        )
 
     def share(self, value: Any) -> Any:
         """The first process's value, everywhere."""

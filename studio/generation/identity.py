@@ -1,5 +1,6 @@
-"""Whose a file of samples is. A picture says in its recipe what made it; an .npy of many samples ends with a line that does, behind the array,
-where readers of .npy do not look; ``samples.npz`` holds it as ``identity``. Files of sets that are older carry none and belong to their own manifest.
+"""Whose a file of samples is. A picture says in its recipe what made it; an .npy of many samples ends with a
+line that does, behind the array, where readers of .npy do not look; ``samples.npz`` holds it as ``identity``.
+Files of sets that are older carry none and belong to their own manifest.
 """
 
 import hashlib
@@ -24,10 +25,13 @@ def digest(pinned: Mapping[str, Any]) -> str:
 
 
 def differing(recipe: Mapping[str, Any], pinned: Mapping[str, Any]) -> list[str]:
-    """In what the recipe of a picture differs from the settings of a set; its seed and label are another matter."""
+    """In what the recipe of a picture differs from the settings of a set; its seed and label are another
+    matter."""
     found = [k for k in PLAIN if recipe.get(k) != pinned.get(k)]
     found += [k for k, default in MAYBE.items() if (recipe.get(k) or default) != (pinned.get(k) or default)]
-    found += ["deterministic"] if bool(recipe.get("deterministic")) != bool(pinned.get("deterministic")) else []
+    found += (
+        ["deterministic"] if bool(recipe.get("deterministic")) != bool(pinned.get("deterministic")) else []
+    )
     return found + [k for k in FOREIGN if k in recipe]
 
 

@@ -1,4 +1,5 @@
-"""Which class each sample of a set is of: rules such as ``balanced``, lists that are repeated, and files with a label for each sample."""
+"""Which class each sample of a set is of: rules such as ``balanced``, lists that are repeated, and files with
+a label for each sample."""
 
 import csv
 import hashlib
@@ -19,8 +20,8 @@ RULES = ("balanced", "random", "data")
 
 @dataclass(frozen=True)
 class Labels:
-    """``rule`` is what the manifest records: balanced (i mod K), random (a draw of the sample's seed), data (the same by ``counts``, how often the training
-    data has each class), list (repeated) or file."""
+    """``rule`` is what the manifest records: balanced (i mod K), random (a draw of the sample's seed), data
+    (the same by ``counts``, how often the training data has each class), list (repeated) or file."""
 
     rule: str
     classes: int
@@ -35,17 +36,24 @@ class Labels:
             u = NoiseSource(seeds).uniform(stream="label", dtype=torch.float64)
             if self.counts:
                 share = np.cumsum(self.counts) / sum(self.counts)
-                return tuple(np.searchsorted(share, u.numpy(), side="right").clip(0, max(np.flatnonzero(self.counts))).tolist())
+                return tuple(
+                    np.searchsorted(share, u.numpy(), side="right")
+                    .clip(0, max(np.flatnonzero(self.counts)))
+                    .tolist()
+                )
             return tuple((u * self.classes).long().clamp_max(self.classes - 1).tolist())
         if self.rule == "balanced":
             return tuple(i % self.classes for i in index)
         return tuple(self.values[i % len(self.values)] for i in index)
 
 
-def parse_rule(text: Any, classes: Sequence[str], num: int, counts: Callable[[], Sequence[int]] = tuple) -> Labels:
-    """``balanced``, ``random``, ``data`` (by the ``counts`` of the training data), numbers and names (`studio.data.labels`, repeated in turn), or a file (.txt or
-    .csv with one label a line, .json with a list, .npy) with at least ``num`` labels. A class of the same name goes before a rule or a file; the rule is then
-    called ``(random)``.
+def parse_rule(
+    text: Any, classes: Sequence[str], num: int, counts: Callable[[], Sequence[int]] = tuple
+) -> Labels:
+    """``balanced``, ``random``, ``data`` (by the ``counts`` of the training data), numbers and names
+    (`studio.data.labels`, repeated in turn), or a file (.txt or .csv with one label a line, .json with a
+    list, .npy) with at least ``num`` labels. A class of the same name goes before a rule or a file; the rule
+    is then called ``(random)``.
 
     Raises ``ValueError`` for classes that do not exist and for files that are too short.
     """
@@ -56,8 +64,16 @@ def parse_rule(text: Any, classes: Sequence[str], num: int, counts: Callable[[],
     if text is None or isinstance(text, str) and text not in names.exact:
         rule = next((r for r in RULES if text == word(r, classes)), None)
         if text is None or text == "" or rule is not None:
-            return Labels(rule or "balanced", len(classes), counts=_prior(counts(), len(classes)) if rule == "data" else ())
-    if isinstance(text, str | Path) and text not in names.exact and (path := _file(str(text), names)) is not None:
+            return Labels(
+                rule or "balanced",
+                len(classes),
+                counts=_prior(counts(), len(classes)) if rule == "data" else (),
+            )
+    if (
+        isinstance(text, str | Path)
+        and text not in names.exact
+        and (path := _file(str(text), names)) is not None
+    ):
         values = _from_file(path, names)
         if len(values) < num:
             raise ValueError(f"{path} holds {len(values)} labels, expected at least --num {num}")
@@ -75,14 +91,16 @@ def file_rule(values: Sequence[int]) -> str:
 def _prior(counts: Sequence[int], classes: int) -> tuple[int, ...]:
     if len(counts) != classes or not sum(counts):
         raise ValueError(
-            "got labels 'data' for a model that does not say how many training samples each class had, and whose data is not here; "
+            "got labels 'data' for a model that does not say how many training samples each class had, "
+            "and whose data is not here; "
             "expected balanced, random, or a file of labels"
         )
     return tuple(counts)
 
 
 def _file(text: str, names: Names) -> Path | None:
-    """The file of labels that a text names: one that is there, or one that is called so and says no labels."""
+    """The file of labels that a text names: one that is there, or one that is called so and says no
+    labels."""
     path = Path(text)
     if path.suffix not in FILES:
         return None
@@ -91,7 +109,10 @@ def _file(text: str, names: Names) -> Path | None:
             names.parse(text)
             return None
         except ValueError:
-            raise ValueError(f"got labels {text!r}, and there is no such file; expected balanced, random, numbers, names or a file") from None
+            raise ValueError(
+                f"got labels {text!r}, and there is no such file; expected balanced, random, numbers, "
+                "names or a file"
+            ) from None
     return path
 
 
@@ -102,13 +123,21 @@ def _from_file(path: Path, names: Names) -> tuple[int, ...]:
         except (ValueError, OSError) as error:
             raise ValueError(f"{path} is not a readable .npy file: {error}") from None
         if array.ndim != 1 or array.dtype.kind not in "iuU":
-            raise ValueError(f"{path} holds {array.dtype} of shape {array.shape}, expected a row of whole numbers, or of names")
+            raise ValueError(
+                f"{path} holds {array.dtype} of shape {array.shape}, expected a row of whole numbers, "
+                "or of names"
+            )
         return tuple(names.parse(array))
     try:
         text = path.read_text(encoding="utf-8")
-        items = json.loads(text) if path.suffix == ".json" else [row for row in _lines(text, path) if row.strip()]
+        items = (
+            json.loads(text) if path.suffix == ".json" else [row for row in _lines(text, path) if row.strip()]
+        )
     except ValueError as error:
-        raise ValueError(f"{path} is not a readable file of labels ({error}); expected one label a line, or a JSON list in a .json") from None
+        raise ValueError(
+            f"{path} is not a readable file of labels ({error}); expected one label a line, or a JSON "
+            "list in a .json"
+        ) from None
     if not isinstance(items, list):
         raise ValueError(f"{path} holds {type(items).__name__}, expected a list of labels")
     try:

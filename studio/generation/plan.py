@@ -1,4 +1,5 @@
-"""What a folder of generated samples is: index i ↔ (seed, label), and the manifest that pins everything the samples depend on.
+"""What a folder of generated samples is: index i ↔ (seed, label), and the manifest that pins everything the
+samples depend on.
 
 Sample i depends on ``seed(i)``, ``label(i)`` and the pinned settings only.
 """
@@ -39,7 +40,8 @@ _RULE = re.compile(r"none|balanced|random|data|file [0-9a-f]+|list -?[0-9]{1,6}(
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about a set of ``num`` samples but where it is written and how fast. ``request`` is the checked form of one sample."""
+    """Everything about a set of ``num`` samples but where it is written and how fast. ``request`` is the
+    checked form of one sample."""
 
     model: Model
     num: int
@@ -61,16 +63,30 @@ class Plan:
         numbers = model.recipes(self.batch([0]))[0].get("conditions", {})
         tree = model.config.tree()
         return {
-            "model_hash": model.hash, "weights": model.weights, "backbone": tree["backbone"], "objective": tree["objective"],
-            "path": model.path or OWN, **({"borrowed": lent} if (lent := model.lent(r.guidance)) else {}), "shape": list(model.info.shape), "num": self.num, "seeds": ranges(self.seeds), "labels": self.labels.rule, "conditions": numbers,
-            "sampler": r.sampler, "num_steps": r.num_steps, "guidance": r.guidance, "dtype": DTYPE_NAMES[model.denoiser.dtype or torch.float32],
+            "model_hash": model.hash,
+            "weights": model.weights,
+            "backbone": tree["backbone"],
+            "objective": tree["objective"],
+            "path": model.path or OWN,
+            **({"borrowed": lent} if (lent := model.lent(r.guidance)) else {}),
+            "shape": list(model.info.shape),
+            "num": self.num,
+            "seeds": ranges(self.seeds),
+            "labels": self.labels.rule,
+            "conditions": numbers,
+            "sampler": r.sampler,
+            "num_steps": r.num_steps,
+            "guidance": r.guidance,
+            "dtype": DTYPE_NAMES[model.denoiser.dtype or torch.float32],
             "deterministic": {"micro_batch": fixed, "threads": self.threads} if r.deterministic else None,
-            "studio": __version__, "torch": torch.__version__.split("+")[0],
-        }  # fmt: skip
+            "studio": __version__,
+            "torch": torch.__version__.split("+")[0],
+        }
 
 
 def class_counts(model: Model) -> tuple[int, ...]:
-    """How many training samples of each class a model has seen: as recorded, or counted where the very data is here; empty where that is not known."""
+    """How many training samples of each class a model has seen: as recorded, or counted where the very data
+    is here; empty where that is not known."""
     if model.info.class_counts:
         return model.info.class_counts
     try:
@@ -92,41 +108,63 @@ def ranges(seeds: Sequence[int]) -> str:
 
 
 def make_plan(
-    model: Model, *, num: int | None, seeds: Any = None, labels: Any = None, conditions: Mapping[str, Any] | None = None, num_steps: int | None = None,
-    guidance: Any = "default", sampler: Any = None, batch: int = 64, deterministic: bool = False, threads: int | None = None,
-) -> Plan:  # fmt: skip
+    model: Model,
+    *,
+    num: int | None,
+    seeds: Any = None,
+    labels: Any = None,
+    conditions: Mapping[str, Any] | None = None,
+    num_steps: int | None = None,
+    guidance: Any = "default",
+    sampler: Any = None,
+    batch: int = 64,
+    deterministic: bool = False,
+    threads: int | None = None,
+) -> Plan:
     """A checked `Plan`. Raises ``ValueError`` for anything that does not fit, before anything is written."""
     if num is None and seeds is None:
         raise ValueError("got neither num nor seeds, expected how many samples to make, such as --num 50000")
     num = None if num is None else whole(num, "num")
     chosen = parse_seeds(seeds) if seeds is not None else tuple(range(num or 0))
     if num is not None and len(chosen) < num:
-        raise ValueError(f"got {len(chosen)} seeds for num={num}, expected as many; leave --num or --seeds out")
+        raise ValueError(
+            f"got {len(chosen)} seeds for num={num}, expected as many; leave --num or --seeds out"
+        )
     chosen = chosen[:num]
     if len(set(chosen)) < len(chosen):
         raise ValueError("got a seed twice, expected distinct seeds: equal seeds make equal samples")
     rule = parse_rule(labels, model.classes, len(chosen), lambda: class_counts(model))
     request, _ = model.request(
-        labels=rule.of([0], chosen[:1]), seeds=chosen[:1], num_steps=num_steps, guidance=guidance, sampler=sampler, conditions=conditions, batch=batch,
+        labels=rule.of([0], chosen[:1]),
+        seeds=chosen[:1],
+        num_steps=num_steps,
+        guidance=guidance,
+        sampler=sampler,
+        conditions=conditions,
+        batch=batch,
         deterministic=deterministic,
-    )  # fmt: skip
+    )
     if request.guidance == CUSTOM:
         raise ValueError(
-            "got guidance as objects that no line describes, expected rules of the registry or a line such as 'cfg=2.0', which the manifest records"
+            "got guidance as objects that no line describes, expected rules of the registry or a line "
+            "such as 'cfg=2.0', which the manifest records"
         )
     if request.sampler == CUSTOM:
         raise ValueError(
-            "got a sampler as an object that no line describes, expected one of the registry or a line such as 'heun', for the manifest to record"
+            "got a sampler as an object that no line describes, expected one of the registry or a line "
+            "such as 'heun', for the manifest to record"
         )
     if model.path == CUSTOM:
         raise ValueError(
-            "got a model on a path that no text describes, expected one of the registry, such as model.on_path('trig'), which the manifest records"
+            "got a model on a path that no text describes, expected one of the registry, such as "
+            "model.on_path('trig'), which the manifest records"
         )
     return Plan(model, len(chosen), chosen, rule, request, threads if deterministic else None)
 
 
 def continued(plan: Plan, folder: Path, typed: str | None) -> Plan:
-    """The plan with its sampler as an older set in the folder has it, where this call asks for the same: in the same words, or completed."""
+    """The plan with its sampler as an older set in the folder has it, where this call asks for the same: in
+    the same words, or completed."""
     if not (folder / MANIFEST).is_file():
         return plan
     there, fit = str(read_manifest(folder)["pinned"].get("sampler")), plan.model.fit
@@ -135,18 +173,25 @@ def continued(plan: Plan, folder: Path, typed: str | None) -> Plan:
         same_words = typed is not None and sampler_spec.parse(typed) == sampler_spec.parse(there)
     except ValueError:
         return plan  # `claim` says what it has
-    if older == there or not (same_words or sampler_spec.parse(older) == sampler_spec.parse(plan.request.sampler)):
+    if older == there or not (
+        same_words or sampler_spec.parse(older) == sampler_spec.parse(plan.request.sampler)
+    ):
         return plan
     return replace(plan, request=replace(plan.request, sampler=there))
 
 
 def check_claim(folder: Path, plan: Plan, *, ours: bool = False) -> bool | None:
-    """Whether the set in the folder grows by the plan; False where it is the very same, None where there is none. Raises ``ValueError`` with the difference,
-    ``FileExistsError`` for a folder of something else (``ours``: it was one of samples until just now)."""
+    """Whether the set in the folder grows by the plan; False where it is the very same, None where there is
+    none. Raises ``ValueError`` with the difference, ``FileExistsError`` for a folder of something else
+    (``ours``: it was one of samples until just now)."""
     path = folder / MANIFEST
     files.check_writable(folder)
     if not path.is_file():
-        if not ours and folder.exists() and any(p for p in folder.iterdir() if not p.name.startswith(f".{MANIFEST}.")):
+        if (
+            not ours
+            and folder.exists()
+            and any(p for p in folder.iterdir() if not p.name.startswith(f".{MANIFEST}."))
+        ):
             raise FileExistsError(f"{folder} holds something else (no {MANIFEST}); choose another --out")
         return None
     there, wanted = MAYBE | read_manifest(folder)["pinned"], MAYBE | strict(plan.pinned())
@@ -155,19 +200,34 @@ def check_claim(folder: Path, plan: Plan, *, ours: bool = False) -> bool | None:
     differing = [k for k in {**there, **wanted} if there.get(k) != wanted.get(k)]
     if differing:
         shown = "; ".join(f"{k}: it has {there.get(k)!r}, this call {wanted.get(k)!r}" for k in differing)
-        raise ValueError(f"{folder} was begun with other settings ({shown}); use the same, another --out, or --overwrite to start again")
+        raise ValueError(
+            f"{folder} was begun with other settings ({shown}); use the same, another --out, or "
+            "--overwrite to start again"
+        )
     return False
 
 
 def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
-    """Write the manifest, or check the one that is there; of a set that only grows it is brought up to date. Raises what `check_claim` does."""
+    """Write the manifest, or check the one that is there; of a set that only grows it is brought up to date.
+    Raises what `check_claim` does."""
     path, grows = folder / MANIFEST, check_claim(folder, plan, ours=ours)
     wanted = strict(plan.pinned())
     if grows is None:
         folder.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(dir=folder, prefix=f".{MANIFEST}.")
         with os.fdopen(handle, "w") as out:
-            out.write(to_json({"format": FORMAT, "model": plan.model.name, "classes": list(plan.model.classes), "pinned": wanted}, indent=1) + "\n")
+            out.write(
+                to_json(
+                    {
+                        "format": FORMAT,
+                        "model": plan.model.name,
+                        "classes": list(plan.model.classes),
+                        "pinned": wanted,
+                    },
+                    indent=1,
+                )
+                + "\n"
+            )
         os.chmod(draft, 0o644)
         try:
             os.link(draft, path)
@@ -185,11 +245,18 @@ def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
 
 
 def _grows(there: Mapping[str, Any], wanted: Mapping[str, Any], plan: Plan) -> bool:
-    """Whether the plan is the set that is there and more samples behind it: each of those keeps its seed and label."""
+    """Whether the plan is the set that is there and more samples behind it: each of those keeps its seed and
+    label."""
     num, seeds, labels = (there.get(k) for k in GROWING)
-    if type(num) is not int or not 0 < num < plan.num or any(there.get(k) != wanted.get(k) for k in {**there, **wanted} if k not in GROWING):
+    if (
+        type(num) is not int
+        or not 0 < num < plan.num
+        or any(there.get(k) != wanted.get(k) for k in {**there, **wanted} if k not in GROWING)
+    ):
         return False
-    same = labels == plan.labels.rule or (plan.labels.rule.startswith("file ") and labels == file_rule(plan.labels.values[:num]))
+    same = labels == plan.labels.rule or (
+        plan.labels.rule.startswith("file ") and labels == file_rule(plan.labels.values[:num])
+    )
     return same and seeds == ranges(plan.seeds[:num])
 
 
@@ -199,40 +266,66 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text())
         version, pinned = manifest["format"], manifest["pinned"]
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ValueError(f"{folder / MANIFEST} is not readable ({error!r}); restore it, or choose another --out") from None
+        raise ValueError(
+            f"{folder / MANIFEST} is not readable ({error!r}); restore it, or choose another --out"
+        ) from None
     if not isinstance(version, int) or version > FORMAT or not isinstance(pinned, dict):
-        raise ValueError(f"{folder / MANIFEST} has format {version}, this version reads up to {FORMAT}; upgrade drift-studio")
+        raise ValueError(
+            f"{folder / MANIFEST} has format {version}, this version reads up to {FORMAT}; upgrade "
+            "drift-studio"
+        )
     return manifest
 
 
 def command_of_manifest(manifest: dict[str, Any], folder: Path) -> str:
-    """The command that goes on with a folder. Raises `NoCommand` where labels came from a file, of which a digest is known, and ``ValueError`` for a manifest
-    whose entries are not of their types."""
+    """The command that goes on with a folder. Raises `NoCommand` where labels came from a file, of which a
+    digest is known, and ``ValueError`` for a manifest whose entries are not of their types."""
     p, classes = manifest["pinned"], manifest.get("classes", [])
     tests: dict[str, bool] = {
-        "num": type(p.get("num")) is int, "seeds": isinstance(p.get("seeds"), str), "labels": bool(_RULE.fullmatch(str(p.get("labels")))),
+        "num": type(p.get("num")) is int,
+        "seeds": isinstance(p.get("seeds"), str),
+        "labels": bool(_RULE.fullmatch(str(p.get("labels")))),
         "classes": isinstance(classes, list) and all(isinstance(c, str) for c in classes),
-        "deterministic": p.get("deterministic") is None or isinstance(p["deterministic"], dict) and type(p["deterministic"].get("threads")) in (int, type(None)),
-    }  # fmt: skip
+        "deterministic": p.get("deterministic") is None
+        or isinstance(p["deterministic"], dict)
+        and type(p["deterministic"].get("threads")) in (int, type(None)),
+    }
     try:
         wrong = next((f"{name} is {p.get(name)!r}" for name, good in tests.items() if not good), "")
-        recipe = recipes.complete({"model": manifest.get("model"), **{k: v for k, v in p.items() if k != "deterministic"}}, commands.SHARED)
+        recipe = recipes.complete(
+            {"model": manifest.get("model"), **{k: v for k, v in p.items() if k != "deterministic"}},
+            commands.SHARED,
+        )
     except ValueError as error:
         wrong = str(error)
     if wrong:
         raise ValueError(f"{folder / MANIFEST} is damaged: {recipes.shown(wrong)}; restore it")
     if network := own_network.called_here(str(recipe["model"])):
-        way = f"studio.generate({own_network.loaded(recipe['model'], network)}, {str(folder)!r}, num={p['num']}, ...) with the same settings"
+        way = (
+            f"studio.generate({own_network.loaded(recipe['model'], network)}, {str(folder)!r}, "
+            f"num={p['num']}, ...) with the same settings"
+        )
         raise recipes.NoCommand(f"its network is a module of your own; in Python: {way}")
     kind, _, rest = p["labels"].partition(" ")
     if kind == "file":
-        raise recipes.NoCommand("its labels came from a file, which the manifest knows by its digest only; give the same command with --labels FILE")
+        raise recipes.NoCommand(
+            "its labels came from a file, which the manifest knows by its digest only; give the same "
+            "command with --labels FILE"
+        )
     numbers = [int(k) for k in rest.split(",")] if kind == "list" else []
-    said = labels_text(numbers, classes if max(numbers) < len(classes) else {}) if numbers else word(kind, classes)
+    said = (
+        labels_text(numbers, classes if max(numbers) < len(classes) else {})
+        if numbers
+        else word(kind, classes)
+    )
     options: list[tuple[str, Any]] = [
-        ("--out", folder), ("--num", p["num"]), ("--seeds", p["seeds"] if p["seeds"] != f"0-{p['num'] - 1}" else None),
-        ("--labels", None if kind in ("none", "balanced") else said), *commands.settings(recipe),
-        ("--path", commands.path_text(None if recipe.get("path") == OWN else recipe.get("path"))), ("--deterministic", bool(p.get("deterministic"))),
+        ("--out", folder),
+        ("--num", p["num"]),
+        ("--seeds", p["seeds"] if p["seeds"] != f"0-{p['num'] - 1}" else None),
+        ("--labels", None if kind in ("none", "balanced") else said),
+        *commands.settings(recipe),
+        ("--path", commands.path_text(None if recipe.get("path") == OWN else recipe.get("path"))),
+        ("--deterministic", bool(p.get("deterministic"))),
         ("--threads", p["deterministic"]["threads"] if p.get("deterministic") else None),
-    ]  # fmt: skip
+    ]
     return recipes.line_of("generate", [recipe["model"]], options)

@@ -1,4 +1,5 @@
-"""What `studio generate` is asked for, checked and completed before anything is written: the plan, the form of its files, the processes."""
+"""What `studio generate` is asked for, checked and completed before anything is written: the plan, the form
+of its files, the processes."""
 
 import os
 from collections.abc import Mapping
@@ -23,8 +24,8 @@ SMALL = 256  # below this many missing samples further processes are not worth t
 
 @dataclass(frozen=True)
 class Prepared:
-    """A checked call. ``part``: shard k of n; ``rank`` of ``world`` processes of a launcher; ``workers``: local processes, at most; ``job``: what each of
-    them is told."""
+    """A checked call. ``part``: shard k of n; ``rank`` of ``world`` processes of a launcher; ``workers``:
+    local processes, at most; ``job``: what each of them is told."""
 
     plan: Plan
     store: stores.Store
@@ -39,17 +40,36 @@ class Prepared:
     job: Mapping[str, Any]
 
     def processes(self, left: int) -> int:
-        """Local ones for so many samples that are missing: with ``few``, one where further ones are not worth their start."""
+        """Local ones for so many samples that are missing: with ``few``, one where further ones are not worth
+        their start."""
         return 1 if self.few and left < SMALL else self.workers
 
 
 def prepared(
-    model: str | Model, out: str | Path, *, num: int | None = None, seeds: Any = None, labels: Any = None, conditions: Mapping[str, Any] | None = None,
-    num_steps: int | None = None, guidance: Any = "default", sampler: Any = None, batch: int | str = "auto", format: str | None = None,
-    deterministic: bool = False, overwrite: bool = False, weights: str = "auto", device: str = "auto", dtype: str = "auto", threads: int | None = None,
-    workers: int | str = "auto", shard: str | None = None, path: str = "",
-) -> Prepared:  # fmt: skip
-    """The options are those of `studio.generate`. Raises ``ValueError`` for what does not fit; nothing is written."""
+    model: str | Model,
+    out: str | Path,
+    *,
+    num: int | None = None,
+    seeds: Any = None,
+    labels: Any = None,
+    conditions: Mapping[str, Any] | None = None,
+    num_steps: int | None = None,
+    guidance: Any = "default",
+    sampler: Any = None,
+    batch: int | str = "auto",
+    format: str | None = None,
+    deterministic: bool = False,
+    overwrite: bool = False,
+    weights: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    workers: int | str = "auto",
+    shard: str | None = None,
+    path: str = "",
+) -> Prepared:
+    """The options are those of `studio.generate`. Raises ``ValueError`` for what does not fit; nothing is
+    written."""
     part = parse_shard(shard)
     if threads is not None and threads < 1:
         raise ValueError(f"got threads={threads}, expected at least 1")
@@ -65,9 +85,18 @@ def prepared(
     loaded = loaded.on_path(path) if path else loaded
     size = parse_batch(batch, loaded)
     plan = make_plan(
-        loaded, num=num, seeds=seeds, labels=labels, conditions=conditions, num_steps=num_steps, guidance=guidance, sampler=sampler, batch=size,
-        deterministic=deterministic, threads=threads,
-    )  # fmt: skip
+        loaded,
+        num=num,
+        seeds=seeds,
+        labels=labels,
+        conditions=conditions,
+        num_steps=num_steps,
+        guidance=guidance,
+        sampler=sampler,
+        batch=size,
+        deterministic=deterministic,
+        threads=threads,
+    )
     folder = Path(out)
     form = _format(format, plan, folder, overwrite)
     loaded.task.ready()
@@ -75,16 +104,33 @@ def prepared(
     count = _workers(workers, model, loaded, world, threads)
     store = stores.store_of(folder / ".parts" if form == "npz" else folder, plan, form)
     job = {
-        "model": loaded.name if isinstance(model, Model) else str(model), "sampler": plan.request.sampler, "path": path, "weights": weights, "device": device, "dtype": dtype, "options": {
-            "num": plan.num, "seeds": ranges(plan.seeds) if seeds is not None else None, "labels": labels, "conditions": conditions,
-            "num_steps": plan.request.num_steps, "guidance": plan.request.guidance, "sampler": sampler, "batch": size, "deterministic": deterministic,
-        }, "threads": threads or max(1, cores() // count), "root": str(store.root), "form": form,
-    }  # fmt: skip
+        "model": loaded.name if isinstance(model, Model) else str(model),
+        "sampler": plan.request.sampler,
+        "path": path,
+        "weights": weights,
+        "device": device,
+        "dtype": dtype,
+        "options": {
+            "num": plan.num,
+            "seeds": ranges(plan.seeds) if seeds is not None else None,
+            "labels": labels,
+            "conditions": conditions,
+            "num_steps": plan.request.num_steps,
+            "guidance": plan.request.guidance,
+            "sampler": sampler,
+            "batch": size,
+            "deterministic": deterministic,
+        },
+        "threads": threads or max(1, cores() // count),
+        "root": str(store.root),
+        "form": form,
+    }
     return Prepared(plan, store, folder, form, part, rank, world, count, threads, workers == "auto", job)
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:
-    """``"3/8"`` to (3, 8); ``env``: as the environment says. Raises ``ValueError`` for anything but K/N with 1 ≤ K ≤ N."""
+    """``"3/8"`` to (3, 8); ``env``: as the environment says. Raises ``ValueError`` for anything but K/N with
+    1 ≤ K ≤ N."""
     if text is None:
         return 1, 1
     if text == "env":
@@ -126,11 +172,14 @@ def _format(format: str | None, plan: Plan, folder: Path, overwrite: bool) -> st
         raise ValueError(f"got format {format!r}, expected png, npz or both, or tar")
     if not pictures and format in ("png", "tar"):
         raise ValueError(f"got format {format!r}, but these samples are no pictures; expected npz")
-    single = not overwrite and not archives and (folder / MANIFEST).is_file() and any(folder.glob("[0-9]*/*.png"))
+    single = (
+        not overwrite and not archives and (folder / MANIFEST).is_file() and any(folder.glob("[0-9]*/*.png"))
+    )
     if archives and format != "tar" or single and format == "tar":
         there = "archives" if archives else "single pictures"
         raise ValueError(
-            f"got format {format!r}, but {folder} holds its samples as {there}; leave --format out, choose another --out, or pass --overwrite"
+            f"got format {format!r}, but {folder} holds its samples as {there}; leave --format out, "
+            "choose another --out, or pass --overwrite"
         )
     return format if pictures else "both"
 
@@ -140,7 +189,11 @@ def _workers(workers: int | str, name: str | Model, model: Model, world: int, th
         raise ValueError(f"got workers={workers}, expected auto or a number of at least 1")
     loadable = not isinstance(name, Model)
     if workers != "auto" and int(workers) > 1 and (world > 1 or not loadable):
-        reason = "torchrun already started several processes" if world > 1 else "a model object cannot be loaded again by other processes"
+        reason = (
+            "torchrun already started several processes"
+            if world > 1
+            else "a model object cannot be loaded again by other processes"
+        )
         raise ValueError(f"got workers={workers}, but {reason}; leave --workers out")
     if workers != "auto":
         return int(workers)

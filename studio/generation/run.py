@@ -1,7 +1,8 @@
 """`studio generate`: list what is missing, share it out, compute, write, and say whether everything is there.
 
-Work is split by index: over machines by ``shard``, over the processes of torchrun or accelerate by rank, and otherwise over local worker
-processes. Each process looks at its own share only; a worker dies with the process that started it.
+Work is split by index: over machines by ``shard``, over the processes of torchrun or accelerate by rank, and
+otherwise over local worker processes. Each process looks at its own share only; a worker dies with the
+process that started it.
 """
 
 import time
@@ -26,8 +27,9 @@ from studio.runtime.signals import StopSignal
 
 @dataclass(frozen=True)
 class Generated:
-    """``missing`` samples of this call's share are not there (0 when it ran through); ``elsewhere`` belong to other shards and are not there yet;
-    ``written`` were made by this call in ``seconds``; ``foreign`` files were moved aside; ``interrupted``: stopped by Ctrl-C or SIGTERM."""
+    """``missing`` samples of this call's share are not there (0 when it ran through); ``elsewhere`` belong to
+    other shards and are not there yet; ``written`` were made by this call in ``seconds``; ``foreign`` files
+    were moved aside; ``interrupted``: stopped by Ctrl-C or SIGTERM."""
 
     folder: str
     num: int
@@ -45,24 +47,72 @@ class Generated:
 
 
 def generate(
-    model: str | Model, out: str | Path, *, num: int | None = None, seeds: Any = None, labels: Any = None, conditions: Mapping[str, Any] | None = None,
-    num_steps: int | None = None, guidance: Any = "default", sampler: Any = None, batch: int | str = "auto", format: str | None = None,
-    deterministic: bool = False, overwrite: bool = False, weights: str = "auto", device: str = "auto", dtype: str = "auto", threads: int | None = None,
-    workers: int | str = "auto", shard: str | None = None, path: str = "", quiet: bool = False, on_progress: Callable[[int, int], Any] | None = None,
-) -> Generated:  # fmt: skip
+    model: str | Model,
+    out: str | Path,
+    *,
+    num: int | None = None,
+    seeds: Any = None,
+    labels: Any = None,
+    conditions: Mapping[str, Any] | None = None,
+    num_steps: int | None = None,
+    guidance: Any = "default",
+    sampler: Any = None,
+    batch: int | str = "auto",
+    format: str | None = None,
+    deterministic: bool = False,
+    overwrite: bool = False,
+    weights: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    workers: int | str = "auto",
+    shard: str | None = None,
+    path: str = "",
+    quiet: bool = False,
+    on_progress: Callable[[int, int], Any] | None = None,
+) -> Generated:
     """Make ``num`` samples in the folder ``out``, or those of them that are not there yet.
 
-    ``seeds``: "0-49999", by default 0 … num − 1. ``labels``: balanced (the default), random, data (as often as in training), a list repeated in turn, or a file. ``format``: png, npz, both, or
-    tar (archives of a thousand PNGs, their digests beside them); points and molecules are always npz, molecules also .smi, .csv, .sdf and a sheet. ``batch``: "auto" or a number. ``workers``: local processes, "auto" or a number. ``shard``: "3/8" is the third of
-    eight machines, "env" what ``RANK`` and ``WORLD_SIZE`` or Slurm's variables say. A set that is there may grow: a larger ``num`` keeps what it has. ``path``: sample on another path than the model's own, as `Model.on_path`. Raises ``ValueError`` and ``FileExistsError`` before anything is written, for settings that do not fit or differ from the
-    manifest's.
+    ``seeds``: "0-49999", by default 0 … num − 1. ``labels``: balanced (the default), random, data (as often
+    as in training), a list repeated in turn, or a file. ``format``: png, npz, both, or tar (archives of a
+    thousand PNGs, their digests beside them); points and molecules are always npz, molecules also .smi, .csv,
+    .sdf and a sheet. ``batch``: "auto" or a number. ``workers``: local processes, "auto" or a number.
+    ``shard``: "3/8" is the third of eight machines, "env" what ``RANK`` and ``WORLD_SIZE`` or Slurm's
+    variables say. A set that is there may grow: a larger ``num`` keeps what it has. ``path``: sample on
+    another path than the model's own, as `Model.on_path`. Raises ``ValueError`` and ``FileExistsError``
+    before anything is written, for settings that do not fit or differ from the manifest's.
     """
     p = prepared(
-        model, out, num=num, seeds=seeds, labels=labels, conditions=conditions, num_steps=num_steps, guidance=guidance, sampler=sampler, batch=batch,
-        format=format, deterministic=deterministic, overwrite=overwrite, weights=weights, device=device, dtype=dtype, threads=threads, workers=workers,
-        shard=shard, path=path,
-    )  # fmt: skip
-    plan, store, folder, form, rank, world, threads = p.plan, p.store, p.folder, p.form, p.rank, p.world, p.threads
+        model,
+        out,
+        num=num,
+        seeds=seeds,
+        labels=labels,
+        conditions=conditions,
+        num_steps=num_steps,
+        guidance=guidance,
+        sampler=sampler,
+        batch=batch,
+        format=format,
+        deterministic=deterministic,
+        overwrite=overwrite,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        workers=workers,
+        shard=shard,
+        path=path,
+    )
+    plan, store, folder, form, rank, world, threads = (
+        p.plan,
+        p.store,
+        p.folder,
+        p.form,
+        p.rank,
+        p.world,
+        p.threads,
+    )
     group = Group(rank, world)
     foreign = group.first((lambda: _open(folder, plan, overwrite, store, form)) if rank == 0 else None)
     manifest = read_manifest(folder)
@@ -70,41 +120,71 @@ def generate(
     whole = form == "npz" and stores.npz_is_whole(folder / "samples.npz", plan, older=store.older)
     wanted = stores.units(plan, store, p.part)
     mine = stores.deal(wanted, world, store.run(len(wanted), world))[rank]
-    todo = [] if whole else store.absent(mine)  # each process looks at its own share: nobody waits for another's
+    # each process looks at its own share: nobody waits for another's
+    todo = [] if whole else store.absent(mine)
     left = sum(stores.size_of(u, store, plan) for u in todo)
     count = p.processes(left)
     bar = CountingBar("generating", left, unit="samples", quiet=quiet or rank > 0, on_progress=on_progress)
     if shard is None and world == 1 and int(number("WORLD_SIZE") or 1) > 1:
-        bar.note("RANK and WORLD_SIZE are set, but no launcher has started this: it makes all samples; pass --shard env to share them out")
+        bar.note(
+            "RANK and WORLD_SIZE are set, but no launcher has started this: it makes all samples; pass "
+            "--shard env to share them out"
+        )
     started, before = time.perf_counter(), torch.get_num_threads()
     with StopSignal() as signal:
         if count > 1:
-            interrupted = local.run(p.job, stores.deal(todo, count, store.run(len(todo), count)), bar.add, lambda: signal.asked, bar.note)
+            interrupted = local.run(
+                p.job,
+                stores.deal(todo, count, store.run(len(todo), count)),
+                bar.add,
+                lambda: signal.asked,
+                bar.note,
+            )
         else:
             if threads or world > 1:
                 set_threads(threads or max(1, cores() // world))
             try:
-                interrupted = work(plan, store, todo, stop=lambda: signal.asked, on_written=bar.add, note=bar.note)
+                interrupted = work(
+                    plan, store, todo, stop=lambda: signal.asked, on_written=bar.add, note=bar.note
+                )
             finally:
                 torch.set_num_threads(before)
     bar.close()
-    written, missing = group.sum(bar.done), group.sum(left - bar.done)  # waits for everybody to be done, as long as that takes
+    # waits for everybody to be done, as long as that takes
+    written, missing = group.sum(bar.done), group.sum(left - bar.done)
     seconds = time.perf_counter() - started
-    elsewhere, npz = group.share(_finish(folder, form, plan, store, wanted, written, missing, whole) if rank == 0 else None)
+    elsewhere, npz = group.share(
+        _finish(folder, form, plan, store, wanted, written, missing, whole) if rank == 0 else None
+    )
     group.end()
     rate = round(written / seconds, 2) if written else 0.0
-    return Generated(str(folder), plan.num, written, missing, elsewhere, round(seconds, 3), rate, foreign, npz, interrupted)
+    return Generated(
+        str(folder), plan.num, written, missing, elsewhere, round(seconds, 3), rate, foreign, npz, interrupted
+    )
 
 
 def _finish(
-    folder: Path, form: str, plan: Plan, store: stores.Store, wanted: Sequence[int], written: int, missing: int, whole: bool
-) -> tuple[int, str | None]:  # fmt: skip
-    """Samples that are missing elsewhere; and the .npz and what the task lists, which are written when every sample is there."""
+    folder: Path,
+    form: str,
+    plan: Plan,
+    store: stores.Store,
+    wanted: Sequence[int],
+    written: int,
+    missing: int,
+    whole: bool,
+) -> tuple[int, str | None]:
+    """Samples that are missing elsewhere; and the .npz and what the task lists, which are written when every
+    sample is there."""
     store.join()
-    others = range(0) if whole or len(wanted) == len(every := stores.units(plan, store)) else stores.without(every, wanted)
+    others = (
+        range(0)
+        if whole or len(wanted) == len(every := stores.units(plan, store))
+        else stores.without(every, wanted)
+    )
     plain = form in ("png", "tar")
     complete = plain and not whole
-    rest = store.lacking(others) if complete else store.absent(others)  # files are made of what is looked at; to count, it is enough that it is there
+    # files are made of what is looked at; to count, it is enough that it is there
+    rest = store.lacking(others) if complete else store.absent(others)
     elsewhere = sum(stores.size_of(u, store, plan) for u in rest)
     npz, made = folder / "samples.npz", False
     if not plain and not missing and not elsewhere:

@@ -1,7 +1,8 @@
-"""Where generated samples lie: a PNG for each picture, in folders of a thousand, or files of a thousand samples each (`blocks`).
+"""Where generated samples lie: a PNG for each picture, in folders of a thousand, or files of a thousand
+samples each (`blocks`).
 
-A file is trusted only if it is whole, has the right size and is the sample it claims to be, made as the set is (`identity`). Files are written under
-another name and renamed.
+A file is trusted only if it is whole, has the right size and is the sample it claims to be, made as the set
+is (`identity`). Files are written under another name and renamed.
 """
 
 import io
@@ -39,8 +40,9 @@ SAMPLE = re.compile(r"\d{6,}\.png|\.\d{6,}\.png\.tmp")
 
 
 class Store(Protocol):
-    """``unit``: samples of a file, ``step``: of what is dealt out and written at once. ``write`` takes the values of such a part, ``read`` gives (n, ...) values of a
-    file as the npz holds them. ``older``: of a set that was begun before files said whose they are; ``earlier``: digests that it had before it grew.
+    """``unit``: samples of a file, ``step``: of what is dealt out and written at once. ``write`` takes the
+    values of such a part, ``read`` gives (n, ...) values of a file as the npz holds them. ``older``: of a set
+    that was begun before files said whose they are; ``earlier``: digests that it had before it grew.
     ``grown``, ``join``: see `Blocks`."""
 
     root: Path
@@ -88,7 +90,8 @@ class Pictures:
         return self._valid(first, self._labels([first])[0])
 
     def absent(self, wanted: Sequence[int]) -> list[int]:
-        """Those that are not there or not to be trusted. Folder by folder, so that nothing is held of more than a thousand at once."""
+        """Those that are not there or not to be trusted. Folder by folder, so that nothing is held of more
+        than a thousand at once."""
         folders = [list(part) for _, part in itertools.groupby(wanted, lambda first: first // FOLDER)]
         with ThreadPoolExecutor(READERS) as pool:
             return [first for part in pool.map(self._absent, folders) for first in part]
@@ -96,7 +99,9 @@ class Pictures:
     def _absent(self, part: list[int]) -> list[int]:
         there = names_in(self.path(part[0]).parent)
         labels = self._labels(part)
-        return [i for i, label in zip(part, labels) if f"{i:06d}.png" not in there or not self._valid(i, label)]
+        return [
+            i for i, label in zip(part, labels) if f"{i:06d}.png" not in there or not self._valid(i, label)
+        ]
 
     def lacking(self, wanted: Sequence[int]) -> list[int]:
         """Those of which no file is there; no file is opened."""
@@ -135,7 +140,8 @@ class Pictures:
     join = grown
 
     def run(self, total: int, count: int) -> int:
-        """Pictures in a row that one of ``count`` processes gets, so that all have work and batches are full."""
+        """Pictures in a row that one of ``count`` processes gets, so that all have work and batches are
+        full."""
         return max(1, min(RUN, -(-total // count)))
 
     def share(self, total: int, count: int) -> int:
@@ -155,12 +161,20 @@ def store_of(root: Path, plan: Plan, form: str = "") -> Store:
     """The store of the plan's task; of the form ``tar``, archives of its pictures."""
     if form == "tar":
         return Tar(root, plan, identity.digest(plan.pinned()))
-    return Pictures(root, plan) if plan.model.task.suffix == ".png" else Vectors(root, plan, identity.digest(plan.pinned()))
+    return (
+        Pictures(root, plan)
+        if plan.model.task.suffix == ".png"
+        else Vectors(root, plan, identity.digest(plan.pinned()))
+    )
 
 
 def deal(parts: Sequence[int], count: int, run: int) -> list[list[int]]:
-    """Parts dealt out to ``count`` processes in turn, ``run`` in a row, so that everybody ends at about the same time."""
-    return [[first for a in range(k * run, len(parts), run * count) for first in parts[a : a + run]] for k in range(count)]
+    """Parts dealt out to ``count`` processes in turn, ``run`` in a row, so that everybody ends at about the
+    same time."""
+    return [
+        [first for a in range(k * run, len(parts), run * count) for first in parts[a : a + run]]
+        for k in range(count)
+    ]
 
 
 def units(plan: Plan, store: Store, shard: tuple[int, int] = (1, 1)) -> Sequence[int]:
@@ -172,7 +186,9 @@ def units(plan: Plan, store: Store, shard: tuple[int, int] = (1, 1)) -> Sequence
 
 def in_archives(folder: Path) -> bool:
     """Whether the samples of a folder lie in archives."""
-    return any(True for place in (folder, folder / PIECES) if place.is_dir() for _ in place.glob("[0-9]*.tar"))
+    return any(
+        True for place in (folder, folder / PIECES) if place.is_dir() for _ in place.glob("[0-9]*.tar")
+    )
 
 
 def without(every: Sequence[int], some: Sequence[int]) -> list[int]:
@@ -187,12 +203,17 @@ def size_of(first: int, store: Store, plan: Plan) -> int:
 
 
 def set_aside(store: Store, plan: Plan, home: Path) -> list[Path]:
-    """Move files that are not the plan's out of the sample folders into ``home/foreign/``, so that nobody counts them as samples; returns where
-    they are."""
+    """Move files that are not the plan's out of the sample folders into ``home/foreign/``, so that nobody
+    counts them as samples; returns where they are."""
     moved = []
-    for folder in [p for p in store.root.iterdir() if p.is_dir() and OURS.fullmatch(p.name)] if store.root.is_dir() else []:
+    for folder in (
+        [p for p in store.root.iterdir() if p.is_dir() and OURS.fullmatch(p.name)]
+        if store.root.is_dir()
+        else []
+    ):
         for path in sorted(folder.iterdir()):
-            found = SAMPLE.fullmatch(path.name)  # a draft is written over when its sample is made, or another machine is just writing it
+            # a draft is written over when its sample is made, or another machine is just writing it
+            found = SAMPLE.fullmatch(path.name)
             first = int(re.sub(r"\D", "", path.name.partition(".png")[0])) if found else plan.num
             if store.unit == 1 and first < plan.num and store.path(first).parent == folder:
                 continue
@@ -215,7 +236,8 @@ def write_listing(folder: Path, store: Store, plan: Plan) -> None:
 
 
 def remove(folder: Path, listing: Sequence[str] = ()) -> None:
-    """Delete what generation wrote, by its names, and nothing else; the rest of the sample folders goes to ``foreign/``."""
+    """Delete what generation wrote, by its names, and nothing else; the rest of the sample folders goes to
+    ``foreign/``."""
     for root in (folder, folder / ".parts"):
         for path in sorted(root.iterdir()) if root.is_dir() else []:
             if path.is_dir() and OURS.fullmatch(path.name):
@@ -225,7 +247,9 @@ def remove(folder: Path, listing: Sequence[str] = ()) -> None:
                     else:
                         _moved(file, folder / "foreign" / path.name / file.name)
                 path.rmdir()
-            elif path.name in ("samples.npz", *listing) or re.fullmatch(r"\d{3,}\.(npy|tar|tar\.sha256)", path.name):
+            elif path.name in ("samples.npz", *listing) or re.fullmatch(
+                r"\d{3,}\.(npy|tar|tar\.sha256)", path.name
+            ):
                 path.unlink()
     shutil.rmtree(folder / PIECES, ignore_errors=True)
     remove_parts(folder)
@@ -234,14 +258,21 @@ def remove(folder: Path, listing: Sequence[str] = ()) -> None:
 
 def _header(shape: tuple[int, ...], dtype: str) -> bytes:
     buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        buffer,
+        {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape},
+    )
     return buffer.getvalue()
 
 
 def write_npz(path: Path, store: Store, plan: Plan) -> None:
-    """Stream all units into ``arr_0`` (uint8 NHWC, or rows of the task's dtype), ``labels`` and the task's legend; never more than one unit in memory."""
+    """Stream all units into ``arr_0`` (uint8 NHWC, or rows of the task's dtype), ``labels`` and the task's
+    legend; never more than one unit in memory."""
     shape, dtype = layout(plan)
-    with files.replacing(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with (
+        files.replacing(path) as draft,
+        zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+    ):
         with archive.open("arr_0.npy", "w", force_zip64=True) as out:
             out.write(_header(shape, dtype))
             for block in _read_all(store, plan):
@@ -263,7 +294,9 @@ def unpack(path: Path, store: Store, plan: Plan) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             said = np.load(archive.open("identity.npy")) if "identity.npy" in archive.namelist() else None
-            if archive.testzip() is not None or not any(identity.of_npz(said, d, older=store.older) for d in store.earlier):
+            if archive.testzip() is not None or not any(
+                identity.of_npz(said, d, older=store.older) for d in store.earlier
+            ):
                 return
     except (OSError, ValueError, zipfile.BadZipFile):
         return
@@ -295,7 +328,8 @@ def _read_all(store: Store, plan: Plan) -> Iterator[np.ndarray]:
 
 
 def npz_is_whole(path: Path, plan: Plan, *, older: bool = False) -> bool:
-    """Whether a finished .npz of this set is there: opens, has the right shape, and its checksums hold. ``older``: see `Store`."""
+    """Whether a finished .npz of this set is there: opens, has the right shape, and its checksums hold.
+    ``older``: see `Store`."""
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
@@ -304,7 +338,11 @@ def npz_is_whole(path: Path, plan: Plan, *, older: bool = False) -> bool:
                 np.lib.format.read_magic(handle)  # type: ignore[arg-type]
                 shape, _, dtype = np.lib.format.read_array_header_1_0(handle)  # type: ignore[arg-type]
             said = "identity.npy" in archive.namelist()
-            mine = identity.of_npz(np.load(archive.open("identity.npy")) if said else None, identity.digest(plan.pinned()), older=older)
+            mine = identity.of_npz(
+                np.load(archive.open("identity.npy")) if said else None,
+                identity.digest(plan.pinned()),
+                older=older,
+            )
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError):
         return False
     wanted, kind = layout(plan)

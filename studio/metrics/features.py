@@ -1,6 +1,8 @@
-"""Features of pictures: networks by name, one pass over batches that keeps moments (and the features, where asked), and a cache on disk.
+"""Features of pictures: networks by name, one pass over batches that keeps moments (and the features, where
+asked), and a cache on disk.
 
-An extractor is anything that maps uint8 pictures to named tensors; its ``hash`` names its weights, and numbers are comparable only where it is equal.
+An extractor is anything that maps uint8 pictures to named tensors; its ``hash`` names its weights, and
+numbers are comparable only where it is equal.
 """
 
 import hashlib
@@ -24,7 +26,9 @@ REGISTRY = {
     "lenet": "studio.metrics.lenet:LeNetExtractor",
     "efficientnet": "studio.metrics.efficientnet:EfficientNetExtractor",
 }
-BATCH = 32  # pictures a network sees at once, whatever batches come in; an extractor with a ``batch`` of its own sees that many
+# pictures a network sees at once, whatever batches come in; an extractor with a ``batch`` of its own sees
+# that many
+BATCH = 32
 FOLD = 1024  # rows after which moments are brought up to date
 FORMAT = "1"
 
@@ -32,8 +36,9 @@ FORMAT = "1"
 class Extractor(Protocol):
     """``channels`` a network wants (None: as they come); ``dim`` of its features; ``hash`` of its weights.
 
-    Called with uint8 (B, C, H, W) it returns "features" (B, dim), and where it has them "logits" (B, K) and "spatial" (B, ...), on the CPU. It may have
-    ``classes``, the names of its logits, and ``resize``, how it brings pictures to its own size.
+    Called with uint8 (B, C, H, W) it returns "features" (B, dim), and where it has them "logits" (B, K) and
+    "spatial" (B, ...), on the CPU. It may have ``classes``, the names of its logits, and ``resize``, how it
+    brings pictures to its own size.
     """
 
     name: str
@@ -44,17 +49,20 @@ class Extractor(Protocol):
     def __call__(self, values: Tensor) -> dict[str, Tensor]: ...
 
 
-def build_extractor(name: str, *, inception: str | Path | None = None, device: str | torch.device = "cpu") -> Extractor:
+def build_extractor(
+    name: str, *, inception: str | Path | None = None, device: str | torch.device = "cpu"
+) -> Extractor:
     """By name; ``inception`` is the file with FID's weights.
 
-    Raises ``ValueError`` for an unknown name, weights that are not there, or a file given to an extractor that takes none, and ``ImportError`` for an
-    extra that is not installed.
+    Raises ``ValueError`` for an unknown name, weights that are not there, or a file given to an extractor
+    that takes none, and ``ImportError`` for an extra that is not installed.
     """
     kind = resolve(REGISTRY, name, "extractor")
     takes_file = "path" in inspect.signature(kind).parameters
     if inception is not None and not takes_file:
         raise ValueError(
-            f"got inception={inception} for the extractor {name!r}, which has its own weights; choose the extractor inception or leave it out"
+            f"got inception={inception} for the extractor {name!r}, which has its own weights; choose the "
+            "extractor inception or leave it out"
         )
     return kind(inception, device=device) if takes_file else kind(device=device)
 
@@ -63,29 +71,56 @@ class Wrapped:
     """A callable as an `Extractor`; ``dim`` is 0 until it was called once."""
 
     def __init__(
-        self, fn: Callable[[Tensor], Tensor | Mapping[str, Tensor]], name: str, hash: str, channels: int | None, classes: Sequence[str] = ()
+        self,
+        fn: Callable[[Tensor], Tensor | Mapping[str, Tensor]],
+        name: str,
+        hash: str,
+        channels: int | None,
+        classes: Sequence[str] = (),
     ):
-        self.fn, self.name, self.hash, self.channels, self.dim, self.classes = fn, name, hash, channels, 0, tuple(classes)
+        self.fn, self.name, self.hash, self.channels, self.dim, self.classes = (
+            fn,
+            name,
+            hash,
+            channels,
+            0,
+            tuple(classes),
+        )
 
     def __call__(self, values: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
             out = self.fn(values)
         found = {"features": out} if isinstance(out, Tensor) else dict(out)
         features = found.get("features")
-        if features is None or features.ndim != 2 or len(features) != len(values) or (self.dim and features.shape[1] != self.dim):
-            got = f"features of shape {tuple(features.shape)}" if features is not None else f"the keys {', '.join(found)}"
+        if (
+            features is None
+            or features.ndim != 2
+            or len(features) != len(values)
+            or (self.dim and features.shape[1] != self.dim)
+        ):
+            got = (
+                f"features of shape {tuple(features.shape)}"
+                if features is not None
+                else f"the keys {', '.join(found)}"
+            )
             raise ValueError(
-                f"the extractor {self.name!r} gave {got} for {len(values)} pictures, expected features ({len(values)}, {self.dim or 'd'})"
+                f"the extractor {self.name!r} gave {got} for {len(values)} pictures, expected features "
+                f"({len(values)}, {self.dim or 'd'})"
             )
         self.dim = features.shape[1]
         return {k: v.detach().cpu() for k, v in found.items()}
 
 
 def from_callable(
-    fn: Callable[[Tensor], Tensor | Mapping[str, Tensor]], name: str, hash: str, *, channels: int | None = None, classes: Sequence[str] = ()
+    fn: Callable[[Tensor], Tensor | Mapping[str, Tensor]],
+    name: str,
+    hash: str,
+    *,
+    channels: int | None = None,
+    classes: Sequence[str] = (),
 ) -> Extractor:
-    """Any function of uint8 (B, C, H, W) that returns features (B, d) or a dict with "features"; ``hash`` must change with its weights. ``classes``: the names
-    of its logits.
+    """Any function of uint8 (B, C, H, W) that returns features (B, d) or a dict with "features"; ``hash``
+    must change with its weights. ``classes``: the names of its logits.
 
     It is called with batches of at most `BATCH` pictures and must treat each picture alone.
     """
@@ -94,7 +129,8 @@ def from_callable(
 
 @dataclass(frozen=True)
 class Features:
-    """``moments`` of the features and of the ``spatial`` ones (None without any); ``values`` (N, dim) and ``logits`` (N, K) float32 when kept."""
+    """``moments`` of the features and of the ``spatial`` ones (None without any); ``values`` (N, dim) and
+    ``logits`` (N, K) float32 when kept."""
 
     extractor: str
     hash: str
@@ -108,10 +144,12 @@ class Features:
 
 
 def extract(batches: Iterable[Tensor], extractor: Extractor, *, keep: bool) -> Features:
-    """One pass over batches of uint8 (B, C, H, W) of any size; ``keep`` the features and logits beside the moments.
+    """One pass over batches of uint8 (B, C, H, W) of any size; ``keep`` the features and logits beside the
+    moments.
 
-    The network always sees the same groups of pictures, so the batches that come in change nothing. Raises ``ValueError`` for no pictures, other
-    types or shapes, channels that the extractor cannot take, and features that are not finite.
+    The network always sees the same groups of pictures, so the batches that come in change nothing. Raises
+    ``ValueError`` for no pictures, other types or shapes, channels that the extractor cannot take, and
+    features that are not finite.
     """
     moments: dict[str, Moments] = {}
     kept: dict[str, list[Tensor]] = {"features": [], "logits": []}
@@ -125,7 +163,10 @@ def extract(batches: Iterable[Tensor], extractor: Extractor, *, keep: bool) -> F
     for group in regroup(batches, extractor):
         out = extractor(group)
         if "features" not in out:
-            raise ValueError(f"the extractor {extractor.name!r} gave {', '.join(out) or 'nothing'}, expected features (B, d)")
+            raise ValueError(
+                f"the extractor {extractor.name!r} gave {', '.join(out) or 'nothing'}, expected "
+                "features (B, d)"
+            )
         for key in out.keys() & {"features", "spatial"}:
             waiting.setdefault(key, []).append(out[key].flatten(1).float())
         for key in kept.keys() & out.keys() if keep else ():
@@ -136,11 +177,14 @@ def extract(batches: Iterable[Tensor], extractor: Extractor, *, keep: bool) -> F
     if not moments:
         raise ValueError("got no pictures to extract features from, expected at least one")
     values, logits = (torch.cat(v) if v else None for v in kept.values())
-    return Features(extractor.name, extractor.hash, moments["features"], moments.get("spatial"), values, logits)
+    return Features(
+        extractor.name, extractor.hash, moments["features"], moments.get("spatial"), values, logits
+    )
 
 
 def regroup(batches: Iterable[Tensor], extractor: Extractor) -> Iterator[Tensor]:
-    """Groups of `BATCH` (or the extractor's own ``batch``) pictures in order, with the channels it wants; a change of size starts a new group."""
+    """Groups of `BATCH` (or the extractor's own ``batch``) pictures in order, with the channels it wants; a
+    change of size starts a new group."""
     pending: list[Tensor] = []
     size = getattr(extractor, "batch", BATCH)
     for batch in batches:
@@ -162,14 +206,20 @@ def regroup(batches: Iterable[Tensor], extractor: Extractor) -> Iterator[Tensor]
 def with_channels(values: Tensor, extractor: Extractor) -> Tensor:
     """Grey becomes RGB by repetition; nothing else is converted."""
     if values.dtype != torch.uint8 or values.ndim != 4:
-        raise ValueError(f"got {values.dtype} of shape {tuple(values.shape)}, expected uint8 pictures (B, C, H, W) as they are saved")
+        raise ValueError(
+            f"got {values.dtype} of shape {tuple(values.shape)}, expected uint8 pictures (B, C, H, W) as "
+            "they are saved"
+        )
     have, want = values.shape[1], extractor.channels
     if want is None or have == want:
         return values
     if (have, want) == (1, 3):
         return values.expand(-1, 3, -1, -1)
     text = "convert them to grey first" if want == 1 else "drop or paint over their transparency first"
-    raise ValueError(f"got pictures with {have} channels, expected {want} for the extractor {extractor.name!r}; choose another extractor, or {text}")
+    raise ValueError(
+        f"got pictures with {have} channels, expected {want} for the extractor {extractor.name!r}; choose "
+        f"another extractor, or {text}"
+    )
 
 
 def cache_folder() -> Path:
@@ -178,12 +228,16 @@ def cache_folder() -> Path:
 
 
 def cached(key: str, compute: Callable[[], Features], folder: str | Path | None = None) -> Features:
-    """What ``compute()`` gives, kept under ``key``, which must hold whatever the result depends on: the content hash of the pictures, the extractor's
-    name and hash, and whether features are kept.
+    """What ``compute()`` gives, kept under ``key``, which must hold whatever the result depends on: the
+    content hash of the pictures, the extractor's name and hash, and whether features are kept.
 
-    A file that is damaged or belongs to another key is made again; a cache that cannot be written costs time, never the run.
+    A file that is damaged or belongs to another key is made again; a cache that cannot be written costs time,
+    never the run.
     """
-    path = Path(folder or cache_folder()) / f"{hashlib.sha256(f'{FORMAT} {key}'.encode()).hexdigest()[:32]}.safetensors"
+    path = (
+        Path(folder or cache_folder())
+        / f"{hashlib.sha256(f'{FORMAT} {key}'.encode()).hexdigest()[:32]}.safetensors"
+    )
     found = read(path, key)
     if found is not None:
         used(path)
@@ -201,13 +255,21 @@ def write(path: Path, key: str, features: Features) -> None:
     tensors = {"values": features.values, "logits": features.logits}
     for name, m in (("moments", features.moments), ("spatial", features.spatial)):
         if m is not None:
-            tensors |= {f"{name}.count": torch.tensor([m.count]), f"{name}.mean": m.mean, f"{name}.scatter": m.scatter}
+            tensors |= {
+                f"{name}.count": torch.tensor([m.count]),
+                f"{name}.mean": m.mean,
+                f"{name}.scatter": m.scatter,
+            }
     whole = {k: v for k, v in tensors.items() if v is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.")
     os.close(handle)
     try:
-        save_tensors(Path(draft), whole, {"key": key, "extractor": features.extractor, "hash": features.hash, "digest": digest(whole)})
+        save_tensors(
+            Path(draft),
+            whole,
+            {"key": key, "extractor": features.extractor, "hash": features.hash, "digest": digest(whole)},
+        )
         os.replace(draft, path)
     finally:
         Path(draft).unlink(missing_ok=True)
@@ -223,14 +285,25 @@ def read(path: Path, key: str) -> Features | None:
         if notes.get("key") != key or notes.get("digest") != digest(tensors):
             return None
         moments = {n: restore(tensors, n) for n in ("moments", "spatial") if f"{n}.mean" in tensors}
-        return Features(notes["extractor"], notes["hash"], moments["moments"], moments.get("spatial"), tensors.get("values"), tensors.get("logits"))
+        return Features(
+            notes["extractor"],
+            notes["hash"],
+            moments["moments"],
+            moments.get("spatial"),
+            tensors.get("values"),
+            tensors.get("logits"),
+        )
     except (SafetensorError, OSError, KeyError):
         return None
 
 
 def restore(tensors: Mapping[str, Tensor], name: str) -> Moments:
     made = Moments()
-    made.count, made.mean, made.scatter = int(tensors[f"{name}.count"]), tensors[f"{name}.mean"], tensors[f"{name}.scatter"]
+    made.count, made.mean, made.scatter = (
+        int(tensors[f"{name}.count"]),
+        tensors[f"{name}.mean"],
+        tensors[f"{name}.scatter"],
+    )
     return made
 
 

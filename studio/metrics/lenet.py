@@ -1,7 +1,9 @@
-"""A small convolutional network for 28 × 28 grey pictures, in the way of LeCun et al. 1998: 64 features and ten logits, trained on the bundled
-Fashion-MNIST and shipped, so that distances between sets of such pictures need no file of the user's.
+"""A small convolutional network for 28 × 28 grey pictures, in the way of LeCun et al. 1998: 64 features and
+ten logits, trained on the bundled Fashion-MNIST and shipped, so that distances between sets of such pictures
+need no file of the user's.
 
-The shipped weights are frozen: numbers are comparable only between runs that name the same hash. They were made by
+The shipped weights are frozen: numbers are comparable only between runs that name the same hash. They were
+made by
 
     python -m studio.metrics.lenet --train --out FILE
 """
@@ -24,12 +26,15 @@ FILE = "lenet-fashion.safetensors"
 
 
 class LeNet(nn.Module):
-    """uint8 (B, 1, 28, 28) → features (B, 64), after ReLU, and logits (B, 10): two convolutions each at 28, 14 and 7 pixels, mean, linear."""
+    """uint8 (B, 1, 28, 28) → features (B, 64), after ReLU, and logits (B, 10): two convolutions each at 28,
+    14 and 7 pixels, mean, linear."""
 
     def __init__(self) -> None:
         super().__init__()
         widths = (1, 24, 24, 48, 48, 96, 96)
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in zip(widths, widths[1:]))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in zip(widths, widths[1:])
+        )
         self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in widths[1:])
         self.hidden, self.out = nn.Linear(widths[-1], FEATURES), nn.Linear(FEATURES, CLASSES)
 
@@ -37,7 +42,8 @@ class LeNet(nn.Module):
         """Raises ``ValueError`` for pictures that are not uint8 (B, 1, 28, 28)."""
         if values.dtype != torch.uint8 or values.ndim != 4 or tuple(values.shape[1:]) != (1, SIZE, SIZE):
             raise ValueError(
-                f"got {values.dtype} pictures of shape {tuple(values.shape)}, expected uint8 (B, 1, {SIZE}, {SIZE}) for the lenet extractor; "
+                f"got {values.dtype} pictures of shape {tuple(values.shape)}, expected uint8 (B, 1, "
+                f"{SIZE}, {SIZE}) for the lenet extractor; "
                 "use inception or efficientnet for other sizes"
             )
         x = values.float() / 127.5 - 1
@@ -54,13 +60,18 @@ def shipped() -> Path:
 
 
 def load_lenet(path: str | Path | None = None) -> tuple[LeNet, str]:
-    """The network in eval mode, fp32, and the first 16 digits of its file's SHA-256. Raises ``ValueError`` for a file that is not its weights."""
+    """The network in eval mode, fp32, and the first 16 digits of its file's SHA-256. Raises ``ValueError``
+    for a file that is not its weights."""
     file = Path(path) if path else shipped()
     net = LeNet()
     try:
-        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_tensors(file).items()})
+        net.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in load_tensors(file).items()}
+        )
     except RuntimeError as error:
-        raise ValueError(f"{file} does not hold the weights of the lenet extractor ({str(error).splitlines()[-1].strip()})") from None
+        raise ValueError(
+            f"{file} does not hold the weights of the lenet extractor ({str(error).splitlines()[-1].strip()})"
+        ) from None
     return net.eval().requires_grad_(False), sha256(file)[:16]
 
 
@@ -108,15 +119,22 @@ def augment(values: Tensor, draws: torch.Generator) -> Tensor:
     values = torch.where(flip[:, None, None, None], values.flip(3), values)
     move = torch.randint(0, 5, (2, len(values)), generator=draws)
     rows, columns = (m[:, None] + torch.arange(SIZE) for m in move)
-    return F.pad(values, (2, 2, 2, 2))[torch.arange(len(values))[:, None, None], 0, rows[:, :, None], columns[:, None, :]][:, None]
+    return F.pad(values, (2, 2, 2, 2))[
+        torch.arange(len(values))[:, None, None], 0, rows[:, :, None], columns[:, None, :]
+    ][:, None]
 
 
-def train(*, epochs: int = EPOCHS, batch: int = 128, rate: float = 4e-3, seed: int = 0) -> tuple[LeNet, dict[str, str]]:
-    """AdamW on one cycle with label smoothing; weights are rounded to fp16 as they will be stored. Prints the accuracy on held-out pictures."""
+def train(
+    *, epochs: int = EPOCHS, batch: int = 128, rate: float = 4e-3, seed: int = 0
+) -> tuple[LeNet, dict[str, str]]:
+    """AdamW on one cycle with label smoothing; weights are rounded to fp16 as they will be stored. Prints the
+    accuracy on held-out pictures."""
     from studio.data import load_data
 
     data = load_data({"name": "fashion-mnist"})
-    (values, cond), (test, test_cond) = (part.__getitems__(range(len(part))) for part in (data.train, data.held_out))
+    (values, cond), (test, test_cond) = (
+        part.__getitems__(range(len(part))) for part in (data.train, data.held_out)
+    )
     labels, test_labels = cond.label, test_cond.label
     draws = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -130,21 +148,35 @@ def train(*, epochs: int = EPOCHS, batch: int = 128, rate: float = 4e-3, seed: i
             net.train()
             order = torch.randperm(len(values), generator=draws)
             for rows in order[: len(values) // batch * batch].split(batch):
-                loss = F.cross_entropy(net(augment(values[rows], draws))[1], labels[rows], label_smoothing=0.05)
+                loss = F.cross_entropy(
+                    net(augment(values[rows], draws))[1], labels[rows], label_smoothing=0.05
+                )
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
                 schedule.step()
-            print(f"epoch {epoch + 1:3d}  loss {loss.item():.3f}  {time.perf_counter() - start:.0f} s", flush=True)
-    net.load_state_dict({k: v.half().float() if v.is_floating_point() else v for k, v in net.state_dict().items()})
+            print(
+                f"epoch {epoch + 1:3d}  loss {loss.item():.3f}  {time.perf_counter() - start:.0f} s",
+                flush=True,
+            )
+    net.load_state_dict(
+        {k: v.half().float() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    )
     reached = accuracy(net, test, test_labels)
     print(f"accuracy on {len(test)} held-out pictures: {reached:.4f}")
-    notes = {"accuracy": f"{reached:.4f}", "data": f"{data.name} {data.hash}", "epochs": str(epochs), "seed": str(seed)}
+    notes = {
+        "accuracy": f"{reached:.4f}",
+        "data": f"{data.name} {data.hash}",
+        "epochs": str(epochs),
+        "seed": str(seed),
+    }
     return net.eval(), notes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the lenet extractor, or tell the accuracy of the shipped one.")
+    parser = argparse.ArgumentParser(
+        description="Train the lenet extractor, or tell the accuracy of the shipped one."
+    )
     parser.add_argument("--train", action="store_true")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--out", type=Path, help="the .safetensors file to write")

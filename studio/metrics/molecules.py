@@ -1,7 +1,8 @@
 """How good molecules are: valid, new, unlike each other, like real ones, and on target.
 
-Uniqueness, novelty, internal diversity and fragment similarity are MOSES's (Polykovskiy et al. 1811.12823); FCD is the Fréchet distance of ChemNet's
-activations (Preuer et al. 1803.09518), with the weights that fcd-torch brings.
+Uniqueness, novelty, internal diversity and fragment similarity are MOSES's (Polykovskiy et al. 1811.12823);
+FCD is the Fréchet distance of ChemNet's activations (Preuer et al. 1803.09518), with the weights that
+fcd-torch brings.
 """
 
 from collections import Counter
@@ -22,7 +23,9 @@ BLOCK = 2048
 Mols = Sequence[Chem.Mol | None]
 
 
-def decoded(values: np.ndarray, atoms: Sequence[str], *, correct: bool = False, connect: bool = True) -> list[Chem.Mol | None]:
+def decoded(
+    values: np.ndarray, atoms: Sequence[str], *, correct: bool = False, connect: bool = True
+) -> list[Chem.Mol | None]:
     """(N, n, n + 1) graphs as molecules, None for those that are none; see `studio.chem.decode`."""
     if correct:
         return [decode.corrected(v, atoms, connect=connect) for v in values]
@@ -58,12 +61,15 @@ def atom_types(mols: Mols) -> tuple[str, ...]:
     from studio.chem import graphs
 
     ready = (graphs.prepared(m)[0] for m in mols if m is not None)
-    return graphs.vocabulary(graphs.atom_type(a) for m in ready for a in m.GetAtoms() if a.GetAtomicNum() != 1)
+    return graphs.vocabulary(
+        graphs.atom_type(a) for m in ready for a in m.GetAtoms() if a.GetAtomicNum() != 1
+    )
 
 
 @dataclass(frozen=True)
 class Validity:
-    """Shares of all graphs. ``valid``: the whole graph sanitises, in one piece or several; ``connected``: and it is one molecule."""
+    """Shares of all graphs. ``valid``: the whole graph sanitises, in one piece or several; ``connected``: and
+    it is one molecule."""
 
     valid: float
     connected: float
@@ -99,7 +105,8 @@ def fingerprints(mols: Mols, *, bits: int = 1024, radius: int = 2) -> np.ndarray
 
 
 def tanimoto(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N, M) of bits (N, d) and (M, d): those in both over those in either; two empty fingerprints are alike."""
+    """(N, M) of bits (N, d) and (M, d): those in both over those in either; two empty fingerprints are
+    alike."""
     x, y = a.astype(np.float32), b.astype(np.float32)
     both = x @ y.T
     either = x.sum(1)[:, None] + y.sum(1)[None] - both
@@ -107,8 +114,9 @@ def tanimoto(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def internal_diversity(mols: Mols | np.ndarray, *, bits: int = 1024, p: int = 1) -> float:
-    """1 − the mean Tanimoto similarity over all pairs, each with itself too, as MOSES has it (so N equal molecules give 0, N unlike ones 1 − 1/N). Of power ``p``
-    1 − mean_i (mean_j T_ij^p)^(1/p), the root taken molecule by molecule as in MOSES's code. ``mols`` may be `fingerprints`."""
+    """1 − the mean Tanimoto similarity over all pairs, each with itself too, as MOSES has it (so N equal
+    molecules give 0, N unlike ones 1 − 1/N). Of power ``p`` 1 − mean_i (mean_j T_ij^p)^(1/p), the root taken
+    molecule by molecule as in MOSES's code. ``mols`` may be `fingerprints`."""
     prints = mols if isinstance(mols, np.ndarray) else fingerprints(mols, bits=bits)
     total = 0.0
     for i in range(0, len(prints), BLOCK):
@@ -118,10 +126,14 @@ def internal_diversity(mols: Mols | np.ndarray, *, bits: int = 1024, p: int = 1)
 
 
 def nearest_similarity(mols: Mols | np.ndarray, reference: Mols | np.ndarray, *, bits: int = 1024) -> float:
-    """Mean over molecules of the Tanimoto similarity to the most alike of the reference; either may be `fingerprints`."""
+    """Mean over molecules of the Tanimoto similarity to the most alike of the reference; either may be
+    `fingerprints`."""
     mine, theirs = (v if isinstance(v, np.ndarray) else fingerprints(v, bits=bits) for v in (mols, reference))
     best = [
-        np.max([tanimoto(mine[i : i + 256], theirs[j : j + 8192]).max(1) for j in range(0, len(theirs), 8192)], 0) for i in range(0, len(mine), 256)
+        np.max(
+            [tanimoto(mine[i : i + 256], theirs[j : j + 8192]).max(1) for j in range(0, len(theirs), 8192)], 0
+        )
+        for i in range(0, len(mine), 256)
     ]
     return float(np.concatenate(best).mean())
 
@@ -149,7 +161,8 @@ def cosine(a: Mapping[str, int], b: Mapping[str, int]) -> float:
 
 
 def scaffold_share(found: Mapping[str, int], reference: Collection[str]) -> float:
-    """Share of the molecules with rings, by the counts of their `scaffolds`, whose scaffold is one of the reference's; 0 where none has rings."""
+    """Share of the molecules with rings, by the counts of their `scaffolds`, whose scaffold is one of the
+    reference's; 0 where none has rings."""
     return sum(v for k, v in found.items() if k in reference) / max(1, sum(found.values()))
 
 
@@ -159,7 +172,9 @@ def chemnet_network() -> Any:
     try:
         from fcd_torch import FCD
     except ImportError as error:
-        raise ImportError(f"FCD needs fcd-torch, which is not installed; pip install 'drift-studio[chem]' ({error})") from None
+        raise ImportError(
+            f"FCD needs fcd-torch, which is not installed; pip install 'drift-studio[chem]' ({error})"
+        ) from None
     return FCD(device="cpu", canonize=False)
 
 
@@ -176,7 +191,8 @@ def chemnet(smiles: Sequence[str | None]) -> Moments:
 
 
 def fcd(samples: Moments | Sequence[str | None], reference: Moments | Sequence[str | None]) -> float:
-    """Fréchet ChemNet Distance of SMILES, or of moments that are there already; fewer than a few thousand molecules give numbers that only compare at equal N."""
+    """Fréchet ChemNet Distance of SMILES, or of moments that are there already; fewer than a few thousand
+    molecules give numbers that only compare at equal N."""
     a, b = (v if isinstance(v, Moments) else chemnet(v) for v in (samples, reference))
     return frechet(a, b)
 
@@ -188,15 +204,16 @@ def coverage(mols: Mols, atoms: Sequence[str]) -> float:
 
 @dataclass(frozen=True)
 class OnTarget:
-    """``mae`` mean |obtained − asked| over the valid molecules that were asked for the property, in its own unit; ``share`` they are of those asked."""
+    """``mae`` mean |obtained − asked| over the valid molecules that were asked for the property, in its own
+    unit; ``share`` they are of those asked."""
 
     mae: float
     share: float
 
 
 def on_target(mols: Mols, asked: np.ndarray, names: Sequence[str]) -> dict[str, OnTarget]:
-    """Of (N, K) targets in own units, NaN = not asked for; properties without a target are left out. Raises ``ValueError`` for a name that cannot be computed and
-    other shapes."""
+    """Of (N, K) targets in own units, NaN = not asked for; properties without a target are left out. Raises
+    ``ValueError`` for a name that cannot be computed and other shapes."""
     if asked.shape != (len(mols), len(names)):
         raise ValueError(f"got targets of shape {asked.shape}, expected ({len(mols)}, {len(names)})")
     error, out = np.abs(properties.compute(mols, names) - asked), {}
@@ -204,7 +221,9 @@ def on_target(mols: Mols, asked: np.ndarray, names: Sequence[str]) -> dict[str, 
         wanted = ~np.isnan(asked[:, k])
         got = wanted & ~np.isnan(error[:, k])
         if wanted.any():
-            out[name] = OnTarget(float(error[got, k].mean()) if got.any() else float("nan"), float(got.sum() / wanted.sum()))
+            out[name] = OnTarget(
+                float(error[got, k].mean()) if got.any() else float("nan"), float(got.sum() / wanted.sum())
+            )
     return out
 
 

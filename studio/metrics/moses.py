@@ -1,10 +1,13 @@
-"""MOSES's measures under its names and by its rules (Polykovskiy et al. 1811.12823), where they differ from ours, and the files that they need.
+"""MOSES's measures under its names and by its rules (Polykovskiy et al. 1811.12823), where they differ from
+ours, and the files that they need.
 
     unique@k   share of different ones among the first k valid ones
     Scaf       cosine of the counts of Bemis–Murcko scaffolds with two rings or more
-    Filters    share without a ring of 8 atoms or more, a charge, an element beside C N S O F Cl Br H, or a pattern of the rule lists
+    Filters    share without a ring of 8 atoms or more, a charge, an element beside C N S O F Cl Br H, or a
+      pattern of the rule lists
 
-The rule lists (``mcf.csv``, ``wehi_pains.csv``) and the scaffold split are the user's files; the wheel of ``molsets`` holds them and is read as the zip that it is.
+The rule lists (``mcf.csv``, ``wehi_pains.csv``) and the scaffold split are the user's files; the wheel of
+``molsets`` holds them and is read as the zip that it is.
 """
 
 import csv
@@ -30,7 +33,8 @@ LARGEST_RING = 7
 
 
 def unique_at(smiles: Sequence[str | None], k: int) -> tuple[float, int]:
-    """Share of different ones among the first ``k`` valid ones, and how many those are. Raises ``ValueError`` where none is valid."""
+    """Share of different ones among the first ``k`` valid ones, and how many those are. Raises ``ValueError``
+    where none is valid."""
     good = [s for s in smiles if s is not None][:k]
     if not good:
         raise ValueError("got no valid molecule, expected at least one")
@@ -76,8 +80,9 @@ class Rules:
 
 
 def read_rules(paths: str) -> Rules:
-    """The rule lists of one or several files (A,B), of a folder, or of ``molsets``' wheel. A list is a .csv with SMARTS in the column ``smarts`` or, without a header, in
-    the first column that has them. Raises ``ValueError`` for a file that is not there and for text that is no SMARTS, with its line."""
+    """The rule lists of one or several files (A,B), of a folder, or of ``molsets``' wheel. A list is a .csv
+    with SMARTS in the column ``smarts`` or, without a header, in the first column that has them. Raises
+    ``ValueError`` for a file that is not there and for text that is no SMARTS, with its line."""
     patterns: list[Chem.Mol] = []
     names: list[str] = []
     for path in (Path(p.strip()).expanduser() for p in paths.split(",") if p.strip()):
@@ -88,7 +93,11 @@ def read_rules(paths: str) -> Rules:
 
 
 def _patterns(name: str, text: str) -> list[Chem.Mol]:
-    rows = [(i, [cell.strip() for cell in row]) for i, row in enumerate(csv.reader(io.StringIO(text)), 1) if any(c.strip() for c in row)]
+    rows = [
+        (i, [cell.strip() for cell in row])
+        for i, row in enumerate(csv.reader(io.StringIO(text)), 1)
+        if any(c.strip() for c in row)
+    ]
     if not rows:
         raise ValueError(f"{name} is empty, expected a SMARTS a line")
     header = [cell.lower() for cell in rows[0][1]]
@@ -96,9 +105,13 @@ def _patterns(name: str, text: str) -> list[Chem.Mol]:
         if "smarts" in header:
             place, rows = header.index("smarts"), rows[1:]
         else:
-            place = next((k for k, cell in enumerate(rows[0][1]) if cell and Chem.MolFromSmarts(cell) is not None), -1)
+            place = next(
+                (k for k, cell in enumerate(rows[0][1]) if cell and Chem.MolFromSmarts(cell) is not None), -1
+            )
         if place < 0:
-            raise ValueError(f"{name} has no column of SMARTS, expected one named smarts, or a SMARTS in its first line")
+            raise ValueError(
+                f"{name} has no column of SMARTS, expected one named smarts, or a SMARTS in its first line"
+            )
         found = [(i, row[place] if len(row) > place else "") for i, row in rows]
         patterns = [(i, cell, Chem.MolFromSmarts(cell) if cell else None) for i, cell in found]
     for i, cell, pattern in patterns:
@@ -108,7 +121,8 @@ def _patterns(name: str, text: str) -> list[Chem.Mol]:
 
 
 def read_split(path: str) -> tuple[np.ndarray, str]:
-    """(N,) SMILES of the scaffold split, and the name of their file: a table of molecules, a folder with ``test_scaffolds.csv``, or ``molsets``' wheel."""
+    """(N,) SMILES of the scaffold split, and the name of their file: a table of molecules, a folder with
+    ``test_scaffolds.csv``, or ``molsets``' wheel."""
     where = Path(path).expanduser()
     if where.is_file() and where.suffix not in ARCHIVES:
         return texts_of_file(where)[0], where.name
@@ -135,9 +149,18 @@ def _members(path: Path, wanted: Sequence[str], kind: str) -> Iterator[tuple[str
     elif path.suffix in ARCHIVES and path.is_file():
         try:
             with zipfile.ZipFile(path) as archive:
-                found = [(Path(n).name, archive.read(n)) for n in sorted(archive.namelist()) if Path(n).name in wanted]
+                found = [
+                    (Path(n).name, archive.read(n))
+                    for n in sorted(archive.namelist())
+                    if Path(n).name in wanted
+                ]
         except (zipfile.BadZipFile, OSError) as error:
-            raise ValueError(f"{path} is not a readable zip ({error}); it may be cut off: fetch it again") from None
+            raise ValueError(
+                f"{path} is not a readable zip ({error}); it may be cut off: fetch it again"
+            ) from None
     if not found:
-        raise ValueError(f"got {path} for {kind}, expected a file that is there, or a folder or the wheel of molsets with {' or '.join(wanted)}")
+        raise ValueError(
+            f"got {path} for {kind}, expected a file that is there, or a folder or the wheel of molsets "
+            f"with {' or '.join(wanted)}"
+        )
     yield from found

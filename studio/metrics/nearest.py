@@ -1,12 +1,16 @@
-"""Exact nearest neighbours and balls of two large sets, in blocks of rows: a fast product finds the candidates, float64 decides.
+"""Exact nearest neighbours and balls of two large sets, in blocks of rows: a fast product finds the
+candidates, float64 decides.
 
-With x̂, ŷ rounded to a low precision, e = |x̂ − x| / |x| at most, and their product added up in float32, Cauchy–Schwarz and 2ab <= a² + b² give
+With x̂, ŷ rounded to a low precision, e = |x̂ − x| / |x| at most, and their product added up in float32,
+Cauchy–Schwarz and 2ab <= a² + b² give
 
-    |2 x̂·ŷ − 2 x·y| <= h (|x|² + |y|²)   with   h = e_x + e_y + d 2⁻²⁴,   plus u max |2 x̂·ŷ| where the product itself is rounded to unit roundoff u.
+    |2 x̂·ŷ − 2 x·y| <= h (|x|² + |y|²)   with   h = e_x + e_y + d 2⁻²⁴,   plus u max |2 x̂·ŷ| where the
+      product itself is rounded to unit roundoff u.
 
-What this band leaves open is decided by Σ (x_k − y_k)² in float64, so every decision is that of the full float64 matrix, ties included, and never
-more than ``block`` rows × M distances are held. Rows are centred first, which makes norms and band small. Where too much stays open (a set collapsed
-to a point far from the other) the block is multiplied again in float64. bf16 products are taken where the hardware has them.
+What this band leaves open is decided by Σ (x_k − y_k)² in float64, so every decision is that of the full
+float64 matrix, ties included, and never more than ``block`` rows × M distances are held. Rows are centred
+first, which makes norms and band small. Where too much stays open (a set collapsed to a point far from the
+other) the block is multiplied again in float64. bf16 products are taken where the hardware has them.
 """
 
 import functools
@@ -30,8 +34,9 @@ CROWD = 64  # open pairs a row, beyond which a block is multiplied in float64
 
 @dataclass(frozen=True)
 class Pointset:
-    """``rows`` (N, d) as they came; ``low`` (N, d) = ``scale`` (rows − ``centre``) in low precision; ``square`` (N,) its squared norms before
-    rounding, float64; ``error`` the largest relative rounding error of a row."""
+    """``rows`` (N, d) as they came; ``low`` (N, d) = ``scale`` (rows − ``centre``) in low precision;
+    ``square`` (N,) its squared norms before rounding, float64; ``error`` the largest relative rounding error
+    of a row."""
 
     rows: Tensor
     low: Tensor
@@ -47,13 +52,18 @@ class Pointset:
     def twins(self) -> Tensor:
         """(N,) for each row the index of the first row with the same bytes."""
         data = np.ascontiguousarray(self.rows.numpy())
-        _, first, group = np.unique(data.view(np.dtype((np.void, data.itemsize * data.shape[1]))).ravel(), return_index=True, return_inverse=True)
+        _, first, group = np.unique(
+            data.view(np.dtype((np.void, data.itemsize * data.shape[1]))).ravel(),
+            return_index=True,
+            return_inverse=True,
+        )
         return torch.from_numpy(first[group])
 
 
 @dataclass(frozen=True)
 class Balls:
-    """Squared radii, one a row of x or (``rows=False``) of y; a pair is inside when its distance is below the radius, or equal unless ``strict``."""
+    """Squared radii, one a row of x or (``rows=False``) of y; a pair is inside when its distance is below the
+    radius, or equal unless ``strict``."""
 
     squared: Tensor
     rows: bool
@@ -61,7 +71,8 @@ class Balls:
 
 
 def prepare(*sets: Array, dtype: torch.dtype | None = None) -> tuple[Pointset, ...]:
-    """Sets of the same d, centred on the first one's mean. Raises ``ValueError`` for NaN, infinity or widths that differ."""
+    """Sets of the same d, centred on the first one's mean. Raises ``ValueError`` for NaN, infinity or widths
+    that differ."""
     arrays = [checked(s) for s in sets]
     for a in arrays[1:]:
         same_width(arrays[0], a)
@@ -75,7 +86,11 @@ def prepare(*sets: Array, dtype: torch.dtype | None = None) -> tuple[Pointset, .
     def rounding(part: Tensor, rows: Tensor) -> Tensor:
         """Fills ``rows`` and returns how far off each of them is."""
         exact = centred(part).mul_(scale)
-        return exact.sub_(scratch.take("rounded", len(part), width, torch.float64).copy_(rows.copy_(exact))).square_().sum(1)
+        return (
+            exact.sub_(scratch.take("rounded", len(part), width, torch.float64).copy_(rows.copy_(exact)))
+            .square_()
+            .sum(1)
+        )
 
     squares = [torch.cat([centred(p).square_().sum(1) for p in a.split(step)]) for a in arrays]
     largest = max(float(s.max()) for s in squares)
@@ -104,7 +119,8 @@ class Scratch:
 
 
 class Workers:
-    """A thread a core, each with its own `Scratch`, for work in pieces: none waits for another at every operation."""
+    """A thread a core, each with its own `Scratch`, for work in pieces: none waits for another at every
+    operation."""
 
     def __init__(self) -> None:
         self.pool, self.own = ThreadPoolExecutor(torch.get_num_threads()), threading.local()
@@ -140,7 +156,9 @@ def squared_distances(x: Pointset, y: Pointset, i: Tensor, j: Tensor, workers: W
 def gather(rows: np.ndarray, index: np.ndarray, name: str, scratch: Scratch) -> np.ndarray:
     """Rows in float64."""
     size, dtype = (len(index), rows.shape[1]), torch.from_numpy(rows[:0]).dtype
-    found = np.take(rows, index, axis=0, out=scratch.take(f"rows of {name}", *size, dtype).numpy(), mode="clip")
+    found = np.take(
+        rows, index, axis=0, out=scratch.take(f"rows of {name}", *size, dtype).numpy(), mode="clip"
+    )
     exact = scratch.take(f"exact rows of {name}", *size, torch.float64).numpy()
     exact[...] = found
     return exact
@@ -152,11 +170,17 @@ def blocks(x: Pointset, y: Pointset, block: int | None) -> Iterator[slice]:
     return (slice(i, i + step) for i in range(0, len(x), step))
 
 
-def bounds(x: Pointset, y: Pointset, rows: slice, scratch: Scratch) -> Iterator[tuple[Tensor, Tensor, float, float]]:
-    """``(lower, two, h, u)``: 2 x·y (block, M), its h and u, and lower bounds on |x − y|² − (1 − h) |x|²; first fast, then in float64."""
+def bounds(
+    x: Pointset, y: Pointset, rows: slice, scratch: Scratch
+) -> Iterator[tuple[Tensor, Tensor, float, float]]:
+    """``(lower, two, h, u)``: 2 x·y (block, M), its h and u, and lower bounds on |x − y|² − (1 − h) |x|²;
+    first fast, then in float64."""
     left, width = x.low[rows] * 2, x.rows.shape[1]
     two = torch.mm(left, y.low.T, out=scratch.take("two", len(left), len(y), left.dtype))
-    h, u = 1.02 * (x.error + y.error + (width + 32) * 2.0**-24), 1.02 * 2.0**-8 if two.dtype == torch.bfloat16 else 0.0
+    h, u = (
+        1.02 * (x.error + y.error + (width + 32) * 2.0**-24),
+        1.02 * 2.0**-8 if two.dtype == torch.bfloat16 else 0.0,
+    )
     rounding = u * max(abs(float(v)) for v in two.aminmax()) if u else 0.0
     constant = ((1 - h) * y.square - TINY - rounding).float()
     yield torch.sub(constant, two, out=scratch.take("lower", len(left), len(y), torch.float32)), two, h, u
@@ -173,15 +197,23 @@ def uppers(x: Pointset, y: Pointset, i: Tensor, j: Tensor, two: Tensor, h: float
 
 
 def nearest(x: Pointset, y: Pointset, k: int, *, block: int | None = None) -> tuple[Tensor, Tensor]:
-    """Squared distances (N, k) float64, ascending, and indices (N, k) of the k nearest rows of y for each of x; a row is not its own neighbour when
-    ``x is y``. Raises ``ValueError`` for fewer than k (or k + 1) rows in y.
+    """Squared distances (N, k) float64, ascending, and indices (N, k) of the k nearest rows of y for each of
+    x; a row is not its own neighbour when ``x is y``. Raises ``ValueError`` for fewer than k (or k + 1) rows
+    in y.
 
-    The largest upper bound of any k rows bounds the k-th distance; every row whose lower bound does not exceed it is a candidate.
+    The largest upper bound of any k rows bounds the k-th distance; every row whose lower bound does not
+    exceed it is a candidate.
     """
     need = k + (x is y)
     if k < 1 or len(y) < need:
-        raise ValueError(f"got {len(y)} reference samples, expected at least {need} for k={k}; use more samples or a smaller k")
-    distances, indices = torch.empty(len(x), k, dtype=torch.float64), torch.empty(len(x), k, dtype=torch.int64)
+        raise ValueError(
+            f"got {len(y)} reference samples, expected at least {need} for k={k}; use more samples or a "
+            "smaller k"
+        )
+    distances, indices = (
+        torch.empty(len(x), k, dtype=torch.float64),
+        torch.empty(len(x), k, dtype=torch.int64),
+    )
     scratch, workers = Scratch(), Workers()
     for rows in blocks(x, y, block):
         place = torch.arange(len(x))[rows, None]
@@ -202,7 +234,9 @@ def nearest(x: Pointset, y: Pointset, k: int, *, block: int | None = None) -> tu
     return distances, indices
 
 
-def inside(x: Pointset, y: Pointset, balls: Sequence[Balls], *, block: int | None = None) -> Iterator[list[tuple[Tensor, Tensor]]]:
+def inside(
+    x: Pointset, y: Pointset, balls: Sequence[Balls], *, block: int | None = None
+) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """For blocks of rows of x the pairs (i, j) that are inside, a list in the order of ``balls``."""
     groups = [g for g in ([b for b in balls if b.rows], [b for b in balls if not b.rows]) if g]
     scratch, workers = Scratch(), Workers()
@@ -222,15 +256,26 @@ def inside(x: Pointset, y: Pointset, balls: Sequence[Balls], *, block: int | Non
 
 
 def candidates(
-    x: Pointset, y: Pointset, balls: Sequence[Balls], rows: slice, lower: Tensor, two: Tensor, h: float, u: float, scratch: Scratch
+    x: Pointset,
+    y: Pointset,
+    balls: Sequence[Balls],
+    rows: slice,
+    lower: Tensor,
+    two: Tensor,
+    h: float,
+    u: float,
+    scratch: Scratch,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pairs (i, j) that may be inside some of the balls, all of rows of x or all of y; upper bounds on their squared distances; which stay open."""
+    """Pairs (i, j) that may be inside some of the balls, all of rows of x or all of y; upper bounds on their
+    squared distances; which stay open."""
     by_row, limit = balls[0].rows, (h - 1) * x.square[rows, None]
     r = torch.stack([b.squared for b in balls]).amax(0) * x.scale**2
     if by_row:
         near = lower <= (limit + r[rows, None]).to(lower)
     else:
-        near = torch.sub(lower, r.to(lower), out=scratch.take("less radius", *lower.shape, lower.dtype)) <= limit.to(lower)
+        near = torch.sub(
+            lower, r.to(lower), out=scratch.take("less radius", *lower.shape, lower.dtype)
+        ) <= limit.to(lower)
     i, j = near.nonzero(as_tuple=True)
     high = uppers(x, y, rows.start + i, j, two[i, j], h, u) / x.scale**2
     i = rows.start + i

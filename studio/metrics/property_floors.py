@@ -1,4 +1,5 @@
-"""What the error between asked and obtained properties is worth: without a model, training molecules drawn at random, and the best one looked up.
+"""What the error between asked and obtained properties is worth: without a model, training molecules drawn at
+random, and the best one looked up.
 
 A generator should be far below the first; the second is hard to beat in error, but its molecules are not new.
 """
@@ -11,21 +12,26 @@ BLOCK = 256
 
 
 def random_molecules(asked: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """(K,) expected |p − t| of a training molecule that is drawn without regard to the (N, K) targets; (M, K) are the training set's values. NaN are left
-    out, one by one."""
+    """(K,) expected |p − t| of a training molecule that is drawn without regard to the (N, K) targets; (M, K)
+    are the training set's values. NaN are left out, one by one."""
     out = np.full(asked.shape[1], np.nan)
     for k, (t, p) in enumerate(zip(asked.T, training.T)):
         t, p = t[~np.isnan(t)], np.sort(p[~np.isnan(p)])
         if len(t) and len(p):
             below = np.searchsorted(p, t)  # mean |p − t| over p from sums of the smaller and the larger ones
             sums = np.concatenate([[0.0], np.cumsum(p)])
-            out[k] = float(np.mean(t * below - sums[below] + sums[-1] - sums[below] - t * (len(p) - below)) / len(p))
+            out[k] = float(
+                np.mean(t * below - sums[below] + sums[-1] - sums[below] - t * (len(p) - below)) / len(p)
+            )
     return out
 
 
-def looked_up(asked: np.ndarray, training: np.ndarray, scale: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) mean |p − t| of the training molecule nearest to each of (N, K) targets, and (N,) which one it is. Nearest in the asked properties, each
-    divided by its ``scale`` (standard deviation). Raises ``ValueError`` where no training molecule has all properties."""
+def looked_up(
+    asked: np.ndarray, training: np.ndarray, scale: Sequence[float] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) mean |p − t| of the training molecule nearest to each of (N, K) targets, and (N,) which one it is.
+    Nearest in the asked properties, each divided by its ``scale`` (standard deviation). Raises ``ValueError``
+    where no training molecule has all properties."""
     whole = np.flatnonzero(~np.isnan(training).any(1))
     if not len(whole):
         raise ValueError("got no training molecule with all properties, expected at least one")

@@ -1,4 +1,5 @@
-"""What a picker needs to know without loading weights: names of samplers, whether a line of text is understood, where a model's weights lie.
+"""What a picker needs to know without loading weights: names of samplers, whether a line of text is
+understood, where a model's weights lie.
 
 Everything here reads YAML, JSON and file names; only `weights_hash` reads a weight file.
 """
@@ -25,7 +26,9 @@ from studio.tasks.base import Task
 def sampler_names(card: Card | None = None) -> list[str]:
     """Those that start from noise, in the registry's order; of a model of graphs those for graphs."""
     family = "graph" if card is not None and _of_graphs(card) else "gaussian"
-    return [name for name in samplers.REGISTRY if family in resolve(samplers.REGISTRY, name, "sampler").families]
+    return [
+        name for name in samplers.REGISTRY if family in resolve(samplers.REGISTRY, name, "sampler").families
+    ]
 
 
 def _of_graphs(card: Card) -> bool:
@@ -59,7 +62,9 @@ def defaults_of(card: Card) -> SampleConfig:
 
 def fit_of(card: Card) -> sampler_spec.Fit:
     """What the defaults of the model's samplers depend on."""
-    return sampler_spec.fit_of(load_config(card.folder / "config.yaml"), Info.from_meta(checkpoint.read_meta(card.folder)))
+    return sampler_spec.fit_of(
+        load_config(card.folder / "config.yaml"), Info.from_meta(checkpoint.read_meta(card.folder))
+    )
 
 
 def numbers_of(card: Card) -> tuple[str, ...]:
@@ -74,11 +79,15 @@ def settable(card: Card) -> tuple[str, ...]:
 
 
 def conditions_of(card: Card) -> dict[str, list[float] | None]:
-    """By name what `settable` lists, with the smallest and largest number that the model has seen; None where that was not recorded."""
+    """By name what `settable` lists, with the smallest and largest number that the model has seen; None where
+    that was not recorded."""
     meta = checkpoint.read_meta(card.folder)
     seen = dict(zip(meta.get("numeric", ()), meta.get("numeric_range", ())))
     size = {"atoms": [1, meta["codec"]["size"]]} if _of_graphs(card) else {}
-    return {name: [float(number) for number in (seen | size)[name]] if name in seen | size else None for name in settable(card)}
+    return {
+        name: [float(number) for number in (seen | size)[name]] if name in seen | size else None
+        for name in settable(card)
+    }
 
 
 def shown_together(card: Card) -> bool:
@@ -96,7 +105,8 @@ def _task(card: Card) -> Task:
 
 
 def weights_file(card: Card, weights: str = "auto") -> tuple[str, Path]:
-    """The resolved name of the weights and their file. Raises ``ValueError`` for weights that are not there."""
+    """The resolved name of the weights and their file. Raises ``ValueError`` for weights that are not
+    there."""
     return choose_weights(spot_of(card.folder, card.step), weights)
 
 

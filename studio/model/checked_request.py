@@ -1,4 +1,5 @@
-"""What a caller asks of a model, checked: everything that does not fit is refused before anything is computed."""
+"""What a caller asks of a model, checked: everything that does not fit is refused before anything is
+computed."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -22,13 +23,26 @@ from studio.sampling import fields, sampler_spec, starts
 
 
 def checked_request(
-    model: Loaded, *, labels: Any = None, seeds: Any = None, num_steps: int | None = None, guidance: Any = "default", sampler: Any = None,
-    conditions: Mapping[str, Any] | None = None, init: Any = None, strength: float | None = None, mask: Any = None, batch: int = 64,
-    deterministic: bool = False, sources: Tensor | None = None, direction: str = "forward", noise: Any = None,
+    model: Loaded,
+    *,
+    labels: Any = None,
+    seeds: Any = None,
+    num_steps: int | None = None,
+    guidance: Any = "default",
+    sampler: Any = None,
+    conditions: Mapping[str, Any] | None = None,
+    init: Any = None,
+    strength: float | None = None,
+    mask: Any = None,
+    batch: int = 64,
+    deterministic: bool = False,
+    sources: Tensor | None = None,
+    direction: str = "forward",
+    noise: Any = None,
     rules_of: Callable[[Any], list[Rule]],
-) -> tuple[sampling.Request, list[Rule] | None]:  # fmt: skip
-    """A checked request, and the guidance as rules where no line describes them (`guidance.grammar.CUSTOM`). Raises ``ValueError`` for anything that
-    does not fit."""
+) -> tuple[sampling.Request, list[Rule] | None]:
+    """A checked request, and the guidance as rules where no line describes them (`guidance.grammar.CUSTOM`).
+    Raises ``ValueError`` for anything that does not fit."""
     defaults = model.config.sample
     own = starts.asked(noise, model.info.shape, model.denoiser.family)
     chosen = _seeds(seeds, own, MOST if sources is not None else AT_ONCE)
@@ -37,14 +51,24 @@ def checked_request(
     sources = None if sources is None else model.numbers(sources)
     _check_start(model, sources, direction, init, len(chosen))
     if init is None and strength is not None:
-        raise ValueError(f"got strength={strength} without a picture to start from; give it with --init, or leave --strength out")
+        raise ValueError(
+            f"got strength={strength} without a picture to start from; give it with --init, or leave "
+            "--strength out"
+        )
     if init is None and mask is not None and sources is None:
         raise ValueError("got a mask without a picture; give the picture to keep with --init")
-    values = {k: v for k, v in (conditions or {}).items() if k not in model.info.numeric or not sampling.left_open(v)}
+    values = {
+        k: v
+        for k, v in (conditions or {}).items()
+        if k not in model.info.numeric or not sampling.left_open(v)
+    }
     for name in ("label", "class"):
         if name in values and name not in model.info.numeric:
             if labels is not None:
-                raise ValueError(f"got the label twice ({labels!r} and {name}={values[name]!r}), expected it once; leave one out")
+                raise ValueError(
+                    f"got the label twice ({labels!r} and {name}={values[name]!r}), expected it once; "
+                    "leave one out"
+                )
             labels = values.pop(name)
     atoms: int | None = None
     if isinstance(model.codec, GraphCodec):
@@ -58,12 +82,17 @@ def checked_request(
     steps = defaults.num_steps if num_steps is None else whole(num_steps, "num_steps")
     batch, deterministic = whole(batch, "batch"), _flag(deterministic, "deterministic")
     said = sampler_spec.said(sampler)
-    spec = CUSTOM if said == CUSTOM else sampler_spec.resolved(said, model.fit, inpaint=mask is not None and model.fit.re_noises)
+    spec = (
+        CUSTOM
+        if said == CUSTOM
+        else sampler_spec.resolved(said, model.fit, inpaint=mask is not None and model.fit.re_noises)
+    )
     solver = sampler if said == CUSTOM else sampler_spec.build_sampler(spec)
     solver.check(model.denoiser)
     if solver.resample > 1 and (mask is None or not model.fit.re_noises):
         raise ValueError(
-            f"got resample={solver.resample}, which is for pictures that are filled in (init and mask) by a model that was not trained with known "
+            f"got resample={solver.resample}, which is for pictures that are filled in (init and mask) by "
+            "a model that was not trained with known "
             "entries; leave it out"
         )
     solver.times(model.denoiser.path, steps)
@@ -76,12 +105,27 @@ def checked_request(
     if init is not None:
         sampling.start_index(steps, share)
     request = sampling.Request(
-        chosen, parse_labels(labels, model.classes, chosen),
-        sampling.numeric_rows(values, model.info.numeric, model.info.numeric_mean, model.info.numeric_std, len(chosen)),
-        steps, spec, line, init, share, mask, batch, deterministic, sources, direction, atoms,
-        tuple((name, float(values[name])) for name in model.info.numeric if name in values), solver if spec == CUSTOM else None, own.noise,
+        chosen,
+        parse_labels(labels, model.classes, chosen),
+        sampling.numeric_rows(
+            values, model.info.numeric, model.info.numeric_mean, model.info.numeric_std, len(chosen)
+        ),
+        steps,
+        spec,
+        line,
+        init,
+        share,
+        mask,
+        batch,
+        deterministic,
+        sources,
+        direction,
+        atoms,
+        tuple((name, float(values[name])) for name in model.info.numeric if name in values),
+        solver if spec == CUSTOM else None,
+        own.noise,
         fields.columns(further, model.info.fields, len(chosen)),
-    )  # fmt: skip
+    )
     _warn_of_range(model, values)
     return request, rules
 
@@ -89,10 +133,15 @@ def checked_request(
 def _warn_of_range(model: Loaded, values: Mapping[str, Any]) -> None:
     """Once for each condition: a number beyond what the model has seen."""
     for name, (low, high) in zip(model.info.numeric, model.info.numeric_range):
-        if name in values and (float(values[name]) < low or float(values[name]) > high) and name not in model.loans.beyond:
+        if (
+            name in values
+            and (float(values[name]) < low or float(values[name]) > high)
+            and name not in model.loans.beyond
+        ):
             model.loans.beyond.add(name)
             warnings.warn(
-                f"{name}={float(values[name]):g} is outside what {model.name} was trained on, {low:.4g} to {high:.4g}: it has to guess",
+                f"{name}={float(values[name]):g} is outside what {model.name} was trained on, {low:.4g} "
+                f"to {high:.4g}: it has to guess",
                 stacklevel=5,
             )
 
@@ -111,25 +160,35 @@ def _check_start(model: Loaded, sources: Tensor | None, direction: str, init: An
     """A bridge starts from its source and from nothing else; other models have no source."""
     if not model.info.starts_from:
         if sources is not None or direction != "forward":
-            raise ValueError(f"{model.name} starts from noise and translates nothing; use sample (with init= for a picture to start from)")
+            raise ValueError(
+                f"{model.name} starts from noise and translates nothing; use sample (with init= for a "
+                "picture to start from)"
+            )
         return
     if init is not None:
         raise ValueError(f"{model.name} starts from a source, not from a picture with noise; leave init out")
     if sources is None:
         raise ValueError(
-            f"{model.name} starts from {model.info.starts_from}, not from noise; use `studio translate {model.name} PICTURES --out DIR` or model.translate(pictures)"
+            f"{model.name} starts from {model.info.starts_from}, not from noise; use `studio translate "
+            f"{model.name} PICTURES --out DIR` or model.translate(pictures)"
         )
     if tuple(sources.shape) != (count, *model.sample_shape):
-        raise ValueError(f"got sources of shape {tuple(sources.shape)} for {count} seeds, expected {(count, *model.sample_shape)}")
+        raise ValueError(
+            f"got sources of shape {tuple(sources.shape)} for {count} seeds, expected "
+            f"{(count, *model.sample_shape)}"
+        )
 
 
 def _seeds(seeds: Any, own: starts.Asked, most: int) -> tuple[int, ...]:
-    """Those that were asked for, or as many as there is noise. Raises ``ValueError`` where seeds and noise do not go together."""
+    """Those that were asked for, or as many as there is noise. Raises ``ValueError`` where seeds and noise do
+    not go together."""
     if seeds is None:
         return own.seeds or tuple(range(8 if own.count is None else own.count))
     chosen = parse_seeds(seeds, most=most)
     if own.count not in (None, len(chosen)):
-        raise ValueError(f"got noise for {own.count} samples and {len(chosen)} seeds, expected as many; leave seeds out")
+        raise ValueError(
+            f"got noise for {own.count} samples and {len(chosen)} seeds, expected as many; leave seeds out"
+        )
     if own.seeds not in (None, chosen):
         raise ValueError("got seeds and a NoiseSource of others, expected one of them; leave seeds out")
     return chosen

@@ -1,4 +1,5 @@
-"""What a model looks like where an object is printed: a few lines of text, a table and its preview in a notebook."""
+"""What a model looks like where an object is printed: a few lines of text, a table and its preview in a
+notebook."""
 
 import base64
 import html
@@ -18,10 +19,22 @@ def facts(model: Loaded) -> dict[str, str]:
         "makes": kind + (f" from {info.starts_from}" if info.starts_from else ""),
         "classes": f"{len(info.classes)}: {listed(info.classes)}" if info.classes else "",
         "numbers": _numbers(info.numeric, info.numeric_range),
-        "network": f"{model.config.backbone.get('name')}, {count:,} parameters ({model.weights}), {_precision(model)}",
-        "objective": " on ".join(_name(objective.get(k, d)) for k, d in (("parameterization", "velocity"), ("path", "linear"))),
+        "network": f"{model.config.backbone.get('name')}, {count:,} parameters ({model.weights}), "
+        f"{_precision(model)}",
+        "objective": " on ".join(
+            _name(objective.get(k, d)) for k, d in (("parameterization", "velocity"), ("path", "linear"))
+        ),
         "path": model.path,
-        "sampling": ", ".join(filter(None, (sample.sampler, f"{sample.num_steps} steps", f"guidance {sample.guidance}" if sample.guidance else ""))),
+        "sampling": ", ".join(
+            filter(
+                None,
+                (
+                    sample.sampler,
+                    f"{sample.num_steps} steps",
+                    f"guidance {sample.guidance}" if sample.guidance else "",
+                ),
+            )
+        ),
         "base": info.base.get("model", ""),
         "folder": str(model.folder),
     }
@@ -37,17 +50,26 @@ def text(model: Loaded) -> str:
 def rich(model: Loaded) -> str:
     """HTML: the same as a table, beside the preview where there is one."""
     cells = "".join(
-        f"<tr><td style='text-align:left'><b>{k}</b></td><td style='text-align:left'>{html.escape(v)}</td></tr>" for k, v in facts(model).items()
+        f"<tr><td style='text-align:left'><b>{k}</b></td><td "
+        f"style='text-align:left'>{html.escape(v)}</td></tr>"
+        for k, v in facts(model).items()
     )
     return f"<div><b>{html.escape(model.name)}</b><table>{cells}</table>{_preview(model.folder)}</div>"
 
 
 def _preview(folder: Path) -> str:
     """The newest preview of an exported model or a run."""
-    found = [p for p in (folder / "preview.png", *sorted(folder.glob("checkpoints/*/preview.png"), reverse=True)) if p.is_file()]
+    found = [
+        p
+        for p in (folder / "preview.png", *sorted(folder.glob("checkpoints/*/preview.png"), reverse=True))
+        if p.is_file()
+    ]
     if not found:
         return ""
-    return f"<img alt='preview' style='max-width:480px' src='data:image/png;base64,{base64.b64encode(found[0].read_bytes()).decode()}'>"
+    return (
+        "<img alt='preview' style='max-width:480px' "
+        f"src='data:image/png;base64,{base64.b64encode(found[0].read_bytes()).decode()}'>"
+    )
 
 
 def _numbers(names: tuple[str, ...], ranges: tuple[tuple[float, float], ...]) -> str:

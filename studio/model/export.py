@@ -15,12 +15,20 @@ STORAGE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def export(
-    model: str, out: str | Path, *, weights: str = "auto", dtype: str = "fp32", overwrite: bool = False, adapter: bool = False
-) -> Path:  # fmt: skip
-    """Write ``config.yaml, model.safetensors, meta.json`` and the preview of a run to a new folder; returns it. A run with low-rank adapters is merged;
-    with ``adapter`` they alone are written, ``adapter.safetensors``, a model that needs its base beside it.
+    model: str,
+    out: str | Path,
+    *,
+    weights: str = "auto",
+    dtype: str = "fp32",
+    overwrite: bool = False,
+    adapter: bool = False,
+) -> Path:
+    """Write ``config.yaml, model.safetensors, meta.json`` and the preview of a run to a new folder; returns
+    it. A run with low-rank adapters is merged; with ``adapter`` they alone are written,
+    ``adapter.safetensors``, a model that needs its base beside it.
 
-    Raises ``FileExistsError`` for a folder that holds something unless ``overwrite`` and it is an export, ``ValueError`` for unknown weights or dtype.
+    Raises ``FileExistsError`` for a folder that holds something unless ``overwrite`` and it is an export,
+    ``ValueError`` for unknown weights or dtype.
     """
     if dtype not in STORAGE:
         raise ValueError(f"got storage dtype {dtype!r}, expected one of {', '.join(STORAGE)}")
@@ -34,7 +42,10 @@ def export(
     if target.exists() and any(target.iterdir()):
         ours = any((target / f"{stem}.safetensors").is_file() for stem in ("model", "adapter"))
         if not (overwrite and ours):
-            raise FileExistsError(f"{target} holds something already; choose another --out" + (" or pass --overwrite" if ours else ""))
+            raise FileExistsError(
+                f"{target} holds something already; choose another --out"
+                + (" or pass --overwrite" if ours else "")
+            )
     config = load_config(folder / "config.yaml")
     tensors = read_weights(key, path)
     if config.backbone.get("name") == "custom":
@@ -59,12 +70,20 @@ def export(
     files.save_tensors(
         draft / f"{stem}.safetensors",
         stored,
-        {"format": "pt", "modelspec.architecture": str(config.backbone.get("name")), "modelspec.title": config.name},
+        {
+            "format": "pt",
+            "modelspec.architecture": str(config.backbone.get("name")),
+            "modelspec.title": config.name,
+        },
     )
-    meta = {k: v for k, v in checkpoint.read_meta(folder).items() if k not in ("source", "config")}  # a run's record, to resume it
+    # a run's record, to resume it
+    meta = {k: v for k, v in checkpoint.read_meta(folder).items() if k not in ("source", "config")}
     meta |= {"step": int(spot.name) if spot != folder else meta.get("step"), "weights": key, "storage": dtype}
     meta["files"] = {
-        f"{stem}.safetensors": {"bytes": (draft / f"{stem}.safetensors").stat().st_size, "sha256": files.sha256(draft / f"{stem}.safetensors")}
+        f"{stem}.safetensors": {
+            "bytes": (draft / f"{stem}.safetensors").stat().st_size,
+            "sha256": files.sha256(draft / f"{stem}.safetensors"),
+        }
     }
     files.write_json(draft / "meta.json", meta)
     if (spot / "preview.png").is_file():

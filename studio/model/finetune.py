@@ -1,9 +1,11 @@
 """Fine-tuning: where a run begins, and low-rank adapters (Hu et al. 2106.09685) through peft.
 
-A fine-tuned model names its base with the hash of its weights. Classes or numbers that differ from the base's get a table of their own, of which only
-the null comes from the base, so that without a condition the model begins as the base does.
+A fine-tuned model names its base with the hash of its weights. Classes or numbers that differ from the base's
+get a table of their own, of which only the null comes from the base, so that without a condition the model
+begins as the base does.
 
-    lora: {rank: 8, targets: [qkv, proj, fc1, fc2]}       W ← W + (alpha/rank) B A; everything else is frozen but for new tables
+    lora: {rank: 8, targets: [qkv, proj, fc1, fc2]}       W ← W + (alpha/rank) B A; everything else is frozen
+      but for new tables
 """
 
 from collections.abc import Mapping
@@ -26,7 +28,9 @@ def check_lora(lora: Mapping[str, Any]) -> None:
     """Raises ``ValueError`` for an option that does not exist or does not fit."""
     unknown = set(lora) - OPTIONS
     if unknown:
-        raise ValueError(f"got the unknown lora option {sorted(unknown)[0]!r}, expected rank, alpha or targets")
+        raise ValueError(
+            f"got the unknown lora option {sorted(unknown)[0]!r}, expected rank, alpha or targets"
+        )
     rank = lora.get("rank", 8)
     if not isinstance(rank, int) or rank < 1:
         raise ValueError(f"got lora.rank={rank!r}, expected a whole number of at least 1")
@@ -42,21 +46,30 @@ def entry_of(base: Loaded) -> dict[str, str]:
 
 def tables(net: nn.Module, info: Info, base: Info) -> tuple[str, ...]:
     """Names of the condition encoders whose classes or numbers are not the base's."""
-    kinds = ([ClassEncoder] if info.classes != base.classes else []) + ([NumericEncoder, Conditions] if info.numeric != base.numeric else [])
+    kinds = ([ClassEncoder] if info.classes != base.classes else []) + (
+        [NumericEncoder, Conditions] if info.numeric != base.numeric else []
+    )
     return tuple(name for name, module in net.named_modules() if type(module) in kinds)
 
 
 def encoders(net: nn.Module) -> set[str]:
     """Names of the encoders of classes and numbers."""
-    return {name for name, module in net.named_modules() if isinstance(module, ClassEncoder | NumericEncoder | Conditions)}
+    return {
+        name
+        for name, module in net.named_modules()
+        if isinstance(module, ClassEncoder | NumericEncoder | Conditions)
+    }
 
 
 def begin(net: nn.Module, base: Loaded, fresh: tuple[str, ...]) -> None:
-    """Copy the base's weights into a network of the same form, but for the tables in ``fresh``, which get its null row only. Condition encoders that only
-    one of the two has at all are left as they are. Raises ``ValueError`` where another tensor has another shape or is not in both."""
+    """Copy the base's weights into a network of the same form, but for the tables in ``fresh``, which get its
+    null row only. Condition encoders that only one of the two has at all are left as they are. Raises
+    ``ValueError`` where another tensor has another shape or is not in both."""
     donor, own = base.denoiser.net.state_dict(), net.state_dict()
     apart = tuple(f"{name}." for name in (*fresh, *(encoders(net) ^ encoders(base.denoiser.net))))
-    taken = {k: v for k, v in donor.items() if k in own and not k.startswith(tuple(f"{name}." for name in fresh))}
+    taken = {
+        k: v for k, v in donor.items() if k in own and not k.startswith(tuple(f"{name}." for name in fresh))
+    }
     wrong = next((k for k, v in taken.items() if own[k].shape != v.shape), None)
     alone = next((k for k in sorted(donor.keys() ^ own.keys()) if not k.startswith(apart)), None)
     if wrong or alone:
@@ -70,30 +83,46 @@ def begin(net: nn.Module, base: Loaded, fresh: tuple[str, ...]) -> None:
     for name in fresh:
         key = f"{name}.embedding_table.weight"
         table = net.get_submodule(name)
-        if isinstance(table, ClassEncoder) and table.null and key in donor and donor[key].shape[1:] == own[key].shape[1:]:
+        if (
+            isinstance(table, ClassEncoder)
+            and table.null
+            and key in donor
+            and donor[key].shape[1:] == own[key].shape[1:]
+        ):
             with torch.no_grad():
                 table.embedding_table.weight[-1].copy_(donor[key][-1])
 
 
 def adapt(net: nn.Module, lora: Mapping[str, Any], *, seed: int = 0) -> None:
-    """Put adapters into a network and freeze the rest but for ``lora["tables"]``. Raises ``ValueError`` for a target that no layer has,
-    ``ImportError`` without peft."""
+    """Put adapters into a network and freeze the rest but for ``lora["tables"]``. Raises ``ValueError`` for a
+    target that no layer has, ``ImportError`` without peft."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
-        raise ImportError("lora needs peft, which is not installed; pip install 'drift-studio[lora]', or leave the lora section out") from None
+        raise ImportError(
+            "lora needs peft, which is not installed; pip install 'drift-studio[lora]', or leave the "
+            "lora section out"
+        ) from None
     check_lora(lora)
     linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
     layers = {name.rpartition(".")[2] for name in linear}
     targets = list(lora.get("targets", [t for t in TARGETS if t in layers] or sorted(layers)))
     absent = [t for t in targets if t not in layers]
     if absent:
-        raise ValueError(f"got lora.targets with {absent[0]!r}, expected names of linear layers: {', '.join(sorted(layers))}")
+        raise ValueError(
+            f"got lora.targets with {absent[0]!r}, expected names of linear layers: "
+            f"{', '.join(sorted(layers))}"
+        )
     rank = int(lora.get("rank", 8))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(
-            LoraConfig(r=rank, lora_alpha=lora.get("alpha", 2 * rank), target_modules=[n for n in linear if n.rpartition(".")[2] in targets]), net
+            LoraConfig(
+                r=rank,
+                lora_alpha=lora.get("alpha", 2 * rank),
+                target_modules=[n for n in linear if n.rpartition(".")[2] in targets],
+            ),
+            net,
         )
     for name, p in net.named_parameters():
         p.requires_grad_("lora_" in name or name.startswith(tuple(f"{t}." for t in lora.get("tables", ()))))

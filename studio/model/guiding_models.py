@@ -1,4 +1,5 @@
-"""Models that guidance borrows, an unconditional prior or a weaker model: loaded by name once, and refused where they cannot guide this one.
+"""Models that guidance borrows, an unconditional prior or a weaker model: loaded by name once, and refused
+where they cannot guide this one.
 
 ``base`` is the model that this one was fine-tuned from.
 """
@@ -26,15 +27,17 @@ BASE = "base"
 
 
 def resolve(model: Loaded, rules: Sequence[Rule], load: Callable[..., Loaded]) -> list[Rule]:
-    """The rules with their models in place. Raises ``ValueError`` for a model that cannot be found or does not fit; warns once of a model that never
-    learned to be without its conditions."""
+    """The rules with their models in place. Raises ``ValueError`` for a model that cannot be found or does
+    not fit; warns once of a model that never learned to be without its conditions."""
     made = [_with_model(model, rule, load) if isinstance(rule, Borrowed) else rule for rule in rules]
-    trained = model.config.train.steps is not None or model.config.train.minutes is not None  # of a converted model nobody knows
+    # of a converted model nobody knows
+    trained = model.config.train.steps is not None or model.config.train.minutes is not None
     own_null = any("uncond" in r.needs for r in made) and not any(r.provides == "uncond" for r in made)
     if own_null and trained and not model.config.objective.get("cond_drop", 0) and not model.loans.warned:
         model.loans.warned = True
         warnings.warn(
-            f"{model.name} was trained without dropping its conditions (objective.cond_drop is 0), so its unconditional prediction means little; "
+            f"{model.name} was trained without dropping its conditions (objective.cond_drop is 0), so its "
+            "unconditional prediction means little; "
             "take it from another model with prior=NAME, or train with objective.cond_drop=0.1",
             stacklevel=3,
         )
@@ -51,7 +54,9 @@ def _with_model(model: Loaded, rule: Any, load: Callable[..., Loaded]) -> Rule:
     if key not in model.loans.fast:
         find = partial(_base, model, load) if name == BASE else partial(_load, model, name, load)
         other = find()
-        model.loans.fast[key] = Lent(lambda: find().denoiser.lowered(), other.denoiser) if rule.free else other.denoiser.lowered()
+        model.loans.fast[key] = (
+            Lent(lambda: find().denoiser.lowered(), other.denoiser) if rule.free else other.denoiser.lowered()
+        )
         model.loans.models[name] = _hollow(other) if rule.free else other
     other, made = model.loans.models[name], rule.with_model(model.loans.fast[key])
     checked = (name, isinstance(rule, Autoguidance))
@@ -59,10 +64,14 @@ def _with_model(model: Loaded, rule: Any, load: Callable[..., Loaded]) -> Rule:
         model.loans.channels[checked] = check(model, other, conditions=checked[1])
     channels = model.loans.channels[checked]
     if made.clip is None and other.codec.name == "pixels" and other.denoiser.path.native == "noise":
-        made.clip = 1.0  # pixels lie in [−1, 1]; where there is only noise, a noise prediction would put the data anywhere
+        # pixels lie in [−1, 1]; where there is only noise, a noise prediction would put the data anywhere
+        made.clip = 1.0
     if isinstance(made, PriorSwap) and channels is not None:
         if made.channels not in (None, channels):
-            raise ValueError(f"got channels={made.channels} for the prior {other.name}, which has {channels}; leave channels out")
+            raise ValueError(
+                f"got channels={made.channels} for the prior {other.name}, which has {channels}; leave "
+                "channels out"
+            )
         made.channels = channels
     return made
 
@@ -71,7 +80,12 @@ class Lent:
     """A borrowed denoiser whose weights are read when it is asked and let go by ``release``."""
 
     def __init__(self, load: Callable[[], Any], like: Any):
-        self.load, self.path, self.family, self.known_trained = load, like.path, like.family, like.known_trained
+        self.load, self.path, self.family, self.known_trained = (
+            load,
+            like.path,
+            like.family,
+            like.known_trained,
+        )
         self.held: Any = None
 
     def predict(self, x: Tensor, t: Any, cond: Cond, ctx: RunContext | None = None) -> Prediction:
@@ -90,26 +104,37 @@ def _hollow(model: Loaded) -> Loaded:
 
 def _load(model: Loaded, name: str, load: Callable[..., Loaded], **options: Any) -> Loaded:
     """Where and in the precision in which this model runs."""
-    return load(name, device=str(model.device), dtype=DTYPE_NAMES[model.denoiser.dtype or torch.float32], **options)
+    return load(
+        name, device=str(model.device), dtype=DTYPE_NAMES[model.denoiser.dtype or torch.float32], **options
+    )
 
 
 def _base(model: Loaded, load: Callable[..., Loaded]) -> Loaded:
     if not model.info.base:
-        raise ValueError(f"got the prior base, but {model.name} was not fine-tuned from another model; name one: prior=NAME")
+        raise ValueError(
+            f"got the prior base, but {model.name} was not fine-tuned from another model; name one: "
+            "prior=NAME"
+        )
     dtype = DTYPE_NAMES[model.denoiser.dtype or torch.float32]
     return base_of(model.name, model.info.base, load, device=str(model.device), dtype=dtype)
 
 
 def base_of(name: str, entry: dict[str, str], load: Callable[..., Loaded], **options: Any) -> Loaded:
-    """The base that the ``meta.json`` of a model names. Raises ``ValueError`` where it is gone or its weights are no longer those."""
-    weights = "auto" if entry["weights"] == "ema" else entry["weights"]  # an export was once called ema whatever was taken; the hash tells
+    """The base that the ``meta.json`` of a model names. Raises ``ValueError`` where it is gone or its weights
+    are no longer those."""
+    # an export was once called ema whatever was taken; the hash tells
+    weights = "auto" if entry["weights"] == "ema" else entry["weights"]
     try:
         found = load(entry["model"], weights=weights, **options)
     except ValueError as error:
-        raise ValueError(f"the base of {name}, {entry['model']}, is not there ({error}); put it back, or name it where it is: prior=NAME") from None
+        raise ValueError(
+            f"the base of {name}, {entry['model']}, is not there ({error}); put it back, or name it where "
+            "it is: prior=NAME"
+        ) from None
     if found.hash != entry["hash"]:
         raise ValueError(
-            f"{entry['model']} has changed since {name} was fine-tuned from it (hash {found.hash}, it was {entry['hash']}); name the base: prior=NAME"
+            f"{entry['model']} has changed since {name} was fine-tuned from it (hash {found.hash}, it was "
+            f"{entry['hash']}); name the base: prior=NAME"
         )
     return found
 
@@ -118,27 +143,44 @@ def _snapshot(model: Loaded) -> str:
     """How to name the weak snapshot of a run, if there is one."""
     kept = [p for p in checkpoint.listing(model.folder) if checkpoint.read_meta(p).get("keep")]
     if kept:
-        return f"this run kept an early snapshot: autoguidance(scale=2,model={model.folder}@{int(kept[0].name)})"
-    return "this model kept no early snapshot; name one of the same classes: autoguidance(scale=2,model=RUN@STEP)"
+        return (
+            f"this run kept an early snapshot: autoguidance(scale=2,model={model.folder}@{int(kept[0].name)})"
+        )
+    return (
+        "this model kept no early snapshot; name one of the same classes: "
+        "autoguidance(scale=2,model=RUN@STEP)"
+    )
 
 
 def check(model: Loaded, other: Loaded, *, conditions: bool) -> int | None:
-    """Raises ``ValueError`` with the reason where ``other`` cannot guide ``model``; the number of channels they share where that is not all of them.
-    ``conditions``: it is asked the same condition."""
+    """Raises ``ValueError`` with the reason where ``other`` cannot guide ``model``; the number of channels
+    they share where that is not all of them. ``conditions``: it is asked the same condition."""
     ours, theirs = model.info, other.info
     if ours.task != theirs.task or len(ours.shape) != len(theirs.shape):
         raise ValueError(
-            f"{other.name} makes {theirs.task} of shape {theirs.shape}, {model.name} {ours.task} of {ours.shape}; they have nothing in common"
+            f"{other.name} makes {theirs.task} of shape {theirs.shape}, {model.name} {ours.task} of "
+            f"{ours.shape}; they have nothing in common"
         )
-    if ours.shape[1:] != theirs.shape[1:] or theirs.shape[0] > ours.shape[0] or (len(ours.shape) == 1 and ours.shape != theirs.shape):
-        raise ValueError(f"{other.name} works on shape {theirs.shape}, {model.name} on {ours.shape}; choose a model of the same size")
+    if (
+        ours.shape[1:] != theirs.shape[1:]
+        or theirs.shape[0] > ours.shape[0]
+        or (len(ours.shape) == 1 and ours.shape != theirs.shape)
+    ):
+        raise ValueError(
+            f"{other.name} works on shape {theirs.shape}, {model.name} on {ours.shape}; choose a model of "
+            "the same size"
+        )
     _same_codec(model, other)
     if conditions:
         if ours.shape != theirs.shape:
-            raise ValueError(f"{other.name} works on shape {theirs.shape}, {model.name} on {ours.shape}; choose a model of the same size")
+            raise ValueError(
+                f"{other.name} works on shape {theirs.shape}, {model.name} on {ours.shape}; choose a "
+                "model of the same size"
+            )
         if ours.classes != theirs.classes or ours.numeric != theirs.numeric:
             raise ValueError(
-                f"{other.name} knows other conditions than {model.name}, expected the same classes and numbers; choose an earlier snapshot"
+                f"{other.name} knows other conditions than {model.name}, expected the same classes and "
+                "numbers; choose an earlier snapshot"
             )
     return theirs.shape[0] if theirs.shape[0] < ours.shape[0] else None
 
@@ -147,18 +189,24 @@ def _same_codec(model: Loaded, other: Loaded) -> None:
     ours, theirs = model.codec, other.codec
     if ours.name != theirs.name:
         raise ValueError(
-            f"{other.name} works on {theirs.name}, {model.name} on {ours.name}; their states are different things, choose a model of the same codec"
+            f"{other.name} works on {theirs.name}, {model.name} on {ours.name}; their states are "
+            "different things, choose a model of the same codec"
         )
     if isinstance(ours, VAECodec) and isinstance(theirs, VAECodec):
         if abs(ours.scale - theirs.scale) > 1e-6 * abs(ours.scale):
             raise ValueError(
-                f"{other.name} scales its latents by {theirs.scale:g}, {model.name} by {ours.scale:g}; choose a model of the same latent scale"
+                f"{other.name} scales its latents by {theirs.scale:g}, {model.name} by {ours.scale:g}; "
+                "choose a model of the same latent scale"
             )
         if _digest(ours) != _digest(theirs):
-            raise ValueError(f"{other.name} and {model.name} have different VAEs; choose a model in the same latent space")
+            raise ValueError(
+                f"{other.name} and {model.name} have different VAEs; choose a model in the same latent space"
+            )
     elif getattr(ours, "std", 1.0) != getattr(theirs, "std", 1.0):
         raise ValueError(
-            f"{other.name} divides its data by {theirs.std:g}, {model.name} by {ours.std:g}; choose a model of the same scale, such as the base it was fine-tuned from"  # type: ignore[attr-defined]
+            f"{other.name} divides its data by {theirs.std:g}, {model.name} by {ours.std:g}; "
+            "choose a model of the same scale, such as the base it was "
+            "fine-tuned from"  # type: ignore[attr-defined]
         )
 
 

@@ -19,8 +19,8 @@ from studio.tasks.base import Task
 
 @dataclass
 class Loans:
-    """What a model has borrowed so far, by name, the channels it shares with each (None: all), whether it has been warned of, and the conditions that it was asked
-    beyond what it has seen."""
+    """What a model has borrowed so far, by name, the channels it shares with each (None: all), whether it has
+    been warned of, and the conditions that it was asked beyond what it has seen."""
 
     models: dict[str, "Loaded"] = field(default_factory=dict)
     fast: dict[str, Any] = field(default_factory=dict)
@@ -31,8 +31,9 @@ class Loans:
 
 @dataclass(frozen=True, repr=False)
 class Loaded:
-    """``denoiser`` can be queried directly: ``model.denoiser.predict(x, t, Cond(label=...))``. ``weights``: which of them, and their ``hash``; ``path``: the
-    text of another path than its own that it is sampled on."""
+    """``denoiser`` can be queried directly: ``model.denoiser.predict(x, t, Cond(label=...))``. ``weights``:
+    which of them, and their ``hash``; ``path``: the text of another path than its own that it is sampled
+    on."""
 
     name: str
     config: Config
@@ -68,14 +69,19 @@ class Loaded:
         return self.info.reading
 
     def numbers(self, values: Tensor) -> Tensor:
-        """Decoded samples (..., *sample_shape) as files hold them, of tensors that hold them otherwise: see `studio.sampling.inputs.numbers`."""
+        """Decoded samples (..., *sample_shape) as files hold them, of tensors that hold them otherwise: see
+        `studio.sampling.inputs.numbers`."""
         if len(self.sample_shape) != 3:
             return values
         return inputs.numbers(inputs.laid_out(values, self.sample_shape), pictures=self.codec.pictures)
 
     def picture(self, init: Any) -> Tensor | None:
         """(C, H, W) uint8 of a picture to start from, in any form of `studio.sampling.inputs`."""
-        return None if init is None else inputs.picture(init, self.sample_shape, pictures=self.codec.pictures, reading=self.reading)
+        return (
+            None
+            if init is None
+            else inputs.picture(init, self.sample_shape, pictures=self.codec.pictures, reading=self.reading)
+        )
 
     def mask(self, mask: Any) -> Tensor | None:
         """(H, W) bool of what may change, as the network sees it."""

@@ -1,4 +1,5 @@
-"""Loading a model: its folder found by name (`studio.checkpoints.find.locate`), its network built, its weights put in."""
+"""Loading a model: its folder found by name (`studio.checkpoints.find.locate`), its network built, its
+weights put in."""
 
 from pathlib import Path
 
@@ -16,9 +17,18 @@ from studio.runtime.devices import pick_device, pick_dtype
 from studio.tasks import build_task
 
 
-def load(name: str | Path, *, weights: str = "auto", device: str = "auto", dtype: str = "auto", backbone: nn.Module | None = None) -> Model:
-    """A `Model` by name. ``weights``: ema (the first average), raw, a profile such as ``ema-0.999``, or auto: ema, raw where there is none. ``backbone``: the module of a model that was
-    trained with a network of your own, which stays as it is: the weights go into a copy. Raises ``ValueError`` for a model that cannot be read, with the way out."""
+def load(
+    name: str | Path,
+    *,
+    weights: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    backbone: nn.Module | None = None,
+) -> Model:
+    """A `Model` by name. ``weights``: ema (the first average), raw, a profile such as ``ema-0.999``, or auto:
+    ema, raw where there is none. ``backbone``: the module of a model that was trained with a network of your
+    own, which stays as it is: the weights go into a copy. Raises ``ValueError`` for a model that cannot be
+    read, with the way out."""
     folder, step = locate(name)
     where = pick_device(device)
     kind = pick_dtype(dtype, where)
@@ -40,7 +50,9 @@ def load(name: str | Path, *, weights: str = "auto", device: str = "auto", dtype
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in read_weights(key, path).items()}
     if config.lora:
         tensors = _adapted(net, config, tensors, info, path)
-    buffers = {k: v for k, v in net.state_dict().items() if k not in tensors and k in dict(net.named_buffers())}
+    buffers = {
+        k: v for k, v in net.state_dict().items() if k not in tensors and k in dict(net.named_buffers())
+    }
     if buffers and config.backbone.get("name") == "custom":  # nobody knows how such a network builds them
         buffers |= live_buffers(key, path, tensors)
     checkpoint.load_into(net, {**tensors, **buffers}, path)
@@ -49,17 +61,31 @@ def load(name: str | Path, *, weights: str = "auto", device: str = "auto", dtype
     net = net.to(where).eval().requires_grad_(False)
     label = str(name) if spot == folder else f"{parted(name)[0]}@{step}"
     return Model(
-        name=label, config=config, info=info, denoiser=denoiser_of(config, net, dtype=kind, source=bool(info.starts_from)).eval(), codec=build_codec(info.codec, folder), task=build_task(info.task, info.codec),
-        device=where, weights=key, hash=files.sha256(path)[:16], folder=folder, loader=load,
-    )  # fmt: skip
+        name=label,
+        config=config,
+        info=info,
+        denoiser=denoiser_of(config, net, dtype=kind, source=bool(info.starts_from)).eval(),
+        codec=build_codec(info.codec, folder),
+        task=build_task(info.task, info.codec),
+        device=where,
+        weights=key,
+        hash=files.sha256(path)[:16],
+        folder=folder,
+        loader=load,
+    )
 
 
-def _adapted(net: nn.Module, config: Config, tensors: dict[str, Tensor], info: Info, path: Path) -> dict[str, Tensor]:
-    """Put the adapters of a run into its network; all of its tensors. Where the file holds adapters only, the rest is its base's."""
+def _adapted(
+    net: nn.Module, config: Config, tensors: dict[str, Tensor], info: Info, path: Path
+) -> dict[str, Tensor]:
+    """Put the adapters of a run into its network; all of its tensors. Where the file holds adapters only, the
+    rest is its base's."""
     alone = not any(".base_layer." in k for k in tensors)
     if alone:
         finetune.begin(
-            net, guiding_models.base_of(str(path.parent), info.base, load, device="cpu", dtype="fp32"), tuple(config.lora.get("tables", ()))
+            net,
+            guiding_models.base_of(str(path.parent), info.base, load, device="cpu", dtype="fp32"),
+            tuple(config.lora.get("tables", ())),
         )
     finetune.adapt(net, config.lora)
     if not alone:
@@ -67,5 +93,7 @@ def _adapted(net: nn.Module, config: Config, tensors: dict[str, Tensor], info: I
     known = net.state_dict()
     wrong = next((k for k in tensors if k not in known), None)
     if wrong:
-        raise ValueError(f"{path} does not fit the model: unexpected {wrong}; check the config's lora section")
+        raise ValueError(
+            f"{path} does not fit the model: unexpected {wrong}; check the config's lora section"
+        )
     return {**known, **tensors}

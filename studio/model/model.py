@@ -45,21 +45,32 @@ class Model(Loaded):
         return display.rich(self)
 
     def request(self, **options: Any) -> tuple[sampling.Request, list[Rule] | None]:
-        """A checked request for the options of `sample`, and the guidance as rules where no line describes them (`guidance.grammar.CUSTOM`). Raises ``ValueError`` for anything that
-        does not fit."""
+        """A checked request for the options of `sample`, and the guidance as rules where no line describes
+        them (`guidance.grammar.CUSTOM`). Raises ``ValueError`` for anything that does not fit."""
         return checked_request(self, rules_of=self.rules, **options)
 
     def refuse(self, out: str | Path, *, overwrite: bool = False, **options: Any) -> None:
-        """Raises whatever `sample` with these options, or `Samples.save` of them to the folder ``out``, would refuse; nothing is computed or written."""
+        """Raises whatever `sample` with these options, or `Samples.save` of them to the folder ``out``, would
+        refuse; nothing is computed or written."""
         request, rules = self.request(**options)
         places(
-            Path(out), self.recipes(request, None, rules), self.task, need=2 * len(request.seeds) * math.prod(self.sample_shape), overwrite=overwrite
+            Path(out),
+            self.recipes(request, None, rules),
+            self.task,
+            need=2 * len(request.seeds) * math.prod(self.sample_shape),
+            overwrite=overwrite,
         )
 
-    def translate(self, sources: Any, *, on_step: Callable[[sampling.Progress], Any] | None = None, **options: Any) -> Samples:
-        """`Samples` made from ``sources``: (N, C, H, W) uint8 (or floats in 0..1) or (N, d) float, as files hold them, or a list of files or
-        PIL pictures. Options as in `sample`, but seeds are 0, 1, … and labels −1 unless given, and ``direction="backward"`` for models that know the way back. Raises ``ValueError`` for a model that starts from noise."""
-        one_by_one = isinstance(sources, list | tuple) and any(inputs.is_picture(s) or hasattr(s, "shape") for s in sources)
+    def translate(
+        self, sources: Any, *, on_step: Callable[[sampling.Progress], Any] | None = None, **options: Any
+    ) -> Samples:
+        """`Samples` made from ``sources``: (N, C, H, W) uint8 (or floats in 0..1) or (N, d) float, as files
+        hold them, or a list of files or PIL pictures. Options as in `sample`, but seeds are 0, 1, … and
+        labels −1 unless given, and ``direction="backward"`` for models that know the way back. Raises
+        ``ValueError`` for a model that starts from noise."""
+        one_by_one = isinstance(sources, list | tuple) and any(
+            inputs.is_picture(s) or hasattr(s, "shape") for s in sources
+        )
         pick = self.picture if len(self.sample_shape) == 3 else torch.as_tensor
         values = torch.stack([pick(s) for s in sources]) if one_by_one else torch.as_tensor(sources)  # type: ignore[misc]
         asked = "label" in (options.get("conditions") or {}) or "class" in (options.get("conditions") or {})
@@ -68,41 +79,72 @@ class Model(Loaded):
         return self.sample(sources=values, on_step=on_step, **{**defaults, **options})
 
     def rules(self, spec: Any) -> list[Rule]:
-        """The rules of a guidance line, number or list, with the models they name loaded (once for this model)."""
+        """The rules of a guidance line, number or list, with the models they name loaded (once for this
+        model)."""
         return guiding_models.resolve(self, guidance_floor.parse(spec), self.loader)
 
     def lent(self, spec: Any) -> dict[str, str]:
         """Names and hashes of the models that a guidance line, or rules, borrow by name."""
-        names = {m for m in (getattr(rule, "model", None) for rule in guidance_floor.parse(spec)) if isinstance(m, str)}
+        names = {
+            m
+            for m in (getattr(rule, "model", None) for rule in guidance_floor.parse(spec))
+            if isinstance(m, str)
+        }
         return {name: model.hash for name, model in self.loans.models.items() if name in names}
 
     def stream(
-        self, request: sampling.Request, rules: Sequence[Rule] | None = None, *, denoiser: Denoiser | Reparameterised | None = None,
+        self,
+        request: sampling.Request,
+        rules: Sequence[Rule] | None = None,
+        *,
+        denoiser: Denoiser | Reparameterised | None = None,
         taps: dict[str, Any] | None = None,
-    ) -> Iterator[sampling.Progress]:  # fmt: skip
-        """Iterate the solver's steps; see `studio.sampling.stream`. ``rules`` replaces the request's guidance, ``denoiser`` the model's own."""
+    ) -> Iterator[sampling.Progress]:
+        """Iterate the solver's steps; see `studio.sampling.stream`. ``rules`` replaces the request's
+        guidance, ``denoiser`` the model's own."""
         chosen = self.rules(request.guidance if rules is None else rules)
-        return sampling.stream(denoiser or self.denoiser, self.info.shape, self.codec, request, device=self.device, rules=chosen, taps=taps)
+        return sampling.stream(
+            denoiser or self.denoiser,
+            self.info.shape,
+            self.codec,
+            request,
+            device=self.device,
+            rules=chosen,
+            taps=taps,
+        )
 
     def sample(
-        self, *, on_step: Callable[[sampling.Progress], Any] | None = None, origin: Mapping[str, Any] | None = None, probe: list[dict[str, Any]] | None = None,
+        self,
+        *,
+        on_step: Callable[[sampling.Progress], Any] | None = None,
+        origin: Mapping[str, Any] | None = None,
+        probe: list[dict[str, Any]] | None = None,
         **options: Any,
-    ) -> Samples:  # fmt: skip
-        """Samples for ``labels=`` and ``seeds=`` (0 to 7 unless given), with ``num_steps=, guidance=, sampler=, conditions=, init=, strength=, mask=, noise=, batch=,
-        deterministic=``.
+    ) -> Samples:
+        """Samples for ``labels=`` and ``seeds=`` (0 to 7 unless given), with ``num_steps=, guidance=,
+        sampler=, conditions=, init=, strength=, mask=, noise=, batch=, deterministic=``.
 
-        ``guidance``: a line ("cfg=2.0,interval=0.1:0.9"), a number (the cfg scale), a rule, a list of these, "default", "none" or None. ``sampler``: a line, a tree
-        ``{"name": ..., options}`` or a `samplers.Sampler`, which counts as the line that makes it; of rules and samplers that no line describes the recipes say
-        ``custom``, and no command makes them again. ``init``, ``mask``: files, PIL pictures, arrays or tensors (`studio.sampling.inputs`). ``noise``: where to start from, or
-        a source of all draws (`studio.sampling.starts`). Numbers may be numpy's or torch's. ``on_step(progress)`` stops the run by
-        returning False. ``origin`` adds entries (such as file names) to the recipes. ``probe``: a list that gets what guidance did in each step
-        (`guidance.probe`).
+        ``guidance``: a line ("cfg=2.0,interval=0.1:0.9"), a number (the cfg scale), a rule, a list of these,
+        "default", "none" or None. ``sampler``: a line, a tree ``{"name": ..., options}`` or a
+        `samplers.Sampler`, which counts as the line that makes it; of rules and samplers that no line
+        describes the recipes say ``custom``, and no command makes them again. ``init``, ``mask``: files, PIL
+        pictures, arrays or tensors (`studio.sampling.inputs`). ``noise``: where to start from, or a source of
+        all draws (`studio.sampling.starts`). Numbers may be numpy's or torch's. ``on_step(progress)`` stops
+        the run by returning False. ``origin`` adds entries (such as file names) to the recipes. ``probe``: a
+        list that gets what guidance did in each step (`guidance.probe`).
         """
         started = time.perf_counter()
         request, rules = self.request(**options)
-        given_here = {k: options[k] for k in ("init", "mask") if options.get(k) is not None} | ({} if request.noise is None else {"noise": None})
-        given_here |= {k: None for k in self.info.fields if (options.get("conditions") or {}).get(k) is not None}
-        origin = {**{k: str(v) for k, v in given_here.items() if isinstance(v, str | Path)}, **{k: plain(v) for k, v in dict(origin or {}).items()}}
+        given_here = {k: options[k] for k in ("init", "mask") if options.get(k) is not None} | (
+            {} if request.noise is None else {"noise": None}
+        )
+        given_here |= {
+            k: None for k in self.info.fields if (options.get("conditions") or {}).get(k) is not None
+        }
+        origin = {
+            **{k: str(v) for k, v in given_here.items() if isinstance(v, str | Path)},
+            **{k: plain(v) for k, v in dict(origin or {}).items()},
+        }
         if nameless := [k for k in given_here if k not in origin]:
             origin["as_values"] = nameless
         json.dumps(origin)  # what no recipe can hold is refused now, not after sampling
@@ -112,19 +154,36 @@ class Model(Loaded):
             values = sampling.run(steps, self.codec, len(request.seeds), on_step=told)
         return Samples(values, self.recipes(request, origin, rules), self.task, time.perf_counter() - started)
 
-    def gathered(self, request: sampling.Request, values: Sequence[Tensor], seconds: float, origin: Mapping[str, Any] | None = None) -> Samples:
+    def gathered(
+        self,
+        request: sampling.Request,
+        values: Sequence[Tensor],
+        seconds: float,
+        origin: Mapping[str, Any] | None = None,
+    ) -> Samples:
         """`Samples` of a request whose decoded samples a caller of `stream` has put together itself."""
         return Samples(torch.stack(list(values)), self.recipes(request, origin), self.task, seconds)
 
     def recipes(
-        self, request: sampling.Request, origin: Mapping[str, Any] | None = None, rules: Sequence[Rule] | None = None
-    ) -> tuple[dict[str, Any], ...]:  # fmt: skip
-        """One dict per sample: everything that made it. ``rules``: those of a request that no line describes."""
+        self,
+        request: sampling.Request,
+        origin: Mapping[str, Any] | None = None,
+        rules: Sequence[Rule] | None = None,
+    ) -> tuple[dict[str, Any], ...]:
+        """One dict per sample: everything that made it. ``rules``: those of a request that no line
+        describes."""
         kind = self.denoiser.dtype or torch.float32
         common: dict[str, Any] = {
-            "model": self.name, "model_hash": self.hash, "weights": self.weights, "num_steps": request.num_steps, "sampler": request.sampler,
-            "guidance": request.guidance, "dtype": DTYPE_NAMES[kind], "studio": __version__, "torch": torch.__version__.split("+")[0],
-        }  # fmt: skip
+            "model": self.name,
+            "model_hash": self.hash,
+            "weights": self.weights,
+            "num_steps": request.num_steps,
+            "sampler": request.sampler,
+            "guidance": request.guidance,
+            "dtype": DTYPE_NAMES[kind],
+            "studio": __version__,
+            "torch": torch.__version__.split("+")[0],
+        }
         if lent := self.lent(request.guidance if rules is None else rules):
             common["borrowed"] = lent
         if request.init is not None:
@@ -140,18 +199,26 @@ class Model(Loaded):
             recipe = {**common, **dict(origin or {}), "seed": seed}
             if request.labels is not None:
                 label = request.labels[i]
-                recipe |= {"label": label, "class": self.classes[label] if label >= 0 else no_label(self.classes)}
+                recipe |= {
+                    "label": label,
+                    "class": self.classes[label] if label >= 0 else no_label(self.classes),
+                }
             if request.numeric is not None:
-                raw = zip(self.info.numeric, request.numeric[i], self.info.numeric_mean, self.info.numeric_std)
-                recipe["conditions"] = dict(request.values) or {n: float(f"{v * s + m:.12g}") for n, v, m, s in raw if v == v}
+                raw = zip(
+                    self.info.numeric, request.numeric[i], self.info.numeric_mean, self.info.numeric_std
+                )
+                recipe["conditions"] = dict(request.values) or {
+                    n: float(f"{v * s + m:.12g}") for n, v, m, s in raw if v == v
+                }
             if request.atoms is not None:
                 recipe["conditions"] = {**recipe.get("conditions", {}), "atoms": request.atoms}
             out.append(recipe)
         return tuple(out)
 
     def on_path(self, path: str | Mapping[str, Any] | NoisePath) -> "Model":
-        """The same model sampled on another path (`samplers.reparameterised`): ``"trig"``, ``"vp(schedule=cosine)"``, ``{"name": ..., options}`` or a path.
-        Recipes name it, and say ``custom`` of one that no text describes.
+        """The same model sampled on another path (`samplers.reparameterised`): ``"trig"``,
+        ``"vp(schedule=cosine)"``, ``{"name": ..., options}`` or a path. Recipes name it, and say ``custom``
+        of one that no text describes.
 
         Raises ``ValueError`` for an unknown path or option, and for a model that starts from data.
         """
@@ -169,8 +236,13 @@ class Model(Loaded):
     def with_dtype(self, dtype: str) -> "Model":
         """The same weights run in another precision."""
         if self.path:
-            raise ValueError("got a precision for a model on another path; choose it first: model.with_dtype(...).on_path(...)")
-        return replace(self, denoiser=self.denoiser.with_net(self.denoiser.net, pick_dtype(dtype, self.device)))
+            raise ValueError(
+                "got a precision for a model on another path; choose it first: "
+                "model.with_dtype(...).on_path(...)"
+            )
+        return replace(
+            self, denoiser=self.denoiser.with_net(self.denoiser.net, pick_dtype(dtype, self.device))
+        )
 
 
 def _path_line(tree: Any) -> str:

@@ -1,4 +1,5 @@
-"""All guidance rules on one plot: Fréchet distance against recall and class accuracy as the scale grows, what each costs, and each at its best scale."""
+"""All guidance rules on one plot: Fréchet distance against recall and class accuracy as the scale grows, what
+each costs, and each at its best scale."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,14 +28,21 @@ RULES: dict[str, tuple[str, tuple[float, ...]]] = {
 }
 WEAK = ("autoguidance(scale={w:g},model={home}/weak-{seed}.model)", (1.5, 2.0, 3.0))
 SAMPLERS = {"cfg_plus_plus": "ddim"}
-MINUTES = {"none": 0.8, "interval": 1.05, "linear-schedule": 1.25, "apg": 1.2, "cfg_zero_star": 1.2}  # of a point on two cores, the others 1.4
+# of a point on two cores, the others 1.4
+MINUTES = {"none": 0.8, "interval": 1.05, "linear-schedule": 1.25, "apg": 1.2, "cfg_zero_star": 1.2}
 
 
 def weak(settings: Mapping[str, Any], work: Path) -> Outcome:
     """A weaker `fashion-dit`: its config for a sixteenth of its steps, kept beside the jobs."""
     folder = work / "run"
     length = [f"train.{k}={v}" for k, v in settings.items() if k in ("steps", "batch_size")]
-    changes = [*length, f"seed={settings['seed']}", "train.preview=false", "train.eval_every=0", "train.save_every=500"]
+    changes = [
+        *length,
+        f"seed={settings['seed']}",
+        "train.preview=false",
+        "train.eval_every=0",
+        "train.save_every=500",
+    ]
     trained = train(MODEL, changes, out=folder, resume=(folder / "config.yaml").is_file(), quiet=True)
     if trained.interrupted:
         raise Unfinished(f"stopped at step {trained.step}")
@@ -44,9 +52,17 @@ def weak(settings: Mapping[str, Any], work: Path) -> Outcome:
 
 def points(quick: bool) -> dict[str, list[tuple[str, str, float]]]:
     """Of each rule: name of the job, guidance line, scale."""
-    rules = {**RULES, **{f"autoguidance-{seed}": (WEAK[0].replace("{seed}", str(seed)), WEAK[1]) for seed in range(1 if quick else 2)}}
+    rules = {
+        **RULES,
+        **{
+            f"autoguidance-{seed}": (WEAK[0].replace("{seed}", str(seed)), WEAK[1])
+            for seed in range(1 if quick else 2)
+        },
+    }
     return {
-        rule: [(f"{rule}-{w:g}", line.replace("{w:g}", f"{w:g}"), w) for w in (scales[:1] if quick else scales)]
+        rule: [
+            (f"{rule}-{w:g}", line.replace("{w:g}", f"{w:g}"), w) for w in (scales[:1] if quick else scales)
+        ]
         for rule, (line, scales) in rules.items()
     }
 
@@ -57,13 +73,30 @@ def jobs(quick: bool) -> list[Job]:
     size = {"num": 40, "steps": 3} if quick else {"num": 2000, "steps": 20}
     for rule, places in points(quick).items():
         sampler = {"sampler": SAMPLERS[rule]} if rule in SAMPLERS else {}
-        made += [Job(name, steered.point, {"model": MODEL, "guidance": line, **sampler, **size}, MINUTES.get(rule, 1.4)) for name, line, _ in places]
-    ways = {rule: {"guidance": places[-1][1], **({"sampler": SAMPLERS[rule]} if rule in SAMPLERS else {})} for rule, places in points(quick).items()}
+        made += [
+            Job(
+                name,
+                steered.point,
+                {"model": MODEL, "guidance": line, **sampler, **size},
+                MINUTES.get(rule, 1.4),
+            )
+            for name, line, _ in places
+        ]
+    ways = {
+        rule: {"guidance": places[-1][1], **({"sampler": SAMPLERS[rule]} if rule in SAMPLERS else {})}
+        for rule, places in points(quick).items()
+    }
     made.append(
         Job(
             "cost",
             steered.cost,
-            {"model": MODEL, "ways": ways, "count": 8 if quick else 32, "steps": size["steps"], "rounds": 1 if quick else 3},
+            {
+                "model": MODEL,
+                "ways": ways,
+                "count": 8 if quick else 32,
+                "steps": size["steps"],
+                "rounds": 1 if quick else 3,
+            },
             2.5,
         )
     )
@@ -71,7 +104,14 @@ def jobs(quick: bool) -> list[Job]:
         if rule in ("none", "linear-schedule", "rescale", "autoguidance-1"):
             continue  # three of a kind with cfg, and the second seed
         among = [name for name, _, _ in places]
-        made.append(Job(f"best-{rule}", steered.best, {"among": among, "num": 60 if quick else 10000}, 3.9 * MINUTES.get(rule, 1.4)))
+        made.append(
+            Job(
+                f"best-{rule}",
+                steered.best,
+                {"among": among, "num": 60 if quick else 10000},
+                3.9 * MINUTES.get(rule, 1.4),
+            )
+        )
     return made
 
 
@@ -92,11 +132,23 @@ def write(results: Mapping[str, Result], folder: Path) -> str:
         for name, line, _ in found:
             values = results[name].values
             shown = line.replace("{home}/", "") or "none"
-            rows.append({"rule": rule, "line": f"`{shown}`", **{k: values.get(k) for k in steered.METRICS}, "cost": f"{cost[rule]:.2f}"})
+            rows.append(
+                {
+                    "rule": rule,
+                    "line": f"`{shown}`",
+                    **{k: values.get(k) for k in steered.METRICS},
+                    "cost": f"{cost[rule]:.2f}",
+                }
+            )
     large = [
-        {"rule": name.removeprefix("best-"), "line": f"`{results[r.values['chosen']].settings['guidance'].replace('{home}/', '')}`", **{k: r.values.get(k) for k in steered.METRICS}}
-        for name, r in results.items() if name.startswith("best-")
-    ]  # fmt: skip
+        {
+            "rule": name.removeprefix("best-"),
+            "line": f"`{results[r.values['chosen']].settings['guidance'].replace('{home}/', '')}`",
+            **{k: r.values.get(k) for k in steered.METRICS},
+        }
+        for name, r in results.items()
+        if name.startswith("best-")
+    ]
     heads = {"rule": "rule", "line": "guidance", **steered.METRICS}
     pages.pictures(folder / "samples.png", {rule: r.arrays["pictures"] for rule, r in best.items()})
     size = results["none-1"].settings
@@ -105,7 +157,8 @@ def write(results: Mapping[str, Result], folder: Path) -> str:
             INTRO.format(num=size["num"], steps=size["steps"], real=results["none-1"].values["fd_real"]),
             pages.table(rows, {**heads, "cost": "time / no guidance"}),
             "![Fréchet distance against recall and accuracy](frontier.png)",
-            f"## Each rule at its best scale, {results['best-cfg'].settings['num']:,} samples\n\nTwo real sets of that size: {results['best-cfg'].values['fd_real']:.3f}.",
+            f"## Each rule at its best scale, {results['best-cfg'].settings['num']:,} samples\n\nTwo "
+            f"real sets of that size: {results['best-cfg'].values['fd_real']:.3f}.",
             pages.table(large, heads),
             _verdict(results, large),
             "![the same seeds and classes, each rule at its best scale](samples.png)",
@@ -129,7 +182,10 @@ def _verdict(results: Mapping[str, Result], large: list[dict[str, Any]]) -> str:
         else "No rule is below plain guidance at its own best scale."
     )
     if "interval" in others:
-        told.append(f"The interval is {'below' if others['interval'] < plain else 'not below'} plain guidance and spares the second call outside it.")
+        told.append(
+            f"The interval is {'below' if others['interval'] < plain else 'not below'} plain guidance and "
+            "spares the second call outside it."
+        )
     return "\n".join(f"- {t}" for t in told)
 
 
@@ -156,10 +212,15 @@ def _plot(path: Path, rules: Mapping[str, list[dict[str, Any]]], real: float) ->
     pages.save(figure, path)
 
 
-INTRO = """`fashion-dit` under every rule, {num:,} samples with balanced classes at {steps} steps a point, the same seeds for all. Fréchet distance is in the features
-of the shipped `lenet-fashion` (not FID), to the 12,000 training pictures; two real sets of that size: {real:.3f}. A rule is a curve as its scale grows, so compare curves,
-not points: a lower distance at the same recall or accuracy. `autoguidance` uses a model trained for a sixteenth of the steps (two seeds of it), `prior` the unconditional
-prediction of `fashion-ddpm`, which lives on another path. Time is that of sampling over that without guidance, all rules in turns
-in one process, the largest scale of each (`cfg_plus_plus` under `ddim`, the others under the model's own sampler)."""
+INTRO = """`fashion-dit` under every rule, {num:,} samples with balanced classes at {steps} steps a point, \
+the same seeds for all. Fréchet distance is in the features
+of the shipped `lenet-fashion` (not FID), to the 12,000 training pictures; two real sets of that size: \
+{real:.3f}. A rule is a curve as its scale grows, so compare curves,
+not points: a lower distance at the same recall or accuracy. `autoguidance` uses a model trained for a \
+sixteenth of the steps (two seeds of it), `prior` the unconditional
+prediction of `fashion-ddpm`, which lives on another path. Time is that of sampling over that without \
+guidance, all rules in turns
+in one process, the largest scale of each (`cfg_plus_plus` under `ddim`, the others under the model's own \
+sampler)."""
 
 page = Page("Guidance rules on one frontier", jobs, write)

@@ -1,7 +1,10 @@
-"""Molecules with the properties asked for: does what is asked come back, what does guidance cost, and what do the noise and the conditions' encoders change?
+"""Molecules with the properties asked for: does what is asked come back, what does guidance cost, and what do
+the noise and the conditions' encoders change?
 
-`control` asks the bundled model for one property, or two at once, over a grid, also where the training set has nothing; `sweep` asks for held-out combinations under several guidance scales, and once without
-redrawing; `variant` trains a smaller, plainer network with one noise or encoder or another for the same number of steps and asks the same.
+`control` asks the bundled model for one property, or two at once, over a grid, also where the training set
+has nothing; `sweep` asks for held-out combinations under several guidance scales, and once without redrawing;
+`variant` trains a smaller, plainer network with one noise or encoder or another for the same number of steps
+and asks the same.
 """
 
 import time
@@ -25,20 +28,34 @@ MODEL, DATA = "moses-graph-dit", {"name": "moses"}
 NAMES = ("logP", "QED", "TPSA")
 SCALES = (1.0, 1.5, 2.0, 3.0)
 SAMPLER = "graph(renoise=1)"
-PLAIN = {  # the variants' network: small, so that each learns in ten minutes; they do not train long enough to learn molecules by heart
+# the variants' network: small, so that each learns in ten minutes; they do not train long enough to learn
+# molecules by heart
+PLAIN = {
     "data": {**DATA, "path": "data/molecules_moses_45k.csv.gz"},
     "backbone": {"name": "graph_dit", "hidden_size": 192, "depth": 6, "num_heads": 6},
     "objective": {"path": {"name": "graph", "mode": "corrected"}, "cond_drop": 0.1},
-    "train": {"batch_size": 128, "optimizer": "muon", "lr": 0.001, "muon_lr": 0.003, "weight_decay": 0.01, "warmup": 200, "ema": ["power-12"], "save_every": 500},
+    "train": {
+        "batch_size": 128,
+        "optimizer": "muon",
+        "lr": 0.001,
+        "muon_lr": 0.003,
+        "weight_decay": 0.01,
+        "warmup": 200,
+        "ema": ["power-12"],
+        "save_every": 500,
+    },
     "sample": {"sampler": "graph", "num_steps": 100},
-}  # fmt: skip
+}
 QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
 PAIRS = (("logP", "TPSA"), ("logP", "QED"))
 VARIANTS: dict[str, dict[str, str]] = {
-    "corrected, fourier": {}, "marginal, fourier": {"objective.path.mode": "marginal"}, "reference, fourier": {"objective.path.mode": "reference"},
+    "corrected, fourier": {},
+    "marginal, fourier": {"objective.path.mode": "marginal"},
+    "reference, fourier": {"objective.path.mode": "reference"},
     "corrected, clusters": {"backbone.conditions": "clusters"},
-}  # fmt: skip
-TWICE = ("corrected, fourier", "reference, fourier")  # with two seeds; the others with one, so that the page does not take two hours
+}
+# with two seeds; the others with one, so that the page does not take two hours
+TWICE = ("corrected, fourier", "reference, fourier")
 
 
 def held_out(num: int) -> np.ndarray:
@@ -48,32 +65,55 @@ def held_out(num: int) -> np.ndarray:
 
 
 def made(
-    model: Model, asked: np.ndarray, *, scale: float, steps: int, sampler: str = SAMPLER, space: str = "native", seed: int = 0, batch: int = 128
-) -> tuple[np.ndarray, float]:  # fmt: skip
-    """Graphs (N, n, n + 1) for targets (N, K) in own units, NaN = free, under plain guidance in a ``space``, seeds from a million times ``seed`` on; and seconds."""
+    model: Model,
+    asked: np.ndarray,
+    *,
+    scale: float,
+    steps: int,
+    sampler: str = SAMPLER,
+    space: str = "native",
+    seed: int = 0,
+    batch: int = 128,
+) -> tuple[np.ndarray, float]:
+    """Graphs (N, n, n + 1) for targets (N, K) in own units, NaN = free, under plain guidance in a ``space``,
+    seeds from a million times ``seed`` on; and seconds."""
     rows = (asked - np.array(model.info.numeric_mean)) / np.array(model.info.numeric_std)
     seeds = tuple(range(seed * 10**6, seed * 10**6 + len(asked)))
     request = sampling.Request(
-        seeds, None, tuple(map(tuple, rows.tolist())), steps, sampler, f"cfg(scale={scale:g},space={space})" if scale != 1 else "", batch=batch
+        seeds,
+        None,
+        tuple(map(tuple, rows.tolist())),
+        steps,
+        sampler,
+        f"cfg(scale={scale:g},space={space})" if scale != 1 else "",
+        batch=batch,
     )
     started = time.perf_counter()
     values = sampling.run(model.stream(request), model.codec, len(asked))
     return values.numpy(), time.perf_counter() - started
 
 
-def judged(mols: list[Any], asked: np.ndarray, spread: Sequence[float]) -> tuple[dict[str, float], np.ndarray]:
-    """Of decoded molecules, None where there is none: shares that are valid and connected, unique, diversity; for each property the mean error over the valid ones divided by its
-    ``spread`` in training, and the mean of these; and what was obtained (N, K)."""
+def judged(
+    mols: list[Any], asked: np.ndarray, spread: Sequence[float]
+) -> tuple[dict[str, float], np.ndarray]:
+    """Of decoded molecules, None where there is none: shares that are valid and connected, unique, diversity;
+    for each property the mean error over the valid ones divided by its ``spread`` in training, and the mean
+    of these; and what was obtained (N, K)."""
     from studio.chem import properties
     from studio.metrics import molecules
 
     got, plain = properties.compute(mols, list(NAMES)), molecules.validity(mols)
     values: dict[str, float] = {"valid": plain.valid, "connected": plain.connected}
     if plain.valid > 0:
-        values |= {"unique": molecules.uniqueness(molecules.smiles_of(mols)), "diversity": molecules.internal_diversity(mols)}
+        values |= {
+            "unique": molecules.uniqueness(molecules.smiles_of(mols)),
+            "diversity": molecules.internal_diversity(mols),
+        }
         errors = np.abs(got - asked) / np.asarray(spread)
         known = {name: float(np.nanmean(e)) for name, e in zip(NAMES, errors.T) if not np.isnan(e).all()}
-        values |= {f"mae_{name}": e for name, e in known.items()} | {"mae": float(np.mean(list(known.values()))) if known else float("nan")}
+        values |= {f"mae_{name}": e for name, e in known.items()} | {
+            "mae": float(np.mean(list(known.values()))) if known else float("nan")
+        }
     return values, got
 
 
@@ -87,13 +127,16 @@ def decoded(graphs: np.ndarray, model: Model) -> list[Any]:
 def sweep(settings: Mapping[str, Any], work: Path) -> Outcome:
     """Held-out combinations under one guidance scale."""
     model, asked = load(settings["model"]), held_out(settings["num"])
-    graphs, seconds = made(model, asked, scale=settings["scale"], steps=settings["steps"], sampler=settings["sampler"])
+    graphs, seconds = made(
+        model, asked, scale=settings["scale"], steps=settings["steps"], sampler=settings["sampler"]
+    )
     values, _ = judged(decoded(graphs, model), asked, model.info.numeric_std)
     return {**values, "per_second": len(asked) / seconds, "threads": torch.get_num_threads()}, {}
 
 
 def control(settings: Mapping[str, Any], work: Path) -> Outcome:
-    """One property, or a pair, at quantiles of the training set; the others are free. Keeps asked and obtained."""
+    """One property, or a pair, at quantiles of the training set; the others are free. Keeps asked and
+    obtained."""
     data, model = load_data(dict(DATA)), load(settings["model"])
     raw = data.train.numeric * np.array(data.numeric_std) + np.array(data.numeric_mean)
     columns = [NAMES.index(n) for n in settings["names"]]
@@ -101,16 +144,31 @@ def control(settings: Mapping[str, Any], work: Path) -> Outcome:
     grid = np.stack(np.meshgrid(*levels, indexing="ij"), -1).reshape(-1, len(columns))
     asked = np.full((len(grid) * settings["each"], len(NAMES)), np.nan)
     asked[:, columns] = np.repeat(grid, settings["each"], 0)
-    graphs, _ = made(model, asked, scale=settings["scale"], steps=settings["steps"], sampler=settings["sampler"])
+    graphs, _ = made(
+        model, asked, scale=settings["scale"], steps=settings["steps"], sampler=settings["sampler"]
+    )
     values, got = judged(decoded(graphs, model), asked, model.info.numeric_std)
     near = (
-        np.stack([np.abs(raw[:, c][:, None] - grid[None, :, i]) / data.numeric_std[c] < 0.25 for i, c in enumerate(columns)]).all(0).sum(0)
+        np.stack(
+            [
+                np.abs(raw[:, c][:, None] - grid[None, :, i]) / data.numeric_std[c] < 0.25
+                for i, c in enumerate(columns)
+            ]
+        )
+        .all(0)
+        .sum(0)
     )  # training molecules about each target
-    return {**values, "threads": torch.get_num_threads()}, {"asked": asked[:, columns], "got": got[:, columns], "near": near, "grid": grid}
+    return {**values, "threads": torch.get_num_threads()}, {
+        "asked": asked[:, columns],
+        "got": got[:, columns],
+        "near": near,
+        "grid": grid,
+    }
 
 
 def variant(settings: Mapping[str, Any], work: Path) -> Outcome:
-    """The plain network with a few changes, for some steps; then asked as in `sweep`, by ancestral steps and guidance of the next state's probabilities."""
+    """The plain network with a few changes, for some steps; then asked as in `sweep`, by ancestral steps and
+    guidance of the next state's probabilities."""
     folder = work / "run"
     tree = load_config(PLAIN).tree()
     tree["train"] |= {
@@ -129,8 +187,13 @@ def variant(settings: Mapping[str, Any], work: Path) -> Outcome:
     model, asked = trained.load(), held_out(settings["num"])
     found: dict[str, Any] = {}
     for scale in settings["scales"]:
-        graphs, _ = made(model, asked, scale=scale, steps=settings["sampling_steps"], sampler="graph", space="logp")
-        found |= {f"{k}@{scale:g}": v for k, v in judged(decoded(graphs, model), asked, model.info.numeric_std)[0].items()}
+        graphs, _ = made(
+            model, asked, scale=scale, steps=settings["sampling_steps"], sampler="graph", space="logp"
+        )
+        found |= {
+            f"{k}@{scale:g}": v
+            for k, v in judged(decoded(graphs, model), asked, model.info.numeric_std)[0].items()
+        }
     return {**found, "threads": torch.get_num_threads()}, {}
 
 
@@ -138,7 +201,10 @@ def jobs(quick: bool) -> list[Job]:
     """Minutes are for two cores."""
     num, steps, long = (12, 3, 3) if quick else (500, 100, 200)
     common = {"model": MODEL, "num": 12 if quick else 1000, "steps": long}
-    made = [Job(f"sweep-{w:g}", sweep, {**common, "scale": w, "sampler": SAMPLER}, 4.5 if w == 1 else 8.0) for w in (SCALES[:2] if quick else SCALES)]
+    made = [
+        Job(f"sweep-{w:g}", sweep, {**common, "scale": w, "sampler": SAMPLER}, 4.5 if w == 1 else 8.0)
+        for w in (SCALES[:2] if quick else SCALES)
+    ]
     made.append(Job("sweep-1.5-ancestral", sweep, {**common, "scale": 1.5, "sampler": "graph"}, 7.0))
     each = 2 if quick else 60
     for names in (*((n,) for n in NAMES), *PAIRS):
@@ -157,7 +223,14 @@ def jobs(quick: bool) -> list[Job]:
     length: dict[str, Any] = {"steps": 4, "train": {"batch_size": 8}} if quick else {"steps": 1700}
     for name, changes in VARIANTS.items():
         for seed in range(2 if name in TWICE and not quick else 1):
-            settings = {"changes": changes, "seed": seed, "num": num, "sampling_steps": steps, "scales": [1.0, 2.0], **length}
+            settings = {
+                "changes": changes,
+                "seed": seed,
+                "num": num,
+                "sampling_steps": steps,
+                "scales": [1.0, 2.0],
+                **length,
+            }
             made.append(Job(f"variant-{name.replace(', ', '-')}-{seed}", variant, settings, 9.0))
     return made
 
@@ -176,19 +249,37 @@ def write(results: Mapping[str, Result], folder: Path) -> str:
         **{f"mae_{n}": f"error of {n}" for n in NAMES},
     }
     label = {SAMPLER: "{:g}", "graph": "{:g}, ancestral steps alone"}
-    rows = [{"scale": label[r.settings["sampler"]].format(r.settings["scale"]), **r.values} for r in results.values() if r.name.startswith("sweep")]
+    rows = [
+        {"scale": label[r.settings["sampler"]].format(r.settings["scale"]), **r.values}
+        for r in results.values()
+        if r.name.startswith("sweep")
+    ]
     rows += [{"scale": name, **values} for name, values in floor.items()]
     best = min((r for r in rows[: -len(floor)] if "mae" in r), key=lambda r: r["mae"], default=None)
     parts += ["## Guidance scale", pages.table(rows, heads)]
     if best is not None:
-        told = ", ".join(f"{n} {floor['a random training molecule'][f'mae_{n}'] / best[f'mae_{n}']:.1f}" for n in NAMES if f"mae_{n}" in best)
-        parts.append(f"Lowest mean error at scale {best['scale']}; a random training molecule is farther off by these factors: {told}.")
-    parts += ["## Asked and obtained", _controls(results, folder), "## Noise and encoders", VARIED, _variants(results)]
+        told = ", ".join(
+            f"{n} {floor['a random training molecule'][f'mae_{n}'] / best[f'mae_{n}']:.1f}"
+            for n in NAMES
+            if f"mae_{n}" in best
+        )
+        parts.append(
+            f"Lowest mean error at scale {best['scale']}; a random training molecule is farther off by "
+            f"these factors: {told}."
+        )
+    parts += [
+        "## Asked and obtained",
+        _controls(results, folder),
+        "## Noise and encoders",
+        VARIED,
+        _variants(results),
+    ]
     return "\n\n".join(parts)
 
 
 def floors(num: int) -> dict[str, dict[str, float]]:
-    """Errors, in spreads, of a random training molecule and of the one that the training set has nearest to the targets (which is on target and not new)."""
+    """Errors, in spreads, of a random training molecule and of the one that the training set has nearest to
+    the targets (which is on target and not new)."""
     from studio.metrics import property_floors as of
 
     data = load_data(dict(DATA))
@@ -197,7 +288,10 @@ def floors(num: int) -> dict[str, dict[str, float]]:
     chance, nearest = of.random_molecules(asked, train), of.looked_up(asked, train, spread)[0]
     return {
         who: {f"mae_{n}": float(v / s) for n, v, s in zip(NAMES, values, spread)}
-        for who, values in (("a random training molecule", chance), ("looked up in the training set", nearest))
+        for who, values in (
+            ("a random training molecule", chance),
+            ("looked up in the training set", nearest),
+        )
     }
 
 
@@ -232,38 +326,80 @@ def _controls(results: Mapping[str, Result], folder: Path) -> str:
                     "b": float(good[:, 1].mean()) if len(good) else float("nan"),
                 }
             )
-        told += [f"### {a} and {b} together", "", pages.table(rows, {"asked": f"asked: {a}, {b}", "near": "training molecules within a quarter spread", "valid": "valid", "a": f"obtained {a}", "b": f"obtained {b}"}), ""]  # fmt: skip
+        told += [
+            f"### {a} and {b} together",
+            "",
+            pages.table(
+                rows,
+                {
+                    "asked": f"asked: {a}, {b}",
+                    "near": "training molecules within a quarter spread",
+                    "valid": "valid",
+                    "a": f"obtained {a}",
+                    "b": f"obtained {b}",
+                },
+            ),
+            "",
+        ]
     return "\n".join(told)
 
 
 def _variants(results: Mapping[str, Result]) -> str:
     rows, found = [], {}
     for name in VARIANTS:
-        own = [r.values for r in results.values() if r.name.rpartition("-")[0] == f"variant-{name.replace(', ', '-')}"]
+        own = [
+            r.values
+            for r in results.values()
+            if r.name.rpartition("-")[0] == f"variant-{name.replace(', ', '-')}"
+        ]
         found[name] = own
         for scale in ("1", "2"):
-            rows.append({"variant": name, "scale": scale} | {k: [v[f"{k}@{scale}"] for v in own if f"{k}@{scale}" in v] or None for k in ("valid", "connected", "mae")})  # fmt: skip
+            rows.append(
+                {"variant": name, "scale": scale}
+                | {
+                    k: [v[f"{k}@{scale}"] for v in own if f"{k}@{scale}" in v] or None
+                    for k in ("valid", "connected", "mae")
+                }
+            )
     told = []
     base = found["corrected, fourier"]
     for name in list(VARIANTS)[1:]:
         for key, what in (("valid@1", "Validity without guidance"), ("mae@2", "Mean error at scale 2")):
-            a, b = [v[key] for v in found[name] if key in v], [v[key] for v in base[: len(found[name])] if key in v]
+            a, b = (
+                [v[key] for v in found[name] if key in v],
+                [v[key] for v in base[: len(found[name])] if key in v],
+            )
             if len(a) == len(b) and a:
                 told.append("- " + pages.compare(name, a, "corrected, fourier", b, what))
     return "\n".join(
         [
-            pages.table(rows, {"variant": "noise, encoder", "scale": "scale", "valid": "valid", "connected": "connected", "mae": "mean error"}),
+            pages.table(
+                rows,
+                {
+                    "variant": "noise, encoder",
+                    "scale": "scale",
+                    "valid": "valid",
+                    "connected": "connected",
+                    "mae": "mean error",
+                },
+            ),
             "",
             *told,
         ]
     )
 
 
-INTRO = """The bundled `moses-graph-dit`, asked for logP, QED and TPSA; {num} molecules a row with the properties of as many held-out ones as targets, {steps} steps, the same seeds.
-Drawn by `graph(renoise=1)`, the model's own sampler, which draws every atom and bond anew from the predicted clean graph until the last tenth; a row by ancestral steps alone stands beside.
-Valid means that RDKit sanitises the whole graph as it was made, without any correction; connected, that it is one molecule besides. Errors are mean absolute ones over the valid molecules, divided by the property's standard
-deviation in the training set. A generator must be new *and* on target: the look-up in the training set is on target by construction and never new."""
+INTRO = """The bundled `moses-graph-dit`, asked for logP, QED and TPSA; {num} molecules a row with the \
+properties of as many held-out ones as targets, {steps} steps, the same seeds.
+Drawn by `graph(renoise=1)`, the model's own sampler, which draws every atom and bond anew from the \
+predicted clean graph until the last tenth; a row by ancestral steps alone stands beside.
+Valid means that RDKit sanitises the whole graph as it was made, without any correction; connected, that it \
+is one molecule besides. Errors are mean absolute ones over the valid molecules, divided by the property's \
+standard
+deviation in the training set. A generator must be new *and* on target: the look-up in the training set is \
+on target by construction and never new."""
 
-VARIED = """A smaller network of kekulised molecules and without the pair head, 1,700 steps of 128 each, asked by 100 ancestral steps under guidance of the next state's probabilities (`cfg(space=logp)`)."""
+VARIED = """A smaller network of kekulised molecules and without the pair head, 1,700 steps of 128 each, \
+asked by 100 ancestral steps under guidance of the next state's probabilities (`cfg(space=logp)`)."""
 
 page = Page("Molecules with the properties asked for", jobs, write)

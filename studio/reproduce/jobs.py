@@ -1,6 +1,8 @@
-"""Jobs of a page: each runs once, and its result lies in ``FOLDER/<job>.json`` (arrays beside it in .npz) under a hash of its settings.
+"""Jobs of a page: each runs once, and its result lies in ``FOLDER/<job>.json`` (arrays beside it in .npz)
+under a hash of its settings.
 
-A result is written when the job is done, under another name first, so a file is either whole or not there; changed settings run again.
+A result is written when the job is done, under another name first, so a file is either whole or not there;
+changed settings run again.
 """
 
 import hashlib
@@ -33,8 +35,8 @@ class Unfinished(RuntimeError):
 
 @dataclass(frozen=True)
 class Job:
-    """``run(settings, work)`` gives numbers and arrays; ``work`` is a folder of the job's own that is removed when it is done. ``minutes``: about how
-    long it takes on two cores."""
+    """``run(settings, work)`` gives numbers and arrays; ``work`` is a folder of the job's own that is removed
+    when it is done. ``minutes``: about how long it takes on two cores."""
 
     name: str
     run: Callable[[Mapping[str, Any], Path], Outcome]
@@ -63,7 +65,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Page:
-    """``jobs(quick)``; ``write(results, folder)`` draws plots and ``table.csv`` into ``folder`` and returns the body of the page in Markdown."""
+    """``jobs(quick)``; ``write(results, folder)`` draws plots and ``table.csv`` into ``folder`` and returns
+    the body of the page in Markdown."""
 
     title: str
     jobs: Callable[[bool], list[Job]]
@@ -73,9 +76,14 @@ class Page:
 def machine() -> dict[str, Any]:
     """What a reader needs to know of the computer."""
     return {
-        "threads": torch.get_num_threads(), "cores": os.cpu_count(), "cpu": _processor(), "python": platform.python_version(),
-        "torch": torch.__version__.split("+")[0], "studio": __version__, **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
-    }  # fmt: skip
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "cpu": _processor(),
+        "python": platform.python_version(),
+        "torch": torch.__version__.split("+")[0],
+        "studio": __version__,
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
+    }
 
 
 def _processor() -> str:
@@ -87,7 +95,8 @@ def _processor() -> str:
 
 
 def load(job: Job, folder: Path) -> Result | None:
-    """The cached result of a job; None where there is none, or one of other settings or of an interrupted write."""
+    """The cached result of a job; None where there is none, or one of other settings or of an interrupted
+    write."""
     try:
         tree = json.loads((folder / f"{job.name}.json").read_text())
         if tree["key"] != job.key:
@@ -113,8 +122,11 @@ def save(result: Result, folder: Path) -> None:
     files.write_json(folder / f"{result.name}.json", {**tree, "has_arrays": bool(result.arrays)})
 
 
-def run_jobs(jobs: Sequence[Job], folder: Path, *, on_done: Callable[[Result, int, int], Any] | None = None) -> dict[str, Result] | None:
-    """Results by name, in the order of the jobs; those that are cached are read. None where a signal stopped it: what is done is kept."""
+def run_jobs(
+    jobs: Sequence[Job], folder: Path, *, on_done: Callable[[Result, int, int], Any] | None = None
+) -> dict[str, Result] | None:
+    """Results by name, in the order of the jobs; those that are cached are read. None where a signal stopped
+    it: what is done is kept."""
     if len({j.name for j in jobs}) < len(jobs):
         raise ValueError("got two jobs of one name, expected names of their own")
     results: dict[str, Result] = {}
@@ -144,7 +156,15 @@ def _run(job: Job, folder: Path) -> Result:
     finally:
         torch.set_num_threads(threads)
     seconds = round(time.monotonic() - started, 1)
-    result = Result(job.name, job.key, job.settings, values, seconds, {**about, "threads": values.pop("threads", about["threads"])}, arrays)
+    result = Result(
+        job.name,
+        job.key,
+        job.settings,
+        values,
+        seconds,
+        {**about, "threads": values.pop("threads", about["threads"])},
+        arrays,
+    )
     save(result, folder)
     shutil.rmtree(work, ignore_errors=True)
     return result

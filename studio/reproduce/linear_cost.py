@@ -1,4 +1,5 @@
-"""What a token costs: forward and training step of DiT, DiS and Diffusion-RWKV at equal parameters, 64 to 16,384 tokens, time and memory."""
+"""What a token costs: forward and training step of DiT, DiS and Diffusion-RWKV at equal parameters, 64 to
+16,384 tokens, time and memory."""
 
 import math
 import statistics
@@ -31,7 +32,12 @@ def build(network: str, tokens: int, width: int = WIDTH) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = backbones.build(
-            options.pop("name"), input_size=2 * math.isqrt(tokens), in_channels=CHANNELS, hidden_size=width, num_classes=10, **options
+            options.pop("name"),
+            input_size=2 * math.isqrt(tokens),
+            in_channels=CHANNELS,
+            hidden_size=width,
+            num_classes=10,
+            **options,
         )
         for name, p in net.named_parameters():
             if p.ndim > 1 and name != "pos_embed" and not bool(p.any()):
@@ -54,8 +60,13 @@ def run(settings: Mapping[str, Any], work: Path) -> Outcome:
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
             net(*args)
 
-    values: dict[str, Any] = {"parameters": sum(p.numel() for n, p in net.named_parameters() if n != "pos_embed")}
-    values |= {"forward": median(lambda: forward(False), rounds), "forward_bf16": median(lambda: forward(True), rounds)}
+    values: dict[str, Any] = {
+        "parameters": sum(p.numel() for n, p in net.named_parameters() if n != "pos_embed")
+    }
+    values |= {
+        "forward": median(lambda: forward(False), rounds),
+        "forward_bf16": median(lambda: forward(True), rounds),
+    }
     if tokens <= settings["train_up_to"]:
         values |= trained(net, args, max(1, rounds - 2))
     return {**values, "threads": torch.get_num_threads(), "dtype": "fp32"}, {}
@@ -64,7 +75,11 @@ def run(settings: Mapping[str, Any], work: Path) -> Outcome:
 def run_step(settings: Mapping[str, Any], work: Path) -> Outcome:
     """A training step alone, where it takes minutes."""
     net = build(settings["network"], settings["tokens"], settings["width"])
-    return {**trained(net, inputs(settings["tokens"]), 1), "threads": torch.get_num_threads(), "dtype": "fp32"}, {}
+    return {
+        **trained(net, inputs(settings["tokens"]), 1),
+        "threads": torch.get_num_threads(),
+        "dtype": "fp32",
+    }, {}
 
 
 def trained(net: nn.Module, args: tuple[torch.Tensor, torch.Tensor, Cond], rounds: int) -> dict[str, float]:
@@ -81,13 +96,15 @@ def trained(net: nn.Module, args: tuple[torch.Tensor, torch.Tensor, Cond], round
 
 
 def kept_mb(net: nn.Module, x: torch.Tensor, t: torch.Tensor, cond: Cond) -> float:
-    """Megabytes that a forward pass keeps for its backward one: every saved tensor's storage once, weights left out."""
+    """Megabytes that a forward pass keeps for its backward one: every saved tensor's storage once, weights
+    left out."""
     weights = {p.untyped_storage().data_ptr() for p in [*net.parameters(), *net.buffers()]}
     sizes: dict[int, int] = {}
     held = []  # so that no storage is freed and its address used again
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        tensor = tensor.detach()  # otherwise an output that is saved holds the graph that holds it, and nothing is ever freed
+        # otherwise an output that is saved holds the graph that holds it, and nothing is ever freed
+        tensor = tensor.detach()
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             sizes[storage.data_ptr()] = storage.nbytes()
@@ -114,9 +131,21 @@ def jobs(quick: bool) -> list[Job]:
     minutes = {64: 0.1, 256: 0.1, 1024: 0.4, 4096: 2.0, 16384: 4.5}
     tokens, width = (TOKENS[:2], 48) if quick else (TOKENS, WIDTH)
     measured = [
-        Job(f"{network}-{n}", run, {"network": network, "tokens": n, "rounds": 2 if quick else 7 if n <= 4096 else 3, "width": width, "train_up_to": 4096}, minutes[n])
-        for n in tokens for network in NETWORKS
-    ]  # fmt: skip
+        Job(
+            f"{network}-{n}",
+            run,
+            {
+                "network": network,
+                "tokens": n,
+                "rounds": 2 if quick else 7 if n <= 4096 else 3,
+                "width": width,
+                "train_up_to": 4096,
+            },
+            minutes[n],
+        )
+        for n in tokens
+        for network in NETWORKS
+    ]
     steps = [
         Job(f"{network}-{n}-step", run_step, {"network": network, "tokens": n, "width": width}, 5.0)
         for n in tokens
@@ -127,7 +156,8 @@ def jobs(quick: bool) -> list[Job]:
 
 
 def slope(times: Mapping[int, float], least: int) -> float:
-    """Of log time over log tokens from ``least`` on, least squares; NaN where fewer than two lengths were run."""
+    """Of log time over log tokens from ``least`` on, least squares; NaN where fewer than two lengths were
+    run."""
     xs, ys = [math.log(n) for n in times if n >= least], [math.log(v) for n, v in times.items() if n >= least]
     if len(xs) < 2:
         return math.nan
@@ -152,38 +182,86 @@ def crossing(dit: Mapping[int, float], other: Mapping[int, float]) -> str:
 
 def write(results: Mapping[str, Result], folder: Path) -> str:
     steps = {k: r.values for k, r in results.items() if k.endswith("-step")}
-    results = {k: replace(r, values={**r.values, **steps.get(f"{k}-step", {})}) for k, r in results.items() if k not in steps}
+    results = {
+        k: replace(r, values={**r.values, **steps.get(f"{k}-step", {})})
+        for k, r in results.items()
+        if k not in steps
+    }
     pages.write_csv(folder / "table.csv", list(results.values()), ("network", "tokens"))
     tokens = sorted({r.settings["tokens"] for r in results.values()})
     kinds = {"forward": "forward, fp32", "forward_bf16": "forward, bf16", "train": "training step, fp32"}
     times = {
         k: {
-            n: {t: r.values[k] for r in results.values() for t in [r.settings["tokens"]] if r.settings["network"] == n and k in r.values}
+            n: {
+                t: r.values[k]
+                for r in results.values()
+                for t in [r.settings["tokens"]]
+                if r.settings["network"] == n and k in r.values
+            }
             for n in NETWORKS
         }
         for k in kinds
     }
-    parts = [INTRO.format(sizes=", ".join(f"{n} {results[f'{n}-{tokens[0]}'].values['parameters'] / 1e6:.1f} M" for n in NETWORKS))]
+    parts = [
+        INTRO.format(
+            sizes=", ".join(
+                f"{n} {results[f'{n}-{tokens[0]}'].values['parameters'] / 1e6:.1f} M" for n in NETWORKS
+            )
+        )
+    ]
     for kind, title in kinds.items():
-        rows = [{"tokens": n, **{name: f"{1e3 * times[kind][name][n]:.1f}" for name in NETWORKS if n in times[kind][name]}} for n in tokens]
-        told = [f"{name}: exponent {slope(times[kind][name], min(1024, tokens[-2])):.2f} from {min(1024, tokens[-2])} tokens on" for name in NETWORKS]
-        told += [f"{name} becomes faster than DiT {crossing(times[kind]['DiT'], times[kind][name])}" for name in NETWORKS if name != "DiT"]
+        rows = [
+            {
+                "tokens": n,
+                **{name: f"{1e3 * times[kind][name][n]:.1f}" for name in NETWORKS if n in times[kind][name]},
+            }
+            for n in tokens
+        ]
+        told = [
+            f"{name}: exponent {slope(times[kind][name], min(1024, tokens[-2])):.2f} from "
+            f"{min(1024, tokens[-2])} tokens on"
+            for name in NETWORKS
+        ]
+        told += [
+            f"{name} becomes faster than DiT {crossing(times[kind]['DiT'], times[kind][name])}"
+            for name in NETWORKS
+            if name != "DiT"
+        ]
         parts.append(
-            "\n".join([f"## {title}, ms", "", pages.table(rows, {"tokens": "tokens", **{n: n for n in NETWORKS}}), "", *(f"- {t}." for t in told)])
+            "\n".join(
+                [
+                    f"## {title}, ms",
+                    "",
+                    pages.table(rows, {"tokens": "tokens", **{n: n for n in NETWORKS}}),
+                    "",
+                    *(f"- {t}." for t in told),
+                ]
+            )
         )
     rows = [
-        {"tokens": n, **{name: f"{results[f'{name}-{n}'].values['memory']:.0f}" for name in NETWORKS if "memory" in results[f"{name}-{n}"].values}}
+        {
+            "tokens": n,
+            **{
+                name: f"{results[f'{name}-{n}'].values['memory']:.0f}"
+                for name in NETWORKS
+                if "memory" in results[f"{name}-{n}"].values
+            },
+        }
         for n in tokens
     ]
     parts.append(
-        "## Memory of a training step before its backward pass, MB\n\n" + pages.table(rows, {"tokens": "tokens", **{n: n for n in NETWORKS}})
+        "## Memory of a training step before its backward pass, MB\n\n"
+        + pages.table(rows, {"tokens": "tokens", **{n: n for n in NETWORKS}})
     )
-    panels = {kinds[k]: {n: (list(v), [[1e3 * s] for s in v.values()]) for n, v in times[k].items()} for k in kinds}
+    panels = {
+        kinds[k]: {n: (list(v), [[1e3 * s] for s in v.values()]) for n, v in times[k].items()} for k in kinds
+    }
     pages.lines(folder / "cost.png", panels, x="tokens", y="ms")
     return "\n\n".join([*parts, "![time against tokens](cost.png)"])
 
 
-INTRO = """Width 384, batch 1, pictures of four channels in patches of 2, depths chosen for equal parameters (positions not counted): {sizes}. DiT attends by torch's scaled dot
+INTRO = """Width 384, batch 1, pictures of four channels in patches of 2, depths chosen for equal \
+parameters (positions not counted): {sizes}. DiT attends by torch's scaled dot
 product; the recurrences of DiS and Diffusion-RWKV run as compiled loops on the CPU."""
 
 page = Page("What a token costs", jobs, write)

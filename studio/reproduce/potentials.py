@@ -2,11 +2,13 @@
 
     w(x, y) = exp((f(x) + g(y) − c(x, y))/eps),   c = |x − y|
 
-With the true potentials of the two distributions, w is the density of their entropic plan: no tilt, and no trace of what else is in the batch. Two ways to know
-them (in units of eps below):
+With the true potentials of the two distributions, w is the density of their entropic plan: no tilt, and no
+trace of what else is in the batch. Two ways to know them (in units of eps below):
 
-    fitted    Sinkhorn's on ``anchors`` points of either side, once; f(x) = −log mean_j exp(g_j − c(x, y_j)/eps) and likewise g for points that are not among them
-    learned   g is a small network that climbs the semi-dual E f(x) + E g(y) by one Adam step a batch (Genevay et al. 1605.08527), f its transform over the batch
+    fitted    Sinkhorn's on ``anchors`` points of either side, once; f(x) = −log mean_j exp(g_j − c(x,
+      y_j)/eps) and likewise g for points that are not among them
+    learned   g is a small network that climbs the semi-dual E f(x) + E g(y) by one Adam step a batch (Genevay
+      et al. 1605.08527), f its transform over the batch
 """
 
 import math
@@ -36,13 +38,15 @@ def fitted(source: str, data: str, eps: float, count: int) -> tuple[Tensor, Tens
     ends = toy.ends(source, data, 0, count, ANCHORS)
     costs = transport.squared_distances(ends.source, ends.data).sqrt().double() / eps
     log_plan = transport.entropic_plan(-costs, ROUNDS)
-    g = (log_plan + costs)[0] + 2 * math.log(count)  # f_0 + g: the plan knows them up to a constant that moves between the two
+    # f_0 + g: the plan knows them up to a constant that moves between the two
+    g = (log_plan + costs)[0] + 2 * math.log(count)
     return ends.source, ends.data, transform(costs, g), g
 
 
 class Potentials:
-    """``anchors``: how many points the potentials are fitted to; 0 for a network that learns as training goes. ``source`` and ``data`` name the ends as
-    `toy.ends` does. ``logs`` as of `samplers.couplings.gibbs.Gibbs`."""
+    """``anchors``: how many points the potentials are fitted to; 0 for a network that learns as training
+    goes. ``source`` and ``data`` name the ends as `toy.ends` does. ``logs`` as of
+    `samplers.couplings.gibbs.Gibbs`."""
 
     def __init__(self, *, eps: float, anchors: int = 0, source: str = "eight_gaussians", data: str = "moons"):
         self.eps, self.anchors, self.ends = eps, anchors, (source, data)
@@ -54,13 +58,21 @@ class Potentials:
         f, g = self._fitted(source, data) if self.net is None else self._learned(grid, data)
         log_grid = f[:, None] + g - grid
         log_weight = log_grid.diagonal()
-        logs = {"ess": ess_of(log_weight), "mean_cost": (log_weight.softmax(0) * grid.diagonal() * self.eps).sum()}
-        logs |= {"tilt_source": relative_variance(log_grid.logsumexp(1)), "tilt_data": relative_variance(log_grid.logsumexp(0))}
+        logs = {
+            "ess": ess_of(log_weight),
+            "mean_cost": (log_weight.softmax(0) * grid.diagonal() * self.eps).sum(),
+        }
+        logs |= {
+            "tilt_source": relative_variance(log_grid.logsumexp(1)),
+            "tilt_data": relative_variance(log_grid.logsumexp(0)),
+        }
         return coupling.Coupled(source, data, cond, log_weight.exp(), logs)
 
     def _fitted(self, source: Tensor, data: Tensor) -> tuple[Tensor, Tensor]:
         x, y, f, g = fitted(*self.ends, self.eps, self.anchors)
-        return transform(torch.cdist(source, y).double() / self.eps, g), transform(torch.cdist(data, x).double() / self.eps, f)
+        return transform(torch.cdist(source, y).double() / self.eps, g), transform(
+            torch.cdist(data, x).double() / self.eps, f
+        )
 
     def _learned(self, grid: Tensor, data: Tensor) -> tuple[Tensor, Tensor]:
         assert self.net is not None and self.adam is not None

@@ -1,7 +1,9 @@
-"""Restoring Fashion-MNIST: a paired bridge against a regression of the same size and against what needs no training.
+"""Restoring Fashion-MNIST: a paired bridge against a regression of the same size and against what needs no
+training.
 
-PSNR = 10 log10(255²/MSE), the mean over pictures, asks how near a restoration is to the one picture that was lost: a regression, which predicts the mean of
-all that fit, has the best. The Fréchet distance asks whether the restored pictures look like pictures.
+PSNR = 10 log10(255²/MSE), the mean over pictures, asks how near a restoration is to the one picture that was
+lost: a regression, which predicts the mean of all that fit, has the best. The Fréchet distance asks whether
+the restored pictures look like pictures.
 """
 
 from collections.abc import Mapping
@@ -23,9 +25,17 @@ from studio.training.run import train
 
 HEADS: dict[str, dict[str, Any]] = {
     "i2sb": {"path": {"name": "i2sb"}, "parameterization": {"name": "displacement", "cond_source": True}},
-    "i2sb-ot-ode": {"path": {"name": "i2sb", "stochastic": False}, "parameterization": {"name": "displacement", "cond_source": True}},
-    "regression": {"path": {"name": "brownian", "sigma": 0.0}, "parameterization": "data", "times": {"name": "constant", "t": 0.0}, "weight": "uniform"},
-}  # fmt: skip
+    "i2sb-ot-ode": {
+        "path": {"name": "i2sb", "stochastic": False},
+        "parameterization": {"name": "displacement", "cond_source": True},
+    },
+    "regression": {
+        "path": {"name": "brownian", "sigma": 0.0},
+        "parameterization": "data",
+        "times": {"name": "constant", "t": 0.0},
+        "weight": "uniform",
+    },
+}
 SHOWN = 8
 
 
@@ -34,13 +44,16 @@ def config(settings: Mapping[str, Any]) -> dict[str, Any]:
     tree = pictures.config({**settings, "objective": {"path": "linear"}})
     tree["train"]["eval_every"] = 0
     return {
-        **tree, "data": {"name": "fashion-restore"}, "objective": {**HEADS[settings["method"]], "coupling": "paired"},
+        **tree,
+        "data": {"name": "fashion-restore"},
+        "objective": {**HEADS[settings["method"]], "coupling": "paired"},
         "sample": {"sampler": "bridge", "num_steps": 1, "guidance": ""},
-    }  # fmt: skip
+    }
 
 
 def run(settings: Mapping[str, Any], work: Path) -> Outcome:
-    """``settings``: seed, method (or ``model``: a trained one), minutes or steps, ``num`` test pictures and the list ``few`` of step counts."""
+    """``settings``: seed, method (or ``model``: a trained one), minutes or steps, ``num`` test pictures and
+    the list ``few`` of step counts."""
     if "model" in settings:
         model = load_model(settings["model"])
     else:
@@ -86,4 +99,6 @@ def psnr(made: Tensor, clean: Tensor) -> float:
 
 def distance(made: Tensor) -> float:
     """Fréchet distance to the training pictures in the shipped features."""
-    return frechet(extract([made], build_extractor(pictures.FEATURES), keep=False).moments, pictures.real().side.moments)
+    return frechet(
+        extract([made], build_extractor(pictures.FEATURES), keep=False).moments, pictures.real().side.moments
+    )

@@ -1,6 +1,7 @@
 """Tangential damping (TCFG, 2503.18137) against classifier-free guidance at the same and at matched strength.
 
-In the space of noise the two predictions nearly have one norm, and TCFG at w is then CFG at (1 + w)/2. Exact scores, then two trained models.
+In the space of noise the two predictions nearly have one norm, and TCFG at w is then CFG at (1 + w)/2. Exact
+scores, then two trained models.
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,8 @@ SPACES = ("noise", "v", "data", "velocity")
 
 
 class Exact:
-    """The exact denoiser of equal Gaussians of one deviation around ``means`` (K, d), of all of them or, by label, of a class ``owner`` (K,)."""
+    """The exact denoiser of equal Gaussians of one deviation around ``means`` (K, d), of all of them or, by
+    label, of a class ``owner`` (K,)."""
 
     def __init__(self, means: Tensor, owner: Tensor, std: float, path: DiffusionPath):
         self.means, self.owner, self.std, self.path = means, owner, std, path
@@ -57,7 +59,8 @@ def apart(a: Tensor, b: Tensor) -> float:
 
 
 def high(settings: Mapping[str, Any], work: Path) -> Outcome:
-    """Ten classes of one Gaussian each in many dimensions: how far samples of TCFG(w) are from CFG(w) and from CFG((1 + w)/2), by space."""
+    """Ten classes of one Gaussian each in many dimensions: how far samples of TCFG(w) are from CFG(w) and
+    from CFG((1 + w)/2), by space."""
     dim, count, seed = settings["dim"], settings["count"], settings["seed"]
     noise = NoiseSource([seed] * 10, index=range(10), step=7)
     means = settings["spread"] * noise.normal((dim,), stream="prior", dtype=torch.float64)
@@ -66,7 +69,9 @@ def high(settings: Mapping[str, Any], work: Path) -> Outcome:
     label = torch.arange(count) % 10
     values: dict[str, Any] = {}
     for w in settings["scales"]:
-        same, half = (guided(exact, f"cfg={v}", x, label, "ddim", settings["steps"]) for v in (w, (1 + w) / 2))
+        same, half = (
+            guided(exact, f"cfg={v}", x, label, "ddim", settings["steps"]) for v in (w, (1 + w) / 2)
+        )
         values[f"cfg@{w}"] = apart(same, half)
         for space in SPACES[:3]:
             made = guided(exact, f"tcfg(space={space}),cfg={w}", x, label, "ddim", settings["steps"])
@@ -75,7 +80,8 @@ def high(settings: Mapping[str, Any], work: Path) -> Outcome:
 
 
 def moons(settings: Mapping[str, Any], work: Path) -> Outcome:
-    """Two moons as 800 narrow Gaussians, the upper one asked for: W2 to its points, and the share of samples nearer to it than to the other."""
+    """Two moons as 800 narrow Gaussians, the upper one asked for: W2 to its points, and the share of samples
+    nearer to it than to the other."""
     seed, count = settings["seed"], settings["count"]
     ends = toy.ends("normal", "moons", seed, 800, toy.TRAIN)
     test = toy.ends("normal", "moons", seed, 4 * count, toy.TEST)
@@ -87,16 +93,24 @@ def moons(settings: Mapping[str, Any], work: Path) -> Outcome:
         for name, line in {"cfg": f"cfg={w}", "tcfg": f"tcfg,cfg={w}", "half": f"cfg={(1 + w) / 2}"}.items():
             made = guided(exact, line, x, label, "heun", settings["steps"])
             nearest = exact.owner[torch.cdist(made, exact.means).argmin(1)]
-            values |= {f"w2-{name}@{w}": wasserstein2(made.float(), own.float()), f"own-{name}@{w}": float((nearest == 0).double().mean())}
+            values |= {
+                f"w2-{name}@{w}": wasserstein2(made.float(), own.float()),
+                f"own-{name}@{w}": float((nearest == 0).double().mean()),
+            }
     plain = guided(exact, "", x, label, "heun", settings["steps"])
     values["w2-plain"] = wasserstein2(plain.float(), own.float())
     return {**values, "threads": torch.get_num_threads(), "dtype": "fp64"}, {}
 
 
 def alike(settings: Mapping[str, Any], work: Path) -> Outcome:
-    """Mean difference in grey levels between pictures of the same seeds and classes: TCFG(w), in each space, against CFG(w) and CFG((1 + w)/2)."""
+    """Mean difference in grey levels between pictures of the same seeds and classes: TCFG(w), in each space,
+    against CFG(w) and CFG((1 + w)/2)."""
     model, count = load(settings["model"]), settings["count"]
-    how = {"seeds": range(count), "labels": [i % len(model.classes) for i in range(count)], "num_steps": settings["steps"]}
+    how = {
+        "seeds": range(count),
+        "labels": [i % len(model.classes) for i in range(count)],
+        "num_steps": settings["steps"],
+    }
 
     def made(line: str) -> Tensor:
         return model.sample(guidance=line, **how).values.float()
@@ -107,32 +121,72 @@ def alike(settings: Mapping[str, Any], work: Path) -> Outcome:
         values[f"cfg@{w}"] = float((same - half).abs().mean())
         for space in SPACES:
             ours = made(f"tcfg(space={space}),cfg={w}")
-            values |= {f"{space}-half@{w}": float((ours - half).abs().mean()), f"{space}-same@{w}": float((ours - same).abs().mean())}
+            values |= {
+                f"{space}-half@{w}": float((ours - half).abs().mean()),
+                f"{space}-same@{w}": float((ours - same).abs().mean()),
+            }
     return {**values, "threads": torch.get_num_threads()}, {}
 
 
 def lines(quick: bool) -> list[str]:
     """Every guidance line whose quality is measured, once."""
     scales = SCALES[:1] if quick else SCALES
-    made = [f"cfg={w:g}" for w in sorted({*scales, *((1 + w) / 2 for w in scales)})] + [f"tcfg,cfg={w:g}" for w in scales]
+    made = [f"cfg={w:g}" for w in sorted({*scales, *((1 + w) / 2 for w in scales)})] + [
+        f"tcfg,cfg={w:g}" for w in scales
+    ]
     return made + ([] if quick else [f"tcfg(space={space}),cfg=3" for space in SPACES[1:]])
 
 
 def jobs(quick: bool) -> list[Job]:
     seeds = range(1 if quick else 3)
     made = [
-        Job(f"high-{s}", high, {"dim": 256, "count": 40 if quick else 500, "steps": 50, "scales": [2.0, 4.0, 7.5], "spread": 0.15, "seed": s}, 0.3)
+        Job(
+            f"high-{s}",
+            high,
+            {
+                "dim": 256,
+                "count": 40 if quick else 500,
+                "steps": 50,
+                "scales": [2.0, 4.0, 7.5],
+                "spread": 0.15,
+                "seed": s,
+            },
+            0.3,
+        )
         for s in seeds
     ]
-    made += [Job(f"moons-{s}", moons, {"count": 100 if quick else 1000, "steps": 50, "scales": [2.0, 4.0], "seed": s}, 0.3) for s in seeds]
+    made += [
+        Job(
+            f"moons-{s}",
+            moons,
+            {"count": 100 if quick else 1000, "steps": 50, "scales": [2.0, 4.0], "seed": s},
+            0.3,
+        )
+        for s in seeds
+    ]
     for model in MODELS:
         made.append(
-            Job(f"alike-{model}", alike, {"model": model, "count": 4 if quick else 64, "steps": 4 if quick else 20, "scales": [2.0, 4.0]}, 0.8)
+            Job(
+                f"alike-{model}",
+                alike,
+                {
+                    "model": model,
+                    "count": 4 if quick else 64,
+                    "steps": 4 if quick else 20,
+                    "scales": [2.0, 4.0],
+                },
+                0.8,
+            )
         )
         made += [
-            Job(f"{model}-{line}", steered.point, {"model": model, "guidance": line, "num": 40 if quick else 2000, "steps": 4 if quick else 20}, 1.4)
+            Job(
+                f"{model}-{line}",
+                steered.point,
+                {"model": model, "guidance": line, "num": 40 if quick else 2000, "steps": 4 if quick else 20},
+                1.4,
+            )
             for line in lines(quick)
-        ]  # fmt: skip
+        ]
     return made
 
 
@@ -143,77 +197,165 @@ def of(results: Mapping[str, Result], group: str, key: str) -> list[float]:
 
 def write(results: Mapping[str, Result], folder: Path) -> str:
     pages.write_csv(folder / "table.csv", list(results.values()), ("model", "guidance", "seed"))
-    return "\n\n".join([INTRO, _high(results), _moons(results), *(_model(results, model, folder) for model in MODELS)])
+    return "\n\n".join(
+        [INTRO, _high(results), _moons(results), *(_model(results, model, folder) for model in MODELS)]
+    )
 
 
 def _high(results: Mapping[str, Result]) -> str:
     scales = results["high-0"].settings["scales"]
     rows = [
-        {"space": space, "scale": f"{w:g}", "half": of(results, "high", f"{space}-half@{w}"), "same": of(results, "high", f"{space}-same@{w}"), "cfg": of(results, "high", f"cfg@{w}")}
-        for space in SPACES[:3] for w in scales
-    ]  # fmt: skip
-    heads = {"space": "TCFG in the space of", "scale": "w", "half": "to CFG((1 + w)/2)", "same": "to CFG(w)", "cfg": "between the two CFGs"}
-    told = [
-        pages.compare("TCFG(w)", of(results, "high", f"noise-half@{w}"), "CFG((1 + w)/2) from CFG(w)", of(results, "high", f"cfg@{w}"), f"Distance to CFG((1 + w)/2) at w = {w:g}")
+        {
+            "space": space,
+            "scale": f"{w:g}",
+            "half": of(results, "high", f"{space}-half@{w}"),
+            "same": of(results, "high", f"{space}-same@{w}"),
+            "cfg": of(results, "high", f"cfg@{w}"),
+        }
+        for space in SPACES[:3]
         for w in scales
-    ]  # fmt: skip
+    ]
+    heads = {
+        "space": "TCFG in the space of",
+        "scale": "w",
+        "half": "to CFG((1 + w)/2)",
+        "same": "to CFG(w)",
+        "cfg": "between the two CFGs",
+    }
+    told = [
+        pages.compare(
+            "TCFG(w)",
+            of(results, "high", f"noise-half@{w}"),
+            "CFG((1 + w)/2) from CFG(w)",
+            of(results, "high", f"cfg@{w}"),
+            f"Distance to CFG((1 + w)/2) at w = {w:g}",
+        )
+        for w in scales
+    ]
     size = results["high-0"].settings
     return "\n".join(
-        [f"## Exact scores in {size['dim']} dimensions", "", f"Ten Gaussians of deviation 0.3, {size['steps']} DDIM steps, relative distance between samples of the same noise.", "",
-         pages.table(rows, heads), "", *(f"- {t}" for t in told)]
-    )  # fmt: skip
+        [
+            f"## Exact scores in {size['dim']} dimensions",
+            "",
+            f"Ten Gaussians of deviation 0.3, {size['steps']} DDIM steps, relative distance between "
+            "samples of the same noise.",
+            "",
+            pages.table(rows, heads),
+            "",
+            *(f"- {t}" for t in told),
+        ]
+    )
 
 
 def _moons(results: Mapping[str, Result]) -> str:
     scales = results["moons-0"].settings["scales"]
     names = {"cfg": "CFG(w)", "tcfg": "TCFG(w)", "half": "CFG((1 + w)/2)"}
-    rows: list[dict[str, Any]] = [{"method": "no guidance", "scale": "–", "w2": of(results, "moons", "w2-plain")}]
+    rows: list[dict[str, Any]] = [
+        {"method": "no guidance", "scale": "–", "w2": of(results, "moons", "w2-plain")}
+    ]
     rows += [
-        {"method": text, "scale": f"{w:g}", "w2": of(results, "moons", f"w2-{k}@{w}"), "own": of(results, "moons", f"own-{k}@{w}")}
-        for w in scales for k, text in names.items()
-    ]  # fmt: skip
+        {
+            "method": text,
+            "scale": f"{w:g}",
+            "w2": of(results, "moons", f"w2-{k}@{w}"),
+            "own": of(results, "moons", f"own-{k}@{w}"),
+        }
+        for w in scales
+        for k, text in names.items()
+    ]
     heads = {"method": "method", "scale": "w", "w2": "W2 to the moon", "own": "nearer to it"}
     told = [
-        pages.compare("TCFG(w)", of(results, "moons", f"w2-tcfg@{w}"), f"{names[k]}", of(results, "moons", f"w2-{k}@{w}"), f"W2 at w = {w:g}")
-        for w in scales for k in ("cfg", "half")
-    ]  # fmt: skip
-    return "\n".join(["## Two moons, exact scores", "", pages.table(rows, heads), "", *(f"- {t}" for t in told)])
+        pages.compare(
+            "TCFG(w)",
+            of(results, "moons", f"w2-tcfg@{w}"),
+            f"{names[k]}",
+            of(results, "moons", f"w2-{k}@{w}"),
+            f"W2 at w = {w:g}",
+        )
+        for w in scales
+        for k in ("cfg", "half")
+    ]
+    return "\n".join(
+        ["## Two moons, exact scores", "", pages.table(rows, heads), "", *(f"- {t}" for t in told)]
+    )
 
 
 def _model(results: Mapping[str, Result], model: str, folder: Path) -> str:
-    found = {r.settings["guidance"]: r for r in results.values() if r.settings.get("model") == model and "guidance" in r.settings}
+    found = {
+        r.settings["guidance"]: r
+        for r in results.values()
+        if r.settings.get("model") == model and "guidance" in r.settings
+    }
     first = next(iter(found.values()))
-    rows = [{"line": f"`{line}`", **{k: r.values.get(k) for k in steered.METRICS}} for line, r in found.items()]
+    rows = [
+        {"line": f"`{line}`", **{k: r.values.get(k) for k in steered.METRICS}} for line, r in found.items()
+    ]
     curves = {
         name: (xs, [[found[line.format(w)].values["fd"]] for w in xs])
         for name, line in (("CFG", "cfg={:g}"), ("TCFG", "tcfg,cfg={:g}"))
         for xs in ([w for w in sorted({*SCALES, *((1 + w) / 2 for w in SCALES)}) if line.format(w) in found],)
-    }  # fmt: skip
+    }
     shifted = ([(1 + w) / 2 for w in curves["TCFG"][0]], curves["TCFG"][1])
     pages.lines(
-        folder / f"{model}.png", {model: {**curves, "TCFG, drawn at (1 + w)/2": shifted}}, x="scale", y="Fréchet distance (lenet)",
+        folder / f"{model}.png",
+        {model: {**curves, "TCFG, drawn at (1 + w)/2": shifted}},
+        x="scale",
+        y="Fréchet distance (lenet)",
         levels={model: first.values["fd_real"]},
-    )  # fmt: skip
-    pages.pictures(folder / f"{model}-samples.png", {line: r.arrays["pictures"] for line, r in found.items() if "=1." not in line or len(found) < 8})
+    )
+    pages.pictures(
+        folder / f"{model}-samples.png",
+        {line: r.arrays["pictures"] for line, r in found.items() if "=1." not in line or len(found) < 8},
+    )
     same = results[f"alike-{model}"]
     alike_rows = [
-        {"space": space, "scale": f"{w:g}", "half": same.values[f"{space}-half@{w}"], "same": same.values[f"{space}-same@{w}"], "cfg": same.values[f"cfg@{w}"]}
-        for space in SPACES for w in same.settings["scales"]
-    ]  # fmt: skip
-    heads = {"space": "TCFG in the space of", "scale": "w", "half": "to CFG((1 + w)/2)", "same": "to CFG(w)", "cfg": "between the two CFGs"}
+        {
+            "space": space,
+            "scale": f"{w:g}",
+            "half": same.values[f"{space}-half@{w}"],
+            "same": same.values[f"{space}-same@{w}"],
+            "cfg": same.values[f"cfg@{w}"],
+        }
+        for space in SPACES
+        for w in same.settings["scales"]
+    ]
+    heads = {
+        "space": "TCFG in the space of",
+        "scale": "w",
+        "half": "to CFG((1 + w)/2)",
+        "same": "to CFG(w)",
+        "cfg": "between the two CFGs",
+    }
     best = {name: min(zip(ys, xs)) for name, (xs, ys) in curves.items()}
     told = "; ".join(f"{name} {y[0]:.3f} at w = {x:g}" for name, (y, x) in best.items())
     return "\n".join(
-        [f"## {model}", "", f"{first.settings['num']:,} samples with balanced classes at {first.settings['steps']} steps, the same seeds everywhere; two real sets: {first.values['fd_real']:.3f}.", "",
-         pages.table(rows, {"line": "guidance", **steered.METRICS}), "", f"- Lowest Fréchet distance: {told}.", "",
-         f"Mean difference of {same.settings['count']} pictures of the same seeds, in grey levels of 255:", "", pages.table(alike_rows, heads), "",
-         f"![Fréchet distance against the scale]({model}.png)", "", f"![the same seeds and classes]({model}-samples.png)"]
-    )  # fmt: skip
+        [
+            f"## {model}",
+            "",
+            f"{first.settings['num']:,} samples with balanced classes at {first.settings['steps']} "
+            f"steps, the same seeds everywhere; two real sets: {first.values['fd_real']:.3f}.",
+            "",
+            pages.table(rows, {"line": "guidance", **steered.METRICS}),
+            "",
+            f"- Lowest Fréchet distance: {told}.",
+            "",
+            f"Mean difference of {same.settings['count']} pictures of the same seeds, in grey levels of 255:",
+            "",
+            pages.table(alike_rows, heads),
+            "",
+            f"![Fréchet distance against the scale]({model}.png)",
+            "",
+            f"![the same seeds and classes]({model}-samples.png)",
+        ]
+    )
 
 
-INTRO = """TCFG keeps of the unconditional prediction only its part along the first singular vector of the pair. Where conditional and unconditional prediction have the
-same norm this part is exactly their mean, and TCFG at scale w is plain guidance at (1 + w)/2; predictions of the noise nearly have, predictions of data or velocity
-do not. So TCFG is compared with plain guidance at the same scale *and* at the matched one. Fréchet distances are in the features of the shipped
+INTRO = """TCFG keeps of the unconditional prediction only its part along the first singular vector of the \
+pair. Where conditional and unconditional prediction have the
+same norm this part is exactly their mean, and TCFG at scale w is plain guidance at (1 + w)/2; predictions \
+of the noise nearly have, predictions of data or velocity
+do not. So TCFG is compared with plain guidance at the same scale *and* at the matched one. Fréchet \
+distances are in the features of the shipped
 `lenet-fashion` (not FID), to the 12,000 training pictures."""
 
 page = Page("Tangential damping at matched strength", jobs, write)

@@ -1,7 +1,9 @@
-"""The recipe in the plane that the pages share: a small network, the library's own objective, and what is measured of it.
+"""The recipe in the plane that the pages share: a small network, the library's own objective, and what is
+measured of it.
 
-MLP of three layers of 64 with SELU on [x, t(, class)]; Adam 1e-3, constant for 70 % of the steps and then linearly to 0; batches of 256 (Tong et al.
-2302.00482). All methods of a seed see the same weights at the start, the same batches and the same times, so their differences are paired.
+MLP of three layers of 64 with SELU on [x, t(, class)]; Adam 1e-3, constant for 70 % of the steps and then
+linearly to 0; batches of 256 (Tong et al. 2302.00482). All methods of a seed see the same weights at the
+start, the same batches and the same times, so their differences are paired.
 
     W2    √(exact transport cost of samples to held-out points, equal weights)
     PE    ∫ E|v(x_t, t)|² dt along the model's own trajectories
@@ -31,9 +33,12 @@ TRAIN, TEST, FLOOR, SAMPLER = 0, 1, 2, 3  # pages of the noise: nothing that is 
 
 
 class ToyNet(nn.Module):
-    """``net(x, t, cond)``: (B, 2) → (B, 2). ``clock`` divides the path's own time; ``classes`` > 0 appends the label as a one-hot vector."""
+    """``net(x, t, cond)``: (B, 2) → (B, 2). ``clock`` divides the path's own time; ``classes`` > 0 appends
+    the label as a one-hot vector."""
 
-    def __init__(self, *, seed: int, clock: float = 1000.0, classes: int = 0, width: int = 64, depth: int = 3):
+    def __init__(
+        self, *, seed: int, clock: float = 1000.0, classes: int = 0, width: int = 64, depth: int = 3
+    ):
         super().__init__()
         self.clock, self.classes = clock, classes
         sizes = [3 + classes, *[width] * depth]
@@ -42,7 +47,9 @@ class ToyNet(nn.Module):
             hidden = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), nn.SELU())]
             self.layers = nn.Sequential(*hidden, nn.Linear(width, 2))
 
-    def forward(self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
+    ) -> Tensor:
         parts = [x, t.to(x)[:, None] / self.clock]
         if self.classes:
             if cond is None or not isinstance(cond.label, Tensor):
@@ -63,7 +70,8 @@ class Ends:
 
 @lru_cache(maxsize=2)
 def ends(source: str, data: str, seed: int, count: int, page: int = TRAIN, scale: float = 1.0) -> Ends:
-    """Independent draws. ``source``: "normal" or a kind of `studio.data.toy`; data points are divided by ``scale``."""
+    """Independent draws. ``source``: "normal" or a kind of `studio.data.toy`; data points are divided by
+    ``scale``."""
     noise = NoiseSource([2 * seed] * count, index=range(count), step=page)
     values, label = draw(data, noise)
     other = NoiseSource([2 * seed + 1] * count, index=range(count), step=page)
@@ -76,8 +84,11 @@ def rate(step: int, steps: int) -> float:
     return min(1.0, (1 - step / steps) / 0.3)
 
 
-def train(objective: Objective, net: ToyNet, pairs: Ends, *, steps: int = 6000, batch: int = 256) -> dict[str, float]:
-    """Train in place and return the coupling's diagnostics, averaged over the second half of the run. Raises ``ValueError`` for too few pairs."""
+def train(
+    objective: Objective, net: ToyNet, pairs: Ends, *, steps: int = 6000, batch: int = 256
+) -> dict[str, float]:
+    """Train in place and return the coupling's diagnostics, averaged over the second half of the run. Raises
+    ``ValueError`` for too few pairs."""
     if len(pairs.data) != steps * batch:
         raise ValueError(f"got {len(pairs.data)} pairs, expected {steps} steps × {batch}")
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
@@ -89,7 +100,9 @@ def train(objective: Objective, net: ToyNet, pairs: Ends, *, steps: int = 6000, 
             rows = slice(step * batch, (step + 1) * batch)
             cond = Cond(label=pairs.label[rows]) if net.classes else Cond()
             noise = pairs.noise.select(rows).at(step)
-            loss = objective.loss(net, Batch(pairs.data[rows], cond, pairs.source[rows]), noise, ctx, t=times[rows])
+            loss = objective.loss(
+                net, Batch(pairs.data[rows], cond, pairs.source[rows]), noise, ctx, t=times[rows]
+            )
             loss.per_sample.mean().backward()
             optimizer.param_groups[0]["lr"] = 1e-3 * rate(step, steps)
             optimizer.step()
@@ -100,7 +113,9 @@ def train(objective: Objective, net: ToyNet, pairs: Ends, *, steps: int = 6000, 
     return {k: float(torch.stack([log[k] for log in logs]).mean()) for k in keep if logs and k in logs[0]}
 
 
-def sample(denoiser: Denoiser, x: Tensor, sampler: str, steps: int, cond: Cond | None = None, *, seed: int = 0) -> Tensor:
+def sample(
+    denoiser: Denoiser, x: Tensor, sampler: str, steps: int, cond: Cond | None = None, *, seed: int = 0
+) -> Tensor:
     """From x (N, 2) at the path's beginning. ``sampler`` as in ``studio sample``: a name with its options."""
     from studio.sampling.engine import build_sampler
 
@@ -109,7 +124,9 @@ def sample(denoiser: Denoiser, x: Tensor, sampler: str, steps: int, cond: Cond |
 
 
 @torch.no_grad()
-def converged(denoiser: Denoiser, x: Tensor, cond: Cond | None = None, *, steps: int = FINE) -> tuple[Tensor, float]:
+def converged(
+    denoiser: Denoiser, x: Tensor, cond: Cond | None = None, *, steps: int = FINE
+) -> tuple[Tensor, float]:
     """Samples of RK4 and the path energy, by the trapezoid rule over its steps."""
     speeds = []
     for step in samplers.build("rk4").steps(denoiser, x, cond, num_steps=steps):
@@ -123,7 +140,16 @@ def _speed(velocity: Tensor) -> float:
     return float(velocity.double().square().sum(1).mean())
 
 
-def flow(source: str, data: str, coupling: Mapping[str, Any] | str, *, seed: int, steps: int = 6000, batch: int = 256, labels: bool = False) -> tuple[Denoiser, dict[str, float]]:  # fmt: skip
+def flow(
+    source: str,
+    data: str,
+    coupling: Mapping[str, Any] | str,
+    *,
+    seed: int,
+    steps: int = 6000,
+    batch: int = 256,
+    labels: bool = False,
+) -> tuple[Denoiser, dict[str, float]]:
     """Flow matching with a coupling on one thread, by the recipe above."""
     torch.set_num_threads(1)
     spec = {"name": coupling} if isinstance(coupling, str) else dict(coupling)
@@ -136,26 +162,46 @@ def flow(source: str, data: str, coupling: Mapping[str, Any] | str, *, seed: int
     return Denoiser(net.eval().requires_grad_(False), objective.path, objective.parameterization), logs
 
 
-def measure(denoiser: Denoiser, source: str, data: str, *, seed: int, count: int = 1500, euler: tuple[int, ...] = (1, 2, 4, 10)) -> tuple[dict[str, float], dict[str, Tensor]]:  # fmt: skip
-    """W2 after Euler's steps and converged, PE, NPE and W2² of the ends; and the samples, ``true`` ones among them."""
+def measure(
+    denoiser: Denoiser,
+    source: str,
+    data: str,
+    *,
+    seed: int,
+    count: int = 1500,
+    euler: tuple[int, ...] = (1, 2, 4, 10),
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """W2 after Euler's steps and converged, PE, NPE and W2² of the ends; and the samples, ``true`` ones among
+    them."""
     test = ends(source, data, seed, count, TEST)
     made = {f"euler{n}": sample(denoiser, test.source, "euler", n) for n in euler}
     made["converged"], energy = converged(denoiser, test.source)
     squared = wasserstein2(test.source, test.data) ** 2
     values = {f"w2_{k}": wasserstein2(v, test.data) for k, v in made.items()}
-    return {**values, "pe": energy, "npe": abs(energy - squared) / squared, "w2sq_ends": squared}, {**made, "true": test.data}
+    return {**values, "pe": energy, "npe": abs(energy - squared) / squared, "w2sq_ends": squared}, {
+        **made,
+        "true": test.data,
+    }
 
 
 def floor(data: str, *, seed: int, count: int = 1500) -> float:
     """W2 of two true sets."""
-    return wasserstein2(ends("normal", data, seed, count, FLOOR).data, ends("normal", data, seed, count, TEST).data)
+    return wasserstein2(
+        ends("normal", data, seed, count, FLOOR).data, ends("normal", data, seed, count, TEST).data
+    )
 
 
 def conditional(denoiser: Denoiser, *, seed: int, per_class: int = 180, euler: int = 4) -> dict[str, float]:
-    """On the eight Gaussians, with labels: share of samples nearest to their own class's centre, and the mean over classes of W2 within the class."""
-    real, other = (_by_class(ends("normal", "eight_gaussians", seed, 2 * CLASSES * per_class, page), per_class) for page in (TEST, FLOOR))
+    """On the eight Gaussians, with labels: share of samples nearest to their own class's centre, and the mean
+    over classes of W2 within the class."""
+    real, other = (
+        _by_class(ends("normal", "eight_gaussians", seed, 2 * CLASSES * per_class, page), per_class)
+        for page in (TEST, FLOOR)
+    )
     label = torch.arange(CLASSES).repeat_interleave(per_class)
-    x = NoiseSource([2 * seed + 1] * len(label), index=range(len(label)), step=SAMPLER).normal((2,), stream="prior")
+    x = NoiseSource([2 * seed + 1] * len(label), index=range(len(label)), step=SAMPLER).normal(
+        (2,), stream="prior"
+    )
     angle = torch.arange(CLASSES) * (torch.pi / 4)
     centres = 5 * torch.stack([angle.cos(), angle.sin()], 1)
     values = {"w2_class_real": _mean_w2(other, real)}

@@ -1,6 +1,8 @@
-"""Noto to Twemoji without pairs: how near a translation comes to the drawing that its code point has in the other set.
+"""Noto to Twemoji without pairs: how near a translation comes to the drawing that its code point has in the
+other set.
 
-    rmse       root mean square difference to the true partner, in grey levels of 0 to 255, over held-out emoji
+    rmse       root mean square difference to the true partner, in grey levels of 0 to 255, over held-out
+      emoji
     found      share whose nearest held-out Twemoji, by that distance, is the true partner
     energy     energy distance (of 8 × 8 × 3 averages) between translations and the held-out Twemoji
 
@@ -29,7 +31,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "sf2m": {"objective": {"parameterization": "flow_score", "coupling": "sinkhorn"}, "procedure": {}},
     "cfm": {"objective": {"parameterization": "flow_score", "coupling": "independent"}, "procedure": {}},
     "dsbm": {"objective": {"parameterization": "drift", "coupling": "ot"}, "procedure": DSBM},
-}  # fmt: skip
+}
 
 
 def held_out(data: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -39,14 +41,20 @@ def held_out(data: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
 
 
 def run(settings: Mapping[str, Any], work: Path) -> Outcome:
-    """``settings``: seed, method (or ``model``: a trained one), minutes or steps, data, and ``ways``: (sampler, steps) pairs."""
+    """``settings``: seed, method (or ``model``: a trained one), minutes or steps, data, and ``ways``:
+    (sampler, steps) pairs."""
     if "model" in settings:
         model = load_model(settings["model"])
     else:
         folder, base = work / "run", load_config("noto-twemoji")
         method, length = METHODS[settings["method"]], {k: settings.get(k) for k in ("minutes", "steps")}
         tree = base.tree()
-        tree |= {"name": "reproduce", "seed": settings["seed"], "data": dict(settings["data"]), "procedure": method["procedure"]}
+        tree |= {
+            "name": "reproduce",
+            "seed": settings["seed"],
+            "data": dict(settings["data"]),
+            "procedure": method["procedure"],
+        }
         tree["backbone"] |= {"hidden_size": 128, **settings.get("backbone", {})}
         tree["objective"] = {**tree["objective"], **method["objective"]}
         tree["train"] |= {
@@ -65,7 +73,8 @@ def run(settings: Mapping[str, Any], work: Path) -> Outcome:
 
 
 def measure(model: Model, settings: Mapping[str, Any]) -> Outcome:
-    """``rmse@SAMPLER@STEPS``, ``found@...`` and ``energy@...`` for each way of sampling, and some pictures."""
+    """``rmse@SAMPLER@STEPS``, ``found@...`` and ``energy@...`` for each way of sampling, and some
+    pictures."""
     noto, twemoji = held_out(settings["data"])
     values: dict[str, Any] = {}
     arrays = {}
@@ -82,7 +91,10 @@ def untrained(settings: Mapping[str, Any], work: Path) -> Outcome:
     values = {f"{k}_identity": v for k, v in judge(noto, twemoji).items()}
     values |= {f"{k}_random": v for k, v in judge(twemoji.roll(len(twemoji) // 2, 0), twemoji).items()}
     step = max(1, len(noto) // SHOWN)
-    return {**values, "held_out": len(noto)}, {"noto": noto[::step][:SHOWN].numpy(), "twemoji": twemoji[::step][:SHOWN].numpy()}
+    return {**values, "held_out": len(noto)}, {
+        "noto": noto[::step][:SHOWN].numpy(),
+        "twemoji": twemoji[::step][:SHOWN].numpy(),
+    }
 
 
 def judge(made: Tensor, truth: Tensor) -> dict[str, float]:
@@ -90,4 +102,8 @@ def judge(made: Tensor, truth: Tensor) -> dict[str, float]:
     nearest = torch.cdist(a, b).argmin(1)
     same = (b[nearest] == b).all(1)
     coarse = [F.avg_pool2d(v.float(), 4).flatten(1).double() / 255 for v in (made, truth)]
-    return {"rmse": float((a - b).square().mean(1).sqrt().mean()), "found": float(same.double().mean()), "energy": energy_distance(*coarse)}
+    return {
+        "rmse": float((a - b).square().mean(1).sqrt().mean()),
+        "found": float(same.double().mean()),
+        "energy": energy_distance(*coarse),
+    }

@@ -1,7 +1,9 @@
-"""Weighted conditional flow matching (Calvo-Ordoñez et al. 2507.22270): does the weight exp(−c/eps) straighten paths, and at what price?
+"""Weighted conditional flow matching (Calvo-Ordoñez et al. 2507.22270): does the weight exp(−c/eps)
+straighten paths, and at what price?
 
-Points (three seeds, two pairs of distributions, and one with labels), Fashion-MNIST at equal minutes, and how much of the weight is about pairs at all:
-over a grid of sources x and pictures y, log w = mean + a(x) + b(y) + interaction, the two-way decomposition of its variance.
+Points (three seeds, two pairs of distributions, and one with labels), Fashion-MNIST at equal minutes, and how
+much of the weight is about pairs at all: over a grid of sources x and pictures y, log w = mean + a(x) + b(y)
++ interaction, the two-way decomposition of its variance.
 """
 
 from collections.abc import Mapping
@@ -22,17 +24,24 @@ from studio.reproduce.jobs import Job, Outcome, Page, Result
 PAIRS = {"moons": ("eight_gaussians", "moons"), "gaussians": ("normal", "eight_gaussians")}
 TITLES = {"moons": "eight Gaussians → moons", "gaussians": "N(0, I) → eight Gaussians"}
 METHODS: dict[str, Any] = {
-    "cfm": "independent", "ot": {"name": "ot"}, **{f"gibbs-{e}": {"name": "gibbs", "eps": float(e)} for e in (1, 2, 3, 5, 10)},
+    "cfm": "independent",
+    "ot": {"name": "ot"},
+    **{f"gibbs-{e}": {"name": "gibbs", "eps": float(e)} for e in (1, 2, 3, 5, 10)},
     **{f"balanced-{e}": {"name": "gibbs", "eps": float(e), "balance": 10} for e in (0.5, 1, 2)},
-}  # fmt: skip
+}
 LABELLED: dict[str, Any] = {
-    "cfm": "independent", "ot-ignore": {"name": "ot", "labels": "ignore"}, "ot-per-class": {"name": "ot", "labels": "per_class"},
-    "gibbs-3": METHODS["gibbs-3"], "balanced-1": METHODS["balanced-1"],
-}  # fmt: skip
+    "cfm": "independent",
+    "ot-ignore": {"name": "ot", "labels": "ignore"},
+    "ot-per-class": {"name": "ot", "labels": "per_class"},
+    "gibbs-3": METHODS["gibbs-3"],
+    "balanced-1": METHODS["balanced-1"],
+}
 PICTURED: dict[str, Any] = {
-    "cfm": "independent", "gibbs": {"name": "gibbs", "ess": 0.7}, "balanced": {"name": "gibbs", "ess": 0.7, "balance": 10},
+    "cfm": "independent",
+    "gibbs": {"name": "gibbs", "ess": 0.7},
+    "balanced": {"name": "gibbs", "ess": 0.7, "balance": 10},
     "ot": {"name": "ot", "labels": "per_class"},
-}  # fmt: skip
+}
 EULER, FEW = (1, 2, 4, 10), (2, 4, 8, 20)
 
 
@@ -40,7 +49,9 @@ def points(settings: Mapping[str, Any], work: Path) -> Outcome:
     """One method on one pair with one seed."""
     source, data = PAIRS[settings["pair"]]
     common = {"seed": settings["seed"]}
-    denoiser, logs = toy.flow(source, data, settings["coupling"], steps=settings["steps"], batch=settings["batch"], **common)
+    denoiser, logs = toy.flow(
+        source, data, settings["coupling"], steps=settings["steps"], batch=settings["batch"], **common
+    )
     values, made = toy.measure(denoiser, source, data, count=settings["count"], euler=EULER, **common)
     values["floor"] = toy.floor(data, count=settings["count"], **common)
     keep = {k: made[k].numpy() for k in ("euler4", "converged", "true")} if settings["seed"] == 0 else {}
@@ -50,30 +61,59 @@ def points(settings: Mapping[str, Any], work: Path) -> Outcome:
 def labelled(settings: Mapping[str, Any], work: Path) -> Outcome:
     """One method on the eight Gaussians with their labels."""
     denoiser, logs = toy.flow(
-        *PAIRS["gaussians"], settings["coupling"], seed=settings["seed"], steps=settings["steps"], batch=settings["batch"], labels=True
+        *PAIRS["gaussians"],
+        settings["coupling"],
+        seed=settings["seed"],
+        steps=settings["steps"],
+        batch=settings["batch"],
+        labels=True,
     )
-    return {**toy.conditional(denoiser, seed=settings["seed"], per_class=settings["count"] // 8), **logs, "threads": 1, "dtype": "fp32"}, {}
+    return {
+        **toy.conditional(denoiser, seed=settings["seed"], per_class=settings["count"] // 8),
+        **logs,
+        "threads": 1,
+        "dtype": "fp32",
+    }, {}
 
 
 def tilt(settings: Mapping[str, Any], work: Path) -> Outcome:
-    """Shares of Var(−|x − y|/eps) over ``count`` × ``count`` pairs of noise and pictures, at the eps of an effective sample size."""
+    """Shares of Var(−|x − y|/eps) over ``count`` × ``count`` pairs of noise and pictures, at the eps of an
+    effective sample size."""
     count = settings["count"]
-    values = torch.from_numpy(np.asarray(load_data({"name": pictures.DATA}).train.values[:count])).double().flatten(1) / 127.5 - 1
-    noise = NoiseSource([settings["seed"]] * count, index=range(count)).normal((values.shape[1],), stream="prior", dtype=torch.float64)
+    values = (
+        torch.from_numpy(np.asarray(load_data({"name": pictures.DATA}).train.values[:count]))
+        .double()
+        .flatten(1)
+        / 127.5
+        - 1
+    )
+    noise = NoiseSource([settings["seed"]] * count, index=range(count)).normal(
+        (values.shape[1],), stream="prior", dtype=torch.float64
+    )
     costs = transport.squared_distances(noise, values).sqrt().double()  # (sources, pictures)
     beta = inverse_temperature(costs.diagonal(), settings["ess"])
     shares, by_picture = two_way(-costs * beta)
     design = torch.stack([torch.ones(count).double(), values.norm(dim=1)], 1)
     fitted = design @ torch.linalg.lstsq(design, by_picture[:, None]).solution
     by_norm = float(fitted.var(correction=0) / by_picture.var(correction=0))
-    return {**shares, "picture_by_norm": by_norm, "eps": float(1 / beta), "sd": float((costs * beta).std(correction=0)), "dtype": "fp64"}, {}
+    return {
+        **shares,
+        "picture_by_norm": by_norm,
+        "eps": float(1 / beta),
+        "sd": float((costs * beta).std(correction=0)),
+        "dtype": "fp64",
+    }, {}
 
 
 def two_way(grid: torch.Tensor) -> tuple[dict[str, float], torch.Tensor]:
-    """Shares of the variance of (N, M) values that rows, columns and their interaction carry, which sum to 1; and the columns' means (M,)."""
+    """Shares of the variance of (N, M) values that rows, columns and their interaction carry, which sum to 1;
+    and the columns' means (M,)."""
     rows, columns, total = grid.mean(1), grid.mean(0), grid.var(correction=0)
     rest = grid - rows[:, None] - columns + grid.mean()
-    shares = {k: float(v.var(correction=0) / total) for k, v in (("source", rows), ("picture", columns), ("interaction", rest))}
+    shares = {
+        k: float(v.var(correction=0) / total)
+        for k, v in (("source", rows), ("picture", columns), ("interaction", rest))
+    }
     return shares, columns
 
 
@@ -84,9 +124,16 @@ def jobs(quick: bool) -> list[Job]:
     length = {"steps": 4, "batch_size": 16, "num": 40} if quick else {"minutes": 4.0, "num": 2000}
     few = FEW[:2] if quick else FEW
     made = [
-        Job(f"points-{pair}-{name}-{seed}", points, {"pair": pair, "coupling": coupling, "seed": seed, **size}, 0.5)
-        for pair in PAIRS for seed in seeds for name, coupling in METHODS.items()
-    ]  # fmt: skip
+        Job(
+            f"points-{pair}-{name}-{seed}",
+            points,
+            {"pair": pair, "coupling": coupling, "seed": seed, **size},
+            0.5,
+        )
+        for pair in PAIRS
+        for seed in seeds
+        for name, coupling in METHODS.items()
+    ]
     made += [
         Job(f"labelled-{name}-{seed}", labelled, {"coupling": coupling, "seed": seed, **size}, 0.4)
         for seed in seeds
@@ -96,29 +143,54 @@ def jobs(quick: bool) -> list[Job]:
     times = {"name": "logit_normal", "mean": -0.4, "std": 1.0}
     for seed in range(1 if quick else 2):
         for name, coupling in PICTURED.items():
-            objective = {"path": "linear", "parameterization": "velocity", "times": times, "coupling": coupling}
-            settings = {"seed": seed, "objective": objective, "samplers": [["euler", n] for n in few], **length}
+            objective = {
+                "path": "linear",
+                "parameterization": "velocity",
+                "times": times,
+                "coupling": coupling,
+            }
+            settings = {
+                "seed": seed,
+                "objective": objective,
+                "samplers": [["euler", n] for n in few],
+                **length,
+            }
             made.append(Job(f"pictures-{name}-{seed}", pictures.run, settings, 5.5))
     return made
 
 
 def of(results: Mapping[str, Result], group: str, name: str, key: str) -> list[float]:
     """A number of all seeds of a method, in their order."""
-    found = [(r.settings["seed"], r.values) for r in results.values() if r.name.rpartition("-")[0] == f"{group}-{name}"]
+    found = [
+        (r.settings["seed"], r.values)
+        for r in results.values()
+        if r.name.rpartition("-")[0] == f"{group}-{name}"
+    ]
     return [float(values[key]) for _, values in sorted(found, key=lambda pair: pair[0]) if key in values]
 
 
 def write(results: Mapping[str, Result], folder: Path) -> str:
     pages.write_csv(folder / "table.csv", list(results.values()), ("seed",))
-    parts = [INTRO, *(_pair(results, pair, folder) for pair in PAIRS), _labels(results), _tilt(results["tilt"]), _pictures(results, folder)]
+    parts = [
+        INTRO,
+        *(_pair(results, pair, folder) for pair in PAIRS),
+        _labels(results),
+        _tilt(results["tilt"]),
+        _pictures(results, folder),
+    ]
     return "\n\n".join(parts)
 
 
 def _pair(results: Mapping[str, Result], pair: str, folder: Path) -> str:
     group = f"points-{pair}"
     heads = {f"w2_euler{n}": f"W2, Euler {n}" for n in EULER} | {
-        "w2_converged": "W2, RK4×50", "pe": "PE", "npe": "NPE", "ess": "ESS", "tilt_source": "tilt of sources", "tilt_data": "tilt of data"
-    }  # fmt: skip
+        "w2_converged": "W2, RK4×50",
+        "pe": "PE",
+        "npe": "NPE",
+        "ess": "ESS",
+        "tilt_source": "tilt of sources",
+        "tilt_data": "tilt of data",
+    }
     rows = [{"method": m} | {k: of(results, group, m, k) or None for k in heads} for m in METHODS]
     floors, ends = of(results, group, "cfm", "floor"), of(results, group, "cfm", "w2sq_ends")
     curves = {m: (EULER, [of(results, group, m, f"w2_euler{n}") for n in EULER]) for m in METHODS}
@@ -130,59 +202,106 @@ def _pair(results: Mapping[str, Result], pair: str, folder: Path) -> str:
         levels={TITLES[pair]: pages.mean_error(floors)[0]},
     )
     seen = {m: results[f"{group}-{m}-0"].arrays for m in METHODS}
-    pages.scatters(folder / f"{group}-samples.png", {f"{m}, Euler 4": a["euler4"] for m, a in seen.items()}, seen["cfm"]["true"])
+    pages.scatters(
+        folder / f"{group}-samples.png",
+        {f"{m}, Euler 4": a["euler4"] for m, a in seen.items()},
+        seen["cfm"]["true"],
+    )
     told = [
         pages.compare(m, of(results, group, m, key), "cfm", of(results, group, "cfm", key), what)
         for m in ("ot", "gibbs-2", "gibbs-3", "gibbs-5", "balanced-1")
         for key, what in (("w2_euler4", "W2 after four Euler steps"), ("w2_converged", "W2 converged"))
     ]
-    told.append(pages.compare("balanced-1", of(results, group, "balanced-1", "w2_converged"), "OT", of(results, group, "ot", "w2_converged"), "W2 converged"))  # fmt: skip
+    told.append(
+        pages.compare(
+            "balanced-1",
+            of(results, group, "balanced-1", "w2_converged"),
+            "OT",
+            of(results, group, "ot", "w2_converged"),
+            "W2 converged",
+        )
+    )
     few, fine = (
         {
-            m: pages.mean_error(of(results, group, m, k))[0] / pages.mean_error(of(results, group, "cfm", k))[0]
+            m: pages.mean_error(of(results, group, m, k))[0]
+            / pages.mean_error(of(results, group, "cfm", k))[0]
             for m in ("ot", "gibbs-3", "balanced-1")
         }
         for k in ("w2_euler4", "w2_converged")
     )
     short = "; ".join(f"{m} ×{few[m]:.2f} after four Euler steps and ×{fine[m]:.2f} converged" for m in few)
     told.insert(0, f"W2 over that of cfm, means of all seeds: {short}.")
-    low = [m for m in METHODS if pages.mean_error(of(results, group, m, "pe"))[0] < pages.mean_error(ends)[0] * 0.95]
+    low = [
+        m
+        for m in METHODS
+        if pages.mean_error(of(results, group, m, "pe"))[0] < pages.mean_error(ends)[0] * 0.95
+    ]
     told.append(
-        f"A path energy more than 5 % below W2² of the ends ({pages.shown(ends, 2)}), which no model with the right ends can have: {', '.join(low)}."
+        f"A path energy more than 5 % below W2² of the ends ({pages.shown(ends, 2)}), which no model with "
+        f"the right ends can have: {', '.join(low)}."
         if low
         else "No method has a path energy more than 5 % below W2² of the ends."
     )
     return "\n".join(
         [
-            f"## Points: {TITLES[pair]}", "", f"W2 of two true sets: {pages.shown(floors)}. W2² of source and data: {pages.shown(ends, 2)}.", "",
-            pages.table(rows, {"method": "method", **heads}), "", *(f"- {t}" for t in told), "", f"![W2 against steps]({group}.png)", "",
+            f"## Points: {TITLES[pair]}",
+            "",
+            f"W2 of two true sets: {pages.shown(floors)}. W2² of source and data: {pages.shown(ends, 2)}.",
+            "",
+            pages.table(rows, {"method": "method", **heads}),
+            "",
+            *(f"- {t}" for t in told),
+            "",
+            f"![W2 against steps]({group}.png)",
+            "",
             f"![samples after four Euler steps, true points in grey]({group}-samples.png)",
         ]
-    )  # fmt: skip
+    )
 
 
 def _labels(results: Mapping[str, Result]) -> str:
-    heads = {f"{k}_{n}": f"{text}, {how}" for n, how in (("euler4", "Euler 4"), ("converged", "RK4×50"))
-             for k, text in (("accuracy", "right class"), ("w2_class", "W2 within the class"))}  # fmt: skip
+    heads = {
+        f"{k}_{n}": f"{text}, {how}"
+        for n, how in (("euler4", "Euler 4"), ("converged", "RK4×50"))
+        for k, text in (("accuracy", "right class"), ("w2_class", "W2 within the class"))
+    }
     rows = [{"method": m} | {k: of(results, "labelled", m, k) for k in heads} for m in LABELLED]
     told = [
-        pages.compare("ot-ignore", of(results, "labelled", "ot-ignore", key), other, of(results, "labelled", other, key), what)
+        pages.compare(
+            "ot-ignore",
+            of(results, "labelled", "ot-ignore", key),
+            other,
+            of(results, "labelled", other, key),
+            what,
+        )
         for other in ("ot-per-class", "cfm")
-        for key, what in (("accuracy_converged", "Share in the right class"), ("w2_class_converged", "W2 within the class"))
+        for key, what in (
+            ("accuracy_converged", "Share in the right class"),
+            ("w2_class_converged", "W2 within the class"),
+        )
     ]
     return "\n".join(
         [
-            "## Points with labels", "",
-            "N(0, I) → eight Gaussians, the network told which. Transport that ignores labels teaches each class to start from a part of the noise.", "",
-            f"Two true sets: W2 within the class {pages.shown(of(results, 'labelled', 'cfm', 'w2_class_real'))}.", "",
-            pages.table(rows, {"method": "method", **heads}), "", *(f"- {t}" for t in told),
+            "## Points with labels",
+            "",
+            "N(0, I) → eight Gaussians, the network told which. Transport that ignores labels teaches "
+            "each class to start from a part of the noise.",
+            "",
+            "Two true sets: W2 within the class "
+            f"{pages.shown(of(results, 'labelled', 'cfm', 'w2_class_real'))}.",
+            "",
+            pages.table(rows, {"method": "method", **heads}),
+            "",
+            *(f"- {t}" for t in told),
         ]
-    )  # fmt: skip
+    )
 
 
 def _tilt(result: Result) -> str:
     v = result.values
-    row = {k: f"{v[k]:.1%}" for k in ("source", "picture", "interaction")} | {"picture_by_norm": f"{v['picture_by_norm']:.1%}"}
+    row = {k: f"{v[k]:.1%}" for k in ("source", "picture", "interaction")} | {
+        "picture_by_norm": f"{v['picture_by_norm']:.1%}"
+    }
     heads = {
         "source": "source alone",
         "picture": "picture alone",
@@ -193,12 +312,17 @@ def _tilt(result: Result) -> str:
     verdict = "mostly a reweighting of sources and pictures" if apart > 0.5 else "mostly a choice among pairs"
     return "\n".join(
         [
-            "## What the weight is about on pictures", "",
-            f"The variance of log w over {result.settings['count']} × {result.settings['count']} pairs of noise and Fashion-MNIST pictures in [−1, 1], at eps = {v['eps']:.3g} "
-            f"(effective sample size {result.settings['ess']}); its standard deviation is {v['sd']:.3g}.", "", pages.table([row], heads), "",
+            "## What the weight is about on pictures",
+            "",
+            f"The variance of log w over {result.settings['count']} × {result.settings['count']} pairs of "
+            f"noise and Fashion-MNIST pictures in [−1, 1], at eps = {v['eps']:.3g} "
+            f"(effective sample size {result.settings['ess']}); its standard deviation is {v['sd']:.3g}.",
+            "",
+            pages.table([row], heads),
+            "",
             f"- {apart:.1%} of it does not depend on who is paired with whom: here the weight is {verdict}.",
         ]
-    )  # fmt: skip
+    )
 
 
 def _pictures(results: Mapping[str, Result], folder: Path) -> str:
@@ -210,31 +334,65 @@ def _pictures(results: Mapping[str, Result], folder: Path) -> str:
         row["steps"] = f"{pages.mean_error(row['steps'])[0]:.0f}"
     curves = {m: (few, [of(results, "pictures", m, f"fd@euler@{n}") for n in few]) for m in PICTURED}
     title = "Fashion-MNIST, equal minutes"
-    pages.lines(folder / "pictures.png", {title: curves}, x="Euler steps", y="Fréchet distance (lenet)", levels={title: first.values["fd_real"]})
-    pages.pictures(folder / "pictures-samples.png", {m: results[f"pictures-{m}-0"].arrays["pictures"] for m in PICTURED})
+    pages.lines(
+        folder / "pictures.png",
+        {title: curves},
+        x="Euler steps",
+        y="Fréchet distance (lenet)",
+        levels={title: first.values["fd_real"]},
+    )
+    pages.pictures(
+        folder / "pictures-samples.png", {m: results[f"pictures-{m}-0"].arrays["pictures"] for m in PICTURED}
+    )
     told = [
-        pages.compare(m, of(results, "pictures", m, f"fd@euler@{n}"), "cfm", of(results, "pictures", "cfm", f"fd@euler@{n}"), f"Fréchet distance after {n} steps")
-        for m in list(PICTURED)[1:] for n in (few[0], few[-1])
-    ]  # fmt: skip
-    length = f"{first.settings['minutes']:g} minutes" if "minutes" in first.settings else f"{first.settings['steps']} steps"
+        pages.compare(
+            m,
+            of(results, "pictures", m, f"fd@euler@{n}"),
+            "cfm",
+            of(results, "pictures", "cfm", f"fd@euler@{n}"),
+            f"Fréchet distance after {n} steps",
+        )
+        for m in list(PICTURED)[1:]
+        for n in (few[0], few[-1])
+    ]
+    length = (
+        f"{first.settings['minutes']:g} minutes"
+        if "minutes" in first.settings
+        else f"{first.settings['steps']} steps"
+    )
     return "\n".join(
         [
-            "## Fashion-MNIST", "",
-            f"A DiT 128 wide, {length} a run, otherwise the recipe of `fashion-dit`, no guidance, {first.settings['num']} samples with balanced classes, Fréchet distance to the "
-            f"12,000 training pictures in the features of the shipped `lenet-fashion` (not FID); two real sets of that size: {first.values['fd_real']:.3f}. "
-            "Weights have effective sample size 0.7; transport is within classes.", "",
-            pages.table(rows, {"method": "method", **heads}), "", *(f"- {t}" for t in told), "", "![Fréchet distance against steps](pictures.png)", "",
+            "## Fashion-MNIST",
+            "",
+            f"A DiT 128 wide, {length} a run, otherwise the recipe of `fashion-dit`, no guidance, "
+            f"{first.settings['num']} samples with balanced classes, Fréchet distance to the "
+            "12,000 training pictures in the features of the shipped `lenet-fashion` (not FID); two real "
+            f"sets of that size: {first.values['fd_real']:.3f}. "
+            "Weights have effective sample size 0.7; transport is within classes.",
+            "",
+            pages.table(rows, {"method": "method", **heads}),
+            "",
+            *(f"- {t}" for t in told),
+            "",
+            "![Fréchet distance against steps](pictures.png)",
+            "",
             f"![samples of seed 0, Euler {few[-1]}](pictures-samples.png)",
         ]
-    )  # fmt: skip
+    )
 
 
-INTRO = """W-CFM keeps sources and data independently paired and multiplies each pair's loss by exp(−|x − y|/eps). That is flow matching on an entropic
-transport plan, but between *tilted* ends: points that are close to everything count more. `balanced` (ours, not in the paper) removes the tilt inside each
-batch by Sinkhorn scalings. `cfm` is the independent pairing, `ot` the exact transport of the batch, `gibbs-3` W-CFM at eps 3, `balanced-1` the balanced form at 1.
+INTRO = """W-CFM keeps sources and data independently paired and multiplies each pair's loss by exp(−|x − \
+y|/eps). That is flow matching on an entropic
+transport plan, but between *tilted* ends: points that are close to everything count more. `balanced` \
+(ours, not in the paper) removes the tilt inside each
+batch by Sinkhorn scalings. `cfm` is the independent pairing, `ot` the exact transport of the batch, \
+`gibbs-3` W-CFM at eps 3, `balanced-1` the balanced form at 1.
 
-In the plane: an MLP 3×64 with SELU, Adam 1e-3 (constant for 70 %, then linearly to 0), batch 256, the same weights at the start, batches and times for all
-methods of a seed. W2 is exact, 1,500 samples against 1,500 held-out points. **NPE is no measure of quality by itself**: a tilt lowers the path energy PE *through*
-W2² of the ends, so it stands beside PE and W2. ESS is the effective sample size of the weights, tilts are relative variances inside a batch."""
+In the plane: an MLP 3×64 with SELU, Adam 1e-3 (constant for 70 %, then linearly to 0), batch 256, the same \
+weights at the start, batches and times for all
+methods of a seed. W2 is exact, 1,500 samples against 1,500 held-out points. **NPE is no measure of quality \
+by itself**: a tilt lowers the path energy PE *through*
+W2² of the ends, so it stands beside PE and W2. ESS is the effective sample size of the weights, tilts are \
+relative variances inside a batch."""
 
 page = Page("Weighted conditional flow matching: straight, cheap, tilted", jobs, write)

@@ -1,6 +1,8 @@
-"""DiT, DiS and Diffusion-RWKV at equal wall-clock minutes, parameters, data and objective: what each has learned when, and what a step costs.
+"""DiT, DiS and Diffusion-RWKV at equal wall-clock minutes, parameters, data and objective: what each has
+learned when, and what a step costs.
 
-The trunks differ, the convolutional frame around them is the same. A run is looked at from its checkpoints at a quarter, half, three quarters and the end of its minutes.
+The trunks differ, the convolutional frame around them is the same. A run is looked at from its checkpoints at
+a quarter, half, three quarters and the end of its minutes.
 """
 
 import json
@@ -37,8 +39,15 @@ EMOJI = "data/emoji32.npz"
 def trained(settings: Mapping[str, Any], work: Path, data: dict[str, Any]) -> Path:
     """The run of one network with all of its checkpoints. Raises `Unfinished` when a signal stopped it."""
     length = {k: settings[k] for k in ("minutes", "steps") if k in settings}
-    objective = {"path": "linear", "parameterization": "velocity", "times": {"name": "logit_normal", "mean": -0.4, "std": 1.0}, "cond_drop": 0.1}
-    config = pictures.config({**length, "seed": settings["seed"], "objective": objective, "batch_size": settings["batch_size"]})
+    objective = {
+        "path": "linear",
+        "parameterization": "velocity",
+        "times": {"name": "logit_normal", "mean": -0.4, "std": 1.0},
+        "cond_drop": 0.1,
+    }
+    config = pictures.config(
+        {**length, "seed": settings["seed"], "objective": objective, "batch_size": settings["batch_size"]}
+    )
     config |= {"data": data, "backbone": dict(NETWORKS[settings["network"]])}
     every = max(1, settings.get("steps", 400) // 4) if "steps" in settings else 100
     config["train"] |= {"save_every": every, "eval_every": every, "eval_samples": 256, "keep_last": 10**6}
@@ -59,7 +68,11 @@ def losses(folder: Path) -> np.ndarray:
     """(K, 3): step, minutes, held-out loss of the averaged weights."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     rows = [
-        (line["step"], line["elapsed"] / 60, next(v for k, v in line.items() if k.startswith("held_out_ema") and not k.endswith("bins")))
+        (
+            line["step"],
+            line["elapsed"] / 60,
+            next(v for k, v in line.items() if k.startswith("held_out_ema") and not k.endswith("bins")),
+        )
         for line in lines
         if "held_out" in line
     ]
@@ -74,9 +87,12 @@ def about(model: Model, folder: Path, batch: int) -> dict[str, Any]:
     cond = Cond(label=torch.zeros(batch, dtype=torch.int64)) if model.classes else Cond()
     kept = kept_mb(net, torch.zeros(batch, *model.info.shape), torch.zeros(batch), cond)
     return {
-        "parameters": sum(p.numel() for p in net.parameters()), "steps": last["step"], "seconds_per_step": last["elapsed"] / last["step"], "kept": kept,
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "steps": last["step"],
+        "seconds_per_step": last["elapsed"] / last["step"],
+        "kept": kept,
         "threads": torch.get_num_threads(),
-    }  # fmt: skip
+    }
 
 
 def fashion(settings: Mapping[str, Any], work: Path) -> Outcome:
@@ -103,36 +119,65 @@ def fashion(settings: Mapping[str, Any], work: Path) -> Outcome:
 
 
 def emoji(settings: Mapping[str, Any], work: Path) -> Outcome:
-    """Twemoji from noise: energy distance of 8×8×3 averages between samples and held-out drawings, and the curve of the held-out loss."""
+    """Twemoji from noise: energy distance of 8×8×3 averages between samples and held-out drawings, and the
+    curve of the held-out loss."""
     data = load_data({"name": "emoji", "path": settings["path"]})
     np.savez(work / "twemoji.npz", images=data.train.values.transpose(0, 2, 3, 1))
     folder = trained(settings, work, {"name": "npz", "path": str((work / "twemoji.npz").resolve())})
     truth, values = torch.from_numpy(data.held_out.values), {}
     model = load(folder)
     for share, (minutes, step) in zip(SHARES, looks(folder)):
-        samples = load(f"{folder}@{step}").sample(seeds=range(settings["num"]), num_steps=settings["sample_steps"], guidance=None).values
+        samples = (
+            load(f"{folder}@{step}")
+            .sample(seeds=range(settings["num"]), num_steps=settings["sample_steps"], guidance=None)
+            .values
+        )
         coarse = [F.avg_pool2d(v.float(), 4).flatten(1).double() / 255 for v in (samples, truth)]
-        values |= {f"energy@{share}": energy_distance(*coarse), f"minutes@{share}": minutes, f"step@{share}": step}
+        values |= {
+            f"energy@{share}": energy_distance(*coarse),
+            f"minutes@{share}": minutes,
+            f"step@{share}": step,
+        }
     halves = [
         F.avg_pool2d(torch.from_numpy(v).float(), 4).flatten(1).double() / 255
         for v in (data.held_out.values, data.train.values[:: max(1, len(data.train) // 1000)])
     ]
     curve = losses(folder)
-    return {**values, "energy_real": energy_distance(*halves), "held_out": float(curve[-1, 2]), **about(model, folder, settings["batch_size"])}, {"pictures": samples[:20].numpy(), "losses": curve}  # fmt: skip
+    return {
+        **values,
+        "energy_real": energy_distance(*halves),
+        "held_out": float(curve[-1, 2]),
+        **about(model, folder, settings["batch_size"]),
+    }, {"pictures": samples[:20].numpy(), "losses": curve}
 
 
 def jobs(quick: bool) -> list[Job]:
     length: dict[str, Any] = (
-        {"steps": 4, "batch_size": 8, "num": 40, "sample_steps": 3} if quick else {"batch_size": 64, "num": 1000, "sample_steps": 20}
+        {"steps": 4, "batch_size": 8, "num": 40, "sample_steps": 3}
+        if quick
+        else {"batch_size": 64, "num": 1000, "sample_steps": 20}
     )
     made = []
     for seed in range(1 if quick else 2):
         for network in NETWORKS:
             made.append(
-                Job(f"fashion-{network}-{seed}", fashion, {"network": network, "seed": seed, **length, **({} if quick else {"minutes": 8.0})}, 8.6)
+                Job(
+                    f"fashion-{network}-{seed}",
+                    fashion,
+                    {"network": network, "seed": seed, **length, **({} if quick else {"minutes": 8.0})},
+                    8.6,
+                )
             )
     if not quick:  # 399 drawings are held out
-        made += [Job(f"emoji-{n}-0", emoji, {"network": n, "seed": 0, "path": EMOJI, **length, "num": 400, "minutes": 15.0}, 15.9) for n in NETWORKS]
+        made += [
+            Job(
+                f"emoji-{n}-0",
+                emoji,
+                {"network": n, "seed": 0, "path": EMOJI, **length, "num": 400, "minutes": 15.0},
+                15.9,
+            )
+            for n in NETWORKS
+        ]
     return made
 
 
@@ -146,12 +191,17 @@ def write(results: Mapping[str, Result], folder: Path) -> str:
     first = results["fashion-DiT-0"]
     parts = [
         INTRO.format(
-            sizes=", ".join(f"{n} {of(results, f'fashion-{n}', 'parameters')[0] / 1e6:.2f} M" for n in NETWORKS),
+            sizes=", ".join(
+                f"{n} {of(results, f'fashion-{n}', 'parameters')[0] / 1e6:.2f} M" for n in NETWORKS
+            ),
             real=first.values["fd_real"],
             num=first.settings["num"],
         )
     ]
-    groups = {"fashion": ("Fashion-MNIST, 28×28", ("fd", "Fréchet distance")), "emoji": ("Twemoji, 32×32", ("energy", "energy distance"))}
+    groups = {
+        "fashion": ("Fashion-MNIST, 28×28", ("fd", "Fréchet distance")),
+        "emoji": ("Twemoji, 32×32", ("energy", "energy distance")),
+    }
     for group, (title, (key, text)) in groups.items():
         if f"{group}-DiT-0" in results:
             parts.append(_section(results, group, title, key, text, folder))
@@ -163,25 +213,65 @@ def _section(results: Mapping[str, Result], group: str, title: str, key: str, te
     rows = []
     for network in NETWORKS:
         name = f"{group}-{network}"
-        row: dict[str, Any] = {"network": network, **{f"{key}@{s}": of(results, name, f"{key}@{s}") for s in SHARES}}
+        row: dict[str, Any] = {
+            "network": network,
+            **{f"{key}@{s}": of(results, name, f"{key}@{s}") for s in SHARES},
+        }
         row |= {"acc": of(results, name, "acc@1.0")} if group == "fashion" else {}
-        row |= {"held_out": of(results, name, "held_out"), "steps": f"{np.mean(of(results, name, 'steps')):.0f}"}
-        rows.append({**row, "ms": f"{1e3 * np.mean(of(results, name, 'seconds_per_step')):.0f}", "kept": f"{np.mean(of(results, name, 'kept')):.0f}"})
+        row |= {
+            "held_out": of(results, name, "held_out"),
+            "steps": f"{np.mean(of(results, name, 'steps')):.0f}",
+        }
+        rows.append(
+            {
+                **row,
+                "ms": f"{1e3 * np.mean(of(results, name, 'seconds_per_step')):.0f}",
+                "kept": f"{np.mean(of(results, name, 'kept')):.0f}",
+            }
+        )
     _curves(results, group, measures, folder / f"{group}.png")
-    pages.pictures(folder / f"{group}-samples.png", {n: results[f"{group}-{n}-0"].arrays["pictures"] for n in NETWORKS})
-    heads = {"network": "network", **{f"{key}@{s}": f"{text} at {s:.0%} of the minutes" for s in SHARES}, **({"acc": "class accuracy"} if group == "fashion" else {}),
-             "held_out": "held-out loss", "steps": "steps", "ms": "ms a step", "kept": "MB kept a step"}  # fmt: skip
+    pages.pictures(
+        folder / f"{group}-samples.png", {n: results[f"{group}-{n}-0"].arrays["pictures"] for n in NETWORKS}
+    )
+    heads = {
+        "network": "network",
+        **{f"{key}@{s}": f"{text} at {s:.0%} of the minutes" for s in SHARES},
+        **({"acc": "class accuracy"} if group == "fashion" else {}),
+        "held_out": "held-out loss",
+        "steps": "steps",
+        "ms": "ms a step",
+        "kept": "MB kept a step",
+    }
     told = [
-        pages.compare(n, of(results, f"{group}-{n}", f"{key}@1.0"), "DiT", of(results, f"{group}-DiT", f"{key}@1.0"), f"{text[0].upper()}{text[1:]} at the end")
-        for n in NETWORKS if n != "DiT"
-    ]  # fmt: skip
+        pages.compare(
+            n,
+            of(results, f"{group}-{n}", f"{key}@1.0"),
+            "DiT",
+            of(results, f"{group}-DiT", f"{key}@1.0"),
+            f"{text[0].upper()}{text[1:]} at the end",
+        )
+        for n in NETWORKS
+        if n != "DiT"
+    ]
     chosen_by = (f"{key}@1.0", text) if group == "fashion" else ("held_out", "held-out loss")
     real = EMOJI_NOTE.format(of(results, "emoji-DiT", "energy_real")[0]) if group == "emoji" else ""
     return "\n".join(
-        [f"## {title}", "", f"{results[f'{group}-DiT-0'].settings.get('minutes', 0):g} minutes a run.{real}", "", pages.table(rows, heads), "", *(f"- {t}" for t in told),
-         f"- {_by_step(results, group)}", f"- {_verdict(results, group, *chosen_by)}", "",
-         f"![curves against minutes and steps]({group}.png)", "", f"![the same seeds]({group}-samples.png)"]
-    )  # fmt: skip
+        [
+            f"## {title}",
+            "",
+            f"{results[f'{group}-DiT-0'].settings.get('minutes', 0):g} minutes a run.{real}",
+            "",
+            pages.table(rows, heads),
+            "",
+            *(f"- {t}" for t in told),
+            f"- {_by_step(results, group)}",
+            f"- {_verdict(results, group, *chosen_by)}",
+            "",
+            f"![curves against minutes and steps]({group}.png)",
+            "",
+            f"![the same seeds]({group}-samples.png)",
+        ]
+    )
 
 
 def _curves(results: Mapping[str, Result], group: str, measures: Mapping[str, str], path: Path) -> None:
@@ -192,13 +282,21 @@ def _curves(results: Mapping[str, Result], group: str, measures: Mapping[str, st
     axes = figure.subplots(len(measures) + 1, 2, sharey="row")
     for result in (r for r in results.values() if r.name.startswith(group)):
         network, v = result.settings["network"], result.values
-        style: dict[str, Any] = {"color": f"C{list(NETWORKS).index(network)}", "marker": "osv"[list(NETWORKS).index(network)], "markersize": 4}
+        style: dict[str, Any] = {
+            "color": f"C{list(NETWORKS).index(network)}",
+            "marker": "osv"[list(NETWORKS).index(network)],
+            "markersize": 4,
+        }
         style |= {"label": network} if result.settings["seed"] == 0 else {"linestyle": "--"}
         for row, key in enumerate(measures):
             for column, by in enumerate(("minutes", "step")):
-                axes[row, column].plot([v[f"{by}@{s}"] for s in SHARES], [v[f"{key}@{s}"] for s in SHARES], **style)
+                axes[row, column].plot(
+                    [v[f"{by}@{s}"] for s in SHARES], [v[f"{key}@{s}"] for s in SHARES], **style
+                )
         for column in (0, 1):
-            axes[-1, column].plot(result.arrays["losses"][:, 1 - column], result.arrays["losses"][:, 2], **style)
+            axes[-1, column].plot(
+                result.arrays["losses"][:, 1 - column], result.arrays["losses"][:, 2], **style
+            )
     for row, name in enumerate([*measures.values(), "held-out loss"]):
         axes[row, 0].set(ylabel=name, xlabel="minutes", yscale="linear" if "accuracy" in name else "log")
         axes[row, 1].set(xlabel="steps")
@@ -210,11 +308,18 @@ def _curves(results: Mapping[str, Result], group: str, measures: Mapping[str, st
 
 def _by_step(results: Mapping[str, Result], group: str) -> str:
     """Held-out losses after the last number of steps at which all runs were looked at."""
-    curves = {n: [r.arrays["losses"] for r in results.values() if r.name.rpartition("-")[0] == f"{group}-{n}"] for n in NETWORKS}
-    step = max(set.intersection(*(set(c[:, 0].tolist()) for own in curves.values() for c in own)), default=None)
+    curves = {
+        n: [r.arrays["losses"] for r in results.values() if r.name.rpartition("-")[0] == f"{group}-{n}"]
+        for n in NETWORKS
+    }
+    step = max(
+        set.intersection(*(set(c[:, 0].tolist()) for own in curves.values() for c in own)), default=None
+    )
     if step is None:
         return "No number of steps was reached by all."
-    told = ", ".join(f"{n} {pages.shown([float(c[c[:, 0] == step][0, 2]) for c in own])}" for n, own in curves.items())
+    told = ", ".join(
+        f"{n} {pages.shown([float(c[c[:, 0] == step][0, 2]) for c in own])}" for n, own in curves.items()
+    )
     return f"Held-out loss after equal steps, {step:.0f}: {told}."
 
 
@@ -224,16 +329,25 @@ def _verdict(results: Mapping[str, Result], group: str, key: str, text: str) -> 
     cost = {n: float(np.mean(of(results, f"{group}-{n}", "seconds_per_step"))) for n in NETWORKS}
     best = min(ends, key=lambda n: ends[n])
     others = ", ".join(
-        f"{n} {ends[n] / ends[best]:.2f} times that at {cost[n] / cost[best]:.2f} times the cost of a step" for n in NETWORKS if n != best
+        f"{n} {ends[n] / ends[best]:.2f} times that at {cost[n] / cost[best]:.2f} times the cost of a step"
+        for n in NETWORKS
+        if n != best
     )
-    return f"To choose at this size and on two cores, by the means of the seeds (above stands which differences are clear): {best}, the lowest {text} at equal minutes; {others}."
+    return (
+        "To choose at this size and on two cores, by the means of the seeds (above stands which "
+        f"differences are clear): {best}, the lowest {text} at equal minutes; {others}."
+    )
 
 
-INTRO = """{sizes}: three trunks in the same convolutional frame, trained for the same wall-clock minutes on the same data with the same objective and optimiser. Fréchet distance and
-accuracy are of {num:,} samples with balanced classes without guidance, in the features of the shipped `lenet-fashion` (not FID); two real sets of that size: {real:.3f}. At 49 tokens (28×28)
-and 64 (32×32) attention is cheap, so this says what a step teaches, not what long sequences cost; for that see the page `linear-cost`."""
+INTRO = """{sizes}: three trunks in the same convolutional frame, trained for the same wall-clock minutes \
+on the same data with the same objective and optimiser. Fréchet distance and
+accuracy are of {num:,} samples with balanced classes without guidance, in the features of the shipped \
+`lenet-fashion` (not FID); two real sets of that size: {real:.3f}. At 49 tokens (28×28)
+and 64 (32×32) attention is cheap, so this says what a step teaches, not what long sequences cost; for that \
+see the page `linear-cost`."""
 
-EMOJI_NOTE = """ Real drawings held out against those trained on: {:.4f}. The energy distance of so few and so different drawings is a rough measure that need not fall while the loss
+EMOJI_NOTE = """ Real drawings held out against those trained on: {:.4f}. The energy distance of so few and \
+so different drawings is a rough measure that need not fall while the loss
 does; the choice below goes by the held-out loss."""
 
 page = Page("Backbones with and without attention", jobs, write)

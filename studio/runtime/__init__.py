@@ -1,1 +1,2 @@
-"""What every room leans on: files, devices, progress, signals, and what is read of strangers with suspicion."""
+"""What every room leans on: files, devices, progress, signals, and what is read of strangers with
+suspicion."""

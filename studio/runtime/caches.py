@@ -1,4 +1,5 @@
-"""What lies in the user's cache: decoded pictures, tables of molecules, features of samples. All of it can be made again; `studio cache` lists it and removes what is old."""
+"""What lies in the user's cache: decoded pictures, tables of molecules, features of samples. All of it can be
+made again; `studio cache` lists it and removes what is old."""
 
 import re
 import time
@@ -13,9 +14,21 @@ KINDS = {  # where each kind lies, and how its files are called: nothing else is
     "molecules": ("molecules", re.compile(r"([0-9a-f]{16,64})\.npz")),
     "features": ("features", re.compile(r"([0-9a-f]{32})\.safetensors")),
 }
-DRAFT = re.compile(r"\.?[0-9a-f]{16,64}\..*tmp|\.[0-9a-f]{16,64}\..+")  # of a process that was killed while writing
+# of a process that was killed while writing
+DRAFT = re.compile(r"\.?[0-9a-f]{16,64}\..*tmp|\.[0-9a-f]{16,64}\..+")
 LEFT = 3600  # seconds after which a draft is nobody's any more
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+}
 
 
 @dataclass(frozen=True)
@@ -59,8 +72,8 @@ def _stat(path: Path) -> tuple[int, float] | None:
 
 
 def old(listed: Sequence[Entry], *, days: float, most: int | None = None) -> list[Entry]:
-    """Those that were not used for so many days, and of the rest the least recently used until what is left has at most ``most`` bytes; drafts that nobody
-    writes any more."""
+    """Those that were not used for so many days, and of the rest the least recently used until what is left
+    has at most ``most`` bytes; drafts that nobody writes any more."""
     now = time.time()
     going = [e for e in listed if now - e.used >= (LEFT if e.kind == "draft" else days * 86400)]
     left = [e for e in listed if e not in going and e.kind != "draft"]

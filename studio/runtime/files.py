@@ -37,22 +37,30 @@ def free(folder: Path) -> int:
 
 
 def check_writable(folder: Path, need: int = 0) -> None:
-    """Raises ``OSError`` (permission) or ``ValueError`` (no space) before anything is written. ``need`` in bytes."""
+    """Raises ``OSError`` (permission) or ``ValueError`` (no space) before anything is written. ``need`` in
+    bytes."""
     parent = _there(folder)
     if not parent.is_dir():
-        raise ValueError(f"cannot write to {folder}: {parent} is a file, expected a folder; choose another --out")
+        raise ValueError(
+            f"cannot write to {folder}: {parent} is a file, expected a folder; choose another --out"
+        )
     if not os.access(parent, os.W_OK | os.X_OK):
         raise PermissionError(f"cannot write to {folder}: no permission in {parent}; choose another --out")
     room = free(parent)
     if room < need + SPARE_BYTES:
-        raise ValueError(f"cannot write {need / 1e6:.0f} MB to {folder}: {room / 1e6:.0f} MB are free; make room or choose another --out")
+        raise ValueError(
+            f"cannot write {need / 1e6:.0f} MB to {folder}: {room / 1e6:.0f} MB are free; make room or "
+            "choose another --out"
+        )
 
 
 def check_file(path: Path, *, overwrite: bool = False, flag: str = "--out", need: int = 0) -> None:
-    """Before anything is computed: raises ``FileExistsError`` for a file that is there unless ``overwrite``, ``ValueError`` for a folder, and what
-    `check_writable` raises for the folder that it lies in."""
+    """Before anything is computed: raises ``FileExistsError`` for a file that is there unless ``overwrite``,
+    ``ValueError`` for a folder, and what `check_writable` raises for the folder that it lies in."""
     if path.is_dir():
-        raise ValueError(f"cannot write to {path}: it is a folder, expected the name of a file; choose another {flag}")
+        raise ValueError(
+            f"cannot write to {path}: it is a folder, expected the name of a file; choose another {flag}"
+        )
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists already; choose another {flag} or pass --overwrite")
     if path.exists() and not os.access(path, os.W_OK):
@@ -73,8 +81,8 @@ def sync(path: Path) -> None:
 
 
 def put_in_place(draft: Path, target: Path) -> None:
-    """Rename a file, or a folder with all in it, so that a power cut leaves the old or the new whole: the content is on the disk before its name is. A folder that
-    is there already goes when the new one stands."""
+    """Rename a file, or a folder with all in it, so that a power cut leaves the old or the new whole: the
+    content is on the disk before its name is. A folder that is there already goes when the new one stands."""
     inside = list(draft.rglob("*")) if draft.is_dir() else []
     for path in (*inside, draft):
         sync(path)
@@ -90,8 +98,8 @@ def put_in_place(draft: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """A name beside ``path`` to write to; it becomes ``path`` when the block ends well and is removed when it does not. Not ``durable``: for files by the thousand
-    of which a damaged one is found and made again."""
+    """A name beside ``path`` to write to; it becomes ``path`` when the block ends well and is removed when it
+    does not. Not ``durable``: for files by the thousand of which a damaged one is found and made again."""
     draft = path.with_name(f".{path.name}.tmp")
     try:
         yield draft
@@ -118,7 +126,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Atomically, what ``write`` writes to the open file; by several processes at once too. Where it fails, as on a full disk, nothing is left."""
+    """Atomically, what ``write`` writes to the open file; by several processes at once too. Where it fails,
+    as on a full disk, nothing is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -134,11 +143,18 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, to_json(value, indent=1) + "\n")
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """A safetensors file; the same tensors give the same bytes (the library leaves the order of several metadata entries to chance)."""
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """A safetensors file; the same tensors give the same bytes (the library leaves the order of several
+    metadata entries to chance)."""
     from safetensors.torch import save_file
 
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, metadata=dict(metadata or {"format": "pt"}))
+    save_file(
+        {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+        path,
+        metadata=dict(metadata or {"format": "pt"}),
+    )
     if metadata is not None and len(metadata) > 1:
         with open(path, "r+b") as handle:
             length = int.from_bytes(handle.read(8), "little")
@@ -152,13 +168,19 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file; raises ``ValueError`` for anything else, pickles above all, and for one that is cut off."""
+    """A safetensors file; raises ``ValueError`` for anything else, pickles above all, and for one that is cut
+    off."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if path.suffix != ".safetensors":
-        raise ValueError(f"got weights {path}, expected a .safetensors file; pickled weights are never loaded")
+        raise ValueError(
+            f"got weights {path}, expected a .safetensors file; pickled weights are never loaded"
+        )
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file ({error}); it may be cut off: restore it or use another checkpoint") from None
+        raise ValueError(
+            f"{path} is not a readable safetensors file ({error}); it may be cut off: restore it or use "
+            "another checkpoint"
+        ) from None

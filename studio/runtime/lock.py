@@ -1,7 +1,8 @@
 """One process trains in a run folder: ``RUN/.lock`` names it by host and pid.
 
-A process of this host is asked for by pid and the time that it began (pids are used again). Whether one of another host, or of another container, still lives is told by
-the lock's own time, which its holder renews. A lock of a process that has ended is taken over, and told.
+A process of this host is asked for by pid and the time that it began (pids are used again). Whether one of
+another host, or of another container, still lives is told by the lock's own time, which its holder renews. A
+lock of a process that has ended is taken over, and told.
 """
 
 import contextlib
@@ -18,7 +19,8 @@ from typing import Any
 import psutil
 
 NAME = ".lock"
-RENEWED, SILENT = 10.0, 60.0  # seconds: how often a lock is renewed, and after how long without it its holder is gone
+# seconds: how often a lock is renewed, and after how long without it its holder is gone
+RENEWED, SILENT = 10.0, 60.0
 SAME_START = 60.0  # seconds by which two readings of when a process began may differ where clocks are set
 
 
@@ -27,9 +29,11 @@ class Taken(ValueError):
 
 
 class RunLock:
-    """Holds a run folder from ``__enter__`` to ``__exit__``; makes the folder where it is missing, and removes it again where nothing was written to it.
+    """Holds a run folder from ``__enter__`` to ``__exit__``; makes the folder where it is missing, and
+    removes it again where nothing was written to it.
 
-    ``told`` says what was taken over. ``check`` raises where another process has taken over in the meantime: nothing may be written then.
+    ``told`` says what was taken over. ``check`` raises where another process has taken over in the meantime:
+    nothing may be written then.
     """
 
     def __init__(self, folder: Path):
@@ -61,11 +65,16 @@ class RunLock:
             there = _parsed(text)
             if there is not None and (who := _alive(there, self.path)):
                 raise Taken(
-                    f"{self.folder} is being trained by {_named(there)}{who}, expected a run that no other process trains; "
+                    f"{self.folder} is being trained by {_named(there)}{who}, expected a run that no "
+                    "other process trains; "
                     "wait until it ends, or choose another --out"
                 )
             if text.strip("\0\n "):
-                who = "a process that is not readable" if there is None else f"{_named(there)} since {there['since']}, which has ended"
+                who = (
+                    "a process that is not readable"
+                    if there is None
+                    else f"{_named(there)} since {there['since']}, which has ended"
+                )
                 self.told = f"{self.folder} was locked by {who}; taken over"
             handle.seek(0)
             handle.truncate()
@@ -78,7 +87,8 @@ class RunLock:
         there = _read(self.path)
         if there is not None and there != self._entry:
             raise Taken(
-                f"{self.folder} was taken over by {_named(there)} while this process was not seen for {SILENT:.0f} s; nothing more is written"
+                f"{self.folder} was taken over by {_named(there)} while this process was not seen for "
+                f"{SILENT:.0f} s; nothing more is written"
             )
 
     def _leave_no_folder(self) -> None:
@@ -104,15 +114,23 @@ def holder(folder: Path) -> str | None:
 def _entry() -> dict[str, Any]:
     me = psutil.Process()
     return {
-        "host": socket.gethostname(), "pid": me.pid, "began": me.create_time(), "space": _space(), "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "host": socket.gethostname(),
+        "pid": me.pid,
+        "began": me.create_time(),
+        "space": _space(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         "token": uuid.uuid4().hex,
-    }  # fmt: skip
+    }
 
 
 def _space() -> str:
-    """Where a pid means a process: the boot of a machine, and a container's own numbers. Empty where the system does not tell."""
+    """Where a pid means a process: the boot of a machine, and a container's own numbers. Empty where the
+    system does not tell."""
     try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+        return (
+            f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} "
+            f"{os.readlink('/proc/self/ns/pid')}"
+        )
     except OSError:
         return ""
 
@@ -122,7 +140,10 @@ def _alive(there: dict[str, Any], path: Path) -> str:
     if (there["host"], there["space"]) == (socket.gethostname(), _space()):
         try:
             process = psutil.Process(there["pid"])
-            running = process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - there["began"]) < SAME_START
+            running = (
+                process.status() != psutil.STATUS_ZOMBIE
+                and abs(process.create_time() - there["began"]) < SAME_START
+            )
             return f" since {there['since']}" if running else ""
         except psutil.NoSuchProcess:
             return ""
@@ -130,7 +151,8 @@ def _alive(there: dict[str, Any], path: Path) -> str:
             return f" since {there['since']}"
     silent = _now(path.parent) - path.stat().st_mtime
     return (
-        f" since {there['since']} (its last sign of life is {max(silent, 0):.0f} s old; it counts as ended after {SILENT:.0f})"
+        f" since {there['since']} (its last sign of life is {max(silent, 0):.0f} s old; it counts as "
+        f"ended after {SILENT:.0f})"
         if silent < SILENT
         else ""
     )
@@ -171,10 +193,13 @@ def _parsed(text: str) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[Any]:
-    """The file, open, while no other process looks at it in this way (where the file system has such locks)."""
+    """The file, open, while no other process looks at it in this way (where the file system has such
+    locks)."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)  # whoever made it may just have removed it
-        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+", encoding="utf-8", errors="replace") as handle:
+        with open(
+            os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+", encoding="utf-8", errors="replace"
+        ) as handle:
             _flock(handle)
             try:
                 same = os.path.samestat(os.fstat(handle.fileno()), os.stat(path))

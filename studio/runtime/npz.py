@@ -12,24 +12,33 @@ def npz_members(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             return [n.removesuffix(".npy") for n in archive.namelist()]
     except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"{path} is not a readable .npz ({error}); it may be cut off: make it again") from None
+        raise ValueError(
+            f"{path} is not a readable .npz ({error}); it may be cut off: make it again"
+        ) from None
 
 
 def npz_array(path: Path, name: str) -> np.ndarray:
-    """One array; mapped from disk where it is stored without compression. Raises ``ValueError`` for one that is cut off or pickled."""
+    """One array; mapped from disk where it is stored without compression. Raises ``ValueError`` for one that
+    is cut off or pickled."""
     try:
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo(f"{name}.npy")
             if info.compress_type == zipfile.ZIP_STORED:
                 with archive.open(info) as handle:
                     version = np.lib.format.read_magic(handle)  # type: ignore[arg-type]
-                    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                    read = (
+                        np.lib.format.read_array_header_1_0
+                        if version == (1, 0)
+                        else np.lib.format.read_array_header_2_0
+                    )
                     shape, fortran, dtype = read(handle)  # type: ignore[arg-type]
                     header = handle.tell()
                 if not fortran and not dtype.hasobject and np.prod(shape) > 1 << 20:
                     with open(path, "rb") as raw:
                         raw.seek(info.header_offset + 26)
-                        lengths = int.from_bytes(raw.read(2), "little") + int.from_bytes(raw.read(2), "little")
+                        lengths = int.from_bytes(raw.read(2), "little") + int.from_bytes(
+                            raw.read(2), "little"
+                        )
                     offset = info.header_offset + 30 + lengths + header
                     if offset + int(np.prod(shape)) * dtype.itemsize <= path.stat().st_size:
                         return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
@@ -38,6 +47,9 @@ def npz_array(path: Path, name: str) -> np.ndarray:
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError) as error:
         if "allow_pickle" in str(error) or "pickled" in str(error):
             raise ValueError(
-                f"{path}: {name} is not readable: it holds pickled objects, which are never loaded; save plain arrays, of words with .astype(str)"
+                f"{path}: {name} is not readable: it holds pickled objects, which are never loaded; save "
+                "plain arrays, of words with .astype(str)"
             ) from None
-        raise ValueError(f"{path}: {name} is not readable ({error}); the file may be cut off: make it again") from None
+        raise ValueError(
+            f"{path}: {name} is not readable ({error}); the file may be cut off: make it again"
+        ) from None

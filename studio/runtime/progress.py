@@ -1,4 +1,5 @@
-"""Progress of whatever takes long: a bar on stderr, by ``tqdm.auto`` in notebooks, plain lines where there is neither."""
+"""Progress of whatever takes long: a bar on stderr, by ``tqdm.auto`` in notebooks, plain lines where there is
+neither."""
 
 import contextlib
 import os
@@ -11,25 +12,34 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
-UNSEEN, LINES = 2.0, 10.0  # seconds after which a count is shown, and between lines where there is no terminal
+# seconds after which a count is shown, and between lines where there is no terminal
+UNSEEN, LINES = 2.0, 10.0
 
 
 def memory_mb() -> float:
     """Peak resident memory of this process (on Linux from /proc: rusage would keep a parent's peak)."""
     status = Path("/proc/self/status")
     if status.is_file():
-        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+        return (
+            int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1])
+            / 1024
+        )
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        1024 if sys.platform != "darwin" else 1024**2
+    )
 
 
 def in_notebook() -> bool:
     """Whether this runs in the kernel of a notebook, by the test that ``tqdm.auto`` makes."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return shell is not None and ("IPKernelApp" in getattr(shell, "config", {}) or "google.colab" in type(shell).__module__)
+    return shell is not None and (
+        "IPKernelApp" in getattr(shell, "config", {}) or "google.colab" in type(shell).__module__
+    )
 
 
 class notebook_bar:
-    """``with notebook_bar("sampling") as bar: bar(done, total, "what to say beside it")``; nothing where there is no notebook."""
+    """``with notebook_bar("sampling") as bar: bar(done, total, "what to say beside it")``; nothing where
+    there is no notebook."""
 
     def __init__(self, name: str, *, shown: bool | None = None):
         self.name, self.bar = name, None  # type: str, Any
@@ -63,10 +73,13 @@ def duration(seconds: float) -> str:
 
 
 class Bar:
-    """One bar of a run on stderr: of rich on a terminal, of ``tqdm.auto`` in a notebook, elsewhere a plain line every `LINES` seconds. ``quiet`` shows
-    nothing; with ``lines`` off there is nothing without a terminal or notebook either."""
+    """One bar of a run on stderr: of rich on a terminal, of ``tqdm.auto`` in a notebook, elsewhere a plain
+    line every `LINES` seconds. ``quiet`` shows nothing; with ``lines`` off there is nothing without a
+    terminal or notebook either."""
 
-    def __init__(self, name: str, total: float, *, quiet: bool = False, lines: bool = True, transient: bool = False):
+    def __init__(
+        self, name: str, total: float, *, quiet: bool = False, lines: bool = True, transient: bool = False
+    ):
         self.name, self.total, self.quiet, self.lines = name, total, quiet, lines
         self.started, self.last_line = time.monotonic(), 0.0
         self.bar: Any = None
@@ -76,9 +89,14 @@ class Bar:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             self.bar = Progress(
-                TextColumn("{task.description}", style="bold", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-                TextColumn("{task.fields[text]}", markup=False), TimeRemainingColumn(), console=Console(stderr=True), transient=transient,
-            )  # fmt: skip
+                TextColumn("{task.description}", style="bold", markup=False),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.fields[text]}", markup=False),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=transient,
+            )
             self.bar.start()
             self.task = self.bar.add_task(name, total=total, text="")
 
@@ -96,7 +114,9 @@ class Bar:
             self.last_line = time.monotonic()
             share = done / self.total if self.total else 1.0
             left = (time.monotonic() - self.started) * (1 / share - 1) if share > 0 else 0
-            print(f"{self.name}: {100 * share:.0f}% · {text} · {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{self.name}: {100 * share:.0f}% · {text} · {left:.0f} s left", file=sys.stderr, flush=True
+            )
 
     def note(self, text: str) -> None:
         """A line of its own above the bar."""
@@ -115,13 +135,25 @@ class Bar:
 
 def step_text(step: int, loss: float | None, rate: float, batch: int) -> str:
     """What is said of a training step; ``rate`` in steps/s."""
-    return f"step {step}" + (f" · loss {loss:.4f}" if loss is not None else "") + f" · {rate * batch:.0f} samples/s · {memory_mb():.0f} MB"
+    return (
+        f"step {step}"
+        + (f" · loss {loss:.4f}" if loss is not None else "")
+        + f" · {rate * batch:.0f} samples/s · {memory_mb():.0f} MB"
+    )
 
 
 class CountingBar(Bar):
     """Counts what was made: ``add`` after each of it; ``on_progress(done, total)`` hears of it too."""
 
-    def __init__(self, name: str, total: int, *, unit: str, quiet: bool = False, on_progress: Callable[[int, int], Any] | None = None):
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        *,
+        unit: str,
+        quiet: bool = False,
+        on_progress: Callable[[int, int], Any] | None = None,
+    ):
         super().__init__(name, total, quiet=quiet)
         self.last_line = self.started  # nothing is said of what is quick
         self.unit, self.on_progress, self.done = unit, on_progress, 0
@@ -148,15 +180,27 @@ def silent(quiet: bool = True) -> Iterator[None]:
 
 
 def counted(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:
-    """The items, counted on stderr by the first process where they take longer than `UNSEEN`: one line that changes on a terminal, a line now and then elsewhere."""
+    """The items, counted on stderr by the first process where they take longer than `UNSEEN`: one line that
+    changes on a terminal, a line now and then elsewhere."""
     began = shown = time.monotonic()
     quiet, wide = _silent.get() or os.environ.get("RANK", "0") != "0", sys.stderr.isatty()
     told = False
     for done, item in enumerate(items, 1):
         now = time.monotonic()
-        if not quiet and now - began > UNSEEN and (done == total and told or now - shown > (0.2 if wide else LINES if told else UNSEEN)):
+        if (
+            not quiet
+            and now - began > UNSEEN
+            and (done == total and told or now - shown > (0.2 if wide else LINES if told else UNSEEN))
+        ):
             left = (now - began) * (total / done - 1)
-            line = f"{text}: {done:,} of {total:,}" + (f" · {left:.0f} s left" if done < total else f" in {now - began:.0f} s")
-            print(f"\r{line:<72}" if wide else line, end="\n" if done == total or not wide else "", file=sys.stderr, flush=True)
+            line = f"{text}: {done:,} of {total:,}" + (
+                f" · {left:.0f} s left" if done < total else f" in {now - began:.0f} s"
+            )
+            print(
+                f"\r{line:<72}" if wide else line,
+                end="\n" if done == total or not wide else "",
+                file=sys.stderr,
+                flush=True,
+            )
             shown, told = now, True
         yield item

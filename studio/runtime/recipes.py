@@ -1,7 +1,8 @@
 """Recipes: what a picture says of how it was made, read with suspicion.
 
-A recipe may come from a stranger's file. Each entry that is used is first held against its type (`checked`); a command is put together as a list of
-arguments and quoted in one place (`line_of`), so that whatever an entry holds is one argument, never an option and never a second line.
+A recipe may come from a stranger's file. Each entry that is used is first held against its type (`checked`);
+a command is put together as a list of arguments and quoted in one place (`line_of`), so that whatever an
+entry holds is one argument, never an option and never a second line.
 """
 
 import math
@@ -22,7 +23,7 @@ class NoCommand(ValueError):
     """A recipe that no command makes again, and why."""
 
 
-# ---- types ------------------------------------------------------------------------------------------------------------------------------------
+# ---- types ---------------------------------------------------------------------------------------
 
 
 def _text(value: Any) -> bool:
@@ -61,7 +62,22 @@ def _path(value: Any) -> bool:
 _SEED = _whole(0, 2**63 - 1)
 TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(
-        ("model", "model_hash", "weights", "sampler", "guidance", "dtype", "studio", "torch", "init", "mask", "direction", "source", "source_hash"), ("a text", _text)
+        (
+            "model",
+            "model_hash",
+            "weights",
+            "sampler",
+            "guidance",
+            "dtype",
+            "studio",
+            "torch",
+            "init",
+            "mask",
+            "direction",
+            "source",
+            "source_hash",
+        ),
+        ("a text", _text),
     ),
     "seed": ("a whole number from 0, or a list of them", _one_or_many(_SEED)),
     "label": ("a class number, -1, or a list of them", _one_or_many(_or_none(_whole(-1, LARGEST_CLASS)))),
@@ -75,11 +91,12 @@ TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "deterministic": ("true or false", lambda value: isinstance(value, bool)),
     "resize": ("true or false", lambda value: isinstance(value, bool)),
     "as_values": ("a list of texts", lambda value: isinstance(value, list) and all(map(_text, value))),
-}  # fmt: skip
+}
 
 
 def checked(recipe: Any) -> dict[str, Any]:
-    """The recipe, every known entry of its type; others are kept as they are. Raises ``ValueError`` that names what is not."""
+    """The recipe, every known entry of its type; others are kept as they are. Raises ``ValueError`` that
+    names what is not."""
     if not isinstance(recipe, dict):
         raise ValueError(f"a recipe is a table of names and values, got {short(recipe)}")
     for name, (expected, test) in TYPES.items():
@@ -87,12 +104,17 @@ def checked(recipe: Any) -> dict[str, Any]:
             raise ValueError(f"got {name} {short(recipe[name])}, expected {expected}")
     counts = {len(recipe[k]) for k in ("seed", "label", "class") if isinstance(recipe.get(k), list)}
     if len(counts) > 1 or counts and not isinstance(recipe.get("seed"), list):
-        raise ValueError("got lists of seeds, labels and classes of different lengths, expected one of each for every sample")
+        raise ValueError(
+            "got lists of seeds, labels and classes of different lengths, expected one of each for "
+            "every sample"
+        )
     return recipe
 
 
 def short(value: Any) -> str:
-    shown = ascii(value) if isinstance(value, str | int | float | bool | None) else f"a {type(value).__name__}"
+    shown = (
+        ascii(value) if isinstance(value, str | int | float | bool | None) else f"a {type(value).__name__}"
+    )
     return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
@@ -100,14 +122,17 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     """The recipe inside a PNG, `checked`. Raises ``ValueError`` for a file that has none or a damaged one."""
     text = untrusted.text_in(path, KEY)
     if text is None:
-        raise ValueError(f"{path} carries no recipe of this studio; it was made elsewhere, or its text was stripped by another program")
+        raise ValueError(
+            f"{path} carries no recipe of this studio; it was made elsewhere, or its text was stripped by "
+            "another program"
+        )
     try:
         return checked(untrusted.parsed(text))
     except ValueError as error:
         raise ValueError(f"{path} carries a damaged recipe: {error}") from None
 
 
-# ---- lines ------------------------------------------------------------------------------------------------------------------------------------
+# ---- lines ---------------------------------------------------------------------------------------
 
 
 def complete(recipe: Mapping[str, Any], needed: Sequence[str]) -> dict[str, Any]:
@@ -128,7 +153,8 @@ def told(command: Callable[[], str]) -> str:
 
 
 def line_of(command: str, places: Sequence[str], options: Sequence[tuple[str, Any]]) -> str:
-    """``studio COMMAND PLACES --name value``; options that are None or False are left out, True stands alone. Raises `NoCommand` for what a line cannot hold."""
+    """``studio COMMAND PLACES --name value``; options that are None or False are left out, True stands alone.
+    Raises `NoCommand` for what a line cannot hold."""
     words: list[str] = []
     for name, value in options:
         if value is None or value is False:
@@ -137,10 +163,16 @@ def line_of(command: str, places: Sequence[str], options: Sequence[tuple[str, An
         words += [name] if value is True else [f"{name}={text}"] if text.startswith("-") else [name, text]
     first = [*places, *words] if not any(p.startswith("-") for p in places) else [*words, "--", *places]
     for word in first:
-        if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(c) in _TURNING for c in word):
+        if any(
+            unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(c) in _TURNING
+            for c in word
+        ):
             raise NoCommand(f"{short(word)} holds characters that a line cannot show")
         if len(word.encode()) > LONGEST:
-            raise NoCommand(f"an argument of {len(word):,} characters is longer than a command line may be; use `Model.sample` in Python")
+            raise NoCommand(
+                f"an argument of {len(word):,} characters is longer than a command line may be; use "
+                "`Model.sample` in Python"
+            )
     return shlex.join(["studio", command, *first])
 
 
@@ -149,13 +181,17 @@ def next_line(command: str, place: Any, *options: tuple[str, Any]) -> str:
     return told(lambda: line_of(command, [str(place)], options))
 
 
-_TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # marks that show a line in another order than it is read
+# marks that show a line in another order than it is read
+_TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def shown(value: Any) -> str:
     """A value of a recipe for the eye: on one line, without what steers a terminal."""
     text = str(value)
     return "".join(
-        c if unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") and unicodedata.bidirectional(c) not in _TURNING else ascii(c)[1:-1]
+        c
+        if unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp")
+        and unicodedata.bidirectional(c) not in _TURNING
+        else ascii(c)[1:-1]
         for c in text
     )

@@ -15,10 +15,11 @@ class Stopped(RuntimeError):
 
 
 class StopSignal:
-    """A context in which the first SIGINT or SIGTERM is only noted (``asked``). A second one ends the process by ``KeyboardInterrupt`` or ``SystemExit``,
-    which an ``except Exception`` around it does not stop: at once within the same context; in a later one, of a script whose loop went on after the first, when what
-    the context encloses is done and saved. In a notebook or at a prompt each run begins anew. A handler that was there before is called too. Outside the main
-    thread, where Python takes no signals, it does nothing."""
+    """A context in which the first SIGINT or SIGTERM is only noted (``asked``). A second one ends the process
+    by ``KeyboardInterrupt`` or ``SystemExit``, which an ``except Exception`` around it does not stop: at once
+    within the same context; in a later one, of a script whose loop went on after the first, when what the
+    context encloses is done and saved. In a notebook or at a prompt each run begins anew. A handler that was
+    there before is called too. Outside the main thread, where Python takes no signals, it does nothing."""
 
     def __init__(self) -> None:
         self.asked = self._again = False  # again: an earlier run of this script has ended by a signal
@@ -48,5 +49,6 @@ class StopSignal:
             raise self._end()
         self.asked = True
         before = self._before.get(self._number)
-        if callable(before) and before is not signal.default_int_handler:  # a script's own, which may end its loop
+        # a script's own, which may end its loop
+        if callable(before) and before is not signal.default_int_handler:
             before(number, frame)

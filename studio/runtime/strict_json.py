@@ -1,4 +1,5 @@
-"""Valid JSON of whatever a run has found. JSON has no word for a number that is not finite, and Python's ``NaN`` is refused by most who read it."""
+"""Valid JSON of whatever a run has found. JSON has no word for a number that is not finite, and Python's
+``NaN`` is refused by most who read it."""
 
 import json
 import math

@@ -1,4 +1,5 @@
-"""The text inside a stranger's picture: read without trusting its size, and as JSON of a bounded size and depth with finite numbers."""
+"""The text inside a stranger's picture: read without trusting its size, and as JSON of a bounded size and
+depth with finite numbers."""
 
 import json
 import math
@@ -14,7 +15,8 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
 
 
 def text_in(path: str | Path, key: str) -> str | None:
-    """A PNG's text of this key, None where it has none; no pixel is decoded. Raises ``ValueError`` for what is no picture or too large."""
+    """A PNG's text of this key, None where it has none; no pixel is decoded. Raises ``ValueError`` for what
+    is no picture or too large."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -23,13 +25,21 @@ def text_in(path: str | Path, key: str) -> str | None:
             with Image.open(path) as picture:
                 size, text = picture.width * picture.height, picture.info.get(key)
     except Image.DecompressionBombError:
-        raise ValueError(f"{path} has more pixels than a picture may have, expected at most {MOST_PIXELS:,}") from None
+        raise ValueError(
+            f"{path} has more pixels than a picture may have, expected at most {MOST_PIXELS:,}"
+        ) from None
     except (UnidentifiedImageError, OSError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "its first bytes are of no kind that is known, or it ends early"
+        why = (
+            error.strerror
+            if isinstance(error, OSError) and error.strerror
+            else "its first bytes are of no kind that is known, or it ends early"
+        )
         raise ValueError(f"{path} is not a readable picture ({why})") from None
     except Exception as error:  # whatever a damaged file makes Pillow raise
         if "Decompressed data too large" in str(error) or "Too much memory" in str(error):
-            raise ValueError(f"{path} carries a text that is too long, expected at most {LONGEST:,} characters") from None
+            raise ValueError(
+                f"{path} carries a text that is too long, expected at most {LONGEST:,} characters"
+            ) from None
         raise ValueError(f"{path} is not a readable picture (its contents are damaged)") from None
     if size > MOST_PIXELS:
         raise ValueError(f"{path} has {size:,} pixels, expected at most {MOST_PIXELS:,}")
@@ -39,8 +49,8 @@ def text_in(path: str | Path, key: str) -> str | None:
 
 
 def parsed(text: str) -> Any:
-    """The JSON of a text. Raises ``ValueError``, in words that go on from "a damaged recipe: ", for what is none, too deep, or holds a number
-    that is not finite or has hundreds of digits."""
+    """The JSON of a text. Raises ``ValueError``, in words that go on from "a damaged recipe: ", for what is
+    none, too deep, or holds a number that is not finite or has hundreds of digits."""
     depth = deepest = 0
     for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text + " ")):
         depth += 1 if bracket in "[{" else -1

@@ -1,4 +1,5 @@
-"""From a request to samples: the line of a sampler, the stream of its steps, what comes back and the recipe of each."""
+"""From a request to samples: the line of a sampler, the stream of its steps, what comes back and the recipe
+of each."""
 
 from studio.sampling.engine import (
     Progress,
@@ -16,5 +17,17 @@ from studio.sampling.engine import (
 from studio.sampling.samples import Sample, Samples
 
 __all__ = [
-    "Progress", "Request", "Sample", "Samples", "check_guided", "collect", "fixed_rows", "left_open", "micro_batches", "numeric_rows", "run", "start_index", "stream",
-]  # fmt: skip
+    "Progress",
+    "Request",
+    "Sample",
+    "Samples",
+    "check_guided",
+    "collect",
+    "fixed_rows",
+    "left_open",
+    "micro_batches",
+    "numeric_rows",
+    "run",
+    "start_index",
+    "stream",
+]

@@ -17,9 +17,12 @@ SHARED = ("model", "weights", "num_steps", "sampler", "guidance", "dtype")
 
 
 def command_of(recipe: Mapping[str, Any], *, look: bool = True) -> str:
-    """One line that makes the samples of a recipe again. ``look``: ask the folder of its model, where that is here, what the line has to say of classes and
-    of the sampler's defaults. Raises `NoCommand` where there is none, ``ValueError`` for a damaged recipe."""
-    recipe = complete(recipe, (*SHARED, *(("source", "seed_base", "direction") if "source" in recipe else ("seed",))))
+    """One line that makes the samples of a recipe again. ``look``: ask the folder of its model, where that is
+    here, what the line has to say of classes and of the sampler's defaults. Raises `NoCommand` where there is
+    none, ``ValueError`` for a damaged recipe."""
+    recipe = complete(
+        recipe, (*SHARED, *(("source", "seed_base", "direction") if "source" in recipe else ("seed",)))
+    )
     if recipe["guidance"] == CUSTOM:
         raise NoCommand("its guidance was rules given as objects in Python, which no line describes")
     if recipe["sampler"] == CUSTOM:
@@ -42,7 +45,11 @@ def _sample(recipe: Mapping[str, Any], look: bool) -> str:
     options += settings(recipe, look)
     if "init" in recipe:
         options += [("--init", recipe["init"]), ("--strength", recipe.get("strength"))]
-    options += [("--mask", recipe.get("mask")), ("--path", path_text(recipe.get("path"))), ("--deterministic", recipe.get("deterministic"))]
+    options += [
+        ("--mask", recipe.get("mask")),
+        ("--path", path_text(recipe.get("path"))),
+        ("--deterministic", recipe.get("deterministic")),
+    ]
     return line_of("sample", [recipe["model"]], options)
 
 
@@ -50,29 +57,43 @@ def _translate(recipe: Mapping[str, Any], look: bool) -> str:
     if not Path(recipe["source"]).name:
         raise ValueError(f"the recipe is damaged: got source {short(recipe['source'])}, expected a file")
     base, name = recipe["seed_base"], Path(recipe["source"]).with_suffix(".png").name
-    if "seed" in recipe and seed_of(Path(name), base) != recipe["seed"]:  # it lay in a folder of the folder that was translated
+    # it lay in a folder of the folder that was translated
+    if "seed" in recipe and seed_of(Path(name), base) != recipe["seed"]:
         base = (recipe["seed"] - seed_of(Path(name), 0)) % 2**31
     options: list[tuple[str, Any]] = [("--out", OUT), ("--seed", base), ("--direction", recipe["direction"])]
     if (label := _labels(recipe, look)) is not None:
         options.append(("--label", label))
     options += settings(recipe, look)
-    options += [("--mask", recipe.get("mask")), ("--resize", recipe.get("resize")), ("--deterministic", recipe.get("deterministic"))]
+    options += [
+        ("--mask", recipe.get("mask")),
+        ("--resize", recipe.get("resize")),
+        ("--deterministic", recipe.get("deterministic")),
+    ]
     return line_of("translate", [recipe["model"], recipe["source"]], options)
 
 
 def settings(recipe: Mapping[str, Any], look: bool = True) -> list[tuple[str, Any]]:
     """The options that all commands have."""
     return [
-        *(("--set", f"{name}={value!r}") for name, value in (recipe.get("conditions") or {}).items()), ("--num-steps", recipe["num_steps"]),
-        ("--sampler", sampler_text(recipe, look=look)), ("--guidance", recipe["guidance"]), ("--weights", recipe["weights"]), ("--dtype", recipe["dtype"]),
-    ]  # fmt: skip
+        *(("--set", f"{name}={value!r}") for name, value in (recipe.get("conditions") or {}).items()),
+        ("--num-steps", recipe["num_steps"]),
+        ("--sampler", sampler_text(recipe, look=look)),
+        ("--guidance", recipe["guidance"]),
+        ("--weights", recipe["weights"]),
+        ("--dtype", recipe["dtype"]),
+    ]
 
 
 def sampler_text(recipe: Mapping[str, Any], fit: Fit | None = None, *, look: bool = True) -> str:
-    """What ``--sampler`` has to be today for the sampler of a recipe: one that is older than the defaults says that it has none. ``fit``: the model's;
-    without one (and with ``look``) it is looked for here by name, and where it is not, it is taken for a model that has defaults."""
+    """What ``--sampler`` has to be today for the sampler of a recipe: one that is older than the defaults
+    says that it has none. ``fit``: the model's; without one (and with ``look``) it is looked for here by
+    name, and where it is not, it is taken for a model that has defaults."""
     try:
-        return as_recorded(recipe["sampler"], fit or (fit_here(recipe["model"]) if look else ELSEWHERE), inpaint="mask" in recipe)
+        return as_recorded(
+            recipe["sampler"],
+            fit or (fit_here(recipe["model"]) if look else ELSEWHERE),
+            inpaint="mask" in recipe,
+        )
     except ValueError:  # nothing that a sampler's line could be: whoever runs the command is told
         return str(recipe["sampler"])
 
@@ -86,8 +107,11 @@ def path_text(path: str | Mapping[str, Any] | None) -> str | None:
 
 
 def _labels(recipe: Mapping[str, Any], look: bool) -> str | None:
-    """What ``--labels`` has to be; None where the model has no classes. Labels are read by number: a class may have any name."""
-    labels, names = ([recipe.get(k)] if not isinstance(recipe.get(k), list) else recipe[k] for k in ("label", "class"))
+    """What ``--labels`` has to be; None where the model has no classes. Labels are read by number: a class
+    may have any name."""
+    labels, names = (
+        [recipe.get(k)] if not isinstance(recipe.get(k), list) else recipe[k] for k in ("label", "class")
+    )
     if all(label is None for label in labels):
         return None
     numbers = [NO_LABEL if label is None else label for label in labels]
@@ -111,12 +135,19 @@ def python_of(recipe: Mapping[str, Any], network: str) -> str:
     model = own_network.loaded(recipe["model"], network, weights=recipe["weights"], dtype=recipe["dtype"])
     path = path_text(recipe.get("path"))
     options = {
-        "labels": recipe.get("label"), "conditions": recipe.get("conditions"), "num_steps": recipe["num_steps"], "sampler": recipe["sampler"],
-        "guidance": recipe["guidance"], "init": recipe.get("init"), "strength": recipe.get("strength"), "mask": recipe.get("mask"),
+        "labels": recipe.get("label"),
+        "conditions": recipe.get("conditions"),
+        "num_steps": recipe["num_steps"],
+        "sampler": recipe["sampler"],
+        "guidance": recipe["guidance"],
+        "init": recipe.get("init"),
+        "strength": recipe.get("strength"),
+        "mask": recipe.get("mask"),
         "deterministic": recipe.get("deterministic"),
-    }  # fmt: skip
+    }
     if "source" in recipe:
         options = {"seeds": recipe["seed"], **options, "direction": recipe["direction"]}
         return f"{model}.translate([{recipe['source']!r}]{own_network.options_text(options)}).save('again')"
-    line = f"{model}{f'.on_path({path!r})' if path else ''}.sample(seeds={seeds_text(recipe['seed'])!r}{own_network.options_text(options)})"
+    there = f"{model}.on_path({path!r})" if path else model
+    line = f"{there}.sample(seeds={seeds_text(recipe['seed'])!r}{own_network.options_text(options)})"
     return f"{line}.save('again')"

@@ -1,8 +1,10 @@
-"""The sampling engine: a request, its micro-batches, and an iterator over solver steps that everything else (API, command line, page) consumes.
+"""The sampling engine: a request, its micro-batches, and an iterator over solver steps that everything else
+(API, command line, page) consumes.
 
-Sample i depends on seed i and its conditions only. With ``deterministic`` micro-batches have a fixed size and a sample sits at the place
-``seed % size`` of its batch, so the bytes do not depend on what is asked for beside it. The same is done in bf16 on a CPU, where rounding
-would otherwise show the batch in the third digit and where batches beyond a few samples gain nothing.
+Sample i depends on seed i and its conditions only. With ``deterministic`` micro-batches have a fixed size and
+a sample sits at the place ``seed % size`` of its batch, so the bytes do not depend on what is asked for
+beside it. The same is done in bf16 on a CPU, where rounding would otherwise show the batch in the third digit
+and where batches beyond a few samples gain nothing.
 """
 
 import math
@@ -31,17 +33,20 @@ from studio.sampling import starts
 from studio.sampling.sampler_spec import build_sampler
 
 FIXED_BATCH = 8
-FIXED_ROWS = {1: 256, 2: 32}  # by the dimensions of a sample: points have small networks, graphs and sequences few tokens
+# by the dimensions of a sample: points have small networks, graphs and sequences few tokens
+FIXED_ROWS = {1: 256, 2: 32}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for. ``labels`` (class numbers, −1 = none) and ``numeric`` rows go with ``seeds``. ``init`` (C, H, W) uint8 with
-    ``strength`` in (0, 1] starts from a picture; ``mask`` (H, W) bool marks what may change, the rest of ``init`` is kept.
-    ``sources`` (N, ...), as files hold them, is where a bridge starts, one for each seed; ``direction`` forward or backward.
-    ``atoms``: how many a molecule has; drawn where it is None. For molecules ``init`` (n, n + 1) is a part of one and ``mask``, of the same
-    shape, what of it may change. ``values``: the conditions that ``numeric`` was made of, as they were given. ``solver``: a
-    sampler that no line describes. ``noise``: see `studio.sampling.starts`. ``fields``: (N, ...) further conditions by their name in `Cond`."""
+    """What is asked for. ``labels`` (class numbers, −1 = none) and ``numeric`` rows go with ``seeds``.
+    ``init`` (C, H, W) uint8 with ``strength`` in (0, 1] starts from a picture; ``mask`` (H, W) bool marks
+    what may change, the rest of ``init`` is kept. ``sources`` (N, ...), as files hold them, is where a bridge
+    starts, one for each seed; ``direction`` forward or backward. ``atoms``: how many a molecule has; drawn
+    where it is None. For molecules ``init`` (n, n + 1) is a part of one and ``mask``, of the same shape, what
+    of it may change. ``values``: the conditions that ``numeric`` was made of, as they were given. ``solver``:
+    a sampler that no line describes. ``noise``: see `studio.sampling.starts`. ``fields``: (N, ...) further
+    conditions by their name in `Cond`."""
 
     seeds: tuple[int, ...]
     labels: tuple[int, ...] | None = None
@@ -65,7 +70,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Progress:
-    """One solver step of one micro-batch: ``rows`` are the request's indices in it; ``done`` of ``total`` steps over all micro-batches."""
+    """One solver step of one micro-batch: ``rows`` are the request's indices in it; ``done`` of ``total``
+    steps over all micro-batches."""
 
     step: Step
     rows: tuple[int | None, ...]
@@ -74,7 +80,8 @@ class Progress:
 
     @property
     def finished(self) -> bool:
-        """Whether the micro-batch has arrived at the data; an adaptive solver may get there in fewer steps than were asked for."""
+        """Whether the micro-batch has arrived at the data; an adaptive solver may get there in fewer steps
+        than were asked for."""
         return self.step.s == 1.0 and self.step.index + 1 == self.step.num_steps
 
 
@@ -83,16 +90,20 @@ def fixed_rows(shape: Sequence[int]) -> int:
     return FIXED_ROWS.get(len(shape), FIXED_BATCH)
 
 
-def micro_batches(request: Request, *, alone: bool = False, fixed: bool = False, size: int = FIXED_BATCH) -> list[list[int | None]]:
-    """Rows of the request in computing order; None is padding. ``alone``: a solver whose steps depend on its batch, which ``deterministic`` runs
-    sample by sample. ``fixed``: lay batches out as ``deterministic`` does, ``size`` rows each."""
+def micro_batches(
+    request: Request, *, alone: bool = False, fixed: bool = False, size: int = FIXED_BATCH
+) -> list[list[int | None]]:
+    """Rows of the request in computing order; None is padding. ``alone``: a solver whose steps depend on its
+    batch, which ``deterministic`` runs sample by sample. ``fixed``: lay batches out as ``deterministic``
+    does, ``size`` rows each."""
     n = len(request.seeds)
     if request.deterministic and alone:
         return [[i] for i in range(n)]
     if not (request.deterministic or fixed):
         return [list(range(a, min(a + request.batch, n))) for a in range(0, n, request.batch)]
     batches: list[list[int | None]] = []
-    taken: Counter[int] = Counter()  # how many batches have a place filled: the first ones, as each goes to the first where it is free
+    # how many batches have a place filled: the first ones, as each goes to the first where it is free
+    taken: Counter[int] = Counter()
     for i, seed in enumerate(request.seeds):
         place = seed % size
         if taken[place] == len(batches):
@@ -103,14 +114,18 @@ def micro_batches(request: Request, *, alone: bool = False, fixed: bool = False,
 
 
 def start_index(num_steps: int, strength: float) -> int:
-    """The first step of image-to-image: a share ``strength`` of the steps is run. Raises ``ValueError`` outside (0, 1]."""
+    """The first step of image-to-image: a share ``strength`` of the steps is run. Raises ``ValueError``
+    outside (0, 1]."""
     if not 0 < strength <= 1:
-        raise ValueError(f"got strength={strength}, expected above 0 (keep the picture) to 1 (start from noise)")
+        raise ValueError(
+            f"got strength={strength}, expected above 0 (keep the picture) to 1 (start from noise)"
+        )
     return num_steps - max(1, min(int(num_steps * strength), num_steps))
 
 
 def check_guided(denoiser: Queryable, rules: Sequence[Rule], sampler: Sampler) -> None:
-    """Raises ``ValueError`` for rules that do not fit the model, or ask for what the sampler does not follow."""
+    """Raises ``ValueError`` for rules that do not fit the model, or ask for what the sampler does not
+    follow."""
     if rules:
         sampler.check(guidance_floor.Guided(denoiser, rules))
 
@@ -121,15 +136,28 @@ def _own_branches(rules: Sequence[Rule]) -> frozenset[str]:
 
 
 def stream(
-    denoiser: Queryable, shape: Sequence[int], codec: Any, request: Request, *, device: torch.device, rules: Sequence[Rule] | None = None,
+    denoiser: Queryable,
+    shape: Sequence[int],
+    codec: Any,
+    request: Request,
+    *,
+    device: torch.device,
+    rules: Sequence[Rule] | None = None,
     taps: dict[str, Any] | None = None,
-) -> Iterator[Progress]:  # fmt: skip
-    """Iterate all steps of all micro-batches; the sampler is the request's line as it stands (`Model.request` completes it). ``rules`` replaces the
-    request's guidance line by objects. ``taps``: what every run records into (`RunContext.taps`). Raises `studio.runtime.finite.NotFinite` after a step whose
-    state is not finite."""
+) -> Iterator[Progress]:
+    """Iterate all steps of all micro-batches; the sampler is the request's line as it stands (`Model.request`
+    completes it). ``rules`` replaces the request's guidance line by objects. ``taps``: what every run records
+    into (`RunContext.taps`). Raises `studio.runtime.finite.NotFinite` after a step whose state is not
+    finite."""
     sampler = request.solver or build_sampler(request.sampler)
     chosen = list(rules) if rules is not None else guidance_floor.parse(request.guidance)
-    if chosen and request.labels is None and request.numeric is None and not request.fields and _own_branches(chosen):
+    if (
+        chosen
+        and request.labels is None
+        and request.numeric is None
+        and not request.fields
+        and _own_branches(chosen)
+    ):
         raise ValueError("got guidance, but this model has no conditions to guide towards; leave it out")
     fast = denoiser
     if denoiser.family == "bridge":
@@ -143,17 +171,29 @@ def stream(
         batches = [list(range(len(request.seeds)))]
     grid = sampler.times(denoiser.path, request.num_steps)
     steps = len(grid) - 1
-    start = start_index(steps, request.strength) if request.init is not None and denoiser.family != "graph" else 0
-    ahead = _size(denoiser.path, grid[0]) / _size(denoiser.path, denoiser.path.t_start) if denoiser.family == "gaussian" else 1.0
+    start = (
+        start_index(steps, request.strength) if request.init is not None and denoiser.family != "graph" else 0
+    )
+    ahead = (
+        _size(denoiser.path, grid[0]) / _size(denoiser.path, denoiser.path.t_start)
+        if denoiser.family == "gaussian"
+        else 1.0
+    )
     total, done = len(batches) * (steps - start) * sampler.resample, 0
     if request.mask is not None and request.init is None and request.sources is None:
         raise ValueError("got a mask without a picture; give the picture to keep with --init")
-    init = None if request.init is None or denoiser.family == "graph" else codec.encode(request.init[None]).to(device)
+    init = (
+        None
+        if request.init is None or denoiser.family == "graph"
+        else codec.encode(request.init[None]).to(device)
+    )
     for rows in batches:
         noise = starts.draws(request.noise, request.seeds, rows, device)
         cond = _cond(request, rows, device)
         if denoiser.family == "graph":
-            x, cond = codec.start(cond, noise, denoiser.path, number=request.atoms, part=request.init, free=request.mask)
+            x, cond = codec.start(
+                cond, noise, denoiser.path, number=request.atoms, part=request.init, free=request.mask
+            )
         else:
             x = prior = Euclid().prior(noise, tuple(shape), scale=denoiser.path.prior_scale)
             x = prior if abs(ahead - 1) < 1e-3 else ahead * prior
@@ -171,14 +211,19 @@ def stream(
             if request.mask is not None:
                 free = request.mask.to(device).expand(len(rows), *shape)
                 cond = replace(cond, known=~free, given=init.expand(len(rows), *shape))
-        for step in sampler.steps(model, x, cond, noise, num_steps=request.num_steps, start=start, ctx=RunContext(taps=taps or {})):
+        for step in sampler.steps(
+            model, x, cond, noise, num_steps=request.num_steps, start=start, ctx=RunContext(taps=taps or {})
+        ):
             done += 1
-            check_step(step, [None if i is None else request.seeds[i] for i in rows], told=denoiser.family == "graph")
+            check_step(
+                step, [None if i is None else request.seeds[i] for i in rows], told=denoiser.family == "graph"
+            )
             yield Progress(step, tuple(rows), done, max(total, done))
 
 
 def _size(path: Path, t: float) -> float:
-    """How large a state is, data of deviation 1: a sampler that begins further down the path is given a smaller one."""
+    """How large a state is, data of deviation 1: a sampler that begins further down the path is given a
+    smaller one."""
     c = path.coefficients(t)
     return float(torch.hypot(c.alpha, c.sigma))
 
@@ -189,13 +234,20 @@ def _cond(request: Request, rows: Sequence[int | None], device: torch.device) ->
         label = torch.tensor([-1 if i is None else request.labels[i] for i in rows], device=device)
     if request.numeric is not None:
         width = len(request.numeric[0])
-        numeric = torch.tensor([[float("nan")] * width if i is None else request.numeric[i] for i in rows], device=device)
+        numeric = torch.tensor(
+            [[float("nan")] * width if i is None else request.numeric[i] for i in rows], device=device
+        )
     places = [0 if i is None else i for i in rows]
-    return Cond(label=label, numeric=numeric, **{name: value[places].to(device) for name, value in request.fields.items()})
+    return Cond(
+        label=label,
+        numeric=numeric,
+        **{name: value[places].to(device) for name, value in request.fields.items()},
+    )
 
 
 def run(steps: Iterator[Progress], codec: Any, count: int, *, on_step: Any = None) -> Tensor:
-    """All ``count`` decoded samples (N, ...) of a `stream` on the CPU. ``on_step(progress)`` sees every step and stops the run by returning False."""
+    """All ``count`` decoded samples (N, ...) of a `stream` on the CPU. ``on_step(progress)`` sees every step
+    and stops the run by returning False."""
     out: list[Tensor | None] = [None] * count
     for progress in steps:
         if on_step is not None and on_step(progress) is False:
@@ -221,11 +273,13 @@ def left_open(value: Any) -> bool:
 def numeric_rows(
     values: Mapping[str, float], names: Sequence[str], mean: Sequence[float], std: Sequence[float], count: int
 ) -> tuple[tuple[float, ...], ...] | None:
-    """Standardised rows from values by name; missing names are NaN. Raises ``ValueError`` for unknown names."""
+    """Standardised rows from values by name; missing names are NaN. Raises ``ValueError`` for unknown
+    names."""
     for name in values:
         if name not in names:
             raise ValueError(
-                f"got condition {name!r}, expected one of {', '.join(names) or 'none (this model has no numeric conditions)'}{suggest(name, names)}"
+                f"got condition {name!r}, expected one of "
+                f"{', '.join(names) or 'none (this model has no numeric conditions)'}{suggest(name, names)}"
             )
     if not names:
         return None
@@ -235,6 +289,11 @@ def numeric_rows(
         except (TypeError, ValueError, OverflowError):
             finite = False
         if not finite:
-            raise ValueError(f"got condition {name}={value!r}, expected a number; to leave it open write {name}=none, or nothing")
-    row = tuple((float(values[n]) - m) / s if n in values else float("nan") for n, m, s in zip(names, mean, std))
+            raise ValueError(
+                f"got condition {name}={value!r}, expected a number; to leave it open write {name}=none, "
+                "or nothing"
+            )
+    row = tuple(
+        (float(values[n]) - m) / s if n in values else float("nan") for n, m, s in zip(names, mean, std)
+    )
     return (row,) * count

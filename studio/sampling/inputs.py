@@ -1,7 +1,9 @@
-"""What a caller gives to start from or to change: pictures and masks as files, PIL pictures, arrays or tensors, in the numbers of a model.
+"""What a caller gives to start from or to change: pictures and masks as files, PIL pictures, arrays or
+tensors, in the numbers of a model.
 
-Of a mask white may change and black is kept. Where the mask lies in alpha, in a layer of one colour, what is opaque may change, as in what a brush has
-painted over; a layer of black and white strokes is read as on black.
+Of a mask white may change and black is kept. Where the mask lies in alpha, in a layer of one colour, what is
+opaque may change, as in what a brush has painted over; a layer of black and white strokes is read as on
+black.
 """
 
 import warnings
@@ -20,17 +22,22 @@ from studio.data.images import decode
 
 
 def picture(given: Any, shape: Sequence[int], *, pictures: bool, reading: Reading) -> Tensor:
-    """(C, H, W) uint8 of a file, PIL picture, array or tensor; or floats for a model of floats of its own (``pictures`` False),
-    which takes no picture. Raises ``ValueError``."""
+    """(C, H, W) uint8 of a file, PIL picture, array or tensor; or floats for a model of floats of its own
+    (``pictures`` False), which takes no picture. Raises ``ValueError``."""
     given = _of_npy(given)
     if isinstance(given, str | Path | Image.Image):
         if not pictures:
-            raise ValueError("got a picture, but this model works on floats of its own; give them as a tensor, an array or an .npy file")
+            raise ValueError(
+                "got a picture, but this model works on floats of its own; give them as a tensor, an "
+                "array or an .npy file"
+            )
         value = torch.from_numpy(_decoded(given, shape[0], reading).copy())
     else:
         value = numbers(laid_out(_tensor(given), shape), pictures=pictures)
     if tuple(value.shape) != tuple(shape):
-        raise ValueError(f"got a picture of shape {tuple(value.shape)}, expected {tuple(shape)} (C, H, W); resize it first")
+        raise ValueError(
+            f"got a picture of shape {tuple(value.shape)}, expected {tuple(shape)} (C, H, W); resize it first"
+        )
     return value
 
 
@@ -40,7 +47,11 @@ def is_picture(given: Any) -> bool:
 
 
 def _of_npy(given: Any) -> Any:
-    return np.load(given, allow_pickle=False) if isinstance(given, str | Path) and str(given).endswith(".npy") else given
+    return (
+        np.load(given, allow_pickle=False)
+        if isinstance(given, str | Path) and str(given).endswith(".npy")
+        else given
+    )
 
 
 def _decoded(given: str | Path | Image.Image, channels: int, reading: Reading | None = None) -> np.ndarray:
@@ -56,7 +67,9 @@ def _tensor(given: Any) -> Tensor:
     if isinstance(given, Tensor):
         return given
     array = np.ascontiguousarray(given)
-    return torch.from_numpy(array.astype(np.int64) if array.dtype.kind in "ui" and array.dtype != np.uint8 else array)
+    return torch.from_numpy(
+        array.astype(np.int64) if array.dtype.kind in "ui" and array.dtype != np.uint8 else array
+    )
 
 
 def laid_out(value: Tensor, shape: Sequence[int]) -> Tensor:
@@ -67,45 +80,71 @@ def laid_out(value: Tensor, shape: Sequence[int]) -> Tensor:
         return value
     if lead >= 0 and tuple(value.shape[lead:]) == (*sides, c):
         return value.movedim(-1, -3)
-    return value.unsqueeze(-3) if c == 1 and value.ndim >= 2 and tuple(value.shape[-2:]) == tuple(sides) else value
+    return (
+        value.unsqueeze(-3)
+        if c == 1 and value.ndim >= 2 and tuple(value.shape[-2:]) == tuple(sides)
+        else value
+    )
 
 
 def numbers(value: Tensor, *, pictures: bool) -> Tensor:
-    """uint8 of whole numbers 0..255, of bools, and of floats in 0..1 as ``ToTensor()`` gives them; of a model of floats of its own the
-    floats. Raises ``ValueError`` for numbers that mean neither."""
+    """uint8 of whole numbers 0..255, of bools, and of floats in 0..1 as ``ToTensor()`` gives them; of a model
+    of floats of its own the floats. Raises ``ValueError`` for numbers that mean neither."""
     if value.is_floating_point() and not torch.isfinite(value).all():
-        raise ValueError(f"got {int((~torch.isfinite(value)).sum())} values that are not finite, expected none; mend them")
+        raise ValueError(
+            f"got {int((~torch.isfinite(value)).sum())} values that are not finite, expected none; mend them"
+        )
     if not pictures:
         if value.dtype in (torch.uint8, torch.bool):
-            raise ValueError(f"got {str(value.dtype).removeprefix('torch.')}, but this model works on floats of its own; give what its data had")
+            raise ValueError(
+                f"got {str(value.dtype).removeprefix('torch.')}, but this model works on floats of its "
+                "own; give what its data had"
+            )
         return value.float()
     if value.dtype in (torch.uint8, torch.bool):
         return value if value.dtype == torch.uint8 else value.to(torch.uint8) * 255
     low, high = float(value.min()), float(value.max())
     if low < 0:
         fix = "(x + 1) / 2" if high <= 1 and low >= -1 else "to scale them"
-        raise ValueError(f"got values from {low:g} to {high:g}, expected uint8 0..255 or floats in 0..1, as ToTensor() gives them; try {fix}")
+        raise ValueError(
+            f"got values from {low:g} to {high:g}, expected uint8 0..255 or floats in 0..1, as ToTensor() "
+            f"gives them; try {fix}"
+        )
     if value.is_floating_point() and high <= 1:
         return (value.double() * 255).round().to(torch.uint8)
     if high > 255 or value.is_floating_point() and bool((value != value.round()).any()):
-        raise ValueError(f"got values up to {high:g}, expected uint8 0..255 or floats in 0..1, as ToTensor() gives them; scale, clip or round them")
+        raise ValueError(
+            f"got values up to {high:g}, expected uint8 0..255 or floats in 0..1, as ToTensor() gives "
+            "them; scale, clip or round them"
+        )
     return value.to(torch.uint8)
 
 
 def mask(given: Any, sides: Sequence[int], picture_sides: Sequence[int] | None = None) -> Tensor:
-    """(H, W) bool, True where the picture may change. ``sides``: of what the model works on; a mask of the decoded picture's sides frees
-    every latent that it touches. Raises ``ValueError`` for another size, and for what is no mask; warns where it frees nothing or all."""
+    """(H, W) bool, True where the picture may change. ``sides``: of what the model works on; a mask of the
+    decoded picture's sides frees every latent that it touches. Raises ``ValueError`` for another size, and
+    for what is no mask; warns where it frees nothing or all."""
     wanted, seen = tuple(sides), tuple(picture_sides or sides)
     free = _free(_of_npy(given), (seen, wanted))
     if tuple(free.shape) == seen != wanted:
         factor = (seen[0] // wanted[0], seen[1] // wanted[1])
         free = F.max_pool2d(free[None, None].float(), factor)[0, 0] > 0
     if tuple(free.shape) != wanted:
-        raise ValueError(f"got a mask of {tuple(free.shape)}, expected {seen} (H, W); white is what may change; resize it first")
+        raise ValueError(
+            f"got a mask of {tuple(free.shape)}, expected {seen} (H, W); white is what may change; "
+            "resize it first"
+        )
     if not free.any():
-        warnings.warn("the mask is black everywhere: nothing may change, and the picture is kept; white is what may change", stacklevel=4)
+        warnings.warn(
+            "the mask is black everywhere: nothing may change, and the picture is kept; white is what "
+            "may change",
+            stacklevel=4,
+        )
     elif free.all():
-        warnings.warn("the mask is white everywhere: nothing of the picture is kept; black is what is kept", stacklevel=4)
+        warnings.warn(
+            "the mask is white everywhere: nothing of the picture is kept; black is what is kept",
+            stacklevel=4,
+        )
     return free
 
 
@@ -121,7 +160,10 @@ def _free(given: Any, sizes: Sequence[tuple[int, ...]]) -> Tensor:
     if value.ndim == 3 and value.shape[1:] not in sizes and value.shape[:2] in sizes:
         value = value.transpose(2, 0, 1)
     if value.ndim == 3 and value.shape[0] in (2, 3, 4):
-        grey, alpha = value[: 3 if len(value) > 2 else 1], value[len(value) - 1 :] if len(value) in (2, 4) else np.ones_like(value[:1])
+        grey, alpha = (
+            value[: 3 if len(value) > 2 else 1],
+            value[len(value) - 1 :] if len(value) in (2, 4) else np.ones_like(value[:1]),
+        )
         planes = [np.where(_above_half(part), 255, 0).astype(np.uint8) for part in (grey, alpha)]
         value = _shown(np.concatenate([np.broadcast_to(planes[0], (3, *value.shape[1:])), planes[1]]))
     elif value.ndim == 3 and value.shape[0] == 1:
@@ -133,7 +175,10 @@ def _free(given: Any, sizes: Sequence[tuple[int, ...]]) -> Tensor:
 
 def _shown(array: np.ndarray) -> np.ndarray:
     """(H, W) uint8 of a mask (4, H, W) uint8."""
-    grey, alpha = np.asarray(Image.fromarray(np.ascontiguousarray(array[:3].transpose(1, 2, 0))).convert("L")), array[3]
+    grey, alpha = (
+        np.asarray(Image.fromarray(np.ascontiguousarray(array[:3].transpose(1, 2, 0))).convert("L")),
+        array[3],
+    )
     if alpha.min() == 255 or not alpha.any():
         return grey if alpha.any() else alpha
     drawn = grey[alpha > 0]
@@ -141,7 +186,8 @@ def _shown(array: np.ndarray) -> np.ndarray:
         return alpha
     if np.mean((drawn > 8) & (drawn < 247)) > 0.1:
         raise ValueError(
-            "got a mask that is a picture with transparency, expected black and white, or one colour whose alpha is the mask; "
+            "got a mask that is a picture with transparency, expected black and white, or one colour "
+            "whose alpha is the mask; "
             "save what may change as white"
         )
     return (grey.astype(np.int64) * alpha // 255).astype(np.uint8)
@@ -153,5 +199,8 @@ def _above_half(value: np.ndarray) -> np.ndarray:
         return value.astype(bool)
     low, high = value.min(), value.max()
     if not np.isfinite(value).all() or low < 0 or high > (255 if value.dtype.kind == "f" else 65535):
-        raise ValueError(f"got a mask with values from {low:g} to {high:g}, expected bools, 0 and 1, 0 to 255, or floats in 0..1")
+        raise ValueError(
+            f"got a mask with values from {low:g} to {high:g}, expected bools, 0 and 1, 0 to 255, or "
+            "floats in 0..1"
+        )
     return value > (0.5 if high <= 1 else (2 ** bits_for(float(high)) - 1) / 2)

@@ -1,9 +1,11 @@
 """One line of text for a sampler, ``name`` or ``name(key=value,...)``, and what a model adds to it.
 
-Where there is nothing but noise a prediction of noise says nothing of the data, so a model of noise starts its grids at log-SNR/2 = `LAMBDA_MIN`
-(as DPM-Solver's authors do on the cosine table) and bounds its data predictions by the range of its codec's data, unless told otherwise. A picture
-that is filled in by a model that was not trained with known entries takes every step `RESAMPLE` times (RePaint). What was chosen is written into the
-spec that is recorded; what was recorded without these options was made without them (`as_recorded`).
+Where there is nothing but noise a prediction of noise says nothing of the data, so a model of noise starts
+its grids at log-SNR/2 = `LAMBDA_MIN` (as DPM-Solver's authors do on the cosine table) and bounds its data
+predictions by the range of its codec's data, unless told otherwise. A picture that is filled in by a model
+that was not trained with known entries takes every step `RESAMPLE` times (RePaint). What was chosen is
+written into the spec that is recorded; what was recorded without these options was made without them
+(`as_recorded`).
 """
 
 import inspect
@@ -23,7 +25,8 @@ from studio.config import AUTO, Config, load_config
 
 LAMBDA_MIN = -5.1
 RESAMPLE = 5
-FIRST = ("scheduler", "lambda_min", "clip", "threshold", "resample")  # of a canonical line; then the sampler's own order
+# of a canonical line; then the sampler's own order
+FIRST = ("scheduler", "lambda_min", "clip", "threshold", "resample")
 Options = dict[str, Any]
 
 _PART = re.compile(r'\s*([\w.-]+)\s*=\s*(?:"([^"]*)"|([^,"]*))\s*(?:,|$)')
@@ -31,8 +34,9 @@ _PART = re.compile(r'\s*([\w.-]+)\s*=\s*(?:"([^"]*)"|([^,"]*))\s*(?:,|$)')
 
 @dataclass(frozen=True)
 class Fit:
-    """What the defaults depend on: the ``family`` of a model, what its network ``predicts`` (a space), the ``bound`` of its codec's data (None for data
-    without one), whether its network was trained with known entries, and its ``own`` sampler's line, `AUTO` for none in particular."""
+    """What the defaults depend on: the ``family`` of a model, what its network ``predicts`` (a space), the
+    ``bound`` of its codec's data (None for data without one), whether its network was trained with known
+    entries, and its ``own`` sampler's line, `AUTO` for none in particular."""
 
     family: str = "gaussian"
     predicts: str = "velocity"
@@ -51,7 +55,8 @@ class Fit:
 
     @property
     def default(self) -> str:
-        """The sampler that fits what the network predicts: multistep solvers of one query a step, of the data where that is near what is predicted."""
+        """The sampler that fits what the network predicts: multistep solvers of one query a step, of the data
+        where that is near what is predicted."""
         if self.family == "graph":
             return "graph"
         if self.family == "bridge":
@@ -67,12 +72,15 @@ def fit_of(config: Config, info: Info) -> Fit:
     objective = objective_of(config)
     family = family_of(objective, source=bool(info.starts_from))
     predicts = getattr(objective.parameterization, "space", "data")
-    return Fit(family, predicts, range_of(info.codec), known_trained=family == "bridge", own=config.sample.sampler)
+    return Fit(
+        family, predicts, range_of(info.codec), known_trained=family == "bridge", own=config.sample.sampler
+    )
 
 
 def parse(spec: str, kind: str = "sampler") -> tuple[str, Options]:
-    """``"ddim(eta=0.5,spacing=leading)"`` to a name and options. A text that looks like a number, or holds a comma, stands in double quotes. Raises
-    ``ValueError`` for what is not of this form; ``kind`` is what the words call it."""
+    """``"ddim(eta=0.5,spacing=leading)"`` to a name and options. A text that looks like a number, or holds a
+    comma, stands in double quotes. Raises ``ValueError`` for what is not of this form; ``kind`` is what the
+    words call it."""
     name, bracket, inside = spec.strip().partition("(")
     if bracket and not inside.endswith(")"):
         raise ValueError(f"got {kind} {spec!r}, expected name or name(key=value,...)")
@@ -104,8 +112,9 @@ def line(name: str, options: Mapping[str, Any]) -> str:
 
 
 def said(sampler: Any) -> str | None:
-    """The line of a sampler however it is given: as a line, as a tree ``{"name": ..., options}``, or as an object; None for the model's own. An object is
-    what its line says, and `CUSTOM` where none gives it back: it is of a class of your own, or holds what has no text. Raises ``ValueError`` for anything else."""
+    """The line of a sampler however it is given: as a line, as a tree ``{"name": ..., options}``, or as an
+    object; None for the model's own. An object is what its line says, and `CUSTOM` where none gives it back:
+    it is of a class of your own, or holds what has no text. Raises ``ValueError`` for anything else."""
     if isinstance(sampler, Mapping):
         options = {k: plain(v) for k, v in sampler.items()}
         name = str(options.pop("name", ""))
@@ -117,14 +126,23 @@ def said(sampler: Any) -> str | None:
         return sampler
     hint = f"; try {sampler.__name__}()" if isinstance(sampler, type) and issubclass(sampler, Sampler) else ""
     if isinstance(sampler, str):
-        raise ValueError("got the sampler 'custom', which stands for one that was an object in Python; pass that object again")
+        raise ValueError(
+            "got the sampler 'custom', which stands for one that was an object in Python; pass that "
+            "object again"
+        )
     got = sampler.__name__ if isinstance(sampler, type) else type(sampler).__name__
-    raise ValueError(f"got {got} as the sampler, expected a line such as 'heun' or 'ddim(eta=0.5)', or a sampler of the studio{hint}")
+    raise ValueError(
+        f"got {got} as the sampler, expected a line such as 'heun' or 'ddim(eta=0.5)', or a sampler of "
+        f"the studio{hint}"
+    )
 
 
 def _of_object(sampler: Sampler) -> str:
     kind = type(sampler)
-    name = next((n for n, target in samplers.REGISTRY.items() if target == f"{kind.__module__}:{kind.__qualname__}"), None)
+    name = next(
+        (n for n, target in samplers.REGISTRY.items() if target == f"{kind.__module__}:{kind.__qualname__}"),
+        None,
+    )
     if name is None:
         return CUSTOM
     options: Options = {}
@@ -151,8 +169,9 @@ def build_sampler(spec: str) -> Sampler:
 
 
 def resolved(typed: str | None, fit: Fit, *, inpaint: bool = False) -> str:
-    """The line to record and to sample with: what was ``typed``, completed by the model's own options where it names the model's own sampler, and by the
-    defaults of the module otherwise. ``inpaint``: known entries are put back into a model that was not trained with them.
+    """The line to record and to sample with: what was ``typed``, completed by the model's own options where
+    it names the model's own sampler, and by the defaults of the module otherwise. ``inpaint``: known entries
+    are put back into a model that was not trained with them.
 
     Raises ``ValueError`` for unknown names and options.
     """
@@ -179,7 +198,8 @@ def of_new(config: Config, info: Info) -> str:
 
 
 def as_recorded(spec: str, fit: Fit, *, inpaint: bool = False) -> str:
-    """A line that was recorded before there were defaults, with what it was made without; a line of now as it is."""
+    """A line that was recorded before there were defaults, with what it was made without; a line of now as it
+    is."""
     name, options = parse(spec)
     missing = _before(name, options, fit)
     if inpaint and fit.re_noises and _resamples(name) and "resample" not in options:
@@ -215,7 +235,12 @@ def _plain_values(name: str, options: Options) -> Options:
     targets = [resolve(samplers.REGISTRY, name, "sampler")]
     if options.get("scheduler"):
         targets.append(samplers.build(name, scheduler=options["scheduler"]).kind)
-    return {k: p.default for target in reversed(targets) for k, p in inspect.signature(target).parameters.items() if p.default is not p.empty}
+    return {
+        k: p.default
+        for target in reversed(targets)
+        for k, p in inspect.signature(target).parameters.items()
+        if p.default is not p.empty
+    }
 
 
 def _defaults(name: str, fit: Fit) -> Options:
@@ -236,7 +261,8 @@ def _resamples(name: str) -> bool:
 
 
 def fit_here(name: str) -> Fit:
-    """The `Fit` of a model by name, without its weights and without asking the network; of one that is not here, that of a model with defaults."""
+    """The `Fit` of a model by name, without its weights and without asking the network; of one that is not
+    here, that of a model with defaults."""
     from studio.checkpoints.find import locate
 
     try:

@@ -50,7 +50,9 @@ class Sample:
 
     def __eq__(self, other: object) -> bool:
         """Of the same values by the same recipe."""
-        return isinstance(other, Sample) and self.recipe == other.recipe and torch.equal(self.value, other.value)
+        return (
+            isinstance(other, Sample) and self.recipe == other.recipe and torch.equal(self.value, other.value)
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -60,8 +62,9 @@ class Sample:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Samples(Sequence[Sample]):
-    """``values`` (N, ...) decoded, on the CPU; ``recipes`` one dict per sample; ``seconds`` it took. A sequence of `Sample`, of which a slice is
-    `Samples` again; in a notebook a contact sheet of the first `SHOWN`."""
+    """``values`` (N, ...) decoded, on the CPU; ``recipes`` one dict per sample; ``seconds`` it took. A
+    sequence of `Sample`, of which a slice is `Samples` again; in a notebook a contact sheet of the first
+    `SHOWN`."""
 
     values: Tensor
     recipes: tuple[dict[str, Any], ...]
@@ -89,7 +92,10 @@ class Samples(Sequence[Sample]):
             return "Samples: none"
         first = self.recipes[0]
         kinds = list(dict.fromkeys(str(r["class"]) for r in self.recipes if "class" in r))
-        made = [f"{first.get('num_steps')} steps of {first.get('sampler')}", f"guidance {first['guidance']}" if first.get("guidance") else ""]
+        made = [
+            f"{first.get('num_steps')} steps of {first.get('sampler')}",
+            f"guidance {first['guidance']}" if first.get("guidance") else "",
+        ]
         lines = [
             f"Samples: {len(self)} of {_size(self.values[0])} by {first.get('model')}, {self.seconds:.1f} s",
             f"  seeds:   {_brief(seeds_text([r['seed'] for r in self.recipes]))}",
@@ -111,10 +117,13 @@ class Samples(Sequence[Sample]):
     def grid(self, *, columns: int | None = None, captions: bool = True) -> "Image":
         """A contact sheet with the class under each picture."""
         texts = [str(r.get("class", "")) for r in self.recipes]
-        return self.task.sheet(self.values, columns=columns, captions=texts if captions and any(texts) else ())
+        return self.task.sheet(
+            self.values, columns=columns, captions=texts if captions and any(texts) else ()
+        )
 
     def save(self, out: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write one file per sample (or ``samples.npz`` and what the task lists), ``grid.png`` and ``recipe.json`` into a folder; returns the samples' paths.
+        """Write one file per sample (or ``samples.npz`` and what the task lists), ``grid.png`` and
+        ``recipe.json`` into a folder; returns the samples' paths.
 
         Existing files are kept: raises ``FileExistsError`` unless ``overwrite``.
         """
@@ -126,7 +135,12 @@ class Samples(Sequence[Sample]):
         else:
             import numpy as np
 
-            np.savez(wanted[0], arr_0=self.values.numpy(), seeds=np.array([r["seed"] for r in self.recipes]), **self.task.legend)
+            np.savez(
+                wanted[0],
+                arr_0=self.values.numpy(),
+                seeds=np.array([r["seed"] for r in self.recipes]),
+                **self.task.legend,
+            )
             self.task.write(folder, self.values, self.recipes)
             if self.task.beside:
                 self.save_pictures(folder)
@@ -135,7 +149,8 @@ class Samples(Sequence[Sample]):
         return wanted
 
     def save_pictures(self, folder: Path) -> list[Path]:
-        """A PNG of each sample with its recipe inside, into a folder that is there; returns their paths. Not for points, which one plot shows."""
+        """A PNG of each sample with its recipe inside, into a folder that is there; returns their paths. Not
+        for points, which one plot shows."""
         paths = [folder / f"{name}.png" for name in _names(self.recipes)]
         for path, picture, recipe in zip(paths, self.pictures, self.recipes, strict=True):
             save_png(path, picture, recipe)
@@ -160,11 +175,14 @@ def _png(picture: "Image") -> bytes:
     return out.getvalue()
 
 
-def places(folder: Path, recipes: Sequence[dict[str, Any]], task: Task, *, need: int = 0, overwrite: bool = False) -> list[Path]:
-    """The samples' files as `Samples.save` names them, which can be asked before anything is sampled. ``need``: bytes.
+def places(
+    folder: Path, recipes: Sequence[dict[str, Any]], task: Task, *, need: int = 0, overwrite: bool = False
+) -> list[Path]:
+    """The samples' files as `Samples.save` names them, which can be asked before anything is sampled.
+    ``need``: bytes.
 
-    Raises ``FileExistsError`` for one that is there unless ``overwrite``, what `files.check_writable` raises, and ``ImportError`` where what writes
-    such samples is not installed.
+    Raises ``FileExistsError`` for one that is there unless ``overwrite``, what `files.check_writable` raises,
+    and ``ImportError`` where what writes such samples is not installed.
     """
     task.ready()
     files.check_writable(folder, need=need)
@@ -173,14 +191,20 @@ def places(folder: Path, recipes: Sequence[dict[str, Any]], task: Task, *, need:
     wanted = wanted + pictures if task.beside else wanted
     for path in (*wanted, folder / "grid.png", folder / "recipe.json"):
         if path.is_dir() or (path.exists() and not overwrite):
-            raise FileExistsError(f"{path} exists already; choose another --out" + ("" if path.is_dir() else " or pass --overwrite"))
+            raise FileExistsError(
+                f"{path} exists already; choose another --out"
+                + ("" if path.is_dir() else " or pass --overwrite")
+            )
     return wanted
 
 
 def _names(recipes: Sequence[dict[str, Any]]) -> list[str]:
     """``seed-000005``, with the class where a seed stands more than once."""
     times = Counter(r["seed"] for r in recipes)
-    names = [f"seed-{r['seed']:06d}" + (f"-class-{r.get('label', -1)}" if times[r["seed"]] > 1 else "") for r in recipes]
+    names = [
+        f"seed-{r['seed']:06d}" + (f"-class-{r.get('label', -1)}" if times[r["seed"]] > 1 else "")
+        for r in recipes
+    ]
     taken = Counter(names)
     return [n if taken[n] == 1 else f"{n}-{i:04d}" for i, n in enumerate(names)]
 
@@ -191,7 +215,8 @@ def sheet_recipe(recipes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def save_png(path: Path, picture: "Image", recipe: dict[str, Any], *, durable: bool = True) -> None:
-    """A PNG with its recipe inside, written atomically; ``durable`` as in `studio.runtime.files.replacing`."""
+    """A PNG with its recipe inside, written atomically; ``durable`` as in
+    `studio.runtime.files.replacing`."""
     data = png_bytes(picture, recipe)
     with files.replacing(path, durable=durable) as draft:
         draft.write_bytes(data)

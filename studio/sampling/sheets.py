@@ -1,4 +1,5 @@
-"""Pictures of many pictures: the contact sheet and the heat maps of a sweep, and what a bridge made of its sources."""
+"""Pictures of many pictures: the contact sheet and the heat maps of a sweep, and what a bridge made of its
+sources."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,8 @@ class Axis(Protocol):
 
 
 def contact_sheet(path: Path, axes: Sequence[Axis], pictures: Mapping[tuple[int, ...], Path]) -> None:
-    """One picture per combination: the first axis to the right, the second downwards, further ones as blocks below each other."""
+    """One picture per combination: the first axis to the right, the second downwards, further ones as blocks
+    below each other."""
     first = Image.open(next(iter(pictures.values())))
     width, height, gap, edge, head = first.width, first.height, 6, 150, 20
     columns = len(axes[0].values)
@@ -31,10 +33,14 @@ def contact_sheet(path: Path, axes: Sequence[Axis], pictures: Mapping[tuple[int,
     sheet = Image.new("RGB", (edge + columns * (width + gap), head + len(rows) * (height + gap)), "white")
     draw = ImageDraw.Draw(sheet)
     for i, value in enumerate(axes[0].values):
-        draw.text((edge + i * (width + gap) + 2, 4), f"{axes[0].key} = {value}"[: max(8, width // 6)], fill="black")
+        draw.text(
+            (edge + i * (width + gap) + 2, 4), f"{axes[0].key} = {value}"[: max(8, width // 6)], fill="black"
+        )
     for j, rest in enumerate(rows):
         lines = [f"{a.key} = {a.values[k]}" for a, k in zip(axes[1:], rest)]
-        draw.multiline_text((4, head + j * (height + gap) + 4), "\n".join(line[:24] for line in lines), fill="black")
+        draw.multiline_text(
+            (4, head + j * (height + gap) + 4), "\n".join(line[:24] for line in lines), fill="black"
+        )
         for i in range(columns):
             with Image.open(pictures[(i, *rest)]) as picture:
                 sheet.paste(picture.convert("RGB"), (edge + i * (width + gap), head + j * (height + gap)))
@@ -43,15 +49,23 @@ def contact_sheet(path: Path, axes: Sequence[Axis], pictures: Mapping[tuple[int,
 
 
 def heat_map(path: Path, name: str, axes: Sequence[Axis], grid: np.ndarray) -> None:
-    """``grid`` by the axes' order; a panel for each combination of the axes after the second; the numbers stand in the cells."""
+    """``grid`` by the axes' order; a panel for each combination of the axes after the second; the numbers
+    stand in the cells."""
     from matplotlib.figure import Figure
 
     shape = (*grid.shape, 1) if grid.ndim == 1 else grid.shape
     panels = grid.reshape(*shape[:2], -1)
-    labels = [""] if grid.ndim < 3 else [
-        ", ".join(f"{a.key}={a.values[i]}" for a, i in zip(axes[2:], place)) for place in np.ndindex(*grid.shape[2:])
-    ]  # fmt: skip
-    figure = Figure(figsize=((1.6 + 0.8 * shape[0]) * len(labels), 1.6 + 0.5 * shape[1]), dpi=110, layout="constrained")
+    labels = (
+        [""]
+        if grid.ndim < 3
+        else [
+            ", ".join(f"{a.key}={a.values[i]}" for a, i in zip(axes[2:], place))
+            for place in np.ndindex(*grid.shape[2:])
+        ]
+    )
+    figure = Figure(
+        figsize=((1.6 + 0.8 * shape[0]) * len(labels), 1.6 + 0.5 * shape[1]), dpi=110, layout="constrained"
+    )
     low, high = np.nanmin(grid), np.nanmax(grid)
     for k, label in enumerate(labels):
         ax = figure.add_subplot(1, len(labels), k + 1)
@@ -65,7 +79,15 @@ def heat_map(path: Path, name: str, axes: Sequence[Axis], grid: np.ndarray) -> N
             value = panels[i, j, k]
             if np.isfinite(value):
                 bright = high > low and (value - low) / (high - low) > 0.6
-                ax.text(i, j, f"{value:.3g}", ha="center", va="center", color="black" if bright else "white", fontsize=8)
+                ax.text(
+                    i,
+                    j,
+                    f"{value:.3g}",
+                    ha="center",
+                    va="center",
+                    color="black" if bright else "white",
+                    fontsize=8,
+                )
     with files.replacing(path) as draft:
         figure.savefig(draft, format="png")
 

@@ -1,7 +1,8 @@
 """Where samples start: the draws of their seeds, or ``noise=`` that a caller gives.
 
-Given as numbers, noise is the start alone: (N, *shape) standard normal, as a network sees it (of latents where a model has a VAE), one for each seed, or (*shape)
-for all; what a stochastic sampler draws on its way is still its seed's. Given as a source (`backbones.noise.NoiseSource`, or anything with its ``at`` and
+Given as numbers, noise is the start alone: (N, *shape) standard normal, as a network sees it (of latents
+where a model has a VAE), one for each seed, or (*shape) for all; what a stochastic sampler draws on its way
+is still its seed's. Given as a source (`backbones.noise.NoiseSource`, or anything with its ``at`` and
 ``normal``), it is asked for every draw.
 """
 
@@ -31,13 +32,15 @@ class Started(NoiseSource):
         return other  # type: ignore[return-value]
 
     def normal(self, shape: Sequence[int] = (), *, stream: str, dtype: torch.dtype = torch.float32) -> Tensor:
-        return self.start.to(dtype) if stream == "prior" else super().normal(shape, stream=stream, dtype=dtype)
+        return (
+            self.start.to(dtype) if stream == "prior" else super().normal(shape, stream=stream, dtype=dtype)
+        )
 
 
 @dataclass(frozen=True)
 class Asked:
-    """``seeds`` that stand for a source that is nothing but them; ``count`` samples that noise is for, where it tells; the noise of a `Request`, if
-    any is left."""
+    """``seeds`` that stand for a source that is nothing but them; ``count`` samples that noise is for, where
+    it tells; the noise of a `Request`, if any is left."""
 
     seeds: tuple[int, ...] | None = None
     count: int | None = None
@@ -45,7 +48,8 @@ class Asked:
 
 
 def asked(noise: Any, shape: Sequence[int], family: str) -> Asked:
-    """What a caller's noise asks for. Raises ``ValueError`` for what is no noise of this shape, and for a start given to a model that begins elsewhere."""
+    """What a caller's noise asks for. Raises ``ValueError`` for what is no noise of this shape, and for a
+    start given to a model that begins elsewhere."""
     if noise is None:
         return Asked()
     if type(noise) is NoiseSource and noise.step == 0 and not noise.index.any():
@@ -53,29 +57,53 @@ def asked(noise: Any, shape: Sequence[int], family: str) -> Asked:
     if hasattr(noise, "normal") and hasattr(noise, "at") and not isinstance(noise, Tensor):
         return Asked(count=len(noise) if hasattr(noise, "__len__") else None, noise=noise)
     if isinstance(noise, str | bytes):
-        raise ValueError(f"got noise={noise!r}, expected numbers (N, {', '.join(map(str, shape))}), or a NoiseSource")
+        raise ValueError(
+            f"got noise={noise!r}, expected numbers (N, {', '.join(map(str, shape))}), or a NoiseSource"
+        )
     if family != "gaussian":
         where = "from its source" if family == "bridge" else "from draws of atoms and bonds"
-        raise ValueError(f"got noise as numbers for a model that starts {where}; give seeds, or a NoiseSource")
+        raise ValueError(
+            f"got noise as numbers for a model that starts {where}; give seeds, or a NoiseSource"
+        )
     start = numbers(noise, shape)
     return Asked(noise=start[None]) if start.ndim == len(shape) else Asked(count=len(start), noise=start)
 
 
 def numbers(noise: Any, shape: Sequence[int]) -> Tensor:
-    """(N, *shape) or (*shape) float32. Raises ``ValueError``; warns of a deviation that no standard normal noise has."""
+    """(N, *shape) or (*shape) float32. Raises ``ValueError``; warns of a deviation that no standard normal
+    noise has."""
     try:
-        value = torch.as_tensor(np.stack([np.asarray(n) for n in noise]) if isinstance(noise, list | tuple) else noise).detach().cpu()
+        value = (
+            torch.as_tensor(
+                np.stack([np.asarray(n) for n in noise]) if isinstance(noise, list | tuple) else noise
+            )
+            .detach()
+            .cpu()
+        )
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"got noise of {type(noise).__name__}, expected an array or a tensor of numbers, or a NoiseSource") from None
+        raise ValueError(
+            f"got noise of {type(noise).__name__}, expected an array or a tensor of numbers, or a NoiseSource"
+        ) from None
     value = laid_out(value, shape) if len(shape) == 3 else value
     if tuple(value.shape[-len(shape) :]) != tuple(shape) or value.ndim > len(shape) + 1:
-        raise ValueError(f"got noise of shape {tuple(value.shape)}, expected (N, {', '.join(map(str, shape))}), one for each seed")
+        raise ValueError(
+            f"got noise of shape {tuple(value.shape)}, expected (N, {', '.join(map(str, shape))}), one "
+            "for each seed"
+        )
     if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
-        kind = "values that are not finite" if value.is_floating_point() else str(value.dtype).removeprefix("torch.")
+        kind = (
+            "values that are not finite"
+            if value.is_floating_point()
+            else str(value.dtype).removeprefix("torch.")
+        )
         raise ValueError(f"got noise with {kind}, expected finite floats of deviation 1, such as torch.randn")
     value = value.float()
     if value.numel() > 32 and not 0.5 < (size := float(value.square().mean().sqrt())) < 2:
-        warnings.warn(f"the noise has deviation {size:.3g}, expected about 1: the model's own scale is applied to it here", stacklevel=5)
+        warnings.warn(
+            f"the noise has deviation {size:.3g}, expected about 1: the model's own scale is applied "
+            "to it here",
+            stacklevel=5,
+        )
     return value
 
 
@@ -88,7 +116,9 @@ def draws(noise: Any, seeds: Sequence[int], rows: Sequence[int | None], device: 
     if isinstance(noise, Tensor):
         return Started(own, noise[[i % len(noise) for i in places]], device)
     if type(noise) is NoiseSource:
-        return NoiseSource(noise.seeds[places], index=noise.index[places].cpu(), step=noise.step, device=device)
+        return NoiseSource(
+            noise.seeds[places], index=noise.index[places].cpu(), step=noise.step, device=device
+        )
     return noise  # type: ignore[no-any-return]
 
 

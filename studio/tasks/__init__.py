@@ -1,4 +1,5 @@
-"""A task says how samples are shown and judged. Evaluation and the page ask the task, never the type of the data."""
+"""A task says how samples are shown and judged. Evaluation and the page ask the task, never the type of the
+data."""
 
 import inspect
 from collections.abc import Mapping
@@ -17,8 +18,8 @@ REGISTRY = {
 
 
 def build_task(name: str, codec: Mapping[str, Any] | None = None) -> Task:
-    """A task by name, with what its constructor asks for of the data's codec; what a codec does not decode to pictures is a field of numbers.
-    Raises ``ValueError`` for an unknown one."""
+    """A task by name, with what its constructor asks for of the data's codec; what a codec does not decode to
+    pictures is a field of numbers. Raises ``ValueError`` for an unknown one."""
     if name == "image" and codec is not None and not makes_pictures(codec):
         name = "field"
     kind = resolve(REGISTRY, name, "task")

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 class Task(Protocol):
     """``values`` are decoded samples (B, ...), as the codec gives them.
 
-    ``suffix`` is .png where each sample is a picture of its own; others lie together in ``samples.npz``, with ``dtype`` and, so that the file can be read
-    alone, the arrays of ``legend``. ``listing`` names further files that a whole set is written to by `write`. ``together``: one drawing shows them all;
-    ``beside``: a picture of each is saved beside the arrays. ``judged``: the family of measures in `studio.evaluation` (image, points or molecule), empty
-    where there is none.
+    ``suffix`` is .png where each sample is a picture of its own; others lie together in ``samples.npz``, with
+    ``dtype`` and, so that the file can be read alone, the arrays of ``legend``. ``listing`` names further
+    files that a whole set is written to by `write`. ``together``: one drawing shows them all; ``beside``: a
+    picture of each is saved beside the arrays. ``judged``: the family of measures in `studio.evaluation`
+    (image, points or molecule), empty where there is none.
     """
 
     name: str
@@ -33,10 +34,13 @@ class Task(Protocol):
         return {}
 
     def ready(self) -> None:
-        """Raises ``ImportError`` where what draws and lists these samples is not installed; asked before any is made."""
+        """Raises ``ImportError`` where what draws and lists these samples is not installed; asked before any
+        is made."""
 
     def pictures(self, values: Tensor) -> "list[Image]": ...
-    def sheet(self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()) -> "Image": ...
+    def sheet(
+        self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()
+    ) -> "Image": ...
 
     def write(self, folder: Path, values: Tensor, recipes: Sequence[Mapping[str, Any]]) -> None:
         """The files of ``listing``: nothing here."""

@@ -1,5 +1,5 @@
-"""Arrays (B, C, H, W) of floats that are no pictures: a user's own fields, or latents without a decoder. Kept exactly in ``samples.npz``; pictures
-beside them only show them."""
+"""Arrays (B, C, H, W) of floats that are no pictures: a user's own fields, or latents without a decoder. Kept
+exactly in ``samples.npz``; pictures beside them only show them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,8 +21,8 @@ class FieldTask(Task):
     listing = ("sheet.png",)
 
     def pictures(self, values: Tensor) -> list[Image.Image]:
-        """0 is middle grey; −1 is black and 1 is white, or as far as the greatest of these values goes. One and three channels are grey and RGB;
-        of others each is a grey picture, side by side."""
+        """0 is middle grey; −1 is black and 1 is white, or as far as the greatest of these values goes. One
+        and three channels are grey and RGB; of others each is a grey picture, side by side."""
         values = values.float()
         scaled = values / values.abs().amax().clamp(min=1) if values.numel() else values
         shown = ((scaled + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
@@ -30,7 +30,9 @@ class FieldTask(Task):
             shown = torch.cat(shown.split(1, dim=1), dim=-1)
         return ImageTask().pictures(shown)
 
-    def sheet(self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()) -> Image.Image:
+    def sheet(
+        self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()
+    ) -> Image.Image:
         return contact_sheet(self.pictures(values), columns=columns, captions=captions)
 
     def write(self, folder: Path, values: Tensor, recipes: Sequence[Mapping[str, Any]]) -> None:

@@ -15,20 +15,30 @@ class ImageTask(Task):
     name, suffix, dtype, judged = "image", ".png", "uint8", "image"
 
     def pictures(self, values: Tensor) -> list[Image.Image]:
-        """PIL pictures at their own size. Raises ``ValueError`` for a number of channels that is not a picture's."""
+        """PIL pictures at their own size. Raises ``ValueError`` for a number of channels that is not a
+        picture's."""
         if values.shape[1] not in MODES:
-            raise ValueError(f"got samples with {values.shape[1]} channels, expected 1 (grey), 3 (RGB) or 4 (RGBA)")
+            raise ValueError(
+                f"got samples with {values.shape[1]} channels, expected 1 (grey), 3 (RGB) or 4 (RGBA)"
+            )
         arrays = values.cpu().permute(0, 2, 3, 1).numpy()
         return [Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a, MODES[a.shape[-1]]) for a in arrays]
 
-    def sheet(self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()) -> Image.Image:
+    def sheet(
+        self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()
+    ) -> Image.Image:
         """A contact sheet; small pictures are enlarged by a whole factor, captions stand below each."""
         return contact_sheet(self.pictures(values), columns=columns, captions=captions)
 
 
-def contact_sheet(pictures: Sequence[Image.Image], *, columns: int | None = None, captions: Sequence[str] = ()) -> Image.Image:
+def contact_sheet(
+    pictures: Sequence[Image.Image], *, columns: int | None = None, captions: Sequence[str] = ()
+) -> Image.Image:
     """Pictures of one size in rows; small ones are enlarged by a whole factor."""
-    columns = columns or min(len(pictures), 10 if len(pictures) % 10 == 0 else math.ceil(math.sqrt(len(pictures))) if len(pictures) > 8 else 8)
+    columns = columns or min(
+        len(pictures),
+        10 if len(pictures) % 10 == 0 else math.ceil(math.sqrt(len(pictures))) if len(pictures) > 8 else 8,
+    )
     zoom = max(1, round(72 / pictures[0].height))
     width, height = pictures[0].width * zoom, pictures[0].height * zoom
     gap, label = 4, 14 if captions else 0

@@ -14,7 +14,8 @@ from studio.tasks.image import contact_sheet
 
 
 class MoleculeTask(Task):
-    """``atoms``: the types that the graphs count, ``aromatic``: how rings are written; both are the codec's."""
+    """``atoms``: the types that the graphs count, ``aromatic``: how rings are written; both are the
+    codec's."""
 
     name, suffix, dtype, judged = "molecule", ".smi", "uint8", "molecule"
     listing = ("samples.smi", "samples.csv", "samples.sdf", "sheet.svg")
@@ -35,9 +36,15 @@ class MoleculeTask(Task):
 
         return [picture(v, self.atoms) for v in values.cpu().numpy()]
 
-    def sheet(self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()) -> Image.Image:
+    def sheet(
+        self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()
+    ) -> Image.Image:
         drawn = self.pictures(values)
-        return contact_sheet(drawn, columns=columns or (len(drawn) if len(drawn) < 4 else 4 if len(drawn) <= 16 else 6), captions=captions)
+        return contact_sheet(
+            drawn,
+            columns=columns or (len(drawn) if len(drawn) < 4 else 4 if len(drawn) <= 16 else 6),
+            captions=captions,
+        )
 
     def write(self, folder: Path, values: Tensor, recipes: Sequence[Mapping[str, Any]]) -> None:
         """The files of ``listing``: see `studio.chem.writing`."""

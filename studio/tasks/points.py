@@ -20,13 +20,21 @@ class PointsTask(Task):
         """One scatter plot of all samples."""
         return [self.sheet(values)]
 
-    def sheet(self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()) -> Image.Image:
+    def sheet(
+        self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()
+    ) -> Image.Image:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(4, 4), dpi=120, layout="tight")
         axes = figure.subplots()
         points = values.cpu().numpy()
-        axes.scatter(points[:, 0], points[:, 1] if points.shape[1] > 1 else 0 * points[:, 0], s=4, alpha=0.5, linewidths=0)
+        axes.scatter(
+            points[:, 0],
+            points[:, 1] if points.shape[1] > 1 else 0 * points[:, 0],
+            s=4,
+            alpha=0.5,
+            linewidths=0,
+        )
         axes.set_aspect("equal")
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
@@ -36,11 +44,14 @@ class PointsTask(Task):
 def exact_mixture(path: Path, *, std: float = 1.0) -> FunctionDenoiser:
     """The exact denoiser of the ``mixture`` data, in units of ``std`` (the codec's scale).
 
-    With x = a·data + s·noise, component k has variance a² v_k + s², responsibility r_k(x), and E[data | x] = Σ r_k (m_k + a v_k/var_k (x − a m_k)).
+    With x = a·data + s·noise, component k has variance a² v_k + s², responsibility r_k(x), and E[data | x] =
+    Σ r_k (m_k + a v_k/var_k (x − a m_k)).
     """
     import torch
 
-    weights, means, stds = (torch.tensor(MIXTURE[k], dtype=torch.float64) for k in ("weights", "means", "stds"))
+    weights, means, stds = (
+        torch.tensor(MIXTURE[k], dtype=torch.float64) for k in ("weights", "means", "stds")
+    )
     means, variances = means / std, (stds / std) ** 2
 
     def fn(x: Tensor, t: Time, cond: object) -> Prediction:

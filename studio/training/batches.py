@@ -1,4 +1,5 @@
-"""What every training step is fed: micro-batches as the network sees them, each with its noise. A function of (seed, step) throughout."""
+"""What every training step is fed: micro-batches as the network sees them, each with its noise. A function of
+(seed, step) throughout."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +34,8 @@ class Feed:
         self.places = slice(rank * share, (rank + 1) * share)  # of this process in the effective batch
 
     def steps(self, phase: Phase, start: int, phase_start: int, ctx: RunContext) -> Iterator[list[Ready]]:
-        """The micro-batches of every step from ``start`` on. Pairs that take long to find (a coupling with ``slow``) are found one step ahead in a
-        thread, which changes nothing else."""
+        """The micro-batches of every step from ``start`` on. Pairs that take long to find (a coupling with
+        ``slow``) are found one step ahead in a thread, which changes nothing else."""
         cfg = self.config.train
         if phase.pairs is not None:
             step = start
@@ -42,8 +43,15 @@ class Feed:
                 yield self._ready(phase, phase.pairs(step - phase_start), step, ctx)
                 step += 1
         batches = draws(
-            phase.data, cfg.batch_size, start, seed=self.config.seed, rank=self.rank, world=self.world, workers=cfg.workers, swap=phase.swap
-        )  # fmt: skip
+            phase.data,
+            cfg.batch_size,
+            start,
+            seed=self.config.seed,
+            rank=self.rank,
+            world=self.world,
+            workers=cfg.workers,
+            swap=phase.swap,
+        )
         if not getattr(getattr(phase.objective, "coupling", None), "slow", False):
             for step, draw in enumerate(batches, start):
                 yield self._ready(phase, draw, step, ctx)
@@ -55,7 +63,9 @@ class Feed:
                     yield ahead.result()
                 ahead = following
 
-    def _ready(self, phase: Phase, draw: Draw, step: int, ctx: RunContext, *, paired: bool = False) -> list[Ready]:
+    def _ready(
+        self, phase: Phase, draw: Draw, step: int, ctx: RunContext, *, paired: bool = False
+    ) -> list[Ready]:
         cfg = self.config.train
         size, out = len(draw.values) // cfg.accumulate, []
         for k in range(cfg.accumulate):
@@ -70,8 +80,13 @@ class Feed:
                 ends.append(end if end is None or draw.encoded else self.codec.encode(end))
             if cfg.flip:
                 turned = noise.uniform(stream="flip") < 0.5
-                ends = [e if e is None else torch.where(turned.view(-1, *[1] * (e.ndim - 1)), e.flip(-1), e) for e in ends]
+                ends = [
+                    e if e is None else torch.where(turned.view(-1, *[1] * (e.ndim - 1)), e.flip(-1), e)
+                    for e in ends
+                ]
             assert ends[0] is not None
             batch = Batch(ends[0], draw.cond.index(rows).to(self.device), ends[1])
-            out.append(Ready(batch, noise, phase.objective.sample_pairs(batch, noise, ctx) if paired else None))
+            out.append(
+                Ready(batch, noise, phase.objective.sample_pairs(batch, noise, ctx) if paired else None)
+            )
         return out

@@ -1,7 +1,9 @@
-"""`studio train images:DIR` with nothing else: settings for a first run, from the pictures and from how fast this machine is.
+"""`studio train images:DIR` with nothing else: settings for a first run, from the pictures and from how fast
+this machine is.
 
-What was typed always wins. What is chosen is part of the run's own config, so that going on with the run chooses nothing again. The networks are of the form that
-trained best on small pictures: a convolutional stem and head around a transformer over some sixty to a hundred and fifty tokens.
+What was typed always wins. What is chosen is part of the run's own config, so that going on with the run
+chooses nothing again. The networks are of the form that trained best on small pictures: a convolutional stem
+and head around a transformer over some sixty to a hundred and fifty tokens.
 """
 
 import sys
@@ -27,20 +29,29 @@ WIDTHS = {128: (4, 2), 192: (4, 3), 256: (6, 4), 384: (8, 6)}  # depth and heads
 STEMS = {1: (32,), 2: (24, 64), 3: (24, 48, 96), 4: (16, 32, 64, 128), 5: (16, 32, 64, 96, 128)}
 TOKENS, MOST_TOKENS = 12, 24  # along a side: what is aimed at, and what one step of a stem may leave
 BATCHES, STEPS = (64, 32, 16, 8), 2000  # the largest batch that leaves a run so many steps
-SEEN = (60, 12_000, 100_000)  # pictures that a run should see, repeats counted: of each so many, but at least and at most
+# pictures that a run should see, repeats counted: of each so many, but at least and at most
+SEEN = (60, 12_000, 100_000)
 WHOLE = (300, 30_000, 600_000)  # the same of a run whose length is chosen
 LOOKING = 0.05  # of a run's time at most for previews, and as much for held-out losses
 CROPPED = 0.97  # of a picture: where a square keeps more, nothing is said of the rest
 
 
 def is_open(source: Any) -> bool:
-    """Whether a source leaves its settings to the studio: a folder of pictures without a config of its own."""
+    """Whether a source leaves its settings to the studio: a folder of pictures without a config of its
+    own."""
     return isinstance(source, str) and source.startswith("images:") and source != "images:"
 
 
 def settled(
-    config: Config, source: Any, overrides: Sequence[str], device: torch.device, dtype: torch.dtype, *, like: Info | None = None, quiet: bool = False
-) -> Config:  # fmt: skip
+    config: Config,
+    source: Any,
+    overrides: Sequence[str],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    like: Info | None = None,
+    quiet: bool = False,
+) -> Config:
     """A config with what its source leaves open chosen by the first process, which tells it on stderr."""
     if not is_open(source):
         return config
@@ -52,18 +63,32 @@ def settled(
 
     tree, told = agreed(choice, cpu=device.type == "cpu")
     if told and not quiet and is_first():
-        print("\n  ".join(["chosen, as nothing else was asked for (whatever you type as key=value wins):", *told]), file=sys.stderr, flush=True)
+        print(
+            "\n  ".join(
+                ["chosen, as nothing else was asked for (whatever you type as key=value wins):", *told]
+            ),
+            file=sys.stderr,
+            flush=True,
+        )
     return load_config(tree, overrides)
 
 
 def choose(
-    config: Config, overrides: Sequence[str], device: torch.device, dtype: torch.dtype, *, like: Info | None = None
+    config: Config,
+    overrides: Sequence[str],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    like: Info | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """A config's tree with settings for its folder of pictures, and what was chosen and why, in lines: nothing where no picture can be read, which is told in reading
-    them. ``like``: of a model to fine-tune, whose network, size and channels stay. Raises ``ValueError`` for keys that do not fit."""
+    """A config's tree with settings for its folder of pictures, and what was chosen and why, in lines:
+    nothing where no picture can be read, which is told in reading them. ``like``: of a model to fine-tune,
+    whose network, size and channels stay. Raises ``ValueError`` for keys that do not fit."""
     tree, typed = config.tree(), {o.partition("=")[0].strip().replace("-", "_") for o in overrides}
     root = Path(str(config.data.get("path", ""))).expanduser()
-    if not root.is_dir() or (like is not None and (like.task != "image" or like.codec.get("name") != "pixels")):
+    if not root.is_dir() or (
+        like is not None and (like.task != "image" or like.codec.get("name") != "pixels")
+    ):
         return tree, []
     seen = look(root, background_of(config.data.get("background", "white")))
     if seen is None:
@@ -75,9 +100,14 @@ def choose(
 
 
 def levels_of(sides: Sequence[int]) -> int:
-    """Halvings of a stem that bring pictures to about `TOKENS` tokens along a side; 0 where they cannot be halved."""
+    """Halvings of a stem that bring pictures to about `TOKENS` tokens along a side; 0 where they cannot be
+    halved."""
     level = 0
-    while all(s % 2 ** (level + 1) == 0 and s // 2 ** (level + 1) >= 4 for s in sides) and max(sides) / 2**level > TOKENS and level < max(STEMS):
+    while (
+        all(s % 2 ** (level + 1) == 0 and s // 2 ** (level + 1) >= 4 for s in sides)
+        and max(sides) / 2**level > TOKENS
+        and level < max(STEMS)
+    ):
         level += 1
     return level
 
@@ -88,7 +118,14 @@ def network(sides: Sequence[int], width: int) -> dict[str, Any]:
     level, form = levels_of(sides), {"name": "dit", "hidden_size": width, "depth": depth, "num_heads": heads}
     if level and max(sides) // 2**level <= MOST_TOKENS:
         return {**form, "stem_channels": list(STEMS[level]), "stem_blocks": 2}
-    patch = next((p for p in range(1, max(sides) + 1) if all(s % p == 0 for s in sides) and max(sides) // p <= MOST_TOKENS), 1)
+    patch = next(
+        (
+            p
+            for p in range(1, max(sides) + 1)
+            if all(s % p == 0 for s in sides) and max(sides) // p <= MOST_TOKENS
+        ),
+        1,
+    )
     return {**form, "patch_size": patch}
 
 
@@ -96,18 +133,38 @@ class _Choosing:
     """One choice as it grows: ``tree`` and what is ``told`` of it."""
 
     def __init__(
-        self, tree: dict[str, Any], overrides: Sequence[str], typed: set[str], asked: Config, seen: Look, device: torch.device, dtype: torch.dtype,
+        self,
+        tree: dict[str, Any],
+        overrides: Sequence[str],
+        typed: set[str],
+        asked: Config,
+        seen: Look,
+        device: torch.device,
+        dtype: torch.dtype,
         like: Info | None,
-    ):  # fmt: skip
-        self.tree, self.overrides, self.typed, self.asked, self.seen, self.like = tree, overrides, typed, asked, seen, like
+    ):
+        self.tree, self.overrides, self.typed, self.asked, self.seen, self.like = (
+            tree,
+            overrides,
+            typed,
+            asked,
+            seen,
+            like,
+        )
         self.device, self.dtype, self.told = device, dtype, []
-        self.own_network = like is None and not typed & {"backbone", "backbone.size"} and asked.backbone.get("name") == "dit"
+        self.own_network = (
+            like is None and not typed & {"backbone", "backbone.size"} and asked.backbone.get("name") == "dit"
+        )
         share = asked.data.get("held_out")
         self.count = max(1, round(seen.count * (1 - (HELD_OUT if share is None else float(share)))))
 
     def _set(self, section: str, why: str = "", **values: Any) -> None:
         """Take values for keys that were not typed, and tell them."""
-        open_keys = {k: v for k, v in values.items() if f"{section}.{k}" not in self.typed and section not in self.typed}
+        open_keys = {
+            k: v
+            for k, v in values.items()
+            if f"{section}.{k}" not in self.typed and section not in self.typed
+        }
         self.tree[section] = {**self.tree.get(section, {}), **open_keys}
         if open_keys and why:
             self.told.append(f"{' '.join(f'{section}.{k}={_text(v)}' for k, v in open_keys.items())}: {why}")
@@ -117,7 +174,12 @@ class _Choosing:
         seen = self.seen
         grey = "none of the pictures has a colour" if seen.grey else "the pictures have colours"
         if self.like is not None:
-            self._set("data", "those of the model to begin with", channels=self.like.shape[0], size=self.like.shape[-1])
+            self._set(
+                "data",
+                "those of the model to begin with",
+                channels=self.like.shape[0],
+                size=self.like.shape[-1],
+            )
         else:
             self._set("data", grey, channels=1 if seen.grey else 3)
         if seen.kept < CROPPED and seen.border is not None and "data.background" not in self.typed:
@@ -128,8 +190,16 @@ class _Choosing:
                 background=list(seen.border),
             )
         elif seen.kept < CROPPED:
-            self._set("data", f"the middle of each, which keeps {100 * seen.kept:.0f}% of a picture on average", crop="centre")
-        why = "mirrored pictures look like others of their class" if seen.mirrors else "mirrored pictures look unlike the others, or too few can tell"
+            self._set(
+                "data",
+                f"the middle of each, which keeps {100 * seen.kept:.0f}% of a picture on average",
+                crop="centre",
+            )
+        why = (
+            "mirrored pictures look like others of their class"
+            if seen.mirrors
+            else "mirrored pictures look unlike the others, or too few can tell"
+        )
         self._set("train", why, flip=seen.mirrors)
 
     def network_and_length(self) -> None:
@@ -140,27 +210,41 @@ class _Choosing:
         enough = _clipped(SEEN, self.count)
         if "train.batch_size" not in self.typed:
             self._set("train", batch_size=_batch(32, self.count))
-        pace = self._size_and_width(lambda pace: steps is not None or budget / pace >= enough, lambda pace: budget / pace >= 4 * enough)
+        pace = self._size_and_width(
+            lambda pace: steps is not None or budget / pace >= enough,
+            lambda pace: budget / pace >= 4 * enough,
+        )
         if minutes is None and steps is None:
             chosen = min(LONGEST, max(SHORTEST, round(_clipped(WHOLE, self.count) * pace / 60)))
             self.tree["train"] = {k: v for k, v in self.tree["train"].items() if k != "steps"}
-            self._set("train", f"each of {self.count:,} pictures is seen about {60 * chosen / pace / self.count:,.0f} times", minutes=float(chosen))
+            self._set(
+                "train",
+                f"each of {self.count:,} pictures is seen about {60 * chosen / pace / self.count:,.0f} times",
+                minutes=float(chosen),
+            )
             budget = 60 * chosen
         if "train.batch_size" not in self.typed:
             batch = next((b for b in BATCHES if steps is not None or budget / pace / b >= STEPS), BATCHES[-1])
-            self._set("train", "the most pictures a step that leave the run enough steps", batch_size=_batch(batch, self.count))
+            self._set(
+                "train",
+                "the most pictures a step that leave the run enough steps",
+                batch_size=_batch(batch, self.count),
+            )
         config = self._config()
         step = step_seconds(config, self._info(config), self.device, self.dtype)
         total = steps or budget / step
         self._looks(config, step, total)
         self.told.append(
-            f"measured here: {1000 * step:.0f} ms a step of {config.train.batch_size}, so about {total:,.0f} steps in {_minutes(total * step)}"
+            f"measured here: {1000 * step:.0f} ms a step of {config.train.batch_size}, so about "
+            f"{total:,.0f} steps in {_minutes(total * step)}"
         )
 
     def _looks(self, config: Config, step: float, total: float) -> None:
-        """How often the run is looked at and saved: some ten times, or as often as takes `LOOKING` of its time."""
+        """How often the run is looked at and saved: some ten times, or as often as takes `LOOKING` of its
+        time."""
         sample, train = config.sample, config.train
-        forward, time = step / train.batch_size / 3, total * step  # a step is a forward pass and a backward one of twice the work
+        # a step is a forward pass and a backward one of twice the work
+        forward, time = step / train.batch_size / 3, total * step
         grid = 20 * sample.num_steps * (2 if sample.guidance and self.seen.classes else 1) * forward
         losses = 10 * min(train.eval_samples, self.seen.count - self.count) * (1 + len(train.ema)) * forward
 
@@ -170,10 +254,18 @@ class _Choosing:
 
         previews = grid < LOOKING * time
         if not previews:
-            self._set("train", f"a grid of samples takes about {grid:.0f} seconds here, much of this run", preview=False)
+            self._set(
+                "train",
+                f"a grid of samples takes about {grid:.0f} seconds here, much of this run",
+                preview=False,
+            )
         self._set(
-            "train", eval_every=every(losses), save_every=every(grid if previews else 0), weak_snapshot=time > 60, log_every=int(min(50, max(1, total // 40)))
-        )  # fmt: skip
+            "train",
+            eval_every=every(losses),
+            save_every=every(grid if previews else 0),
+            weak_snapshot=time > 60,
+            log_every=int(min(50, max(1, total // 40))),
+        )
 
     def _size_and_width(self, enough: Callable[[float], bool], plenty: Callable[[float], bool]) -> float:
         """Settle size and network; returns the seconds a picture takes in training."""
@@ -195,25 +287,40 @@ class _Choosing:
                 pace, self.tree["backbone"] = quicker, before
                 break
         if self.like is None:
-            side = f"three quarters of the pictures have {self.seen.side} pixels or more along their shorter side"
+            side = (
+                f"three quarters of the pictures have {self.seen.side} pixels or more along their "
+                "shorter side"
+            )
             reason = f"all pictures have {_by(self.seen.shape or ())}" if size is None else side
             reason += (
-                "; larger would be too slow here" if size != sizes[0] else f"; more than {size} is for you to ask for" if size == self._most() else ""
+                "; larger would be too slow here"
+                if size != sizes[0]
+                else f"; more than {size} is for you to ask for"
+                if size == self._most()
+                else ""
             )
             self._set("data", reason, **({} if size is None else {"size": size}))
         if self.own_network:
             form, tokens = self._config().backbone, self._sides(size)
-            patch = 2 ** len(form["stem_channels"]) if form.get("stem_channels") else form.get("patch_size", 2)
+            patch = (
+                2 ** len(form["stem_channels"]) if form.get("stem_channels") else form.get("patch_size", 2)
+            )
             self.told.append(
-                f"backbone {form['name']}: width {form.get('hidden_size')}, depth {form.get('depth')}, patch {patch}"
-                f"{' by a convolutional stem' if form.get('stem_channels') else ''}, so {_by([s // patch for s in tokens])} tokens"
+                f"backbone {form['name']}: width {form.get('hidden_size')}, depth {form.get('depth')}, "
+                f"patch {patch}"
+                f"{' by a convolutional stem' if form.get('stem_channels') else ''}, so "
+                f"{_by([s // patch for s in tokens])} tokens"
             )
         return pace
 
     def _sizes(self) -> list[int | None]:
         """Sides to try, the largest first; None: the pictures as they are."""
         if "data.size" in self.typed or self.like is not None:
-            return [int(self.asked.data["size"]) if self.asked.data.get("size") is not None else None] if self.like is None else [self.like.shape[-1]]
+            return (
+                [int(self.asked.data["size"]) if self.asked.data.get("size") is not None else None]
+                if self.like is None
+                else [self.like.shape[-1]]
+            )
         most = self._most()
         fit: list[int | None] = [s for s in SIDES if s <= min(most, max(self.seen.side, SIDES[0]))][::-1][:3]
         shape = self.seen.shape
@@ -239,7 +346,10 @@ class _Choosing:
                 form["num_heads"] = max(h for h in range(1, max(2, own // 48 + 1)) if own % h == 0)
             self.tree["backbone"] = form
         config = self._config()
-        return step_seconds(config, self._info(config, self._sides(size)), self.device, self.dtype) / config.train.batch_size
+        return (
+            step_seconds(config, self._info(config, self._sides(size)), self.device, self.dtype)
+            / config.train.batch_size
+        )
 
     def _config(self) -> Config:
         return load_config(self.tree, self.overrides)

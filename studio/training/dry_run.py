@@ -1,4 +1,5 @@
-"""``--dry-run``: what a run would be and cost, from a few of its own steps, which are thrown away. Nothing is written; what training would refuse is refused."""
+"""``--dry-run``: what a run would be and cost, from a few of its own steps, which are thrown away. Nothing is
+written; what training would refuse is refused."""
 
 import statistics
 import time
@@ -21,21 +22,36 @@ from studio.training.resume import check_folder, check_source, folder_of, run_of
 from studio.training.run import prepared
 from studio.training.tracking import accelerates
 
-STEPS, PATIENCE = 8, 10.0  # timed steps at most, after a first one, and the seconds after which no further one begins
+# timed steps at most, after a first one, and the seconds after which no further one begins
+STEPS, PATIENCE = 8, 10.0
 
 
 def of_training(
-    source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = (), *, out: str | Path | None = None, resume: bool = False,
-    overwrite: bool = False, start_from: str | None = None, device: str = "auto",
-) -> dict[str, Any]:  # fmt: skip
-    """The resolved config as ``yaml``, sizes, and seconds, megabytes and steps as measured and reckoned. Raises whatever `studio.train` would, before it trains."""
+    source: str | Path | Mapping[str, Any] | Config,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    start_from: str | None = None,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """The resolved config as ``yaml``, sizes, and seconds, megabytes and steps as measured and reckoned.
+    Raises whatever `studio.train` would, before it trains."""
     if resume:
         check_source(source)
     folder = folder_of(source, overrides, out, resume)
-    check_folder(folder, resume, overwrite, load_config(source, overrides) if out is None and run_of(source) is None else None)
+    check_folder(
+        folder,
+        resume,
+        overwrite,
+        load_config(source, overrides) if out is None and run_of(source) is None else None,
+    )
     trackers = load_config(folder / "config.yaml" if resume else source, overrides).train.trackers
     accelerates(trackers)
-    trainer = prepared(source, [*overrides, "train.trackers=[]"], folder, resume=resume, start_from=start_from, device=device)
+    trainer = prepared(
+        source, [*overrides, "train.trackers=[]"], folder, resume=resume, start_from=start_from, device=device
+    )
     config = replace(trainer.config, train=replace(trainer.config.train, trackers=trackers))
     seconds = _step_seconds(trainer)
     there = checkpoint.listing(folder) if resume else []
@@ -44,8 +60,18 @@ def of_training(
     forward = seconds / train.batch_size / 3  # a step is a forward pass and a backward one of twice the work
     held = min(train.eval_samples, len(data.held_out) if data.held_out is not None else 0)
     losses = 10 * held * (1 + len(train.ema)) * forward
-    grid = 20 * config.sample.num_steps * (2 if config.sample.guidance and (data.classes or data.numeric) else 1) * forward if train.preview else 0.0
-    looking = (losses / train.eval_every if train.eval_every else 0) + (grid / train.save_every if train.save_every else 0)  # seconds a step
+    grid = (
+        20
+        * config.sample.num_steps
+        * (2 if config.sample.guidance and (data.classes or data.numeric) else 1)
+        * forward
+        if train.preview
+        else 0.0
+    )
+    # seconds a step
+    looking = (losses / train.eval_every if train.eval_every else 0) + (
+        grid / train.save_every if train.save_every else 0
+    )
     if train.steps is not None:
         steps = max(0, train.steps - done)
         total = steps * (seconds + looking) + grid
@@ -56,25 +82,50 @@ def of_training(
     each = _checkpoint_bytes(trainer)
     disk = each * _kept(train, done + steps)
     return {
-        "yaml": config.yaml(), "run": str(folder), "parameters": sum(p.numel() for net in trainer.networks.values() for p in net.parameters()),
-        "samples": len(data.train), "held_out": len(data.held_out) if data.held_out is not None else 0, "classes": list(data.classes),
-        **({"from": start_from} if start_from else {}), "step_seconds": round(seconds, 4), "steps": steps, "epochs": round(steps * train.batch_size / len(data.train), 1),
-        "total_seconds": round(total, 1), "memory_mb": round(_peak_mb(trainer.device)), "checkpoint_mb": round(each / 1e6, 1), "disk_mb": round(disk / 1e6, 1),
+        "yaml": config.yaml(),
+        "run": str(folder),
+        "parameters": sum(p.numel() for net in trainer.networks.values() for p in net.parameters()),
+        "samples": len(data.train),
+        "held_out": len(data.held_out) if data.held_out is not None else 0,
+        "classes": list(data.classes),
+        **({"from": start_from} if start_from else {}),
+        "step_seconds": round(seconds, 4),
+        "steps": steps,
+        "epochs": round(steps * train.batch_size / len(data.train), 1),
+        "total_seconds": round(total, 1),
+        "memory_mb": round(_peak_mb(trainer.device)),
+        "checkpoint_mb": round(each / 1e6, 1),
+        "disk_mb": round(disk / 1e6, 1),
         "free_disk_mb": round(files.free(folder) / 1e6),
-    }  # fmt: skip
+    }
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
     """What `of_training` found, for the eye."""
     told = {
-        "time": f"{result['step_seconds']:.3g} s a step, {result['steps']:,} steps ({result['epochs']:,} times through the data): {duration(result['total_seconds'])} in all",
+        "time": f"{result['step_seconds']:.3g} s a step, {result['steps']:,} steps ({result['epochs']:,} "
+        f"times through the data): {duration(result['total_seconds'])} in all",
         "memory": f"{result['memory_mb']:,} MB",
-        "disk": f"{result['disk_mb']:,} MB of checkpoints at the most, {result['checkpoint_mb']:,} MB each; {result['free_disk_mb']:,} MB are free",
+        "disk": f"{result['disk_mb']:,} MB of checkpoints at the most, {result['checkpoint_mb']:,} MB each; "
+        f"{result['free_disk_mb']:,} MB are free",
     }
     if result["disk_mb"] > result["free_disk_mb"]:
         told["disk"] += ", which is too little: make room, choose another --out or a smaller train.keep_last"
-    measured = ("yaml", "step_seconds", "steps", "epochs", "total_seconds", "memory_mb", "checkpoint_mb", "disk_mb", "free_disk_mb")
-    return [result["yaml"], *(f"{k}: {v}" for k, v in {**{k: v for k, v in result.items() if k not in measured}, **told}.items())]
+    measured = (
+        "yaml",
+        "step_seconds",
+        "steps",
+        "epochs",
+        "total_seconds",
+        "memory_mb",
+        "checkpoint_mb",
+        "disk_mb",
+        "free_disk_mb",
+    )
+    return [
+        result["yaml"],
+        *(f"{k}: {v}" for k, v in {**{k: v for k, v in result.items() if k not in measured}, **told}.items()),
+    ]
 
 
 def _step_seconds(trainer: Trainer) -> float:
@@ -96,9 +147,15 @@ def _step_seconds(trainer: Trainer) -> float:
 
 def _checkpoint_bytes(trainer: Trainer) -> int:
     """Of the networks, their averages and the optimisers' moments, as they are after a step."""
-    weights = sum(t.numel() * t.element_size() for net in trainer.networks.values() for t in net.state_dict().values())
+    weights = sum(
+        t.numel() * t.element_size() for net in trainer.networks.values() for t in net.state_dict().values()
+    )
     averages = sum(t.numel() * 4 for shadow in trainer.ema.shadow.values() for t in shadow)
-    return weights + averages + sum(t.numel() * t.element_size() for t in _tensors(state_of(trainer.networks, trainer.optimizers)))
+    return (
+        weights
+        + averages
+        + sum(t.numel() * t.element_size() for t in _tensors(state_of(trainer.networks, trainer.optimizers)))
+    )
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
@@ -112,7 +169,12 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
 def _kept(train: Any, steps: int) -> int:
     """Checkpoints that lie there at the most, with the one that is being written."""
     saved = (steps // train.save_every if train.save_every else 0) + 1
-    return min(saved, train.keep_last) + (steps // train.keep_every if train.keep_every else 0) + int(train.weak_snapshot) + 1
+    return (
+        min(saved, train.keep_last)
+        + (steps // train.keep_every if train.keep_every else 0)
+        + int(train.weak_snapshot)
+        + 1
+    )
 
 
 def _peak_mb(device: torch.device) -> float:

@@ -1,11 +1,14 @@
-"""Diffusion Schrödinger bridge matching (Shi et al. 2303.16852): two networks, each trained on pairs that the other has simulated.
+"""Diffusion Schrödinger bridge matching (Shi et al. 2303.16852): two networks, each trained on pairs that the
+other has simulated.
 
-    to_source 0  bridges between pairs of the coupling (``start: imf``), or between sources and their diffusion source + sigma z (``ipf``)
+    to_source 0  bridges between pairs of the coupling (``start: imf``), or between sources and their
+      diffusion source + sigma z (``ipf``)
     to_data 1    bridges between data and what the first network makes of them
     to_source 2  bridges between sources and what the second one makes of them, and so on
 
-Every phase keeps one end exact and makes the joint law more Markovian; the fixed point is the Schrödinger bridge. Pairs are a function of (seed, phase,
-refresh) and of the other network's average, which does not change in the phase: a run that stops inside a phase goes on to the same bytes.
+Every phase keeps one end exact and makes the joint law more Markovian; the fixed point is the Schrödinger
+bridge. Pairs are a function of (seed, phase, refresh) and of the other network's average, which does not
+change in the phase: a run that stops inside a phase goes on to the same bytes.
 """
 
 from collections.abc import Iterator
@@ -30,18 +33,33 @@ ROWS, PAIRS = 0, 1  # what randomness is used for
 
 
 class DSBM:
-    """``shares``: lengths of the phases, made to sum to 1. ``num_pairs`` are simulated in ``num_steps`` steps and replaced after ``refresh`` training
-    steps. ``warm_start``: a network goes on from its own last phase (false starts it from its first weights again, and its average and moments with them)."""
+    """``shares``: lengths of the phases, made to sum to 1. ``num_pairs`` are simulated in ``num_steps`` steps
+    and replaced after ``refresh`` training steps. ``warm_start``: a network goes on from its own last phase
+    (false starts it from its first weights again, and its average and moments with them)."""
 
     def __init__(
-        self, *, shares: tuple[float, ...] = (1.0,) * 6, start: str = "imf", num_pairs: int = 2048, num_steps: int = 20, refresh: int = 500,
-        warm_start: bool = True, simulate_batch: int = 256,
-    ):  # fmt: skip
+        self,
+        *,
+        shares: tuple[float, ...] = (1.0,) * 6,
+        start: str = "imf",
+        num_pairs: int = 2048,
+        num_steps: int = 20,
+        refresh: int = 500,
+        warm_start: bool = True,
+        simulate_batch: int = 256,
+    ):
         if start not in ("imf", "ipf"):
-            raise ValueError(f"got start {start!r}, expected imf (pairs of the coupling) or ipf (the reference process)")
+            raise ValueError(
+                f"got start {start!r}, expected imf (pairs of the coupling) or ipf (the reference process)"
+            )
         if len(shares) < 2 or min(shares) <= 0:
             raise ValueError(f"got shares={shares}, expected at least two positive lengths")
-        for name, value in (("num_pairs", num_pairs), ("num_steps", num_steps), ("refresh", refresh), ("simulate_batch", simulate_batch)):
+        for name, value in (
+            ("num_pairs", num_pairs),
+            ("num_steps", num_steps),
+            ("refresh", refresh),
+            ("simulate_batch", simulate_batch),
+        ):
             if value < 1:
                 raise ValueError(f"got {name}={value}, expected at least 1")
         self.until = np.cumsum(shares) / np.sum(shares)
@@ -49,27 +67,44 @@ class DSBM:
         self.warm_start, self.simulate_batch = warm_start, simulate_batch
 
     def check(self, objective: Any, data: Data) -> None:
-        """Raises ``ValueError`` for an objective that is no bridge of one drift, for one whose network reads the source, and for data without a source."""
+        """Raises ``ValueError`` for an objective that is no bridge of one drift, for one whose network reads
+        the source, and for data without a source."""
         if (
             not isinstance(objective.path, BridgePath)
             or not isinstance(objective.parameterization, OneHead)
             or objective.parameterization.space != "drift"
         ):
-            raise ValueError("procedure dsbm trains drifts of a bridge; set objective: {path: {name: brownian}, parameterization: drift}")
+            raise ValueError(
+                "procedure dsbm trains drifts of a bridge; set objective: {path: {name: brownian}, "
+                "parameterization: drift}"
+            )
         if objective.parameterization.cond_source:
-            raise ValueError("got cond_source=true for dsbm, whose networks start from ends that they make themselves; leave it out")
+            raise ValueError(
+                "got cond_source=true for dsbm, whose networks start from ends that they make "
+                "themselves; leave it out"
+            )
         if data.source is None:
-            raise ValueError("procedure dsbm needs data with a source of its own, this data starts from noise; see data.source")
+            raise ValueError(
+                "procedure dsbm needs data with a source of its own, this data starts from noise; see "
+                "data.source"
+            )
 
     def __call__(self, setting: Setting) -> Iterator[Phase]:
         """Called before a run is resumed, with its first weights."""
-        first = {side: {k: v.detach().clone() for k, v in net.state_dict().items()} for side, net in setting.networks.items()}
+        first = {
+            side: {k: v.detach().clone() for k, v in net.state_dict().items()}
+            for side, net in setting.networks.items()
+        }
         return self._phases(setting, {} if self.warm_start else first)
 
     def _phases(self, setting: Setting, first: dict[str, dict[str, Tensor]]) -> Iterator[Phase]:
         objective = setting.objective
         paired = type(objective)(
-            objective.path, objective.parameterization, coupling=couplings.Paired(), times=objective.times, weight=objective.weight
+            objective.path,
+            objective.parameterization,
+            coupling=couplings.Paired(),
+            times=objective.times,
+            weight=objective.weight,
         )
         for i, until in enumerate(self.until):
             side = SIDES[i % 2]
@@ -78,23 +113,35 @@ class DSBM:
             until = 1.0 if i + 1 == len(self.until) else float(until)
             restart = {side: first[side]} if pairs is not None and first else {}
             yield Phase(
-                f"{side}-{i}", (side,), side, objective if pairs is None else paired, setting.data, until, swap=backward, pairs=pairs, restart=restart
-            )  # fmt: skip
+                f"{side}-{i}",
+                (side,),
+                side,
+                objective if pairs is None else paired,
+                setting.data,
+                until,
+                swap=backward,
+                pairs=pairs,
+                restart=restart,
+            )
 
 
 class Simulated:
-    """Batches of pairs: an exact end that is trained towards, and where the other network (or the reference) has taken it."""
+    """Batches of pairs: an exact end that is trained towards, and where the other network (or the reference)
+    has taken it."""
 
     def __init__(self, plan: DSBM, setting: Setting, phase: int, side: str):
         self.plan, self.setting, self.phase, self.side = plan, setting, phase, side
         self.round, self.ends = -1, (torch.zeros(0), torch.zeros(0))
 
     def __call__(self, step: int) -> Draw:
-        """Of a step of the phase, as the network sees it: what is trained towards as values, where it came from as source."""
+        """Of a step of the phase, as the network sees it: what is trained towards as values, where it came
+        from as source."""
         if step // self.plan.refresh != self.round:
             self.round = step // self.plan.refresh
             self.ends = self._simulate()
-        rows = torch.from_numpy(self._chance(ROWS, step).integers(0, len(self.ends[0]), self.setting.batch_size))[self.setting.places]
+        rows = torch.from_numpy(
+            self._chance(ROWS, step).integers(0, len(self.ends[0]), self.setting.batch_size)
+        )[self.setting.places]
         return Draw(self.ends[0][rows], Cond(), self.ends[1][rows], encoded=True)
 
     def _chance(self, use: int, at: int) -> np.random.Generator:
@@ -108,11 +155,20 @@ class Simulated:
         seed = int(chance.integers(2**62))
         other = next(side for side in SIDES if side != self.side)
         reference = self.phase == 0
-        s.note(f"simulating {len(indices)} pairs for {self.side} with the {'reference' if reference else other} process")
+        s.note(
+            f"simulating {len(indices)} pairs for {self.side} with the "
+            f"{'reference' if reference else other} process"
+        )
         path: Any = s.objective.path
         made, exact = [], []
         walk = samplers.build("bridge_sde")
-        model = None if reference else Denoiser(s.average(other), path, s.objective.parameterization, dtype=s.dtype, family="bridge")
+        model = (
+            None
+            if reference
+            else Denoiser(
+                s.average(other), path, s.objective.parameterization, dtype=s.dtype, family="bridge"
+            )
+        )
         for a in range(0, len(indices), plan.simulate_batch):
             chosen = indices[a : a + plan.simulate_batch]
             x = s.codec.encode(fetch(part, [(0, i) for i in chosen])[0].to(s.device))

@@ -1,5 +1,5 @@
-"""Looking at a network in training: the held-out loss along the path (ten bins of time, fixed noise, the same samples every time) and a grid of
-samples from fixed seeds."""
+"""Looking at a network in training: the held-out loss along the path (ten bins of time, fixed noise, the same
+samples every time) and a grid of samples from fixed seeds."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -44,8 +44,8 @@ def held_out_loss(
     dtype: torch.dtype,
     batch: int = 128,
 ) -> list[float]:
-    """Mean loss in each of `BINS` equal stretches of t; sample i is used at one fixed time of every bin, on a table at the entry next to it, as training
-    is. Conditions are never dropped."""
+    """Mean loss in each of `BINS` equal stretches of t; sample i is used at one fixed time of every bin, on a
+    table at the entry next to it, as training is. Conditions are never dropped."""
     low = dtype if dtype != torch.float32 else None
     start, drop = objective.path.t_start, (objective.cond_drop, objective.drop_each)
     modes = [(module, module.training) for module in net.modules()]  # a part may have a mode of its own
@@ -62,7 +62,9 @@ def held_out_loss(
                 data = codec.encode(values[rows].to(device))
                 start_from = None if source is None else codec.encode(source[rows].to(device))
                 with torch.autocast(device.type, dtype=low, enabled=low is not None):
-                    loss = objective.loss(net, Batch(data, cond.index(rows).to(device), start_from), noise, t=t)
+                    loss = objective.loss(
+                        net, Batch(data, cond.index(rows).to(device), start_from), noise, t=t
+                    )
                 losses[b] += loss.per_sample.double().sum().cpu()
     finally:
         objective.cond_drop, objective.drop_each = drop
@@ -71,25 +73,45 @@ def held_out_loss(
     return [float(v) for v in losses / len(values)]
 
 
-def preview(net: nn.Module, config: Config, info: Info, codec: Codec, data: Data, *, device: torch.device, dtype: torch.dtype) -> "Image | None":
-    """A grid from seeds 0, 1, … (from held-out sources where the data has them, which are shown above what becomes of them) with the config's own
-    sampling, or None for channels that make no picture."""
+def preview(
+    net: nn.Module,
+    config: Config,
+    info: Info,
+    codec: Codec,
+    data: Data,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> "Image | None":
+    """A grid from seeds 0, 1, … (from held-out sources where the data has them, which are shown above what
+    becomes of them) with the config's own sampling, or None for channels that make no picture."""
     if info.task == "image" and makes_pictures(info.codec) and info.shape[0] not in MODES:
         return None
     seeds = tuple(range(512 if info.task == "points" else 20))
     labels, numeric, fields = _asked(info, data, seeds)
     request = sampling.Request(
-        seeds, labels, numeric, config.sample.num_steps, sampler_spec.resolved(None, sampler_spec.fit_of(config, info)), config.sample.guidance, batch=len(seeds),
-        sources=head_source(data, len(seeds)), fields=fields,
-    )  # fmt: skip
-    rules = [rule for rule in guidance.parse(config.sample.guidance) if not isinstance(rule, Borrowed)]  # other models are left out of previews
+        seeds,
+        labels,
+        numeric,
+        config.sample.num_steps,
+        sampler_spec.resolved(None, sampler_spec.fit_of(config, info)),
+        config.sample.guidance,
+        batch=len(seeds),
+        sources=head_source(data, len(seeds)),
+        fields=fields,
+    )
+    # other models are left out of previews
+    rules = [rule for rule in guidance.parse(config.sample.guidance) if not isinstance(rule, Borrowed)]
     denoiser = denoiser_of(config, net, dtype=dtype, source=bool(info.starts_from))
-    values = sampling.run(sampling.stream(denoiser, info.shape, codec, request, device=device, rules=rules), codec, len(seeds))
+    values = sampling.run(
+        sampling.stream(denoiser, info.shape, codec, request, device=device, rules=rules), codec, len(seeds)
+    )
     return before_and_after(build_task(info.task, info.codec), request.sources, values)
 
 
 def _asked(info: Info, data: Data, seeds: Sequence[int]) -> tuple[Any, Any, dict[str, Tensor]]:
-    """Labels, numbers and further conditions of a preview: each class in turn, or, where the data has more than classes, what samples of the data have."""
+    """Labels, numbers and further conditions of a preview: each class in turn, or, where the data has more
+    than classes, what samples of the data have."""
     if not info.numeric and not info.fields:
         return parse_labels(None, info.classes, seeds), None, {}
     part = data.train if data.held_out is None else data.held_out

@@ -1,7 +1,8 @@
 """The loop of training steps, with checkpoints that resume to the same bytes.
 
-One step: data → codec → batch → coupling → path → network → objective → optimiser → EMA. Everything random is a function of (seed, step, place in
-the effective batch), so a resumed run needs only the step, and the number of processes changes nothing but rounding.
+One step: data → codec → batch → coupling → path → network → objective → optimiser → EMA. Everything random is
+a function of (seed, step, place in the effective batch), so a resumed run needs only the step, and the number
+of processes changes nothing but rounding.
 """
 
 import contextlib
@@ -49,57 +50,98 @@ class Diverged(RuntimeError):
 
 
 class Trainer:
-    """One run. Made by `studio.train`, which has checked everything; ``run`` goes on from the newest checkpoint in the folder."""
+    """One run. Made by `studio.train`, which has checked everything; ``run`` goes on from the newest
+    checkpoint in the folder."""
 
     def __init__(
-        self, config: Config, folder: Path, data: Data, info: Info, net: nn.Module, objective: Objective, device: torch.device, dtype: torch.dtype, quiet: bool,
-        on_log: Callable[[dict[str, Any]], Any] | None, source: Mapping[str, Any], lock: RunLock | None = None,
-    ):  # fmt: skip
-        self.config, self.folder, self.data, self.objective, self.dtype, self.on_log = config, folder, data, objective, dtype, on_log
+        self,
+        config: Config,
+        folder: Path,
+        data: Data,
+        info: Info,
+        net: nn.Module,
+        objective: Objective,
+        device: torch.device,
+        dtype: torch.dtype,
+        quiet: bool,
+        on_log: Callable[[dict[str, Any]], Any] | None,
+        source: Mapping[str, Any],
+        lock: RunLock | None = None,
+    ):
+        self.config, self.folder, self.data, self.objective, self.dtype, self.on_log = (
+            config,
+            folder,
+            data,
+            objective,
+            dtype,
+            on_log,
+        )
         self.source, self.lock = source, lock
         cfg = config.train
         self.group = Group(device, dtype, folder, accelerates(cfg.trackers), cfg.ddp)
-        self.accelerator, self.device, self.main, world = self.group.accelerator, self.group.device, self.group.main, self.group.world
+        self.accelerator, self.device, self.main, world = (
+            self.group.accelerator,
+            self.group.device,
+            self.group.main,
+            self.group.world,
+        )
         for part in ("coupling", "times"):
             if world > 1 and getattr(getattr(objective, part, None), "remembers", False):
                 raise ValueError(
-                    f"objective.{part} keeps values from batch to batch, which processes do not share; train with one process, or choose another"
+                    f"objective.{part} keeps values from batch to batch, which processes do not share; "
+                    "train with one process, or choose another"
                 )
         if cfg.batch_size % (world * cfg.accumulate):
-            raise ValueError(f"train.batch_size={cfg.batch_size} does not divide into {world} processes × accumulate={cfg.accumulate}")
+            raise ValueError(
+                f"train.batch_size={cfg.batch_size} does not divide into {world} processes × "
+                f"accumulate={cfg.accumulate}"
+            )
         self.quiet = quiet or not self.main
         self.codec, self.info = build_codec(info.codec), info
         net = net.to(self.device)
-        self.networks: dict[str, nn.Module] = dict(net.items()) if isinstance(net, nn.ModuleDict) else {"net": net}
-        self.wrapped: dict[str, Any] = {n: torch.compile(m) if cfg.compile else m for n, m in self.networks.items()}
-        self.wrapped = {n: self.accelerator.prepare_model(m) if world > 1 else m for n, m in self.wrapped.items()}
+        self.networks: dict[str, nn.Module] = (
+            dict(net.items()) if isinstance(net, nn.ModuleDict) else {"net": net}
+        )
+        self.wrapped: dict[str, Any] = {
+            n: torch.compile(m) if cfg.compile else m for n, m in self.networks.items()
+        }
+        self.wrapped = {
+            n: self.accelerator.prepare_model(m) if world > 1 else m for n, m in self.wrapped.items()
+        }
         self.group.share_buffers(list(self.networks.values()))
         self.ema = EMA(self.networks, cfg.ema, known=built_buffers(config))
         self.updates = dict.fromkeys(self.networks, 0)  # of each network's weights
         self.one_count = False  # one of all together, in runs of earlier versions
-        self.shown = {name: copy.deepcopy(n).eval().requires_grad_(False) for name, n in self.networks.items()}  # holds averages for evaluation
+        # holds averages for evaluation
+        self.shown = {
+            name: copy.deepcopy(n).eval().requires_grad_(False) for name, n in self.networks.items()
+        }
         self.optimizers = build_optimizers(self.networks, cfg)
         self.context = RunContext()  # what couplings and samplers of time remember lives in its ``states``
         self.feed = Feed(config, self.codec, self.device, self.group.rank, world)
         self.step, self.elapsed, self.phase, self.phase_start, self.saved = 0, 0.0, 0, 0, -1
-        self.weak_done = not cfg.weak_snapshot or (cfg.steps is not None and cfg.steps < 16)  # a sixteenth of so short a run is nothing
+        # a sixteenth of so short a run is nothing
+        self.weak_done = not cfg.weak_snapshot or (cfg.steps is not None and cfg.steps < 16)
         self.recent: list[Tensor] = []
         self.logs: dict[str, list[Tensor]] = {}  # since the last line of the log
         self.last: dict[str, Any] = {}
         self.looked: set[str] = set()  # networks that were looked at for parameters without a gradient
-        self.stop, self.broken = StopSignal(), False  # broken: a loss was not finite since the processes last met
+        # broken: a loss was not finite since the processes last met
+        self.stop, self.broken = StopSignal(), False
         self.ended, self.raised = False, None  # type: bool, Exception | SystemExit | None  # by on_log
         self.whole = True  # not while a step changes the weights
         self.note: Callable[[str], None] = lambda text: None
         self.kept: Callable[[], None] = lambda: None  # called when there is something of the run to keep
         self.told: set[Path] = set()  # broken checkpoints that were named
         self.drawn = time.monotonic()
-        self.warned = False  # of a warm-up that takes too much of a run by minutes, which is known when its pace is
+        # of a warm-up that takes too much of a run by minutes, which is known when its pace is
+        self.warned = False
 
-    # ---- the run ---------------------------------------------------------------------------------------------------------------------
+    # ---- the run ---------------------------------------------------------------------------------
 
     def run(self) -> bool:
-        """Train to the end of the run; True when a signal stopped it early. `step` and `last` tell how far it came."""
+        """Train to the end of the run; True when a signal stopped it early. `step` and `last` tell how far it
+        came."""
         length = self.config.train.steps or self.config.train.minutes
         bar = Bar(self.config.name, float(length or 0), quiet=self.quiet)
         phases = build_procedure(self.config.procedure)(self._setting(bar))
@@ -109,11 +151,14 @@ class Trainer:
             self._restore(last)
             self._pass_over(last, broken)
         elif self.main:
-            (self.folder / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
+            # of a run that was killed before its first checkpoint
+            (self.folder / "metrics.jsonl").unlink(missing_ok=True)
         if self.group.world > 1:  # before anything is written
             phases = list(phases)
             phase = phases[self.phase]
-            self._look_for_unused(phase, next(self.feed.steps(phase, self.step, self.phase_start, self.context))[0])
+            self._look_for_unused(
+                phase, next(self.feed.steps(phase, self.step, self.phase_start, self.context))[0]
+            )
         if self.main:
             self._write_header()
         bar.note(of_data(self.data))
@@ -122,7 +167,9 @@ class Trainer:
         for note in (*self.data.notes, *self._warnings()):
             bar.note(note)
         self.group.start(self.step, self.elapsed)
-        self.trackers = Trackers(self.accelerator, self.config.train.trackers, self.folder, self.config.name, self.step, bar.note)
+        self.trackers = Trackers(
+            self.accelerator, self.config.train.trackers, self.folder, self.config.name, self.step, bar.note
+        )
         interrupted = False
         try:
             with self.stop:
@@ -137,13 +184,18 @@ class Trainer:
                     if interrupted:
                         break
                 if interrupted:
-                    bar.note(f"stopping at step {self.step}; a second signal ends the process at once, without a checkpoint")
+                    bar.note(
+                        f"stopping at step {self.step}; a second signal ends the process at once, without "
+                        "a checkpoint"
+                    )
                 elif self.config.train.log_every and self.recent and "loss" not in self.last:
-                    self._log_training(self.step / max(self.elapsed, 1e-9), keep=True)  # the whole run was shorter than an interval
+                    # the whole run was shorter than an interval
+                    self._log_training(self.step / max(self.elapsed, 1e-9), keep=True)
                 if self.saved != self.step:
                     self._save()
                 self._draw()
-                self.accelerator.wait_for_everyone()  # for the first process to have written: whoever goes on may read it
+                # for the first process to have written: whoever goes on may read it
+                self.accelerator.wait_for_everyone()
             interrupted = interrupted or self.stop.asked
         except Exception:
             self._save_after_error()
@@ -162,7 +214,8 @@ class Trainer:
         return self.stop.asked or self.ended
 
     def _save_after_error(self) -> None:
-        """Keep what was trained since the last checkpoint, where an error came between two steps' changes of the weights."""
+        """Keep what was trained since the last checkpoint, where an error came between two steps' changes of
+        the weights."""
         begun = self.saved >= 0 or (self.folder / "metrics.jsonl").is_file()
         if not (self.whole and begun and self.step > self.saved and self.group.world == 1):
             return
@@ -184,22 +237,32 @@ class Trainer:
         if cfg.steps is not None and cfg.warmup != AUTO and cfg.warmup > cfg.steps:
             share = cfg.steps / cfg.warmup
             found.append(
-                f"train.warmup={cfg.warmup} is longer than the run of {cfg.steps} steps: the rate ends at {share:.2g} of train.lr; try train.warmup=auto"
+                f"train.warmup={cfg.warmup} is longer than the run of {cfg.steps} steps: the rate ends at "
+                f"{share:.2g} of train.lr; try train.warmup=auto"
             )
         for name, net in self.networks.items():
             if not net.training:
-                found.append(f"{name} is in eval mode: dropout and batch statistics stand still in training; call .train() on it first")
+                found.append(
+                    f"{name} is in eval mode: dropout and batch statistics stand still in training; call "
+                    ".train() on it first"
+                )
         if self.one_count:
-            found.append("averages of this run, of an earlier version, count the steps of all networks together, and go on so")
+            found.append(
+                "averages of this run, of an earlier version, count the steps of all networks together, "
+                "and go on so"
+            )
         return found
 
     def _warn_of_warmup(self) -> None:
         self.warned, whole, warmup = True, self.step / self._progress(), self.config.train.warmup
         if warmup != AUTO and 2 * warmup > whole:
-            self.note(f"train.warmup={warmup} is much of this run of about {whole:.0f} steps; try train.warmup=auto")
+            self.note(
+                f"train.warmup={warmup} is much of this run of about {whole:.0f} steps; try train.warmup=auto"
+            )
 
     def _restart(self, phase: Phase) -> None:
-        """Networks that a phase begins anew: their weights, and with them their averages and moments (runs of earlier versions keep those)."""
+        """Networks that a phase begins anew: their weights, and with them their averages and moments (runs of
+        earlier versions keep those)."""
         for name, weights in phase.restart.items():
             self.networks[name].load_state_dict(weights)
             if not self.one_count:
@@ -224,7 +287,10 @@ class Trainer:
             self.recent.append(loss)
             shown = float(self.recent[-1]) if self.device.type == "cpu" else None
             if not bar.quiet:
-                bar.update(self.step if cfg.steps else self.elapsed / 60, step_text(self.step, shown, rate, cfg.batch_size))
+                bar.update(
+                    self.step if cfg.steps else self.elapsed / 60,
+                    step_text(self.step, shown, rate, cfg.batch_size),
+                )
             if not self.warned and cfg.minutes and self._progress() >= 0.1:
                 self._warn_of_warmup()
             broken = shown is not None and not math.isfinite(shown)
@@ -246,11 +312,16 @@ class Trainer:
         return False
 
     def _meet(self, phase: Phase, broken: bool) -> bool:
-        """Agree with the other processes, every few steps and before anything that is done together; True when a signal asked one of them to stop."""
+        """Agree with the other processes, every few steps and before anything that is done together; True
+        when a signal asked one of them to stop."""
         cfg, self.broken = self.config.train, self.broken or broken
-        due = any(every and self.step % every == 0 for every in (cfg.log_every, cfg.eval_every, cfg.save_every))
+        due = any(
+            every and self.step % every == 0 for every in (cfg.log_every, cfg.eval_every, cfg.save_every)
+        )
         at = self._progress()
-        if not (due or self.step >= self.group.next or at >= phase.until or (not self.weak_done and at >= 1 / 16)):
+        if not (
+            due or self.step >= self.group.next or at >= phase.until or (not self.weak_done and at >= 1 / 16)
+        ):
             return False
         stop, broken = self.group.meet(self.step, self.elapsed, stop=self._asked(), broken=self.broken)
         if broken:
@@ -265,7 +336,9 @@ class Trainer:
         net, low = self.networks[phase.network], self.dtype if self.dtype != torch.float32 else None
         kept = [b.clone() for b in net.buffers()]
         with self._generator(0), torch.autocast(self.device.type, dtype=low, enabled=low is not None):
-            phase.objective.loss(net, ready.batch, ready.noise, RunContext(), pairs=ready.pairs).per_sample.mean().backward()
+            phase.objective.loss(
+                net, ready.batch, ready.noise, RunContext(), pairs=ready.pairs
+            ).per_sample.mean().backward()
         with torch.no_grad():
             for buffer, value in zip(net.buffers(), kept):
                 buffer.copy_(value)
@@ -287,7 +360,9 @@ class Trainer:
             last = k + 1 == cfg.accumulate
             with contextlib.nullcontext() if last else self.accelerator.no_sync(net):
                 with self._generator(k), torch.autocast(self.device.type, dtype=low, enabled=low is not None):
-                    loss = phase.objective.loss(net, ready.batch, ready.noise, self.context, pairs=ready.pairs)
+                    loss = phase.objective.loss(
+                        net, ready.batch, ready.noise, self.context, pairs=ready.pairs
+                    )
                     mean = loss.per_sample.mean() / cfg.accumulate
                 self.accelerator.backward(mean)
             total += mean.detach()
@@ -298,7 +373,9 @@ class Trainer:
             for optimizer in self.optimizers:
                 scaler.unscale_(optimizer)
         if cfg.clip:
-            torch.nn.utils.clip_grad_norm_([p for n in phase.networks for p in self.networks[n].parameters()], cfg.clip, foreach=True)
+            torch.nn.utils.clip_grad_norm_(
+                [p for n in phase.networks for p in self.networks[n].parameters()], cfg.clip, foreach=True
+            )
         self.whole = False
         for optimizer in self.optimizers:
             scaler.step(optimizer) if scaler is not None else optimizer.step()
@@ -314,8 +391,11 @@ class Trainer:
 
     @contextlib.contextmanager
     def _generator(self, k: int) -> Iterator[None]:
-        """torch's own generator for layers that draw from it (dropout in a network of yours): a function of (seed, step); the caller's is put back."""
-        place = (self.step * self.config.train.accumulate + k) * self.accelerator.num_processes + self.accelerator.process_index
+        """torch's own generator for layers that draw from it (dropout in a network of yours): a function of
+        (seed, step); the caller's is put back."""
+        place = (
+            self.step * self.config.train.accumulate + k
+        ) * self.accelerator.num_processes + self.accelerator.process_index
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed((self.config.seed * 0x9E3779B1 + place) % 2**63)
             yield
@@ -329,10 +409,20 @@ class Trainer:
             return self.shown[name]
 
         return Setting(
-            self.networks, average, self.objective, self.data, self.codec, self.config.train.batch_size, self.feed.places, self.config.seed, self.device, self._looking_dtype(), bar.note
-        )  # fmt: skip
+            self.networks,
+            average,
+            self.objective,
+            self.data,
+            self.codec,
+            self.config.train.batch_size,
+            self.feed.places,
+            self.config.seed,
+            self.device,
+            self._looking_dtype(),
+            bar.note,
+        )
 
-    # ---- looking at it ---------------------------------------------------------------------------------------------------------------
+    # ---- looking at it ---------------------------------------------------------------------------
 
     def _log(self, values: dict[str, Any]) -> None:
         entry = {"step": self.step, "elapsed": round(self.elapsed, 3), **values}
@@ -351,11 +441,16 @@ class Trainer:
 
     def _log_training(self, rate: float, *, keep: bool = False) -> None:
         """``keep``: what was averaged also counts for the next line, of a run that is made longer."""
-        loss, kept = self.accelerator.reduce(torch.stack(self.recent).double().mean(), "mean"), (self.recent, self.logs)
+        loss, kept = (
+            self.accelerator.reduce(torch.stack(self.recent).double().mean(), "mean"),
+            (self.recent, self.logs),
+        )
         self.recent = []
         if not math.isfinite(float(loss)):
             self._diverged(float(loss))
-        means = {k: sum(map(float, v)) / len(v) for k, v in self.logs.items() if k != "error" or len(self.logs) > 1}
+        means = {
+            k: sum(map(float, v)) / len(v) for k, v in self.logs.items() if k != "error" or len(self.logs) > 1
+        }
         self.logs = {}
         learning = [o.param_groups[0]["lr"] for o in self.optimizers]
         self._log(
@@ -388,17 +483,30 @@ class Trainer:
             return
         values, cond, source = kept.values, kept.cond, kept.source
         ends = (source, values) if phase.swap and source is not None else (values, source)
-        options = dict(source=ends[1], seed=self.config.seed + 1, device=self.device, dtype=self._looking_dtype())
-        live = held_out_loss(self.networks[phase.network], phase.objective, self.codec, ends[0], cond, **options)  # type: ignore[arg-type]
-        entry: dict[str, Any] = {"held_out": sum(live) / len(live), "held_out_bins": [round(v, 5) for v in live]}
+        options = dict(
+            source=ends[1], seed=self.config.seed + 1, device=self.device, dtype=self._looking_dtype()
+        )
+        live = held_out_loss(
+            self.networks[phase.network], phase.objective, self.codec, ends[0], cond, **options
+        )  # type: ignore[arg-type]
+        entry: dict[str, Any] = {
+            "held_out": sum(live) / len(live),
+            "held_out_bins": [round(v, 5) for v in live],
+        }
         for profile in self.ema.shadow:
             self.ema.copy_to(profile, self.shown)
-            bins = held_out_loss(self.shown[phase.network], phase.objective, self.codec, ends[0], cond, **options)  # type: ignore[arg-type]
-            entry |= {f"held_out_ema_{profile}": sum(bins) / len(bins), f"held_out_ema_{profile}_bins": [round(v, 5) for v in bins]}
+            bins = held_out_loss(
+                self.shown[phase.network], phase.objective, self.codec, ends[0], cond, **options
+            )  # type: ignore[arg-type]
+            entry |= {
+                f"held_out_ema_{profile}": sum(bins) / len(bins),
+                f"held_out_ema_{profile}_bins": [round(v, 5) for v in bins],
+            }
         lost = [k for k, v in entry.items() if not k.endswith("_bins") and not math.isfinite(v)]
         if lost:
             self.note(
-                f"step {self.step}: {', '.join(lost)} is not finite (null in metrics.jsonl); the network diverges somewhere along the path: try a lower train.lr"
+                f"step {self.step}: {', '.join(lost)} is not finite (null in metrics.jsonl); the network "
+                "diverges somewhere along the path: try a lower train.lr"
             )
         self._log(entry)
 
@@ -413,8 +521,17 @@ class Trainer:
                 net.load_state_dict(self.networks[name].state_dict())
         net = self.shown["net"] if "net" in self.shown else nn.ModuleDict(self.shown)
         try:
-            return preview(net, self.config, self.info, self.codec, self.data, device=self.device, dtype=self._looking_dtype())
-        except Exception as error:  # a network of one's own may not know what sampling asks; what was trained is kept all the same
+            return preview(
+                net,
+                self.config,
+                self.info,
+                self.codec,
+                self.data,
+                device=self.device,
+                dtype=self._looking_dtype(),
+            )
+        # a network of one's own may not know what sampling asks; what was trained is kept all the same
+        except Exception as error:
             self.note(f"step {self.step}: no preview: {error}")
             return None
 
@@ -422,7 +539,7 @@ class Trainer:
         """Evaluation runs in the training precision, but never in fp16."""
         return torch.float32 if self.dtype == torch.float16 else self.dtype
 
-    # ---- keeping it ------------------------------------------------------------------------------------------------------------------
+    # ---- keeping it ------------------------------------------------------------------------------
 
     def _write_header(self) -> None:
         checkpoint.write_header(self.folder, self.config.yaml(), self._about())
@@ -447,12 +564,19 @@ class Trainer:
         if self.lock is not None:
             self.lock.check()
         state = {
-            "step": self.step, "elapsed": self.elapsed, "phase": self.phase, "phase_start": self.phase_start, "states": self.context.states, "weak_done": self.weak_done,
-            "updates": self.updates, "one_count": self.one_count,
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "phase": self.phase,
+            "phase_start": self.phase_start,
+            "states": self.context.states,
+            "weak_done": self.weak_done,
+            "updates": self.updates,
+            "one_count": self.one_count,
             "logs": {k: [float(v) for v in values] for k, values in self.logs.items()},
-            "optimizers": state_of(self.networks, self.optimizers), "recent": [float(v) for v in self.recent],
+            "optimizers": state_of(self.networks, self.optimizers),
+            "recent": [float(v) for v in self.recent],
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
-        }  # fmt: skip
+        }
         meta = {
             "keep": keep,
             "elapsed": round(self.elapsed, 2),
@@ -471,10 +595,15 @@ class Trainer:
         self.kept()
         if time.monotonic() - self.drawn > DRAWN_EVERY:
             self._draw()
-        for broken in checkpoint.prune(self.folder, self.config.train.keep_last, self.config.train.keep_every):
+        for broken in checkpoint.prune(
+            self.folder, self.config.train.keep_last, self.config.train.keep_every
+        ):
             if broken not in self.told:
                 self.told.add(broken)
-                self.note(f"checkpoint {int(broken.name)} is broken ({checkpoint.damage(broken)}); it is passed over and left as it is")
+                self.note(
+                    f"checkpoint {int(broken.name)} is broken ({checkpoint.damage(broken)}); it is passed "
+                    "over and left as it is"
+                )
 
     def _restore(self, folder: Path) -> None:
         state, averages = checkpoint.restore(folder, self.networks, self.ema.shadow)
@@ -483,23 +612,38 @@ class Trainer:
         try:
             load_state(self.networks, self.optimizers, state["optimizers"])
         except ValueError as error:
-            raise ValueError(f"{folder} was trained with another optimizer ({error}); keep train.optimizer as it was when resuming") from None
+            raise ValueError(
+                f"{folder} was trained with another optimizer ({error}); keep train.optimizer as it was "
+                "when resuming"
+            ) from None
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.step, self.elapsed, self.phase, self.weak_done = state["step"], state["elapsed"], state["phase"], state["weak_done"]
+        self.step, self.elapsed, self.phase, self.weak_done = (
+            state["step"],
+            state["elapsed"],
+            state["phase"],
+            state["weak_done"],
+        )
         self.recent = [torch.tensor(v, device=self.device) for v in state["recent"]]
-        self.logs = {k: [torch.tensor(v, dtype=torch.float64) for v in values] for k, values in state.get("logs", {}).items()}
+        self.logs = {
+            k: [torch.tensor(v, dtype=torch.float64) for v in values]
+            for k, values in state.get("logs", {}).items()
+        }
         self.phase_start, self.context.states = state.get("phase_start", 0), state.get("states", {})
         self.updates = state.get("updates", dict.fromkeys(self.networks, self.step))
         self.one_count = state.get("one_count", "updates" not in state and len(self.networks) > 1)
         self.saved = self.step
 
     def _pass_over(self, last: Path, broken: dict[Path, str]) -> None:
-        """Broken checkpoints make room for those that are written again; lines of metrics after the last good one go."""
+        """Broken checkpoints make room for those that are written again; lines of metrics after the last good
+        one go."""
         self.accelerator.wait_for_everyone()  # all have looked at them
         if self.main:
             for folder, why in broken.items():
-                self.note(f"checkpoint {int(folder.name)} is broken ({why}) and is now {checkpoint.set_aside(folder)}")
+                self.note(
+                    f"checkpoint {int(folder.name)} is broken ({why}) and is now "
+                    f"{checkpoint.set_aside(folder)}"
+                )
             if broken:
                 self.note(f"{self.folder} goes on from checkpoint {int(last.name)}")
             told = checkpoint.forget_after(self.folder, last)
@@ -508,8 +652,15 @@ class Trainer:
 
     def _diverged(self, loss: float) -> None:
         good = checkpoint.newest_good(self.folder)
-        last = f"the last good checkpoint is {self.folder}@{int(good.name)}" if good is not None else "there is no checkpoint yet"
-        raise Diverged(f"the loss became {loss} at step {self.step}; {last}. Nothing was overwritten; try a lower train.lr or train.clip=1.0")
+        last = (
+            f"the last good checkpoint is {self.folder}@{int(good.name)}"
+            if good is not None
+            else "there is no checkpoint yet"
+        )
+        raise Diverged(
+            f"the loss became {loss} at step {self.step}; {last}. Nothing was overwritten; try a lower "
+            "train.lr or train.clip=1.0"
+        )
 
 
 def _versions() -> dict[str, str]:

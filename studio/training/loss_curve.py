@@ -10,7 +10,8 @@ NAME = "curve.png"
 
 
 def points(run: Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Steps and values of the training loss and of the held-out losses; lines that are cut or hold no number are left out."""
+    """Steps and values of the training loss and of the held-out losses; lines that are cut or hold no number
+    are left out."""
     found: dict[str, tuple[list[float], list[float]]] = {}
     metrics = run / "metrics.jsonl"
     for line in metrics.read_text().splitlines() if metrics.is_file() else ():
@@ -36,7 +37,9 @@ def draw(run: Path) -> Path | None:
     figure = Figure(figsize=(6, 3.4), dpi=100)
     axes = figure.add_axes((0.12, 0.14, 0.85, 0.8))
     for key, (steps, values) in found.items():
-        axes.plot(steps, values, marker="." if len(steps) < 20 else None, linewidth=1.2, label=key.replace("_", " "))
+        axes.plot(
+            steps, values, marker="." if len(steps) < 20 else None, linewidth=1.2, label=key.replace("_", " ")
+        )
     if all(v > 0 for _, values in found.values() for v in values):
         axes.set_yscale("log")
     axes.set_xlabel("step")

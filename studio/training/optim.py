@@ -1,4 +1,5 @@
-"""Optimisers and their schedule: fused AdamW, and Muon for the matrices inside blocks with AdamW for the rest."""
+"""Optimisers and their schedule: fused AdamW, and Muon for the matrices inside blocks with AdamW for the
+rest."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,8 +16,9 @@ WARMUP_SHARE, WARMUP_STEPS = 0.05, 200  # of a run whose config leaves it open
 
 
 def orthogonalise(g: Tensor, steps: int = 5, *, dtype: torch.dtype | None = None) -> Tensor:
-    """(n, r, c) matrices to their nearest semi-orthogonal ones, roughly: Newton–Schulz with the quintic of Jordan et al. (Muon, 2024), in ``dtype``, by default
-    bf16 where the hardware has it (emulated it takes ten times as long as in fp32).
+    """(n, r, c) matrices to their nearest semi-orthogonal ones, roughly: Newton–Schulz with the quintic of
+    Jordan et al. (Muon, 2024), in ``dtype``, by default bf16 where the hardware has it (emulated it takes ten
+    times as long as in fp32).
 
     Singular values land in about [0.7, 1.2].
     """
@@ -36,35 +38,49 @@ def quick_dtype(device: torch.device) -> torch.dtype:
 
 
 class Muon:
-    """Momentum, Nesterov, orthogonalised; update × 0.2·√(larger side) so that AdamW's learning rates and decay carry over. Matrices of one
-    shape are handled as one batch; convolution kernels count as (out, in·k·k). A run keeps the precision of its products wherever it goes on."""
+    """Momentum, Nesterov, orthogonalised; update × 0.2·√(larger side) so that AdamW's learning rates and
+    decay carry over. Matrices of one shape are handled as one batch; convolution kernels count as (out,
+    in·k·k). A run keeps the precision of its products wherever it goes on."""
 
-    def __init__(self, params: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(
+        self, params: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ):
         self.groups: dict[tuple[int, ...], list[nn.Parameter]] = {}
         for p in params:
             self.groups.setdefault((p.shape[0], p.numel() // p.shape[0]), []).append(p)
         self.momentum, self.weight_decay = momentum, weight_decay
-        self.buffers = {shape: torch.zeros(len(ps), *shape, device=ps[0].device) for shape, ps in self.groups.items()}
+        self.buffers = {
+            shape: torch.zeros(len(ps), *shape, device=ps[0].device) for shape, ps in self.groups.items()
+        }
         self.dtype = quick_dtype(next(iter(self.buffers.values())).device)
-        self.param_groups: list[dict[str, Any]] = [{"params": [p for ps in self.groups.values() for p in ps], "lr": lr, "initial_lr": lr}]
+        self.param_groups: list[dict[str, Any]] = [
+            {"params": [p for ps in self.groups.values() for p in ps], "lr": lr, "initial_lr": lr}
+        ]
 
     @torch.no_grad()
     def step(self) -> None:
         lr = self.param_groups[0]["lr"]
         for shape, everything in self.groups.items():
-            rows = [i for i, p in enumerate(everything) if p.grad is not None]  # a phase may train one network of several
+            # a phase may train one network of several
+            rows = [i for i, p in enumerate(everything) if p.grad is not None]
             if not rows:
                 continue
             params = [everything[i] for i in rows]
             grads = torch.stack([p.grad.reshape(shape) for p in params])  # type: ignore[union-attr]  # (n, r, c)
             whole = len(rows) == len(everything)
-            buffer = (self.buffers[shape] if whole else self.buffers[shape][rows]).lerp_(grads, 1 - self.momentum)
+            buffer = (self.buffers[shape] if whole else self.buffers[shape][rows]).lerp_(
+                grads, 1 - self.momentum
+            )
             if not whole:
                 self.buffers[shape][rows] = buffer
             update = orthogonalise(grads.lerp_(buffer, self.momentum), dtype=self.dtype).to(grads.dtype)
             if self.weight_decay:
                 torch._foreach_mul_(params, 1 - lr * self.weight_decay)
-            torch._foreach_add_(params, [u.view_as(p) for u, p in zip(update.unbind(0), params)], alpha=-lr * 0.2 * math.sqrt(max(shape)))
+            torch._foreach_add_(
+                params,
+                [u.view_as(p) for u, p in zip(update.unbind(0), params)],
+                alpha=-lr * 0.2 * math.sqrt(max(shape)),
+            )
 
     def zero_grad(self) -> None:
         for params in self.groups.values():
@@ -83,19 +99,28 @@ class Muon:
 
     def of_order(self, state: dict[str, Any]) -> list[tuple[nn.Parameter, dict[str, Tensor]]]:
         """What a state by order, as earlier versions wrote it, holds of each parameter."""
-        return [(p, {MOMENTUM: row}) for (r, c), params in self.groups.items() for p, row in zip(params, state["buffers"][f"{r}x{c}"], strict=True)]
+        return [
+            (p, {MOMENTUM: row})
+            for (r, c), params in self.groups.items()
+            for p, row in zip(params, state["buffers"][f"{r}x{c}"], strict=True)
+        ]
 
 
 def build_optimizers(networks: dict[str, nn.Module], config: TrainConfig) -> list[Any]:
-    """AdamW over everything, or Muon over the matrices and kernels inside blocks (``blocks.`` in their name) and AdamW over the rest."""
-    named = [(f"{n}.{k}", p) for n, net in networks.items() for k, p in net.named_parameters() if p.requires_grad]
+    """AdamW over everything, or Muon over the matrices and kernels inside blocks (``blocks.`` in their name)
+    and AdamW over the rest."""
+    named = [
+        (f"{n}.{k}", p) for n, net in networks.items() for k, p in net.named_parameters() if p.requires_grad
+    ]
     matrices = [p for k, p in named if config.optimizer == "muon" and "blocks." in k and p.ndim >= 2]
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in named if id(p) not in chosen]
     built: list[Any] = []
     if rest:
         fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in rest)
-        adamw = torch.optim.AdamW(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+        adamw = torch.optim.AdamW(
+            rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused
+        )
         adamw.param_groups[0]["initial_lr"] = config.lr
         built.append(adamw)
     if matrices:
@@ -115,7 +140,8 @@ def forget(optimizers: Iterable[Any], params: Iterable[nn.Parameter]) -> None:
 
 
 def state_of(networks: Mapping[str, nn.Module], optimizers: Iterable[Any]) -> dict[str, Any]:
-    """What optimisers keep, by the parameter's name (``network.key``), so that no later order of modules hands it to another."""
+    """What optimisers keep, by the parameter's name (``network.key``), so that no later order of modules
+    hands it to another."""
     names = _names(networks)
     kept: dict[str, Any] = {"parameters": {}}
     for optimizer in optimizers:
@@ -129,8 +155,8 @@ def state_of(networks: Mapping[str, nn.Module], optimizers: Iterable[Any]) -> di
 
 @torch.no_grad()
 def load_state(networks: Mapping[str, nn.Module], optimizers: Sequence[Any], kept: Any) -> None:
-    """Give optimisers what `state_of` told, or the list by order of earlier versions. Rates, betas and decay stay the config's. Raises ``ValueError`` for
-    what another optimiser kept, or for other parameters."""
+    """Give optimisers what `state_of` told, or the list by order of earlier versions. Rates, betas and decay
+    stay the config's. Raises ``ValueError`` for what another optimiser kept, or for other parameters."""
     names = _names(networks)
     if isinstance(kept, list):
         kept = _by_name(names, optimizers, kept)
@@ -140,7 +166,9 @@ def load_state(networks: Mapping[str, nn.Module], optimizers: Sequence[Any], kep
         raise ValueError(f"got the moments of {strange[0]}, which the network does not have")
     for optimizer in optimizers:
         if isinstance(optimizer, Muon):
-            if "muon" not in kept or any(MOMENTUM not in found.get(names[id(p)], {}) for p, _ in optimizer.momenta()):
+            if "muon" not in kept or any(
+                MOMENTUM not in found.get(names[id(p)], {}) for p, _ in optimizer.momenta()
+            ):
                 raise ValueError("got no momentum of the matrices inside blocks")
             optimizer.dtype = {name: kind for kind, name in DTYPE_NAMES.items()}[kept["muon"]]
             for p, row in optimizer.momenta():
@@ -161,7 +189,9 @@ def _names(networks: Mapping[str, nn.Module]) -> dict[int, str]:
 
 
 def _by_name(names: Mapping[int, str], optimizers: Sequence[Any], saved: Sequence[Any]) -> dict[str, Any]:
-    if len(saved) != len(optimizers) or any(isinstance(o, Muon) != ("buffers" in s) for o, s in zip(optimizers, saved)):
+    if len(saved) != len(optimizers) or any(
+        isinstance(o, Muon) != ("buffers" in s) for o, s in zip(optimizers, saved)
+    ):
         raise ValueError(f"got the states of {len(saved)} optimisers, expected {len(optimizers)}")
     kept: dict[str, Any] = {"parameters": {}}
     for optimizer, state in zip(optimizers, saved):
@@ -176,12 +206,15 @@ def _by_name(names: Mapping[int, str], optimizers: Sequence[Any], saved: Sequenc
 
 def _of_shape(value: Tensor, like: Tensor, name: str) -> Tensor:
     if value.shape != like.shape:
-        raise ValueError(f"got moments of shape {tuple(value.shape)} for {name}, expected {tuple(like.shape)}")
+        raise ValueError(
+            f"got moments of shape {tuple(value.shape)} for {name}, expected {tuple(like.shape)}"
+        )
     return value
 
 
 def warmup_done(config: TrainConfig, step: int, progress: float) -> float:
-    """How much of the warm-up is behind a step (from 0), at most 1. Left to itself it is a share of the run, so that a short run is not all warm-up."""
+    """How much of the warm-up is behind a step (from 0), at most 1. Left to itself it is a share of the run,
+    so that a short run is not all warm-up."""
     if config.warmup == AUTO:
         if config.steps:
             return min(1.0, (step + 1) / min(WARMUP_STEPS, max(1.0, WARMUP_SHARE * config.steps)))
@@ -190,8 +223,11 @@ def warmup_done(config: TrainConfig, step: int, progress: float) -> float:
 
 
 def lr_factor(config: TrainConfig, step: int, progress: float) -> float:
-    """Factor of the learning rates at a step (from 0) and a share of the run in [0, 1]: linear warm-up times a half cosine to ``final_lr``."""
+    """Factor of the learning rates at a step (from 0) and a share of the run in [0, 1]: linear warm-up times
+    a half cosine to ``final_lr``."""
     warm = warmup_done(config, step, progress)
     if config.schedule == "constant":
         return warm
-    return warm * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
+    return warm * (
+        config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    )

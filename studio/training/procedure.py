@@ -1,7 +1,8 @@
 """How networks are trained: a model is a dict of named networks and a procedure yields phases.
 
-``plain`` has one phase. Recipes with alternating networks, several stages or adversaries yield more; the trainer, checkpoints and resume only
-know phases. A phase ends at a share of the run's length, in steps or minutes alike.
+``plain`` has one phase. Recipes with alternating networks, several stages or adversaries yield more; the
+trainer, checkpoints and resume only know phases. A phase ends at a share of the run's length, in steps or
+minutes alike.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +19,10 @@ from studio.data.loader import Draw
 
 @dataclass(frozen=True)
 class Phase:
-    """``networks``: names of those trained; ``network``: the one the objective queries; ``until``: the share of the run at which it ends. ``swap``
-    exchanges the ends of a bridge. ``pairs(step)`` gives the batch of a step of this phase, instead of the data, from step 0 on. ``restart``: the weights of
-    networks that begin anew with the phase, and with them their averages and moments."""
+    """``networks``: names of those trained; ``network``: the one the objective queries; ``until``: the share
+    of the run at which it ends. ``swap`` exchanges the ends of a bridge. ``pairs(step)`` gives the batch of a
+    step of this phase, instead of the data, from step 0 on. ``restart``: the weights of networks that begin
+    anew with the phase, and with them their averages and moments."""
 
     name: str
     networks: tuple[str, ...]
@@ -35,8 +37,8 @@ class Phase:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a procedure is given: the live networks, a reader of their averages, the objective, the data and its codec, and how to compute. ``places`` are this
-    process's in the effective batch."""
+    """What a procedure is given: the live networks, a reader of their averages, the objective, the data and
+    its codec, and how to compute. ``places`` are this process's in the effective batch."""
 
     networks: dict[str, nn.Module]
     average: Callable[[str], nn.Module]
@@ -52,7 +54,8 @@ class Setting:
 
 
 class Procedure(Protocol):
-    """``check`` raises ``ValueError`` for an objective or data that it cannot train, before anything is written."""
+    """``check`` raises ``ValueError`` for an objective or data that it cannot train, before anything is
+    written."""
 
     def check(self, objective: Any, data: Data) -> None: ...
     def __call__(self, setting: Setting) -> Iterator[Phase]: ...
@@ -65,7 +68,9 @@ class Plain:
         pass
 
     def __call__(self, setting: Setting) -> Iterator[Phase]:
-        yield Phase("main", tuple(setting.networks), next(iter(setting.networks)), setting.objective, setting.data)
+        yield Phase(
+            "main", tuple(setting.networks), next(iter(setting.networks)), setting.objective, setting.data
+        )
 
 
 REGISTRY = {"plain": "studio.training.procedure:Plain", "dsbm": "studio.training.dsbm:DSBM"}

@@ -1,4 +1,5 @@
-"""What a training run needs of its group of processes: what they agree on between steps, buffers in common."""
+"""What a training run needs of its group of processes: what they agree on between steps, buffers in
+common."""
 
 import atexit
 import gc
@@ -17,18 +18,29 @@ PAUSE, MOST = 0.5, 10  # processes meet about every half second, and after so ma
 
 
 class Group:
-    """The processes of a run. `Accelerator`, and what all of them must know alike: ``elapsed``, the first process's clock as it was told at the last meeting,
-    and so whatever follows from it (learning rate, ends of phases and of the run); whether one was asked to stop; whether a loss broke."""
+    """The processes of a run. `Accelerator`, and what all of them must know alike: ``elapsed``, the first
+    process's clock as it was told at the last meeting, and so whatever follows from it (learning rate, ends
+    of phases and of the run); whether one was asked to stop; whether a loss broke."""
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, folder: Path, trackers: Sequence[str], ddp: DDPConfig):
+    def __init__(
+        self, device: torch.device, dtype: torch.dtype, folder: Path, trackers: Sequence[str], ddp: DDPConfig
+    ):
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs
 
         self.accelerator = Accelerator(
-            cpu=device.type == "cpu", mixed_precision="fp16" if dtype == torch.float16 else "no", log_with=list(trackers) or None, project_dir=str(folder),
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, **asdict(ddp))],  # `share_buffers` does
-        )  # fmt: skip
-        self.world, self.rank, self.main = self.accelerator.num_processes, self.accelerator.process_index, self.accelerator.is_main_process
+            cpu=device.type == "cpu",
+            mixed_precision="fp16" if dtype == torch.float16 else "no",
+            log_with=list(trackers) or None,
+            project_dir=str(folder),
+            # `share_buffers` does
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, **asdict(ddp))],
+        )
+        self.world, self.rank, self.main = (
+            self.accelerator.num_processes,
+            self.accelerator.process_index,
+            self.accelerator.is_main_process,
+        )
         self.device = self.accelerator.device
         self.elapsed, self.next = 0.0, 0
         self._at = 0
@@ -41,8 +53,13 @@ class Group:
         self.elapsed, self._at, self.next = elapsed, step, step + 1
 
     def meet(self, step: int, elapsed: float, *, stop: bool, broken: bool) -> tuple[bool, bool]:
-        """One reduction: takes over the first process's clock; whether any process was asked to stop, and whether any loss broke."""
-        told = torch.tensor([elapsed if self.main else 0.0, float(stop), float(broken)], dtype=torch.float64, device=self.device)
+        """One reduction: takes over the first process's clock; whether any process was asked to stop, and
+        whether any loss broke."""
+        told = torch.tensor(
+            [elapsed if self.main else 0.0, float(stop), float(broken)],
+            dtype=torch.float64,
+            device=self.device,
+        )
         elapsed, stops, breaks = self.accelerator.reduce(told, "sum").tolist()
         pace = (elapsed - self.elapsed) / max(step - self._at, 1)
         self.elapsed, self._at = elapsed, step
@@ -58,8 +75,8 @@ class Group:
                         torch.distributed.broadcast(buffer, 0)
 
     def refuse_unused(self, net: nn.Module) -> None:
-        """After a backward pass of every process by itself. Raises ``ValueError`` on all of them for parameters that got no gradient on one: DistributedDataParallel
-        would wait for it."""
+        """After a backward pass of every process by itself. Raises ``ValueError`` on all of them for
+        parameters that got no gradient on one: DistributedDataParallel would wait for it."""
         from accelerate.utils import gather_object
 
         mine = [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None]
@@ -67,19 +84,22 @@ class Group:
         if names:
             rest = f" and {len(names) - 8} more" if len(names) > 8 else ""
             raise ValueError(
-                f"got a network that does not use its parameters {', '.join(names[:8])}{rest}, expected a gradient for all of them on several processes; set "
+                f"got a network that does not use its parameters {', '.join(names[:8])}{rest}, expected a "
+                "gradient for all of them on several processes; set "
                 "train.ddp.find_unused_parameters=true, or take them out (requires_grad_(False))"
             )
 
 
 def is_first() -> bool:
-    """Whether this process speaks and writes for its group, as those who start groups (torchrun, MPI) say it; also before the group has met."""
+    """Whether this process speaks and writes for its group, as those who start groups (torchrun, MPI) say it;
+    also before the group has met."""
     ranks = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
     return next((os.environ[k] for k in ranks if k in os.environ), "0") == "0"
 
 
 def leave_group() -> None:
-    """Join the group's threads while the interpreter still lives; one that lets go of a tensor later aborts the process (gloo)."""
+    """Join the group's threads while the interpreter still lives; one that lets go of a tensor later aborts
+    the process (gloo)."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     gc.collect()  # wrapped networks hold the group too

@@ -1,8 +1,9 @@
 """Going on with a run: which folder a call means, and what has changed in its source since it began.
 
-``meta.json`` keeps two trees: ``source``, what the run was given when it was last started, and ``config``, the resolved one. A key that differs from them now
-was changed by hand: it is taken where it may change (length, rates, intervals, sampling) and refused where it says what is trained. A run of an
-earlier version has no such record and goes on with what its config.yaml says.
+``meta.json`` keeps two trees: ``source``, what the run was given when it was last started, and ``config``,
+the resolved one. A key that differs from them now was changed by hand: it is taken where it may change
+(length, rates, intervals, sampling) and refused where it says what is trained. A run of an earlier version
+has no such record and goes on with what its config.yaml says.
 """
 
 import difflib
@@ -22,12 +23,14 @@ from studio.runtime import files, lock
 from studio.training.rollback import ASIDE, only_begun
 
 MEANING = ("backbone", "objective", "procedure", "lora", "data", "seed")  # what is trained, on what
-READING = ("path", "strict", "cache", "workers")  # of ``data``: how its content is got, which the hash of the content looks after
-SILENT_WARMUP = 200  # steps, in a run whose record does not say them: what they were before they became a share of the run
+# of ``data``: how its content is got, which the hash of the content looks after
+READING = ("path", "strict", "cache", "workers")
+# steps, in a run whose record does not say them: what they were before they became a share of the run
+SILENT_WARMUP = 200
 FLAT = ("model.safetensors", "adapter.safetensors")
 
 
-# ---- which run is meant ------------------------------------------------------------------------------------------------------------------
+# ---- which run is meant --------------------------------------------------------------------------
 
 
 def is_run(folder: Path) -> bool:
@@ -49,22 +52,40 @@ def run_of(source: Any) -> Path | None:
 
 
 def folder_of(source: Any, overrides: Sequence[str], out: str | Path | None, resume: bool) -> Path:
-    """The run folder of a call: ``out``, or the run that the source means, or ``runs/<name>``. Raises ``ValueError`` where the first two contradict."""
+    """The run folder of a call: ``out``, or the run that the source means, or ``runs/<name>``. Raises
+    ``ValueError`` where the first two contradict."""
     home = run_of(source)
     if resume and home is not None and out is not None and Path(out).resolve() != home.resolve():
-        raise ValueError(f"{source} is the config of the run {home}, but --out says {out}; leave out --out, or pass {out} itself to go on with it")
+        raise ValueError(
+            f"{source} is the config of the run {home}, but --out says {out}; leave out --out, or pass "
+            f"{out} itself to go on with it"
+        )
     if resume and home is None and out is None and isinstance(source, str | Path):
         path = Path(source).expanduser()
         folder = path if path.is_dir() else path.parent
-        if path.name in ("config.yaml", folder.name) and any((folder / flat).is_file() for flat in FLAT) and str(source) not in shipped():
-            raise ValueError(f"{folder} is an exported model, which cannot go on; start a new run with --from {folder} --out NEW")
+        if (
+            path.name in ("config.yaml", folder.name)
+            and any((folder / flat).is_file() for flat in FLAT)
+            and str(source) not in shipped()
+        ):
+            raise ValueError(
+                f"{folder} is an exported model, which cannot go on; start a new run with --from {folder} "
+                "--out NEW"
+            )
     if out is not None or home is not None:
         return Path(out) if out is not None else typing.cast(Path, home)
     config = load_config(source, overrides)
     if not config.name.strip() or config.name in (".", "..") or not config.name.isprintable():
-        raise ValueError(f"got the name {config.name!r} for a run, expected printable text that a folder can be called by; set name=NAME or --out")
+        raise ValueError(
+            f"got the name {config.name!r} for a run, expected printable text that a folder can be called "
+            "by; set name=NAME or --out"
+        )
     folder, before = Path("runs") / config.name, Path("runs") / former_name(source)
-    return before if resume and not is_run(folder) and is_run(before) and not _other_data(before, config) else folder
+    return (
+        before
+        if resume and not is_run(folder) and is_run(before) and not _other_data(before, config)
+        else folder
+    )
 
 
 def _other_data(folder: Path, config: Config) -> str | None:
@@ -81,11 +102,15 @@ def check_source(source: Any) -> None:
     """Raises ``ValueError`` for a run that is not there, with those that may have been meant."""
     if isinstance(source, str | Path) and ":" not in str(source) and not Path(source).expanduser().exists():
         if str(source).removesuffix(".yaml") not in shipped():
-            raise ValueError(f"got {str(source)!r} to resume, expected a run or the config of one{_near(Path(source).expanduser())}")
+            raise ValueError(
+                f"got {str(source)!r} to resume, expected a run or the config of "
+                f"one{_near(Path(source).expanduser())}"
+            )
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool, config: Config | None = None) -> None:
-    """Refuse a folder that may not be touched, and to resume where nothing is. ``config``: of a call that left the folder to its default name."""
+    """Refuse a folder that may not be touched, and to resume where nothing is. ``config``: of a call that
+    left the folder to its default name."""
     if resume and overwrite:
         raise ValueError("got both resume and overwrite, expected one: go on with the run, or start it again")
     exists = (folder / "config.yaml").is_file()
@@ -95,17 +120,28 @@ def check_folder(folder: Path, resume: bool, overwrite: bool, config: Config | N
         other = None if config is None else _other_data(folder, config)
         if other is not None:
             raise FileExistsError(
-                f"{folder}, which this run would be called by its name, holds one on other data ({other}, {_progress(folder)}); "
+                f"{folder}, which this run would be called by its name, holds one on other data ({other}, "
+                f"{_progress(folder)}); "
                 f"pass --out {_free(folder)}, or name=OTHER"
             )
-        raise FileExistsError(f"{folder} holds a run already; pass --resume to go on, --overwrite to start again, or another --out")
+        raise FileExistsError(
+            f"{folder} holds a run already; pass --resume to go on, --overwrite to start again, or "
+            "another --out"
+        )
     there = list(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
-    drafts = [p for p in there if p.name.startswith((".config.yaml.", lock.NAME)) or p.name == ASIDE]  # of a run that was killed in its first moment
+    # of a run that was killed in its first moment
+    drafts = [p for p in there if p.name.startswith((".config.yaml.", lock.NAME)) or p.name == ASIDE]
     if not exists and len(drafts) < len(there):
-        raise FileExistsError(f"{folder} exists and is not a run; choose another --out" + (f" to resume{_near(folder)}" if resume else ""))
+        raise FileExistsError(
+            f"{folder} exists and is not a run; choose another --out"
+            + (f" to resume{_near(folder)}" if resume else "")
+        )
     files.check_writable(folder)
     if resume and not drafts:
-        raise ValueError(f"got --resume, but there is nothing to resume in {folder}{_near(folder)}; leave --resume out to begin there")
+        raise ValueError(
+            f"got --resume, but there is nothing to resume in {folder}{_near(folder)}; leave --resume out "
+            "to begin there"
+        )
 
 
 def recorded_config(folder: Path) -> Config:
@@ -120,7 +156,8 @@ def _free(folder: Path) -> Path:
 
 
 def _near(folder: Path) -> str:
-    """Runs that may have been meant: those in the folder, beside it and in runs/, the most alike by name first."""
+    """Runs that may have been meant: those in the folder, beside it and in runs/, the most alike by name
+    first."""
     found: dict[Path, Path] = {}
     for place in (folder, folder.parent, Path("runs"), Path(".")):
         for p in (place, *(sorted(place.iterdir()) if place.is_dir() else ())):
@@ -128,9 +165,14 @@ def _near(folder: Path) -> str:
                 found.setdefault(p.resolve(), p)
     if not found:
         return "; there is no run near by"
-    likeness = {p: difflib.SequenceMatcher(None, p.resolve().name, folder.resolve().name).ratio() for p in found.values()}
+    likeness = {
+        p: difflib.SequenceMatcher(None, p.resolve().name, folder.resolve().name).ratio()
+        for p in found.values()
+    }
     runs = sorted(found.values(), key=lambda p: -likeness[p])
-    told = ", ".join(f"{p} ({_progress(p)})" for p in runs[:5]) + (f" and {len(runs) - 5} more" if len(runs) > 5 else "")
+    told = ", ".join(f"{p} ({_progress(p)})" for p in runs[:5]) + (
+        f" and {len(runs) - 5} more" if len(runs) > 5 else ""
+    )
     return f"; did you mean {told}?" if likeness[runs[0]] > 0.6 else f"; there is {told}"
 
 
@@ -148,7 +190,8 @@ def check_base(start_from: str, folder: Path) -> None:
     step, now = parted(was)[1], parted(start_from)[1]
     if not was or _home(was) != _home(start_from) or (step is not None and now is not None and step != now):
         raise ValueError(
-            f"got --from {start_from}, but the run being resumed began from {was or 'nothing'}; leave --from out, or choose another --out"
+            f"got --from {start_from}, but the run being resumed began from {was or 'nothing'}; leave "
+            "--from out, or choose another --out"
         )
 
 
@@ -166,19 +209,22 @@ def meta_of(folder: Path) -> dict[str, Any]:
     return checkpoint.read_meta(folder) if (folder / "meta.json").is_file() else {}
 
 
-# ---- what has changed in its source ------------------------------------------------------------------------------------------------------
+# ---- what has changed in its source --------------------------------------------------------------
 
 
 def plain(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A tree as JSON holds it."""
-    return json.loads(json.dumps(tree, default=lambda v: n if isinstance(n := registry.plain(v), int | float) else str(v)))
+    return json.loads(
+        json.dumps(tree, default=lambda v: n if isinstance(n := registry.plain(v), int | float) else str(v))
+    )
 
 
 def resumed(
     recorded: Config, folder: Path, source: Any, overrides: Sequence[str], *, own_network: bool = False
 ) -> tuple[Config, dict[str, Any], tuple[str, ...]]:
-    """The config to go on with, the source to keep as its record, and what a user should be told of changes. Raises ``ValueError`` for a change of what
-    is trained: in the source, in the run's own config.yaml, or in ``overrides``."""
+    """The config to go on with, the source to keep as its record, and what a user should be told of changes.
+    Raises ``ValueError`` for a change of what is trained: in the source, in the run's own config.yaml, or in
+    ``overrides``."""
     meta, told = meta_of(folder), []
     if "config" in meta:
         before, now = plain(from_tree(meta["config"]).tree()), plain(recorded.tree())
@@ -213,14 +259,18 @@ def resumed(
             told += left
             recorded = from_tree(taken)
         elif left:
-            told.append(f"this run has no record of its source and keeps its own settings, where the source differs: {', '.join(left)}")
+            told.append(
+                "this run has no record of its source and keeps its own settings, where the source "
+                f"differs: {', '.join(left)}"
+            )
         kept = given
     final = load_config(recorded, overrides)
     for section in MEANING:
         _compare(section, recorded, final, folder, "this call", None, False)
     if own_network and not custom:
         raise ValueError(
-            f"backbone differs from the run being resumed: got a network of your own, it has {recorded.backbone.get('name')}; {way_out(folder)}"
+            "backbone differs from the run being resumed: got a network of your own, it has "
+            f"{recorded.backbone.get('name')}; {way_out(folder)}"
         )
     notes = (f"changed since the run was last started: {', '.join(told)}",) if told else ()
     if not checkpoint.listing(folder):
@@ -241,7 +291,8 @@ def _compare(
     keys: Sequence[str] | None,
     removed: bool,
 ) -> None:
-    """Raises where a section that says what is trained differs from the record: at the given keys, or anywhere; ``removed``: also where it is silent."""
+    """Raises where a section that says what is trained differs from the record: at the given keys, or
+    anywhere; ``removed``: also where it is silent."""
     theirs = getattr(now, section)
     if not isinstance(theirs, Mapping):
         if theirs != getattr(recorded, section):
@@ -251,7 +302,8 @@ def _compare(
     names = set(theirs) | set(ours) if removed else set(theirs)
     if keys is not None:
         names &= {k.partition(".")[2].partition(".")[0] for k in keys if k.partition(".")[0] == section} | (
-            set(theirs) | set(ours) if section in keys else set()  # an empty section that was filled, or the other way round
+            # an empty section that was filled, or the other way round
+            set(theirs) | set(ours) if section in keys else set()
         )
     for name in sorted(names - (set(READING) if section == "data" else set())):
         if _bare(theirs.get(name)) != _bare(ours.get(name)):
@@ -266,7 +318,8 @@ def _refuse_meaning(key: str, where: Path, got: Any, was: Any, folder: Path) -> 
 
 def _refuse(key: str, where: str, got: Any, was: Any, folder: Path) -> None:
     raise ValueError(
-        f"{key.partition('.')[0]} differs from the run being resumed: got {'no ' if got is None else ''}{key}{'' if got is None else f'={got}'} in {where}, "
+        f"{key.partition('.')[0]} differs from the run being resumed: got "
+        f"{'no ' if got is None else ''}{key}{'' if got is None else f'={got}'} in {where}, "
         f"it has {was}; {way_out(folder)}"
     )
 
@@ -286,8 +339,11 @@ def _taken(recorded: Config, asked: Config, keys: Sequence[str]) -> tuple[dict[s
         if section != "schema" and was != now:
             told.append(f"{key} {was} → {now}")
             part[name or section] = now
-    if tree["train"]["steps"] is not None and tree["train"]["minutes"] is not None:  # a length that was asked for replaces the other
-        tree["train"]["minutes" if any(k == "train.steps" for k in keys) and asked.train.steps is not None else "steps"] = None
+    # a length that was asked for replaces the other
+    if tree["train"]["steps"] is not None and tree["train"]["minutes"] is not None:
+        tree["train"][
+            "minutes" if any(k == "train.steps" for k in keys) and asked.train.steps is not None else "steps"
+        ] = None
     return tree, told
 
 
@@ -300,7 +356,11 @@ def _differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _leaves(tree: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _leaves(value, f"{where}{key}.") if isinstance(value, Mapping) and value else {f"{where}{key}": value}
+        flat |= (
+            _leaves(value, f"{where}{key}.")
+            if isinstance(value, Mapping) and value
+            else {f"{where}{key}": value}
+        )
     return flat
 
 

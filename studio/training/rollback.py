@@ -1,6 +1,7 @@
 """The beginning of a run, until there is something to keep: a checkpoint, or a line of metrics.
 
-A run that fails before leaves no folder that the next try would stumble over, and one that it was to write over comes back as it was.
+A run that fails before leaves no folder that the next try would stumble over, and one that it was to write
+over comes back as it was.
 """
 
 import json
@@ -15,7 +16,8 @@ ASIDE = ".overwritten"
 
 
 class Beginning:
-    """A context around a new run. ``over``: it replaces the run that is there. ``own``: further files that it writes. `kept` says that there is something to keep."""
+    """A context around a new run. ``over``: it replaces the run that is there. ``own``: further files that it
+    writes. `kept` says that there is something to keep."""
 
     def __init__(self, folder: Path, *, over: bool, own: tuple[str, ...] = ()):
         self.folder, self.parts = folder, ("checkpoints", *own, *HEADER)
@@ -50,7 +52,10 @@ def restore(folder: Path) -> str | None:
         (folder / name).unlink(missing_ok=True)
     _move(aside, folder, ("checkpoints", *HEADER))
     aside.rmdir()
-    return f"{folder}: the run that was to be overwritten is back, as the new one ended before its first line of metrics"
+    return (
+        f"{folder}: the run that was to be overwritten is back, as the new one ended before its first "
+        "line of metrics"
+    )
 
 
 def only_begun(folder: Path) -> bool:

@@ -1,4 +1,5 @@
-"""`studio.train`: everything that can be refused is checked here, before anything is written; then `studio.training.loop` runs."""
+"""`studio.train`: everything that can be refused is checked here, before anything is written; then
+`studio.training.loop` runs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -30,7 +31,17 @@ from studio.training.defaults import settled
 from studio.training.loop import Diverged, Trainer
 from studio.training.procedure import build_procedure
 from studio.training.processes import is_first
-from studio.training.resume import check_base, check_folder, check_source, folder_of, meta_of, plain, recorded_config, resumed, run_of
+from studio.training.resume import (
+    check_base,
+    check_folder,
+    check_source,
+    folder_of,
+    meta_of,
+    plain,
+    recorded_config,
+    resumed,
+    run_of,
+)
 from studio.training.rollback import Beginning, restore
 from studio.training.same_data import restandardised, same_data
 
@@ -42,9 +53,9 @@ LOOKED_AT = 512  # samples whose deviation is measured
 class Run:
     """A finished (or interrupted) run: its folder, config, last step and last logged metrics.
 
-    ``interrupted``: Ctrl-C, SIGTERM or ``on_log`` ended it early, with a checkpoint to go on from. A script that trains in a loop asks for it:
-    ``if run.interrupted: break``. A second signal ends the process: at once, or if it comes in a
-    later training of the same script, after that one's checkpoint.
+    ``interrupted``: Ctrl-C, SIGTERM or ``on_log`` ended it early, with a checkpoint to go on from. A script
+    that trains in a loop asks for it: ``if run.interrupted: break``. A second signal ends the process: at
+    once, or if it comes in a later training of the same script, after that one's checkpoint.
     """
 
     folder: Path
@@ -55,8 +66,14 @@ class Run:
     backbone: nn.Module | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
-        last = ", ".join(f"{k} {v:.4g}" for k, v in self.metrics.items() if k != "step" and isinstance(v, float))
-        return f"Run {self.folder}: step {self.step}" + (", interrupted" if self.interrupted else "") + (f"\n  {last}" if last else "")
+        last = ", ".join(
+            f"{k} {v:.4g}" for k, v in self.metrics.items() if k != "step" and isinstance(v, float)
+        )
+        return (
+            f"Run {self.folder}: step {self.step}"
+            + (", interrupted" if self.interrupted else "")
+            + (f"\n  {last}" if last else "")
+        )
 
     def load(self, **options: Any) -> Model:
         """The trained `studio.Model`; of a network of your own with a copy of that network."""
@@ -64,34 +81,72 @@ class Run:
 
 
 def train(
-    source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str] = (), *, out: str | Path | None = None, data: Any = None,
-    held_out: Any = None, classes: Any = None, backbone: nn.Module | None = None, resume: bool = False, overwrite: bool = False, start_from: str | None = None,
-    device: str = "auto", quiet: bool = False, on_log: Callable[[dict[str, Any]], Any] | None = None,
-) -> Run:  # fmt: skip
+    source: str | Path | Mapping[str, Any] | Config,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    data: Any = None,
+    held_out: Any = None,
+    classes: Any = None,
+    backbone: nn.Module | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    start_from: str | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+    on_log: Callable[[dict[str, Any]], Any] | None = None,
+) -> Run:
     """Train as a config says and return the `Run`.
 
-    ``source``: YAML file, shipped config, run, ``images:DIR``, ``npz:FILE``, dict or Config; ``overrides``: ``key=value``. ``out``: run folder, by default
-    the run that the source lies in, otherwise ``runs/<name>``; one process at a time (`studio.runtime.lock`); ``resume`` goes on with it, see `studio.training.resume`. ``data``/``held_out``: your own map-style
-    data sets, of items as `studio.data.items` lists them, of which ``classes`` tells how many there are or their names where they do not (`studio.data.own`); ``backbone``: your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL whose weights to begin with, its averaged ones; see `studio.model.finetune`. ``on_log`` is called with every line of metrics: it ends the run by returning
-    False, and an exception in it is raised when the run has its checkpoint. A signal ends this training alone, see `Run`. Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for anything in the
-    config or data that does not fit, `Diverged` when the loss stops being finite.
+    ``source``: YAML file, shipped config, run, ``images:DIR``, ``npz:FILE``, dict or Config; ``overrides``:
+    ``key=value``. ``out``: run folder, by default the run that the source lies in, otherwise ``runs/<name>``;
+    one process at a time (`studio.runtime.lock`); ``resume`` goes on with it, see `studio.training.resume`.
+    ``data``/``held_out``: your own map-style data sets, of items as `studio.data.items` lists them, of which
+    ``classes`` tells how many there are or their names where they do not (`studio.data.own`); ``backbone``:
+    your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL whose weights to begin with, its
+    averaged ones; see `studio.model.finetune`. ``on_log`` is called with every line of metrics: it ends the
+    run by returning False, and an exception in it is raised when the run has its checkpoint. A signal ends
+    this training alone, see `Run`. Raises ``FileExistsError`` for an existing run without ``resume`` or
+    ``overwrite``, ``ValueError`` for anything in the config or data that does not fit, `Diverged` when the
+    loss stops being finite.
     """
     if backbone is not None:
         own_network.checked(backbone)
     if resume:
         check_source(source)
     folder = folder_of(source, overrides, out, resume)
-    check_folder(folder, resume, overwrite, load_config(source, overrides) if out is None and run_of(source) is None else None)
+    check_folder(
+        folder,
+        resume,
+        overwrite,
+        load_config(source, overrides) if out is None and run_of(source) is None else None,
+    )
     with RunLock(folder) if is_first() else nullcontext() as lock:
         told = (lock.told, restore(folder)) if lock is not None else ()
         check_folder(folder, resume, overwrite)  # again: another process may have been here until now
         mended = repair.header(folder) if resume and lock is not None else ()
         fresh = not (resume and (folder / "config.yaml").is_file())
         trainer = prepared(
-            source, overrides, folder, (*filter(None, told), *mended), lock, data=data, held_out=held_out, classes=classes, backbone=backbone,
-            resume=resume, start_from=start_from, device=device, quiet=quiet, on_log=on_log,
-        )  # fmt: skip
-        start = Beginning(folder, over=overwrite, own=tuple(trainer.data.beside)) if trainer.main and fresh else None
+            source,
+            overrides,
+            folder,
+            (*filter(None, told), *mended),
+            lock,
+            data=data,
+            held_out=held_out,
+            classes=classes,
+            backbone=backbone,
+            resume=resume,
+            start_from=start_from,
+            device=device,
+            quiet=quiet,
+            on_log=on_log,
+        )
+        start = (
+            Beginning(folder, over=overwrite, own=tuple(trainer.data.beside))
+            if trainer.main and fresh
+            else None
+        )
         trainer.accelerator.wait_for_everyone()  # nothing of the new run can be refused any more
         if start is not None:
             trainer.kept = start.kept
@@ -101,10 +156,22 @@ def train(
 
 
 def prepared(
-    source: str | Path | Mapping[str, Any] | Config, overrides: Sequence[str], folder: Path, notes: tuple[str, ...] = (), lock: RunLock | None = None, *,
-    data: Any = None, held_out: Any = None, classes: Any = None, backbone: nn.Module | None = None, resume: bool = False, start_from: str | None = None,
-    device: str = "auto", quiet: bool = False, on_log: Callable[[dict[str, Any]], Any] | None = None,
-) -> Trainer:  # fmt: skip
+    source: str | Path | Mapping[str, Any] | Config,
+    overrides: Sequence[str],
+    folder: Path,
+    notes: tuple[str, ...] = (),
+    lock: RunLock | None = None,
+    *,
+    data: Any = None,
+    held_out: Any = None,
+    classes: Any = None,
+    backbone: nn.Module | None = None,
+    resume: bool = False,
+    start_from: str | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+    on_log: Callable[[dict[str, Any]], Any] | None = None,
+) -> Trainer:
     """What `train` runs in a folder that is this process's, after every check; nothing is written yet."""
     config, given = load_config(source, overrides), plain(tree_of(source))
     recorded = recorded_config(folder) if resume and (folder / "config.yaml").is_file() else None
@@ -112,7 +179,9 @@ def prepared(
     if recorded is not None:
         if start_from is not None:
             check_base(start_from, folder)
-        config, given, changes = resumed(recorded, folder, source, overrides, own_network=backbone is not None)
+        config, given, changes = resumed(
+            recorded, folder, source, overrides, own_network=backbone is not None
+        )
         notes += changes
     elif start_from is not None:
         base = load_model(start_from, device="cpu", dtype="fp32")
@@ -122,9 +191,14 @@ def prepared(
     where = pick_device(device)
     dtype = pick_dtype(config.train.dtype, where)
     if recorded is None and data is None and backbone is None:
-        config = settled(config, source, overrides, where, dtype, like=None if base is None else base.info, quiet=quiet)
+        config = settled(
+            config, source, overrides, where, dtype, like=None if base is None else base.info, quiet=quiet
+        )
     if classes is not None and (data is None or isinstance(data, Data)):
-        raise ValueError("got classes without a data set of your own, expected data=DATASET; what is read from files tells its own classes")
+        raise ValueError(
+            "got classes without a data set of your own, expected data=DATASET; what is read from files "
+            "tells its own classes"
+        )
     if data is None or isinstance(data, Data):
         with silent(quiet):
             source_data = _read(config, recorded, folder) if data is None else data
@@ -136,20 +210,33 @@ def prepared(
         moved = data is None and config.data.get("path") != recorded.data.get("path")
         source_data, info = same_data(folder, source_data, info, moved=moved)
     elif base is not None:
-        own = taken(source_data) and base.info.codec.get("name") == "scale"  # it learned from such floats as they are
+        # it learned from such floats as they are
+        own = taken(source_data) and base.info.codec.get("name") == "scale"
         info = _after_base(replace(info, codec=base.info.codec) if own else info, base)
-        if info.numeric == base.info.numeric and (info.numeric_mean, info.numeric_std) != (base.info.numeric_mean, base.info.numeric_std):
+        if info.numeric == base.info.numeric and (info.numeric_mean, info.numeric_std) != (
+            base.info.numeric_mean,
+            base.info.numeric_std,
+        ):
             source_data = restandardised(source_data, base.info.numeric_mean, base.info.numeric_std)
             info = replace(info, numeric_mean=base.info.numeric_mean, numeric_std=base.info.numeric_std)
-            notes = (*notes, f"{', '.join(info.numeric)}: standardised as {base.name} has them, so that numbers keep their meaning")
+            notes = (
+                *notes,
+                f"{', '.join(info.numeric)}: standardised as {base.name} has them, so that numbers keep "
+                "their meaning",
+            )
     source_data = as_recorded(source_data, info.codec)
     config = replace(config, objective=fill_path(config.objective, source_data))
     objective = objective_of(config)
-    filled = {"name": "custom"} if backbone is not None else fill_backbone(config.backbone, info, objective.parameterization)
+    filled = (
+        {"name": "custom"}
+        if backbone is not None
+        else fill_backbone(config.backbone, info, objective.parameterization)
+    )
     config = replace(config, backbone=filled)
     if info.fields and backbone is None:
         raise ValueError(
-            f"got items with {' and '.join(info.fields)}, which the backbone {filled.get('name')} is not asked by, expected labels and numbers; leave it out, or "
+            f"got items with {' and '.join(info.fields)}, which the backbone {filled.get('name')} is not "
+            "asked by, expected labels and numbers; leave it out, or "
             "train a network of your own: backbone=NET"
         )
     build_procedure(config.procedure).check(objective, source_data)
@@ -158,8 +245,15 @@ def prepared(
     if config.train.flip and source_data.task != "image":
         raise ValueError(f"got train.flip=true on {source_data.task} data, expected pictures; take it out")
     if source_data.source is None and getattr(objective.coupling, "needs_source", False):
-        raise ValueError("objective.coupling is paired, but this data brings no sources; use data with pairs, or the coupling independent")
-    told = recorded is None or config.sample.sampler != recorded.sample.sampler or any(o.startswith("sample.sampler=") for o in overrides)
+        raise ValueError(
+            "objective.coupling is paired, but this data brings no sources; use data with pairs, or the "
+            "coupling independent"
+        )
+    told = (
+        recorded is None
+        or config.sample.sampler != recorded.sample.sampler
+        or any(o.startswith("sample.sampler=") for o in overrides)
+    )
     if told:  # what a run has recorded stays as it is
         config = replace(config, sample=replace(config.sample, sampler=of_new(config, info)))
     config = replace(config, sample=_checked_sample(config, info, objective, overrides))
@@ -175,13 +269,22 @@ def prepared(
         if not info.base:
             raise ValueError("got a lora section without a base; pass --from MODEL, or leave it out")
         finetune.adapt(net, config.lora, seed=config.seed)
-    source_data = replace(source_data, notes=(*notes, *source_data.notes, *_of_deviation(objective, source_data, info)))
-    return Trainer(config, folder, source_data, info, net, objective, where, dtype, quiet, on_log, given, lock)
+    source_data = replace(
+        source_data, notes=(*notes, *source_data.notes, *_of_deviation(objective, source_data, info))
+    )
+    return Trainer(
+        config, folder, source_data, info, net, objective, where, dtype, quiet, on_log, given, lock
+    )
 
 
 def _read(config: Config, recorded: Config | None, folder: Path) -> Data:
     spec = dict(config.data)
-    if recorded is not None and (meta := meta_of(folder)) and spec.get("name") in ("images", "npz") and not meta.get("stratified"):
+    if (
+        recorded is not None
+        and (meta := meta_of(folder))
+        and spec.get("name") in ("images", "npz")
+        and not meta.get("stratified")
+    ):
         spec["stratify"] = False  # what an older run kept from training stays the same
     try:
         return load_data(spec)
@@ -189,7 +292,9 @@ def _read(config: Config, recorded: Config | None, folder: Path) -> Data:
         path = config.data.get("path")
         if recorded is None or not isinstance(path, str) or Path(path).expanduser().exists():
             raise
-        raise ValueError(f"{error}; if the data of this run lies elsewhere now, pass data.path=PLACE") from None
+        raise ValueError(
+            f"{error}; if the data of this run lies elsewhere now, pass data.path=PLACE"
+        ) from None
 
 
 def _of_base(source: Any, base: Model) -> Any:
@@ -198,31 +303,42 @@ def _of_base(source: Any, base: Model) -> Any:
         return source
     given = base.config
     backbone = {k: v for k, v in given.backbone.items() if k not in ("num_classes", "num_numeric")}
-    return replace(load_config(source), backbone=backbone, objective=dict(given.objective), sample=given.sample)
+    return replace(
+        load_config(source), backbone=backbone, objective=dict(given.objective), sample=given.sample
+    )
 
 
 def _after_base(info: Info, base: Model) -> Info:
-    """The data's info with the base's name and codec. Raises ``ValueError`` where the base works on something else."""
+    """The data's info with the base's name and codec. Raises ``ValueError`` where the base works on something
+    else."""
     if info.task != base.info.task or info.shape != base.info.shape:
         hint = f"; set data.size={base.info.shape[-1]}" if info.task == base.info.task == "image" else ""
         raise ValueError(
-            f"got {info.task} of shape {info.shape} to fine-tune {base.name}, which works on {base.info.task} of {base.info.shape}{hint}"
+            f"got {info.task} of shape {info.shape} to fine-tune {base.name}, which works on "
+            f"{base.info.task} of {base.info.shape}{hint}"
         )
     if info.codec.get("name") != base.info.codec.get("name"):
-        raise ValueError(f"got data for the codec {info.codec.get('name')}, {base.name} uses {base.info.codec.get('name')}; choose another base")
+        raise ValueError(
+            f"got data for the codec {info.codec.get('name')}, {base.name} uses "
+            f"{base.info.codec.get('name')}; choose another base"
+        )
     ours, theirs = info.codec, base.info.codec
     if ours.get("name") == "graph" and any(
-        list(ours[k]) != list(theirs[k]) if k == "atoms" else ours[k] != theirs[k] for k in ("atoms", "size", "aromatic")
+        list(ours[k]) != list(theirs[k]) if k == "atoms" else ours[k] != theirs[k]
+        for k in ("atoms", "size", "aromatic")
     ):
         raise ValueError(
-            f"got molecules of atoms {', '.join(ours['atoms'])} in graphs of {ours['size']}, {base.name} knows {', '.join(theirs['atoms'])} in {theirs['size']}; read them "
-            f"as it does: data.atoms=[{','.join(theirs['atoms'])}] data.size={theirs['size']} data.max_atoms={theirs['size']} data.aromatic={str(theirs['aromatic']).lower()}"
+            f"got molecules of atoms {', '.join(ours['atoms'])} in graphs of {ours['size']}, {base.name} "
+            f"knows {', '.join(theirs['atoms'])} in {theirs['size']}; read them "
+            f"as it does: data.atoms=[{','.join(theirs['atoms'])}] data.size={theirs['size']} "
+            f"data.max_atoms={theirs['size']} data.aromatic={str(theirs['aromatic']).lower()}"
         )
     return replace(info, codec=base.info.codec, base=finetune.entry_of(base))
 
 
 def _of_deviation(objective: Objective, data: Data, info: Info) -> tuple[str, ...]:
-    """A note where preconditioning counts on data of another deviation than the network will see; measured on pixels and numbers, not on latents."""
+    """A note where preconditioning counts on data of another deviation than the network will see; measured on
+    pixels and numbers, not on latents."""
     assumed = getattr(objective.parameterization, "sigma_data", None)
     if assumed is None or info.codec.get("name") not in ("pixels", "scale"):
         return ()
@@ -231,17 +347,23 @@ def _of_deviation(objective: Objective, data: Data, info: Info) -> tuple[str, ..
     if 0.8 < found / assumed < 1.25 or not found > 0:
         return ()
     return (
-        f"the data has deviation {found:.3g}, the objective counts on sigma_data={assumed:g}; try objective.parameterization={{name: edm, sigma_data: {found:.2g}}}",
+        f"the data has deviation {found:.3g}, the objective counts on sigma_data={assumed:g}; try "
+        f"objective.parameterization={{name: edm, sigma_data: {found:.2g}}}",
     )
 
 
-def _checked_sample(config: Config, info: Info, objective: Objective, overrides: Sequence[str]) -> SampleConfig:
-    """The ``sample`` section after checking that previews can follow it. Guidance that a config brings along is left out where the data has no
-    conditions; one that was asked for in this call raises."""
+def _checked_sample(
+    config: Config, info: Info, objective: Objective, overrides: Sequence[str]
+) -> SampleConfig:
+    """The ``sample`` section after checking that previews can follow it. Guidance that a config brings along
+    is left out where the data has no conditions; one that was asked for in this call raises."""
     sampler_spec.build_sampler(config.sample.sampler).times(objective.path, config.sample.num_steps)
     rules = guidance.parse(config.sample.guidance)
     if info.classes or info.numeric or not any(r.needs for r in rules):
         return config.sample
     if any(o.startswith("sample.guidance=") for o in overrides):
-        raise ValueError(f"got sample.guidance={config.sample.guidance!r}, but this data has no conditions to guide towards; leave it out")
+        raise ValueError(
+            f"got sample.guidance={config.sample.guidance!r}, but this data has no conditions to guide "
+            "towards; leave it out"
+        )
     return replace(config.sample, guidance="")

@@ -17,8 +17,8 @@ ROWS = 8  # pictures that are enough to tell the pace on a CPU, which grows with
 
 
 def step_seconds(config: Config, info: Info, device: torch.device, dtype: torch.dtype) -> float:
-    """Seconds of one training step on noise in the data's place: forward, backward, optimiser and averages. The best of a few, after one that warms up.
-    Raises ``ValueError`` for a network that cannot be built."""
+    """Seconds of one training step on noise in the data's place: forward, backward, optimiser and averages.
+    The best of a few, after one that warms up. Raises ``ValueError`` for a network that cannot be built."""
     objective = objective_of(config)
     config = replace(config, backbone=fill_backbone(config.backbone, info, objective.parameterization))
     net = build_network(config).to(device)

@@ -1,6 +1,8 @@
-"""Trackers beside metrics.jsonl: scalars and the pictures of each checkpoint, through those that Accelerate knows (TensorBoard, Weights & Biases, ...).
+"""Trackers beside metrics.jsonl: scalars and the pictures of each checkpoint, through those that Accelerate
+knows (TensorBoard, Weights & Biases, ...).
 
-``wandb-offline`` is ``wandb`` that writes to the run folder and sends nothing. A tracker that fails is told once and left alone; it never ends a run.
+``wandb-offline`` is ``wandb`` that writes to the run folder and sends nothing. A tracker that fails is told
+once and left alone; it never ends a run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +24,8 @@ def accelerates(names: Sequence[str]) -> list[str]:
     for name in names:
         if name.removesuffix("-offline" if name == OFFLINE else "") not in there:
             raise ValueError(
-                f"got tracker {name!r}, which is not installed; there is {', '.join(there) or 'none'}. pip install tensorboard, or leave "
+                f"got tracker {name!r}, which is not installed; there is {', '.join(there) or 'none'}. "
+                "pip install tensorboard, or leave "
                 "train.trackers out: metrics.jsonl is always written"
             )
     return [name.removesuffix("-offline") for name in names]
@@ -31,13 +34,25 @@ def accelerates(names: Sequence[str]) -> list[str]:
 class Trackers:
     """The trackers of one run, begun when it knows its step. ``note`` tells a user of one that fails."""
 
-    def __init__(self, accelerator: Any, names: Sequence[str], folder: Path, name: str, step: int, note: Callable[[str], None]):
+    def __init__(
+        self,
+        accelerator: Any,
+        names: Sequence[str],
+        folder: Path,
+        name: str,
+        step: int,
+        note: Callable[[str], None],
+    ):
         self.accelerator, self.note, self.failed = accelerator, note, False
         wandb = {"dir": str(folder), "name": name, **({"mode": "offline"} if OFFLINE in names else {})}
         begun = {"tensorboard": {"purge_step": step + 1} if step else {}, "wandb": wandb}
         if names:
             kinds = accelerates(names)
-            self._try(lambda: accelerator.init_trackers("trackers", init_kwargs={k: v for k, v in begun.items() if k in kinds}))
+            self._try(
+                lambda: accelerator.init_trackers(
+                    "trackers", init_kwargs={k: v for k, v in begun.items() if k in kinds}
+                )
+            )
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         numbers = {k: v for k, v in values.items() if isinstance(v, int | float)}

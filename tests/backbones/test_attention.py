@@ -1,4 +1,5 @@
-"""`attend`: every backend against the formula written out, fully masked rows, second derivatives, and how a backend is chosen."""
+"""`attend`: every backend against the formula written out, fully masked rows, second derivatives, and how a
+backend is chosen."""
 
 import math
 from collections.abc import Callable
@@ -14,9 +15,14 @@ from backbones.attention import BACKENDS, choose, supports
 B, H, N, D = 2, 3, 7, 4
 
 
-def qkv(m: int = N, *, dtype: torch.dtype = torch.float64, grad: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+def qkv(
+    m: int = N, *, dtype: torch.dtype = torch.float64, grad: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     g = torch.Generator().manual_seed(1)
-    return tuple(torch.randn(B, H, n, D, generator=g, dtype=torch.float64).to(dtype).requires_grad_(grad) for n in (N, m, m))
+    return tuple(
+        torch.randn(B, H, n, D, generator=g, dtype=torch.float64).to(dtype).requires_grad_(grad)
+        for n in (N, m, m)
+    )
 
 
 def by_hand(q: Tensor, k: Tensor, v: Tensor, bias: Callable[[int, int, int, int], float]) -> Tensor:
@@ -28,7 +34,9 @@ def by_hand(q: Tensor, k: Tensor, v: Tensor, bias: Callable[[int, int, int, int]
                 extra = [bias(b, h, i, j) for j in range(k.shape[2])]
                 seen = [j for j, e in enumerate(extra) if e > -math.inf]
                 if seen:
-                    scores = torch.stack([q[b, h, i] @ k[b, h, j] / math.sqrt(q.shape[-1]) + extra[j] for j in seen])
+                    scores = torch.stack(
+                        [q[b, h, i] @ k[b, h, j] / math.sqrt(q.shape[-1]) + extra[j] for j in seen]
+                    )
                     weights = (scores - scores.max()).exp()
                     out[b, h, i] = (weights / weights.sum()) @ v[b, h, seen]
     return out
@@ -39,7 +47,10 @@ TABLE[1, 0, :, 4] = -math.inf
 SPECS = {
     "full": (Full(), lambda b, h, i, j: 0.0),
     "window": (Window(2, 1), lambda b, h, i, j: 0.0 if i - 2 <= j <= i + 1 else -math.inf),
-    "blocks": (BlockDiagonal((3, 1, 3)), lambda b, h, i, j: 0.0 if (i < 3) == (j < 3) and (i == 3) == (j == 3) else -math.inf),
+    "blocks": (
+        BlockDiagonal((3, 1, 3)),
+        lambda b, h, i, j: 0.0 if (i < 3) == (j < 3) and (i == 3) == (j == 3) else -math.inf,
+    ),
     "bias": (Bias(TABLE), lambda b, h, i, j: float(TABLE[b, 0, i, j])),
 }
 every_backend = pytest.mark.parametrize("backend", sorted(BACKENDS))
@@ -50,14 +61,18 @@ every_backend = pytest.mark.parametrize("backend", sorted(BACKENDS))
 def test_against_the_formula(backend: str, spec: str) -> None:
     q, k, v = qkv()
     chosen, bias = SPECS[spec]
-    torch.testing.assert_close(attend(q, k, v, chosen, RunContext(attention=backend)), by_hand(q, k, v, bias), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        attend(q, k, v, chosen, RunContext(attention=backend)), by_hand(q, k, v, bias), rtol=0, atol=1e-12
+    )
 
 
 @every_backend
 def test_more_keys_than_queries(backend: str) -> None:
     q, k, v = qkv(11)
     ctx = RunContext(attention=backend)
-    torch.testing.assert_close(attend(q, k, v, Full(), ctx), by_hand(q, k, v, lambda b, h, i, j: 0.0), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        attend(q, k, v, Full(), ctx), by_hand(q, k, v, lambda b, h, i, j: 0.0), rtol=0, atol=1e-12
+    )
     expected = by_hand(q, k, v, lambda b, h, i, j: 0.0 if i <= j <= i + 2 else -math.inf)
     torch.testing.assert_close(attend(q, k, v, Window(0, 2), ctx), expected, rtol=0, atol=1e-12)
 
@@ -68,7 +83,9 @@ def test_low_precision(backend: str, dtype: torch.dtype, atol: float) -> None:
     q, k, v = qkv(dtype=dtype)
     out = attend(q, k, v, Window(2, 1), RunContext(attention=backend))
     assert out.dtype == dtype
-    torch.testing.assert_close(out.double(), by_hand(q.double(), k.double(), v.double(), SPECS["window"][1]), rtol=0, atol=atol)
+    torch.testing.assert_close(
+        out.double(), by_hand(q.double(), k.double(), v.double(), SPECS["window"][1]), rtol=0, atol=atol
+    )
 
 
 @every_backend
@@ -103,7 +120,10 @@ def test_explicit_form_differentiates_twice(spec: module.Spec) -> None:
 def test_backends_agree_on_gradients() -> None:
     q, k, v = qkv(grad=True)
     for spec, _ in SPECS.values():
-        grads = [torch.autograd.grad(attend(q, k, v, spec, RunContext(attention=b)).cos().sum(), (q, k, v)) for b in sorted(BACKENDS)]
+        grads = [
+            torch.autograd.grad(attend(q, k, v, spec, RunContext(attention=b)).cos().sum(), (q, k, v))
+            for b in sorted(BACKENDS)
+        ]
         for other in grads[1:]:
             for a, b in zip(grads[0], other):
                 torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
@@ -140,7 +160,8 @@ def test_auto_in_bf16_on_the_cpu() -> None:
 
 
 def test_double_backward_through_a_network() -> None:
-    """The Hessian of a DiT in its input, asked for by the context, against central differences of its gradient."""
+    """The Hessian of a DiT in its input, asked for by the context, against central differences of its
+    gradient."""
     torch.manual_seed(0)
     net = DiT(input_size=4, in_channels=1, hidden_size=8, depth=2, num_heads=2, num_classes=0).double()
     for p in net.parameters():

@@ -1,4 +1,5 @@
-"""Networks with recurrences under torch.compile in one graph, and what the fused forms say where they are differentiated twice."""
+"""Networks with recurrences under torch.compile in one graph, and what the fused forms say where they are
+differentiated twice."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -58,7 +59,10 @@ def test_a_compiled_scan_that_grows() -> None:
     given = inputs()
     with torch.no_grad():
         given["A"][0, 0] = 0.2
-    want, run = selective_scan(**given), torch.compile(lambda **x: selective_scan(**x), fullgraph=True, backend="aot_eager")
+    want, run = (
+        selective_scan(**given),
+        torch.compile(lambda **x: selective_scan(**x), fullgraph=True, backend="aot_eager"),
+    )
     with torch.no_grad():
         torch.testing.assert_close(run(**given), want, rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="positive A .* form='reference'"):
@@ -74,7 +78,12 @@ def test_a_compiled_scan_of_parts() -> None:
         a, state = selective_scan(**first, return_state=True)
         return torch.cat([a, selective_scan(**rest, state=state)], 2)  # type: ignore[list-item]
 
-    torch.testing.assert_close(torch.compile(run, fullgraph=True, backend="aot_eager")(**whole), selective_scan(**whole), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        torch.compile(run, fullgraph=True, backend="aot_eager")(**whole),
+        selective_scan(**whole),
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("channels", [pytest.param(16, marks=pytest.mark.slow), 20])
@@ -87,9 +96,11 @@ def test_a_compiled_wkv(channels: int) -> None:
 
 
 NETS = [
-    ("dis", {"hidden_size": 32, "depth": 2}), ("rwkv", {"hidden_size": 64, "depth": 3}), pytest.param("rwkv", {"hidden_size": 64, "depth": 3, "wkv": "kernel"}, marks=pytest.mark.slow),
+    ("dis", {"hidden_size": 32, "depth": 2}),
+    ("rwkv", {"hidden_size": 64, "depth": 3}),
+    pytest.param("rwkv", {"hidden_size": 64, "depth": 3, "wkv": "kernel"}, marks=pytest.mark.slow),
     pytest.param("dis", {"hidden_size": 24, "depth": 2, "rms_norm": False}, marks=pytest.mark.slow),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name, options", NETS, ids=str)
@@ -99,7 +110,11 @@ def test_a_compiled_network(name: str, options: dict[str, Any]) -> None:
     with torch.no_grad():
         for p in net.parameters():
             p.add_(0.05 * torch.randn_like(p))
-    x, t, label = torch.randn(2, 2, 4, 4, requires_grad=True), torch.tensor([10.0, 900.0]), torch.tensor([0, -1])
+    x, t, label = (
+        torch.randn(2, 2, 4, 4, requires_grad=True),
+        torch.tensor([10.0, 900.0]),
+        torch.tensor([0, -1]),
+    )
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
     want, out = net(x, t, Cond(label=label)), compiled(x, t, Cond(label=label))
     torch.testing.assert_close(out, want, rtol=1e-4, atol=1e-5)
@@ -116,7 +131,8 @@ def test_a_compiled_network(name: str, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("loss", ["square", "sum"])
 @pytest.mark.parametrize("kind", ["scan", "wkv", "conv"])
 def test_the_second_derivative_of_a_fused_form_names_the_plain_one(kind: str, loss: str) -> None:
-    """Also where the first gradient would pass for a constant, and a penalty on it would be none without a word."""
+    """Also where the first gradient would pass for a constant, and a penalty on it would be none without a
+    word."""
     g = torch.Generator().manual_seed(2)
     if kind == "scan":
         given = inputs()
@@ -127,14 +143,22 @@ def test_the_second_derivative_of_a_fused_form_names_the_plain_one(kind: str, lo
         }
         run = bi_wkv
     else:
-        given = {"x": torch.randn(2, 5, 16, generator=g), "w": torch.randn(2, 16, 4, generator=g), "bias": torch.randn(2, 16, generator=g)}
+        given = {
+            "x": torch.randn(2, 5, 16, generator=g),
+            "w": torch.randn(2, 16, 4, generator=g),
+            "bias": torch.randn(2, 16, generator=g),
+        }
         given = {k: v.requires_grad_() for k, v in given.items()}
         run = lambda **x: two_way_conv(**x)[0]  # noqa: E731
     first = next(iter(given.values()))
     for form in ("auto", "fused"):
         y = run(**given, form=form)
-        (slope,) = torch.autograd.grad(y.square().sum() if loss == "square" else y.sum(), first, create_graph=True)
-        with pytest.raises(RuntimeError, match="cannot be differentiated twice.*form='reference'.*double_backward=True"):
+        (slope,) = torch.autograd.grad(
+            y.square().sum() if loss == "square" else y.sum(), first, create_graph=True
+        )
+        with pytest.raises(
+            RuntimeError, match="cannot be differentiated twice.*form='reference'.*double_backward=True"
+        ):
             slope.square().sum().backward()
     y = run(**given, form="reference")
     (slope,) = torch.autograd.grad(y.square().sum(), first, create_graph=True)

@@ -1,4 +1,5 @@
-"""What every registered backbone keeps, whatever it is made of. A new entry is picked up by itself; give it small options here if its defaults are big."""
+"""What every registered backbone keeps, whatever it is made of. A new entry is picked up by itself; give it
+small options here if its defaults are big."""
 
 import copy
 from typing import Any
@@ -11,11 +12,51 @@ import backbones
 from backbones import Cond, RunContext
 
 SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {  # options, and the shape of one sample
-    "dit": ({"input_size": 8, "in_channels": 3, "hidden_size": 32, "depth": 2, "num_heads": 4, "num_classes": 5, "num_numeric": 2}, (3, 8, 8)),
-    "dis": ({"input_size": 8, "in_channels": 3, "hidden_size": 32, "depth": 2, "num_classes": 5, "num_numeric": 2}, (3, 8, 8)),
-    "rwkv": ({"input_size": 8, "in_channels": 3, "hidden_size": 32, "depth": 3, "num_classes": 5, "num_numeric": 2}, (3, 8, 8)),
+    "dit": (
+        {
+            "input_size": 8,
+            "in_channels": 3,
+            "hidden_size": 32,
+            "depth": 2,
+            "num_heads": 4,
+            "num_classes": 5,
+            "num_numeric": 2,
+        },
+        (3, 8, 8),
+    ),
+    "dis": (
+        {
+            "input_size": 8,
+            "in_channels": 3,
+            "hidden_size": 32,
+            "depth": 2,
+            "num_classes": 5,
+            "num_numeric": 2,
+        },
+        (3, 8, 8),
+    ),
+    "rwkv": (
+        {
+            "input_size": 8,
+            "in_channels": 3,
+            "hidden_size": 32,
+            "depth": 3,
+            "num_classes": 5,
+            "num_numeric": 2,
+        },
+        (3, 8, 8),
+    ),
     "graph_dit": (
-        {"max_atoms": 3, "atom_types": 4, "hidden_size": 32, "depth": 2, "num_heads": 4, "num_classes": 5, "num_numeric": 2, "bond_bias": True},
+        {
+            "max_atoms": 3,
+            "atom_types": 4,
+            "hidden_size": 32,
+            "depth": 2,
+            "num_heads": 4,
+            "num_classes": 5,
+            "num_numeric": 2,
+            "bond_bias": True,
+        },
         (3, 19),
     ),
     "mlp": ({"dim": 3, "width": 32, "depth": 2, "num_classes": 5, "num_numeric": 2}, (3,)),
@@ -38,12 +79,17 @@ def inputs(name: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tenso
     x = torch.randn(B, *SMALL.get(name, ({}, (3,)))[1], generator=g, dtype=torch.float64).to(dtype)
     numeric = torch.randn(B, 2, generator=g, dtype=torch.float64).to(dtype)
     numeric[1, 0] = torch.nan
-    return x, torch.tensor([0.0, 10.0, 500.0, 999.0]), Cond(label=torch.tensor([0, -1, 3, 4]), numeric=numeric)
+    return (
+        x,
+        torch.tensor([0.0, 10.0, 500.0, 999.0]),
+        Cond(label=torch.tensor([0, -1, 3, 4]), numeric=numeric),
+    )
 
 
 @every_backbone
 def test_starts_at_zero(name: str) -> None:
-    """Graph DiT, whose logits start from its input, starts at that: bonds made symmetric, none from an atom to itself."""
+    """Graph DiT, whose logits start from its input, starts at that: bonds made symmetric, none from an atom
+    to itself."""
     x, t, cond = inputs(name, torch.float32)
     want = torch.zeros_like(x)
     if name == "graph_dit":
@@ -70,9 +116,11 @@ def test_sees_its_input_time_and_conditions(name: str) -> None:
     x, t, cond = inputs(name)
     out = net(x, t, cond)
     others = {
-        "x": net(x + 0.5, t, cond), "t": net(x, t + 7, cond), "label": net(x, t, Cond(label=torch.tensor([1, 0, 2, 0]), numeric=cond.numeric)),
+        "x": net(x + 0.5, t, cond),
+        "t": net(x, t + 7, cond),
+        "label": net(x, t, Cond(label=torch.tensor([1, 0, 2, 0]), numeric=cond.numeric)),
         "numeric": net(x, t, Cond(label=cond.label, numeric=cond.numeric + 1)),
-    }  # fmt: skip
+    }
     for what, other in others.items():
         assert float((other - out).detach().abs().amax(tuple(range(1, x.ndim))).min()) > 1e-6, what
 
@@ -81,7 +129,15 @@ def test_sees_its_input_time_and_conditions(name: str) -> None:
 def test_missing_is_missing_however_it_is_said(name: str) -> None:
     net = made(name).double()
     x, t, cond = inputs(name)
-    forms = [net(x, t, c) for c in (cond.null(), Cond(), None, Cond(label=torch.full((B,), 5), numeric=torch.full((B, 2), torch.nan, dtype=x.dtype)))]
+    forms = [
+        net(x, t, c)
+        for c in (
+            cond.null(),
+            Cond(),
+            None,
+            Cond(label=torch.full((B,), 5), numeric=torch.full((B, 2), torch.nan, dtype=x.dtype)),
+        )
+    ]
     for other in forms[1:]:
         assert torch.equal(forms[0], other)
     assert torch.equal(net(x, t[2].reshape(()), cond), net(x, t[2].expand(B), cond))  # one time for all
@@ -131,9 +187,15 @@ def test_gradient_of_the_input(name: str, twice: bool) -> None:
     if twice:
         y = x.clone().requires_grad_()
         first = torch.autograd.grad(value(y), y, create_graph=True)[0]
-        got, expected = torch.autograd.grad((first * direction).sum(), y)[0], (slope(x + h * direction) - slope(x - h * direction)) / (2 * h)
+        got, expected = (
+            torch.autograd.grad((first * direction).sum(), y)[0],
+            (slope(x + h * direction) - slope(x - h * direction)) / (2 * h),
+        )
     else:
-        got, expected = (slope(x) * direction).sum(), (value(x + h * direction) - value(x - h * direction)) / (2 * h)
+        got, expected = (
+            (slope(x) * direction).sum(),
+            (value(x + h * direction) - value(x - h * direction)) / (2 * h),
+        )
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
 
 
@@ -144,10 +206,13 @@ def test_every_weight_is_trained(name: str) -> None:
     numeric = torch.tensor([[1.0, torch.nan], [torch.nan, 2.0], [0.5, 0.5], [1.0, 1.0]])
     net(x, t, Cond(label=cond.label, numeric=numeric)).square().sum().backward()
     for key, p in net.named_parameters():
-        assert p.grad is not None and bool(torch.isfinite(p.grad).all()) and float(p.grad.abs().max()) > 0, key
+        assert p.grad is not None and bool(torch.isfinite(p.grad).all()) and float(p.grad.abs().max()) > 0, (
+            key
+        )
 
 
-@pytest.mark.parametrize("name", [n for n in backbones.REGISTRY if n != "graph_dit"])  # categories have no variance
+# categories have no variance
+@pytest.mark.parametrize("name", [n for n in backbones.REGISTRY if n != "graph_dit"])
 def test_learned_variance_doubles_the_output(name: str) -> None:
     net = made(name, learn_sigma=True).double()
     x, t, cond = inputs(name)
@@ -162,7 +227,9 @@ def test_computes_in_the_dtype_of_its_weights(name: str) -> None:
     numeric = torch.tensor([[1.0, torch.nan], [0.5, 2.0], [0.25, 0.5], [-1.0, 1.0]])  # exact in both
     exact = made(name).double().requires_grad_(False)(x, t, Cond(label=cond.label, numeric=numeric.double()))
     assert exact.dtype == torch.float64
-    assert torch.equal(made(name).double().requires_grad_(False)(x, t, Cond(label=cond.label, numeric=numeric)), exact)
+    assert torch.equal(
+        made(name).double().requires_grad_(False)(x, t, Cond(label=cond.label, numeric=numeric)), exact
+    )
     single = made(name).requires_grad_(False)(x.float(), t, Cond(label=cond.label, numeric=numeric.double()))
     error = float((single.double() - exact).norm() / exact.norm())
     assert single.dtype == torch.float32 and 0 < error < 1e-5

@@ -1,4 +1,5 @@
-"""The two short convolutions of a Mamba layer: each direction is a causal convolution of its own, fused and plain are one."""
+"""The two short convolutions of a Mamba layer: each direction is a causal convolution of its own, fused and
+plain are one."""
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from torch import Tensor
 from backbones.recurrences.conv import conv_reference, two_way_conv
 
 
-def given(batch: int, length: int, channels: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+def given(
+    batch: int, length: int, channels: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor, Tensor]:
     g = torch.Generator().manual_seed(length + channels)
     shapes = ((batch, length, channels), (2, channels, 4), (2, channels))
     x, w, b = (torch.randn(*s, generator=g, dtype=torch.float64).to(dtype) for s in shapes)
@@ -33,18 +36,27 @@ def test_the_fused_form_is_the_plain_one(length: int, channels: int) -> None:
     wide = torch.zeros(2, length, 2 * channels)
     wide[..., channels:] = x
     results = []
-    for values, dtype, form in ((wide[..., channels:], torch.float32, "fused"), (x, torch.float64, "reference")):
+    for values, dtype, form in (
+        (wide[..., channels:], torch.float32, "fused"),
+        (x, torch.float64, "reference"),
+    ):
         leaves = [v.to(dtype).detach().requires_grad_() for v in (values, w, b)]
         ahead, back = two_way_conv(*leaves, form=form)  # type: ignore[misc]
         weights = torch.linspace(-1, 1, ahead.numel(), dtype=torch.float64).view(ahead.shape).to(dtype)
-        results.append([ahead, back, *torch.autograd.grad((weights * ahead).sum() + (back * back).sum(), leaves)])
+        results.append(
+            [ahead, back, *torch.autograd.grad((weights * ahead).sum() + (back * back).sum(), leaves)]
+        )
     for got, want in zip(*results):
-        torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5 * float(want.detach().abs().max()))
+        torch.testing.assert_close(
+            got.double(), want, rtol=1e-5, atol=1e-5 * float(want.detach().abs().max())
+        )
 
 
 def test_gradients_in_float64_and_low_precision() -> None:
     leaves = [v.requires_grad_() for v in given(1, 5, 2, torch.float64)]
-    assert torch.autograd.gradcheck(two_way_conv, leaves) and torch.autograd.gradgradcheck(two_way_conv, leaves)
+    assert torch.autograd.gradcheck(two_way_conv, leaves) and torch.autograd.gradgradcheck(
+        two_way_conv, leaves
+    )
     x, w, b = given(2, 20, 16)
     low = two_way_conv(x.bfloat16(), w, b)
     for got, want in zip(low, conv_reference(x.bfloat16().double(), w.double(), b.double())):

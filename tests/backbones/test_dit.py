@@ -15,7 +15,10 @@ from backbones.encoders import NumericEncoder, grid_positions, sinusoid
 
 def small(**options: Any) -> DiT:
     torch.manual_seed(0)
-    return DiT(**{"input_size": 8, "in_channels": 3, "hidden_size": 32, "depth": 2, "num_heads": 4, "num_classes": 5} | options)
+    return DiT(
+        **{"input_size": 8, "in_channels": 3, "hidden_size": 32, "depth": 2, "num_heads": 4, "num_classes": 5}
+        | options
+    )
 
 
 def awake(net: DiT, std: float = 0.1) -> DiT:
@@ -47,25 +50,43 @@ def test_output_is_zero_at_initialisation(stem: tuple[int, ...], learn_sigma: bo
 def test_gradients_reach_every_weight_once_the_gates_are_open(stem: tuple[int, ...]) -> None:
     net = awake(small(stem_channels=stem, num_numeric=2)).requires_grad_(True)
     x, t = inputs(3, 8, 8)
-    net(x, t, Cond(label=torch.tensor([0, 3, -1]), numeric=torch.tensor([[1.0, torch.nan], [torch.nan, 0.5], [0.0, 0.0]]))).square().sum().backward()
+    net(
+        x,
+        t,
+        Cond(
+            label=torch.tensor([0, 3, -1]),
+            numeric=torch.tensor([[1.0, torch.nan], [torch.nan, 0.5], [0.0, 0.0]]),
+        ),
+    ).square().sum().backward()
     for name, p in net.named_parameters():
         assert p.grad is not None and float(p.grad.abs().max()) > 0, name
     unseen = net.y_embedder.embedding_table.weight.grad[[1, 2, 4]]
-    assert float(unseen.abs().max()) == 0 and float(net.y_embedder.embedding_table.weight.grad[5].abs().max()) > 0
+    assert (
+        float(unseen.abs().max()) == 0
+        and float(net.y_embedder.embedding_table.weight.grad[5].abs().max()) > 0
+    )
 
 
 def test_positions_by_definition() -> None:
-    """First half the column, second the row; [sin, cos] of m·10000^(−k/(D/4)); token = y·W + x; 3 rows of 5."""
+    """First half the column, second the row; [sin, cos] of m·10000^(−k/(D/4)); token = y·W + x; 3 rows of
+    5."""
     table, dim = grid_positions(16, (3, 5)).numpy(), 16
     for y in range(3):
         for x in range(5):
-            expected = np.concatenate([np.concatenate([np.sin(m * w), np.cos(m * w)]) for m in (x, y) for w in [10000.0 ** (-np.arange(4) / 4)]])
+            expected = np.concatenate(
+                [
+                    np.concatenate([np.sin(m * w), np.cos(m * w)])
+                    for m in (x, y)
+                    for w in [10000.0 ** (-np.arange(4) / 4)]
+                ]
+            )
             np.testing.assert_allclose(table[y * 5 + x], expected, atol=1e-6)
     assert table.shape == (15, dim)
 
 
 def test_stretched_positions() -> None:
-    """Twice the resolution: every other position is a native one; half of it: every other native one is there."""
+    """Twice the resolution: every other position is a native one; half of it: every other native one is
+    there."""
     native = grid_positions(16, (4, 6))
     fine = grid_positions(16, (8, 12), native=(4, 6)).view(8, 12, 16)
     coarse = grid_positions(16, (2, 3), native=(4, 6)).view(2, 3, 16)
@@ -77,14 +98,17 @@ def test_time_sinusoid_by_definition() -> None:
     t = torch.tensor([0.0, 3.0, 999.0])
     for shift in (0, 1):
         f = [math.exp(-math.log(10000) * j / (4 - shift)) for j in range(4)]
-        expected = torch.tensor([[math.cos(v * w) for w in f] + [math.sin(v * w) for w in f] for v in t.tolist()])
+        expected = torch.tensor(
+            [[math.cos(v * w) for w in f] + [math.sin(v * w) for w in f] for v in t.tolist()]
+        )
         torch.testing.assert_close(sinusoid(t, 8, shift=shift), expected, rtol=0, atol=1e-4)
     assert torch.equal(sinusoid(t, 9)[:, -1], torch.zeros(3))
 
 
 @STEMS
 def test_other_grids(stem: tuple[int, ...]) -> None:
-    """A non-square native grid; another resolution than the native one runs and leaves the native result alone."""
+    """A non-square native grid; another resolution than the native one runs and leaves the native result
+    alone."""
     net = awake(small(input_size=(8, 16), stem_channels=stem))
     assert net.grid == (8 // net.patch_size, 16 // net.patch_size)
     x, t = inputs(3, 8, 16)
@@ -92,12 +116,17 @@ def test_other_grids(stem: tuple[int, ...]) -> None:
     before = net(x, t)
     wide = net(*inputs(3, 24, 8))
     assert wide.shape == (3, 3, 24, 8) and bool(torch.isfinite(wide).all())
-    assert torch.equal(net(x, t), before) and torch.equal(net.pos_embed, positions) and net.positions(net.grid) is net.pos_embed
+    assert (
+        torch.equal(net(x, t), before)
+        and torch.equal(net.pos_embed, positions)
+        and net.positions(net.grid) is net.pos_embed
+    )
     assert float((net(x.flip(-1), t) - before.flip(-1)).abs().max()) > 1e-4  # it does see where things are
 
 
 def test_another_resolution_stretches_the_positions() -> None:
-    """At twice the resolution a network is the one of that native size with positions of half the spacing: the same extent, seen finer."""
+    """At twice the resolution a network is the one of that native size with positions of half the spacing:
+    the same extent, seen finer."""
     net, big = awake(small(input_size=(8, 4))), awake(small(input_size=(16, 8)))
     height, width = net.grid
     fine = net.positions(big.grid)
@@ -109,7 +138,8 @@ def test_another_resolution_stretches_the_positions() -> None:
 
 
 def test_picture_axes_are_not_mixed() -> None:
-    """With attention silenced, a change in one patch stays where it is: rows and columns come back in place."""
+    """With attention silenced, a change in one patch stays where it is: rows and columns come back in
+    place."""
     net = awake(small(input_size=(8, 16)), std=0.2)
     for block in net.blocks:
         torch.nn.init.zeros_(block.attn.proj.weight)
@@ -123,7 +153,10 @@ def test_picture_axes_are_not_mixed() -> None:
 def test_labels_and_their_null() -> None:
     net = awake(small())
     x, t = inputs(3, 8, 8)
-    nulls = [net(x, t, c) for c in (None, Cond(), Cond(label=torch.full((3,), -1)), Cond(label=torch.full((3,), 5)))]
+    nulls = [
+        net(x, t, c)
+        for c in (None, Cond(), Cond(label=torch.full((3,), -1)), Cond(label=torch.full((3,), 5)))
+    ]
     assert all(torch.equal(o, nulls[0]) for o in nulls)
     mixed = net(x, t, Cond(label=torch.tensor([2, -1, 5])))
     torch.testing.assert_close(mixed[1:], nulls[0][1:])
@@ -140,7 +173,8 @@ def test_unconditional() -> None:
 
 
 def test_missing_numbers() -> None:
-    """NaN is a learned null of its own for each number: nothing of the placeholder leaks, and its gradient is the null's alone."""
+    """NaN is a learned null of its own for each number: nothing of the placeholder leaks, and its gradient is
+    the null's alone."""
     torch.manual_seed(0)
     encoder = NumericEncoder(3, 8)
     torch.nn.init.normal_(encoder.nulls)
@@ -148,26 +182,40 @@ def test_missing_numbers() -> None:
     out = encoder(given)
     assert bool(torch.isfinite(out).all())
     w, b = encoder.values.weight, encoder.values.bias
-    by_hand = torch.stack([w @ given[0] + b, w[:, [0, 2]] @ given[1, [0, 2]] + b + encoder.nulls[1], b + encoder.nulls.sum(0)])
+    by_hand = torch.stack(
+        [w @ given[0] + b, w[:, [0, 2]] @ given[1, [0, 2]] + b + encoder.nulls[1], b + encoder.nulls.sum(0)]
+    )
     torch.testing.assert_close(out, encoder.out(torch.nn.functional.silu(by_hand)))
     encoder(given[:2]).sum().backward()
     touched = encoder.nulls.grad.abs().amax(1)
-    assert float(touched[1]) > 0 and touched[[0, 2]].tolist() == [0, 0] and bool(torch.isfinite(encoder.values.weight.grad).all())
+    assert (
+        float(touched[1]) > 0
+        and touched[[0, 2]].tolist() == [0, 0]
+        and bool(torch.isfinite(encoder.values.weight.grad).all())
+    )
     net = awake(small(num_classes=0, num_numeric=2))
     x, t = inputs(3, 8, 8)
     assert torch.equal(net(x, t), net(x, t, Cond(numeric=torch.full((3, 2), torch.nan))))
     assert float((net(x, t, Cond(numeric=torch.zeros(3, 2))) - net(x, t)).abs().max()) > 1e-4
 
 
-@pytest.mark.parametrize("size, millions", [("S/2", 32.96), ("B/2", 130.51), ("L/2", 458.10), ("XL/2", 675.13)])
+@pytest.mark.parametrize(
+    "size, millions", [("S/2", 32.96), ("B/2", 130.51), ("L/2", 458.10), ("XL/2", 675.13)]
+)
 def test_the_papers_sizes(size: str, millions: float) -> None:
-    """Parameters at 32×32×4 with 1,000 classes and a variance head, the frozen positions included as the original counts them."""
+    """Parameters at 32×32×4 with 1,000 classes and a variance head, the frozen positions included as the
+    original counts them."""
     with torch.device("meta"):
         net = build("dit", size=size, learn_sigma=True)
     count = sum(p.numel() for p in net.parameters()) + net.pos_embed.numel()
     assert count / 1e6 == pytest.approx(millions, abs=0.006)
     width, depth, heads = SIZES[size.split("/")[0]]
-    assert (len(net.blocks), net.pos_embed.shape[-1], net.blocks[0].attn.heads, net.patch_size) == (depth, width, heads, 2)
+    assert (len(net.blocks), net.pos_embed.shape[-1], net.blocks[0].attn.heads, net.patch_size) == (
+        depth,
+        width,
+        heads,
+        2,
+    )
 
 
 def test_a_size_names_its_patch() -> None:
@@ -179,7 +227,10 @@ def test_a_size_names_its_patch() -> None:
 def test_refusals() -> None:
     for options, message in (
         ({"input_size": 9}, "got pictures of 9×9, expected multiples of the patch size 2; pad or resize"),
-        ({"input_size": (8, 10), "stem_channels": (8, 8)}, "pictures of 8×10, expected multiples of the patch size 4"),
+        (
+            {"input_size": (8, 10), "stem_channels": (8, 8)},
+            "pictures of 8×10, expected multiples of the patch size 4",
+        ),
         ({"hidden_size": 30}, "got width 30 and 4 heads"),
         ({"size": "S2"}, "got DiT size 'S2', expected Mi"),
         ({"size": "H/2"}, "got DiT size 'H/2'"),

@@ -1,4 +1,5 @@
-"""The original DiT's outputs and gradients, recorded from its own code, through `from_original` and `Guided`."""
+"""The original DiT's outputs and gradients, recorded from its own code, through `from_original` and
+`Guided`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,9 @@ def recorded(golden: Callable[[str], Any]) -> tuple[dict[str, Tensor], dict[str,
     return golden("dit_a")
 
 
-def original(recorded: tuple[dict[str, Tensor], dict[str, Any]], dtype: torch.dtype = torch.float32) -> nn.Module:
+def original(
+    recorded: tuple[dict[str, Tensor], dict[str, Any]], dtype: torch.dtype = torch.float32
+) -> nn.Module:
     tensors, notes = recorded
     state = {k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")}
     return backbones.from_original("dit", state, notes["config"]).to(dtype)
@@ -33,7 +36,9 @@ def worst(a: Tensor, b: Tensor) -> float:
 
 
 @pytest.mark.parametrize("dtype, limit, suffix", LIMITS)
-def test_output(recorded: Any, strict: Callable[[float], float], dtype: torch.dtype, limit: float, suffix: str) -> None:
+def test_output(
+    recorded: Any, strict: Callable[[float], float], dtype: torch.dtype, limit: float, suffix: str
+) -> None:
     g, net = recorded[0], original(recorded, dtype)
     assert not net.training
     with torch.no_grad():
@@ -45,9 +50,13 @@ def test_every_stage(recorded: Any) -> None:
     g, net = recorded[0], original(recorded)
     seen: dict[str, Tensor] = {}
     stages = {
-        "x_embedder": net.x_embedder.proj, "t_embedder": net.t_embedder, "y_embedder": net.y_embedder, "block0_attn": net.blocks[0].attn,
-        "block0": net.blocks[0], "final_layer": net.final_layer.linear,
-    }  # fmt: skip
+        "x_embedder": net.x_embedder.proj,
+        "t_embedder": net.t_embedder,
+        "y_embedder": net.y_embedder,
+        "block0_attn": net.blocks[0].attn,
+        "block0": net.blocks[0],
+        "final_layer": net.final_layer.linear,
+    }
     for name, module in stages.items():
         module.register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, out))
     with torch.no_grad():
@@ -58,15 +67,23 @@ def test_every_stage(recorded: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype, limit, suffix", LIMITS)
-def test_guided_output(recorded: Any, strict: Callable[[float], float], dtype: torch.dtype, limit: float, suffix: str) -> None:
-    """The original's `forward_with_cfg` guides three of the four latent channels; its first half is our guided prediction."""
+def test_guided_output(
+    recorded: Any, strict: Callable[[float], float], dtype: torch.dtype, limit: float, suffix: str
+) -> None:
+    """The original's `forward_with_cfg` guides three of the four latent channels; its first half is our
+    guided prediction."""
     g, notes = recorded
     path, half = VPPath(), len(g["input.cfg.x"]) // 2
-    guided = Guided(Denoiser(original(recorded, dtype), path, noise_output(variance="learned_range")), [CFG(notes["cfg_scale"], channels=3)])
+    guided = Guided(
+        Denoiser(original(recorded, dtype), path, noise_output(variance="learned_range")),
+        [CFG(notes["cfg_scale"], channels=3)],
+    )
     t = 1 - (g["input.cfg.t"][:half].double() + 1) / path.size
     with torch.no_grad():
         p = guided.predict(g["input.cfg.x"][:half].to(dtype), t, Cond(label=g["input.cfg.y"][:half]))
-    assert worst(torch.cat([p.to("noise"), p.head("variance")], dim=1), g[f"output.cfg{suffix}"][:half]) <= strict(limit)
+    assert worst(
+        torch.cat([p.to("noise"), p.head("variance")], dim=1), g[f"output.cfg{suffix}"][:half]
+    ) <= strict(limit)
 
 
 def test_gradients(recorded: Any, strict: Callable[[float], float]) -> None:
@@ -76,20 +93,31 @@ def test_gradients(recorded: Any, strict: Callable[[float], float]) -> None:
     (net(x, g["input.t"], Cond(label=g["input.y"])) * g["input.grad_out"].double()).sum().backward()
     width = net.pos_embed.shape[-1]
     assert worst(x.grad, g["output.grad_x_f64"]) <= strict(1e-8)
-    assert worst(net.blocks[0].attn.qkv.weight.grad, g["output.grad_f64.blocks.0.attn.qkv.weight"]) <= strict(1e-8)
-    assert worst(net.modulation.bias.grad[: 6 * width], g["output.grad_f64.blocks.0.adaLN_modulation.1.bias"]) <= strict(1e-8)
+    assert worst(net.blocks[0].attn.qkv.weight.grad, g["output.grad_f64.blocks.0.attn.qkv.weight"]) <= strict(
+        1e-8
+    )
+    assert worst(
+        net.modulation.bias.grad[: 6 * width], g["output.grad_f64.blocks.0.adaLN_modulation.1.bias"]
+    ) <= strict(1e-8)
 
 
 @pytest.mark.parametrize("null", ["minus one", "num_classes"])
 def test_forced_drop(recorded: Any, null: str) -> None:
     g, net = recorded[0], original(recorded)
-    label = torch.where(g["input.force_drop_ids"] == 1, -1 if null == "minus one" else net.num_classes, g["input.y"])
+    label = torch.where(
+        g["input.force_drop_ids"] == 1, -1 if null == "minus one" else net.num_classes, g["input.y"]
+    )
     assert torch.equal(net.y_embedder(label), g["output.y_embedder_forced_drop"])
 
 
 def test_missing_label_is_the_null_class(recorded: Any) -> None:
     g, net = recorded[0], original(recorded)
-    forms = [Cond(), Cond(label=torch.full((3,), -1)), Cond(label=torch.full((3,), net.num_classes)), Cond(label=g["input.y"]).null()]
+    forms = [
+        Cond(),
+        Cond(label=torch.full((3,), -1)),
+        Cond(label=torch.full((3,), net.num_classes)),
+        Cond(label=g["input.y"]).null(),
+    ]
     with torch.no_grad():
         outs = [net(g["input.x"], g["input.t"], c) for c in forms]
         labelled = net(g["input.x"], g["input.t"], Cond(label=g["input.y"]))
@@ -102,5 +130,11 @@ def test_positions_are_the_originals(recorded: Any) -> None:
     """The frozen table is a function of the sizes: a fresh network has the recorded one."""
     g, notes = recorded
     c = notes["config"]
-    fresh = backbones.DiT(input_size=c["input_size"], patch_size=c["patch_size"], hidden_size=c["hidden_size"], depth=1, num_heads=c["num_heads"])
+    fresh = backbones.DiT(
+        input_size=c["input_size"],
+        patch_size=c["patch_size"],
+        hidden_size=c["hidden_size"],
+        depth=1,
+        num_heads=c["num_heads"],
+    )
     assert worst(fresh.pos_embed, g["weights.pos_embed"]) <= 1e-6

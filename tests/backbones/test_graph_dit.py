@@ -21,16 +21,43 @@ def packed(g: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
 def loaded(golden: Callable[[str], Any], **changes: Any) -> tuple[Any, dict[str, Tensor]]:
     g, notes = golden("graphdit_a_regression")
     weights = {k.removeprefix("weights."): v for k, v in g.items() if k.startswith("weights.")}
-    return backbones.from_original("graph_dit", weights, notes["config"] | changes.pop("config", {}), **changes), g
+    return backbones.from_original(
+        "graph_dit", weights, notes["config"] | changes.pop("config", {}), **changes
+    ), g
 
 
-@pytest.mark.parametrize("case, dtype, tolerance", [("cond", torch.float32, 1e-5), ("uncond", torch.float32, 1e-5), ("nan", torch.float32, 1e-5), ("cond", torch.float64, 1e-12)])  # fmt: skip
-def test_recorded_network(golden: Callable[[str], Any], strict: Callable[[float], float], case: str, dtype: torch.dtype, tolerance: float) -> None:
+@pytest.mark.parametrize(
+    "case, dtype, tolerance",
+    [
+        ("cond", torch.float32, 1e-5),
+        ("uncond", torch.float32, 1e-5),
+        ("nan", torch.float32, 1e-5),
+        ("cond", torch.float64, 1e-12),
+    ],
+)
+def test_recorded_network(
+    golden: Callable[[str], Any],
+    strict: Callable[[float], float],
+    case: str,
+    dtype: torch.dtype,
+    tolerance: float,
+) -> None:
     net, g = loaded(golden)
-    numeric = {"cond": g["input.y"], "uncond": torch.full_like(g["input.y"], torch.nan), "nan": g["input.y_nan"]}[case]
-    out = net.to(dtype)(packed(g, dtype), g["input.t"][:, 0].to(dtype), Cond(numeric=numeric.to(dtype), valid=g["input.node_mask"])).detach()
+    numeric = {
+        "cond": g["input.y"],
+        "uncond": torch.full_like(g["input.y"], torch.nan),
+        "nan": g["input.y_nan"],
+    }[case]
+    out = net.to(dtype)(
+        packed(g, dtype),
+        g["input.t"][:, 0].to(dtype),
+        Cond(numeric=numeric.to(dtype), valid=g["input.node_mask"]),
+    ).detach()
     suffix = "_f64" if dtype == torch.float64 else ""
-    for got, want in ((out[..., :DX], g[f"output.{case}{suffix}.X"]), (out[..., DX:].unflatten(2, (N, 5)), g[f"output.{case}{suffix}.E"])):
+    for got, want in (
+        (out[..., :DX], g[f"output.{case}{suffix}.X"]),
+        (out[..., DX:].unflatten(2, (N, 5)), g[f"output.{case}{suffix}.E"]),
+    ):
         torch.testing.assert_close(got, want, rtol=strict(tolerance), atol=strict(tolerance))
 
 
@@ -39,7 +66,11 @@ def test_weights_that_do_not_fit_are_refused(golden: Callable[[str], Any]) -> No
         loaded(golden, config={"hidden_size": 32})
     with pytest.raises(ValueError, match="expected max_n_nodes"):
         loaded(golden, config={"heads": 4})
-    prefixed = {f"model.{k.removeprefix('weights.')}": v for k, v in golden("graphdit_a_regression")[0].items() if k.startswith("weights.")}
+    prefixed = {
+        f"model.{k.removeprefix('weights.')}": v
+        for k, v in golden("graphdit_a_regression")[0].items()
+        if k.startswith("weights.")
+    }
     prefixed["noise_schedule.betas"] = torch.zeros(501)
     net = backbones.from_original("graph_dit", prefixed, golden("graphdit_a_regression")[1]["config"])
     assert isinstance(net, GraphDiT) and not net.training
@@ -47,7 +78,10 @@ def test_weights_that_do_not_fit_are_refused(golden: Callable[[str], Any]) -> No
 
 def awake(**options: Any) -> GraphDiT:
     torch.manual_seed(0)
-    net = GraphDiT(**{"max_atoms": 6, "atom_types": 4, "hidden_size": 32, "depth": 2, "num_heads": 4, "num_numeric": 3} | options)
+    net = GraphDiT(
+        **{"max_atoms": 6, "atom_types": 4, "hidden_size": 32, "depth": 2, "num_heads": 4, "num_numeric": 3}
+        | options
+    )
     for p in net.parameters():
         nn.init.normal_(p, std=0.2)
     return net.double().eval()
@@ -62,11 +96,16 @@ def graphs(count: int = 4, atoms: int = 6, types: int = 4) -> tuple[Tensor, Tens
     bonds = torch.randn(count, atoms, atoms, 5, generator=g, dtype=torch.float64)
     bonds = (bonds + bonds.transpose(1, 2)) * (valid[:, :, None] & valid[:, None])[..., None]
     numeric = torch.randn(count, 3, generator=g, dtype=torch.float64)
-    return torch.cat([nodes, bonds.flatten(2)], -1), torch.rand(count, generator=g, dtype=torch.float64) * 1000, Cond(numeric=numeric, valid=valid)
+    return (
+        torch.cat([nodes, bonds.flatten(2)], -1),
+        torch.rand(count, generator=g, dtype=torch.float64) * 1000,
+        Cond(numeric=numeric, valid=valid),
+    )
 
 
 def test_the_equivariant_form_under_permutations() -> None:
-    """Twenty permutations of the atoms permute the output; the form that reads bonds by place is not equivariant."""
+    """Twenty permutations of the atoms permute the output; the form that reads bonds by place is not
+    equivariant."""
     x, t, cond = graphs()
     for absolute in (False, True):
         net, worst = awake(absolute=absolute), 0.0
@@ -99,9 +138,19 @@ def test_the_pair_head_adds_to_the_rows() -> None:
         awake(original=True, pair_head=True)
 
 
-@pytest.mark.parametrize("options", [{}, {"bond_bias": True}, {"pair_head": True}, {"absolute": False}, {"original": True, "conditions": "clusters"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bond_bias": True},
+        {"pair_head": True},
+        {"absolute": False},
+        {"original": True, "conditions": "clusters"},
+    ],
+)
 def test_padding_changes_nothing(options: dict[str, Any]) -> None:
-    """What stands on padded rows is never seen, padded outputs are 0, bonds are symmetric and none leads from an atom to itself."""
+    """What stands on padded rows is never seen, padded outputs are 0, bonds are symmetric and none leads from
+    an atom to itself."""
     net = awake(**options)
     x, t, cond = graphs()
     out = net(x, t, cond).detach()
@@ -115,14 +164,17 @@ def test_padding_changes_nothing(options: dict[str, Any]) -> None:
 
 
 def test_conditions_are_missing_one_by_one() -> None:
-    """Each number has its own null; as in the original (together) one that is missing takes the others with it."""
+    """Each number has its own null; as in the original (together) one that is missing takes the others with
+    it."""
     x, t, cond = graphs()
     groups = [{"kind": "clusters", "columns": (0, 1)}, {"kind": "classes", "columns": (2,), "count": 3}]
     numeric = torch.tensor([[0.5, torch.nan, 1.0]], dtype=torch.float64).expand(4, -1)
     for together in (False, True):
         net = awake(groups=groups, together=together)
         out = net(x, t, Cond(numeric=numeric, valid=cond.valid)).detach()
-        other = net(x, t, Cond(numeric=numeric.clone().index_fill(1, torch.tensor([2]), 2.0), valid=cond.valid)).detach()
+        other = net(
+            x, t, Cond(numeric=numeric.clone().index_fill(1, torch.tensor([2]), 2.0), valid=cond.valid)
+        ).detach()
         none = net(x, t, Cond(valid=cond.valid)).detach()
         assert torch.equal(out, other) == together and torch.equal(out, none) == together
     with pytest.raises(ValueError, match="expected 3"):

@@ -1,4 +1,5 @@
-"""The twin of a network for runs without training: the same function, the original left alone, gradients still there."""
+"""The twin of a network for runs without training: the same function, the original left alone, gradients
+still there."""
 
 import pytest
 import torch
@@ -12,7 +13,16 @@ packs = pytest.mark.skipif(not can_pack(), reason="this CPU or torch has no pack
 
 def network(**options: object) -> DiT:
     torch.manual_seed(0)
-    net = DiT(input_size=(8, 12), in_channels=2, patch_size=4, hidden_size=64, depth=2, num_heads=2, num_classes=5, **options)  # type: ignore[arg-type]
+    net = DiT(
+        input_size=(8, 12),
+        in_channels=2,
+        patch_size=4,
+        hidden_size=64,
+        depth=2,
+        num_heads=2,
+        num_classes=5,
+        **options,
+    )  # type: ignore[arg-type]
     for p in net.parameters():
         if not bool(p.any()):
             nn.init.normal_(p, std=0.05)
@@ -34,13 +44,19 @@ def x() -> torch.Tensor:
 def test_a_packed_layer_is_the_layer_rounded_once(activation: str) -> None:
     torch.manual_seed(0)
     layer, x = nn.Linear(48, 80).requires_grad_(False), torch.randn(3, 7, 48).bfloat16()
-    rounded = nn.functional.linear(x.double(), layer.weight.bfloat16().double(), layer.bias.bfloat16().double())
-    exact = {"none": rounded, "gelu": nn.functional.gelu(rounded, approximate="tanh"), "relu": rounded.relu(), "sigmoid": rounded.sigmoid()}[
-        activation
-    ]
+    rounded = nn.functional.linear(
+        x.double(), layer.weight.bfloat16().double(), layer.bias.bfloat16().double()
+    )
+    exact = {
+        "none": rounded,
+        "gelu": nn.functional.gelu(rounded, approximate="tanh"),
+        "relu": rounded.relu(),
+        "sigmoid": rounded.sigmoid(),
+    }[activation]
     out = PackedLinear(layer)(x, activation, "tanh" if activation == "gelu" else "")
     assert out.dtype == torch.bfloat16 and out.shape == (3, 7, 80)
-    assert bool(((out.double() - exact).abs() <= 2**-8 * exact.abs() + 1e-4).all())  # half a unit of bf16's last place, and little else
+    # half a unit of bf16's last place, and little else
+    assert bool(((out.double() - exact).abs() <= 2**-8 * exact.abs() + 1e-4).all())
 
 
 @packs
@@ -51,14 +67,20 @@ def test_the_twin_is_the_same_function(stem: tuple[int, ...], x: torch.Tensor) -
     with torch.no_grad():
         exact = net(x, torch.linspace(0, 900, len(x)), Cond(label=torch.arange(len(x)) % 6))
         autocast, twin = run(net, x).float(), run(lowered(net, torch.bfloat16), x).float()
-    assert float((twin - exact).norm() / exact.norm()) < 1.3 * float((autocast - exact).norm() / exact.norm()) < 0.05
+    assert (
+        float((twin - exact).norm() / exact.norm())
+        < 1.3 * float((autocast - exact).norm() / exact.norm())
+        < 0.05
+    )
     assert all(torch.equal(v, before[k]) and v.dtype == torch.float32 for k, v in net.state_dict().items())
     assert not any(isinstance(m, PackedLinear) for m in net.modules())
     twin_net = lowered(net, torch.bfloat16)
     assert lowered(twin_net, torch.bfloat16) is twin_net
 
 
-def test_without_packing_the_twin_gives_the_same_bits(x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_packing_the_twin_gives_the_same_bits(
+    x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inference, "can_pack", lambda: False)
     net = network(stem_channels=(16, 24))
     net.low_precision = tuple(name for name in net.low_precision if name != "modulation")  # type: ignore[assignment]  # autocast keeps it in fp32
@@ -70,7 +92,9 @@ def test_without_packing_the_twin_gives_the_same_bits(x: torch.Tensor, monkeypat
 
 
 @pytest.mark.parametrize("pack", [True, False])
-def test_gradients_in_x_pass_through_the_twin(pack: bool, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_in_x_pass_through_the_twin(
+    pack: bool, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not pack:
         monkeypatch.setattr(inference, "can_pack", lambda: False)
     net = network().requires_grad_(False)
@@ -84,7 +108,9 @@ def test_gradients_in_x_pass_through_the_twin(pack: bool, x: torch.Tensor, monke
 
 
 @packs
-@pytest.mark.parametrize("activation, form", [("gelu", "tanh"), ("gelu", "none"), ("relu", ""), ("sigmoid", "")])
+@pytest.mark.parametrize(
+    "activation, form", [("gelu", "tanh"), ("gelu", "none"), ("relu", ""), ("sigmoid", "")]
+)
 def test_function_transforms_take_the_plain_layer(activation: str, form: str) -> None:
     layer = nn.Linear(8, 8).requires_grad_(False)
     packed = PackedLinear(layer)

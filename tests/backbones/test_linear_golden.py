@@ -1,4 +1,5 @@
-"""DiS and Diffusion-RWKV against the originals: whole networks, parts, and what is refused of their weights."""
+"""DiS and Diffusion-RWKV against the originals: whole networks, parts, and what is refused of their
+weights."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +20,9 @@ from backbones.rwkv import DiffusionRWKV
 CASES = {"dis_a_class": "dis", "drwkv_a_class": "rwkv", "drwkv_c_T256": "rwkv"}
 
 
-def loaded(golden: Callable[[str], Any], name: str, compat: bool = True) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
+def loaded(
+    golden: Callable[[str], Any], name: str, compat: bool = True
+) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
     g, notes = golden(name)
     weights = {k.removeprefix("weights."): v for k, v in g.items() if k.startswith("weights.")}
     return backbones.from_original(CASES[name], weights, notes["config"], compat=compat), g, notes
@@ -31,7 +34,8 @@ def worst(got: Tensor, want: Tensor) -> float:
 
 @pytest.mark.parametrize("name", CASES)
 def test_recorded_networks(golden: Callable[[str], Any], strict: Callable[[float], float], name: str) -> None:
-    """float32 to 2e-5, float64 to 1e-8 (1e-6 where the kernel's constant counts); Diffusion-RWKV as the released kernel computes and as the paper says."""
+    """float32 to 2e-5, float64 to 1e-8 (1e-6 where the kernel's constant counts); Diffusion-RWKV as the
+    released kernel computes and as the paper says."""
     for compat in (True, False):
         net, g, _ = loaded(golden, name, compat)
         kind = "y" if CASES[name] == "dis" else "y_kernel" if compat else "y_paper"
@@ -78,13 +82,17 @@ def test_other_weights_and_arguments_are_refused(golden: Callable[[str], Any]) -
         backbones.from_original("dis", weights, {k: v for k, v in notes["config"].items() if k != "depth"})
     poisoned = {**weights, "norm_f.weight": torch.full((32,), torch.nan)}
     net = backbones.from_original("dis", poisoned, json.loads(json.dumps(notes["config"])))
-    assert bool(net(g["input.x"], g["input.t"], Cond(label=g["input.y"])).isnan().all())  # passed on, not hidden
+    # passed on, not hidden
+    assert bool(net(g["input.x"], g["input.t"], Cond(label=g["input.y"])).isnan().all())
 
 
-@pytest.mark.parametrize("net, sizes, millions", [
-    (DiS, DIS_SIZES, {"S": 29.13, "B": 121.16, "M": 231.41, "L": 407.25, "H": 906.97}),
-    (DiffusionRWKV, RWKV_SIZES, {"S": 39.32, "B": 74.79, "M": 132.62, "L": 439.35, "H": 780.31}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "net, sizes, millions",
+    [
+        (DiS, DIS_SIZES, {"S": 29.13, "B": 121.16, "M": 231.41, "L": 407.25, "H": 906.97}),
+        (DiffusionRWKV, RWKV_SIZES, {"S": 39.32, "B": 74.79, "M": 132.62, "L": 439.35, "H": 780.31}),
+    ],
+)
 def test_published_sizes(net: Any, sizes: dict[str, Any], millions: dict[str, float]) -> None:
     assert set(sizes) == set(millions)
     for size, count in millions.items():
@@ -93,9 +101,12 @@ def test_published_sizes(net: Any, sizes: dict[str, Any], millions: dict[str, fl
         assert sum(p.numel() for p in made.parameters()) / 1e6 == pytest.approx(count, abs=0.006), size
 
 
-@pytest.mark.parametrize("made", [lambda **o: DiS(depth=2, **o), lambda **o: DiffusionRWKV(depth=3, **o)], ids=["dis", "rwkv"])
+@pytest.mark.parametrize(
+    "made", [lambda **o: DiS(depth=2, **o), lambda **o: DiffusionRWKV(depth=3, **o)], ids=["dis", "rwkv"]
+)
 def test_grids(made: Callable[..., Any]) -> None:
-    """Not square, larger than trained on, more than 1,024 tokens; the native one untouched; sides that patches do not fill are refused."""
+    """Not square, larger than trained on, more than 1,024 tokens; the native one untouched; sides that
+    patches do not fill are refused."""
     torch.manual_seed(0)
     net = made(input_size=(8, 12), in_channels=2, hidden_size=16, num_classes=3, patch_size=2).eval()
     for p in net.parameters():
@@ -123,7 +134,10 @@ def test_drop_path_acts_in_training_only_and_keeps_the_mean() -> None:
     net = DiffusionRWKV(input_size=8, in_channels=1, hidden_size=16, depth=3, num_classes=0, drop_path=0.6)
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.2, generator=torch.Generator().manual_seed(p.numel()))
-    x, t = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(1)).expand(64, 1, 8, 8), torch.full((64,), 10.0)
+    x, t = (
+        torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(1)).expand(64, 1, 8, 8),
+        torch.full((64,), 10.0),
+    )
     net.train()
     torch.manual_seed(0)
     trained = net(x, t)
@@ -134,7 +148,8 @@ def test_drop_path_acts_in_training_only_and_keeps_the_mean() -> None:
 
 
 def test_low_precision_keeps_the_recurrences_exact() -> None:
-    """Under bf16 autocast both networks stay within a few percent of float64; their recurrences run in float32."""
+    """Under bf16 autocast both networks stay within a few percent of float64; their recurrences run in
+    float32."""
     for net in (
         DiS(input_size=16, in_channels=1, hidden_size=64, depth=2, num_classes=3),
         DiffusionRWKV(input_size=16, in_channels=1, hidden_size=64, depth=3, num_classes=3),
@@ -144,21 +159,42 @@ def test_low_precision_keeps_the_recurrences_exact() -> None:
             if p.ndim > 1 and "log" not in name:
                 torch.nn.init.normal_(p, std=0.1, generator=g)
         net = net.eval().requires_grad_(False)
-        x, t, cond = torch.randn(2, 1, 16, 16, generator=g), torch.tensor([10.0, 700.0]), Cond(label=torch.tensor([0, 2]))
+        x, t, cond = (
+            torch.randn(2, 1, 16, 16, generator=g),
+            torch.tensor([10.0, 700.0]),
+            Cond(label=torch.tensor([0, 2])),
+        )
         with torch.autocast("cpu", dtype=torch.bfloat16):
             low = net(x, t, cond)
         exact = net.double()(x.double(), t, cond)
         assert float((low.double() - exact).norm() / exact.norm()) < 0.03
 
 
-@pytest.mark.parametrize("made", [lambda **o: DiS(depth=2, **o), lambda **o: DiffusionRWKV(depth=3, **o)], ids=["dis", "rwkv"])
+@pytest.mark.parametrize(
+    "made", [lambda **o: DiS(depth=2, **o), lambda **o: DiffusionRWKV(depth=3, **o)], ids=["dis", "rwkv"]
+)
 def test_with_a_convolutional_stem(made: Callable[..., Any]) -> None:
     """It starts at zero, trains every weight, and takes other grids."""
-    net = made(input_size=(8, 16), in_channels=2, hidden_size=16, num_classes=3, stem_channels=(4, 8), stem_blocks=1, learn_sigma=True)
+    net = made(
+        input_size=(8, 16),
+        in_channels=2,
+        hidden_size=16,
+        num_classes=3,
+        stem_channels=(4, 8),
+        stem_blocks=1,
+        learn_sigma=True,
+    )
     x, t, cond = torch.randn(2, 2, 8, 16), torch.tensor([1.0, 500.0]), Cond(label=torch.tensor([0, 2]))
-    assert net.patch_size == 4 and net.grid == (2, 4) and not net(x, t, cond).any() and net(x, t, cond).shape == (2, 4, 8, 16)
+    assert (
+        net.patch_size == 4
+        and net.grid == (2, 4)
+        and not net(x, t, cond).any()
+        and net(x, t, cond).shape == (2, 4, 8, 16)
+    )
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.2, generator=torch.Generator().manual_seed(p.numel()))
     net(x, t, Cond(label=torch.tensor([0, -1]))).square().sum().backward()
-    assert all(p.grad is not None and bool(p.grad.isfinite().all()) and bool(p.grad.any()) for p in net.parameters())
+    assert all(
+        p.grad is not None and bool(p.grad.isfinite().all()) and bool(p.grad.any()) for p in net.parameters()
+    )
     assert net(torch.randn(2, 2, 12, 12), t, cond).shape == (2, 4, 12, 12)

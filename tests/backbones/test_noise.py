@@ -1,4 +1,5 @@
-"""Philox against its published answers; draws that depend on the seed and nothing else; the distributions; recorded noise."""
+"""Philox against its published answers; draws that depend on the seed and nothing else; the distributions;
+recorded noise."""
 
 import math
 
@@ -36,13 +37,17 @@ def test_philox_is_elementwise() -> None:
 
 
 def test_counter_layout() -> None:
-    """Key = the seed's low and high word; counter = (element block, step, crc32 of the stream's name, index)."""
+    """Key = the seed's low and high word; counter = (element block, step, crc32 of the stream's name,
+    index)."""
     seed, step, index = 0x123456789ABCDEF0, 7, 11
     source = NoiseSource([seed], index=[index], step=step)
     got = source.integers(2**32, (8,), stream="123456789")
     crc = 0xCBF43926  # the check value of CRC-32
     for block in range(2):
-        w = philox([torch.tensor(v) for v in (block, step, crc, index)], [torch.tensor(0x9ABCDEF0), torch.tensor(0x12345678)])
+        w = philox(
+            [torch.tensor(v) for v in (block, step, crc, index)],
+            [torch.tensor(0x9ABCDEF0), torch.tensor(0x12345678)],
+        )
         assert torch.equal(got[0, 4 * block : 4 * block + 4], torch.stack(w))
 
 
@@ -53,8 +58,12 @@ def test_draws_do_not_depend_on_the_batch() -> None:
         alone = NoiseSource([seed]).at(3)
         for shape in [(), (3,), (4, 5, 2)]:
             assert torch.equal(together.uniform(shape, stream="a")[i], alone.uniform(shape, stream="a")[0])
-            assert torch.equal(together.integers(1000, shape, stream="a")[i], alone.integers(1000, shape, stream="a")[0])
-            torch.testing.assert_close(together.normal(shape, stream="a")[i], alone.normal(shape, stream="a")[0], rtol=0, atol=1e-6)
+            assert torch.equal(
+                together.integers(1000, shape, stream="a")[i], alone.integers(1000, shape, stream="a")[0]
+            )
+            torch.testing.assert_close(
+                together.normal(shape, stream="a")[i], alone.normal(shape, stream="a")[0], rtol=0, atol=1e-6
+            )
     picked = together.select(torch.tensor([3, 1]))
     assert torch.equal(picked.uniform((6,), stream="a"), together.uniform((6,), stream="a")[[3, 1]])
 
@@ -100,7 +109,9 @@ def test_uniform_and_integers() -> None:
 @pytest.mark.parametrize("other", ["seed", "index", "step", "stream"])
 def test_neighbouring_draws_are_uncorrelated(other: str) -> None:
     def draw(seed: int = 1, index: int = 0, step: int = 0, stream: str = "z") -> Tensor:
-        return NoiseSource([seed], index=[index], step=step).normal((20_000,), stream=stream, dtype=torch.float64)[0]
+        return NoiseSource([seed], index=[index], step=step).normal(
+            (20_000,), stream=stream, dtype=torch.float64
+        )[0]
 
     a, b = draw(), draw(**{other: "y" if other == "stream" else 2})
     assert abs(float((a * b).mean())) < 4.5 / math.sqrt(len(a))
@@ -121,7 +132,9 @@ def test_bad_seeds_are_refused(seeds: list[int]) -> None:
 
 def test_seeds_from_a_tensor_and_length() -> None:
     source = NoiseSource(torch.tensor([4, 8]))
-    assert len(source) == 2 and torch.equal(source.uniform(stream="a"), NoiseSource([4, 8]).uniform(stream="a"))
+    assert len(source) == 2 and torch.equal(
+        source.uniform(stream="a"), NoiseSource([4, 8]).uniform(stream="a")
+    )
 
 
 def test_recorded_noise_replays_in_order() -> None:
@@ -144,9 +157,15 @@ def test_recorded_noise_of_another_shape_is_refused() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("word", [0, 1, 2**31, 2**32 - 1, 2**32 - 2, 2**32 - 129])
-def test_uniform_numbers_never_reach_their_ends(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, word: int) -> None:
+def test_uniform_numbers_never_reach_their_ends(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, word: int
+) -> None:
     """Whatever bits are drawn: 1 − u and log u are safe in every dtype."""
-    monkeypatch.setattr(NoiseSource, "_words", lambda self, count, stream: torch.full((len(self), count), word, dtype=torch.int64))
+    monkeypatch.setattr(
+        NoiseSource,
+        "_words",
+        lambda self, count, stream: torch.full((len(self), count), word, dtype=torch.int64),
+    )
     u = NoiseSource([1]).uniform((3,), stream="x", dtype=dtype)
     assert u.dtype == dtype and bool((u > 0).all() & (u < 1).all())
     nearest = torch.tensor((word + 0.5) / 2**32, dtype=torch.float64).to(dtype)

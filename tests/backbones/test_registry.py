@@ -1,4 +1,5 @@
-"""Registries: names resolve lazily; unknown names and options get a suggestion; values of the wrong type say what was expected."""
+"""Registries: names resolve lazily; unknown names and options get a suggestion; values of the wrong type say
+what was expected."""
 
 import importlib
 import subprocess
@@ -16,8 +17,17 @@ from backbones.registry import build, check_options, coerce, resolve, suggest
 ROOT = Path(__file__).parents[2]
 
 
-def thing(size: int, *, rate: float = 0.5, name: str | None = None, pair: tuple[float, float] | None = None, mode: Literal["a", "b"] = "a",
-          widths: tuple[int, ...] = (), flag: bool = False, tree: dict[str, int] | None = None) -> dict[str, Any]:  # fmt: skip
+def thing(
+    size: int,
+    *,
+    rate: float = 0.5,
+    name: str | None = None,
+    pair: tuple[float, float] | None = None,
+    mode: Literal["a", "b"] = "a",
+    widths: tuple[int, ...] = (),
+    flag: bool = False,
+    tree: dict[str, int] | None = None,
+) -> dict[str, Any]:
     return dict(locals())
 
 
@@ -25,8 +35,19 @@ REGISTRY = {"thing": f"{__name__}:thing", "counter": "collections:Counter"}
 
 
 def test_builds_with_checked_options() -> None:
-    out = build(REGISTRY, "thing", "widget", {"size": 3, "rate": 1, "pair": [0, 1], "widths": [4, 5], "mode": "b", "tree": {"x": 1}})
-    assert out["size"] == 3 and out["widths"] == (4, 5) and out["mode"] == "b" and out["name"] is None and out["tree"] == {"x": 1}
+    out = build(
+        REGISTRY,
+        "thing",
+        "widget",
+        {"size": 3, "rate": 1, "pair": [0, 1], "widths": [4, 5], "mode": "b", "tree": {"x": 1}},
+    )
+    assert (
+        out["size"] == 3
+        and out["widths"] == (4, 5)
+        and out["mode"] == "b"
+        and out["name"] is None
+        and out["tree"] == {"x": 1}
+    )
     assert out["rate"] == 1.0 and isinstance(out["rate"], float)  # an int passes for a float
     assert out["pair"] == (0.0, 1.0)
 
@@ -40,27 +61,34 @@ def test_resolve_is_lazy() -> None:
 
 
 def test_importing_a_registry_imports_no_entry() -> None:
-    code = "import sys, backbones, samplers, guidance; print(*sorted(m for m in sys.modules if m in ('samplers.solvers.adaptive', 'samplers.solvers.dpmpp', 'torchdiffeq', 'backbones.originals.dit', 'diffusers')))"
+    code = (
+        "import sys, backbones, samplers, guidance; print(*sorted(m for m in sys.modules if m in "
+        "('samplers.solvers.adaptive', 'samplers.solvers.dpmpp', 'torchdiffeq', "
+        "'backbones.originals.dit', 'diffusers')))"
+    )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("options, message", [
-    ({}, "widget 'thing' lacks size; set it in the config or as key=value"),
-    ({"size": 1, "rats": 2}, "unknown option 'rats', expected one of size, rate.*did you mean 'rate'"),
-    ({"size": 1, "flag-": True}, "did you mean 'flag'"),
-    ({"size": "3"}, r"widget 'thing' option 'size' got '3' \(str\), expected int"),
-    ({"size": True}, r"option 'size' got True \(bool\), expected int"),
-    ({"size": 1.5}, "got 1.5"),
-    ({"size": 1, "rate": "fast"}, "option 'rate' got 'fast'"),
-    ({"size": 1, "rate": True}, "option 'rate' got True"),
-    ({"size": 1, "mode": "c"}, "option 'mode' got 'c'.*expected one of 'a', 'b'"),
-    ({"size": 1, "pair": [0.1]}, "option 'pair' got"),
-    ({"size": 1, "pair": [0.1, "x"]}, "option 'pair' got"),
-    ({"size": 1, "widths": [1, 2.5]}, "option 'widths' got"),
-    ({"size": 1, "flag": 1}, "option 'flag' got 1"),
-    ({"size": 1, "tree": [1]}, "option 'tree' got"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({}, "widget 'thing' lacks size; set it in the config or as key=value"),
+        ({"size": 1, "rats": 2}, "unknown option 'rats', expected one of size, rate.*did you mean 'rate'"),
+        ({"size": 1, "flag-": True}, "did you mean 'flag'"),
+        ({"size": "3"}, r"widget 'thing' option 'size' got '3' \(str\), expected int"),
+        ({"size": True}, r"option 'size' got True \(bool\), expected int"),
+        ({"size": 1.5}, "got 1.5"),
+        ({"size": 1, "rate": "fast"}, "option 'rate' got 'fast'"),
+        ({"size": 1, "rate": True}, "option 'rate' got True"),
+        ({"size": 1, "mode": "c"}, "option 'mode' got 'c'.*expected one of 'a', 'b'"),
+        ({"size": 1, "pair": [0.1]}, "option 'pair' got"),
+        ({"size": 1, "pair": [0.1, "x"]}, "option 'pair' got"),
+        ({"size": 1, "widths": [1, 2.5]}, "option 'widths' got"),
+        ({"size": 1, "flag": 1}, "option 'flag' got 1"),
+        ({"size": 1, "tree": [1]}, "option 'tree' got"),
+    ],
+)
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(REGISTRY, "thing", "widget", options)
@@ -90,13 +118,18 @@ def test_coerce_leaves_what_it_cannot_judge() -> None:
     assert check_options(lambda a, b=2: 0, {"a": marker}, "x") == {"a": marker}
 
 
-@pytest.mark.parametrize("registry, kind", [(backbones.REGISTRY, "backbone"), (samplers.REGISTRY, "sampler"), (guidance.REGISTRY, "rule")])
+@pytest.mark.parametrize(
+    "registry, kind",
+    [(backbones.REGISTRY, "backbone"), (samplers.REGISTRY, "sampler"), (guidance.REGISTRY, "rule")],
+)
 def test_every_entry_exists_and_its_options_are_keywords(registry: dict[str, str], kind: str) -> None:
     import inspect
 
     for name in registry:
         entry = resolve(registry, name, kind)
         for parameter in inspect.signature(entry).parameters.values():
-            assert parameter.kind is not parameter.VAR_KEYWORD, f"{name} hides its options behind **{parameter.name}"
+            assert parameter.kind is not parameter.VAR_KEYWORD, (
+                f"{name} hides its options behind **{parameter.name}"
+            )
             if kind != "rule":  # a rule's main value may be written without its name
                 assert parameter.kind is parameter.KEYWORD_ONLY, (name, parameter.name)

@@ -1,4 +1,5 @@
-"""The selective scan: recorded values and gradients, a chain cut anywhere, both directions, the fused form against the reference, awkward input."""
+"""The selective scan: recorded values and gradients, a chain cut anywhere, both directions, the fused form
+against the reference, awkward input."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,13 @@ NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
 
 
 def given(
-    batch: int = 2, channels: int = 20, length: int = 9, states: int = 16, *, dtype: torch.dtype = torch.float64, last: bool = False
+    batch: int = 2,
+    channels: int = 20,
+    length: int = 9,
+    states: int = 16,
+    *,
+    dtype: torch.dtype = torch.float64,
+    last: bool = False,
 ) -> list[Tensor]:
     """Inputs in the order of `NAMES`; ``last``: channels beside each other in memory."""
     g = torch.Generator().manual_seed(1000 * channels + length)
@@ -40,7 +47,9 @@ def given(
 
 
 def near(got: Tensor, want: Tensor, tolerance: float) -> bool:
-    return float((got.double() - want.double()).detach().abs().max()) <= tolerance * float(want.detach().abs().max().clamp_min(1e-12))
+    return float((got.double() - want.double()).detach().abs().max()) <= tolerance * float(
+        want.detach().abs().max().clamp_min(1e-12)
+    )
 
 
 @pytest.mark.parametrize("length", [1, 7, 64])
@@ -60,29 +69,41 @@ def test_recorded(golden: Callable[[str], Any], length: int) -> None:
         y, state = selective_scan(*single, return_state=True, form=form)  # type: ignore[misc]
         assert near(y, g["output.y_f64"], 2e-6) and near(state, g["output.last_state_f64"], 2e-6)
         for name, grad in zip(NAMES, torch.autograd.grad((y * g["input.grad_out"]).sum(), single)):
-            assert near(grad, g[f"output.grad_f64.{name}"], 1e-5) or not g[f"output.grad_f64.{name}"].any(), (form, name)
+            assert near(grad, g[f"output.grad_f64.{name}"], 1e-5) or not g[f"output.grad_f64.{name}"].any(), (
+                form,
+                name,
+            )
 
 
 @pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 257, 1000])
 @pytest.mark.parametrize("last", [False, True])
 def test_the_fused_form_is_the_reference(length: int, last: bool) -> None:
-    """Values, last state and all gradients, both directions, channels that do not fill the lanes, with and without what is optional."""
+    """Values, last state and all gradients, both directions, channels that do not fill the lanes, with and
+    without what is optional."""
     for channels, reverse, kept in (
         (20, False, set(NAMES)),
         (16, True, set(NAMES)),
         (37, True, set(NAMES) - {"z"}),
         (16, False, set(NAMES) - {"D", "delta_bias"}),
     ):
-        single = [x if n in kept else None for n, x in zip(NAMES, given(2, channels, length, dtype=torch.float32, last=last))]
+        single = [
+            x if n in kept else None
+            for n, x in zip(NAMES, given(2, channels, length, dtype=torch.float32, last=last))
+        ]
         state = torch.randn(2, channels, 16, generator=torch.Generator().manual_seed(length))
         double = [None if x is None else x.double() for x in single]
         results = []
         for values, begin, form in ((single, state, "fused"), (double, state.double(), "reference")):
-            inputs = [None if x is None else x.detach().clone(memory_format=torch.preserve_format).requires_grad_() for x in values]
+            inputs = [
+                None if x is None else x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+                for x in values
+            ]
             begin = begin.clone().requires_grad_()
             y, end = selective_scan(*inputs, reverse=reverse, state=begin, return_state=True, form=form)  # type: ignore[arg-type]
             weights = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape).to(y.dtype)
-            grads = torch.autograd.grad((y * weights).sum() + (end * end).sum(), [x for x in [*inputs, begin] if x is not None])
+            grads = torch.autograd.grad(
+                (y * weights).sum() + (end * end).sum(), [x for x in [*inputs, begin] if x is not None]
+            )
             results.append([y, end, *grads])
         for i, (got, want) in enumerate(zip(*results)):
             assert near(got, want, 3e-5), (channels, reverse, i)
@@ -106,7 +127,9 @@ def test_a_sequence_may_be_cut_anywhere(form: str, dtype: torch.dtype) -> None:
 def test_the_reverse_of_the_reversed(form: str, dtype: torch.dtype) -> None:
     inputs = given(length=CHUNK + 3, dtype=dtype)
     turned = [x.flip(-1) if n in ("u", "delta", "B", "C", "z") else x for n, x in zip(NAMES, inputs)]
-    assert near(selective_scan(*turned, reverse=True, form=form).flip(-1), selective_scan(*inputs, form=form), 1e-6)  # type: ignore[union-attr, arg-type]
+    assert near(
+        selective_scan(*turned, reverse=True, form=form).flip(-1), selective_scan(*inputs, form=form), 1e-6
+    )  # type: ignore[union-attr, arg-type]
 
 
 def test_gradients_in_float64() -> None:
@@ -116,7 +139,8 @@ def test_gradients_in_float64() -> None:
 
 
 def test_memory_layouts_and_dtypes() -> None:
-    """The same numbers from any strides; bf16 in and out with the recurrence in float32; batch of one as in a batch."""
+    """The same numbers from any strides; bf16 in and out with the recurrence in float32; batch of one as in a
+    batch."""
     inputs = given(3, 2 * LANES, 50, dtype=torch.float32)
     plain = selective_scan(*inputs)
     assert isinstance(plain, Tensor)
@@ -152,15 +176,28 @@ def test_threads_change_nothing() -> None:
 
 
 def test_extreme_numbers_pass() -> None:
-    """Large steps forget, steps of zero keep, nothing overflows; a NaN is passed on and stays in its sample."""
+    """Large steps forget, steps of zero keep, nothing overflows; a NaN is passed on and stays in its
+    sample."""
     u, delta, A, B, C, D, z, bias = given(2, 16, 40, dtype=torch.float32)
     for form in ("reference", "fused"):
         y = selective_scan(u, delta * 1e4, A * 100, B, C, D, z, bias, form=form)
         assert isinstance(y, Tensor) and bool(y.isfinite().all())
         still, state = selective_scan(
-            u, torch.full_like(delta, -200.0), A, B, C, None, None, None, state=torch.ones(2, 16, 16), return_state=True, form=form
+            u,
+            torch.full_like(delta, -200.0),
+            A,
+            B,
+            C,
+            None,
+            None,
+            None,
+            state=torch.ones(2, 16, 16),
+            return_state=True,
+            form=form,
         )
-        assert near(state, torch.ones(2, 16, 16), 1e-6) and near(still, C.sum(1)[:, None].expand(2, 16, 40), 1e-5)
+        assert near(state, torch.ones(2, 16, 16), 1e-6) and near(
+            still, C.sum(1)[:, None].expand(2, 16, 40), 1e-5
+        )
         bad = u.clone()
         bad[1, 3, 20] = torch.nan
         out = selective_scan(bad, delta, A, B, C, D, z, bias, form=form)
@@ -173,7 +210,19 @@ def test_extreme_numbers_pass() -> None:
         )
     growing = selective_scan(u, delta, -A, B, C, D, z, bias)  # not a decay: the reference runs
     assert near(
-        growing, scan_reference(u.double(), delta.double(), -A.double(), B.double(), C.double(), D.double(), z.double(), bias.double(), True)[0], 1e-4
+        growing,
+        scan_reference(
+            u.double(),
+            delta.double(),
+            -A.double(),
+            B.double(),
+            C.double(),
+            D.double(),
+            z.double(),
+            bias.double(),
+            True,
+        )[0],
+        1e-4,
     )  # type: ignore[arg-type]
     poisoned = A.clone()
     poisoned[2, 1] = torch.nan

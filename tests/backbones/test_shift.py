@@ -11,7 +11,9 @@ from backbones.recurrences.shift import Modulation, q_shift, shifted_mixes
 GRIDS = [(1, 1), (1, 5), (4, 1), (3, 7), (8, 8)]
 
 
-def inputs(grid: tuple[int, int], channels: int = 64, batch: int = 2) -> tuple[Tensor, list[Tensor], Modulation]:
+def inputs(
+    grid: tuple[int, int], channels: int = 64, batch: int = 2
+) -> tuple[Tensor, list[Tensor], Modulation]:
     g = torch.Generator().manual_seed(grid[0] * 10 + grid[1])
     x = torch.randn(batch, grid[0] * grid[1], channels, generator=g) + 2
     norm = nn.LayerNorm(channels).requires_grad_(False)
@@ -40,7 +42,9 @@ def test_the_fused_loop_is_the_formula(grid: tuple[int, int], moved: bool) -> No
     with torch.no_grad():
         got = shifted_mixes(x, grid, mixes, modulation if moved else None, form="fused")
     norm, shift, scale = copy.deepcopy(modulation[0]).double(), modulation[1].double(), modulation[2].double()
-    want = shifted_mixes(x.double(), grid, [m.double() for m in mixes], (norm, shift, scale) if moved else None)
+    want = shifted_mixes(
+        x.double(), grid, [m.double() for m in mixes], (norm, shift, scale) if moved else None
+    )
     for a, b in zip(got, want, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=2e-6, atol=4e-6)
 
@@ -60,7 +64,10 @@ def test_under_autocast_it_writes_bfloat16_rounded_once() -> None:
 
 
 def test_rounding_is_to_the_nearest_even_and_nan_stays() -> None:
-    x = torch.randn(1, 16, 64, generator=torch.Generator().manual_seed(0)) * torch.logspace(-30, 30, 16)[None, :, None]
+    x = (
+        torch.randn(1, 16, 64, generator=torch.Generator().manual_seed(0))
+        * torch.logspace(-30, 30, 16)[None, :, None]
+    )
     x[0, 0, :4] = torch.tensor([torch.nan, torch.inf, -torch.inf, 1.00390625])  # the last halfway between two
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         got = shifted_mixes(x, (4, 4), [torch.ones(1, 1, 64)], None)[0]

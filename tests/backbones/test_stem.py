@@ -1,4 +1,5 @@
-"""The convolutional stem and head: the modulated block by its formula, its start, and what the skips carry."""
+"""The convolutional stem and head: the modulated block by its formula, its start, and what the skips
+carry."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,8 @@ from backbones.stem import ConvHead, ConvStem, ModulatedBlock
 
 
 def test_modulated_block_by_its_formula() -> None:
-    """h + conv2(SiLU(norm2(conv1(SiLU(norm1(h))))·(1 + scale) + shift)), shift first among the modulation's columns."""
+    """h + conv2(SiLU(norm2(conv1(SiLU(norm1(h))))·(1 + scale) + shift)), shift first among the modulation's
+    columns."""
     torch.manual_seed(0)
     block = ModulatedBlock(8)
     h, shift, scale = torch.randn(2, 8, 4, 6), torch.randn(2, 8), torch.randn(2, 8)
@@ -17,9 +19,16 @@ def test_modulated_block_by_its_formula() -> None:
     for p in block.parameters():
         torch.nn.init.normal_(p, std=0.3)
     w1, w2 = block.conv1, block.conv2
-    y = F.conv2d(F.silu(F.group_norm(h, 8, block.norm1.weight, block.norm1.bias)), w1.weight, w1.bias, padding=1)
-    y = F.group_norm(y, 8, block.norm2.weight, block.norm2.bias) * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
-    torch.testing.assert_close(block(h, modulation), h + F.conv2d(F.silu(y), w2.weight, w2.bias, padding=1), rtol=1e-5, atol=1e-5)
+    y = F.conv2d(
+        F.silu(F.group_norm(h, 8, block.norm1.weight, block.norm1.bias)), w1.weight, w1.bias, padding=1
+    )
+    y = (
+        F.group_norm(y, 8, block.norm2.weight, block.norm2.bias) * (1 + scale[:, :, None, None])
+        + shift[:, :, None, None]
+    )
+    torch.testing.assert_close(
+        block(h, modulation), h + F.conv2d(F.silu(y), w2.weight, w2.bias, padding=1), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_each_level_halves_and_the_head_undoes_it() -> None:
@@ -35,9 +44,19 @@ def test_each_level_halves_and_the_head_undoes_it() -> None:
 
 
 def test_tokens_are_in_the_order_of_the_positions() -> None:
-    """A change in one corner of the picture reaches only the tokens near it: row-major, as the grid of positions."""
+    """A change in one corner of the picture reaches only the tokens near it: row-major, as the grid of
+    positions."""
     torch.manual_seed(0)
-    net = DiT(input_size=(16, 32), in_channels=1, hidden_size=16, depth=1, num_heads=2, num_classes=0, stem_channels=(4, 4), stem_blocks=0)
+    net = DiT(
+        input_size=(16, 32),
+        in_channels=1,
+        hidden_size=16,
+        depth=1,
+        num_heads=2,
+        num_classes=0,
+        stem_channels=(4, 4),
+        stem_blocks=0,
+    )
     x = torch.zeros(1, 1, 16, 32)
     moved = x.clone()
     moved[..., 0, 31] = 1
@@ -47,7 +66,16 @@ def test_tokens_are_in_the_order_of_the_positions() -> None:
 
 def test_the_blocks_of_stem_and_head_have_modulations_of_their_own() -> None:
     torch.manual_seed(0)
-    net = DiT(input_size=8, in_channels=3, hidden_size=32, depth=2, num_heads=4, num_classes=3, stem_channels=(8,), stem_blocks=2)
+    net = DiT(
+        input_size=8,
+        in_channels=3,
+        hidden_size=32,
+        depth=2,
+        num_heads=4,
+        num_classes=3,
+        stem_channels=(8,),
+        stem_blocks=2,
+    )
     assert net.splits == [6 * 32] * 2 + [2 * 32] + [2 * 8] * 4
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.2)

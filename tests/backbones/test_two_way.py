@@ -1,4 +1,5 @@
-"""Both scans of a Mamba layer in one loop: the same as two scans, whatever the lengths, widths, layouts, batches and threads."""
+"""Both scans of a Mamba layer in one loop: the same as two scans, whatever the lengths, widths, layouts,
+batches and threads."""
 
 import pytest
 import torch
@@ -17,8 +18,18 @@ def given(batch: int, length: int, channels: int, *, states: int = STATES) -> tu
         return torch.randn(*shape, generator=g)
 
     def way() -> Way:
-        low, b, c = r(batch, length, RANK + 2 * states).split([RANK, states, states], dim=-1)  # slices, as a layer has them
-        return Way(r(batch, length, channels), low, b, c, -torch.exp(0.5 * r(channels, states)), r(channels, RANK), r(channels), r(channels) - 1)
+        # slices, as a layer has them
+        low, b, c = r(batch, length, RANK + 2 * states).split([RANK, states, states], dim=-1)
+        return Way(
+            r(batch, length, channels),
+            low,
+            b,
+            c,
+            -torch.exp(0.5 * r(channels, states)),
+            r(channels, RANK),
+            r(channels),
+            r(channels) - 1,
+        )
 
     return way(), way(), r(batch, length, 2 * channels)[..., channels:]
 
@@ -47,7 +58,13 @@ def test_layouts_batches_threads_and_dtypes() -> None:
     ahead, back, z = given(3, 70, 80)
     whole = two_way_scan(ahead, back, z, form="fused")
     turned = [
-        Way(w.u.mT.contiguous().mT, w.low.transpose(0, 1).contiguous().transpose(0, 1), w.B.contiguous(), w.C.mT.contiguous().mT, *w[4:])
+        Way(
+            w.u.mT.contiguous().mT,
+            w.low.transpose(0, 1).contiguous().transpose(0, 1),
+            w.B.contiguous(),
+            w.C.mT.contiguous().mT,
+            *w[4:],
+        )
         for w in (ahead, back)
     ]
     assert torch.equal(two_way_scan(*turned, z.contiguous(), form="fused"), whole)  # type: ignore[misc]
@@ -64,7 +81,8 @@ def test_layouts_batches_threads_and_dtypes() -> None:
 
 
 def test_which_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fused where nothing needs a gradient and states decay; gradients flow to every input; a NaN stays in its sample."""
+    """Fused where nothing needs a gradient and states decay; gradients flow to every input; a NaN stays in
+    its sample."""
     calls: list[int] = []
     real = two_way.two_way_fused
     monkeypatch.setattr(two_way, "two_way_fused", lambda *x: (calls.append(1), real(*x))[1])
@@ -87,13 +105,17 @@ def test_which_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_under_vmap_it_is_the_same() -> None:
     ahead, back, z = given(2, 5, 4)
     both = torch.func.vmap(lambda gate: two_way_scan(ahead, back, gate))(torch.stack([z, 2 * z]))
-    assert near(both[0], two_way_scan(ahead, back, z), 1e-5) and near(both[1], two_way_scan(ahead, back, 2 * z), 1e-5)
+    assert near(both[0], two_way_scan(ahead, back, z), 1e-5) and near(
+        both[1], two_way_scan(ahead, back, 2 * z), 1e-5
+    )
 
 
 def test_what_does_not_fit_is_refused() -> None:
     ahead, back, z = given(2, 5, 16)
     for i, name in enumerate(Way._fields):
-        with pytest.raises(ValueError, match=f"got {name} of shape .* expected|got A of shape|got weight of shape"):
+        with pytest.raises(
+            ValueError, match=f"got {name} of shape .* expected|got A of shape|got weight of shape"
+        ):
             two_way_scan(ahead, Way(*(x[:-1] if i == j else x for j, x in enumerate(back))), z)
     with pytest.raises(ValueError, match="a sequence of length 0"):
         two_way_scan(*(Way(*(x[:, :0] for x in w[:4]), *w[4:]) for w in (ahead, back)), z[:, :0])  # type: ignore[misc]

@@ -35,7 +35,11 @@ def test_powers_of_two() -> None:
     assert np.abs(run(x, 0) / np.exp2(x.astype(np.float64)) - 1).max() < 2.5e-7
     falling = np.concatenate([-np.logspace(-9, 2, 16000), np.zeros(16)]).astype(np.float32)
     error = run(falling, 1) / np.exp2(falling.astype(np.float64)) - 1
-    assert np.abs(error).max() < 2.5e-7 and np.abs(error[falling > -1e-3]).max() < 1e-7 and run(falling, 1)[-1] == 1.0
+    assert (
+        np.abs(error).max() < 2.5e-7
+        and np.abs(error[falling > -1e-3]).max() < 1e-7
+        and run(falling, 1)[-1] == 1.0
+    )
     odd = np.array([np.nan, np.inf, -np.inf, -200.0, 200.0, 0.0, 1.0, -1.0] * 2, dtype=np.float32)
     np.testing.assert_allclose(run(odd, 0), [np.nan, np.inf, 0.0, 0.0, np.inf, 1.0, 2.0, 0.5] * 2, rtol=3e-7)
 

@@ -1,4 +1,5 @@
-"""Branches from other models, and what a rule keeps between steps: exact mixtures across paths, calls counted, solvers of several evaluations."""
+"""Branches from other models, and what a rule keeps between steps: exact mixtures across paths, calls
+counted, solvers of several evaluations."""
 
 import threading
 from collections.abc import Callable
@@ -19,7 +20,13 @@ from samplers.reparameterised import same_path, seen_from
 COND = Cond(label=torch.zeros(6, dtype=torch.int64))
 X = points(6)
 OTHER = Mixture((0.3, 0.7), ((0.5, 1.0), (-1.0, -0.5)), (0.5, 0.4))
-PATHS = {"linear": LinearPath(), "trig": TrigPath(), "vp": VPPath(), "cosine": VPPath(schedule="cosine"), "edm": EDMPath()}
+PATHS = {
+    "linear": LinearPath(),
+    "trig": TrigPath(),
+    "vp": VPPath(),
+    "cosine": VPPath(schedule="cosine"),
+    "edm": EDMPath(),
+}
 SPACES = {"linear": "velocity", "trig": "velocity", "vp": "noise", "cosine": "v", "edm": "data"}
 
 
@@ -27,16 +34,28 @@ class Theta(FunctionDenoiser):
     """With a label one Gaussian, without (poorly) the default mixture; counts its calls by branch."""
 
     def __init__(self, path: Any, space: str = "data"):
-        self.labelled, self.plain = gaussian(1.0, 0.3, 2).denoiser(path, space), Mixture().denoiser(path, space)
+        self.labelled, self.plain = (
+            gaussian(1.0, 0.3, 2).denoiser(path, space),
+            Mixture().denoiser(path, space),
+        )
         self.calls: list[str] = []
-        super().__init__(path, lambda x, t, cond: (self.plain if cond.label is None or int(cond.label[0]) < 0 else self.labelled).predict(x, t, cond))
+        super().__init__(
+            path,
+            lambda x, t, cond: (
+                self.plain if cond.label is None or int(cond.label[0]) < 0 else self.labelled
+            ).predict(x, t, cond),
+        )
 
     def predict(self, x: Tensor, t: Any, cond: Cond, ctx: RunContext | None = None) -> Prediction:
         self.calls.append(ctx.branch if ctx else "")
         return super().predict(x, t, cond, ctx)
 
 
-@pytest.mark.parametrize("rules", [[CFG(3.0)], [Tangential(), CFG(3.0)], [APG(3.0, norm_threshold=1.0)]], ids=["cfg", "tcfg", "apg"])
+@pytest.mark.parametrize(
+    "rules",
+    [[CFG(3.0)], [Tangential(), CFG(3.0)], [APG(3.0, norm_threshold=1.0)]],
+    ids=["cfg", "tcfg", "apg"],
+)
 def test_a_swap_with_itself_changes_nothing(rules: list[Rule]) -> None:
     for path in PATHS.values():
         model = Theta(path)
@@ -47,7 +66,8 @@ def test_a_swap_with_itself_changes_nothing(rules: list[Rule]) -> None:
 @pytest.mark.parametrize("ours", PATHS)
 @pytest.mark.parametrize("theirs", PATHS)
 def test_a_prior_from_another_path_is_the_analytic_one(ours: str, theirs: str) -> None:
-    """Samples guided away from an exact prior that lives on another path agree with those that know the prior on their own."""
+    """Samples guided away from an exact prior that lives on another path agree with those that know the prior
+    on their own."""
     path = PATHS[ours]
     prior = OTHER.denoiser(PATHS[theirs], SPACES[theirs])
     exact = OTHER.denoiser(path)
@@ -62,14 +82,21 @@ def test_a_prior_from_another_path_is_the_analytic_one(ours: str, theirs: str) -
 def test_samples_with_a_swapped_prior(theirs: str) -> None:
     """VP ↔ flow and VP ↔ EDM, whole trajectories to 1e-4."""
     path = PATHS["vp"]
-    truth = build("heun").sample(Guided(Theta(path), [PriorSwap(OTHER.denoiser(path)), CFG(1.5)]), X, COND, num_steps=40)
-    swapped = build("heun").sample(Guided(Theta(path), [PriorSwap(OTHER.denoiser(PATHS[theirs], SPACES[theirs])), CFG(1.5)]), X, COND, num_steps=40)
+    truth = build("heun").sample(
+        Guided(Theta(path), [PriorSwap(OTHER.denoiser(path)), CFG(1.5)]), X, COND, num_steps=40
+    )
+    swapped = build("heun").sample(
+        Guided(Theta(path), [PriorSwap(OTHER.denoiser(PATHS[theirs], SPACES[theirs])), CFG(1.5)]),
+        X,
+        COND,
+        num_steps=40,
+    )
     assert float((truth - swapped).abs().max()) <= 1e-4
 
 
 def test_the_nearest_entry_of_another_table(golden: Callable[[str], Any]) -> None:
-    """Stable Diffusion's table asked from the original one: 101 → 101, 201 → 164, …, 999 → 727; the state is handed over as it is, and it is the
-    other model's noise that is kept."""
+    """Stable Diffusion's table asked from the original one: 101 → 101, 201 → 164, …, 999 → 727; the state is
+    handed over as it is, and it is the other model's noise that is kept."""
     ours, theirs = VPPath(schedule="scaled_linear", start=0.00085, end=0.012), VPPath()
     asked: list[tuple[float, Tensor]] = []
     noise = torch.full((6, 2), 0.3, dtype=torch.float64)
@@ -79,7 +106,16 @@ def test_the_nearest_entry_of_another_table(golden: Callable[[str], Any]) -> Non
         return Prediction("noise", noise, x, t, theirs)
 
     prior = FunctionDenoiser(theirs, answer)
-    for k, expected in {101: 101, 201: 164, 401: 288, 501: 354, 601: 423, 801: 570, 981: 712, 999: 727}.items():
+    for k, expected in {
+        101: 101,
+        201: 164,
+        401: 288,
+        501: 354,
+        601: 423,
+        801: 570,
+        981: 712,
+        999: 727,
+    }.items():
         model = Guided(Theta(ours), [PriorSwap(prior, match="nearest"), CFG(0.0)])
         out = model.predict(X, ours.time(k), COND)
         index, x = asked[-1]
@@ -91,7 +127,9 @@ def test_the_nearest_entry_of_another_table(golden: Callable[[str], Any]) -> Non
 def test_a_prior_gets_its_own_null_and_is_asked_only_where_it_is_needed() -> None:
     path, seen = LinearPath(), []  # type: LinearPath, list[Cond]
     model = Theta(path)
-    prior = FunctionDenoiser(path, lambda x, t, cond: (seen.append(cond), OTHER.denoiser(path).predict(x, t, cond))[1])
+    prior = FunctionDenoiser(
+        path, lambda x, t, cond: (seen.append(cond), OTHER.denoiser(path).predict(x, t, cond))[1]
+    )
     guided = Guided(model, [PriorSwap(prior), CFG(2.0, interval=(0.2, 0.6))])
     known = torch.ones(6, 2, dtype=torch.bool)
     cond = Cond(label=COND.label, image=torch.ones(6, 1, 2, 2), valid=known)
@@ -104,11 +142,18 @@ def test_a_prior_gets_its_own_null_and_is_asked_only_where_it_is_needed() -> Non
 def test_a_prior_that_knows_the_first_channels_only() -> None:
     """The others keep the conditional prediction, in the space that the rule works in."""
     path = LinearPath()
-    c, prior_value = torch.randn(2, 4, 3, 3, dtype=torch.float64), torch.randn(2, 3, 3, 3, dtype=torch.float64)
+    c, prior_value = (
+        torch.randn(2, 4, 3, 3, dtype=torch.float64),
+        torch.randn(2, 3, 3, 3, dtype=torch.float64),
+    )
     model = FunctionDenoiser(path, lambda x, t, cond: Prediction("velocity", c, x, t, path))
     shapes: list[Any] = []
-    prior = FunctionDenoiser(path, lambda x, t, cond: (shapes.append(x.shape), Prediction("velocity", prior_value, x, t, path))[1])
-    out = Guided(model, [PriorSwap(prior, channels=3), CFG(3.0)]).predict(torch.randn(2, 4, 3, 3, dtype=torch.float64), 0.4, Cond())
+    prior = FunctionDenoiser(
+        path, lambda x, t, cond: (shapes.append(x.shape), Prediction("velocity", prior_value, x, t, path))[1]
+    )
+    out = Guided(model, [PriorSwap(prior, channels=3), CFG(3.0)]).predict(
+        torch.randn(2, 4, 3, 3, dtype=torch.float64), 0.4, Cond()
+    )
     torch.testing.assert_close(out.value[:, :3], prior_value + 3 * (c[:, :3] - prior_value))
     torch.testing.assert_close(out.value[:, 3:], c[:, 3:])
     assert shapes == [(2, 3, 3, 3)]
@@ -121,7 +166,8 @@ def test_a_prior_beside_two_conditions_replaces_the_empty_one_only() -> None:
     model = Theta(path)
     out = Guided(model, [PriorSwap(prior), Dual(2.0, 3.0, keep="label")]).predict(X, 0.5, cond).to("data")
     e0, e1 = prior.predict(X, 0.5, cond).to("data"), model.labelled.predict(X, 0.5, cond).to("data")
-    torch.testing.assert_close(out, e0 + 2 * (e1 - e0) + 0.0)  # this model does not look at the number: e(c₁, ∅) = e(c₁, c₂)
+    # this model does not look at the number: e(c₁, ∅) = e(c₁, c₂)
+    torch.testing.assert_close(out, e0 + 2 * (e1 - e0) + 0.0)
 
 
 def test_autoguidance_and_cfg_add_up() -> None:
@@ -153,7 +199,13 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_which_paths_are_one() -> None:
-    fresh = {"linear": LinearPath(), "trig": TrigPath(), "vp": VPPath(), "cosine": VPPath(schedule="cosine"), "edm": EDMPath()}
+    fresh = {
+        "linear": LinearPath(),
+        "trig": TrigPath(),
+        "vp": VPPath(),
+        "cosine": VPPath(schedule="cosine"),
+        "edm": EDMPath(),
+    }
     for a in PATHS:
         for b in fresh:
             assert same_path(PATHS[a], fresh[b]) == (a == b)
@@ -179,22 +231,33 @@ def test_state_counts_steps_and_not_evaluations(name: str, per_step: int) -> Non
     rule, model = Counting(), Theta(LinearPath())
     ctx = RunContext()
     list(build(name).steps(Guided(model, [rule]), X, COND, num_steps=5, ctx=ctx))
-    assert rule.seen == [(i, i + 1) for i in range(5) for _ in range(per_step)]  # every evaluation of a step finds what was there before it
+    # every evaluation of a step finds what was there before it
+    assert rule.seen == [(i, i + 1) for i in range(5) for _ in range(per_step)]
     assert ctx.states["rule 0"][1]["steps"] == 5
 
 
 def test_state_of_an_adaptive_solver_counts_accepted_steps() -> None:
     rule, model, ctx = Counting(), Theta(LinearPath()), RunContext()
-    steps = list(build("torchdiffeq", method="dopri5", rtol=1e-6, atol=1e-6).steps(Guided(model, [rule]), X, COND, num_steps=5, ctx=ctx))
+    steps = list(
+        build("torchdiffeq", method="dopri5", rtol=1e-6, atol=1e-6).steps(
+            Guided(model, [rule]), X, COND, num_steps=5, ctx=ctx
+        )
+    )
     assert len(rule.seen) > 2 * len(steps)
-    assert len(steps) <= ctx.states["rule 0"][1]["steps"] <= len(steps) + 1  # the solver asks once more at the end of the last one
+    # the solver asks once more at the end of the last one
+    assert len(steps) <= ctx.states["rule 0"][1]["steps"] <= len(steps) + 1
 
 
 def test_momentum_is_the_same_recursion_under_one_and_two_evaluations() -> None:
     """Where c − u is constant, Heun must do what Euler does, or momentum was counted twice."""
     path = LinearPath()
-    c, u = torch.full((6, 2), 2.0, dtype=torch.float64), torch.tensor([[1.0, 0.5]], dtype=torch.float64).expand(6, 2)
-    model = FunctionDenoiser(path, lambda x, t, cond: Prediction("velocity", u if int(cond.label[0]) < 0 else c, x, t, path))
+    c, u = (
+        torch.full((6, 2), 2.0, dtype=torch.float64),
+        torch.tensor([[1.0, 0.5]], dtype=torch.float64).expand(6, 2),
+    )
+    model = FunctionDenoiser(
+        path, lambda x, t, cond: Prediction("velocity", u if int(cond.label[0]) < 0 else c, x, t, path)
+    )
     rules: list[Rule] = [APG(3.0, momentum=-0.5, eta=0.3, space="velocity")]
     one, two = (build(name).sample(Guided(model, rules), X, COND, num_steps=6) for name in ("euler", "heun"))
     torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
@@ -221,21 +284,32 @@ def test_the_probe_records_each_step_without_asking_again() -> None:
     path = LinearPath()
     model = Theta(path)
     ctx = RunContext(taps={"probe": []})
-    list(build("heun").steps(Guided(model, [Tangential(), CFG(3.0, interval=(0.25, 1.0))]), X, COND, num_steps=4, ctx=ctx))
+    list(
+        build("heun").steps(
+            Guided(model, [Tangential(), CFG(3.0, interval=(0.25, 1.0))]), X, COND, num_steps=4, ctx=ctx
+        )
+    )
     assert model.calls.count("uncond") == 6 and model.calls.count("cond") == 8  # as without it
     rows = ctx.taps["probe"]
-    assert [(r["step"], r["t"], r["branch"]) for r in rows] == [(1, 0.25, "uncond"), (2, 0.5, "uncond"), (3, 0.75, "uncond")]
+    assert [(r["step"], r["t"], r["branch"]) for r in rows] == [
+        (1, 0.25, "uncond"),
+        (2, 0.5, "uncond"),
+        (3, 0.75, "uncond"),
+    ]
     ctx = RunContext(t=0.5, taps={"probe": []})
     Guided(model, [CFG(3.0)]).predict(X, 0.5, COND, ctx)
     c, u = (m.predict(X, 0.5, COND).to("velocity") for m in (model.labelled, model.plain))
     row = ctx.taps["probe"][0]
-    assert row["scale"] == pytest.approx(3.0) and row["difference"] == pytest.approx(float((c - u).norm(dim=1).mean()))
+    assert row["scale"] == pytest.approx(3.0) and row["difference"] == pytest.approx(
+        float((c - u).norm(dim=1).mean())
+    )
     assert row["ratio"] == pytest.approx(float((c.norm(dim=1) / u.norm(dim=1)).mean()))
     assert row["cosine"] == pytest.approx(float(torch.nn.functional.cosine_similarity(c, u).mean()))
 
 
 def test_rules_in_the_space_of_noise_at_the_end_of_pure_noise() -> None:
-    """There every noise prediction is the state itself. A flow still knows its data: damping does what it does just beside the end."""
+    """There every noise prediction is the state itself. A flow still knows its data: damping does what it
+    does just beside the end."""
     path = LinearPath()
     model = Theta(path, "velocity")
     rules: list[Rule] = [Tangential(), CFG(3.0)]
@@ -244,20 +318,27 @@ def test_rules_in_the_space_of_noise_at_the_end_of_pure_noise() -> None:
     c, u = (m.predict(X, 0.0, COND).to("data") for m in (model.labelled, model.plain))
     d = c - u
     across = d - (d * X).sum(1, keepdim=True) / (X * X).sum(1, keepdim=True) * X
-    torch.testing.assert_close(at, u + 3 * (d - across) + 2 * across, rtol=0, atol=2e-2)  # to first order, across and along the state
+    # to first order, across and along the state
+    torch.testing.assert_close(at, u + 3 * (d - across) + 2 * across, rtol=0, atol=2e-2)
     both = torch.cat([X[:3], X[3:]])
     times = torch.tensor([0.0, 0.0, 0.0, 0.5, 0.5, 0.5], dtype=torch.float64)
     mixed = Guided(model, rules).predict(both, times, COND)
     assert mixed.t is times
     torch.testing.assert_close(mixed.to("data")[:3], at[:3])
-    torch.testing.assert_close(mixed.to("data")[3:], Guided(model, rules).predict(X, 0.5, COND).to("data")[3:])
+    torch.testing.assert_close(
+        mixed.to("data")[3:], Guided(model, rules).predict(X, 0.5, COND).to("data")[3:]
+    )
 
 
 def test_a_bounded_prior() -> None:
-    """Where there is nothing but noise, a model of noise with the slightest error would put the data anywhere."""
+    """Where there is nothing but noise, a model of noise with the slightest error would put the data
+    anywhere."""
     theirs, ours = VPPath(schedule="cosine"), LinearPath()
     wrong = FunctionDenoiser(theirs, lambda x, t, cond: Prediction("noise", 1.01 * x, x, t, theirs))
-    free, bound = (Guided(Theta(ours), [PriorSwap(wrong, clip=clip), CFG(0.0)]).predict(X, 0.0, COND).to("data") for clip in (None, 1.0))
+    free, bound = (
+        Guided(Theta(ours), [PriorSwap(wrong, clip=clip), CFG(0.0)]).predict(X, 0.0, COND).to("data")
+        for clip in (None, 1.0)
+    )
     assert float(free.abs().max()) > 50 and float(bound.abs().max()) == 1.0
     with pytest.raises(ValueError, match="got clip=-1, expected a positive bound"):
         PriorSwap(wrong, clip=-1)
@@ -272,14 +353,29 @@ def test_one_call_of_twice_the_batch_is_two_calls() -> None:
             calls.append((ctx.branch if ctx else "", len(x)))
             return super().predict(x, t, cond, ctx)
 
-    net = DiT(input_size=8, patch_size=2, in_channels=1, hidden_size=16, depth=1, num_heads=2, num_classes=4, num_numeric=2, learn_sigma=True)
+    net = DiT(
+        input_size=8,
+        patch_size=2,
+        in_channels=1,
+        hidden_size=16,
+        depth=1,
+        num_heads=2,
+        num_classes=4,
+        num_numeric=2,
+        learn_sigma=True,
+    )
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.1, generator=torch.Generator().manual_seed(p.numel()))
     model = Seen(net, VPPath(), Direct("noise", variance="learned_range")).requires_grad_(False)
     g = torch.Generator().manual_seed(0)
     few, many = torch.randn(16, 1, 8, 8, generator=g), torch.randn(17, 1, 8, 8, generator=g)
     for x in (few, many):
-        cond = Cond(label=torch.arange(len(x)) % 4, numeric=torch.randn(len(x), 2, generator=g), known=torch.zeros_like(x, dtype=torch.bool), given=x)
+        cond = Cond(
+            label=torch.arange(len(x)) % 4,
+            numeric=torch.randn(len(x), 2, generator=g),
+            known=torch.zeros_like(x, dtype=torch.bool),
+            given=x,
+        )
         for t in (0.5, torch.linspace(0.1, 0.9, len(x), dtype=torch.float64)):
             calls.clear()
             out = Guided(model, [CFG(3.0)]).predict(x, t, cond)
@@ -290,9 +386,11 @@ def test_one_call_of_twice_the_batch_is_two_calls() -> None:
             assert out.x is x and out.t is t
 
 
-@pytest.mark.parametrize("name", ["vp", "cosine", "edm"])  # not on paths that begin where a score says nothing of the data
+# not on paths that begin where a score says nothing of the data
+@pytest.mark.parametrize("name", ["vp", "cosine", "edm"])
 def test_guided_samples_follow_the_analytic_score(name: str) -> None:
-    """w ∇log p(x_t | c) + (1 − w) ∇log p(x_t) by automatic differentiation of the densities, against cfg on the two exact models."""
+    """w ∇log p(x_t | c) + (1 − w) ∇log p(x_t) by automatic differentiation of the densities, against cfg on
+    the two exact models."""
     path, w = PATHS[name], 2.5
     labelled, plain = gaussian(1.0, 0.3, 2), Mixture()
 
@@ -300,7 +398,9 @@ def test_guided_samples_follow_the_analytic_score(name: str) -> None:
         c = path.coefficients(t)  # type: ignore[attr-defined]
         with torch.enable_grad():
             at = x.detach().requires_grad_()
-            density = w * labelled.log_prob(at, c.alpha, c.sigma) + (1 - w) * plain.log_prob(at, c.alpha, c.sigma)
+            density = w * labelled.log_prob(at, c.alpha, c.sigma) + (1 - w) * plain.log_prob(
+                at, c.alpha, c.sigma
+            )
             score = torch.autograd.grad(density.sum(), at)[0]
         return Prediction("score", score, x, t, path)  # type: ignore[arg-type]
 
@@ -308,7 +408,9 @@ def test_guided_samples_follow_the_analytic_score(name: str) -> None:
     truth = build("heun").sample(FunctionDenoiser(path, answer), x, COND, num_steps=30)  # type: ignore[arg-type]
     model = FunctionDenoiser(
         path,  # type: ignore[arg-type]
-        lambda x, t, cond: (plain if int(cond.label[0]) < 0 else labelled).denoiser(path, SPACES[name]).predict(x, t, cond),  # type: ignore[arg-type]
+        lambda x, t, cond: (
+            (plain if int(cond.label[0]) < 0 else labelled).denoiser(path, SPACES[name]).predict(x, t, cond)
+        ),  # type: ignore[arg-type]
     )
     sampled = build("heun").sample(Guided(model, [CFG(w)]), x, COND, num_steps=30)
     torch.testing.assert_close(sampled, truth, rtol=1e-6, atol=1e-6)

@@ -19,13 +19,25 @@ LABEL = Cond(label=torch.zeros(4, dtype=torch.int64))
 
 def model_of(c: Tensor, u: Tensor, space: str = "noise", path: Any = None) -> FunctionDenoiser:
     path = path or VPPath()
-    return FunctionDenoiser(path, lambda x, t, cond: Prediction(space, u if int(cond.label[0]) < 0 else c, x, t, path))
+    return FunctionDenoiser(
+        path, lambda x, t, cond: Prediction(space, u if int(cond.label[0]) < 0 else c, x, t, path)
+    )
 
 
-def guided(c: Tensor, u: Tensor, rules: list[Rule], space: str = "noise", path: Any = None, ctx: RunContext | None = None, x: Tensor | None = None) -> Tensor:  # fmt: skip
+def guided(
+    c: Tensor,
+    u: Tensor,
+    rules: list[Rule],
+    space: str = "noise",
+    path: Any = None,
+    ctx: RunContext | None = None,
+    x: Tensor | None = None,
+) -> Tensor:
     """The guided prediction in the space it was made in."""
     model = Guided(model_of(c, u, space, path), rules)
-    return model.predict(torch.zeros_like(c) if x is None else x, 0.5, Cond(label=torch.zeros(len(c), dtype=torch.int64)), ctx).to(space)
+    return model.predict(
+        torch.zeros_like(c) if x is None else x, 0.5, Cond(label=torch.zeros(len(c), dtype=torch.int64)), ctx
+    ).to(space)
 
 
 def near(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
@@ -46,10 +58,13 @@ def recorded(golden: Callable[[str], Any]) -> tuple[dict[str, Tensor], dict[str,
 
 
 def test_recorded_tcfg(recorded: Any) -> None:
-    """The paper's form to 1e-5; diffusers agrees up to its float32 SVD. Its original formulation c + s (c − û) is our w = 1 + s."""
+    """The paper's form to 1e-5; diffusers agrees up to its float32 SVD. Its original formulation c + s (c −
+    û) is our w = 1 + s."""
     g, entries = recorded
     c, u = g["in/pred_cond"], g["in/pred_uncond"]
-    assert near(damped(c, u), g["tcfg/uncond_hat_paper"]) and near(damped(c, u), g["tcfg/uncond_hat_closed_form"])
+    assert near(damped(c, u), g["tcfg/uncond_hat_paper"]) and near(
+        damped(c, u), g["tcfg/uncond_hat_closed_form"]
+    )
     seen = 0
     for name, entry in entries.items():
         if name.startswith(("tcfg/paper_w", "tcfg/diffusers_w")) and "orig" in entry:
@@ -61,7 +76,9 @@ def test_recorded_tcfg(recorded: Any) -> None:
     assert seen == 12
 
 
-@pytest.mark.parametrize("space, entry", [("noise", "eps"), ("v", "v"), ("data", "x0"), ("velocity", "flow_velocity")])
+@pytest.mark.parametrize(
+    "space, entry", [("noise", "eps"), ("v", "v"), ("data", "x0"), ("velocity", "flow_velocity")]
+)
 def test_recorded_tcfg_in_other_spaces(recorded: Any, space: str, entry: str) -> None:
     """The space matters: the same noise predictions, damped elsewhere and read as noise again."""
     g, entries = recorded
@@ -123,32 +140,52 @@ def test_tcfg_to_first_order() -> None:
         c = u + share * d
         p = (share * (d * u).sum(1, keepdim=True) / (u * u).sum(1, keepdim=True)) * u
         q = share * d - p
-        errors.append(float((guided(c, u, [Tangential(), CFG(4.0)]) - (u + 4 * p + 2.5 * q)).norm() / (c - u).norm()))
+        errors.append(
+            float((guided(c, u, [Tangential(), CFG(4.0)]) - (u + 4 * p + 2.5 * q)).norm() / (c - u).norm())
+        )
     assert errors[0] < 0.05 and errors[1] == pytest.approx(errors[0] / 2, rel=0.1)
 
 
 def test_recorded_apg(recorded: Any) -> None:
-    """Three steps with momentum in every setting: diffusers adds to u, its original formulation, and the paper's, to c."""
+    """Three steps with momentum in every setting: diffusers adds to u, its original formulation, and the
+    paper's, to c."""
     g, entries = recorded
     for name in [n for n in entries if n.startswith("apg/w") and n.endswith("_s0")]:
         e = entries[name]
         rule = APG(
-            e["w"] + e["orig"], eta=e["eta"], norm_threshold=e["norm_threshold"], momentum=e["momentum"] or 0.0, space="noise",
+            e["w"] + e["orig"],
+            eta=e["eta"],
+            norm_threshold=e["norm_threshold"],
+            momentum=e["momentum"] or 0.0,
+            space="noise",
             form="paper" if e["orig"] else "diffusers",
-        )  # fmt: skip
+        )
         ctx = RunContext(num_steps=3)
         for step in range(3):
             ctx.step = step
             out = guided(g[f"apg/in_cond_s{step}"], g[f"apg/in_uncond_s{step}"], [rule], ctx=ctx)
             assert near(out, g[f"{name[:-1]}{step}"]), (name, step)
-    out = guided(g["in/pred_cond"], g["in/pred_uncond"], [APG(4.0, norm_threshold=2.5, norm_dim=1, form="diffusers", space="noise")])
+    out = guided(
+        g["in/pred_cond"],
+        g["in/pred_uncond"],
+        [APG(4.0, norm_threshold=2.5, norm_dim=1, form="diffusers", space="noise")],
+    )
     assert near(out, g["apg/norm_dim1_w4_r2.5_eta0"])
 
 
 def test_recorded_apg_mix(recorded: Any) -> None:
     g, entries = recorded
     ctx = RunContext(num_steps=3)
-    rule = APG(10.0, cfg=3.5, start_step=1, eta=0.0, norm_threshold=10.0, momentum=-0.5, form="diffusers", space="noise")
+    rule = APG(
+        10.0,
+        cfg=3.5,
+        start_step=1,
+        eta=0.0,
+        norm_threshold=10.0,
+        momentum=-0.5,
+        form="diffusers",
+        space="noise",
+    )
     for step in range(3):
         ctx.step = step
         out = guided(g[f"apg/in_cond_s{step}"], g[f"apg/in_uncond_s{step}"], [rule], ctx=ctx)
@@ -156,17 +193,23 @@ def test_recorded_apg_mix(recorded: Any) -> None:
 
 
 def test_apg_by_its_formula() -> None:
-    """eta = 1 without bound and momentum is cfg in the paper's form; the forms are the same update added at other places."""
+    """eta = 1 without bound and momentum is cfg in the paper's form; the forms are the same update added at
+    other places."""
     g = torch.Generator().manual_seed(5)
     c, u = (torch.randn(4, 3, 5, generator=g, dtype=torch.float64) for _ in range(2))
     assert near(guided(c, u, [APG(3.0, eta=1.0, space="noise")]), guided(c, u, [CFG(3.0)]), 1e-12)
     update = (guided(c, u, [APG(3.0, norm_threshold=2.0, space="noise")]) - c) / 2
     assert float(update.flatten(1).norm(dim=1).max()) <= 2.0 + 1e-9
     assert float((update * c).flatten(1).sum(1).abs().max()) < 1e-9  # eta = 0: nothing along c
-    assert near(guided(c, u, [APG(3.0, norm_threshold=2.0, form="diffusers", space="noise")]), u + 3 * update, 1e-9)
-    assert near(guided(c, u, [APG(3.0, norm_threshold=2.0, form="comfyui", space="noise")]), c + 3 * update, 1e-9)
+    assert near(
+        guided(c, u, [APG(3.0, norm_threshold=2.0, form="diffusers", space="noise")]), u + 3 * update, 1e-9
+    )
+    assert near(
+        guided(c, u, [APG(3.0, norm_threshold=2.0, form="comfyui", space="noise")]), c + 3 * update, 1e-9
+    )
     path = VPPath()
-    data = Guided(model_of(c, u, path=path), [APG(3.0)]).predict(c, 0.3, LABEL).to("data")  # by default it works on data predictions
+    # by default it works on data predictions
+    data = Guided(model_of(c, u, path=path), [APG(3.0)]).predict(c, 0.3, LABEL).to("data")
     cd, ud = (Prediction("noise", v, c, 0.3, path).to("data") for v in (c, u))
     assert near(data, guided(cd, ud, [APG(3.0, space="noise")]), 1e-9)
 
@@ -189,14 +232,24 @@ def test_the_halves_of_cfg_zero_star() -> None:
     c, u = (torch.randn(4, 3, 5, generator=g, dtype=torch.float64) for _ in range(2))
     path = LinearPath()
     late, early = RunContext(step=9, num_steps=20), RunContext(step=0, num_steps=20)
-    assert near(guided(c, u, [CFGZeroStar(3.0, optimal=False)], "velocity", path, late), guided(c, u, [CFG(3.0)], "velocity", path), 1e-12)
+    assert near(
+        guided(c, u, [CFGZeroStar(3.0, optimal=False)], "velocity", path, late),
+        guided(c, u, [CFG(3.0)], "velocity", path),
+        1e-12,
+    )
     assert not guided(c, u, [CFGZeroStar(3.0)], "velocity", path, early).any()
     assert guided(c, u, [CFGZeroStar(3.0, zero_steps=0)], "velocity", path, early).any()
-    assert near(guided(c, u, [CFGZeroStar(3.0, interval=(0.6, 0.9))], "velocity", path, early), c, 1e-12)  # outside its interval it is silent
+    # outside its interval it is silent
+    assert near(guided(c, u, [CFGZeroStar(3.0, interval=(0.6, 0.9))], "velocity", path, early), c, 1e-12)
     with pytest.raises(ValueError, match="a prediction of zero is no standstill"):
         guided(c, u, [CFGZeroStar(3.0, zero_steps=1)], path=VPPath())
-    assert guided(c, u, [CFGZeroStar(3.0)], path=VPPath(), ctx=early).any()  # on its own it does not start still there
-    still = list(build("euler").steps(Guided(model_of(c, u, "velocity", path), [CFGZeroStar(3.0)]), c, LABEL, num_steps=50))
+    # on its own it does not start still there
+    assert guided(c, u, [CFGZeroStar(3.0)], path=VPPath(), ctx=early).any()
+    still = list(
+        build("euler").steps(
+            Guided(model_of(c, u, "velocity", path), [CFGZeroStar(3.0)]), c, LABEL, num_steps=50
+        )
+    )
     assert [bool((s.x == c).all()) for s in still[:3]] == [True, True, False]  # 4 % of 50
 
 
@@ -206,17 +259,24 @@ def test_recorded_autoguidance(recorded: Any) -> None:
     c, weak = g["in/pred_cond"], g["in/pred_cond_skip"]
     seen: list[Cond] = []
     path = VPPath()
-    other = FunctionDenoiser(path, lambda x, t, cond: (seen.append(cond), Prediction("noise", weak, x, t, path))[1])
+    other = FunctionDenoiser(
+        path, lambda x, t, cond: (seen.append(cond), Prediction("noise", weak, x, t, path))[1]
+    )
     cond = Cond(label=torch.zeros(len(c), dtype=torch.int64))
-    out = Guided(model_of(c, c, path=path), [Autoguidance(2.0, model=other)]).predict(torch.zeros_like(c), 0.5, cond)
+    out = Guided(model_of(c, c, path=path), [Autoguidance(2.0, model=other)]).predict(
+        torch.zeros_like(c), 0.5, cond
+    )
     assert near(out.value, g["autog/w2.0"]) and seen == [cond]
 
 
 def test_recorded_cfg_plus_plus(recorded: Any) -> None:
-    """One DDIM step from ᾱ = .3 to .5: denoised with the guided noise, re-noised with the unconditional one; and the plain scale it is equal to."""
+    """One DDIM step from ᾱ = .3 to .5: denoised with the guided noise, re-noised with the unconditional one;
+    and the plain scale it is equal to."""
     g, entries = recorded
     e = entries["cfgpp/ddim_lam0.6_a0.3_to_0.5"]
-    path = VPPath(betas=torch.tensor([1 - e["abar_prev"], 1 - e["abar_t"] / e["abar_prev"]], dtype=torch.float64))
+    path = VPPath(
+        betas=torch.tensor([1 - e["abar_prev"], 1 - e["abar_t"] / e["abar_prev"]], dtype=torch.float64)
+    )
     x = g["in/x_t"]
     model = Guided(model_of(g["in/pred_cond"], g["in/pred_uncond"], path=path), [CFGPlusPlus(e["lam"])])
     step = next(build("ddim").steps(model, x, LABEL, num_steps=2))
@@ -230,12 +290,15 @@ def test_recorded_cfg_plus_plus(recorded: Any) -> None:
 def test_cfg_plus_plus_needs_a_sampler_that_follows_it() -> None:
     c = torch.ones(4, 3)
     model = Guided(model_of(c, c), [CFGPlusPlus(0.5)])
-    with pytest.raises(ValueError, match="Heun does not follow renoise, which the guidance asks for; choose ddim"):
+    with pytest.raises(
+        ValueError, match="Heun does not follow renoise, which the guidance asks for; choose ddim"
+    ):
         build("heun").steps(model, c, LABEL, num_steps=2)
 
 
 def test_dual_guidance() -> None:
-    """e(∅,∅) + w₁ (e(c₁,∅) − e(∅,∅)) + w₂ (e(c₁,c₂) − e(c₁,∅)); w₁ = w₂ is cfg, and each branch is told what it should be."""
+    """e(∅,∅) + w₁ (e(c₁,∅) − e(∅,∅)) + w₂ (e(c₁,c₂) − e(c₁,∅)); w₁ = w₂ is cfg, and each branch is told what
+    it should be."""
     path = LinearPath()
     values = {(False, False): 1.0, (False, True): 10.0, (True, True): 100.0}  # (label, numeric) given
 
@@ -260,13 +323,19 @@ def test_schedules_of_the_scale(schedule: str) -> None:
     t = torch.linspace(0, 1, 1001, dtype=torch.float64)
     weight = rule.weight(t)
     assert isinstance(weight, Tensor)
-    assert weight[0] == 1 and float(weight.diff().min()) >= 0 and float(torch.trapezoid(weight, t)) == pytest.approx(3.0, abs=1e-5)
+    assert (
+        weight[0] == 1
+        and float(weight.diff().min()) >= 0
+        and float(torch.trapezoid(weight, t)) == pytest.approx(3.0, abs=1e-5)
+    )
     assert not rule.active(0.0, LinearPath()) and rule.active(0.5, LinearPath())
     c, u = torch.ones(4, 2, dtype=torch.float64), torch.zeros(4, 2, dtype=torch.float64)
     model = Guided(model_of(c, u, "velocity", LinearPath()), [rule])
     times = torch.tensor([0.5, 0.5, 0.25, 1.0], dtype=torch.float64)
     out = model.predict(c, times, LABEL).value
-    assert torch.allclose(out[:, 0], torch.tensor([float(rule.weight(float(v))) for v in times], dtype=torch.float64))
+    assert torch.allclose(
+        out[:, 0], torch.tensor([float(rule.weight(float(v))) for v in times], dtype=torch.float64)
+    )
     assert CFG(3.0, schedule="limited", interval=(0.2, 0.8)).weight(0.3) == 3.0
 
 
@@ -285,12 +354,19 @@ EVERY: dict[str, Callable[[], list[Rule]]] = {
 @pytest.mark.parametrize("path", [LinearPath(), VPPath(), EDMPath()], ids=["linear", "vp", "edm"])
 def test_a_sample_alone_is_the_sample_in_a_batch(name: str, path: Any) -> None:
     with_label, without = gaussian(1.0, 0.3, 2), Mixture()
-    model = FunctionDenoiser(path, lambda x, t, cond: (without if int(cond.label[0]) < 0 else with_label).denoiser(path).predict(x, t, cond))
+    model = FunctionDenoiser(
+        path,
+        lambda x, t, cond: (
+            (without if int(cond.label[0]) < 0 else with_label).denoiser(path).predict(x, t, cond)
+        ),
+    )
     x = points(5)
     cond = Cond(label=torch.zeros(5, dtype=torch.int64))
     sampler = build("ddim")
     together = sampler.sample(Guided(model, EVERY[name]()), x, cond, NoiseSource(range(5)), num_steps=6)
-    alone = sampler.sample(Guided(model, EVERY[name]()), x[2:3], Cond(label=cond.label[2:3]), NoiseSource([2]), num_steps=6)  # type: ignore[index]
+    alone = sampler.sample(
+        Guided(model, EVERY[name]()), x[2:3], Cond(label=cond.label[2:3]), NoiseSource([2]), num_steps=6
+    )  # type: ignore[index]
     torch.testing.assert_close(together[2:3], alone, rtol=1e-9, atol=1e-9)
     assert bool(together.isfinite().all())
 
@@ -301,7 +377,8 @@ def test_the_same_prediction_twice_is_guided_nowhere(name: str) -> None:
     c = torch.randn(4, 3, 4, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     space, path = ("velocity", LinearPath()) if name == "zero_star" else ("noise", VPPath())
     ctx = RunContext(step=5, num_steps=10)
-    assert near(guided(c, c, EVERY[name](), space, path, ctx, x=c), c, 1e-8)  # CFG-Zero* divides by ‖u‖² + 1e-8
+    # CFG-Zero* divides by ‖u‖² + 1e-8
+    assert near(guided(c, c, EVERY[name](), space, path, ctx, x=c), c, 1e-8)
 
 
 def test_the_order_of_writing_does_not_matter_between_stages() -> None:
@@ -314,6 +391,11 @@ def test_the_order_of_writing_does_not_matter_between_stages() -> None:
 
 @pytest.mark.parametrize("line", ["tcfg", "tcfg,rescale=0.5", "tcfg,autoguidance=1.5"])
 def test_a_rule_with_nothing_to_act_on_is_refused(line: str) -> None:
-    rules = [r.with_model(model_of(torch.ones(1), torch.ones(1))) if isinstance(r, Autoguidance) else r for r in guidance.parse(line)]
-    with pytest.raises(ValueError, match="is about the uncond branch, which no other rule uses; add one, such as cfg=2.0"):
+    rules = [
+        r.with_model(model_of(torch.ones(1), torch.ones(1))) if isinstance(r, Autoguidance) else r
+        for r in guidance.parse(line)
+    ]
+    with pytest.raises(
+        ValueError, match="is about the uncond branch, which no other rule uses; add one, such as cfg=2.0"
+    ):
         Guided(model_of(torch.ones(1), torch.ones(1)), rules)

@@ -1,4 +1,5 @@
-"""Bridges against the closed form between Gaussians: conversions, regression targets, solvers, and the table of I²SB."""
+"""Bridges against the closed form between Gaussians: conversions, regression targets, solvers, and the table
+of I²SB."""
 
 import math
 from typing import Any
@@ -58,7 +59,12 @@ def test_every_space_agrees_with_every_other() -> None:
         source, data = bridge.ends(x, t)
         torch.testing.assert_close(p.to("data"), data, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(p.to("source"), source, rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(p.to("score"), -torch.linalg.solve(bridge.cov(t), (x - bridge.mean(t)).mT).mT, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            p.to("score"),
+            -torch.linalg.solve(bridge.cov(t), (x - bridge.mean(t)).mT).mT,
+            rtol=1e-9,
+            atol=1e-9,
+        )
         for space in ("data", "source"):
             one = type(p)(space, p.to(space), x, t, p.path)
             side = "drift" if space == "data" else "backward"
@@ -83,7 +89,9 @@ def test_targets_regress_to_the_exact_fields(head: str, t: float) -> None:
     bridge, n = example(2), 60000
     noise = NoiseSource(range(n))
     joint = torch.cat([torch.cat([bridge.A, bridge.cross], 1), torch.cat([bridge.cross.mT, bridge.B], 1)])
-    both = torch.cat([bridge.a, bridge.b]) + noise.normal((4,), stream="pair", dtype=torch.float64) @ root(joint)
+    both = torch.cat([bridge.a, bridge.b]) + noise.normal((4,), stream="pair", dtype=torch.float64) @ root(
+        joint
+    )
     objective = build_objective({"name": "brownian", "sigma": bridge.sigma}, head, "paired")
     kept: dict[str, Tensor] = {}
 
@@ -95,7 +103,9 @@ def test_targets_regress_to_the_exact_fields(head: str, t: float) -> None:
     batch = Batch(both[:, 2:], source=both[:, :2])
     pairs = objective.sample_pairs(batch, noise)
     x, z, cond = objective.place(pairs, torch.full((n,), t, dtype=torch.float64), noise)
-    p = objective.parameterization.predict(net, x, torch.full((n,), t, dtype=torch.float64), cond, objective.path)
+    p = objective.parameterization.predict(
+        net, x, torch.full((n,), t, dtype=torch.float64), cond, objective.path
+    )
     targets = [-e for e, _ in objective.parameterization.errors(p, pairs.data, pairs.source, z)]
     exact = bridge.predict(x, t, Cond())
     want = {"data": [exact.to("data")], "drift": [exact.to("drift")], "velocity": [exact.to("velocity")]}.get(
@@ -112,7 +122,10 @@ def test_the_flow_of_a_bridge_converges_at_its_order(name: str, options: dict[st
     bridge = example(2)
     x, _ = draw(bridge, 64)
     truth = build("rk4").sample(bridge.denoiser(), x, num_steps=400)
-    errors = [float((build(name, **options).sample(bridge.denoiser(), x, num_steps=n) - truth).norm()) for n in (8, 16, 32)]
+    errors = [
+        float((build(name, **options).sample(bridge.denoiser(), x, num_steps=n) - truth).norm())
+        for n in (8, 16, 32)
+    ]
     for coarse, fine in zip(errors, errors[1:]):
         assert coarse / fine == pytest.approx(2**order, rel=0.35)
     ends = torch.cov(truth.mT)
@@ -129,11 +142,24 @@ def test_the_sde_converges_at_weak_order_1() -> None:
             t, h = i / n, 1 / n
             zero = torch.zeros(1, 2, dtype=torch.float64)
             base = bridge.predict(zero, t, Cond()).to("drift")[0]
-            gain = torch.stack([bridge.predict(e[None], t, Cond()).to("drift")[0] - base for e in torch.eye(2, dtype=torch.float64)], 1)
+            gain = torch.stack(
+                [
+                    bridge.predict(e[None], t, Cond()).to("drift")[0] - base
+                    for e in torch.eye(2, dtype=torch.float64)
+                ],
+                1,
+            )
             step = torch.eye(2, dtype=torch.float64) + h * gain
-            mean, cov = step @ mean + h * base, step @ cov @ step.mT + h * bridge.sigma**2 * torch.eye(2, dtype=torch.float64)
+            mean, cov = (
+                step @ mean + h * base,
+                step @ cov @ step.mT + h * bridge.sigma**2 * torch.eye(2, dtype=torch.float64),
+            )
         errors.append(float((cov - bridge.B).norm() / bridge.B.norm()))
-    assert errors[0] / errors[1] == pytest.approx(2, rel=0.2) and errors[1] / errors[2] == pytest.approx(2, rel=0.2) and errors[2] < 0.05
+    assert (
+        errors[0] / errors[1] == pytest.approx(2, rel=0.2)
+        and errors[1] / errors[2] == pytest.approx(2, rel=0.2)
+        and errors[2] < 0.05
+    )
 
 
 @pytest.mark.parametrize("name", ["bridge", "bridge_sde"])
@@ -143,7 +169,9 @@ def test_sampling_reproduces_ends_and_pairing(name: str, backward: bool) -> None
     x, noise = draw(bridge, n, "data" if backward else "source")
     model = Reversed(bridge.denoiser()) if backward else bridge.denoiser()
     y = build(name).sample(model, x, noise=noise, num_steps=250)
-    mean, cov, cross = (bridge.a, bridge.A, bridge.cross.mT) if backward else (bridge.b, bridge.B, bridge.cross)
+    mean, cov, cross = (
+        (bridge.a, bridge.A, bridge.cross.mT) if backward else (bridge.b, bridge.B, bridge.cross)
+    )
     both = torch.cov(torch.cat([x, y], 1).mT)
     assert float((y.mean(0) - mean).abs().max()) < 0.03
     assert float((both[2:, 2:] - cov).norm() / cov.norm()) < 0.05
@@ -158,7 +186,9 @@ def test_few_steps_are_finite(name: str, num_steps: int, backward: bool) -> None
     x, noise = draw(bridge, 16, "data" if backward else "source")
     model = Reversed(bridge.denoiser()) if backward else bridge.denoiser()
     steps = list(build(name).steps(model, x.float(), noise=noise, num_steps=num_steps))
-    assert steps[-1].s == 1.0 and bool(torch.isfinite(steps[-1].x).all()) and float(steps[-1].x.abs().max()) < 20
+    assert (
+        steps[-1].s == 1.0 and bool(torch.isfinite(steps[-1].x).all()) and float(steps[-1].x.abs().max()) < 20
+    )
 
 
 def test_the_probability_flow_is_half_the_difference_of_the_drifts() -> None:
@@ -167,9 +197,12 @@ def test_the_probability_flow_is_half_the_difference_of_the_drifts() -> None:
 
 
 def test_the_table_of_i2sb() -> None:
-    """Its published sums: 1,000 betas of .141 in all, standard deviation .3755 ahead of the last entry; symmetric; no beta is lost."""
+    """Its published sums: 1,000 betas of .141 in all, standard deviation .3755 ahead of the last entry;
+    symmetric; no beta is lost."""
     path = I2SBPath()
-    assert path.total == pytest.approx(0.141, abs=5e-4) and math.sqrt(path.total) == pytest.approx(0.3755, abs=5e-5)
+    assert path.total == pytest.approx(0.141, abs=5e-4) and math.sqrt(path.total) == pytest.approx(
+        0.3755, abs=5e-5
+    )
     t = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=torch.float64)
     torch.testing.assert_close(path.share(t) + path.share(1 - t), torch.ones_like(t))
     a, b, s = path.marginal(torch.tensor([0.5], dtype=torch.float64))
@@ -179,7 +212,8 @@ def test_the_table_of_i2sb() -> None:
 
 @pytest.mark.parametrize("num_steps", [1, 2, 5, 50])
 def test_i2sb_with_the_exact_data_ends_on_it(num_steps: int) -> None:
-    """A prediction that knows the data brings every source to it; the law of what lies between is the bridge's."""
+    """A prediction that knows the data brings every source to it; the law of what lies between is the
+    bridge's."""
     from samplers.denoiser import FunctionDenoiser
     from samplers.paths.bridge import BridgePrediction
 
@@ -226,8 +260,15 @@ def test_the_network_reads_the_source_beside_x_where_it_is_told_to() -> None:
 
 
 def test_entropic_pairs_take_the_temperature_of_their_reference() -> None:
-    assert build_objective({"name": "brownian", "sigma": 0.5}, "flow_score", "sinkhorn").coupling.reg == pytest.approx(0.5)
-    assert build_objective({"name": "brownian", "sigma": 0.5}, "flow_score", {"name": "sinkhorn", "reg": 3.0}).coupling.reg == 3.0
+    assert build_objective(
+        {"name": "brownian", "sigma": 0.5}, "flow_score", "sinkhorn"
+    ).coupling.reg == pytest.approx(0.5)
+    assert (
+        build_objective(
+            {"name": "brownian", "sigma": 0.5}, "flow_score", {"name": "sinkhorn", "reg": 3.0}
+        ).coupling.reg
+        == 3.0
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.7, 1.0])
@@ -238,15 +279,23 @@ def test_the_weighting_of_sf2m(sigma: float) -> None:
         return torch.cat([0.3 * x + 1, 0.5 * x.sin() - 1], 1)
 
     path = {"name": "brownian", "sigma": sigma}
-    ours, plain = build_objective(path, "flow_score", "paired", weight="sf2m"), build_objective(path, "flow_score", "paired")
-    x, noise = torch.randn(2, 16, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)), NoiseSource(range(16))
+    ours, plain = (
+        build_objective(path, "flow_score", "paired", weight="sf2m"),
+        build_objective(path, "flow_score", "paired"),
+    )
+    x, noise = (
+        torch.randn(2, 16, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)),
+        NoiseSource(range(16)),
+    )
     batch, t = Batch(x[1], source=x[0]), torch.linspace(0.1, 0.9, 16, dtype=torch.float64)
     z, m = noise.normal((3,), stream="jitter", dtype=torch.float64), t[:, None]
     spread = sigma * (m * (1 - m)).sqrt()
     v, s = net(m * x[1] + (1 - m) * x[0] + spread * z, t, Cond()).chunk(2, 1)
     u = x[1] - x[0] + sigma * (1 - 2 * m) / (2 * (m * (1 - m)).sqrt()) * z
     wanted = ((v - u) ** 2 + (2 * spread / sigma**2 * s + z) ** 2).mean(1)
-    torch.testing.assert_close(ours.loss(net, batch, noise, t=t).per_sample.double(), wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        ours.loss(net, batch, noise, t=t).per_sample.double(), wanted, rtol=1e-5, atol=1e-6
+    )
     assert float((plain.loss(net, batch, noise, t=t).per_sample - wanted).abs().max()) > 0.1
 
 
@@ -254,17 +303,32 @@ def test_refusals() -> None:
     bridge = example(2)
     x, noise = draw(bridge, 4)
     for call, message in (
-        (lambda: build("ddpm").sample(bridge.denoiser(), x, noise=noise), "DDPM is for gaussian models, got a bridge model; choose bridge"),
+        (
+            lambda: build("ddpm").sample(bridge.denoiser(), x, noise=noise),
+            "DDPM is for gaussian models, got a bridge model; choose bridge",
+        ),
         (lambda: build("bridge").sample(bridge.denoiser(), x), "adds noise in its steps; pass noise"),
-        (lambda: build("bridge").sample(bridge.denoiser(), x, noise=noise, num_steps=0), "got 0 steps, expected an integer of at least 1"),
+        (
+            lambda: build("bridge").sample(bridge.denoiser(), x, noise=noise, num_steps=0),
+            "got 0 steps, expected an integer of at least 1",
+        ),
         (lambda: BrownianBridge(sigma=-1), "got sigma=-1, expected 0 or more"),
         (lambda: I2SBPath(steps=7), "expected an even number of steps"),
         (lambda: I2SBPath().grid(2000), "got 2000 steps, expected at most the table's 1000"),
-        (lambda: build_objective("brownian", "velocity", "paired").loss(None, Batch(x), noise), "got a batch without a source, expected pairs"),
+        (
+            lambda: build_objective("brownian", "velocity", "paired").loss(None, Batch(x), noise),
+            "got a batch without a source, expected pairs",
+        ),
         (lambda: build_objective("brownian", "velocty", "paired"), "did you mean 'velocity'"),
-        (lambda: build_objective("brownian", "velocity", weight="edm"), "expected inverse_variance or uniform or sf2m on a bridge"),
-        (lambda: build_objective("brownian", "velocity", weight="sf2m"), "weighs a flow and a score.* predict flow_score"),
+        (
+            lambda: build_objective("brownian", "velocity", weight="edm"),
+            "expected inverse_variance or uniform or sf2m on a bridge",
+        ),
+        (
+            lambda: build_objective("brownian", "velocity", weight="sf2m"),
+            "weighs a flow and a score.* predict flow_score",
+        ),
         (lambda: GaussianBridge(bridge.a, 0 * bridge.A, bridge.b, bridge.B), "not positive definite"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=message):
             call()

@@ -1,4 +1,5 @@
-"""Optimal transport where samples have labels or numbers: within classes, at a price, or with a word of warning."""
+"""Optimal transport where samples have labels or numbers: within classes, at a price, or with a word of
+warning."""
 
 import warnings
 
@@ -34,7 +35,9 @@ def test_per_class_stays_within_classes() -> None:
         rows = LABELS == c
         alone = OT()(SOURCE[rows], DATA[rows], Cond(), NOISE.select(rows))
         assert torch.equal(out.source[rows], alone.source)
-    assert pairs(OT(label_cost=0.0)(SOURCE, DATA, Cond(label=LABELS), NOISE)) == pairs(OT(labels="ignore")(SOURCE, DATA, Cond(label=LABELS), NOISE))
+    assert pairs(OT(label_cost=0.0)(SOURCE, DATA, Cond(label=LABELS), NOISE)) == pairs(
+        OT(labels="ignore")(SOURCE, DATA, Cond(label=LABELS), NOISE)
+    )
     two = groups_of(Cond(label={"a": torch.tensor([0, 0, 1, 1]), "b": torch.tensor([0, 1, 0, 0])}))
     assert len({int(v) for v in two}) == 3 and two[2] == two[3]
 
@@ -50,7 +53,11 @@ def test_distance_of_conditions() -> None:
 
 
 def test_labels_are_spoken_of_once() -> None:
-    for conditions in (Cond(label=LABELS), Cond(numeric=torch.zeros(N, 1)), Cond(tokens=torch.zeros(N, 1, 2))):
+    for conditions in (
+        Cond(label=LABELS),
+        Cond(numeric=torch.zeros(N, 1)),
+        Cond(tokens=torch.zeros(N, 1, 2)),
+    ):
         for kind in (OT(), Sinkhorn()):
             with pytest.warns(UserWarning, match="without regard to conditions.*labels: per_class") as caught:
                 kind(SOURCE, DATA, conditions, NOISE), kind(SOURCE, DATA, conditions, NOISE.at(1))

@@ -1,4 +1,5 @@
-"""Flow-matching paths: torchcfm's recorded draws, their definitions, noise between the ends, and sampling on them."""
+"""Flow-matching paths: torchcfm's recorded draws, their definitions, noise between the ends, and sampling on
+them."""
 
 import math
 from collections.abc import Callable
@@ -16,9 +17,13 @@ from samplers.paths.flows import Flow
 from samplers.spaces.euclid import Euclid
 
 MATCHERS = {
-    "cfm_s0": LinearPath(), "cfm_s0.1": LinearPath(sigma=0.1), "target_s0": LipmanPath(sigma_min=0.0), "target_s0.1": LipmanPath(sigma_min=0.1),
-    "vp_s0": TrigPath(), "vp_s0.1": TrigPath(sigma=0.1),
-}  # fmt: skip
+    "cfm_s0": LinearPath(),
+    "cfm_s0.1": LinearPath(sigma=0.1),
+    "target_s0": LipmanPath(sigma_min=0.0),
+    "target_s0.1": LipmanPath(sigma_min=0.1),
+    "vp_s0": TrigPath(),
+    "vp_s0.1": TrigPath(sigma=0.1),
+}
 PATHS = {**MATCHERS, "lipman": LipmanPath(), "noisy": LinearPath(sigma=0.6)}
 every_path = pytest.mark.parametrize("path", list(PATHS.values()), ids=list(PATHS))
 
@@ -35,7 +40,8 @@ class Silent(torch.nn.Module):
 @pytest.mark.parametrize("dtype", ["f64", "f32"])
 @pytest.mark.parametrize("name", list(MATCHERS))
 def test_recorded_matchers(golden: Callable[[str], Any], name: str, dtype: str, kind: str) -> None:
-    """The state, its mean and the regression target. What Lipman's path calls noise is our source: theirs ignores x0."""
+    """The state, its mean and the regression target. What Lipman's path calls noise is our source: theirs
+    ignores x0."""
     g = {k.removeprefix(f"{dtype}."): v for k, v in golden("cfm_matchers")[0].items() if k.startswith(dtype)}
     x0, x1, t, eps = (g[f"in.{kind}{k}"] for k in ("x0", "x1", "t", "eps"))
     path, net = MATCHERS[name], Silent()
@@ -45,15 +51,25 @@ def test_recorded_matchers(golden: Callable[[str], Any], name: str, dtype: str, 
     limit = {"rtol": 0, "atol": 1e-12 if dtype == "f64" else 2e-6}
     torch.testing.assert_close(net.seen, g[f"{name}.{kind}xt"], **limit)
     c = path.ends(t)
-    mean = c.alpha.view(-1, *[1] * (x1.ndim - 1)) * x1 + (0 if name.startswith("target") else c.sigma.view(-1, *[1] * (x1.ndim - 1)) * x0)
+    mean = c.alpha.view(-1, *[1] * (x1.ndim - 1)) * x1 + (
+        0 if name.startswith("target") else c.sigma.view(-1, *[1] * (x1.ndim - 1)) * x0
+    )
     torch.testing.assert_close(mean.to(x1), g[f"{name}.{kind}mu_t"], **limit)
     target = g[f"{name}.{kind}ut"]
-    rows = target.flatten(1).isfinite().all(1) & (t < 1 if name == "target_s0" else True)  # theirs is 0/0 there
+    # theirs is 0/0 there
+    rows = target.flatten(1).isfinite().all(1) & (t < 1 if name == "target_s0" else True)
     assert int(rows.sum()) >= len(t) - 2
     pairs = objective.sample_pairs(batch, RecordedNoise({"jitter": [eps]}))
     ours = -objective._error(objective.predict(net, pairs, t), pairs, t)
-    torch.testing.assert_close(ours[rows], target[rows], rtol=1e-9 if dtype == "f64" else 1e-4, atol=limit["atol"] * 10)
-    torch.testing.assert_close(loss.per_sample[rows], target[rows].square().flatten(1).mean(1), rtol=1e-6 if dtype == "f64" else 1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        ours[rows], target[rows], rtol=1e-9 if dtype == "f64" else 1e-4, atol=limit["atol"] * 10
+    )
+    torch.testing.assert_close(
+        loss.per_sample[rows],
+        target[rows].square().flatten(1).mean(1),
+        rtol=1e-6 if dtype == "f64" else 1e-4,
+        atol=1e-6,
+    )
 
 
 @every_path
@@ -89,8 +105,9 @@ def test_lipman_is_linear_at_zero() -> None:
 @pytest.mark.parametrize("path", [LinearPath(sigma=0.5), TrigPath(sigma=0.5)], ids=["linear", "trig"])
 @pytest.mark.parametrize("kind", ["velocity", "noise", "data", "v", "edm"])
 def test_the_regressed_field_is_the_paths_own(path: Flow, kind: str) -> None:
-    """For a Gaussian source E[a' data + b' source | x] is the path's probability flow: the best affine predictor of every target at one time (the optimum for
-    Gaussian data) is what the exact model of the path (a, √(b² + sigma²)) says in that space."""
+    """For a Gaussian source E[a' data + b' source | x] is the path's probability flow: the best affine
+    predictor of every target at one time (the optimum for Gaussian data) is what the exact model of the path
+    (a, √(b² + sigma²)) says in that space."""
     n, std, m, when = 60_000, 0.7, 0.4, 0.6
     data, noise = m + std * points(n, 1), NoiseSource(range(n))
     t = torch.full((n,), when, dtype=torch.float64)
@@ -117,7 +134,10 @@ def test_jitter_is_a_draw_of_its_own() -> None:
     a = Objective(LinearPath(sigma=0.3), Direct("velocity")).loss(loud, Batch(data), noise, t=t)
     b = Objective(LinearPath(), Direct("velocity")).loss(quiet, Batch(data), noise, t=t)
     difference = loud.seen - quiet.seen
-    assert float(difference.std()) == pytest.approx(0.3, rel=0.03) and abs(float((difference * quiet.seen).mean())) < 0.02
+    assert (
+        float(difference.std()) == pytest.approx(0.3, rel=0.03)
+        and abs(float((difference * quiet.seen).mean())) < 0.02
+    )
     torch.testing.assert_close(a.per_sample, b.per_sample)  # the target does not see it
     assert float(a.logs["path_energy"]) == pytest.approx(float(b.logs["path_energy"]))
 
@@ -132,7 +152,9 @@ def test_samplers_run_on_every_flow(path: Flow, name: str) -> None:
     x = build(name).sample(gaussian(m, std).denoiser(path), path.prior_scale * z, noise=noise, num_steps=60)
     left = float(path.coefficients(1.0).sigma)
     if name == "ddpm":
-        assert float(x.mean()) == pytest.approx(m, abs=0.05) and float(x.std()) == pytest.approx(math.hypot(std, left), rel=0.2)
+        assert float(x.mean()) == pytest.approx(m, abs=0.05) and float(x.std()) == pytest.approx(
+            math.hypot(std, left), rel=0.2
+        )
     elif name in ("euler", "ddim", "ab2", "dpmpp_2m"):
         torch.testing.assert_close(x, m + math.hypot(std, left) * z, rtol=0, atol=0.12)
     else:
@@ -144,7 +166,10 @@ def test_orders_on_the_quarter_circle() -> None:
     model = mix.denoiser(path)
     truth = build("torchdiffeq", method="dopri5", rtol=1e-10, atol=1e-10).sample(model, x)
     for name, order in (("euler", 1), ("heun", 2), ("rk4", 4)):
-        errors = [float((build(name).sample(model, x, num_steps=n) - truth).norm(dim=1).mean()) for n in (20, 40, 80)]
+        errors = [
+            float((build(name).sample(model, x, num_steps=n) - truth).norm(dim=1).mean())
+            for n in (20, 40, 80)
+        ]
         for a, b in zip(errors, errors[1:]):
             assert math.log2(a / b) == pytest.approx(order, abs=0.35 * order**0.5), (name, errors)
 

@@ -1,4 +1,5 @@
-"""ADM's Gaussian diffusion as the original DiT uses it, against values recorded from its code: tables, respacing, losses, whole loops."""
+"""ADM's Gaussian diffusion as the original DiT uses it, against values recorded from its code: tables,
+respacing, losses, whole loops."""
 
 from collections.abc import Callable
 from typing import Any
@@ -71,7 +72,9 @@ def test_respacing(recorded: Any, spec: str) -> None:
 def test_respaced_tables(recorded: Any, n: int) -> None:
     """The betas of the shorter chain are the large variances of our strided steps."""
     g, entries = recorded[0], PATH.respaced(str(n))[::-1]
-    torch.testing.assert_close(PATH.alpha_bar[entries], g[f"output.respaced_{n}.alphas_cumprod"], rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        PATH.alpha_bar[entries], g[f"output.respaced_{n}.alphas_cumprod"], rtol=1e-12, atol=0
+    )
     times = [1.0] + [PATH.time(k) for k in entries]
     betas = torch.stack([transition(PATH, t, s)[3] for s, t in zip(times[:-1], times[1:])])
     torch.testing.assert_close(betas, g[f"output.respaced_{n}.betas"], rtol=1e-10, atol=0)
@@ -85,14 +88,19 @@ def test_q_sample(recorded: Any) -> None:
 
 def prediction(g: dict[str, Tensor]) -> Prediction:
     """The recording's prediction at its noised data."""
-    return Denoiser(Net(), PATH, noise_output(variance="learned_range")).predict(g["output.q_sample"], time_of(g["input.t"]), Cond())
+    return Denoiser(Net(), PATH, noise_output(variance="learned_range")).predict(
+        g["output.q_sample"], time_of(g["input.t"]), Cond()
+    )
 
 
 @pytest.mark.parametrize("clip", [False, True])
 def test_mean_and_variance(recorded: Any, clip: bool) -> None:
     g = recorded[0]
     sampler = build("ddpm", variance="learned_range", clip=1.0 if clip else None)
-    want = {n: g[f"output.p_mean_variance_clip{clip}.{n}"] for n in ("mean", "variance", "log_variance", "pred_xstart")}
+    want = {
+        n: g[f"output.p_mean_variance_clip{clip}.{n}"]
+        for n in ("mean", "variance", "log_variance", "pred_xstart")
+    }
     p, k = prediction(g), g["input.t"]
     data = sampler.data(p)
     close(data, want["pred_xstart"])
@@ -100,13 +108,21 @@ def test_mean_and_variance(recorded: Any, clip: bool) -> None:
     close(log_variance, want["log_variance"])
     close(log_variance.exp(), want["variance"])
     one = Denoiser(Net(), PATH, noise_output(variance="learned_range"))
-    for i in range(len(k)):  # through the sampler's own step: its mean with a noise of zeros, its deviation with one of ones
+    # through the sampler's own step: its mean with a noise of zeros, its deviation with one of ones
+    for i in range(len(k)):
         t, s = PATH.time(int(k[i])), PATH.time(int(k[i]) - 1)
         x = g["output.q_sample"][i : i + 1]
         out = [
-            sampler.step(x, t, s, lambda x, t: one.predict(x, t, Cond()), RecordedNoise({"step": [torch.full_like(x, level)]}), [])
+            sampler.step(
+                x,
+                t,
+                s,
+                lambda x, t: one.predict(x, t, Cond()),
+                RecordedNoise({"step": [torch.full_like(x, level)]}),
+                [],
+            )
             for level in (0.0, 1.0)
-        ]  # fmt: skip
+        ]
         close(out[0], want["mean"][i : i + 1])
         if s < 1:
             close(out[1] - out[0], want["variance"][i : i + 1].sqrt(), 1e-5)
@@ -116,7 +132,8 @@ def test_mean_and_variance(recorded: Any, clip: bool) -> None:
 
 @pytest.mark.parametrize("mode", ["training_losses", "training_losses_rescaled_mse"])
 def test_mse_and_bound(recorded: Any, mode: str) -> None:
-    """``bound_weight`` 1 is the plain mode; the rescaled one multiplies by T/1000, which is 1 as well at T = 1000."""
+    """``bound_weight`` 1 is the plain mode; the rescaled one multiplies by T/1000, which is 1 as well at T =
+    1000."""
     g = recorded[0]
     objective = Objective(PATH, noise_output(variance="learned_range"), bound_weight=PATH.size / 1000)
     noise = RecordedNoise({"prior": [g["input.noise"]]})
@@ -140,7 +157,9 @@ def test_data_prediction_with_fixed_variance(recorded: Any) -> None:
         def forward(self, *args: Any) -> Tensor:
             return super().forward(*args).chunk(2, dim=1)[0]
 
-    loss = Objective(PATH, data_output()).loss(Half(), Batch(g["input.x0"]), RecordedNoise({"prior": [g["input.noise"]]}), t=time_of(g["input.t"]))
+    loss = Objective(PATH, data_output()).loss(
+        Half(), Batch(g["input.x0"]), RecordedNoise({"prior": [g["input.noise"]]}), t=time_of(g["input.t"])
+    )
     close(loss.per_sample, g["output.training_losses_xstart_fixed.loss"], 1e-5)
     close(loss.per_sample, g["output.training_losses_xstart_fixed.mse"], 1e-5)
 

@@ -1,4 +1,5 @@
-"""Weighted flow matching: recorded weights and tilts, limits, temperatures, normalisation, balance, warnings, and that it teaches what it should."""
+"""Weighted flow matching: recorded weights and tilts, limits, temperatures, normalisation, balance, warnings,
+and that it teaches what it should."""
 
 import math
 import warnings
@@ -38,29 +39,45 @@ def test_recorded_weights(golden: Callable[[str], Any], case: str, eps: int) -> 
     torch.testing.assert_close(raw.weight, g[f"{case}.wcfm_raw_eps{eps}"], rtol=1e-10, atol=0)
     out = run(x, y, eps=float(eps))
     torch.testing.assert_close(out.weight, g[f"{case}.wcfm_norm_eps{eps}"], rtol=1e-10, atol=0)
-    for ours, theirs in (("ess", "ess_frac"), ("tilt_source", "relvar_source_tilt"), ("tilt_data", "relvar_target_tilt")):
+    for ours, theirs in (
+        ("ess", "ess_frac"),
+        ("tilt_source", "relvar_source_tilt"),
+        ("tilt_data", "relvar_target_tilt"),
+    ):
         assert float(out.logs[ours]) == pytest.approx(said[theirs], rel=1e-9)
     for side, dim in (("source", 1), ("target", 0)):
         tilt = (-(x[:, None] - y).norm(dim=-1) / eps).exp().mean(dim)
-        torch.testing.assert_close(tilt / tilt.mean(), g[f"{case}.wcfm_tilt_{side}_eps{eps}"], rtol=1e-10, atol=0)
+        torch.testing.assert_close(
+            tilt / tilt.mean(), g[f"{case}.wcfm_tilt_{side}_eps{eps}"], rtol=1e-10, atol=0
+        )
 
 
 def test_large_eps_is_plain_flow_matching() -> None:
     """Weights go to 1 as 1/eps, and with them every loss."""
     off = [float((run(eps=eps).weight - 1).abs().max()) for eps in (1e2, 1e3, 1e4)]
-    assert off[0] / off[1] == pytest.approx(10, rel=0.1) and off[1] / off[2] == pytest.approx(10, rel=0.02) and off[2] < 1e-3
+    assert (
+        off[0] / off[1] == pytest.approx(10, rel=0.1)
+        and off[1] / off[2] == pytest.approx(10, rel=0.02)
+        and off[2] < 1e-3
+    )
     net = lambda x, t, cond, ctx: torch.zeros_like(x)  # noqa: E731
     plain, weighted = (
-        Objective(LinearPath(), Direct("velocity"), coupling=c).loss(net, Batch(Y, source=X), NOISE).per_sample for c in (None, Gibbs(eps=1e9))
+        Objective(LinearPath(), Direct("velocity"), coupling=c)
+        .loss(net, Batch(Y, source=X), NOISE)
+        .per_sample
+        for c in (None, Gibbs(eps=1e9))
     )
     torch.testing.assert_close(weighted, plain, rtol=1e-7, atol=0)
-    torch.testing.assert_close(run(eps=1e9, balance=3).weight, torch.ones(N, dtype=torch.float64), rtol=0, atol=1e-7)
+    torch.testing.assert_close(
+        run(eps=1e9, balance=3).weight, torch.ones(N, dtype=torch.float64), rtol=0, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("balance", [0, 10])
 def test_small_eps_does_not_vanish(dtype: torch.dtype, balance: int) -> None:
-    """Of 3072 entries at eps = 0.5 every exp(−c/eps) is below 1e-50: the weights are the softmax of −c/eps times B all the same."""
+    """Of 3072 entries at eps = 0.5 every exp(−c/eps) is below 1e-50: the weights are the softmax of −c/eps
+    times B all the same."""
     x, y = points(16, 3072).to(dtype), (0.5 * points(16, 3072, 2)).to(dtype)
     out = run(x, y, eps=0.5, balance=balance)
     assert float((-(x - y).double().norm(dim=1) / 0.5).exp().max()) < 1e-50
@@ -68,7 +85,10 @@ def test_small_eps_does_not_vanish(dtype: torch.dtype, balance: int) -> None:
     if not balance:
         expected = 16 * (-(x.double() - y.double()).norm(dim=1) / 0.5).softmax(0)
         torch.testing.assert_close(
-            out.weight.double(), expected, rtol=1e-9 if dtype == torch.float64 else 0.2 if dtype == torch.bfloat16 else 1e-3, atol=1e-6
+            out.weight.double(),
+            expected,
+            rtol=1e-9 if dtype == torch.float64 else 0.2 if dtype == torch.bfloat16 else 1e-3,
+            atol=1e-6,
         )
         assert float(out.weight.mean()) == pytest.approx(1.0, rel=1e-9)
 
@@ -78,16 +98,22 @@ def test_small_eps_does_not_vanish(dtype: torch.dtype, balance: int) -> None:
 def test_the_effective_sample_size_is_hit(target: float, cost: str) -> None:
     for x, y in ((X, Y), (1e3 * X, 1e3 * Y), (points(128, 3072), 0.5 * points(128, 3072, 2))):
         out = run(x, y, ess=target, cost=cost)
-        assert float(out.weight.sum() ** 2 / (len(x) * out.weight.square().sum())) == pytest.approx(target, rel=1e-5)
+        assert float(out.weight.sum() ** 2 / (len(x) * out.weight.square().sum())) == pytest.approx(
+            target, rel=1e-5
+        )
         assert float(out.logs["ess"]) == pytest.approx(target, rel=1e-5)
-        torch.testing.assert_close(run(x, y, eps=float(out.logs["eps"]), cost=cost).weight, out.weight, rtol=1e-5, atol=1e-12)
+        torch.testing.assert_close(
+            run(x, y, eps=float(out.logs["eps"]), cost=cost).weight, out.weight, rtol=1e-5, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("target", [0.1, 0.4, 0.8])
 def test_balanced_weights_hit_it_too(target: float) -> None:
     """From the whole batch up to 128 points, from its first 128 above."""
     assert float(run(ess=target, balance=10).logs["ess"]) == pytest.approx(target, abs=5e-3)
-    assert float(run(points(300), 3 * points(300, 2, 1), ess=target, balance=10).logs["ess"]) == pytest.approx(target, abs=0.1)
+    assert float(
+        run(points(300), 3 * points(300, 2, 1), ess=target, balance=10).logs["ess"]
+    ) == pytest.approx(target, abs=0.1)
 
 
 def test_the_default_is_a_sample_size() -> None:
@@ -110,14 +136,20 @@ def test_temperatures() -> None:
     torch.testing.assert_close(run(relative=0.5).weight, run(eps=0.5 * float(COSTS.mean())).weight)
     squares = run(eps=4.0, cost="l2sq")
     torch.testing.assert_close(squares.weight, N * (-COSTS.square() / 4).softmax(0))
-    torch.testing.assert_close(squares.logs["mean_cost"], (COSTS.square() * (-COSTS.square() / 4).softmax(0)).sum())
+    torch.testing.assert_close(
+        squares.logs["mean_cost"], (COSTS.square() * (-COSTS.square() / 4).softmax(0)).sum()
+    )
     images = points(8, 12).view(8, 3, 2, 2)
-    torch.testing.assert_close(run(images, 2 * images, kappa=1.0).weight, run(images.flatten(1), 2 * images.flatten(1), eps=math.sqrt(12)).weight)
+    torch.testing.assert_close(
+        run(images, 2 * images, kappa=1.0).weight,
+        run(images.flatten(1), 2 * images.flatten(1), eps=math.sqrt(12)).weight,
+    )
 
 
 @pytest.mark.parametrize("cost", ["l2", "l2sq"])
 def test_balanced_weights_come_from_uniform_marginals(cost: str) -> None:
-    """Pair i weighs B² P_ii of the plan that exp(−C/eps) becomes when its rows and columns are scaled to sum to 1/B."""
+    """Pair i weighs B² P_ii of the plan that exp(−C/eps) becomes when its rows and columns are scaled to sum
+    to 1/B."""
     coupling = Gibbs(eps=2.0, balance=200, cost=cost)
     coupling.say = lambda kind, text: None
     out = coupling(X, Y, Cond(), NOISE)
@@ -125,14 +157,19 @@ def test_balanced_weights_come_from_uniform_marginals(cost: str) -> None:
     grid = grid if cost == "l2" else grid.square()
     plan = coupling._balanced(grid, 1 / 2.0).exp()
     for dim in (0, 1):
-        torch.testing.assert_close(plan.sum(dim), torch.full((N,), 1 / N, dtype=torch.float64), rtol=1e-6, atol=0)
+        torch.testing.assert_close(
+            plan.sum(dim), torch.full((N,), 1 / N, dtype=torch.float64), rtol=1e-6, atol=0
+        )
     torch.testing.assert_close(out.weight, plan.diagonal() / plan.diagonal().mean(), rtol=1e-6, atol=0)
     assert float(out.logs["tilt_source"]) < 1e-10 and float(out.logs["tilt_data"]) < 1e-10
     ratio = plan * (grid / 2).exp()  # u_i v_j
     torch.testing.assert_close(ratio[1:, 1:] * ratio[0, 0], ratio[1:, :1] * ratio[:1, 1:], rtol=1e-8, atol=0)
-    plain = Gibbs(eps=2.0, balance=200, cost=cost, normalise="none")  # the mean is over all pairings, not over each batch
+    # the mean is over all pairings, not over each batch
+    plain = Gibbs(eps=2.0, balance=200, cost=cost, normalise="none")
     plain.say = coupling.say
-    every_pairing = torch.stack([plain(X[:9].roll(k, 0), Y[:9], Cond(), NoiseSource(range(9))).weight for k in range(9)])
+    every_pairing = torch.stack(
+        [plain(X[:9].roll(k, 0), Y[:9], Cond(), NoiseSource(range(9))).weight for k in range(9)]
+    )
     torch.testing.assert_close(every_pairing.mean(0), torch.ones(9, dtype=torch.float64), rtol=1e-5, atol=0)
 
 
@@ -140,7 +177,11 @@ def test_a_few_rounds_remove_most_of_the_tilt() -> None:
     tilt = {k: run(eps=1.0, balance=k).logs for k in (0, 1, 5, 20)}
     assert float(tilt[0]["tilt_data"]) > 0.3
     source = [float(tilt[k]["tilt_source"]) for k in (1, 5, 20)]
-    assert all(float(tilt[k]["tilt_data"]) < 1e-12 for k in (1, 5, 20)) and source[0] > source[1] > source[2] and source[2] < 1e-3
+    assert (
+        all(float(tilt[k]["tilt_data"]) < 1e-12 for k in (1, 5, 20))
+        and source[0] > source[1] > source[2]
+        and source[2] < 1e-3
+    )
 
 
 def test_tilts_come_from_the_first_points_of_large_batches() -> None:
@@ -156,7 +197,8 @@ def test_tilts_come_from_the_first_points_of_large_batches() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_running_mean_is_kept_by_the_run() -> None:
-    """The first hundred batches by their mean, in the context that the caller keeps: two runs do not mix, and a copy goes on alike."""
+    """The first hundred batches by their mean, in the context that the caller keeps: two runs do not mix, and
+    a copy goes on alike."""
     objective = build_objective(coupling={"name": "gibbs", "eps": 2.0, "normalise": "running"})
     net = lambda x, t, cond, ctx: torch.zeros_like(x)  # noqa: E731
     batches = [(points(N, 2, k), (1 + k) * points(N, 2, 50 + k)) for k in range(4)]
@@ -175,26 +217,38 @@ def test_the_running_mean_is_kept_by_the_run() -> None:
     assert torch.equal(weights(resumed, 1), weights(one, 1))
     assert not torch.equal(weights(one, 1), weights(one, 1))
     with torch.no_grad():  # looking at it in between needs no run and leaves none behind
-        torch.testing.assert_close(objective.sample_pairs(Batch(Y, source=X), NOISE).weight, run(eps=2.0).weight)
-    with pytest.raises(ValueError, match=r"without a run to keep the mean in; call loss\(net, batch, noise, ctx\)"):
+        torch.testing.assert_close(
+            objective.sample_pairs(Batch(Y, source=X), NOISE).weight, run(eps=2.0).weight
+        )
+    with pytest.raises(
+        ValueError, match=r"without a run to keep the mean in; call loss\(net, batch, noise, ctx\)"
+    ):
         objective.loss(net, Batch(Y, source=X), NOISE)
     assert math.isfinite(float(objective.loss(net, Batch(Y, source=X), NOISE, one).per_sample.sum()))
 
 
 def test_the_weighted_field_is_that_of_the_tilted_ends() -> None:
-    """Gaussians in one dimension with squared costs stay Gaussian: exp(−(x − y)²/eps) N(x; 0, 1) N(y; m, v) has precision [[1 + 2/eps, −2/eps], …], and the
-    best straight line through the weighted pairs is its regression, not the one of the data; balanced weights keep the data's mean."""
+    """Gaussians in one dimension with squared costs stay Gaussian: exp(−(x − y)²/eps) N(x; 0, 1) N(y; m, v)
+    has precision [[1 + 2/eps, −2/eps], …], and the best straight line through the weighted pairs is its
+    regression, not the one of the data; balanced weights keep the data's mean."""
     n, m, std, eps = 4000, 1.5, 1.3, 6.0
     x, y = points(n, 1), m + std * points(n, 1, 3)
     precision = torch.tensor([[1 + 2 / eps, -2 / eps], [-2 / eps, 1 / std**2 + 2 / eps]], dtype=torch.float64)
-    cov, mean = precision.inverse(), torch.linalg.solve(precision, torch.tensor([0.0, m / std**2], dtype=torch.float64))
+    cov, mean = (
+        precision.inverse(),
+        torch.linalg.solve(precision, torch.tensor([0.0, m / std**2], dtype=torch.float64)),
+    )
     w = run(x, y, eps=eps, cost="l2sq").weight
-    assert float((w * y[:, 0]).mean()) == pytest.approx(float(mean[1]), abs=0.08) and abs(float(mean[1]) - m) > 0.3
+    assert (
+        float((w * y[:, 0]).mean()) == pytest.approx(float(mean[1]), abs=0.08)
+        and abs(float(mean[1]) - m) > 0.3
+    )
     joint = (w[:, None] * torch.cat([x, y], 1)).T @ torch.cat([x, y], 1) / n - torch.outer(mean, mean)
     torch.testing.assert_close(joint, cov, rtol=0, atol=0.12)
     even = run(x[:1000], y[:1000], eps=eps, cost="l2sq", balance=20).weight
     assert float((even * y[:1000, 0]).mean()) == pytest.approx(float(y[:1000].mean()), abs=0.12)
-    assert float((even * (x[:1000] * (y[:1000] - y[:1000].mean()))[:, 0]).mean()) > 0.2  # and still pulls near ones together
+    # and still pulls near ones together
+    assert float((even * (x[:1000] * (y[:1000] - y[:1000].mean()))[:, 0]).mean()) > 0.2
 
 
 def test_warnings_in_words_once() -> None:
@@ -203,7 +257,12 @@ def test_warnings_in_words_once() -> None:
         for step in (0, 16, 32):
             coupling(X, Y, Cond(), NOISE.at(step))
     said = [str(w.message) for w in caught]
-    assert len(said) == 2 and "rest on" in said[0] and "% of its pairs" in said[0] and "Raise eps, which is 0.3 here, or set ess: 0.7" in said[0]
+    assert (
+        len(said) == 2
+        and "rest on" in said[0]
+        and "% of its pairs" in said[0]
+        and "Raise eps, which is 0.3 here, or set ess: 0.7" in said[0]
+    )
     assert "shifted version of your data" in said[1] and "balance: 10" in said[1]
     with pytest.warns(UserWarning, match="the largest weight of this batch is .*Set normalise: batch"):
         Gibbs(eps=0.05, normalise="none")(X[:8], Y[:8] + 9, Cond(), NoiseSource(range(8)))
@@ -249,7 +308,8 @@ def test_refusals() -> None:
 
 
 def test_memory_balances_over_past_batches() -> None:
-    """Batches that follow each other weigh as the front of the plan of all of them; what is remembered is the last ones."""
+    """Batches that follow each other weigh as the front of the plan of all of them; what is remembered is the
+    last ones."""
     coupling, state = Gibbs(eps=1.0, balance=200, memory=2), {}
     batches = [(points(24, 2, 2 * i), 0.5 * points(24, 2, 2 * i + 1) + 1) for i in range(3)]
     with torch.enable_grad():

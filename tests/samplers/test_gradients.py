@@ -32,12 +32,23 @@ def gaussian(path: Path) -> FunctionDenoiser:
 
 
 SPECS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in samplers.REGISTRY if name not in ("bridge", "bridge_sde", "graph", "torchdiffeq", "diffusers")),
-    ("edm_heun", {"s_churn": 5.0}), ("ddim", {"eta": 0.5}), ("heun", {"shift": 2.0}),
+    *(
+        (name, {})
+        for name in samplers.REGISTRY
+        if name not in ("bridge", "bridge_sde", "graph", "torchdiffeq", "diffusers")
+    ),
+    ("edm_heun", {"s_churn": 5.0}),
+    ("ddim", {"eta": 0.5}),
+    ("heun", {"shift": 2.0}),
     *(("torchdiffeq", {"method": m, "rtol": 1e-5, "atol": 1e-5}) for m in (*ADAPTIVE, *FIXED)),
-    ("torchdiffeq", {"alone": True, "rtol": 1e-5, "atol": 1e-5}), ("ddim", {"threshold": 0.7, "clip": 0.9}), ("heun", {"clip": 1.5}),
-    *(("diffusers", {"scheduler": f"{s}Scheduler"}) for s in ("DPMSolverMultistep", "UniPCMultistep", "HeunDiscrete", "EulerAncestralDiscrete")),
-]  # fmt: skip
+    ("torchdiffeq", {"alone": True, "rtol": 1e-5, "atol": 1e-5}),
+    ("ddim", {"threshold": 0.7, "clip": 0.9}),
+    ("heun", {"clip": 1.5}),
+    *(
+        ("diffusers", {"scheduler": f"{s}Scheduler"})
+        for s in ("DPMSolverMultistep", "UniPCMultistep", "HeunDiscrete", "EulerAncestralDiscrete")
+    ),
+]
 
 
 @pytest.mark.parametrize("spec, name", thinned(3, SPECS, list(PATHS)), ids=str)
@@ -74,13 +85,18 @@ def test_the_gradient_in_the_source_of_a_bridge(name: str) -> None:
     out = sampler.sample(bridge.denoiser(), x, noise=noise, num_steps=6)
     (found,) = torch.autograd.grad(out.sum(), x)
     with torch.no_grad():
-        ends = [sampler.sample(bridge.denoiser(), x + h * one[0], noise=noise, num_steps=6).sum(1) for h in (0.05, -0.05)]
+        ends = [
+            sampler.sample(bridge.denoiser(), x + h * one[0], noise=noise, num_steps=6).sum(1)
+            for h in (0.05, -0.05)
+        ]
     torch.testing.assert_close(found[:, 0], (ends[0] - ends[1]) / 0.1, rtol=2e-3, atol=1e-4)
 
 
 def test_every_step_carries_it() -> None:
     x = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
-    steps = list(samplers.build("torchdiffeq", method="dopri5").steps(gaussian(PATHS["linear"]), x, num_steps=4))
+    steps = list(
+        samplers.build("torchdiffeq", method="dopri5").steps(gaussian(PATHS["linear"]), x, num_steps=4)
+    )
     assert all(step.x.requires_grad for step in steps) and steps[0].data_hat.requires_grad
 
 

@@ -1,4 +1,5 @@
-"""Noise on graphs: rows that sum to one, Chapman–Kolmogorov, Bayes by brute force on three atoms, and the published form by its dense matrices."""
+"""Noise on graphs: rows that sum to one, Chapman–Kolmogorov, Bayes by brute force on three atoms, and the
+published form by its dense matrices."""
 
 import itertools
 
@@ -25,7 +26,12 @@ def statistics() -> tuple[Tensor, Tensor]:
 
 def path_of(mode: str, num: int = 20) -> GraphPath:
     atoms, joint = statistics()
-    return GraphPath(mode=mode, num=num, atoms=tuple(atoms.tolist()), joint=tuple(tuple(map(tuple, rows)) for rows in joint.tolist()))
+    return GraphPath(
+        mode=mode,
+        num=num,
+        atoms=tuple(atoms.tolist()),
+        joint=tuple(tuple(map(tuple, rows)) for rows in joint.tolist()),
+    )
 
 
 def graphs(count: int, atoms: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -49,9 +55,11 @@ def test_statistics_of_a_small_table() -> None:
     joint[0, 0, :2], joint[0, 1, 0], joint[0, 1, 2] = torch.tensor([6.0, 2.0], dtype=torch.float64), 3.0, 1.0
     joint[1, 0] = joint[0, 1]
     s = Statistics.of([3.0, 1.0], joint)
-    assert s.atoms.tolist() == [0.75, 0.25] and s.between[1, 1].tolist() == [1, 0, 0, 0, 0]  # never seen: no bond
+    # never seen: no bond
+    assert s.atoms.tolist() == [0.75, 0.25] and s.between[1, 1].tolist() == [1, 0, 0, 0, 0]
     assert s.bonds.tolist() == pytest.approx([12 / 16, 2 / 16, 2 / 16, 0, 0])
-    assert s.of_atom[0].tolist() == pytest.approx([0.75, 0.125, 0.125, 0, 0])  # the mean over partners, not weighed by how often they occur
+    # the mean over partners, not weighed by how often they occur
+    assert s.of_atom[0].tolist() == pytest.approx([0.75, 0.125, 0.125, 0, 0])
 
 
 @pytest.mark.parametrize("mode", ["marginal", "corrected", "reference"])
@@ -86,7 +94,9 @@ def test_the_product_of_steps_is_the_closed_form() -> None:
         product = torch.eye(BONDS, dtype=torch.float64)
         for k in range(1, path.num + 1):
             matrix = step_matrix(path, k, between)
-            torch.testing.assert_close(matrix.sum(1), torch.ones(BONDS, dtype=torch.float64), rtol=0, atol=1e-12)
+            torch.testing.assert_close(
+                matrix.sum(1), torch.ones(BONDS, dtype=torch.float64), rtol=0, atol=1e-12
+            )
             product = product @ matrix
             fallen = path.fallen(between[None, None, None], torch.tensor(k))[0, 0, 0]
             closed = path.table[k] * torch.eye(BONDS, dtype=torch.float64) + (1 - path.table[k]) * fallen
@@ -96,7 +106,8 @@ def test_the_product_of_steps_is_the_closed_form() -> None:
 @pytest.mark.parametrize("mode", ["marginal", "corrected"])
 @pytest.mark.parametrize("steps", [(12, 11), (12, 5), (1, 0), (20, 13)])
 def test_the_posterior_is_bayes_by_brute_force(mode: str, steps: tuple[int, int]) -> None:
-    """Three atoms: q(z_s | z_t, z_0) ∝ q(z_t | z_s, z_0) q(z_s | z_0), by multiplying out the chain's matrices, for atoms and for bonds."""
+    """Three atoms: q(z_s | z_t, z_0) ∝ q(z_t | z_s, z_0) q(z_s | z_0), by multiplying out the chain's
+    matrices, for atoms and for bonds."""
     path = path_of(mode)
     k, j = steps
     clean, valid = graphs(2, ATOMS, seed=3)
@@ -140,7 +151,10 @@ def test_the_posterior_of_uncertain_data_is_the_mean_of_posteriors() -> None:
     want = torch.zeros_like(got)
     for c in range(TYPES):
         known = F.one_hot(torch.full((1, ATOMS), c), TYPES).double()
-        want = want + hat[..., c : c + 1] * unpack(path.posterior(z, pack(known, bonds), 0.4, 0.55, valid), TYPES)[0]
+        want = (
+            want
+            + hat[..., c : c + 1] * unpack(path.posterior(z, pack(known, bonds), 0.4, 0.55, valid), TYPES)[0]
+        )
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
 
 
@@ -165,16 +179,24 @@ def test_the_published_form_by_its_matrices(steps: tuple[int, int]) -> None:
 
     def normal(p: Tensor) -> Tensor:
         atoms, bonds = unpack(p, TYPES)
-        return mask(pack(atoms / atoms.sum(-1, keepdim=True), bonds / bonds.sum(-1, keepdim=True)), valid, TYPES)
+        return mask(
+            pack(atoms / atoms.sum(-1, keepdim=True), bonds / bonds.sum(-1, keepdim=True)), valid, TYPES
+        )
 
-    torch.testing.assert_close(path.noised(clean, 1 - k / path.num, valid), normal(clean.double() @ bar(k)), rtol=1e-9, atol=1e-12)
-    z = draw(path.noised(clean, 1 - k / path.num, valid), NoiseSource([3, 4]), valid, TYPES, stream="z").double()
+    torch.testing.assert_close(
+        path.noised(clean, 1 - k / path.num, valid), normal(clean.double() @ bar(k)), rtol=1e-9, atol=1e-12
+    )
+    z = draw(
+        path.noised(clean, 1 - k / path.num, valid), NoiseSource([3, 4]), valid, TYPES, stream="z"
+    ).double()
     hat = torch.rand(2, n, TYPES + BONDS * n, dtype=torch.float64)
     keep = path.table[k] / path.table[j]
     one = keep * eye + (1 - keep) * u
     raised = (z @ one.T)[:, :, None] * bar(j) / (z @ bar(k).T)[..., None]  # (B, n, F of the data, F)
     want = normal(torch.einsum("bnc,bncd->bnd", hat, raised))
-    torch.testing.assert_close(path.posterior(z, hat, 1 - k / path.num, 1 - j / path.num, valid), want, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        path.posterior(z, hat, 1 - k / path.num, 1 - j / path.num, valid), want, rtol=1e-9, atol=1e-12
+    )
 
 
 def test_draws_follow_their_probabilities_and_are_symmetric() -> None:
@@ -192,9 +214,14 @@ def test_forward_steps_reach_the_closed_form() -> None:
     """10,000 bonds drawn step by step through the chain, against q(z_k | z_0)."""
     path, count = path_of("corrected"), 10000
     valid = torch.ones(count, 2, dtype=torch.bool)
-    clean = draw(path.prior(valid[:1]), NoiseSource([4]), valid[:1], TYPES, stream="data").expand(count, -1, -1)
+    clean = draw(path.prior(valid[:1]), NoiseSource([4]), valid[:1], TYPES, stream="data").expand(
+        count, -1, -1
+    )
     between = path.between(unpack(clean.double(), TYPES)[0])[0, 0, 1]
-    state, g = torch.full((count,), int(unpack(clean, TYPES)[1][0, 0, 1].argmax())), torch.Generator().manual_seed(0)
+    state, g = (
+        torch.full((count,), int(unpack(clean, TYPES)[1][0, 0, 1].argmax())),
+        torch.Generator().manual_seed(0),
+    )
     for k in range(1, 9):
         state = torch.multinomial(step_matrix(path, k, between)[state], 1, generator=g)[:, 0]
     want = unpack(path.noised(clean[:1], 1 - 8 / path.num, valid[:1]), TYPES)[1][0, 0, 1]

@@ -1,4 +1,5 @@
-"""Sampling graphs with the exact denoiser of a known distribution reproduces it; guidance acts on log-probabilities as its formula says."""
+"""Sampling graphs with the exact denoiser of a known distribution reproduces it; guidance acts on
+log-probabilities as its formula says."""
 
 import itertools
 from typing import Any
@@ -31,8 +32,9 @@ def every_graph() -> Tensor:
 
 GRAPHS = every_graph()
 LAWS = {  # of the twelve, by condition; −1 is their mixture
-    0: torch.tensor([8.0, 1, 1, 1, 4, 1, 1, 4, 1, 1, 1, 8]), 1: torch.tensor([1.0, 1, 1, 9, 1, 1, 1, 1, 9, 2, 2, 2]),
-}  # fmt: skip
+    0: torch.tensor([8.0, 1, 1, 1, 4, 1, 1, 4, 1, 1, 1, 8]),
+    1: torch.tensor([1.0, 1, 1, 9, 1, 1, 1, 1, 9, 2, 2, 2]),
+}
 LAWS[-1] = sum(v / v.sum() for v in LAWS.values())  # type: ignore[assignment]
 
 
@@ -42,7 +44,12 @@ def path_of(mode: str, num: int = 200) -> GraphPath:
     share = torch.einsum("g,gia->a", p, atoms) / N
     joint = torch.einsum("g,ga,gb,gk->abk", p, atoms[:, 0], atoms[:, 1], bonds[:, 0, 1])
     joint = joint + joint.transpose(0, 1)
-    return GraphPath(mode=mode, num=num, atoms=tuple(share.tolist()), joint=tuple(tuple(map(tuple, r)) for r in joint.tolist()))
+    return GraphPath(
+        mode=mode,
+        num=num,
+        atoms=tuple(share.tolist()),
+        joint=tuple(tuple(map(tuple, r)) for r in joint.tolist()),
+    )
 
 
 class Exact:
@@ -59,12 +66,18 @@ class Exact:
         p = self.path.noised(GRAPHS, t, torch.ones(len(GRAPHS), N, dtype=torch.bool))  # (12, N, F)
         atoms, bonds = unpack(p, TYPES)
         z, e = unpack(x.double(), TYPES)
-        likely = torch.einsum("gia,bia->bgi", atoms, z).prod(-1) * torch.einsum("gk,bk->bg", bonds[:, 0, 1], e[:, 0, 1])
+        likely = torch.einsum("gia,bia->bgi", atoms, z).prod(-1) * torch.einsum(
+            "gk,bk->bg", bonds[:, 0, 1], e[:, 0, 1]
+        )
         label = cond.label if isinstance(cond.label, Tensor) else torch.full((len(x),), -1)
         law = torch.stack([LAWS[int(k)] / LAWS[int(k)].sum() for k in label]).double()
         post = likely * law
         mean = torch.einsum("bg,gif->bif", post / post.sum(1, keepdim=True), GRAPHS.double())
-        s = ctx.t_next if ctx is not None and ctx.t_next is not None else min(1.0, float(t) + 1 / self.path.num)
+        s = (
+            ctx.t_next
+            if ctx is not None and ctx.t_next is not None
+            else min(1.0, float(t) + 1 / self.path.num)
+        )
         return GraphPrediction("logits", mean.clamp_min(1e-30).log(), x, t, self.path, valid, s)
 
 
@@ -73,7 +86,9 @@ def counts(x: Tensor) -> Tensor:
     return torch.stack([(x == g).flatten(1).all(1).double().mean() for g in GRAPHS])
 
 
-def sampled(denoiser: Any, count: int, label: int | None, *, num_steps: int = 200, **options: float) -> Tensor:
+def sampled(
+    denoiser: Any, count: int, label: int | None, *, num_steps: int = 200, **options: float
+) -> Tensor:
     path, valid = denoiser.path, torch.ones(count, N, dtype=torch.bool)
     noise = NoiseSource(range(count))
     cond = Cond(label=None if label is None else torch.full((count,), label), valid=valid)
@@ -83,14 +98,23 @@ def sampled(denoiser: Any, count: int, label: int | None, *, num_steps: int = 20
 
 @pytest.mark.parametrize("mode", [pytest.param("marginal", marks=pytest.mark.slow), "corrected"])
 def test_the_exact_denoiser_gives_the_law(mode: str) -> None:
-    """Total variation below 4 % with 100 steps and 2,500 samples (chance alone is about 2.5 %); four steps are farther away."""
+    """Total variation below 4 % with 100 steps and 2,500 samples (chance alone is about 2.5 %); four steps
+    are farther away."""
     law = LAWS[0] / LAWS[0].sum()
-    far = {n: float((counts(sampled(Exact(path_of(mode)), 2500, 0, num_steps=n)) - law).abs().sum() / 2) for n in (4, 100)}
+    far = {
+        n: float((counts(sampled(Exact(path_of(mode)), 2500, 0, num_steps=n)) - law).abs().sum() / 2)
+        for n in (4, 100)
+    }
     assert far[100] < 0.04 < far[4]
 
 
 @pytest.mark.parametrize(
-    "renoise, until", [(0.05, 0.9), pytest.param(1.0, 0.9, marks=pytest.mark.slow), pytest.param(1.0, 1.0, marks=pytest.mark.slow)]
+    "renoise, until",
+    [
+        (0.05, 0.9),
+        pytest.param(1.0, 0.9, marks=pytest.mark.slow),
+        pytest.param(1.0, 1.0, marks=pytest.mark.slow),
+    ],
 )
 def test_drawing_a_share_anew_keeps_the_law(renoise: float, until: float) -> None:
     """Total variation below 4 % with 100 steps and 2,500 samples, as without."""
@@ -105,28 +129,41 @@ def test_a_renoised_step_by_hand() -> None:
     x = draw(path.prior(valid), NoiseSource(range(4)), valid, TYPES, stream="x")
     for s in (0.5, 0.95):
         p = Exact(path).predict(x, s - 0.02, Cond(), RunContext(t=s - 0.02, t_next=s))
-        want = p.following() if s > 0.9 else 0.4 * p.following() + 0.6 * path.noised(softmax(p.value, TYPES), s, valid)
+        want = (
+            p.following()
+            if s > 0.9
+            else 0.4 * p.following() + 0.6 * path.noised(softmax(p.value, TYPES), s, valid)
+        )
         noise = NoiseSource(range(4)).at(3)
         seen[s] = samplers.build("graph", renoise=0.6).step(x, s - 0.02, s, lambda x, t, p=p: p, noise, [])
         assert torch.equal(seen[s], draw(want, noise, valid, TYPES, stream="step"))
 
 
 def test_guidance_is_a_product_of_powers() -> None:
-    """p ∝ p_u (p_c/p_u)^w for every atom and bond, of the clean graph or, in the space logp, of the next state; w = 1 is the conditional with one call, w = 0 the unconditional."""
+    """p ∝ p_u (p_c/p_u)^w for every atom and bond, of the clean graph or, in the space logp, of the next
+    state; w = 1 is the conditional with one call, w = 0 the unconditional."""
     path = path_of("corrected")
     valid = torch.ones(6, N, dtype=torch.bool)
     x = draw(path.prior(valid), NoiseSource(range(6)), valid, TYPES, stream="x")
     cond, ctx = Cond(label=torch.zeros(6, dtype=torch.int64)), RunContext(t=0.5, t_next=0.52)
     for w, space in itertools.product((0.0, 2.0, 3.5), ("native", "logp")):
         ask = {k: Exact(path).predict(x, 0.5, c, ctx).to(space) for k, c in (("c", cond), ("u", cond.null()))}
-        made: Any = Guided(Exact(path), [guidance.build("cfg", scale=w, space=space)]).predict(x, 0.5, cond, RunContext(t=0.5, t_next=0.52))
+        made: Any = Guided(Exact(path), [guidance.build("cfg", scale=w, space=space)]).predict(
+            x, 0.5, cond, RunContext(t=0.5, t_next=0.52)
+        )
         got = made.following() if space == "logp" else made.to("probs")
         for want, have in zip(map(torch.exp, powers(ask, w)), unpack(got, TYPES)):
             want = want / want.sum(-1, keepdim=True)
-            off = want.sum(-1).isfinite() if want.ndim == 3 else ~torch.eye(N, dtype=torch.bool)[None].expand(6, -1, -1)
+            off = (
+                want.sum(-1).isfinite()
+                if want.ndim == 3
+                else ~torch.eye(N, dtype=torch.bool)[None].expand(6, -1, -1)
+            )
             torch.testing.assert_close(have[off].double(), want[off], rtol=1e-4, atol=1e-6)
     one = Exact(path)
-    alone = Guided(one, [guidance.build("cfg", scale=1.0)]).predict(x, 0.5, cond, RunContext(t=0.5, t_next=0.52))
+    alone = Guided(one, [guidance.build("cfg", scale=1.0)]).predict(
+        x, 0.5, cond, RunContext(t=0.5, t_next=0.52)
+    )
     assert one.calls == 1 and alone.space == "logits"
 
 
@@ -141,43 +178,64 @@ def test_guided_samples_lean_towards_the_condition() -> None:
     typical = (LAWS[0] / LAWS[0].sum() > LAWS[-1] / LAWS[-1].sum() + 1e-6).double()
     shares = {}
     for name, rules in {
-        "none": [], "interval": [guidance.build("cfg", scale=3.0, interval=(0.8, 1.0))], "all": [guidance.build("cfg", scale=3.0)],
+        "none": [],
+        "interval": [guidance.build("cfg", scale=3.0, interval=(0.8, 1.0))],
+        "all": [guidance.build("cfg", scale=3.0)],
         "prior": [guidance.build("prior_swap", model=Exact(path)), guidance.build("cfg", scale=3.0)],
-    }.items():  # fmt: skip
+    }.items():
         model: Any = Guided(Exact(path), rules) if rules else Exact(path)
         shares[name] = float(counts(sampled(model, 1500, 0, num_steps=40)) @ typical)
-    assert shares["none"] + 0.02 < shares["interval"] + 0.01 < shares["all"] and shares["all"] > shares["none"] + 0.1
+    assert (
+        shares["none"] + 0.02 < shares["interval"] + 0.01 < shares["all"]
+        and shares["all"] > shares["none"] + 0.1
+    )
     assert shares["prior"] == pytest.approx(shares["all"], abs=1e-12)  # the prior is the model itself
 
 
 def test_a_prior_with_another_schedule_and_clock() -> None:
-    """The same law learned with 60 steps instead of 200 guides as the model itself does, up to the difference of their steps; other types are refused."""
+    """The same law learned with 60 steps instead of 200 guides as the model itself does, up to the difference
+    of their steps; other types are refused."""
     path, other = path_of("marginal"), path_of("marginal", num=60)
     valid = torch.ones(4, N, dtype=torch.bool)
     x = draw(path.noised(GRAPHS[:4], 0.6, valid), NoiseSource(range(4)), valid, TYPES, stream="x")
     cond, ctx = Cond(label=torch.zeros(4, dtype=torch.int64)), RunContext(t=0.6, t_next=0.65)
     own = Guided(Exact(path), [guidance.build("cfg", scale=2.0)]).predict(x, 0.6, cond, ctx).to("logp")
     swapped = (
-        Guided(Exact(path), [guidance.build("prior_swap", model=Exact(other)), guidance.build("cfg", scale=2.0)])
+        Guided(
+            Exact(path), [guidance.build("prior_swap", model=Exact(other)), guidance.build("cfg", scale=2.0)]
+        )
         .predict(x, 0.6, cond, ctx)
         .to("logp")
     )
     real = own > -5  # what has any weight
     torch.testing.assert_close(swapped[real], own[real], rtol=0, atol=0.15)
-    assert path.same_as(path_of("marginal")) and not path.same_as(other) and not path.same_as(path_of("corrected"))
+    assert (
+        path.same_as(path_of("marginal"))
+        and not path.same_as(other)
+        and not path.same_as(path_of("corrected"))
+    )
     with pytest.raises(ValueError, match="other atom types"):
         foreign: Any = Exact(GraphPath(atoms=(1.0,), joint=(((1.0, 1.0, 0.0, 0.0, 0.0),),)))
-        Guided(Exact(path), [guidance.build("prior_swap", model=foreign), guidance.build("cfg", scale=2.0)]).predict(x, 0.6, cond, ctx)
+        Guided(
+            Exact(path), [guidance.build("prior_swap", model=foreign), guidance.build("cfg", scale=2.0)]
+        ).predict(x, 0.6, cond, ctx)
 
 
 def test_known_entries_and_the_loss() -> None:
     """The loss is the cross-entropy by hand; known entries are clean in the input and left out of it."""
     path = path_of("marginal")
     objective = build_objective(
-        path={"name": "graph", "mode": "marginal", "num": 200, "atoms": tuple(path.statistics.atoms.tolist()), "joint": tuple(
-            tuple(map(tuple, r)) for r in (path.statistics.between * 0 + path.statistics.bonds).tolist()
-        )}, parameterization={"name": "logits", "bond_weight": 3.0},
-    )  # fmt: skip
+        path={
+            "name": "graph",
+            "mode": "marginal",
+            "num": 200,
+            "atoms": tuple(path.statistics.atoms.tolist()),
+            "joint": tuple(
+                tuple(map(tuple, r)) for r in (path.statistics.between * 0 + path.statistics.bonds).tolist()
+            ),
+        },
+        parameterization={"name": "logits", "bond_weight": 3.0},
+    )
     seen: list[Tensor] = []
 
     def net(x: Tensor, t: Tensor, cond: Cond, ctx: RunContext | None = None) -> Tensor:
@@ -211,7 +269,9 @@ def test_what_graphs_do_not_have() -> None:
     path, valid = path_of("corrected"), torch.ones(1, N, dtype=torch.bool)
     with pytest.raises(ValueError, match="leave out space=logp"):
         x = draw(path.prior(valid), NoiseSource([0]), valid, TYPES, stream="x")
-        samplers.build("graph", renoise=1).sample(Guided(Exact(path), rules), x, Cond(valid=valid), NoiseSource([0]), num_steps=4)
+        samplers.build("graph", renoise=1).sample(
+            Guided(Exact(path), rules), x, Cond(valid=valid), NoiseSource([0]), num_steps=4
+        )
     with pytest.raises(ValueError, match="expected native"):
         guidance.build("cfg", space="noise")
     with pytest.raises(ValueError, match="choose graph"):
@@ -224,7 +284,9 @@ def test_both_branches_of_few_atoms_are_one_call() -> None:
     """Of the network, with what two calls say; padding and known entries go into both."""
     torch.manual_seed(0)
     path = path_of("corrected")
-    net = GraphDiT(max_atoms=N, atom_types=TYPES, hidden_size=16, depth=1, num_heads=2, num_numeric=1).double()
+    net = GraphDiT(
+        max_atoms=N, atom_types=TYPES, hidden_size=16, depth=1, num_heads=2, num_numeric=1
+    ).double()
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.3)
     seen: list[int] = []

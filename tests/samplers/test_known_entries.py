@@ -1,4 +1,5 @@
-"""Known entries: every query sees them at its own time, and taking steps again (RePaint) makes the free entries fit them; exact truths on Gaussians."""
+"""Known entries: every query sees them at its own time, and taking steps again (RePaint) makes the free
+entries fit them; exact truths on Gaussians."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +24,9 @@ WRAPPED = (
     "DPMSolverMultistepScheduler",
 )
 EVERY = [(n, {}) for n in FROM_NOISE] + [("edm_heun", {"s_churn": 20.0}), ("ddim", {"eta": 1.0})]
-EVERY += [("diffusers", {"scheduler": s}) for s in WRAPPED] + [("torchdiffeq", {"method": m}) for m in ("rk4", "midpoint", "dopri5")]
+EVERY += [("diffusers", {"scheduler": s}) for s in WRAPPED] + [
+    ("torchdiffeq", {"method": m}) for m in ("rk4", "midpoint", "dopri5")
+]
 R, Y = 0.9, 1.5  # the correlation of two entries of deviation 1; the first is known
 COV = torch.tensor([[1, R], [R, 1]], dtype=torch.float64)
 MEAN, VAR = R * Y, 1 - R**2
@@ -44,14 +47,19 @@ def exact(path: Any) -> FunctionDenoiser:
 
     def predict(x: Tensor, t: Any, cond: Cond) -> Prediction:
         c = path.coefficients(t)
-        gain = c.alpha * COV @ torch.linalg.inv(c.alpha**2 * COV + c.sigma**2 * torch.eye(2, dtype=torch.float64))
+        gain = (
+            c.alpha
+            * COV
+            @ torch.linalg.inv(c.alpha**2 * COV + c.sigma**2 * torch.eye(2, dtype=torch.float64))
+        )
         return Prediction("data", x @ gain.T, x, t, path)
 
     return FunctionDenoiser(path, predict)
 
 
 def trained(path: Any) -> FunctionDenoiser:
-    """The denoiser of one that was trained with a clean first entry: it reads the second one's mean off it."""
+    """The denoiser of one that was trained with a clean first entry: it reads the second one's mean off
+    it."""
 
     def predict(x: Tensor, t: Any, cond: Cond) -> Prediction:
         c, mean = path.coefficients(t), R * x[:, :1]
@@ -63,11 +71,16 @@ def trained(path: Any) -> FunctionDenoiser:
     return made
 
 
-def filled(denoiser: FunctionDenoiser, name: str, num_steps: int, *, count: int = 512, **options: Any) -> tuple[float, float, int]:
+def filled(
+    denoiser: FunctionDenoiser, name: str, num_steps: int, *, count: int = 512, **options: Any
+) -> tuple[float, float, int]:
     """Mean and variance of the free entry, and the queries."""
     noise = NoiseSource(range(count))
     x = denoiser.path.prior_scale * noise.normal((2,), stream="prior", dtype=torch.float64)
-    cond = Cond(known=torch.tensor([[True, False]]).expand(count, 2), given=torch.full((count, 2), Y, dtype=torch.float64))
+    cond = Cond(
+        known=torch.tensor([[True, False]]).expand(count, 2),
+        given=torch.full((count, 2), Y, dtype=torch.float64),
+    )
     *_, last = build(name, **options).steps(denoiser, x, cond, noise, num_steps=num_steps)
     assert bool((last.x[:, 0] == Y).all())
     return float(last.x[:, 1].mean()), float(last.x[:, 1].var()), last.evaluations
@@ -75,11 +88,14 @@ def filled(denoiser: FunctionDenoiser, name: str, num_steps: int, *, count: int 
 
 @pytest.mark.parametrize("spec, where", thinned(2, EVERY, list(PATHS)), ids=str)
 def test_every_query_sees_them_at_its_own_time(spec: tuple[str, dict[str, Any]], where: str) -> None:
-    """As noisy as the query, by one noise for all of the run; clean for a network that was trained with them."""
+    """As noisy as the query, by one noise for all of the run; clean for a network that was trained with
+    them."""
     (name, options), path = spec, PATHS[where]
     noise = NoiseSource(range(4))
     fixed = noise.normal((2,), stream="known", dtype=torch.float64)[:, 0]
-    cond = Cond(known=torch.tensor([[True, False]]).expand(4, 2), given=torch.full((4, 2), Y, dtype=torch.float64))
+    cond = Cond(
+        known=torch.tensor([[True, False]]).expand(4, 2), given=torch.full((4, 2), Y, dtype=torch.float64)
+    )
     for made in (exact, trained):
         inner, seen = made(path), []
 
@@ -99,9 +115,16 @@ def test_every_query_sees_them_at_its_own_time(spec: tuple[str, dict[str, Any]],
 
 @pytest.mark.parametrize(
     "name, options",
-    [("heun", {}), ("midpoint", {}), ("rk4", {}), ("edm_heun", {}), ("edm_heun", {"s_churn": 10.0}), ("torchdiffeq", {"method": "rk4"}),
-     ("diffusers", {"scheduler": "HeunDiscreteScheduler", "lambda_min": -5.1})],
-)  # fmt: skip
+    [
+        ("heun", {}),
+        ("midpoint", {}),
+        ("rk4", {}),
+        ("edm_heun", {}),
+        ("edm_heun", {"s_churn": 10.0}),
+        ("torchdiffeq", {"method": "rk4"}),
+        ("diffusers", {"scheduler": "HeunDiscreteScheduler", "lambda_min": -5.1}),
+    ],
+)
 def test_solvers_of_several_queries_find_the_conditional(name: str, options: dict[str, Any]) -> None:
     for path in PATHS.values():
         mean, variance, _ = filled(trained(path), name, 30, **options)
@@ -110,7 +133,8 @@ def test_solvers_of_several_queries_find_the_conditional(name: str, options: dic
 
 @pytest.mark.parametrize("name", ["ab2", "ddpm", "dpmpp_2m"])
 def test_resampling_pays_at_equal_queries(name: str) -> None:
-    """Ten steps taken five times against fifty: the conditional mean comes nearer by two fifths of what is missing, the variance as well."""
+    """Ten steps taken five times against fifty: the conditional mean comes nearer by two fifths of what is
+    missing, the variance as well."""
     for path in PATHS.values():
         once, again = filled(exact(path), name, 50), filled(exact(path), name, 10, resample=5)
         assert once[2] == again[2] == 50
@@ -129,11 +153,17 @@ def test_jumps_draw_noise_of_their_own() -> None:
     for resample in (1, 3):
         noise = Draws(range(3))
         noise.seen = []
-        cond = Cond(known=torch.tensor([[True, False]]).expand(3, 2), given=torch.full((3, 2), Y, dtype=torch.float64))
-        build("ddpm", resample=resample).sample(exact(LinearPath()), torch.randn(3, 2, dtype=torch.float64), cond, noise, num_steps=5)
+        cond = Cond(
+            known=torch.tensor([[True, False]]).expand(3, 2), given=torch.full((3, 2), Y, dtype=torch.float64)
+        )
+        build("ddpm", resample=resample).sample(
+            exact(LinearPath()), torch.randn(3, 2, dtype=torch.float64), cond, noise, num_steps=5
+        )
         drawn[resample] = noise.seen
         assert len(set(noise.seen)) == len(noise.seen)
-    assert sum(stream == "jump" for _, stream in drawn[3]) == 10 and not any(stream == "jump" for _, stream in drawn[1])
+    assert sum(stream == "jump" for _, stream in drawn[3]) == 10 and not any(
+        stream == "jump" for _, stream in drawn[1]
+    )
     assert set(drawn[1]) <= set(drawn[3])
 
 
@@ -142,12 +172,16 @@ def test_steps_are_counted_as_often_as_they_are_taken(start: int) -> None:
     """Against a loop by hand: history restarts where a step is taken again, so that ab2 is euler there."""
     path, n, u = LinearPath(), 6, 3
     denoiser, noise = exact(path), NoiseSource(range(3))
-    cond = Cond(known=torch.tensor([[True, False]]).expand(3, 2), given=torch.full((3, 2), Y, dtype=torch.float64))
+    cond = Cond(
+        known=torch.tensor([[True, False]]).expand(3, 2), given=torch.full((3, 2), Y, dtype=torch.float64)
+    )
     fixed = noise.normal((2,), stream="known", dtype=torch.float64)
     x = state = noise.normal((2,), stream="prior", dtype=torch.float64)
     steps = list(build("ab2", resample=u).steps(denoiser, x, cond, noise, num_steps=n, start=start))
     assert (
-        [s.index for s in steps] == list(range(u * start, u * n)) and {s.num_steps for s in steps} == {u * n} and steps[-1].evaluations == len(steps)
+        [s.index for s in steps] == list(range(u * start, u * n))
+        and {s.num_steps for s in steps} == {u * n}
+        and steps[-1].evaluations == len(steps)
     )
     times, at = path.grid(n), iter(steps)
 
@@ -172,6 +206,10 @@ def test_refusals() -> None:
     for condition, denoiser in ((None, exact(LinearPath())), (cond, trained(LinearPath()))):
         with pytest.raises(ValueError, match="got resample=5, which is for known entries"):
             build("euler", resample=5).steps(denoiser, torch.zeros(2, 2), condition, NoiseSource(range(2)))
-    for name, options in (("torchdiffeq", {"resample": 2}), ("bridge", {"resample": 2}), ("euler", {"resample": 0})):
+    for name, options in (
+        ("torchdiffeq", {"resample": 2}),
+        ("bridge", {"resample": 2}),
+        ("euler", {"resample": 0}),
+    ):
         with pytest.raises(ValueError, match="resample"):
             build(name, **options)

@@ -21,14 +21,17 @@ def test_only_the_last_step_is_euler(num_steps: int) -> None:
     before, last = (plain[-2].x if num_steps > 1 else x), ended[-1]
     velocity = model.predict(before, last.t, None).to("velocity")
     torch.testing.assert_close(last.x, before + (last.s - last.t) * velocity)
-    torch.testing.assert_close(last.x, last.data_hat)  # on a straight path Euler to the end is the data prediction
+    # on a straight path Euler to the end is the data prediction
+    torch.testing.assert_close(last.x, last.data_hat)
     assert not torch.equal(plain[-1].x, last.x)
 
 
 @pytest.mark.parametrize("path", [VPPath(), EDMPath()], ids=["vp", "edm"])
 def test_paths_without_a_slope_at_the_data_end_so_anyway(path: Any) -> None:
     model, x = Mixture().denoiser(path), path.prior_scale * points(4, 2)
-    assert torch.equal(build("heun").sample(model, x, num_steps=4), build("heun", last="euler").sample(model, x, num_steps=4))
+    assert torch.equal(
+        build("heun").sample(model, x, num_steps=4), build("heun", last="euler").sample(model, x, num_steps=4)
+    )
 
 
 def test_bridges_take_it_too() -> None:

@@ -1,4 +1,5 @@
-"""The training objective: losses in closed form, exact targets, known entries, dropout, weights, and the options of configs."""
+"""The training objective: losses in closed form, exact targets, known entries, dropout, weights, and the
+options of configs."""
 
 from typing import Any
 
@@ -38,10 +39,14 @@ def test_a_silent_network_loses_the_target() -> None:
     """E|data − noise|² = E|data|² + 1 by entry, and sample by sample."""
     data, noise = 2 * points(20_000, 3), NoiseSource(range(20_000))
     loss = Objective(LinearPath(), Direct("velocity")).loss(Constant(), Batch(data), noise)
-    torch.testing.assert_close(loss.per_sample, (data - prior(noise, data)).square().mean(1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        loss.per_sample, (data - prior(noise, data)).square().mean(1), rtol=1e-12, atol=1e-12
+    )
     assert float(loss.per_sample.mean()) == pytest.approx(float(data.square().mean()) + 1, rel=0.02)
     assert float(loss.logs["error"]) == pytest.approx(float(loss.per_sample.mean()), rel=1e-9)
-    assert float(Objective(VPPath(), Direct("noise")).loss(Constant(), Batch(data), noise).per_sample.mean()) == pytest.approx(1.0, rel=0.02)
+    assert float(
+        Objective(VPPath(), Direct("noise")).loss(Constant(), Batch(data), noise).per_sample.mean()
+    ) == pytest.approx(1.0, rel=0.02)
 
 
 def test_the_network_sees_the_interpolation_and_its_own_clock() -> None:
@@ -50,11 +55,15 @@ def test_the_network_sees_the_interpolation_and_its_own_clock() -> None:
         net = Constant()
         loss = Objective(path, Direct("noise")).loss(net, Batch(data), noise)
         (x, clock, _), c = net.seen[0], path.coefficients(loss.t)
-        torch.testing.assert_close(x, c.alpha[:, None] * data + c.sigma[:, None] * prior(noise, data), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            x, c.alpha[:, None] * data + c.sigma[:, None] * prior(noise, data), rtol=1e-12, atol=1e-12
+        )
         torch.testing.assert_close(clock, path.network_time(loss.t).float())
     net = Constant()
     source = points(64, seed=9)
-    Objective(LinearPath(), Direct("velocity")).loss(net, Batch(data, source=source), noise, t=torch.zeros(64, dtype=torch.float64))
+    Objective(LinearPath(), Direct("velocity")).loss(
+        net, Batch(data, source=source), noise, t=torch.zeros(64, dtype=torch.float64)
+    )
     assert torch.equal(net.seen[0][0], source)  # a source that the data brings takes the prior's place
 
 
@@ -70,9 +79,12 @@ def test_the_exact_target_costs_nothing(path: Any, kind: str) -> None:
     level = s / a
     x = a * data + s * z
     edm = (data - 0.49 / (level**2 + 0.49) * x / a) / (level * 0.7 / (level**2 + 0.49).sqrt())
-    target = {"noise": z, "data": data, "v": a * z - s * data, "velocity": da * data + ds * z, "edm": edm}[kind]
+    target = {"noise": z, "data": data, "v": a * z - s * data, "velocity": da * data + ds * z, "edm": edm}[
+        kind
+    ]
     assert float(objective.loss(Constant(target), Batch(data), noise).per_sample.max()) < 1e-12
-    off = objective.loss(Constant(target + 0.5), Batch(data), noise).per_sample  # half a unit in the network's own output
+    # half a unit in the network's own output
+    off = objective.loss(Constant(target + 0.5), Batch(data), noise).per_sample
     torch.testing.assert_close(off, torch.full_like(off, 0.25), rtol=1e-6, atol=1e-6)
 
 
@@ -83,13 +95,17 @@ def test_a_perfect_prediction_reads_as_the_data(path: Any, kind: str) -> None:
     objective = Objective(path, EDM() if kind == "edm" else Direct(kind))
     t = 0.05 + 0.9 * torch.rand(32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     silent = objective.predict(Constant(), Coupled(prior(noise, data), data, Cond()), t)
-    target = -objective.parameterization.error(silent, data, prior(noise, data))  # what a silent network lacks
+    # what a silent network lacks
+    target = -objective.parameterization.error(silent, data, prior(noise, data))
     pairs = Coupled(prior(noise, data), data, Cond())
-    torch.testing.assert_close(objective.predict(Constant(target), pairs, t).to("data"), data, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        objective.predict(Constant(target), pairs, t).to("data"), data, rtol=1e-8, atol=1e-8
+    )
 
 
 def test_edm_scales_keep_unit_variance() -> None:
-    """Inputs and targets of the network have variance 1 when the data has sigma_data's (Karras et al., appendix B.6)."""
+    """Inputs and targets of the network have variance 1 when the data has sigma_data's (Karras et al.,
+    appendix B.6)."""
     path, n = EDMPath(), 40_000
     data, noise, net = 0.5 * points(n, 1), NoiseSource(range(n)), Constant()
     loss = Objective(path, EDM(sigma_data=0.5)).loss(net, Batch(data), noise)
@@ -99,7 +115,8 @@ def test_edm_scales_keep_unit_variance() -> None:
 
 
 def test_the_exact_network_reaches_the_bayes_error() -> None:
-    """Gaussian data N(0, v): Var(data | x) = v s²/(a² v + s²), the velocity's is its (a' − s' a/s)² fold = 1/(1 − t)²."""
+    """Gaussian data N(0, v): Var(data | x) = v s²/(a² v + s²), the velocity's is its (a' − s' a/s)² fold =
+    1/(1 − t)²."""
     std, path, n = 0.6, LinearPath(), 60_000
     data, noise = std * points(n, 1), NoiseSource(range(n))
     model = gaussian(0.0, std).denoiser(path)
@@ -109,7 +126,9 @@ def test_the_exact_network_reaches_the_bayes_error() -> None:
             return model.predict(x, t.double() / 1000, cond).to("velocity")
 
     for t in (0.1, 0.5, 0.9):
-        loss = Objective(path, Direct("velocity")).loss(Exact(), Batch(data), noise, t=torch.full((n,), t, dtype=torch.float64))
+        loss = Objective(path, Direct("velocity")).loss(
+            Exact(), Batch(data), noise, t=torch.full((n,), t, dtype=torch.float64)
+        )
         variance = std**2 * (1 - t) ** 2 / (t**2 * std**2 + (1 - t) ** 2)
         assert float(loss.per_sample.mean()) == pytest.approx(variance / (1 - t) ** 2, rel=0.02)
 
@@ -162,17 +181,23 @@ def test_loss_of_a_sample_does_not_depend_on_its_batch() -> None:
     objective, data = Objective(VPPath(), Direct("noise")), points(8)
     together = objective.loss(Constant(), Batch(data), NoiseSource(range(8)))
     alone = objective.loss(Constant(), Batch(data[5:6]), NoiseSource([5]))
-    torch.testing.assert_close(alone.per_sample, together.per_sample[5:6]), torch.testing.assert_close(alone.t, together.t[5:6])
+    (
+        torch.testing.assert_close(alone.per_sample, together.per_sample[5:6]),
+        torch.testing.assert_close(alone.t, together.t[5:6]),
+    )
 
 
 def test_draws_do_not_depend_on_how_a_batch_is_split() -> None:
-    """Training keys each sample by (run seed, position in the global batch): two halves are the whole, dropout and times included."""
+    """Training keys each sample by (run seed, position in the global batch): two halves are the whole,
+    dropout and times included."""
     objective = Objective(VPPath(), Direct("noise"), cond_drop=0.5)
     data, cond = points(16), Cond(label=torch.arange(16))
 
     def run(rows: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         net, index = Constant(), torch.arange(16)[rows]
-        loss = objective.loss(net, Batch(data[rows], cond.index(rows)), NoiseSource([7] * len(index), index=index, step=3))
+        loss = objective.loss(
+            net, Batch(data[rows], cond.index(rows)), NoiseSource([7] * len(index), index=index, step=3)
+        )
         return loss.per_sample, loss.t, net.seen[0][0], net.seen[0][2].label
 
     whole, halves = run(slice(0, 16)), [run(slice(0, 5)), run(slice(5, 16))]
@@ -184,10 +209,17 @@ def test_draws_do_not_depend_on_how_a_batch_is_split() -> None:
 def test_weights_of_pairs() -> None:
     class Weighted:
         def __call__(self, source: Tensor, data: Tensor, cond: Cond, noise: NoiseSource) -> Coupled:
-            return Coupled(source, data.flip(0), cond.index(torch.arange(len(data) - 1, -1, -1)), torch.arange(4.0, dtype=torch.float64))
+            return Coupled(
+                source,
+                data.flip(0),
+                cond.index(torch.arange(len(data) - 1, -1, -1)),
+                torch.arange(4.0, dtype=torch.float64),
+            )
 
     data, noise, net = points(4), NoiseSource(range(4)), Constant()
-    loss = Objective(LinearPath(), Direct("velocity"), coupling=Weighted()).loss(net, Batch(data, Cond(label=torch.arange(4))), noise)
+    loss = Objective(LinearPath(), Direct("velocity"), coupling=Weighted()).loss(
+        net, Batch(data, Cond(label=torch.arange(4))), noise
+    )
     expected = torch.arange(4.0, dtype=torch.float64) * (data.flip(0) - prior(noise, data)).square().mean(1)
     torch.testing.assert_close(loss.per_sample, expected, rtol=1e-12, atol=1e-12)
     assert net.seen[0][2].label.tolist() == [3, 2, 1, 0]
@@ -196,7 +228,9 @@ def test_weights_of_pairs() -> None:
 def test_velocity_weight_turns_data_errors_into_velocity_errors() -> None:
     data, noise, out = points(64), NoiseSource(range(64)), points(64, seed=8)
     t = torch.linspace(0.02, 0.9, 64, dtype=torch.float64)
-    weighted = Objective(LinearPath(), Direct("data"), weight="velocity").loss(Constant(out), Batch(data), noise, t=t)
+    weighted = Objective(LinearPath(), Direct("data"), weight="velocity").loss(
+        Constant(out), Batch(data), noise, t=t
+    )
     c, z = LinearPath().coefficients(t), prior(noise, data)
     x = c.alpha[:, None] * data + c.sigma[:, None] * z
     velocity_error = (out - x) / (1 - t[:, None]) - (data - z)

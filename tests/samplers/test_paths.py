@@ -27,7 +27,12 @@ def test_derivatives(path: object) -> None:
     t = interior(path).requires_grad_()
     c = path.coefficients(t)
     for value, slope in ((c.alpha, c.d_alpha), (c.sigma, c.d_sigma)):
-        auto = torch.autograd.grad(value.sum(), t, retain_graph=True)[0] if value.requires_grad else torch.zeros_like(t)  # a constant alpha
+        # a constant alpha
+        auto = (
+            torch.autograd.grad(value.sum(), t, retain_graph=True)[0]
+            if value.requires_grad
+            else torch.zeros_like(t)
+        )
         torch.testing.assert_close(slope.detach(), auto, rtol=1e-9, atol=1e-9)
     h = 1e-6
     up, down = path.coefficients(t.detach() + h), path.coefficients(t.detach() - h)
@@ -81,12 +86,15 @@ def test_table_is_exact_at_entries(schedule: str) -> None:
     path = VPPath(schedule=schedule)
     k = torch.arange(1000)
     bar = torch.cumprod(1 - beta_table(schedule), 0)
-    for t in (1 - (k.double() + 1) / 1000, (1 - (k.double() + 1) / 1000).float()):  # float32 times hit entries as well
+    # float32 times hit entries as well
+    for t in (1 - (k.double() + 1) / 1000, (1 - (k.double() + 1) / 1000).float()):
         c = path.coefficients(t)
         torch.testing.assert_close(c.alpha**2, bar, rtol=1e-13, atol=0)
         torch.testing.assert_close(c.sigma**2, 1 - bar, rtol=1e-13, atol=1e-16)
         assert torch.equal(path.network_time(t), k.double())
-    assert all(path.time(int(i)) == pytest.approx(1 - (int(i) + 1) / 1000, abs=1e-15) for i in (-1, 0, 37, 999))
+    assert all(
+        path.time(int(i)) == pytest.approx(1 - (int(i) + 1) / 1000, abs=1e-15) for i in (-1, 0, 37, 999)
+    )
     assert path.time(-1) == 1.0
 
 
@@ -109,7 +117,9 @@ def test_slopes_are_continuous_at_entries(schedule: str) -> None:
 def test_snap_takes_the_nearest_entry() -> None:
     path = VPPath()
     for k in (0, 1, 500, 998, 999):
-        assert float(path.time_of(path.log_snr(path.time(k)), snap=True)) == pytest.approx(path.time(k), abs=1e-12)
+        assert float(path.time_of(path.log_snr(path.time(k)), snap=True)) == pytest.approx(
+            path.time(k), abs=1e-12
+        )
     between = (path.alpha_bar[400] * 0.7 + path.alpha_bar[401] * 0.3).logit()
     assert float(path.time_of(between, snap=True)) == pytest.approx(path.time(400), abs=1e-12)
     assert path.time(401) < float(path.time_of(between)) < path.time(400)
@@ -131,7 +141,12 @@ def test_zero_snr(schedule: str) -> None:
 def test_vp_grids(num_steps: int, spacing: str | None) -> None:
     path = VPPath()
     entries = path.entries(num_steps, spacing)
-    assert len(entries) == num_steps and all(a > b for a, b in pairwise(entries)) and entries[-1] >= 0 and entries[0] <= 999
+    assert (
+        len(entries) == num_steps
+        and all(a > b for a, b in pairwise(entries))
+        and entries[-1] >= 0
+        and entries[0] <= 999
+    )
     if spacing in ("trailing", None):
         assert entries[0] == 999
     if spacing == "leading":
@@ -157,19 +172,28 @@ def test_plain_numbers_keep_their_precision() -> None:
     """0.1 as a Python float is not rounded to float32 on its way."""
     for path in PATHS.values():
         exact, plain = path.coefficients(torch.tensor(0.1, dtype=torch.float64)), path.coefficients(0.1)
-        assert (float(plain.alpha), float(plain.sigma), float(plain.d_sigma)) == (float(exact.alpha), float(exact.sigma), float(exact.d_sigma))
+        assert (float(plain.alpha), float(plain.sigma), float(plain.d_sigma)) == (
+            float(exact.alpha),
+            float(exact.sigma),
+            float(exact.d_sigma),
+        )
     assert float(VPPath(betas=[0.1, 0.3]).alpha_bar[0]) == 0.9
 
 
 def test_small_tables_and_own_betas() -> None:
     path = VPPath(betas=torch.tensor([0.1, 0.2, 0.5]))
-    torch.testing.assert_close(path.alpha_bar, torch.tensor([0.9, 0.72, 0.36], dtype=torch.float64), rtol=1e-7, atol=0)
+    torch.testing.assert_close(
+        path.alpha_bar, torch.tensor([0.9, 0.72, 0.36], dtype=torch.float64), rtol=1e-7, atol=0
+    )
     assert path.entries(3) == [2, 1, 0] and path.entries(3, "leading") == [2, 1, 0]
 
 
 def test_errors() -> None:
     for path, word in ((LinearPath(), "linear"), (EDMPath(), "EDM")):
-        with pytest.raises(ValueError, match=f"spacing='leading', which applies to VP tables only; leave it out on the {word} path"):
+        with pytest.raises(
+            ValueError,
+            match=f"spacing='leading', which applies to VP tables only; leave it out on the {word} path",
+        ):
             path.grid(10, "leading")
         for bad in (0, -3, 2.5):
             with pytest.raises(ValueError, match=f"got {bad} steps, expected an integer of at least 1"):
@@ -178,7 +202,10 @@ def test_errors() -> None:
         (lambda: VPPath().grid(0), "got 0 steps"),
         (lambda: VPPath().grid(1001), "1001 steps on a table of 1000; ask for at most 1000"),
         (lambda: VPPath().grid(10, "even"), "got spacing 'even', expected leading, trailing or linspace"),
-        (lambda: VPPath(schedule="cosin"), "got schedule 'cosin', expected linear, scaled_linear, cosine or sigmoid"),
+        (
+            lambda: VPPath(schedule="cosin"),
+            "got schedule 'cosin', expected linear, scaled_linear, cosine or sigmoid",
+        ),
         (lambda: VPPath(betas=torch.tensor([0.0, 0.1])), "0 < beta <= 1"),
         (lambda: VPPath(betas=torch.full((2, 2), 0.1)), "not one-dimensional"),
         (lambda: EDMPath(sigma_min=0.0), "expected 0 < sigma_min < sigma_max"),

@@ -1,4 +1,5 @@
-"""Every space is an affine function of every other: round trips, the definitions, both ends, and what commutes with conversion."""
+"""Every space is an affine function of every other: round trips, the definitions, both ends, and what
+commutes with conversion."""
 
 from itertools import permutations
 
@@ -11,8 +12,12 @@ from samplers import EDMPath, LinearPath, Prediction, VPPath
 from samplers.prediction import SPACES
 
 PATHS = {
-    "linear": LinearPath(), "vp": VPPath(), "cosine": VPPath(schedule="cosine"), "zero": VPPath(zero_snr=True), "edm": EDMPath(),
-}  # fmt: skip
+    "linear": LinearPath(),
+    "vp": VPPath(),
+    "cosine": VPPath(schedule="cosine"),
+    "zero": VPPath(zero_snr=True),
+    "edm": EDMPath(),
+}
 every_path = pytest.mark.parametrize("path", list(PATHS.values()), ids=list(PATHS))
 TIMES = (0.013, 0.1, 0.5, 0.7777, 0.95, 0.995)
 
@@ -28,9 +33,12 @@ def made_of(path: object, t: float | Tensor, seed: int = 0) -> tuple[Tensor, Ten
 def truth(path: object, t: float, data: Tensor, noise: Tensor) -> dict[str, Tensor]:
     c = path.coefficients(t)
     return {
-        "data": data, "noise": noise, "velocity": c.d_alpha * data + c.d_sigma * noise, "v": c.alpha * noise - c.sigma * data,
+        "data": data,
+        "noise": noise,
+        "velocity": c.d_alpha * data + c.d_sigma * noise,
+        "v": c.alpha * noise - c.sigma * data,
         "score": -noise / c.sigma,
-    }  # fmt: skip
+    }
 
 
 @every_path
@@ -107,7 +115,9 @@ def test_score_is_the_gradient_of_the_density() -> None:
     x = points(8).requires_grad_()
     c = path.coefficients(t)
     score = torch.autograd.grad(mix.log_prob(x, c.alpha, c.sigma).sum(), x)[0]
-    torch.testing.assert_close(mix.denoiser(path).predict(x.detach(), t, None).to("score"), score, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        mix.denoiser(path).predict(x.detach(), t, None).to("score"), score, rtol=1e-10, atol=1e-10
+    )
 
 
 def test_gradients_flow_through_conversions() -> None:
@@ -129,10 +139,14 @@ def test_native_and_errors() -> None:
         p = Prediction("data", value, x, 0.5, path)
         torch.testing.assert_close(p.to("native"), p.to(native))
         assert p.with_("native", value).space == native
-    with pytest.raises(ValueError, match="got space 'x0', expected one of data, noise, velocity, v, score or native"):
+    with pytest.raises(
+        ValueError, match="got space 'x0', expected one of data, noise, velocity, v, score or native"
+    ):
         p.to("x0")
     with pytest.raises(ValueError, match="unknown space 'eps'"):
         Prediction("eps", value, x, 0.5, path).to("data")
     with pytest.raises(ValueError, match=r"no variance head \(it has none\); choose an option"):
         p.head("variance")
-    assert torch.equal(Prediction("data", value, x, 0.5, path, {"variance": x}).with_("noise", value).head("variance"), x)
+    assert torch.equal(
+        Prediction("data", value, x, 0.5, path, {"variance": x}).with_("noise", value).head("variance"), x
+    )

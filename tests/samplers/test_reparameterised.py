@@ -9,7 +9,17 @@ from thinned import thinned
 from torch import Tensor
 
 from backbones import Cond, NoiseSource
-from samplers import Denoiser, EDMPath, FunctionDenoiser, LinearPath, LipmanPath, Prediction, TrigPath, VPPath, build
+from samplers import (
+    Denoiser,
+    EDMPath,
+    FunctionDenoiser,
+    LinearPath,
+    LipmanPath,
+    Prediction,
+    TrigPath,
+    VPPath,
+    build,
+)
 from samplers.heads.parameterization import Direct
 from samplers.paths import warp
 from samplers.reparameterised import Reparameterised, on_path
@@ -17,9 +27,14 @@ from samplers.solvers.base import Sampler
 
 MIX = Mixture()
 PATHS = {
-    "linear": LinearPath(), "noisy": LinearPath(sigma=0.02), "lipman": LipmanPath(), "trig": TrigPath(), "vp": VPPath(), "cosine": VPPath(schedule="cosine"),
+    "linear": LinearPath(),
+    "noisy": LinearPath(sigma=0.02),
+    "lipman": LipmanPath(),
+    "trig": TrigPath(),
+    "vp": VPPath(),
+    "cosine": VPPath(schedule="cosine"),
     "edm": EDMPath(),
-}  # fmt: skip
+}
 PAIRS = [(a, b) for a in PATHS for b in PATHS if a != b]
 
 
@@ -41,10 +56,19 @@ def test_predictions_are_those_of_a_model_made_for_the_path(pair: tuple[str, str
 
 
 @pytest.mark.parametrize(
-    "trained, new", [("linear", "vp"), ("linear", "edm"), ("vp", "linear"), ("vp", "trig"), ("edm", "linear"), ("trig", "cosine")]
+    "trained, new",
+    [
+        ("linear", "vp"),
+        ("linear", "edm"),
+        ("vp", "linear"),
+        ("vp", "trig"),
+        ("edm", "linear"),
+        ("trig", "cosine"),
+    ],
 )
 def test_the_solution_is_the_same_curve(trained: str, new: str) -> None:
-    """From a state at log SNR −4 to one at 5: solved on the new path, then carried back, it is the solution on the trained one."""
+    """From a state at log SNR −4 to one at 5: solved on the new path, then carried back, it is the solution
+    on the trained one."""
 
     class Between(Sampler):
         def __init__(self, path: Any, inner: Sampler):
@@ -70,10 +94,19 @@ def test_the_solution_is_the_same_curve(trained: str, new: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "trained, new", [("vp", "linear"), ("edm", "linear"), ("linear", "edm"), ("linear", "vp"), ("vp", "edm"), ("cosine", "trig")]
+    "trained, new",
+    [
+        ("vp", "linear"),
+        ("edm", "linear"),
+        ("linear", "edm"),
+        ("linear", "vp"),
+        ("vp", "edm"),
+        ("cosine", "trig"),
+    ],
 )
 def test_whole_runs_end_alike(trained: str, new: str) -> None:
-    """From noise to data, ends outside the trained levels included: fine steps on either path give the same samples."""
+    """From noise to data, ends outside the trained levels included: fine steps on either path give the same
+    samples."""
     a, b, x = PATHS[trained], PATHS[new], points(12)
     truth = build("dpmpp_2m").sample(MIX.denoiser(a), a.prior_scale * x, num_steps=120)
     ours = build("dpmpp_2m").sample(on_path(MIX.denoiser(a), b), b.prior_scale * x, num_steps=120)
@@ -93,7 +126,12 @@ def test_levels_out_of_reach_are_taken_to_the_nearest() -> None:
 
         seen.clear()
         for name in ("euler", "heun", "ddpm", "torchdiffeq"):
-            x = build(name).sample(on_path(FunctionDenoiser(trained, predict), LinearPath()), points(4), noise=NoiseSource(range(4)), num_steps=7)
+            x = build(name).sample(
+                on_path(FunctionDenoiser(trained, predict), LinearPath()),
+                points(4),
+                noise=NoiseSource(range(4)),
+                num_steps=7,
+            )
             assert bool(torch.isfinite(x).all())
         assert min(seen) >= lowest - 1e-12 and max(seen) <= highest + 1e-12
 
@@ -108,9 +146,17 @@ def test_snapping_asks_at_entries_only() -> None:
 
     for snap in (False, True):
         seen.clear()
-        build("euler").sample(on_path(Denoiser(Net(), VPPath(), Direct("noise")), "linear", snap=snap), points(2).float(), num_steps=11)
+        build("euler").sample(
+            on_path(Denoiser(Net(), VPPath(), Direct("noise")), "linear", snap=snap),
+            points(2).float(),
+            num_steps=11,
+        )
         clocks = torch.cat(seen)
-        assert bool((clocks == clocks.round()).all()) == snap and 0 <= float(clocks.min()) and float(clocks.max()) <= 999
+        assert (
+            bool((clocks == clocks.round()).all()) == snap
+            and 0 <= float(clocks.min())
+            and float(clocks.max()) <= 999
+        )
     with pytest.raises(ValueError, match="snap=True for a model that was not trained on a VP table"):
         on_path(MIX.denoiser(LinearPath()), "vp", snap=True)
 
@@ -118,7 +164,10 @@ def test_snapping_asks_at_entries_only() -> None:
 def test_made_from_names() -> None:
     model = MIX.denoiser(VPPath())
     model.known_trained = True
-    assert isinstance(on_path(model, "trig").path, TrigPath) and on_path(model, {"name": "edm", "sigma_max": 20.0}).path.sigma_max == 20.0
+    assert (
+        isinstance(on_path(model, "trig").path, TrigPath)
+        and on_path(model, {"name": "edm", "sigma_max": 20.0}).path.sigma_max == 20.0
+    )
     assert on_path(model, "linear").known_trained and on_path(model, "linear").family == "gaussian"
     assert isinstance(on_path(model, LinearPath()), Reparameterised)
     for bad, message in (("lnear", "did you mean 'linear'"), ({"sigma": 0.1}, "got a path without a name")):
@@ -126,7 +175,7 @@ def test_made_from_names() -> None:
             on_path(model, bad)
 
 
-# ---- bent clocks ---------------------------------------------------------------------------------------------------------------------------------
+# ---- bent clocks ---------------------------------------------------------------------------------
 
 
 def test_shift_multiplies_the_noise_level() -> None:
@@ -143,8 +192,14 @@ def test_bent_grids_stay_grids(path: Any, name: str) -> None:
     plain = build(name).times(path, 9)
     for options in ({"shift": 3.0}, {"skew": 1.7}, {"shift": 0.4}, {"shift": 2.0, "skew": 0.5}):
         times = build(name, **options).times(path, 9)
-        assert times[0] == pytest.approx(plain[0], abs=1e-12) and times[-1] == 1.0 and all(a < b for a, b in zip(times, times[1:]))
-    assert sum(build(name, shift=3.0).times(path, 9)) < sum(plain) < sum(build(name, shift=0.3).times(path, 9))
+        assert (
+            times[0] == pytest.approx(plain[0], abs=1e-12)
+            and times[-1] == 1.0
+            and all(a < b for a, b in zip(times, times[1:]))
+        )
+    assert (
+        sum(build(name, shift=3.0).times(path, 9)) < sum(plain) < sum(build(name, shift=0.3).times(path, 9))
+    )
     with pytest.raises(ValueError, match="got shift=0.0, skew=1.0, expected positive numbers"):
         build(name, shift=0.0)
 

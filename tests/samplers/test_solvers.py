@@ -1,4 +1,5 @@
-"""Every fixed-step solver against its formula written out here in float64 on the exact mixture, and the orders at which errors shrink."""
+"""Every fixed-step solver against its formula written out here in float64 on the exact mixture, and the
+orders at which errors shrink."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -27,7 +28,8 @@ def linear(t: float) -> Place:
 
 
 def table(t: float) -> Place:
-    """The same of the linear beta table at one of its entries; the slope of log ᾱ is the mean of its neighbours'."""
+    """The same of the linear beta table at one of its entries; the slope of log ᾱ is the mean of its
+    neighbours'."""
     j = round(1000 * (1 - t))
     assert abs(1000 * (1 - t) - j) < 1e-6
     slope = LOG[j] - LOG[j - 1] if j == 1000 else (LOG[j + 1] - LOG[j - 1]) / 2
@@ -73,7 +75,8 @@ def ode(name: str, at: Callable[[float], Place], x: Tensor, n: int) -> Iterator[
 
 
 def ancestral(name: str, at: Callable[[float], Place], x: Tensor, n: int) -> Iterator[Tensor]:
-    """On the table in ᾱ as published; on the line through y = x/alpha and its noise level (variance exploding form)."""
+    """On the table in ᾱ as published; on the line through y = x/alpha and its noise level (variance exploding
+    form)."""
     kind, _, option = name.partition(" ")
     for i, (t, s) in enumerate(zip(grid(n)[:-1], grid(n)[1:])):
         d, z = data_of(at, x, t), NOISE[i] * (s < 1)
@@ -96,7 +99,9 @@ def ancestral(name: str, at: Callable[[float], Place], x: Tensor, n: int) -> Ite
                 x = a2 * (d + math.sqrt(max(level**2 - v, 0)) * eps + math.sqrt(v) * z)
             else:
                 y = d if a == 0 else x / a - tau * (x / a - d)
-                sd = math.sqrt(b**2 - (a / a2 * b2) ** 2) if option == "large" else a2 * level * math.sqrt(tau)
+                sd = (
+                    math.sqrt(b**2 - (a / a2 * b2) ** 2) if option == "large" else a2 * level * math.sqrt(tau)
+                )
                 x = a2 * y + sd * z
         yield x
 
@@ -131,12 +136,19 @@ CASES: dict[str, tuple[Callable[..., Iterator[Tensor]], str, dict[str, Any]]] = 
 def test_trajectories(case: str, where: str, n: int) -> None:
     loop, name, options = CASES[case]
     path, at = (LinearPath(), linear) if where == "linear" else (VPPath(), table)
-    steps = list(build(name, **options).steps(MIX.denoiser(path), X, noise=RecordedNoise({"step": NOISE}), num_steps=n))
+    steps = list(
+        build(name, **options).steps(MIX.denoiser(path), X, noise=RecordedNoise({"step": NOISE}), num_steps=n)
+    )
     expected = list(loop(case, at, X, n))
     assert len(steps) == n == len(expected)
     for step, x in zip(steps, expected):
         torch.testing.assert_close(step.x, x, rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(step.data_hat, data_of(at, X if step.index == 0 else expected[step.index - 1], step.t), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            step.data_hat,
+            data_of(at, X if step.index == 0 else expected[step.index - 1], step.t),
+            rtol=1e-9,
+            atol=1e-9,
+        )
     per_step = {"midpoint": 2, "heun": 2, "rk4": 4}.get(case, 1)
     saved = {"heun": 1, "rk4": 2}.get(case, 0) if where == "vp" else 0
     assert steps[-1].evaluations == per_step * n - saved
@@ -147,13 +159,20 @@ def exact() -> Tensor:
     def field(t: float, y: Any) -> Any:
         return velocity(linear, torch.tensor(y).view(-1, 2), t).flatten().numpy()
 
-    return torch.tensor(solve_ivp(field, (0, 1 - 1e-9), X.flatten().numpy(), method="DOP853", rtol=1e-11, atol=1e-11).y[:, -1]).view(-1, 2)
+    return torch.tensor(
+        solve_ivp(field, (0, 1 - 1e-9), X.flatten().numpy(), method="DOP853", rtol=1e-11, atol=1e-11).y[:, -1]
+    ).view(-1, 2)
 
 
-@pytest.mark.parametrize("name, order, n", [("euler", 1, 40), ("ab2", 2, 40), ("midpoint", 2, 40), ("heun", 2, 40), ("rk4", 4, 20)])
+@pytest.mark.parametrize(
+    "name, order, n", [("euler", 1, 40), ("ab2", 2, 40), ("midpoint", 2, 40), ("heun", 2, 40), ("rk4", 4, 20)]
+)
 def test_orders_on_the_line(exact: Tensor, name: str, order: int, n: int) -> None:
     """Twice the steps, an error smaller by 2^order; along the whole path from noise to data."""
-    errors = [float((build(name).sample(MIX.denoiser(LinearPath()), X, num_steps=m) - exact).norm(dim=1).mean()) for m in (n, 2 * n, 4 * n)]
+    errors = [
+        float((build(name).sample(MIX.denoiser(LinearPath()), X, num_steps=m) - exact).norm(dim=1).mean())
+        for m in (n, 2 * n, 4 * n)
+    ]
     for a, b in zip(errors, errors[1:]):
         assert math.log2(a / b) == pytest.approx(order, abs=0.2 * order**0.5), errors
 
@@ -178,7 +197,8 @@ def test_orders_in_log_snr(name: str, order: int) -> None:
 
 
 def karras(name: str, x: Tensor, sigmas: list[float]) -> Iterator[Tensor]:
-    """Algorithm 1 of Karras et al. without its correction, with it, and with the midpoint in sigma; dx/dσ = (x − D)/σ."""
+    """Algorithm 1 of Karras et al. without its correction, with it, and with the midpoint in sigma; dx/dσ =
+    (x − D)/σ."""
 
     def slope(x: Tensor, sigma: float) -> Tensor:
         return (x - MIX.denoise(x, 1.0, sigma)) / sigma
@@ -217,7 +237,9 @@ def test_orders_in_sigma(name: str, order: int) -> None:
         x = torch.tensor(y).view(-1, 2)
         return ((x - MIX.denoise(x, 1.0, sigma)) / sigma).flatten().numpy()
 
-    truth = torch.tensor(solve_ivp(field, (10, 0.05), x.flatten().numpy(), method="DOP853", rtol=1e-12, atol=1e-12).y[:, -1]).view(-1, 2)
+    truth = torch.tensor(
+        solve_ivp(field, (10, 0.05), x.flatten().numpy(), method="DOP853", rtol=1e-12, atol=1e-12).y[:, -1]
+    ).view(-1, 2)
     errors = []
     for n in (41, 81, 161):
         *_, before, _ = build(name).steps(MIX.denoiser(path), x, num_steps=n)
@@ -226,12 +248,19 @@ def test_orders_in_sigma(name: str, order: int) -> None:
         assert math.log2(a / b) == pytest.approx(order, abs=0.2 * order**0.5 + 0.1), errors
 
 
-PATHS = {"linear": LinearPath(), "vp": VPPath(), "cosine": VPPath(schedule="cosine"), "zero": VPPath(zero_snr=True), "edm": EDMPath()}
+PATHS = {
+    "linear": LinearPath(),
+    "vp": VPPath(),
+    "cosine": VPPath(schedule="cosine"),
+    "zero": VPPath(zero_snr=True),
+    "edm": EDMPath(),
+}
 
 
 @pytest.mark.parametrize("where", list(PATHS))
 def test_relatives(where: str) -> None:
-    """DDIM at eta = 1 is DDPM with the small variance, at eta = 0 it is first-order DPM-Solver++ and Euler in sigma/alpha; logs change nothing."""
+    """DDIM at eta = 1 is DDPM with the small variance, at eta = 0 it is first-order DPM-Solver++ and Euler in
+    sigma/alpha; logs change nothing."""
     path = PATHS[where]
     model, x = MIX.denoiser(path), path.prior_scale * X
 
@@ -244,8 +273,14 @@ def test_relatives(where: str) -> None:
     torch.testing.assert_close(run("ddpm", variance="fixed_small_log"), run("ddpm"), **close)
     assert float((run("ddpm") - run("ddpm", variance="fixed_large")).abs().max()) > 1e-3
     if where != "zero" and where != "linear":
-        y, times = x / path.coefficients(build("ddim").times(path, 15)[0]).alpha, build("ddim").times(path, 15)
+        y, times = (
+            x / path.coefficients(build("ddim").times(path, 15)[0]).alpha,
+            build("ddim").times(path, 15),
+        )
         for t, s in zip(times[:-1], times[1:]):
-            c, level = path.coefficients(t), [float(path.coefficients(v).sigma / path.coefficients(v).alpha) for v in (t, s)]
+            c, level = (
+                path.coefficients(t),
+                [float(path.coefficients(v).sigma / path.coefficients(v).alpha) for v in (t, s)],
+            )
             y = y + (level[1] - level[0]) * (y - MIX.denoise(c.alpha * y, c.alpha, c.sigma)) / level[0]
         torch.testing.assert_close(run("ddim"), y, **close)

@@ -1,4 +1,5 @@
-"""How training times are drawn, tested as distributions; the prior and the identity of the Euclidean space."""
+"""How training times are drawn, tested as distributions; the prior and the identity of the Euclidean
+space."""
 
 import math
 
@@ -56,7 +57,10 @@ def test_logit_normal_on_a_table() -> None:
     assert float((k - k.round()).abs().max()) < 1e-9
     counts = torch.bincount(k.round().long(), minlength=20).double()
     edges = [1 - j / 20 for j in range(21)]
-    cdf = [stats.norm.cdf((math.log(e / (1 - e)) - 0.5) if 0 < e < 1 else (-1) ** (e == 0) * math.inf) for e in edges]
+    cdf = [
+        stats.norm.cdf((math.log(e / (1 - e)) - 0.5) if 0 < e < 1 else (-1) ** (e == 0) * math.inf)
+        for e in edges
+    ]
     expected = [N * (a - b) for a, b in zip(cdf, cdf[1:])]
     assert len(counts) == 20 and stats.chisquare(counts.numpy(), expected).pvalue > 1e-3
 
@@ -91,7 +95,8 @@ def test_log_normal(mean: float, std: float) -> None:
 
 @pytest.mark.parametrize("shift, skew", [(3.0, 1.0), (1.0, 2.0), (0.5, 1.5)])
 def test_bent_training_times(shift: float, skew: float) -> None:
-    """The distribution of the warped draw; on a table the share of every entry is that of the stretch of t that ends at it."""
+    """The distribution of the warped draw; on a table the share of every entry is that of the stretch of t
+    that ends at it."""
 
     def cdf(t: np.ndarray) -> np.ndarray:
         along = shift * t / (1 - t + shift * t)  # undoes τ/(τ + shift·(1 − τ))
@@ -127,7 +132,8 @@ def test_options_of_bent_times() -> None:
 
 
 def test_importance_follows_the_losses_and_keeps_the_mean() -> None:
-    """Losses that grow with k: after the history is full, entries are drawn as √E[L²] and the balanced losses average to the uniform mean."""
+    """Losses that grow with k: after the history is full, entries are drawn as √E[L²] and the balanced losses
+    average to the uniform mean."""
     path, sampler, state = VPPath(betas=torch.linspace(0.01, 0.3, 8)), Importance(history=4, uniform=0.01), {}
 
     def losses(t: Tensor) -> Tensor:
@@ -140,10 +146,15 @@ def test_importance_follows_the_losses_and_keeps_the_mean() -> None:
     expected = torch.arange(1, 9).double() ** 2
     shares = sampler.shares(path, state)
     torch.testing.assert_close(shares, 0.99 * expected / expected.sum() + 0.01 / 8)
-    counts = (8 * (1 - sampler(NoiseSource([1] * 20000, index=range(20000)), path, state=state)) - 1).round().long().bincount(minlength=8) / 20000
+    counts = (
+        8 * (1 - sampler(NoiseSource([1] * 20000, index=range(20000)), path, state=state)) - 1
+    ).round().long().bincount(minlength=8) / 20000
     assert float((counts - shares).abs().max()) < 0.01
     balanced = balanced.detach()
-    assert float(balanced.std() / balanced.mean()) < 0.3 and float((balanced.mean() - expected.mean()).abs()) / float(expected.mean()) < 0.2
+    assert (
+        float(balanced.std() / balanced.mean()) < 0.3
+        and float((balanced.mean() - expected.mean()).abs()) / float(expected.mean()) < 0.2
+    )
     with pytest.raises(ValueError, match="importance on a path without a table, expected vp"):
         sampler(NoiseSource([0]), LinearPath())
 
@@ -154,6 +165,8 @@ def test_importance_in_an_objective_is_unbiased_and_remembers() -> None:
     ctx = RunContext()
     for step in range(12):
         noise = NoiseSource([0] * 32, index=range(32), step=step)
-        loss = objective.loss(lambda x, t, cond, ctx: torch.zeros_like(x), Batch(torch.zeros(32, 2)), noise, ctx)
+        loss = objective.loss(
+            lambda x, t, cond, ctx: torch.zeros_like(x), Batch(torch.zeros(32, 2)), noise, ctx
+        )
     assert int(ctx.states["times"]["seen"].sum()) == 12 * 32
     assert bool(torch.isfinite(loss.per_sample).all())

@@ -30,23 +30,34 @@ def clusters(n: int, dim: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_recorded_plans(plans: Any, case: str) -> None:
-    """Costs, the assignment and its value, entropic plans at every temperature; ``partial`` of the whole mass is the entropic plan."""
+    """Costs, the assignment and its value, entropic plans at every temperature; ``partial`` of the whole mass
+    is the entropic plan."""
     g, notes = plans[0], plans[1]["cases"][case]
     x, y, cost = g[f"{case}.x0"], g[f"{case}.x1"], g[f"{case}.M"]
-    torch.testing.assert_close(transport.squared_distances(x, y), cost, rtol=0, atol=1e-12 * float(cost.max()))
+    torch.testing.assert_close(
+        transport.squared_distances(x, y), cost, rtol=0, atol=1e-12 * float(cost.max())
+    )
     source = transport.assignment(cost)
-    assert torch.equal(source[g[f"{case}.assignment"]], torch.arange(len(x)))  # recorded the other way round: data of each source
+    # recorded the other way round: data of each source
+    assert torch.equal(source[g[f"{case}.assignment"]], torch.arange(len(x)))
     assert float(cost[source, torch.arange(len(x))].mean()) == pytest.approx(notes["exact_cost"], rel=1e-12)
-    exact = torch.zeros_like(cost).index_put((source, torch.arange(len(x))), torch.tensor(1 / len(x), dtype=torch.float64))
+    exact = torch.zeros_like(cost).index_put(
+        (source, torch.arange(len(x))), torch.tensor(1 / len(x), dtype=torch.float64)
+    )
     torch.testing.assert_close(exact, g[f"{case}.exact"], rtol=0, atol=1e-12)
     regs = [k.rpartition("sinkhorn_reg")[2] for k in g if k.startswith(f"{case}.sinkhorn_reg")]
     assert len(regs) >= 2
     for reg in regs:
         plan = Sinkhorn(reg=float(reg), iterations=10**6, tolerance=1e-13).plan(cost).exp()
-        recorded = notes[f"sinkhorn_reg{reg}"]["maxdiff_default_vs_log"]  # how far the recording's two algorithms are from each other
-        torch.testing.assert_close(plan, g[f"{case}.sinkhorn_reg{reg}"], rtol=0, atol=1e-8 if recorded < 1e-5 else 3e-8)
+        # how far the recording's two algorithms are from each other
+        recorded = notes[f"sinkhorn_reg{reg}"]["maxdiff_default_vs_log"]
+        torch.testing.assert_close(
+            plan, g[f"{case}.sinkhorn_reg{reg}"], rtol=0, atol=1e-8 if recorded < 1e-5 else 3e-8
+        )
         assert float((plan * cost).sum()) == pytest.approx(notes[f"sinkhorn_reg{reg}"]["cost"], rel=1e-7)
-        assert float(-(plan * plan.log()).sum()) == pytest.approx(notes[f"sinkhorn_reg{reg}"]["entropy"], rel=1e-6)
+        assert float(-(plan * plan.log()).sum()) == pytest.approx(
+            notes[f"sinkhorn_reg{reg}"]["entropy"], rel=1e-6
+        )
     if f"{case}.partial_reg0.5" in g:
         plan = Sinkhorn(reg=0.5, iterations=10**5, tolerance=1e-13).plan(cost).exp()
         torch.testing.assert_close(plan, g[f"{case}.partial_reg0.5"], rtol=0, atol=1e-7)
@@ -57,9 +68,12 @@ def test_recorded_plans(plans: Any, case: str) -> None:
 def test_distances() -> None:
     x, y = 100 + points(30, 200), 100 + points(20, 200, 3)
     exact = (x[:, None] - y).square().sum(-1)
-    for dtype, dim, limit in ((torch.float64, 100, 1e-12), (torch.float32, 200, 1e-5)):  # float32 sums of centred points
+    # float32 sums of centred points
+    for dtype, dim, limit in ((torch.float64, 100, 1e-12), (torch.float32, 200, 1e-5)):
         ours = transport.squared_distances(x[:, :dim].to(dtype), y[:, :dim].to(dtype))
-        torch.testing.assert_close(ours.double(), (x[:, None, :dim] - y[:, :dim]).square().sum(-1), rtol=limit, atol=0)
+        torch.testing.assert_close(
+            ours.double(), (x[:, None, :dim] - y[:, :dim]).square().sum(-1), rtol=limit, atol=0
+        )
     near = transport.squared_distances(x, x)  # nothing below zero, no noise where a point meets itself
     assert float(near.min()) == 0 and float(near.diagonal().max()) < 1e-3
     free = points(20, 200, 5) > 0
@@ -81,13 +95,16 @@ def test_distances_are_not_rounded_under_autocast() -> None:
 @pytest.mark.parametrize("dim", [1, 2, 20])
 @pytest.mark.parametrize("n", [1, 2, 3, 96, 97, 300])
 def test_the_assignment_is_optimal(n: int, dim: int) -> None:
-    """The same total as scipy's solver on the costs as they are: reducing them by potentials changes nothing."""
+    """The same total as scipy's solver on the costs as they are: reducing them by potentials changes
+    nothing."""
     x, y = clusters(n, dim)
     for cost in (transport.squared_distances(x, y), transport.squared_distances(x, y).sqrt()):
         source = transport.assignment(cost)
         assert sorted(source.tolist()) == list(range(n))
         rows, columns = linear_sum_assignment(cost.numpy())
-        assert float(cost[source, torch.arange(n)].sum()) == pytest.approx(float(cost[rows, columns].sum()), rel=1e-12)
+        assert float(cost[source, torch.arange(n)].sum()) == pytest.approx(
+            float(cost[rows, columns].sum()), rel=1e-12
+        )
 
 
 def test_the_assignment_of_awkward_costs() -> None:
@@ -100,7 +117,9 @@ def test_the_assignment_of_awkward_costs() -> None:
         rows, columns = linear_sum_assignment(cost.numpy())
         source = transport.assignment(cost)
         assert sorted(source.tolist()) == list(range(n))
-        assert float(cost.double()[source, torch.arange(n)].sum()) == pytest.approx(float(cost.double()[rows, columns].sum()), rel=1e-6)
+        assert float(cost.double()[source, torch.arange(n)].sum()) == pytest.approx(
+            float(cost.double()[rows, columns].sum()), rel=1e-6
+        )
     with pytest.raises(ValueError, match="not finite.*look for NaN"):
         transport.assignment(torch.tensor([[0.0, math.nan], [1.0, 2.0]]))
 
@@ -111,7 +130,9 @@ def test_agrees_with_pot() -> None:
     x, y = clusters(200, 2)
     cost = transport.squared_distances(x, y)
     value = ot.emd2(np.full(200, 1 / 200), np.full(200, 1 / 200), cost.numpy())
-    assert float(cost[transport.assignment(cost), torch.arange(200)].mean()) == pytest.approx(float(value), rel=1e-10)
+    assert float(cost[transport.assignment(cost), torch.arange(200)].mean()) == pytest.approx(
+        float(value), rel=1e-10
+    )
 
 
 def test_on_a_line_it_sorts() -> None:
@@ -122,12 +143,15 @@ def test_on_a_line_it_sorts() -> None:
 
 
 def test_entropic_plans_by_definition() -> None:
-    """Exact column sums after every round, row sums in the limit, P_ij = u_i K_ij v_j, and rounds one by one."""
+    """Exact column sums after every round, row sums in the limit, P_ij = u_i K_ij v_j, and rounds one by
+    one."""
     x, y = clusters(40, 3)
     log_kernel = -transport.squared_distances(x, y) / 8
     for rounds in (1, 2, 7, 60):
         plan = transport.entropic_plan(log_kernel, rounds).exp()
-        torch.testing.assert_close(plan.sum(0), torch.full((40,), 1 / 40, dtype=torch.float64), rtol=1e-10, atol=0)
+        torch.testing.assert_close(
+            plan.sum(0), torch.full((40,), 1 / 40, dtype=torch.float64), rtol=1e-10, atol=0
+        )
         u, v = torch.ones(40, dtype=torch.float64), torch.ones(40, dtype=torch.float64)
         kernel = log_kernel.exp()
         for _ in range(rounds):
@@ -135,9 +159,13 @@ def test_entropic_plans_by_definition() -> None:
             v = 1 / (40 * (kernel.T @ u))
         torch.testing.assert_close(plan, u[:, None] * kernel * v, rtol=1e-9, atol=0)
     plan = transport.entropic_plan(log_kernel, 10**5, tolerance=1e-12)
-    torch.testing.assert_close(plan.exp().sum(1), torch.full((40,), 1 / 40, dtype=torch.float64), rtol=1e-10, atol=0)
+    torch.testing.assert_close(
+        plan.exp().sum(1), torch.full((40,), 1 / 40, dtype=torch.float64), rtol=1e-10, atol=0
+    )
     scaling = plan - log_kernel  # f_i + g_j
-    torch.testing.assert_close(scaling - scaling[:1] - scaling[:, :1], -scaling[:1, :1].expand(40, 40), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        scaling - scaling[:1] - scaling[:, :1], -scaling[:1, :1].expand(40, 40), rtol=0, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -146,7 +174,8 @@ def test_cold_plans_do_not_underflow(dtype: torch.dtype) -> None:
     x, y = clusters(30, 2)
     cost = transport.squared_distances(x + 40, y).to(dtype)
     plan = transport.entropic_plan(-cost / 0.05, 3000, tolerance=1e-6).exp()
-    limit = 1e-9 if dtype == torch.float64 else 0.02  # exponents of 6e4 have three digits behind the point in float32
+    # exponents of 6e4 have three digits behind the point in float32
+    limit = 1e-9 if dtype == torch.float64 else 0.02
     assert bool(torch.isfinite(plan).all())
     torch.testing.assert_close(plan.sum(0), torch.full((30,), 1 / 30, dtype=dtype), rtol=limit, atol=0)
 
@@ -158,7 +187,13 @@ def test_draws_follow_the_plan() -> None:
     u = torch.rand(draws, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     for order in (torch.arange(n), torch.tensor([3, 0, 4, 1, 2])):
         rows = transport.draw(log_plan, order, u, columns)
-        share = torch.zeros(n, n, dtype=torch.float64).index_put((rows, columns), torch.tensor(n / draws, dtype=torch.float64), accumulate=True)
+        share = torch.zeros(n, n, dtype=torch.float64).index_put(
+            (rows, columns), torch.tensor(n / draws, dtype=torch.float64), accumulate=True
+        )
         torch.testing.assert_close(share, log_plan.softmax(0), rtol=0, atol=0.02)
     sure = torch.full((3, 3), -math.inf).fill_diagonal_(0.0)
-    assert transport.draw(sure, torch.tensor([2, 0, 1]), torch.tensor([1e-12, 0.5, 1.0])).tolist() == [0, 1, 2]
+    assert transport.draw(sure, torch.tensor([2, 0, 1]), torch.tensor([1e-12, 0.5, 1.0])).tolist() == [
+        0,
+        1,
+        2,
+    ]

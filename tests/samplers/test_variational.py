@@ -1,4 +1,5 @@
-"""The variational bound of a learned variance: KL and binned likelihood from scratch, its minimum, and what it trains."""
+"""The variational bound of a learned variance: KL and binned likelihood from scratch, its minimum, and what
+it trains."""
 
 import math
 
@@ -20,7 +21,9 @@ def prediction(k: int, head: float | Tensor, *, data: Tensor, guess: Tensor) -> 
     t = PATH.time(k)
     c = PATH.coefficients(t)
     x = c.alpha * data + c.sigma * points(*data.shape, seed=5)
-    return Prediction("data", guess, x, t, PATH, {"variance": torch.as_tensor(head, dtype=torch.float64).expand_as(x)})
+    return Prediction(
+        "data", guess, x, t, PATH, {"variance": torch.as_tensor(head, dtype=torch.float64).expand_as(x)}
+    )
 
 
 @pytest.mark.parametrize("k", [1, 2, 300, 999])
@@ -41,7 +44,8 @@ def test_kl_of_two_gaussians(k: int, head: float) -> None:
 
 
 def test_at_the_last_step_it_is_a_likelihood_of_grey_levels() -> None:
-    """Near the normal CDF's own value (the tanh form is an approximation), and a distribution over the 256 levels."""
+    """Near the normal CDF's own value (the tanh form is an approximation), and a distribution over the 256
+    levels."""
     levels = torch.linspace(-1, 1, 256, dtype=torch.float64)[:, None]
     p = prediction(0, 0.2, data=levels, guess=torch.full_like(levels, 0.1))
     p = Prediction("data", p.value, torch.full_like(levels, 0.1), p.t, PATH, p.heads)
@@ -49,7 +53,9 @@ def test_at_the_last_step_it_is_a_likelihood_of_grey_levels() -> None:
     assert float((2**-bits).sum()) == pytest.approx(1.0, abs=1e-6)
     beta, now = float(PATH.betas[0]), float(PATH.alpha_bar[0])
     mean = beta / (1 - now) * 0.1  # alpha_bar before is 1: the mean is the guess itself
-    normal = Normal(torch.tensor(mean, dtype=torch.float64), log_variance_of(p, torch.zeros(256)).mul(0.5).exp()[0, 0])
+    normal = Normal(
+        torch.tensor(mean, dtype=torch.float64), log_variance_of(p, torch.zeros(256)).mul(0.5).exp()[0, 0]
+    )
     exact = -(normal.cdf(levels + 1 / 255) - normal.cdf(levels - 1 / 255)).log2()[:, 0]
     near = exact < 8  # farther out the tanh form has lighter tails
     assert int(near.sum()) > 5
@@ -67,19 +73,25 @@ def test_no_bits_where_the_prediction_is_right() -> None:
     """With the true data and the posterior's own variance the KL is 0, and every other head costs more."""
     data = points(4, 3).clamp(-1, 1)
     for k in (1, 400):
-        costs = [float(bound(prediction(k, h, data=data, guess=data), data).mean()) for h in (-1.0, -0.5, 0.5, 1.0)]
+        costs = [
+            float(bound(prediction(k, h, data=data, guess=data), data).mean()) for h in (-1.0, -0.5, 0.5, 1.0)
+        ]
         assert abs(costs[0]) < 1e-12 and costs == sorted(costs)
 
 
 def test_variances_are_the_tables() -> None:
     large, small = log_variances(PATH, torch.tensor([0, 1, 500]))
     torch.testing.assert_close(large.exp(), PATH.betas[[0, 1, 500]])
-    posterior = [float(PATH.betas[k] * (1 - PATH.alpha_bar[k - 1]) / (1 - PATH.alpha_bar[k])) for k in (1, 1, 500)]  # entry 0 takes entry 1's
+    # entry 0 takes entry 1's
+    posterior = [
+        float(PATH.betas[k] * (1 - PATH.alpha_bar[k - 1]) / (1 - PATH.alpha_bar[k])) for k in (1, 1, 500)
+    ]
     torch.testing.assert_close(small.exp(), torch.tensor(posterior, dtype=torch.float64))
 
 
 def test_it_trains_the_variance_only() -> None:
-    """The gradient to the mean is that of the squared error alone; the head's gradient scales with ``bound_weight``."""
+    """The gradient to the mean is that of the squared error alone; the head's gradient scales with
+    ``bound_weight``."""
     data, noise = points(8, 4).view(8, 1, 2, 2).clamp(-1, 1), NoiseSource(range(8))
     grads = {}
     for weight in (0.0, 1.0, 3.0):
@@ -88,7 +100,9 @@ def test_it_trains_the_variance_only() -> None:
             torch.zeros(8, 1, 2, 2, dtype=torch.float64, requires_grad=True),
         )
         objective = Objective(PATH, noise_output(variance="learned_range"), bound_weight=weight)
-        objective.loss(lambda x, t, cond, ctx, m=mean, h=head: torch.cat([m, h], 1), Batch(data), noise).per_sample.sum().backward()
+        objective.loss(
+            lambda x, t, cond, ctx, m=mean, h=head: torch.cat([m, h], 1), Batch(data), noise
+        ).per_sample.sum().backward()
         grads[weight] = (mean.grad, head.grad)
     torch.testing.assert_close(grads[1.0][0], grads[0.0][0])
     assert float(grads[0.0][1].abs().max()) == 0 and float(grads[1.0][1].abs().max()) > 0

@@ -48,10 +48,15 @@ def test_a_weight_is_one_of_data_errors(path: Any, kind: str, weight: str) -> No
     c = path.coefficients(t)
     snr = (c.alpha / c.sigma) ** 2
     expected = {
-        "min_snr": snr.clamp_max(5), "edm": (1 / snr + 0.25) / (0.25 / snr), "velocity": (c.d_alpha - c.d_sigma * c.alpha / c.sigma.clamp_min(0.05)) ** 2,
-    }[weight]  # fmt: skip
-    if getattr(path, "sigma", 0) and kind == "velocity":  # the error is against the pair's velocity there, not the path's
-        error = (net.out - objective._velocity(pairs, t)).square().mean(1) / objective.parameterization.factor(c)
+        "min_snr": snr.clamp_max(5),
+        "edm": (1 / snr + 0.25) / (0.25 / snr),
+        "velocity": (c.d_alpha - c.d_sigma * c.alpha / c.sigma.clamp_min(0.05)) ** 2,
+    }[weight]
+    # the error is against the pair's velocity there, not the path's
+    if getattr(path, "sigma", 0) and kind == "velocity":
+        error = (net.out - objective._velocity(pairs, t)).square().mean(
+            1
+        ) / objective.parameterization.factor(c)
     else:
         error = (guess - data).square().mean(1)
     torch.testing.assert_close(loss.per_sample, expected * error, rtol=1e-7, atol=1e-10)
@@ -66,7 +71,11 @@ def test_min_snr_as_published() -> None:
     for kind, factor in (("noise", snr), ("v", snr + 1), ("data", torch.ones(n, dtype=torch.float64))):
         for gamma in (1.0, 5.0):
             plain = Objective(path, Direct(kind)).loss(net, Batch(data), noise, t=t).per_sample
-            weighted = Objective(path, Direct(kind), weight=MinSNR(gamma=gamma)).loss(net, Batch(data), noise, t=t).per_sample
+            weighted = (
+                Objective(path, Direct(kind), weight=MinSNR(gamma=gamma))
+                .loss(net, Batch(data), noise, t=t)
+                .per_sample
+            )
             torch.testing.assert_close(weighted, plain * snr.clamp_max(gamma) / factor, rtol=1e-7, atol=1e-12)
 
 
@@ -90,7 +99,9 @@ def test_weights_are_finite_at_the_ends(path: Any) -> None:
             objective = Objective(path, made(kind), weight=weight)
             last = path.time(0) if isinstance(path, VPPath) else 1 / 1.002
             t = torch.tensor([path.t_start, last], dtype=torch.float64)
-            assert bool(torch.isfinite(objective._weight(t)).all()) and float(objective._weight(t).min()) >= 0, (weight, kind)
+            assert (
+                bool(torch.isfinite(objective._weight(t)).all()) and float(objective._weight(t).min()) >= 0
+            ), (weight, kind)
 
 
 def test_zero_snr_keeps_a_weight() -> None:
@@ -106,21 +117,35 @@ def test_networks_that_are_not_told_the_time(path: Any, kind: str) -> None:
     """Their clock stands at 0; everything else is as before, scales that depend on the time included."""
     data, noise = points(32, 3), NoiseSource(range(32))
     nets = [Fixed(points(32, 3, 7)), Fixed(points(32, 3, 7))]
-    told, blind = (Objective(path, made(kind, conditioning=c)).loss(net, Batch(data), noise) for c, net in zip(("time", "none"), nets))
+    told, blind = (
+        Objective(path, made(kind, conditioning=c)).loss(net, Batch(data), noise)
+        for c, net in zip(("time", "none"), nets)
+    )
     torch.testing.assert_close(told.per_sample, blind.per_sample, rtol=0, atol=0)
-    assert bool((nets[1].clock == 0).all()) and nets[1].clock.dtype == torch.float32 and not bool((nets[0].clock == 0).all())
+    assert (
+        bool((nets[1].clock == 0).all())
+        and nets[1].clock.dtype == torch.float32
+        and not bool((nets[0].clock == 0).all())
+    )
 
 
 def test_built_from_configs() -> None:
     assert build_objective(weight={"name": "min_snr", "gamma": 3}).weight.gamma == 3.0
-    assert not build_objective(parameterization={"name": "edm", "conditioning": "none"}).parameterization.timed
+    assert not build_objective(
+        parameterization={"name": "edm", "conditioning": "none"}
+    ).parameterization.timed
     for name in ("noise", "data", "v", "velocity"):
-        assert not build_objective(parameterization={"name": name, "conditioning": "none"}).parameterization.timed
+        assert not build_objective(
+            parameterization={"name": name, "conditioning": "none"}
+        ).parameterization.timed
     for bad, message in (
         ({"weight": {"name": "min_snr", "gama": 3.0}}, "unknown option 'gama'.*did you mean 'gamma'"),
         ({"weight": {"name": "min_snr", "gamma": 0.0}}, "got gamma=0.0, expected a positive number"),
         ({"weight": {"name": "edm", "sigma_data": -1.0}}, "got sigma_data=-1.0, expected a positive number"),
-        ({"parameterization": {"name": "v", "conditioning": "off"}}, "got conditioning 'off', expected 'time' or 'none'"),
+        (
+            {"parameterization": {"name": "v", "conditioning": "off"}},
+            "got conditioning 'off', expected 'time' or 'none'",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             build_objective(**bad)

@@ -1,7 +1,9 @@
-"""Every scheduler of diffusers that the wrapper knows asks the model at the noise level that the state really has.
+"""Every scheduler of diffusers that the wrapper knows asks the model at the noise level that the state really
+has.
 
-Of data that are one point m, the exact model says m at every level, and a state of level sigma is alpha·m + sigma·z: what it is asked shows its level.
-Beside that, each scheduler's own plain loop as diffusers' users write it: the same final state and the same levels.
+Of data that are one point m, the exact model says m at every level, and a state of level sigma is alpha·m +
+sigma·z: what it is asked shows its level. Beside that, each scheduler's own plain loop as diffusers' users
+write it: the same final state and the same levels.
 """
 
 import math
@@ -21,35 +23,64 @@ from samplers.solvers.from_diffusers import KNOWN
 
 MIX, X, M = Mixture(), points(16), 1.0
 PATHS: dict[str, Path] = {
-    "linear": LinearPath(), "lipman": LipmanPath(), "trig": TrigPath(), "vp": VPPath(), "cosine": VPPath(schedule="cosine"),
-    "scaled": VPPath(schedule="scaled_linear"), "zero": VPPath(zero_snr=True), "edm": EDMPath(),
-}  # fmt: skip
-ZERO = {"DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"}
+    "linear": LinearPath(),
+    "lipman": LipmanPath(),
+    "trig": TrigPath(),
+    "vp": VPPath(),
+    "cosine": VPPath(schedule="cosine"),
+    "scaled": VPPath(schedule="scaled_linear"),
+    "zero": VPPath(zero_snr=True),
+    "edm": EDMPath(),
+}
+ZERO = {
+    "DDIMScheduler",
+    "DDIMParallelScheduler",
+    "DDPMScheduler",
+    "DDPMParallelScheduler",
+    "EulerDiscreteScheduler",
+    "DPMSolverMultistepScheduler",
+}
 
 
-def asked(path: Path, scheduler: str, num_steps: int, *, start: int = 0, n: int = 96, **options: Any) -> list[tuple[float, float, float, float]]:
-    """(level, mean, spread and worst change of the noise in the state) of every query from the state at the first level."""
+def asked(
+    path: Path, scheduler: str, num_steps: int, *, start: int = 0, n: int = 96, **options: Any
+) -> list[tuple[float, float, float, float]]:
+    """(level, mean, spread and worst change of the noise in the state) of every query from the state at the
+    first level."""
     sampler, noise, seen = build("diffusers", scheduler=scheduler, **options), NoiseSource(range(n)), []
     z = noise.normal((1,), stream="prior", dtype=torch.float64)
 
     def model(x: Tensor, t: Any, cond: Any) -> Prediction:
         c = path.coefficients(t)
         eps = (x - c.alpha * M) / c.sigma
-        seen.append((float(sigma_of(path, t)), float(eps.mean()), float(eps.std()), float((eps - z).abs().max())))
+        seen.append(
+            (float(sigma_of(path, t)), float(eps.mean()), float(eps.std()), float((eps - z).abs().max()))
+        )
         return Prediction("data", torch.full_like(x, M), x, t, path)
 
     c = path.coefficients(sampler.times(path, num_steps)[start])
-    sampler.sample(FunctionDenoiser(path, model), c.alpha * M + c.sigma * z, noise=noise, num_steps=num_steps, start=start)
+    sampler.sample(
+        FunctionDenoiser(path, model),
+        c.alpha * M + c.sigma * z,
+        noise=noise,
+        num_steps=num_steps,
+        start=start,
+    )
     return seen
 
 
-def check(path: Path, scheduler: str, num_steps: int, **options: Any) -> list[tuple[float, float, float, float]]:
+def check(
+    path: Path, scheduler: str, num_steps: int, **options: Any
+) -> list[tuple[float, float, float, float]]:
     seen = asked(path, scheduler, num_steps, **options)
     for call, (level, mean, spread, change) in enumerate(seen):
-        if build("diffusers", scheduler=scheduler, **{k: v for k, v in options.items() if k != "start"}).draws:
+        if build(
+            "diffusers", scheduler=scheduler, **{k: v for k, v in options.items() if k != "start"}
+        ).draws:
             assert abs(mean) < 0.35 and abs(spread - 1) < 0.25, (call, level, mean, spread)
         else:
-            assert change < (0.3 if seen[0][0] > 1e4 else 0.02), (call, level, change)  # they compute in float32
+            # they compute in float32
+            assert change < (0.3 if seen[0][0] > 1e4 else 0.02), (call, level, change)
     return seen
 
 
@@ -72,12 +103,34 @@ def test_first_level_is_the_paths() -> None:
 
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
-    *((s, {"use_karras_sigmas": True}) for s in ("DPMSolverMultistepScheduler", "HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler")),
-    *((s, {"use_exponential_sigmas": True}) for s in ("EulerDiscreteScheduler", "UniPCMultistepScheduler", "LMSDiscreteScheduler", "SASolverScheduler")),
-    *((s, {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}) for s in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler")),
+    *(
+        (s, {"use_karras_sigmas": True})
+        for s in (
+            "DPMSolverMultistepScheduler",
+            "HeunDiscreteScheduler",
+            "KDPM2AncestralDiscreteScheduler",
+            "KDPM2DiscreteScheduler",
+        )
+    ),
+    *(
+        (s, {"use_exponential_sigmas": True})
+        for s in (
+            "EulerDiscreteScheduler",
+            "UniPCMultistepScheduler",
+            "LMSDiscreteScheduler",
+            "SASolverScheduler",
+        )
+    ),
+    *(
+        (s, {"use_flow_sigmas": True, "prediction_type": "flow_prediction"})
+        for s in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler")
+    ),
     ("DPMSolverMultistepScheduler", {"use_lu_lambdas": True}),
     ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_type": "heun"}),
-    ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min", "solver_order": 3}),
+    (
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min", "solver_order": 3},
+    ),
     ("DPMSolverSinglestepScheduler", {"solver_order": 3}),
     ("DPMSolverSinglestepScheduler", {"solver_order": 1, "use_karras_sigmas": True}),
     ("EDMDPMSolverMultistepScheduler", {"solver_order": 3, "sigma_schedule": "exponential"}),
@@ -92,10 +145,12 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("DDIMScheduler", {"timestep_spacing": "linspace"}),
     ("TCDScheduler", {"eta": 0.0}),
     ("LCMScheduler", {"original_inference_steps": 100}),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize("scheduler, options", OPTIONS, ids=[f"{s.removesuffix('Scheduler')}-{'-'.join(o)}" for s, o in OPTIONS])
+@pytest.mark.parametrize(
+    "scheduler, options", OPTIONS, ids=[f"{s.removesuffix('Scheduler')}-{'-'.join(o)}" for s, o in OPTIONS]
+)
 def test_asked_at_the_level_of_the_state_with_options(scheduler: str, options: dict[str, Any]) -> None:
     for where in ("linear", "vp", "edm"):
         if where == "vp" and options.get("timestep_spacing") == "linspace":
@@ -116,24 +171,36 @@ def levels_of(made: Any, name: str) -> list[float]:
         bar = made.alphas_cumprod[made.timesteps.long()].double()
         return ((1 - bar) / bar).sqrt().tolist()
     s = made.sigmas.double()
-    if name.startswith("KDPM2"):  # the ancestral one's level between is its next: √(σ·σ_down) with σ_down = σ'²/σ
+    # the ancestral one's level between is its next: √(σ·σ_down) with σ_down = σ'²/σ
+    if name.startswith("KDPM2"):
         s = torch.cat([s[:1], s[1::2]])[: (len(made.timesteps) + 1) // 2]
         between = s[1:] if "Ancestral" in name else (s[1:] * s[:-1]).sqrt()
         return [float(v) for pair in zip(s, [*between, None]) for v in pair if v is not None]
     s = s[: len(made.timesteps)]
-    return [math.inf if v == 1 else v / (1 - v) for v in s.tolist()] if KNOWN[name][0] == "flow" else s.tolist()
+    return (
+        [math.inf if v == 1 else v / (1 - v) for v in s.tolist()] if KNOWN[name][0] == "flow" else s.tolist()
+    )
 
 
-def plain(made: Any, name: str, x: Tensor, noise: NoiseSource, takes_noise: bool) -> tuple[Tensor, list[float]]:
-    """The loop of a pipeline, from a state on a path whose alpha² + sigma² is 1: the scheduler's own scale in between."""
+def plain(
+    made: Any, name: str, x: Tensor, noise: NoiseSource, takes_noise: bool
+) -> tuple[Tensor, list[float]]:
+    """The loop of a pipeline, from a state on a path whose alpha² + sigma² is 1: the scheduler's own scale in
+    between."""
     levels, scale = levels_of(made, name), KNOWN[name][0]
 
     def larger(level: float) -> float:
-        return 1.0 if scale == "vp" or math.isinf(level) else math.hypot(1, level) / (1 + level if scale == "flow" else 1)
+        return (
+            1.0
+            if scale == "vp" or math.isinf(level)
+            else math.hypot(1, level) / (1 + level if scale == "flow" else 1)
+        )
 
     x = x * larger(levels[0])
     for call, (t, level) in enumerate(zip(made.timesteps, levels)):
-        a, s = (1 / math.hypot(1, level), level / math.hypot(1, level)) if math.isfinite(level) else (0.0, 1.0)
+        a, s = (
+            (1 / math.hypot(1, level), level / math.hypot(1, level)) if math.isfinite(level) else (0.0, 1.0)
+        )
         here = x / larger(level)
         if scale == "ve":  # what the scheduler itself makes of its state for the network
             torch.testing.assert_close(made.scale_model_input(x, t), here, rtol=1e-4, atol=1e-6)
@@ -144,7 +211,10 @@ def plain(made: Any, name: str, x: Tensor, noise: NoiseSource, takes_noise: bool
         eps = (here - a * data) / s
         out = eps - data if scale == "flow" else eps
         if scale == "edm":
-            c_skip, c_out = made.config.sigma_data**2 / (level**2 + made.config.sigma_data**2), level * made.config.sigma_data
+            c_skip, c_out = (
+                made.config.sigma_data**2 / (level**2 + made.config.sigma_data**2),
+                level * made.config.sigma_data,
+            )
             out = (data - c_skip * x) / (c_out / math.hypot(level, made.config.sigma_data))
         draw, given = noise.at(call // getattr(made, "order", 1)), {}
         if takes_noise:
@@ -158,7 +228,8 @@ def plain(made: Any, name: str, x: Tensor, noise: NoiseSource, takes_noise: bool
 
 @pytest.mark.parametrize("name, where", thinned(2, sorted(KNOWN), ["linear", "edm", "vp", "cosine"]))
 def test_it_is_the_schedulers_own_loop(name: str, where: str) -> None:
-    """Final states and, by their bytes, the levels asked for; on VP tables with a scheduler that is made here as diffusers' users make it."""
+    """Final states and, by their bytes, the levels asked for; on VP tables with a scheduler that is made here
+    as diffusers' users make it."""
     path, n, seen = PATHS[where], 8, []
     sampler, inner, noise = build("diffusers", scheduler=name), MIX.denoiser(path), NoiseSource(range(len(X)))
 
@@ -171,9 +242,16 @@ def test_it_is_the_schedulers_own_loop(name: str, where: str) -> None:
     x = X * torch.hypot(c.alpha, c.sigma)
     ours = sampler.sample(FunctionDenoiser(path, model), x, noise=noise, num_steps=n)
     made = sampler.make(path, n)
-    if isinstance(path, VPPath) and KNOWN[name][0] in ("vp", "ve") and (name, where) != ("KDPM2AncestralDiscreteScheduler", "cosine"):  # nan there
+    # nan there
+    if (
+        isinstance(path, VPPath)
+        and KNOWN[name][0] in ("vp", "ve")
+        and (name, where) != ("KDPM2AncestralDiscreteScheduler", "cosine")
+    ):
         own = {"clip_sample": False} if KNOWN[name][1] else {}
-        made = getattr(diffusers, name)(trained_betas=path.betas.tolist(), num_train_timesteps=path.size, **own)
+        made = getattr(diffusers, name)(
+            trained_betas=path.betas.tolist(), num_train_timesteps=path.size, **own
+        )
         made.set_timesteps(n)
     theirs, levels = plain(made, name, X, noise, sampler.takes_noise)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-3 if where in ("edm", "cosine") else 5e-4)
@@ -183,19 +261,36 @@ def test_it_is_the_schedulers_own_loop(name: str, where: str) -> None:
         if KNOWN[name][1]:
             assert clocks == made.timesteps.tolist()
     else:
-        assert [float(sigma_of(path, t)) for t in seen] == pytest.approx(levels, rel=1e-5 if where == "edm" else 1e-6)
+        assert [float(sigma_of(path, t)) for t in seen] == pytest.approx(
+            levels, rel=1e-5 if where == "edm" else 1e-6
+        )
 
 
 def test_more_noise_than_the_path_has_is_refused() -> None:
-    for options in ({"scheduler": "EDMEulerScheduler"}, {"scheduler": "EulerDiscreteScheduler", "use_karras_sigmas": True, "sigma_min": 0.01}):
-        with pytest.raises(ValueError, match="got a start at noise level 160 from the .*, expected at most 80, .*; try a lower sigma_max"):
+    for options in (
+        {"scheduler": "EDMEulerScheduler"},
+        {"scheduler": "EulerDiscreteScheduler", "use_karras_sigmas": True, "sigma_min": 0.01},
+    ):
+        with pytest.raises(
+            ValueError,
+            match="got a start at noise level 160 from the .*, expected at most 80, .*; try a "
+            "lower sigma_max",
+        ):
             build("diffusers", sigma_max=160.0, **options).times(EDMPath(), 8)
 
 
 def test_what_a_scheduler_leaves_is_returned_as_it_is() -> None:
     """A run that ends at its lowest level ends with that much noise, not scaled."""
     path = VPPath()
-    sampler, noise = build("diffusers", scheduler="EulerDiscreteScheduler", final_sigmas_type="sigma_min"), NoiseSource(range(4000))
+    sampler, noise = (
+        build("diffusers", scheduler="EulerDiscreteScheduler", final_sigmas_type="sigma_min"),
+        NoiseSource(range(4000)),
+    )
     z = noise.normal((1,), stream="prior", dtype=torch.float64)
-    x = sampler.sample(gaussian(100.0, 1e-6).denoiser(path), float(path.coefficients(0.0).alpha) * 100 + z, noise=noise, num_steps=12)
+    x = sampler.sample(
+        gaussian(100.0, 1e-6).denoiser(path),
+        float(path.coefficients(0.0).alpha) * 100 + z,
+        noise=noise,
+        num_steps=12,
+    )
     assert float(x.mean()) == pytest.approx(100.0, abs=1e-3)

@@ -22,7 +22,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Networks of a few numbers only wait for a second thread, for a long time when the machine has something else to do."""
+    """Networks of a few numbers only wait for a second thread, for a long time when the machine has something
+    else to do."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -45,7 +46,9 @@ def picture_run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
 @pytest.fixture(scope="session")
 def points_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """An unconditional MLP on eight Gaussians."""
-    return studio.train(points_config(steps=40, save_every=20), out=tmp_path_factory.mktemp("runs") / "dots", quiet=True)
+    return studio.train(
+        points_config(steps=40, save_every=20), out=tmp_path_factory.mktemp("runs") / "dots", quiet=True
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
-"""Runs as an earlier version left them, in tests/golden/frozen: each was killed after its third step of six, and lies beside what it ends with; and two samples of each
-bundled model.
+"""Runs as an earlier version left them, in tests/golden/frozen: each was killed after its third step of six,
+and lies beside what it ends with; and two samples of each bundled model.
 
-    python tests/studio/frozen.py labels graph dsbm lora own bundled    (makes what is not there yet; what is there is never made again)
+    python tests/studio/frozen.py labels graph dsbm lora own bundled    (makes what is not there yet; what is
+      there is never made again)
 """
 
 import os
@@ -27,7 +28,14 @@ from studio.data.arrays import Arrays, Data  # noqa: E402
 
 HOME = Path(__file__).parents[1] / "golden" / "frozen"
 STEPS, KILLED = 6, 3
-KEPT: dict[str, Any] = {"steps": STEPS, "log_every": 1, "save_every": KILLED, "keep_last": 9, "weak_snapshot": False, "eval_every": 0}
+KEPT: dict[str, Any] = {
+    "steps": STEPS,
+    "log_every": 1,
+    "save_every": KILLED,
+    "keep_last": 9,
+    "weak_snapshot": False,
+    "eval_every": 0,
+}
 DIT: dict[str, Any] = {"name": "dit", "hidden_size": 8, "depth": 1, "num_heads": 2, "patch_size": 4}
 
 
@@ -38,10 +46,16 @@ class Own(nn.Module):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(7)
-            self.label, self.norm, self.inner = nn.Embedding(4, 1), nn.BatchNorm2d(1), nn.Conv2d(1, 1, 3, padding=1)
+            self.label, self.norm, self.inner = (
+                nn.Embedding(4, 1),
+                nn.BatchNorm2d(1),
+                nn.Conv2d(1, 1, 3, padding=1),
+            )
 
     def forward(self, x: Tensor, t: Tensor, cond: Any, ctx: Any = None) -> Tensor:
-        return self.inner(self.norm(x)) + self.label(torch.where(cond.label < 0, 3, cond.label)).view(-1, 1, 1, 1)
+        return self.inner(self.norm(x)) + self.label(torch.where(cond.label < 0, 3, cond.label)).view(
+            -1, 1, 1, 1
+        )
 
 
 def chains() -> Data:
@@ -54,19 +68,30 @@ def chains() -> Data:
         for i in range(n - 1):
             row[i, 2 + i] = row[i + 1, 1 + i] = 1
     counts = np.bincount((values[..., 0] > 0).sum(1), minlength=size + 1) / len(values)
-    codec = {"name": "graph", "atoms": atoms, "size": size, "counts": tuple(counts.tolist()), "aromatic": False}
+    codec = {
+        "name": "graph",
+        "atoms": atoms,
+        "size": size,
+        "counts": tuple(counts.tolist()),
+        "aromatic": False,
+    }
     return Data("chains", "points", (size, size + 1), Arrays(values), None, (), codec, "chains")
 
 
 def labels(**options: Any) -> Any:
-    return studio.train(dit_config(Path("pictures.npz"), optimizer="muon", flip=True, **KEPT) | {"backbone": DIT}, **options)
+    return studio.train(
+        dit_config(Path("pictures.npz"), optimizer="muon", flip=True, **KEPT) | {"backbone": DIT}, **options
+    )
 
 
 def graph(**options: Any) -> Any:
     tree = {
-        "name": "chains", "backbone": {"name": "graph_dit", "hidden_size": 8, "depth": 1, "num_heads": 2}, "objective": {"path": {"name": "graph", "num": 10}},
-        "train": {**KEPT, "batch_size": 8, "warmup": 2, "dtype": "fp32", "preview": False}, "sample": {"sampler": "graph", "num_steps": 5, "guidance": ""},
-    }  # fmt: skip
+        "name": "chains",
+        "backbone": {"name": "graph_dit", "hidden_size": 8, "depth": 1, "num_heads": 2},
+        "objective": {"path": {"name": "graph", "num": 10}},
+        "train": {**KEPT, "batch_size": 8, "warmup": 2, "dtype": "fp32", "preview": False},
+        "sample": {"sampler": "graph", "num_steps": 5, "guidance": ""},
+    }
     return studio.train(tree, data=chains(), **options)
 
 
@@ -74,19 +99,28 @@ def dsbm(**options: Any) -> Any:
     tree = points_config("moons", **KEPT)
     tree["backbone"] = {"name": "mlp", "width": 8, "depth": 1}
     tree["data"] |= {"source": "eight_gaussians"}
-    tree["objective"] = {"path": {"name": "brownian", "sigma": 0.6}, "parameterization": "drift", "coupling": "independent"}
+    tree["objective"] = {
+        "path": {"name": "brownian", "sigma": 0.6},
+        "parameterization": "drift",
+        "coupling": "independent",
+    }
     tree["procedure"] = {"name": "dsbm", "shares": (1, 1, 1), "num_pairs": 48, "num_steps": 3, "refresh": 2}
     return studio.train(tree, **options)
 
 
 def lora(**options: Any) -> Any:
     """On the run ``labels``."""
-    tree = dit_config(Path("pictures.npz"), **KEPT) | {"backbone": DIT, "lora": {"rank": 1, "targets": ["qkv"]}}
+    tree = dit_config(Path("pictures.npz"), **KEPT) | {
+        "backbone": DIT,
+        "lora": {"rank": 1, "targets": ["qkv"]},
+    }
     return studio.train(tree, start_from=None if options.get("resume") else str(HOME / "labels"), **options)
 
 
 def own(**options: Any) -> Any:
-    values = torch.randint(0, 256, (24, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    values = torch.randint(
+        0, 256, (24, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     tree = {**dit_config(Path("none"), **KEPT), "data": {}}
     return studio.train(tree, data=[(v, i % 3) for i, v in enumerate(values)], backbone=Own(), **options)
 
@@ -110,7 +144,11 @@ def weights(run: Path, step: int = STEPS) -> dict[str, Tensor]:
     """All tensors of a checkpoint, by file and name."""
     from safetensors.torch import load_file
 
-    return {f"{p.stem}/{k}": v for p in sorted((run / "checkpoints" / f"{step:09d}").glob("*.safetensors")) for k, v in load_file(p).items()}
+    return {
+        f"{p.stem}/{k}": v
+        for p in sorted((run / "checkpoints" / f"{step:09d}").glob("*.safetensors"))
+        for k, v in load_file(p).items()
+    }
 
 
 def make(name: str) -> None:
@@ -144,6 +182,9 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for asked in sys.argv[1:]:
         if asked == "bundled" and not (HOME / "bundled.safetensors").exists():
-            save_file({name: sampled(name).contiguous() for name in studio.checkpoints.find.bundled()}, HOME / "bundled.safetensors")
+            save_file(
+                {name: sampled(name).contiguous() for name in studio.checkpoints.find.bundled()},
+                HOME / "bundled.safetensors",
+            )
         elif asked in RUNS and not (HOME / asked).exists():
             make(asked)

@@ -23,7 +23,9 @@ CLOCK = ("elapsed", "samples_per_s", "memory_mb")
 CLASSES = ("bar", "dot", "ring", "wedge")
 
 
-def write_pictures(path: Path, *, count: int = 64, size: int = 8, classes: int = 4, channels: int = 1, seed: int = 0) -> Path:
+def write_pictures(
+    path: Path, *, count: int = 64, size: int = 8, classes: int = 4, channels: int = 1, seed: int = 0
+) -> Path:
     """An .npz of uint8 pictures whose class is the quarter that is bright."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % classes
@@ -32,7 +34,12 @@ def write_pictures(path: Path, *, count: int = 64, size: int = 8, classes: int =
     for i, y in enumerate(labels):
         r, c = divmod(int(y) % 4, 2)
         images[i, r * half : (r + 1) * half, c * half : (c + 1) * half] += 180
-    np.savez(path, images=images[..., 0] if channels == 1 else images, labels=labels, classes=np.array(CLASSES[:classes]))
+    np.savez(
+        path,
+        images=images[..., 0] if channels == 1 else images,
+        labels=labels,
+        classes=np.array(CLASSES[:classes]),
+    )
     return path
 
 
@@ -45,11 +52,22 @@ def dit_config(npz: Path, **train: Any) -> dict[str, Any]:
         "backbone": {"name": "dit", "hidden_size": 32, "depth": 2, "num_heads": 2, "patch_size": 2},
         "objective": {"path": "linear", "parameterization": "velocity", "cond_drop": 0.3},
         "train": {
-            "steps": 12, "batch_size": 8, "lr": 2e-3, "warmup": 3, "ema": ["0.99", "power-6"], "dtype": "fp32", "log_every": 4, "eval_every": 0,
-            "eval_samples": 16, "save_every": 5, "keep_last": 100, "preview": False, **train,
+            "steps": 12,
+            "batch_size": 8,
+            "lr": 2e-3,
+            "warmup": 3,
+            "ema": ["0.99", "power-6"],
+            "dtype": "fp32",
+            "log_every": 4,
+            "eval_every": 0,
+            "eval_samples": 16,
+            "save_every": 5,
+            "keep_last": 100,
+            "preview": False,
+            **train,
         },
         "sample": {"sampler": "ab2", "num_steps": 4, "guidance": "cfg=1.5,interval=0.1:0.9"},
-    }  # fmt: skip
+    }
 
 
 def points_config(kind: str = "eight_gaussians", *, labels: bool = False, **train: Any) -> dict[str, Any]:
@@ -60,11 +78,20 @@ def points_config(kind: str = "eight_gaussians", *, labels: bool = False, **trai
         "backbone": {"name": "mlp", "width": 32, "depth": 1},
         "objective": {"path": "linear", "parameterization": "velocity"},
         "train": {
-            "steps": 8, "batch_size": 32, "lr": 2e-3, "warmup": 2, "ema": ["0.9"], "dtype": "fp32", "log_every": 2, "eval_every": 0, "save_every": 0,
-            "preview": False, **train,
+            "steps": 8,
+            "batch_size": 32,
+            "lr": 2e-3,
+            "warmup": 2,
+            "ema": ["0.9"],
+            "dtype": "fp32",
+            "log_every": 2,
+            "eval_every": 0,
+            "save_every": 0,
+            "preview": False,
+            **train,
         },
         "sample": {"sampler": "heun", "num_steps": 4, "guidance": ""},
-    }  # fmt: skip
+    }
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
@@ -89,10 +116,21 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
 
 
 def checkpoint_differences(a: Path, b: Path) -> list[str]:
-    """Between two checkpoint folders: names, bytes of every file but state.pt and meta.json, and all of state.pt but the clock."""
+    """Between two checkpoint folders: names, bytes of every file but state.pt and meta.json, and all of
+    state.pt but the clock."""
     names = sorted(p.name for p in a.iterdir())
-    found = [] if names == sorted(p.name for p in b.iterdir()) else [f"files {names}, {sorted(p.name for p in b.iterdir())}"]
-    found += [n for n in names if n not in ("state.pt", "meta.json") and (b / n).is_file() and (a / n).read_bytes() != (b / n).read_bytes()]
+    found = (
+        []
+        if names == sorted(p.name for p in b.iterdir())
+        else [f"files {names}, {sorted(p.name for p in b.iterdir())}"]
+    )
+    found += [
+        n
+        for n in names
+        if n not in ("state.pt", "meta.json")
+        and (b / n).is_file()
+        and (a / n).read_bytes() != (b / n).read_bytes()
+    ]
     one, two = (torch.load(p / "state.pt", weights_only=True) for p in (a, b))
     return found + differences(*({k: v for k, v in s.items() if k != "elapsed"} for s in (one, two)), "state")
 
@@ -121,11 +159,26 @@ def studio_command(*arguments: Any, python: tuple[str, ...] = ()) -> list[str]:
     return [sys.executable, *python, "-m", "studio", *map(str, arguments)]
 
 
-def run_studio(*arguments: Any, cwd: Path, process: bool = False, timeout: float = 240) -> "subprocess.CompletedProcess[str]":
-    """``python -m studio ARGUMENTS`` to its end: by default within this process, which has torch loaded already; else as a ``process`` of its own."""
+def run_studio(
+    *arguments: Any, cwd: Path, process: bool = False, timeout: float = 240
+) -> "subprocess.CompletedProcess[str]":
+    """``python -m studio ARGUMENTS`` to its end: by default within this process, which has torch loaded
+    already; else as a ``process`` of its own."""
     if process:
-        return subprocess.run(studio_command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
-    here, threads, variables, random_state = os.getcwd(), torch.get_num_threads(), dict(os.environ), torch.get_rng_state()
+        return subprocess.run(
+            studio_command(*arguments),
+            cwd=cwd,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+    here, threads, variables, random_state = (
+        os.getcwd(),
+        torch.get_num_threads(),
+        dict(os.environ),
+        torch.get_rng_state(),
+    )
     out, error, code = io.StringIO(), io.StringIO(), 0
     try:
         os.chdir(cwd)
@@ -148,8 +201,15 @@ def run_studio(*arguments: Any, cwd: Path, process: bool = False, timeout: float
     return subprocess.CompletedProcess(list(map(str, arguments)), code, out.getvalue(), error.getvalue())
 
 
-def kill_until_done(start: Callable[[], "subprocess.Popen[str]"], trace: Callable[[], Any], rng: random.Random, most: int, longest: float) -> int:
-    """Start, kill −9 up to ``longest`` seconds after ``trace()`` first changes, ``most`` times, then let it run to its end. Returns the number of kills."""
+def kill_until_done(
+    start: Callable[[], "subprocess.Popen[str]"],
+    trace: Callable[[], Any],
+    rng: random.Random,
+    most: int,
+    longest: float,
+) -> int:
+    """Start, kill −9 up to ``longest`` seconds after ``trace()`` first changes, ``most`` times, then let it
+    run to its end. Returns the number of kills."""
     kills = 0
     while True:
         process = start()
@@ -171,11 +231,19 @@ def kill_until_done(start: Callable[[], "subprocess.Popen[str]"], trace: Callabl
 
 def tiny_vae(folder: Path, **options: Any) -> Path:
     """Pictures (3, 2s, 2s) ↔ latents (4, s, s), random weights."""
-    config = {"block_out_channels": (8, 8), "norm_num_groups": 4, "latent_channels": 4, "layers_per_block": 1, "scaling_factor": 0.3} | options
+    config = {
+        "block_out_channels": (8, 8),
+        "norm_num_groups": 4,
+        "latent_channels": 4,
+        "layers_per_block": 1,
+        "scaling_factor": 0.3,
+    } | options
     from diffusers import AutoencoderKL
 
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        vae = AutoencoderKL(down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **config)
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **config
+        )
     vae.save_pretrained(folder)
     return folder

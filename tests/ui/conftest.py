@@ -30,18 +30,33 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     labels = np.arange(96) % 3
     pixels = (draws.random((96, 1, 8, 8)) * 60 + labels[:, None, None, None] * 90).astype(np.uint8)
     np.savez(home / "squares.npz", images=pixels, labels=labels)
-    common = {"batch_size": 16, "warmup": 1, "preview": False, "eval_every": 0, "ema": ["0.9"], "dtype": "fp32"}
+    common = {
+        "batch_size": 16,
+        "warmup": 1,
+        "preview": False,
+        "eval_every": 0,
+        "ema": ["0.9"],
+        "dtype": "fp32",
+    }
     tree = {
-        "name": "squares", "data": {"name": "npz", "path": str(home / "squares.npz")},
+        "name": "squares",
+        "data": {"name": "npz", "path": str(home / "squares.npz")},
         "backbone": {"name": "dit", "hidden_size": 16, "depth": 1, "num_heads": 2, "patch_size": 4},
         "objective": {"path": "linear", "parameterization": "velocity", "cond_drop": 0.1},
-        "train": {**common, "steps": 4, "save_every": 2}, "sample": {"sampler": "heun", "num_steps": 5, "guidance": "cfg=1.5,interval=0.1:0.9"},
-    }  # fmt: skip
+        "train": {**common, "steps": 4, "save_every": 2},
+        "sample": {"sampler": "heun", "num_steps": 5, "guidance": "cfg=1.5,interval=0.1:0.9"},
+    }
     pictures = studio.train(tree, out=home / "runs" / "squares", quiet=True).folder
     points = studio.train(
-        "points", [f"train.{k}={v}" for k, v in {"steps": 2, "batch_size": 16, "preview": "false", "eval_every": 0}.items()] + ["data.count=200"],
-        out=home / "runs" / "points", quiet=True,
-    ).folder  # fmt: skip
+        "points",
+        [
+            f"train.{k}={v}"
+            for k, v in {"steps": 2, "batch_size": 16, "preview": "false", "eval_every": 0}.items()
+        ]
+        + ["data.count=200"],
+        out=home / "runs" / "points",
+        quiet=True,
+    ).folder
     return Shelf((str(home / "runs"),), str(Path(pictures)), str(Path(points)))
 
 
@@ -50,7 +65,9 @@ def served(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     """The address of a page over the shelf, and its engine."""
     engine = Engine(shelf.roots, tmp_path_factory.mktemp("served") / "out", device="cpu", dtype="fp32")
     page = build_app(engine)
-    _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(engine))
+    _, url, _ = page.launch(
+        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(engine)
+    )
     yield url, engine
     page.close()
 

@@ -12,7 +12,8 @@ CLIPPED = """() => {
   const items = [...document.querySelectorAll("#gallery .thumbnail-item")];
   return items.filter(item => [item, item.querySelector("img")].some(part => {
     const box = part.getBoundingClientRect();
-    const out = box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
+    const out = box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || \
+box.bottom > frame.bottom + 1;
     return out || box.width < 40 || box.height < 40;
   })).length;
 }"""
@@ -34,19 +35,30 @@ def pick(page: Any, name: str) -> None:
 
 def test_what_is_typed_after_a_pick_stays_in_twenty_of_twenty(page: Any) -> None:
     calls: list[str] = []
-    page.on("request", lambda r: calls.append(r.post_data) if "queue/join" in r.url and '"ticket"' in (r.post_data or "") else None)
+    page.on(
+        "request",
+        lambda r: (
+            calls.append(r.post_data) if "queue/join" in r.url and '"ticket"' in (r.post_data or "") else None
+        ),
+    )
     names = ("squares", "fashion-dit")
     for k in range(20):
         field, text = ("seeds", f"{k}-{k + 3}") if k % 3 else ("guidance", f"cfg={k + 2}")
         pick(page, names[k % 2])
         page.fill(FIELDS[field], text)
-        page.wait_for_function(f"document.querySelector('#card').innerText.includes('{('8 × 8', '28 × 28')[k % 2]}')")
+        page.wait_for_function(
+            f"document.querySelector('#card').innerText.includes('{('8 × 8', '28 × 28')[k % 2]}')"
+        )
         page.wait_for_function("drift.settled('sample').then(() => true)")
-        assert page.input_value(FIELDS[field]) == text and page.input_value("#model input").startswith(names[k % 2])
+        assert page.input_value(FIELDS[field]) == text and page.input_value("#model input").startswith(
+            names[k % 2]
+        )
     assert len(calls) == 20  # one a pick
 
 
-def test_the_newest_of_many_picks_counts_and_the_run_waits_for_it(page: Any, served: tuple[str, Engine]) -> None:
+def test_the_newest_of_many_picks_counts_and_the_run_waits_for_it(
+    page: Any, served: tuple[str, Engine]
+) -> None:
     for name in ("squares", "fashion-dit", "squares"):
         pick(page, name)
     page.fill(FIELDS["seeds"], "3-4")
@@ -62,7 +74,9 @@ def test_the_gallery_never_clips(page: Any, count: int) -> None:
     pick(page, "squares")
     page.fill(FIELDS["seeds"], f"0-{count - 1}")
     page.click("#generate")
-    page.wait_for_function(f"document.querySelectorAll('#gallery .thumbnail-item').length == {count}", timeout=60_000)
+    page.wait_for_function(
+        f"document.querySelectorAll('#gallery .thumbnail-item').length == {count}", timeout=60_000
+    )
     for width in (390, 768, 1400):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(150)
@@ -70,7 +84,8 @@ def test_the_gallery_never_clips(page: Any, count: int) -> None:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
         page.locator("#gallery .thumbnail-item").first.click()
         page.wait_for_selector("#gallery .preview")
-        assert 300 < page.locator("#gallery .preview").bounding_box()["height"] < 450  # one picture, as large as a screen has room for
+        # one picture, as large as a screen has room for
+        assert 300 < page.locator("#gallery .preview").bounding_box()["height"] < 450
         page.keyboard.press("Escape")
         page.wait_for_selector("#gallery .preview", state="detached")
     assert page.locator("button[aria-label*=hare], button[title*=hare]").count() == 0
@@ -81,10 +96,15 @@ def test_stop_keeps_what_is_finished_and_the_page_is_ready_again(page: Any) -> N
     page.fill(FIELDS["seeds"], "0-199")
     page.fill("#num_steps input[type=number]", "250")
     page.click("#generate")
-    page.wait_for_function("parseInt(document.querySelector('#status').innerText.match(/(\\d+) of 1000/)?.[1] ?? 0) > 300", timeout=60_000)
+    page.wait_for_function(
+        "parseInt(document.querySelector('#status').innerText.match(/(\\d+) of 1000/)?.[1] ?? 0) > 300",
+        timeout=60_000,
+    )
     assert page.is_disabled("#generate") and not page.is_visible("#bottom")
     page.click("#stop")
-    page.wait_for_function("document.querySelector('#status').innerText.includes('of 200 samples were finished')")
+    page.wait_for_function(
+        "document.querySelector('#status').innerText.includes('of 200 samples were finished')"
+    )
     kept = page.locator("#gallery .thumbnail-item").count()
     assert kept in (64, 128, 192) and f"{kept} of 200 samples were finished" in page.inner_text("#status")
     assert page.is_enabled("#generate") and page.is_disabled("#stop")
@@ -96,15 +116,26 @@ def test_the_recipe_is_always_of_the_pictures_that_are_shown(page: Any) -> None:
     for first in (10, 30, 50):
         page.fill(FIELDS["seeds"], f"{first}-{first + 3}")
         page.click("#generate")
-        page.wait_for_function(f"document.querySelector('#recipe')?.innerText.includes('seed-0000{first}.png')")
+        page.wait_for_function(
+            f"document.querySelector('#recipe')?.innerText.includes('seed-0000{first}.png')"
+        )
         page.locator("#gallery .thumbnail-item").nth(2).click()
-        page.wait_for_function(f"document.querySelector('#recipe')?.innerText.includes('seed-0000{first + 2}.png')")
-        assert f"--seeds {first + 2}" in page.inner_text("#command") and f"seed-0000{first + 2}.png" in page.inner_text("#download")
+        page.wait_for_function(
+            f"document.querySelector('#recipe')?.innerText.includes('seed-0000{first + 2}.png')"
+        )
+        assert f"--seeds {first + 2}" in page.inner_text(
+            "#command"
+        ) and f"seed-0000{first + 2}.png" in page.inner_text("#download")
         page.keyboard.press("Escape")
         page.fill(FIELDS["seeds"], f"{first + 5}-{first + 8}")
-        page.evaluate("document.querySelectorAll('#gallery .thumbnail-item')[3].click(); document.querySelector('#generate').click()")
+        page.evaluate(
+            "document.querySelectorAll('#gallery .thumbnail-item')[3].click(); "
+            "document.querySelector('#generate').click()"
+        )
         page.wait_for_function(f"document.querySelector('#status').innerText.includes('seeds {first + 5}')")
         page.wait_for_function("document.querySelector('#status').innerText.includes('4 samples')")
         page.wait_for_timeout(300)
-        assert f"seed-0000{first + 5:02d}.png" in page.inner_text("#recipe") and f"--seeds {first + 5}" in page.inner_text("#command")
+        assert f"seed-0000{first + 5:02d}.png" in page.inner_text(
+            "#recipe"
+        ) and f"--seeds {first + 5}" in page.inner_text("#command")
         page.keyboard.press("Escape")

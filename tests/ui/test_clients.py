@@ -1,4 +1,5 @@
-"""Scripts that call a page of its own process: with nothing said, cancelled in the middle, killed in the middle."""
+"""Scripts that call a page of its own process: with nothing said, cancelled in the middle, killed in the
+middle."""
 
 import json
 import os
@@ -34,10 +35,25 @@ def page(shelf: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     words = home / "words.txt"
-    command = [sys.executable, "-m", "studio", "ui", "--models", shelf.roots[0], "--out", str(home / "out"), "--port", str(port), "--threads", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "studio",
+        "ui",
+        "--models",
+        shelf.roots[0],
+        "--out",
+        str(home / "out"),
+        "--port",
+        str(port),
+        "--threads",
+        "1",
+    ]
     with open(words, "wb") as stream:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(command, cwd=home, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(
+            command, cwd=home, stdout=stream, stderr=subprocess.STDOUT, env=environment
+        )
     until(lambda: answers(port) or process.poll() is not None, 120)
     assert process.poll() is None, words.read_text()
     yield Page(f"http://127.0.0.1:{port}/", home / "out", words, process)
@@ -61,8 +77,13 @@ def until(done: Callable[[], bool], seconds: float) -> None:
 def test_nothing_said_makes_the_first_model_of_the_list(page: Page) -> None:
     client = Client(page.url, verbose=False)
     made = client.predict(api_name="/generate")
-    assert made["recipes"][0]["model"] == client.predict(api_name="/models")[0]["model"] and made["stopped"] == ""
-    assert len(made["recipes"]) == 8 and all((Path(made["folder"]) / Path(f).name).is_file() for f in made["files"])
+    assert (
+        made["recipes"][0]["model"] == client.predict(api_name="/models")[0]["model"]
+        and made["stopped"] == ""
+    )
+    assert len(made["recipes"]) == 8 and all(
+        (Path(made["folder"]) / Path(f).name).is_file() for f in made["files"]
+    )
 
 
 def test_a_cancelled_job_ends_at_once_and_the_next_one_runs(page: Page, shelf: Any) -> None:
@@ -71,7 +92,10 @@ def test_a_cancelled_job_ends_at_once_and_the_next_one_runs(page: Page, shelf: A
     until(lambda: any("done" in told for told in job.outputs()), 60)
     start = time.monotonic()
     assert job.cancel()
-    made = Client(page.url, verbose=False).predict(shelf.pictures, seeds="5", num_steps=1, api_name="/generate")  # waits for the device
+    # waits for the device
+    made = Client(page.url, verbose=False).predict(
+        shelf.pictures, seeds="5", num_steps=1, api_name="/generate"
+    )
     assert [r["seed"] for r in made["recipes"]] == [5] and time.monotonic() - start < 20  # of minutes
     assert "Traceback" not in page.words.read_text()
 
@@ -83,11 +107,15 @@ def test_a_client_that_goes_away_leaves_no_traceback_and_nothing_running(page: P
         "while not any('done' in told for told in job.outputs()): time.sleep(0.05)\n"
         "print('runs', flush=True); time.sleep(600)"
     )
-    gone = subprocess.Popen([sys.executable, "-c", script, page.url, shelf.pictures, json.dumps(LONG)], stdout=subprocess.PIPE)
+    gone = subprocess.Popen(
+        [sys.executable, "-c", script, page.url, shelf.pictures, json.dumps(LONG)], stdout=subprocess.PIPE
+    )
     assert gone.stdout is not None and gone.stdout.readline() == b"runs\n"
     gone.kill()
     gone.wait()
     start = time.monotonic()
-    made = Client(page.url, verbose=False).predict(shelf.pictures, seeds="6", num_steps=1, api_name="/generate")
+    made = Client(page.url, verbose=False).predict(
+        shelf.pictures, seeds="6", num_steps=1, api_name="/generate"
+    )
     assert [r["seed"] for r in made["recipes"]] == [6] and time.monotonic() - start < 40
     assert "Traceback" not in page.words.read_text()

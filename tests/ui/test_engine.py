@@ -1,4 +1,5 @@
-"""The page's engine: finding and keeping models, running, stopping, saving, and the round trip of every control through a picture."""
+"""The page's engine: finding and keeping models, running, stopping, saving, and the round trip of every
+control through a picture."""
 
 import dataclasses
 import json
@@ -36,7 +37,11 @@ def test_text_of_seeds_and_classes() -> None:
     assert seeds_text([0, 1, 2, 7, 9, 8]) == "0-2,7,9,8" and seeds_text(5) == "5"
     names = ("cat", "dog", "cow")
     assert label_text([0, 1, 2, 0], [0, 1, 2, 3], names) == OWN and label_text([1, 1], [0, 1], names) == "dog"
-    assert label_text([2, 0], [0, 1], names) == "2,0" and label_text(-1, [4], names) == NONE and label_text(None, [4], ()) == OWN
+    assert (
+        label_text([2, 0], [0, 1], names) == "2,0"
+        and label_text(-1, [4], names) == NONE
+        and label_text(None, [4], ()) == OWN
+    )
     assert label_text(1, [1], names) == "dog"  # one picture's class is its own, whatever its seed
     assert parse_conditions(" a=1, b = -2.5 ,") == {"a": 1.0, "b": -2.5}
     with pytest.raises(ValueError, match="expected name=number"):
@@ -66,7 +71,9 @@ def test_models_are_found_and_the_last_two_are_kept(engine: Engine, shelf: Any) 
 
 
 def test_a_run_saves_what_sampling_gives(engine: Engine, shelf: Any) -> None:
-    settings = Settings(shelf.pictures, seeds="3,5", label="1", num_steps=4, sampler="euler", guidance="cfg=2.0")
+    settings = Settings(
+        shelf.pictures, seeds="3,5", label="1", num_steps=4, sampler="euler", guidance="cfg=2.0"
+    )
     result = result_of(engine, settings)
     import studio
 
@@ -85,21 +92,40 @@ def test_a_run_saves_what_sampling_gives(engine: Engine, shelf: Any) -> None:
 
 def test_updates_count_steps_and_evaluations(engine: Engine, shelf: Any) -> None:
     *updates, last = engine.run(Settings(shelf.pictures, seeds="0-2", num_steps=5, sampler="heun"), every=0.0)
-    assert [u.done for u in updates if isinstance(u, Update)] == [1, 2, 3, 4] and {u.total for u in updates if isinstance(u, Update)} == {5}
+    assert [u.done for u in updates if isinstance(u, Update)] == [1, 2, 3, 4] and {
+        u.total for u in updates if isinstance(u, Update)
+    } == {5}
     assert all(isinstance(u, Update) and u.preview is not None for u in updates)
     evaluations = [u.evaluations for u in updates if isinstance(u, Update)]
     assert evaluations == [2, 4, 6, 8] and isinstance(last, Result) and last.evaluations in (9, 10)
     assert not [
-        u for u in list(engine.run(Settings(shelf.pictures, seeds="0"), preview=False, every=0.0))[:-1] if isinstance(u, Update) and u.preview
+        u
+        for u in list(engine.run(Settings(shelf.pictures, seeds="0"), preview=False, every=0.0))[:-1]
+        if isinstance(u, Update) and u.preview
     ]
 
 
 def test_many_seeds_run_in_micro_batches_that_count_together(engine: Engine, shelf: Any) -> None:
-    *updates, last = engine.run(Settings(shelf.pictures, seeds="0-69", num_steps=2, sampler="euler"), preview=False, every=0.0)
-    assert [(u.done, u.total, u.evaluations) for u in updates if isinstance(u, Update)] == [(1, 4, 1), (2, 4, 2), (3, 4, 3)]
-    assert isinstance(last, Result) and last.evaluations == 4 and [r["seed"] for r in last.recipes] == list(range(70))
+    *updates, last = engine.run(
+        Settings(shelf.pictures, seeds="0-69", num_steps=2, sampler="euler"), preview=False, every=0.0
+    )
+    assert [(u.done, u.total, u.evaluations) for u in updates if isinstance(u, Update)] == [
+        (1, 4, 1),
+        (2, 4, 2),
+        (3, 4, 3),
+    ]
+    assert (
+        isinstance(last, Result)
+        and last.evaluations == 4
+        and [r["seed"] for r in last.recipes] == list(range(70))
+    )
     alone = result_of(engine, Settings(shelf.pictures, seeds="69", num_steps=2, sampler="euler"))
-    assert np.abs(np.asarray(Image.open(alone.pictures[0])).astype(int) - np.asarray(Image.open(last.pictures[69]))).max() <= 1
+    assert (
+        np.abs(
+            np.asarray(Image.open(alone.pictures[0])).astype(int) - np.asarray(Image.open(last.pictures[69]))
+        ).max()
+        <= 1
+    )
 
 
 def test_stop_ends_the_run_after_the_step_it_is_in(engine: Engine, shelf: Any) -> None:
@@ -122,7 +148,10 @@ def test_stop_reaches_a_run_in_another_thread_and_no_other_session(engine: Engin
         try:
             with engine.job("mine") as job:
                 for update in engine.run(
-                    Settings(shelf.pictures, seeds="0-3", num_steps=100_000, sampler="euler"), job.flag, preview=False, every=0.0
+                    Settings(shelf.pictures, seeds="0-3", num_steps=100_000, sampler="euler"),
+                    job.flag,
+                    preview=False,
+                    every=0.0,
                 ):
                     if isinstance(update, Update):
                         seen.append(update.done)
@@ -137,13 +166,20 @@ def test_stop_reaches_a_run_in_another_thread_and_no_other_session(engine: Engin
     at = len(seen)
     words = engine.stop("mine", wait=30)
     thread.join(30)
-    assert ended.is_set() and words.startswith("Stopped after step") and int(words.split()[3]) - seen[-1] <= 1 and len(seen) >= at
+    assert (
+        ended.is_set()
+        and words.startswith("Stopped after step")
+        and int(words.split()[3]) - seen[-1] <= 1
+        and len(seen) >= at
+    )
     assert engine.stop("mine") == ""
 
 
 def test_points_are_one_plot_and_their_numbers(engine: Engine, shelf: Any) -> None:
     result = result_of(engine, Settings(shelf.points, seeds="0-99", num_steps=3))
-    assert [p.name for p in result.files] == ["samples.npz", "grid.png"] and result.pictures == (result.sheet,)
+    assert [p.name for p in result.files] == ["samples.npz", "grid.png"] and result.pictures == (
+        result.sheet,
+    )
     with np.load(result.files[0]) as saved:
         assert saved["arr_0"].shape == (100, 2) and list(saved["seeds"]) == list(range(100))
     restored = restore.restore(result.sheet, engine.shelf())
@@ -155,20 +191,44 @@ def test_points_are_one_plot_and_their_numbers(engine: Engine, shelf: Any) -> No
 @pytest.mark.parametrize(
     "change",
     [
-        {"weights": "raw"}, {"label": "2", "seeds": "7"}, {"label": NONE, "seeds": "7"}, {"label": "2,0", "seeds": "4,9"}, {"seeds": "0-4,11"}, {"num_steps": 3},
-        {"sampler": "ddim(eta=0.5)"}, {"guidance": "cfg=3,interval=0.2:0.8"}, {"guidance": ""}, {"dtype": "bf16"}, {"deterministic": True},
+        {"weights": "raw"},
+        {"label": "2", "seeds": "7"},
+        {"label": NONE, "seeds": "7"},
+        {"label": "2,0", "seeds": "4,9"},
+        {"seeds": "0-4,11"},
+        {"num_steps": 3},
+        {"sampler": "ddim(eta=0.5)"},
+        {"guidance": "cfg=3,interval=0.2:0.8"},
+        {"guidance": ""},
+        {"dtype": "bf16"},
+        {"deterministic": True},
     ],
-)  # fmt: skip
+)
 def test_every_control_comes_back_from_a_picture(engine: Engine, shelf: Any, change: dict[str, Any]) -> None:
-    base = Settings(shelf.pictures, weights="ema-0.9", label=OWN, seeds="0-2", num_steps=2, sampler="euler", guidance="cfg=1.5", dtype="fp32")
+    base = Settings(
+        shelf.pictures,
+        weights="ema-0.9",
+        label=OWN,
+        seeds="0-2",
+        num_steps=2,
+        sampler="euler",
+        guidance="cfg=1.5",
+        dtype="fp32",
+    )
     settings = dataclasses.replace(base, **change)
     result = result_of(engine, settings)
     assert restore.restore(result.sheet, engine.shelf()).settings == settings
     one = restore.restore(result.pictures[-1], engine.shelf())
-    assert one.notes == () and dataclasses.replace(one.settings, seeds=settings.seeds, label=settings.label) == settings
+    assert (
+        one.notes == ()
+        and dataclasses.replace(one.settings, seeds=settings.seeds, label=settings.label) == settings
+    )
     again = result_of(engine, one.settings)
     if settings.dtype == "fp32":
-        before, after = np.asarray(Image.open(result.pictures[-1])).astype(int), np.asarray(Image.open(again.pictures[0])).astype(int)
+        before, after = (
+            np.asarray(Image.open(result.pictures[-1])).astype(int),
+            np.asarray(Image.open(again.pictures[0])).astype(int),
+        )
         assert np.abs(before - after).max() <= 1  # the same picture, alone or among others
     assert read_recipe(again.pictures[0]) == read_recipe(result.pictures[-1])
 
@@ -186,10 +246,14 @@ def test_restore_warns_in_plain_words(engine: Engine, shelf: Any, tmp_path: Path
     with pytest.raises(ValueError, match="the model 'nowhere/lost' that made this picture is not here"):
         altered(engine, shelf, tmp_path / "lost.png", model="nowhere/lost", model_hash="0" * 16)
     with pytest.raises(ValueError, match="type it into the model field yourself"):
-        altered(engine, shelf, tmp_path / "hub.png", model="hf:nobody/nothing", model_hash="0" * 16)  # and no download
+        # and no download
+        altered(engine, shelf, tmp_path / "hub.png", model="hf:nobody/nothing", model_hash="0" * 16)
     assert "weights of" in altered(engine, shelf, tmp_path / "changed.png", model_hash="0" * 16).notes[0]
     assert "no weights 'ema-7'" in altered(engine, shelf, tmp_path / "weights.png", weights="ema-7").notes[0]
-    assert "started from another picture" in altered(engine, shelf, tmp_path / "init.png", init="cat.png", strength=0.5).notes[0]
+    assert (
+        "started from another picture"
+        in altered(engine, shelf, tmp_path / "init.png", init="cat.png", strength=0.5).notes[0]
+    )
     with pytest.raises(ValueError, match="damaged"):
         altered(engine, shelf, tmp_path / "steps.png", num_steps="many")
 
@@ -220,10 +284,20 @@ def test_a_checkpoint_written_since_is_loaded_anew(engine: Engine, shelf: Any, t
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"model": "nowhere"}, "got model 'nowhere'"), ({"seeds": "a-b"}, "got seeds 'a-b'"), ({"seeds": ""}, "got seeds"), ({"sampler": "eulr"}, "did you mean 'euler'"),
-     ({"guidance": "cgf=2"}, "did you mean 'cfg'"), ({"label": "whale"}, "got class 'whale'"), ({"weights": "ema-1"}, "got weights 'ema-1'"), ({"conditions": "x=1"}, "got condition 'x'")],
-)  # fmt: skip
-def test_mistakes_are_told_and_leave_nothing_behind(engine: Engine, shelf: Any, change: dict[str, Any], words: str) -> None:
+    [
+        ({"model": "nowhere"}, "got model 'nowhere'"),
+        ({"seeds": "a-b"}, "got seeds 'a-b'"),
+        ({"seeds": ""}, "got seeds"),
+        ({"sampler": "eulr"}, "did you mean 'euler'"),
+        ({"guidance": "cgf=2"}, "did you mean 'cfg'"),
+        ({"label": "whale"}, "got class 'whale'"),
+        ({"weights": "ema-1"}, "got weights 'ema-1'"),
+        ({"conditions": "x=1"}, "got condition 'x'"),
+    ],
+)
+def test_mistakes_are_told_and_leave_nothing_behind(
+    engine: Engine, shelf: Any, change: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         list(engine.run(dataclasses.replace(Settings(shelf.pictures, seeds="0"), **change)))
     assert not engine.out.exists()

@@ -1,4 +1,5 @@
-"""Molecules on the page, by the bundled model: conditions and the number of atoms, the drawing of all, and back from it."""
+"""Molecules on the page, by the bundled model: conditions and the number of atoms, the drawing of all, and
+back from it."""
 
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,29 @@ def engine(shelf: Any, tmp_path: Path) -> Engine:
 def test_molecules_of_a_size_that_was_asked_for(engine: Engine) -> None:
     asked = Settings(MODEL, seeds="0-2", num_steps=3, conditions="logP=2.5, atoms=9", dtype="fp32")
     *updates, result = engine.run(asked, every=0.0)
-    assert isinstance(result, Result) and [p.name for p in result.pictures] == [f"seed-00000{i}.png" for i in range(3)]
+    assert isinstance(result, Result) and [p.name for p in result.pictures] == [
+        f"seed-00000{i}.png" for i in range(3)
+    ]
     assert all(isinstance(u, Update) and u.preview is not None for u in updates) and len(updates) == 2
     names = {p.name for p in result.files}
-    assert names == {"samples.npz", "samples.smi", "samples.csv", "samples.sdf", "sheet.svg", "grid.png", *(p.name for p in result.pictures)}
+    assert names == {
+        "samples.npz",
+        "samples.smi",
+        "samples.csv",
+        "samples.sdf",
+        "sheet.svg",
+        "grid.png",
+        *(p.name for p in result.pictures),
+    }
     with np.load(result.folder / "samples.npz") as saved:
         assert ((saved["arr_0"][..., 0] > 0).sum(1) == 9).all()
     for picture, seeds in ((result.sheet, "0-2"), (result.pictures[1], "1")):
         restored = restore.restore(picture, engine.shelf())
-        assert (restored.settings.conditions, restored.settings.seeds, restored.notes) == ("logP=2.5, atoms=9", seeds, ())
+        assert (restored.settings.conditions, restored.settings.seeds, restored.notes) == (
+            "logP=2.5, atoms=9",
+            seeds,
+            (),
+        )
     shown = Handlers(engine)._below(str(result.pictures[0]))
     assert shown["download"]["value"] == str(result.folder / "samples.csv")
     for number in ("9.5", "0", "99"):
@@ -44,5 +59,9 @@ def test_molecules_of_a_size_that_was_asked_for(engine: Engine) -> None:
 
 def test_the_page_tells_what_can_be_set(engine: Engine) -> None:
     values = answer_of(engine, MODEL, "0-9", 1)["controls"]
-    assert values["conditions"]["visible"] and values["conditions"]["info"].endswith("known: logP, QED, TPSA, atoms")
-    assert values["guidance"]["visible"] and not values["label"]["visible"] and values["seeds"]["value"] == "0-9"
+    assert values["conditions"]["visible"] and values["conditions"]["info"].endswith(
+        "known: logP, QED, TPSA, atoms"
+    )
+    assert (
+        values["guidance"]["visible"] and not values["label"]["visible"] and values["seeds"]["value"] == "0-9"
+    )

@@ -57,10 +57,14 @@ def test_controls_are_the_settings() -> None:
 
 def test_choosing_a_model_sets_its_own_defaults(handlers: Handlers, shelf: Any) -> None:
     answer = handlers.choose(asked(shelf.pictures))
-    assert set_by(answer) == asdict(Settings(shelf.pictures, "ema-0.9", OWN, "0-9", 5, "heun", "cfg=1.5,interval=0.1:0.9", dtype="fp32"))
+    assert set_by(answer) == asdict(
+        Settings(shelf.pictures, "ema-0.9", OWN, "0-9", 5, "heun", "cfg=1.5,interval=0.1:0.9", dtype="fp32")
+    )
     assert (answer["form"], answer["ticket"], answer["source"]) == ("sample", 7, shelf.pictures)
     label = answer["controls"]["label"]
-    assert label["visible"] is True and label["choices"] == [(name, name) for name in (OWN, "none", "0", "1", "2")]
+    assert label["visible"] is True and label["choices"] == [
+        (name, name) for name in (OWN, "none", "0", "1", "2")
+    ]
     points = handlers.choose(asked(shelf.points))
     assert set_by(points)["seeds"] == "0-999" and points["controls"]["label"]["visible"] is False
     assert set_by(handlers.choose(asked(shelf.points, "4,7")))["seeds"] == "4,7"  # what was typed stays
@@ -69,38 +73,64 @@ def test_choosing_a_model_sets_its_own_defaults(handlers: Handlers, shelf: Any) 
 
 
 def test_guidance_and_sampler_are_checked_in_plain_words(handlers: Handlers) -> None:
-    assert handlers.check_guidance("") == "" and handlers.check_guidance("cfg=2.0, interval=0.1:0.9") == handlers.check_sampler("ddim(eta=0.5)") == ""
-    assert "did you mean 'cfg'" in handlers.check_guidance("cgf=2") and "understood as cfg=2" in handlers.check_guidance("cfg(scale=2)")
-    assert "did you mean 'euler'" in handlers.check_sampler("eulr") and "&lt;b&gt;" in handlers.check_sampler("<b>")
+    assert (
+        handlers.check_guidance("") == ""
+        and handlers.check_guidance("cfg=2.0, interval=0.1:0.9")
+        == handlers.check_sampler("ddim(eta=0.5)")
+        == ""
+    )
+    assert "did you mean 'cfg'" in handlers.check_guidance(
+        "cgf=2"
+    ) and "understood as cfg=2" in handlers.check_guidance("cfg(scale=2)")
+    assert "did you mean 'euler'" in handlers.check_sampler("eulr") and "&lt;b&gt;" in handlers.check_sampler(
+        "<b>"
+    )
 
 
 def test_generate_shows_previews_and_then_files(handlers: Handlers, shelf: Any) -> None:
     settings = Settings(shelf.pictures, seeds="0-2", num_steps=4, sampler="euler")
     first, *middle, last = handlers.generate(None, *inputs(settings))
-    assert "Loading squares" in values(first, SHOWN)["status"] and first[SHOWN.index("stop")]["interactive"] is True
+    assert (
+        "Loading squares" in values(first, SHOWN)["status"]
+        and first[SHOWN.index("stop")]["interactive"] is True
+    )
     seen = values(middle[0], SHOWN)
     assert "step 1 of 4" in seen["status"] and 'src="data:image/png;base64,' in seen["preview"]
     shown = values(last, SHOWN)
-    assert [Path(p).name for p in shown["paths"]] == [f"seed-00000{i}.png" for i in range(3)] and [p for p, _ in shown["gallery"]] == shown["paths"]
-    assert [text for _, text in shown["gallery"]] == ["0 · 0", "1 · 1", "2 · 2"] and last[SHOWN.index("stop")]["interactive"] is False
+    assert [Path(p).name for p in shown["paths"]] == [f"seed-00000{i}.png" for i in range(3)] and [
+        p for p, _ in shown["gallery"]
+    ] == shown["paths"]
+    assert [text for _, text in shown["gallery"]] == ["0 · 0", "1 · 1", "2 · 2"] and last[
+        SHOWN.index("stop")
+    ]["interactive"] is False
     below = {name: shown[name] for name in BOTTOM if name in shown}
     assert below["recipe"] == read_recipe(shown["paths"][0]) and below["command"].startswith(
         f"studio sample {shelf.pictures}@4 --out again --seeds 0 "
     )
     assert below["download"] == shown["paths"][0]
-    assert not any("data:image" in str(answer) for answer in handlers.generate(None, *inputs(settings, preview=False)))
+    assert not any(
+        "data:image" in str(answer) for answer in handlers.generate(None, *inputs(settings, preview=False))
+    )
 
 
 def test_restore_sets_every_control(handlers: Handlers, shelf: Any) -> None:
-    settings = Settings(shelf.pictures, "raw", "2", "11", 3, "ddim(eta=0.5)", "cfg=3,interval=0.2:0.8", "", "fp32", True)
+    settings = Settings(
+        shelf.pictures, "raw", "2", "11", 3, "ddim(eta=0.5)", "cfg=3,interval=0.2:0.8", "", "fp32", True
+    )
     *_, last = handlers.generate(None, *inputs(settings))
     picture = values(last, SHOWN)["paths"][0]
     answer = handlers.apply(picture, {"sample": 3, "translate": 4})
-    assert set_by(answer) == asdict(settings) and answer["ticket"] == 3 and Settings(**set_by(answer)) == settings
+    assert (
+        set_by(answer) == asdict(settings)
+        and answer["ticket"] == 3
+        and Settings(**set_by(answer)) == settings
+    )
 
 
 def test_stop_ends_the_generator_within_one_step(handlers: Handlers, shelf: Any) -> None:
-    run = handlers.generate(None, *inputs(Settings(shelf.pictures, seeds="0-3", num_steps=100_000, sampler="euler")))
+    run = handlers.generate(
+        None, *inputs(Settings(shelf.pictures, seeds="0-3", num_steps=100_000, sampler="euler"))
+    )
     next(run), next(run)
     taken = handlers.stop(None)
     *_, last = run
@@ -112,7 +142,9 @@ def test_stop_ends_the_generator_within_one_step(handlers: Handlers, shelf: Any)
 
 
 def test_a_caller_that_goes_away_frees_the_device(handlers: Handlers, shelf: Any) -> None:
-    run = handlers.generate(None, *inputs(Settings(shelf.pictures, seeds="0", num_steps=1000, sampler="euler")))
+    run = handlers.generate(
+        None, *inputs(Settings(shelf.pictures, seeds="0", num_steps=1000, sampler="euler"))
+    )
     next(run), next(run)
     run.close()
     assert handlers.engine.line.of("local") == []
@@ -121,7 +153,10 @@ def test_a_caller_that_goes_away_frees_the_device(handlers: Handlers, shelf: Any
 def test_mistakes_become_toasts_and_stay_readable(handlers: Handlers, shelf: Any) -> None:
     run = handlers.generate(None, *inputs(Settings(shelf.pictures, seeds="<i>")))
     answer = next(run)  # before a model is opened
-    assert "got seeds '&lt;i&gt;'" in values(answer, SHOWN)["status"] and answer[SHOWN.index("stop")]["interactive"] is False
+    assert (
+        "got seeds '&lt;i&gt;'" in values(answer, SHOWN)["status"]
+        and answer[SHOWN.index("stop")]["interactive"] is False
+    )
     with pytest.raises(gr.Error, match="got seeds"):
         next(run)
     with pytest.raises(gr.Error, match="pick a model first"):
@@ -132,10 +167,16 @@ def test_served_page_generates_files_with_recipes(served: tuple[str, Engine], sh
     url, engine = served
     client = Client(url, verbose=False)
     assert shelf.pictures in [m["model"] for m in client.predict(api_name="/models")]
-    answer = client.predict(shelf.pictures, seeds="4,6", num_steps=2, sampler="euler", guidance="cfg=2", api_name="/generate")
+    answer = client.predict(
+        shelf.pictures, seeds="4,6", num_steps=2, sampler="euler", guidance="cfg=2", api_name="/generate"
+    )
     assert [Path(p).name for p in answer["files"]] == ["seed-000004.png", "seed-000006.png", "grid.png"]
     for path, recipe in zip(answer["files"], answer["recipes"]):
-        assert read_recipe(path) == recipe and recipe["sampler"] == "euler" and Path(path).is_relative_to(engine.out)
+        assert (
+            read_recipe(path) == recipe
+            and recipe["sampler"] == "euler"
+            and Path(path).is_relative_to(engine.out)
+        )
     fetched = httpx.get(f"{url}gradio_api/file={answer['files'][0]}")
     assert fetched.content == Path(answer["files"][0]).read_bytes()  # the text inside is not stripped
     with pytest.raises(exceptions.AppError, match="did you mean 'euler'"):
@@ -143,11 +184,18 @@ def test_served_page_generates_files_with_recipes(served: tuple[str, Engine], sh
     assert client.predict(api_name="/stop") == ""
 
 
-def test_served_page_gives_nothing_but_pictures(served: tuple[str, Engine], shelf: Any, tmp_path: Path) -> None:
+def test_served_page_gives_nothing_but_pictures(
+    served: tuple[str, Engine], shelf: Any, tmp_path: Path
+) -> None:
     url, engine = served
     outside = tmp_path / "secret.txt"
     outside.write_text("secret")
-    for path in (outside, Path(shelf.pictures) / "config.yaml", engine.out.parent / "out-other", Path("/etc/passwd")):
+    for path in (
+        outside,
+        Path(shelf.pictures) / "config.yaml",
+        engine.out.parent / "out-other",
+        Path("/etc/passwd"),
+    ):
         assert httpx.get(f"{url}gradio_api/file={path}").status_code in (403, 404)
     names = set(httpx.get(f"{url}gradio_api/info").json()["named_endpoints"])
     assert names == {"/generate", "/stop", "/models"}  # internals stay private
@@ -157,13 +205,17 @@ def test_served_page_gives_nothing_but_pictures(served: tuple[str, Engine], shel
 
 def press(url: str, session: str, data: list[Any]) -> None:
     """What the browser sends when Generate is pressed."""
-    event = next(d for d in httpx.get(f"{url}config").json()["dependencies"] if len(d["inputs"]) == len(CONTROLS) + 2)
+    event = next(
+        d for d in httpx.get(f"{url}config").json()["dependencies"] if len(d["inputs"]) == len(CONTROLS) + 2
+    )
     body = {"data": data, "fn_index": event["id"], "session_hash": session}
     assert httpx.post(f"{url}gradio_api/queue/join", json=body).status_code == 200
 
 
 def wait_for(url: str, session: str) -> None:
-    with httpx.stream("GET", f"{url}gradio_api/queue/data", params={"session_hash": session}, timeout=30) as stream:
+    with httpx.stream(
+        "GET", f"{url}gradio_api/queue/data", params={"session_hash": session}, timeout=30
+    ) as stream:
         for line in stream.iter_lines():
             if '"process_completed"' in line:
                 return
@@ -197,9 +249,16 @@ def test_stop_reaches_the_run_of_its_own_session(served: tuple[str, Engine], she
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"device": "cuda:99"}, "which is not there"), ({"dtype": "fp8"}, "got dtype 'fp8'"), ({"port": 70000}, "cannot serve at")]
+    ("options", "words"),
+    [
+        ({"device": "cuda:99"}, "which is not there"),
+        ({"dtype": "fp8"}, "got dtype 'fp8'"),
+        ({"port": 70000}, "cannot serve at"),
+    ],
 )
-def test_what_cannot_be_served_is_said_before_it_starts(options: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_what_cannot_be_served_is_said_before_it_starts(
+    options: dict[str, Any], words: str, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=words):
         main(out=str(tmp_path / "out"), **options)
 
@@ -207,20 +266,35 @@ def test_what_cannot_be_served_is_said_before_it_starts(options: dict[str, Any],
 def test_a_foreign_host_is_refused(served: tuple[str, Engine]) -> None:
     url, _ = served
     port = httpx.URL(url).port
-    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "localhost@evil.example", "10.0.0.7", "", "[::1]x"):
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "127.0.0.1.evil.example",
+        "localhost@evil.example",
+        "10.0.0.7",
+        "",
+        "[::1]x",
+    ):
         for path in ("", "config", "gradio_api/info"):
             answer = httpx.get(f"{url}{path}", headers={"Host": host})
             assert answer.status_code == 400, (host, path)
     for host in (f"127.0.0.1:{port}", "localhost", f"LOCALHOST:{port}", f"[::1]:{port}"):
         assert httpx.get(f"{url}config", headers={"Host": host}).status_code == 200, host
     everywhere = Hosts(None, names_of("0.0.0.0", ["studio.lan"]), numbers=True)  # type: ignore[arg-type]
-    assert everywhere.knows("192.168.1.7:7860") and everywhere.knows("studio.lan") and not everywhere.knows("evil.example")
+    assert (
+        everywhere.knows("192.168.1.7:7860")
+        and everywhere.knows("studio.lan")
+        and not everywhere.knows("evil.example")
+    )
 
 
 def test_models_tell_conditions_and_bridges(served: tuple[str, Engine]) -> None:
     url, _ = served
     listed = {m["model"]: m for m in Client(url, verbose=False).predict(api_name="/models")}
-    assert listed["fashion-restore"]["kind"] == "bridge" and listed["fashion-restore"]["starts_from"] == "degraded pictures"
+    assert (
+        listed["fashion-restore"]["kind"] == "bridge"
+        and listed["fashion-restore"]["starts_from"] == "degraded pictures"
+    )
     assert listed["fashion-dit"]["kind"] == "generator" and listed["fashion-dit"]["conditions"] == {}
     conditions = listed["moses-graph-dit"]["conditions"]
     assert list(conditions) == ["logP", "QED", "TPSA", "atoms"] and conditions["atoms"] == [1, 26]

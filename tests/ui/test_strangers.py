@@ -1,4 +1,5 @@
-"""Pictures of strangers on the page: looked at without opening what they name, and refused in plain words where no run could follow."""
+"""Pictures of strangers on the page: looked at without opening what they name, and refused in plain words
+where no run could follow."""
 
 import json
 import re
@@ -18,8 +19,16 @@ from ui.settings import Settings
 
 NAMES = re.compile(r"Error|Exception|Traceback|Bomb|__")
 PLAIN = {
-    "model": "M", "model_hash": "0" * 16, "weights": "raw", "num_steps": 4, "sampler": "euler", "guidance": "", "dtype": "fp32", "seed": 1, "label": 0,
-}  # fmt: skip
+    "model": "M",
+    "model_hash": "0" * 16,
+    "weights": "raw",
+    "num_steps": 4,
+    "sampler": "euler",
+    "guidance": "",
+    "dtype": "fp32",
+    "seed": 1,
+    "label": 0,
+}
 
 
 def crafted(path: Path, text: str, *, packed: bool = False) -> Path:
@@ -45,21 +54,44 @@ def huge(path: Path) -> Path:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
     size = (30_000).to_bytes(4, "big")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + size + b"\x08\x00\x00\x00\x00") + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", size + size + b"\x08\x00\x00\x00\x00")
+        + chunk(b"IDAT", b"")
+        + chunk(b"IEND", b"")
+    )
     return path
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"num_steps": 10**9}, {"num_steps": -5}, {"num_steps": 2.5}, {"seed": -3}, {"seed": list(range(300_000))}, {"dtype": "int3"}, {"label": 10**30},
-        {"conditions": {"a": float("nan")}}, {"conditions": {"a": float("inf")}}, {"more": float("-inf")}, {"sampler": ["euler"]}, {"model": None},
+        {"num_steps": 10**9},
+        {"num_steps": -5},
+        {"num_steps": 2.5},
+        {"seed": -3},
+        {"seed": list(range(300_000))},
+        {"dtype": "int3"},
+        {"label": 10**30},
+        {"conditions": {"a": float("nan")}},
+        {"conditions": {"a": float("inf")}},
+        {"more": float("-inf")},
+        {"sampler": ["euler"]},
+        {"model": None},
     ],
     ids=lambda change: str(change)[:30],
-)  # fmt: skip
-def test_what_no_run_can_follow_is_refused_in_plain_words(handlers: Handlers, shelf: Any, tmp_path: Path, change: dict[str, Any]) -> None:
-    shown = look(handlers, crafted(tmp_path / "odd.png", json.dumps({**PLAIN, "model": shelf.pictures, **change})))
-    assert "note bad" in shown["found_note"] and "expected" in shown["found_note"] and not NAMES.search(shown["found_note"])
+)
+def test_what_no_run_can_follow_is_refused_in_plain_words(
+    handlers: Handlers, shelf: Any, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    shown = look(
+        handlers, crafted(tmp_path / "odd.png", json.dumps({**PLAIN, "model": shelf.pictures, **change}))
+    )
+    assert (
+        "note bad" in shown["found_note"]
+        and "expected" in shown["found_note"]
+        and not NAMES.search(shown["found_note"])
+    )
     assert shown["apply"]["visible"] is False and len(shown["found_note"]) < 400
 
 
@@ -68,23 +100,33 @@ def test_texts_and_sizes_beyond_all_bounds_are_refused(handlers: Handlers, tmp_p
     files = [
         crafted(tmp_path / "long.png", json.dumps({**PLAIN, "more": "x" * 5_000_000})),
         crafted(tmp_path / "packed.png", json.dumps({**PLAIN, "more": "x" * 5_000_000}), packed=True),
-        crafted(tmp_path / "deep.png", deep), crafted(tmp_path / "nested.png", '{"a": ' + "[" * 60 + "]" * 60 + "}"),
-        crafted(tmp_path / "digits.png", '{"num_steps": ' + "9" * 5000 + "}"), crafted(tmp_path / "quotes.png", '{"a": "' + '\\"' * 500_000),
+        crafted(tmp_path / "deep.png", deep),
+        crafted(tmp_path / "nested.png", '{"a": ' + "[" * 60 + "]" * 60 + "}"),
+        crafted(tmp_path / "digits.png", '{"num_steps": ' + "9" * 5000 + "}"),
+        crafted(tmp_path / "quotes.png", '{"a": "' + '\\"' * 500_000),
         huge(tmp_path / "huge.png"),
-    ]  # fmt: skip
+    ]
     for file in files:
         note = look(handlers, file)["found_note"]
         assert "note bad" in note and file.name in note and not NAMES.search(note) and len(note) < 400, file
 
 
-def test_a_picture_opens_no_model_from_elsewhere(handlers: Handlers, shelf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_opens_no_model_from_elsewhere(
+    handlers: Handlers, shelf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither its own model nor one that its guidance borrows; its recipe is shown all the same."""
     opened: list[str] = []
     locate = studio.checkpoints.find.locate
-    monkeypatch.setattr(studio.checkpoints.find, "locate", lambda name: (opened.append(str(name)), locate(name))[1])
+    monkeypatch.setattr(
+        studio.checkpoints.find, "locate", lambda name: (opened.append(str(name)), locate(name))[1]
+    )
     for model in ("hf:nobody/nothing", "/mnt/stranger/model", "../elsewhere@4"):
         shown = look(handlers, crafted(tmp_path / "far.png", json.dumps({**PLAIN, "model": model})))
-        assert shown["found_recipe"]["value"]["model"] == model and "not here" in shown["found_note"] and shown["apply"]["visible"] is False
+        assert (
+            shown["found_recipe"]["value"]["model"] == model
+            and "not here" in shown["found_note"]
+            and shown["apply"]["visible"] is False
+        )
     lent = {**PLAIN, "model": shelf.pictures, "guidance": "prior=hf:nobody/nothing,cfg=2"}
     path = crafted(tmp_path / "lent.png", json.dumps(lent))
     assert "guidance was left out" in look(handlers, path)["found_note"]
@@ -96,10 +138,19 @@ def test_a_picture_opens_no_model_from_elsewhere(handlers: Handlers, shelf: Any,
 def test_stop_keeps_the_batches_that_are_finished(handlers: Handlers, shelf: Any) -> None:
     engine = handlers.engine
     with engine.job("me") as job:
-        for news in engine.run(Settings(shelf.pictures, seeds="0-149", num_steps=3, sampler="euler"), job.flag, preview=False, every=0.0):
+        for news in engine.run(
+            Settings(shelf.pictures, seeds="0-149", num_steps=3, sampler="euler"),
+            job.flag,
+            preview=False,
+            every=0.0,
+        ):
             if not isinstance(news, Result) and news.done == 7:  # in the third batch of 64
                 job.flag.set()
-    assert isinstance(news, Result) and news.asked == 150 and [r["seed"] for r in news.recipes] == list(range(128))
+    assert (
+        isinstance(news, Result)
+        and news.asked == 150
+        and [r["seed"] for r in news.recipes] == list(range(128))
+    )
     assert "128 finished of 150 are saved" in news.stopped and all(p.is_file() for p in news.files)
 
 

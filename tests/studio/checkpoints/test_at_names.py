@@ -19,7 +19,9 @@ NAMES = ["photos@v1", "me@host/runs/a", "run@20", "@", "a@b@c", "20@"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_in_such_a_folder(name: str, points_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_in_such_a_folder(
+    name: str, points_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = shutil.copytree(points_run.folder, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     for text in (name, str(run), f"./{name}"):
@@ -48,7 +50,9 @@ def test_fine_tuning_and_going_on_from_such_a_base(points_run: Run, tmp_path: Pa
     base = shutil.copytree(points_run.folder, tmp_path / "base@home")
     tree = studio.load(base).config.tree() | {"train": {"steps": 2, "preview": False}}
     run = studio.train(tree, out=tmp_path / "tuned@1", start_from=f"{base}@20", quiet=True)
-    rest = studio.train(tree, ["train.steps=3"], out=run.folder, start_from=f"{base}@20", resume=True, quiet=True)
+    rest = studio.train(
+        tree, ["train.steps=3"], out=run.folder, start_from=f"{base}@20", resume=True, quiet=True
+    )
     assert rest.step == 3 and rest.load(device="cpu").info.base["model"] == f"{base.resolve()}@20"
     with pytest.raises(ValueError, match="began from"):
         studio.train(tree, out=run.folder, start_from=f"{base}@40", resume=True, quiet=True)

@@ -1,4 +1,5 @@
-"""What a power cut leaves: empty, cut and zeroed files. A run goes on from the newest checkpoint that is whole, and says which are not."""
+"""What a power cut leaves: empty, cut and zeroed files. A run goes on from the newest checkpoint that is
+whole, and says which are not."""
 
 import json
 import os
@@ -46,7 +47,9 @@ def damaged(run: Path, step: int) -> Path:
 
 @pytest.mark.parametrize("how", HARM)
 @pytest.mark.parametrize("name", ["config.yaml", "meta.json"])
-def test_the_files_of_a_run_are_written_again(name: str, how: str, whole: Run, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_files_of_a_run_are_written_again(
+    name: str, how: str, whole: Run, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (run / name).read_bytes()
     harm(run / name, how)
     with pytest.raises(ValueError, match=rf"{name} is empty or cut off, .*studio train .*run --resume"):
@@ -54,10 +57,16 @@ def test_the_files_of_a_run_are_written_again(name: str, how: str, whole: Run, r
     assert studio.train(run, resume=True).step == 12
     assert f"{run / name} was empty or cut off" in capsys.readouterr().err
     assert (run / name).read_bytes() == before
-    assert studio.load(run, device="cpu").sample(seeds=[1]).values.equal(studio.load(whole.folder, device="cpu").sample(seeds=[1]).values)
+    assert (
+        studio.load(run, device="cpu")
+        .sample(seeds=[1])
+        .values.equal(studio.load(whole.folder, device="cpu").sample(seeds=[1]).values)
+    )
 
 
-def test_both_files_of_a_run_are_written_again_and_training_goes_on(whole: Run, run: Path, tmp_path: Path) -> None:
+def test_both_files_of_a_run_are_written_again_and_training_goes_on(
+    whole: Run, run: Path, tmp_path: Path
+) -> None:
     shutil.rmtree(damaged(run, 12))
     for name in ("config.yaml", "meta.json", "metrics.jsonl"):
         harm(run / name, "empty")
@@ -89,7 +98,9 @@ def test_files_without_a_copy_are_an_error_in_words(run: Path) -> None:
     assert files_below(run) == before
 
 
-def test_a_run_without_a_checkpoint_begins_again(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_a_checkpoint_begins_again(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "dots.yaml").write_text((run / "config.yaml").read_text())
     shutil.rmtree(run / "checkpoints")
     for name in ("config.yaml", "meta.json"):
@@ -100,24 +111,32 @@ def test_a_run_without_a_checkpoint_begins_again(run: Path, tmp_path: Path, caps
 
 @pytest.mark.parametrize("how", HARM)
 @pytest.mark.parametrize("name", ["meta.json", "net.safetensors", "ema-0.9.safetensors", "state.pt"])
-def test_broken_checkpoints_are_passed_over_by_name(name: str, how: str, whole: Run, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_checkpoints_are_passed_over_by_name(
+    name: str, how: str, whole: Run, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The newest ones: the run goes on from the one before, to the same bytes."""
     for step in (9, 12):
         harm(damaged(run, step) / name, how)
-    unseen = name in ("net.safetensors", "state.pt") and "zeros" in how  # not read in sampling, and as long as it was
+    # not read in sampling, and as long as it was
+    unseen = name in ("net.safetensors", "state.pt") and "zeros" in how
     with nullcontext() if unseen else pytest.raises(ValueError, match=rf"{name}.*use .*run@6"):
         studio.load(run)
     assert studio.train(run, resume=True).step == 12
     told = capsys.readouterr().err
     for step in (9, 12):
-        assert f"checkpoint {step} is broken ({name}" in told and (run / "checkpoints" / f"broken-{step:09d}").is_dir()
+        assert (
+            f"checkpoint {step} is broken ({name}" in told
+            and (run / "checkpoints" / f"broken-{step:09d}").is_dir()
+        )
     assert "goes on from checkpoint 6" in told
     assert checkpoints(run) == [3, 6, 9, 12]
     assert checkpoint_differences(last_checkpoint(whole.folder), last_checkpoint(run)) == []
     assert metrics(run) == metrics(whole.folder)
 
 
-def test_an_old_broken_checkpoint_never_ends_a_run(whole: Run, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_old_broken_checkpoint_never_ends_a_run(
+    whole: Run, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     harm(damaged(run, 3) / "meta.json", "empty")
     harm(damaged(run, 6) / "state.pt", "half")
     assert studio.train(run, ["train.steps=24", "train.keep_last=2"], resume=True).step == 24
@@ -131,7 +150,10 @@ def test_no_checkpoint_that_is_whole(run: Path) -> None:
     for folder in checkpoint.listing(run):
         harm(folder / "state.pt", "half")
     before = files_below(run)
-    with pytest.raises(ValueError, match="no checkpoint of .*run is whole: checkpoint 12 is broken .*checkpoint 3 is broken.*--from"):
+    with pytest.raises(
+        ValueError,
+        match="no checkpoint of .*run is whole: checkpoint 12 is broken .*checkpoint 3 is broken.*--from",
+    ):
         studio.train(run, resume=True, quiet=True)
     assert files_below(run) == before
 
@@ -142,12 +164,17 @@ def test_metrics_that_were_cut(how: str, run: Path, capsys: pytest.CaptureFixtur
     harm(run / "metrics.jsonl", how)
     assert studio.train(run, ["train.steps=14"], resume=True).step == 14
     steps = [m["step"] for m in metrics(run)]
-    assert steps == sorted(set(steps)) and steps[-2:] == [13, 14] and good.startswith((run / "metrics.jsonl").read_bytes().split(b'{"step": 13')[0])
+    assert (
+        steps == sorted(set(steps))
+        and steps[-2:] == [13, 14]
+        and good.startswith((run / "metrics.jsonl").read_bytes().split(b'{"step": 13')[0])
+    )
     assert "metrics.jsonl" in capsys.readouterr().err
 
 
 def test_what_is_renamed_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every rename into place comes after an fsync of what is renamed, and before one of the folder that names it."""
+    """Every rename into place comes after an fsync of what is renamed, and before one of the folder that
+    names it."""
     synced: list[int] = []
     fsync, replace = os.fsync, os.replace
 

@@ -26,7 +26,8 @@ def test_marks_close_all_other_atoms() -> None:
     growing = [i for i in range(6) if not bonds[i, 6:].any()]
     assert len(growing) == 1 and known[:6, 0].all() and not known[6:, 0].any()
     assert all(bonds[i].all() for i in range(6) if i not in growing) and not bonds[6:, 6:].any()
-    assert int((graph[growing[0], 1:] > 0).sum()) == 2 and graph[growing[0], 0] == 1  # a ring carbon, not the nitrogen's neighbour's place
+    # a ring carbon, not the nitrogen's neighbour's place
+    assert int((graph[growing[0], 1:] > 0).sum()) == 2 and graph[growing[0], 0] == 1
 
 
 @pytest.mark.parametrize("aromatic", [False, True])

@@ -34,7 +34,8 @@ def test_the_published_correction(case: dict[str, Any]) -> None:
     assert (decode.too_many(built) is None) == case["no_correct"]
     assert text(decode.corrected(graph(case), ATOMS, connect=False)) == case["corrected_connection_False"]
     joined = text(decode.corrected(graph(case), ATOMS))
-    if case["name"] == "F_bridge":  # the published code reads a hydrogen count from before its last bond was taken away, and gives up
+    # the published code reads a hydrogen count from before its last bond was taken away, and gives up
+    if case["name"] == "F_bridge":
         assert (joined, case["corrected_connection_True"]) == ("CCF", None)
     else:
         assert joined == case["corrected_connection_True"]
@@ -43,7 +44,10 @@ def test_the_published_correction(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", NOW["cases"], ids=lambda c: c["name"])
 def test_recent_rdkit_changes_nothing_else(case: dict[str, Any]) -> None:
     """Where the published code fails with RDKit 2026, ours gives what it gave with RDKit 2023."""
-    wanted, before = case["corrected_connection_True"], next(c for c in OLD["cases"] if c["name"] == case["name"])
+    wanted, before = (
+        case["corrected_connection_True"],
+        next(c for c in OLD["cases"] if c["name"] == case["name"]),
+    )
     assert (wanted or "").startswith("ERR") or wanted == before["corrected_connection_True"]
     assert {k: v for k, v in case.items() if k != "corrected_connection_True"} == {
         k: v for k, v in before.items() if k != "corrected_connection_True"
@@ -51,13 +55,21 @@ def test_recent_rdkit_changes_nothing_else(case: dict[str, Any]) -> None:
 
 
 def test_plain_does_not_correct() -> None:
-    for name, valid in (("ammonium", False), ("oxonium", False), ("pentavalent_carbon", False), ("bad_aromatic", False), ("sulfone_like", True)):
+    for name, valid in (
+        ("ammonium", False),
+        ("oxonium", False),
+        ("pentavalent_carbon", False),
+        ("bad_aromatic", False),
+        ("sulfone_like", True),
+    ):
         case = next(c for c in OLD["cases"] if c["name"] == name)
         assert (decode.plain(graph(case), ATOMS) is not None) == valid
     two = decode.plain(graph(next(c for c in OLD["cases"] if c["name"] == "two_fragments")), ATOMS)
     assert decode.pieces(two) == 2 and canonical(decode.largest(two)) == "CCO"
     charged = ("C", "N", "[N+]")
-    ammonium = graphs.to_graph(["[N+]", "C", "C", "C", "C"], np.array([[0, i, 1] for i in range(1, 5)]), charged, 5)
+    ammonium = graphs.to_graph(
+        ["[N+]", "C", "C", "C", "C"], np.array([[0, i, 1] for i in range(1, 5)]), charged, 5
+    )
     assert text(decode.plain(ammonium, charged)) == "C[N+](C)(C)C"
 
 
@@ -76,7 +88,8 @@ def test_a_valid_molecule_is_left_as_it_is() -> None:
 
 @pytest.mark.parametrize(("density", "least"), [(0.3, 0), (0.1, 10)])
 def test_random_graphs_end_in_valid_molecules_or_nothing(density: float, least: int) -> None:
-    """Without joining, only bonds are lowered: no atom changes, and what sanitises is whole. With joining, graphs with many faults are given up."""
+    """Without joining, only bonds are lowered: no atom changes, and what sanitises is whole. With joining,
+    graphs with many faults are given up."""
     rng = np.random.default_rng(0)
     kept = 0
     for _ in range(60):
@@ -85,7 +98,9 @@ def test_random_graphs_end_in_valid_molecules_or_nothing(density: float, least: 
         bonds = np.triu(rng.integers(0, 4, (8, 8)) * (rng.random((8, 8)) < density), 1)
         made[:, 1:] = bonds + bonds.T
         fixed, joined = decode.corrected(made, ATOMS, connect=False), decode.corrected(made, ATOMS)
-        assert fixed is not None and sorted(a.GetSymbol() for a in fixed.GetAtoms()) == sorted(ATOMS[k - 1] for k in made[:, 0])
+        assert fixed is not None and sorted(a.GetSymbol() for a in fixed.GetAtoms()) == sorted(
+            ATOMS[k - 1] for k in made[:, 0]
+        )
         assert Chem.MolFromSmiles(canonical(fixed)) is not None
         if joined is not None:
             kept += 1

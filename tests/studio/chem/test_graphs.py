@@ -11,9 +11,28 @@ from studio.chem.toolkit import canonical, read_smiles
 
 FILE = "data/molecules_moses_45k.csv.gz"
 ODD = [
-    "CCO", "c1ccc2[nH]ccc2c1", "C[N+](C)(C)C", "CC(=O)[O-]", "[O-][N+](=O)c1ccccc1", "*CC(*)C#N", "CS(=O)(=O)C", "c1cc[nH+]cc1", "[C-]#[N+]C", "C1=CC=CC=C1",
-    "O=c1[nH]cnc2[nH]cnc12", "CP(=O)(O)O", "C[Si](C)(C)C", "FB(F)F", "c1ccsc1", "N", "OC(=O)C(F)(F)F", "*c1ccc(*)cc1", "C[S+](C)C", "[nH]1cccc1", "[se]1cccc1",
-]  # fmt: skip
+    "CCO",
+    "c1ccc2[nH]ccc2c1",
+    "C[N+](C)(C)C",
+    "CC(=O)[O-]",
+    "[O-][N+](=O)c1ccccc1",
+    "*CC(*)C#N",
+    "CS(=O)(=O)C",
+    "c1cc[nH+]cc1",
+    "[C-]#[N+]C",
+    "C1=CC=CC=C1",
+    "O=c1[nH]cnc2[nH]cnc12",
+    "CP(=O)(O)O",
+    "C[Si](C)(C)C",
+    "FB(F)F",
+    "c1ccsc1",
+    "N",
+    "OC(=O)C(F)(F)F",
+    "*c1ccc(*)cc1",
+    "C[S+](C)C",
+    "[nH]1cccc1",
+    "[se]1cccc1",
+]
 
 
 @pytest.mark.parametrize("aromatic", [False, True])
@@ -23,7 +42,10 @@ def test_moses_comes_back(aromatic: bool, root: str) -> None:
     assert len(found) == 400 and not found.rejected
     assert [canonical(decode.plain(g, found.atoms)) for g in found.graphs] == list(found.smiles)
     bonds = found.graphs[:, :, 1:]
-    assert np.array_equal(bonds, bonds.transpose(0, 2, 1)) and not bonds[:, range(bonds.shape[1]), range(bonds.shape[1])].any()
+    assert (
+        np.array_equal(bonds, bonds.transpose(0, 2, 1))
+        and not bonds[:, range(bonds.shape[1]), range(bonds.shape[1])].any()
+    )
     padding = found.graphs[..., 0] == 0
     assert not bonds[padding].any() and (np.diff(padding.astype(int), axis=1) >= 0).all()
     assert bool((bonds == 4).any()) == aromatic
@@ -47,7 +69,12 @@ def test_the_order_does_not_depend_on_how_it_is_written() -> None:
 
 
 def test_what_a_graph_does_not_hold_is_taken_off() -> None:
-    for text, bare in (("[2H]O[13CH3]", "CO"), ("[CH3:1][OH:2]", "CO"), ("[1*]C[2*]", "*C*"), ("C/C=C/[C@H](N)O", "CC=CC(N)O")):
+    for text, bare in (
+        ("[2H]O[13CH3]", "CO"),
+        ("[CH3:1][OH:2]", "CO"),
+        ("[1*]C[2*]", "*C*"),
+        ("C/C=C/[C@H](N)O", "CC=CC(N)O"),
+    ):
         mol, smiles = graphs.prepared(read_smiles(text))
         assert smiles == bare and mol.GetNumAtoms() == read_smiles(bare).GetNumAtoms()
 
@@ -57,8 +84,13 @@ def test_atom_types() -> None:
     types = [graphs.atom_type(a) for a in mol.GetAtoms()]
     assert graphs.vocabulary(types) == ("C", "O", "Cl", "[nH]", "[N+]", "[O-]", "[Mg+2]", "*")
     assert [graphs.parse_type(t) for t in ("Cl", "*", "[N+]", "[O-]", "[Mg+2]", "[nH]")] == [
-        (17, 0, 0), (0, 0, 0), (7, 1, 0), (8, -1, 0), (12, 2, 0), (7, 0, 1),
-    ]  # fmt: skip
+        (17, 0, 0),
+        (0, 0, 0),
+        (7, 1, 0),
+        (8, -1, 0),
+        (12, 2, 0),
+        (7, 0, 1),
+    ]
     for wrong in ("Xx", "N+", "[N]", "[N+", "", "c"):
         with pytest.raises(ValueError, match="expected a symbol, a charge in brackets or"):
             graphs.parse_type(wrong)

@@ -1,4 +1,5 @@
-"""A file of molecules is a reference as it stands, whatever training would take of it; floors are of as many molecules as were measured, and say so."""
+"""A file of molecules is a reference as it stands, whatever training would take of it; floors are of as many
+molecules as were measured, and say so."""
 
 from pathlib import Path
 
@@ -10,7 +11,13 @@ from studio.evaluation.sets import open_set
 
 pytest.importorskip("rdkit")
 
-SHORT = [f"{'C' * a}{b}{'C' * c}" for a in range(1, 9) for b in ("O", "N", "C(=O)", "c1ccc(CC)cc1", "C1CC1") for c in range(1, 6)]  # 200
+# 200
+SHORT = [
+    f"{'C' * a}{b}{'C' * c}"
+    for a in range(1, 9)
+    for b in ("O", "N", "C(=O)", "c1ccc(CC)cc1", "C1CC1")
+    for c in range(1, 6)
+]
 LONG = [f"{'C' * a}OCCN{'C' * (50 - a)}" for a in range(20)]  # more atoms than a network is trained on
 
 
@@ -29,21 +36,31 @@ def test_copies_of_a_file_are_known(file: Path) -> None:
     found = evaluate(file, f"molecules:{file}", metrics="novelty,similarity,scaffolds,fragments")
     assert found.values["new"] == 0 and found.values["similarity"] == found.values["scaffolds_known"] == 1
     assert found.values["scaffolds"] == pytest.approx(1) and found.values["fragments"] == pytest.approx(1)
-    assert found.protocol["reference_n"] == found.protocol["training_n"] == 240 and found.protocol["reference_part"] == "all"
+    assert (
+        found.protocol["reference_n"] == found.protocol["training_n"] == 240
+        and found.protocol["reference_part"] == "all"
+    )
     assert found.values == evaluate(file, file, metrics="novelty,similarity,scaffolds,fragments").values
 
 
 def test_a_part_is_what_training_makes_of_it_and_says_what_it_left_out(file: Path) -> None:
     train, rest = (open_set(f"molecules:{file}@{part}") for part in ("train", "held_out"))
-    assert len(train) + len(rest) == len(set(open_set(table(file.parent / "short.csv", SHORT)).decoded.smiles))
+    assert len(train) + len(rest) == len(
+        set(open_set(table(file.parent / "short.csv", SHORT)).decoded.smiles)
+    )
     told = evaluate(file, f"molecules:{file}@train", metrics="novelty").protocol
     assert told["reference_part"] == "train" and told["training_n"] == len(train)
     left = told["reference_left_out"]
-    assert f"the {len(rest):,} that are held out" in left and "20 rows were left out" in left and "duplicates" in left
+    assert (
+        f"the {len(rest):,} that are held out" in left
+        and "20 rows were left out" in left
+        and "duplicates" in left
+    )
 
 
 def test_floors_are_of_molecules_that_share_nothing(file: Path, tmp_path: Path) -> None:
-    """They were of some of the reference against all of it, which holds them: novelty had none, similarity 1."""
+    """They were of some of the reference against all of it, which holds them: novelty had none, similarity
+    1."""
     index = np.random.default_rng(0).permutation(len(SHORT))
     ours, theirs = ([SHORT[i] for i in part] for part in (index[:60], index[60:]))
     few, many = table(tmp_path / "few.csv", ours), table(tmp_path / "many.csv", theirs)

@@ -27,16 +27,27 @@ def reasons(found: Collection) -> dict[int, str]:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("a.csv", "SMILES,logP\nCCO,1\nCCN,2\n"), ("a.csv", "SMILES;logP\r\nCCO;1\r\nCCN;2\r\n"), ("a.tsv", "logP\tsmiles\n1\tCCO\n2\tCCN\n"),
-        ("a.csv.gz", "\ufeffid,canonical_smiles,logP\n1,CCO,1\n2,CCN,2"), ("a.csv", "smiles,logP\rCCO,1\rCCN,2\r"), ("a.csv", '\n"smiles","logP"\n\n"CCO","1"\n"CCN","2"\n\n'),
+        ("a.csv", "SMILES,logP\nCCO,1\nCCN,2\n"),
+        ("a.csv", "SMILES;logP\r\nCCO;1\r\nCCN;2\r\n"),
+        ("a.tsv", "logP\tsmiles\n1\tCCO\n2\tCCN\n"),
+        ("a.csv.gz", "\ufeffid,canonical_smiles,logP\n1,CCO,1\n2,CCN,2"),
+        ("a.csv", "smiles,logP\rCCO,1\rCCN,2\r"),
+        ("a.csv", '\n"smiles","logP"\n\n"CCO","1"\n"CCN","2"\n\n'),
     ],
-)  # fmt: skip
+)
 def test_tables_of_all_kinds(name: str, text: str, tmp_path: Path) -> None:
     found = collect(put(tmp_path, text, name), conditions=["logP"], cache=False)
-    assert found.smiles == ("CCO", "CCN") and found.numeric.tolist() == [[1.0], [2.0]] and not found.rejected and found.notes == ()
+    assert (
+        found.smiles == ("CCO", "CCN")
+        and found.numeric.tolist() == [[1.0], [2.0]]
+        and not found.rejected
+        and found.notes == ()
+    )
 
 
-@pytest.mark.parametrize("text", ["CCO ethanol\nCCN\n", "smiles name\r\nCCO ethanol\r\nCCN\r\n", "CCO\tethanol, or so\nCCN\t\n"])
+@pytest.mark.parametrize(
+    "text", ["CCO ethanol\nCCN\n", "smiles name\r\nCCO ethanol\r\nCCN\r\n", "CCO\tethanol, or so\nCCN\t\n"]
+)
 def test_smi(text: str, tmp_path: Path) -> None:
     assert collect(put(tmp_path, text, "a.smi"), cache=False).smiles == ("CCO", "CCN")
 
@@ -56,10 +67,13 @@ def test_rows_that_cannot_be_used_are_told_with_their_lines(tmp_path: Path) -> N
         k: f"value is {v!r}, expected a finite number or nothing" for k, v in ((7, "abc"), (9, "inf"))
     }
     expected = {
-        3: "which is no valid SMILES", 4: "got no SMILES", 5: "10,000 characters, expected at most 2,000", 6: "7 atoms, expected at most 6; raise data.max_atoms",
+        3: "which is no valid SMILES",
+        4: "got no SMILES",
+        5: "10,000 characters, expected at most 2,000",
+        6: "7 atoms, expected at most 6; raise data.max_atoms",
         12: "which a graph without hydrogens does not hold",
         14: "1 cells, expected 2",
-    }  # fmt: skip
+    }
     told = reasons(found)
     assert told.keys() == expected.keys() and all(text in told[line] for line, text in expected.items()), told
     assert (found.salts, found.duplicates) == (0, 2)  # OCC, and CCO of the salt
@@ -70,7 +84,11 @@ def test_rows_that_cannot_be_used_are_told_with_their_lines(tmp_path: Path) -> N
 
 def test_salts_keep_their_largest_fragment(tmp_path: Path) -> None:
     found = collect(put(tmp_path, "[Na+].CC(=O)[O-]\nc1ccccc1.CCO\nCC.CC\n", "a.smi"), cache=False)
-    assert found.smiles == ("CC(=O)[O-]", "c1ccccc1", "CC") and found.salts == 3 and found.atoms == ("C", "O", "[O-]")
+    assert (
+        found.smiles == ("CC(=O)[O-]", "c1ccccc1", "CC")
+        and found.salts == 3
+        and found.atoms == ("C", "O", "[O-]")
+    )
 
 
 def test_open_ends_take_a_place(tmp_path: Path) -> None:
@@ -87,8 +105,13 @@ def test_logarithms_of_columns_and_properties(tmp_path: Path) -> None:
     path = put(tmp_path, "smiles,O2\nCCO,100\nCCN,\nCCC,0\nCCCC,-3\nCCF,0.01\n")
     found = collect(path, conditions=("log10(O2)", "O2", "log10(heavy_atoms)"), cache=False)
     assert found.smiles == ("CCO", "CCN", "CCF")
-    np.testing.assert_allclose(found.numeric, [[2, 100, np.log10(3)], [np.nan, np.nan, np.log10(3)], [-2, 0.01, np.log10(3)]])
-    assert reasons(found)[4] == "got 0 for log10(O2), expected a positive number" and "got -3 for" in reasons(found)[5]
+    np.testing.assert_allclose(
+        found.numeric, [[2, 100, np.log10(3)], [np.nan, np.nan, np.log10(3)], [-2, 0.01, np.log10(3)]]
+    )
+    assert (
+        reasons(found)[4] == "got 0 for log10(O2), expected a positive number"
+        and "got -3 for" in reasons(found)[5]
+    )
     with pytest.raises(ValueError, match="got the condition 'N2', expected a column of"):
         collect(path, conditions=("log10(N2)",), cache=False)
 
@@ -128,7 +151,10 @@ def test_columns_that_cannot_be_used(tmp_path: Path) -> None:
         ({"smiles": "structur"}, "expected structur"),
         ({"conditions": ["value"]}, "has 2 columns named 'value', expected one"),
         ({"conditions": ["logP", "LOGP"]}, "of which two have one name"),
-        ({"conditions": ["logD"]}, r"got the condition 'logD', expected a column of .* or a property \(logP, QED"),
+        (
+            {"conditions": ["logD"]},
+            r"got the condition 'logD', expected a column of .* or a property \(logP, QED",
+        ),
         ({"conditions": ["Text"]}, "has no number for the condition 'Text', expected at least one"),
         ({"extra": "split"}, "expected 'split' among them"),
         ({"max_atoms": 0}, "expected at least 1"),
@@ -150,12 +176,16 @@ def test_a_vocabulary_that_is_given(tmp_path: Path) -> None:
 def test_properties_come_from_columns_or_are_computed(tmp_path: Path) -> None:
     path = put(tmp_path, "smiles,logp\nCCO,7.5\nc1ccccc1,\n")
     found = collect(path, conditions=["logP", "QED", "rings"], cache=False)
-    assert np.array_equal(found.numeric[:, 0], [7.5, np.nan], equal_nan=True) and found.numeric[:, 2].tolist() == [0, 1]
+    assert np.array_equal(found.numeric[:, 0], [7.5, np.nan], equal_nan=True) and found.numeric[
+        :, 2
+    ].tolist() == [0, 1]
     direct = properties.compute([read_smiles("CCO")], ["qed"])[0, 0]
     assert found.numeric[0, 1] == direct
 
 
-def test_the_cache_gives_the_same_and_follows_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_gives_the_same_and_follows_the_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = put(tmp_path, "smiles,part\nCCO,a\nC(,b\nCCN,c\n")
     first, again = (collect(path, conditions=["logP"], extra="part") for _ in range(2))
@@ -171,7 +201,9 @@ def test_the_cache_gives_the_same_and_follows_the_content(tmp_path: Path, monkey
 
 
 def test_numbers() -> None:
-    assert number(" 1e-3 ", "x") == 1e-3 and all(np.isnan(number(t, "x")) for t in ("", "NaN", "N/A", "none", "-"))
+    assert number(" 1e-3 ", "x") == 1e-3 and all(
+        np.isnan(number(t, "x")) for t in ("", "NaN", "N/A", "none", "-")
+    )
     for text in ("abc", "1,5", "1e999", "-inf", "0x10"):
         with pytest.raises(ValueError, match="expected a finite number"):
             number(text, "x")

@@ -17,7 +17,11 @@ def test_three_molecules_by_hand() -> None:
     smiles = ("CCO", "C#N", "c1ccncc1")
     values = np.stack([graphs.encode(read_smiles(s), names, 7) for s in smiles])
     found = count(values, 3)
-    pairs, atoms, sizes = torch.zeros(3, 3, 5, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), torch.zeros(8, dtype=torch.float64)
+    pairs, atoms, sizes = (
+        torch.zeros(3, 3, 5, dtype=torch.float64),
+        torch.zeros(3, dtype=torch.float64),
+        torch.zeros(8, dtype=torch.float64),
+    )
     for graph in values:
         n = int((graph[:, 0] > 0).sum())
         sizes[n] += 1
@@ -60,9 +64,13 @@ def test_the_published_tables(golden: object) -> None:
     bonds, sizes = published(graphs_, names)
     found = Statistics.of(true.atoms, true.pairs, bonds.tolist())
     same = {
-        "atom_type_dist": found.atoms, "bond_type_dist": found.bonds, "n_atoms_per_mol_dist": torch.cat([sizes, torch.zeros(40, dtype=torch.float64)]),
-        "transition_E_active": found.between, "xe_conditions": found.of_atom, "ex_conditions": found.of_bond,
-    }  # fmt: skip
+        "atom_type_dist": found.atoms,
+        "bond_type_dist": found.bonds,
+        "n_atoms_per_mol_dist": torch.cat([sizes, torch.zeros(40, dtype=torch.float64)]),
+        "transition_E_active": found.between,
+        "xe_conditions": found.of_atom,
+        "ex_conditions": found.of_bond,
+    }
     for key, value in same.items():
         wanted = tensors[f"output.{key}"]
         torch.testing.assert_close(value.to(wanted.dtype), wanted, rtol=1e-6, atol=1e-7)
@@ -75,4 +83,5 @@ def test_refusals() -> None:
         count(np.full((1, 3, 4), 3, np.uint8), 2)
     alone = np.zeros((1, 3, 4), np.uint8)
     alone[0, 0, 0] = 1
-    assert count(alone, 2).bonds.tolist() == [1, 0, 0, 0, 0] and count(alone, 2).pairs[0, 0, 0] == 1  # atoms alone: nothing is bonded
+    # atoms alone: nothing is bonded
+    assert count(alone, 2).bonds.tolist() == [1, 0, 0, 0, 0] and count(alone, 2).pairs[0, 0, 0] == 1

@@ -24,7 +24,10 @@ def run(*words: object, cwd: Path = ROOT, process: bool = False) -> "subprocess.
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys\nfrom studio.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nprint([m for m in ('torch', 'numpy', 'gradio', 'diffusers') if m in sys.modules])"
+    code = (
+        "import sys\nfrom studio.cli import main\ntry: main(['--help'])\nexcept SystemExit: "
+        "pass\nprint([m for m in ('torch', 'numpy', 'gradio', 'diffusers') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -36,33 +39,85 @@ def test_errors_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
         ("sample", "fashion-dit", "--out", tmp_path / "x", "--labels", "Hat"),
     ):
         done = run(*words, process=words[0] == "train")
-        assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+        assert (
+            done.returncode == 2
+            and done.stdout == ""
+            and done.stderr.startswith("error: ")
+            and done.stderr.count("\n") == 1
+        )
     assert not (tmp_path / "x").exists()
 
 
 def test_the_bundled_model_gives_eight_pictures_with_recipes(tmp_path: Path) -> None:
-    done = run("sample", "fashion-dit", "--out", tmp_path / "a", "--seeds", "0-7", "--num_steps", 4, "--dtype", "fp32", "--threads", 1, "--json")
+    done = run(
+        "sample",
+        "fashion-dit",
+        "--out",
+        tmp_path / "a",
+        "--seeds",
+        "0-7",
+        "--num_steps",
+        4,
+        "--dtype",
+        "fp32",
+        "--threads",
+        1,
+        "--json",
+    )
     result = json.loads(done.stdout)
     assert len(result["files"]) == 8 and Path(result["grid"]).is_file()
     recipe = read_recipe(result["files"][3])
-    assert (recipe["seed"], recipe["class"], recipe["num_steps"], recipe["model"]) == (3, "Dress", 4, "fashion-dit")
+    assert (recipe["seed"], recipe["class"], recipe["num_steps"], recipe["model"]) == (
+        3,
+        "Dress",
+        4,
+        "fashion-dit",
+    )
     shown = run("info", result["files"][3])
     assert command_of(recipe) in shown.stdout
     again = shlex.split(command_of(recipe).replace("--out again", f"--out {tmp_path / 'again'} --threads 1"))
     assert run(*again[1:]).returncode == 0  # the command in the recipe makes the same picture
-    first, second = (torch.tensor(list(Image.open(p).tobytes())) for p in (result["files"][3], tmp_path / "again" / "seed-000003.png"))
+    first, second = (
+        torch.tensor(list(Image.open(p).tobytes()))
+        for p in (result["files"][3], tmp_path / "again" / "seed-000003.png")
+    )
     assert int((first - second).abs().max()) <= 1
 
 
 def test_train_export_and_list(pictures: Path, tmp_path: Path) -> None:
-    small = ["backbone.hidden_size=32", "backbone.depth=1", "backbone.num_heads=2", "backbone.patch_size=2", "backbone.size=null"]
+    small = [
+        "backbone.hidden_size=32",
+        "backbone.depth=1",
+        "backbone.num_heads=2",
+        "backbone.patch_size=2",
+        "backbone.size=null",
+    ]
     dry = run("train", f"npz:{pictures}", *small, "--dry-run", cwd=tmp_path)
     assert dry.returncode == 0 and "parameters:" in dry.stdout and list(tmp_path.iterdir()) == []
-    done = run("train", f"npz:{pictures}", *small, "train.steps=3", "train.preview=false", "--out", "r", "--json", "--threads", 1, cwd=tmp_path)
+    done = run(
+        "train",
+        f"npz:{pictures}",
+        *small,
+        "train.steps=3",
+        "train.preview=false",
+        "--out",
+        "r",
+        "--json",
+        "--threads",
+        1,
+        cwd=tmp_path,
+    )
     assert json.loads(done.stdout)["step"] == 3, done.stderr
     assert run("export", "r", "--out", "flat", "--dtype", "fp16", cwd=tmp_path).returncode == 0
-    assert sorted(p.name for p in (tmp_path / "flat").iterdir()) == ["config.yaml", "meta.json", "model.safetensors"]
-    assert "pictures" in run("info", "flat", cwd=tmp_path).stdout and "fashion-dit" in run("list", cwd=tmp_path).stdout
+    assert sorted(p.name for p in (tmp_path / "flat").iterdir()) == [
+        "config.yaml",
+        "meta.json",
+        "model.safetensors",
+    ]
+    assert (
+        "pictures" in run("info", "flat", cwd=tmp_path).stdout
+        and "fashion-dit" in run("list", cwd=tmp_path).stdout
+    )
 
 
 def test_flops_of_the_paper() -> None:
@@ -74,7 +129,10 @@ def test_an_export_samples_as_its_run(picture_run: Run, picture_model: Model, tm
     flat = studio.load(export(str(picture_run.folder), tmp_path / "flat"), dtype="fp32", device="cpu")
     a, b = (m.sample(seeds=range(4), num_steps=5) for m in (picture_model, flat))
     assert torch.equal(a.values, b.values) and flat.hash != ""
-    raw, step = studio.load(f"{picture_run.folder}@16", weights="raw", dtype="fp32"), studio.load(picture_run.folder, weights="ema-power-6")
+    raw, step = (
+        studio.load(f"{picture_run.folder}@16", weights="raw", dtype="fp32"),
+        studio.load(picture_run.folder, weights="ema-power-6"),
+    )
     assert raw.name.endswith("@16") and step.weights == "ema-power-6"
 
 
@@ -85,7 +143,10 @@ def test_a_sample_depends_on_its_seed_alone(picture_model: Model) -> None:
         one, _ = picture_model.request(seeds=[5], **options)
         states = [list(picture_model.stream(r))[-1].step.x for r in (many, one)]
         assert float((states[0][5] - states[1][0]).abs().max()) < 1e-4
-        exact = [picture_model.sample(seeds=s, labels=y, deterministic=True, **options).values for s, y in ((range(8), [0, 1, 2, 3] * 2), ([5], [1]))]
+        exact = [
+            picture_model.sample(seeds=s, labels=y, deterministic=True, **options).values
+            for s, y in ((range(8), [0, 1, 2, 3] * 2), ([5], [1]))
+        ]
         assert torch.equal(exact[0][5], exact[1][0])
 
 
@@ -94,8 +155,13 @@ def test_kept_pixels_come_back(picture_model: Model) -> None:
     mask = torch.zeros(8, 8, dtype=torch.bool)
     mask[:, 4:] = True
     values = picture_model.sample(seeds=range(3), num_steps=6, init=init, mask=mask).values
-    assert torch.equal(values[:, :, :, :4], init[None, :, :, :4].expand(3, 1, 8, 4)) and not torch.equal(values[0], values[1])
-    near, far = (picture_model.sample(seeds=[0], num_steps=20, init=init, strength=s).values[0].float() - init.float() for s in (0.1, 0.9))
+    assert torch.equal(values[:, :, :, :4], init[None, :, :, :4].expand(3, 1, 8, 4)) and not torch.equal(
+        values[0], values[1]
+    )
+    near, far = (
+        picture_model.sample(seeds=[0], num_steps=20, init=init, strength=s).values[0].float() - init.float()
+        for s in (0.1, 0.9)
+    )
     assert near.abs().mean() < far.abs().mean()
 
 

@@ -18,9 +18,10 @@ from studio.config import load_config
 from studio.model.model import Model
 
 REGISTRIES = {
-    "path": {**paths.PATHS, **bridge.PATHS, **graph.PATHS}, "coupling": coupling.REGISTRY,
+    "path": {**paths.PATHS, **bridge.PATHS, **graph.PATHS},
+    "coupling": coupling.REGISTRY,
     "parameterization": {**parameterization.REGISTRY, **bridge_heads.REGISTRY, **graph.HEADS},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", list(REGISTRIES))
@@ -35,7 +36,9 @@ def test_every_part_is_told_and_no_name_of_a_paper_is_one_of_ours(kind: str) -> 
 def test_a_coupling_by_its_papers_name(name: str) -> None:
     config = load_config({"objective": {"coupling": {"name": name, "eps": 2.0}}})
     assert config.objective["coupling"] == {"name": "gibbs", "eps": 2.0}  # what is recorded is ours
-    assert load_config({}, [f"objective.coupling={name}", "objective.coupling.eps=2"]).objective == {"coupling": {"name": "gibbs", "eps": 2.0}}
+    assert load_config({}, [f"objective.coupling={name}", "objective.coupling.eps=2"]).objective == {
+        "coupling": {"name": "gibbs", "eps": 2.0}
+    }
     assert isinstance(build_objective(coupling={"name": name, "eps": 2.0}).coupling, Gibbs)
     assert load_config({"objective": {"coupling": name}}).objective["coupling"] == "gibbs"
 
@@ -43,11 +46,19 @@ def test_a_coupling_by_its_papers_name(name: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "ours"),
     [
-        ("coupling", "OT-CFM", "ot"), ("coupling", "I-CFM", "independent"), ("path", "rectified_flow", "linear"), ("path", "GVP", "trig"), ("path", "ddpm", "vp"),
-        ("path", "VE", "edm"), ("parameterization", "eps", "noise"), ("parameterization", "x0", "data"), ("parameterization", "v_prediction", "v"), ("path", "vp", "vp"),
+        ("coupling", "OT-CFM", "ot"),
+        ("coupling", "I-CFM", "independent"),
+        ("path", "rectified_flow", "linear"),
+        ("path", "GVP", "trig"),
+        ("path", "ddpm", "vp"),
+        ("path", "VE", "edm"),
+        ("parameterization", "eps", "noise"),
+        ("parameterization", "x0", "data"),
+        ("parameterization", "v_prediction", "v"),
+        ("path", "vp", "vp"),
         ("path", "no such", "no such"),
     ],
-)  # fmt: skip
+)
 def test_other_parts_by_their_papers_names(kind: str, name: str, ours: str) -> None:
     assert canonical(kind, name) == ours and canonical(kind, {"name": name, "x": 1}) == {"name": ours, "x": 1}
 
@@ -63,7 +74,9 @@ def test_a_model_on_a_path_by_its_papers_name(picture_model: Model) -> None:
     assert picture_model.on_path("gvp").path == picture_model.on_path("trig").path == "trig"
 
 
-@pytest.mark.parametrize("kind", ["paths", "couplings", "parameterisations", "parameterizations", "conditions"])
+@pytest.mark.parametrize(
+    "kind", ["paths", "couplings", "parameterisations", "parameterizations", "conditions"]
+)
 def test_the_command(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["list", kind, "--json"])
     told = next(iter(json.loads(capsys.readouterr().out).values()))
@@ -79,6 +92,10 @@ def test_the_command(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_other_kinds_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="expected one of models, configs, .*couplings, parameterisations, conditions; did you mean 'couplings'"):
+    with pytest.raises(
+        ValueError,
+        match="expected one of models, configs, .*couplings, parameterisations, conditions; did you mean "
+        "'couplings'",
+    ):
         catalogue("coupling", [])
     assert all(KINDS[kind]() for kind in KINDS)

@@ -24,10 +24,15 @@ from studio.training.run import Run
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("train.stepz=3", "did you mean 'steps'"), ("train.batch_size=many", "expected int"), ("train.steps=-4", "positive"), ("colour=red", "unknown key"),
-        ("train.ema=[true]", "got EMA 'true', expected a decay"), ("sample.num_steps=0", "at least 1"), ("train.optimizer=sgd", "'adamw', 'muon'"),
+        ("train.stepz=3", "did you mean 'steps'"),
+        ("train.batch_size=many", "expected int"),
+        ("train.steps=-4", "positive"),
+        ("colour=red", "unknown key"),
+        ("train.ema=[true]", "got EMA 'true', expected a decay"),
+        ("sample.num_steps=0", "at least 1"),
+        ("train.optimizer=sgd", "'adamw', 'muon'"),
     ],
-)  # fmt: skip
+)
 def test_config(override: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         load_config("demo", [override])
@@ -36,11 +41,15 @@ def test_config(override: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"backbone": {"name": "dit", "patchsize": 2}}, "did you mean 'patch_size'"), ({"backbone": {"name": "dlt"}}, "did you mean 'dit'"),
-        ({"objective": {"path": "lineer"}}, "did you mean 'linear'"), ({"data": {"name": "npz", "path": "absent.npz"}}, "does not exist"),
+        ({"backbone": {"name": "dit", "patchsize": 2}}, "did you mean 'patch_size'"),
+        ({"backbone": {"name": "dlt"}}, "did you mean 'dit'"),
+        ({"objective": {"path": "lineer"}}, "did you mean 'linear'"),
+        ({"data": {"name": "npz", "path": "absent.npz"}}, "does not exist"),
     ],
-)  # fmt: skip
-def test_nothing_is_written_by_a_refused_run(change: dict[str, Any], words: str, pictures: Path, tmp_path: Path) -> None:
+)
+def test_nothing_is_written_by_a_refused_run(
+    change: dict[str, Any], words: str, pictures: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=words):
         studio.train({**dit_config(pictures), **change}, out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
@@ -59,19 +68,31 @@ def test_an_existing_run_is_kept(points_run: Run) -> None:
     with pytest.raises(ValueError, match="got device 'cuda:7'"):
         studio.train(points_config(), out=points_run.folder, overwrite=True, device="cuda:7", quiet=True)
     with pytest.raises(ValueError, match="expected one of"):
-        studio.train({**points_config(), "data": {"name": "nothing"}}, out=points_run.folder, overwrite=True, quiet=True)
+        studio.train(
+            {**points_config(), "data": {"name": "nothing"}},
+            out=points_run.folder,
+            overwrite=True,
+            quiet=True,
+        )
     assert before == {p: p.read_bytes() for p in points_run.folder.rglob("*") if p.is_file()}
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"labels": 4}, "got class 4, expected 0 to 3"), ({"labels": "rng"}, "did you mean 'ring'"), ({"num_steps": -3}, "num_steps=-3"),
-        ({"sampler": "hoin"}, "sampler 'hoin'"), ({"sampler": "ddim(respacing=ddim5)"}, "VP table"), ({"guidance": "cgf=2"}, "did you mean 'cfg'"),
-        ({"seeds": "a-b"}, "numbers and ranges"), ({"labels": [1, 2], "seeds": "0-3"}, "2 labels for 4 seeds"), ({"conditions": {"ph": 7}}, "condition 'ph'"),
-        ({"init": torch.zeros(1, 9, 9)}, r"expected \(1, 8, 8\)"), ({"init": torch.zeros(1, 8, 8), "strength": 1.5}, "strength=1.5"),
+        ({"labels": 4}, "got class 4, expected 0 to 3"),
+        ({"labels": "rng"}, "did you mean 'ring'"),
+        ({"num_steps": -3}, "num_steps=-3"),
+        ({"sampler": "hoin"}, "sampler 'hoin'"),
+        ({"sampler": "ddim(respacing=ddim5)"}, "VP table"),
+        ({"guidance": "cgf=2"}, "did you mean 'cfg'"),
+        ({"seeds": "a-b"}, "numbers and ranges"),
+        ({"labels": [1, 2], "seeds": "0-3"}, "2 labels for 4 seeds"),
+        ({"conditions": {"ph": 7}}, "condition 'ph'"),
+        ({"init": torch.zeros(1, 9, 9)}, r"expected \(1, 8, 8\)"),
+        ({"init": torch.zeros(1, 8, 8), "strength": 1.5}, "strength=1.5"),
     ],
-)  # fmt: skip
+)
 def test_sampling(options: dict[str, Any], words: str, picture_model: Model) -> None:
     with pytest.raises(ValueError, match=words):
         picture_model.sample(**{"seeds": [0], **options})
@@ -115,7 +136,10 @@ def damaged(points_run: Run, tmp_path: Path) -> Path:
 def test_a_checkpoint_that_is_cut_off(damaged: Path) -> None:
     weights = checkpoint.find(damaged) / "ema-0.9.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"cut off or damaged \(ema-0.9.safetensors: got \d+ bytes, expected \d+ bytes\); use .*@20"):
+    with pytest.raises(
+        ValueError,
+        match=r"cut off or damaged \(ema-0.9.safetensors: got \d+ bytes, expected \d+ bytes\); use .*@20",
+    ):
         studio.load(damaged)
     assert studio.train(points_config(steps=60), out=damaged, resume=True, quiet=True).step == 60  # from 20
     assert [p.name for p in (damaged / "checkpoints").glob("broken-*")] == ["broken-000000040"]
@@ -139,9 +163,18 @@ def test_newer_versions_and_pickles(damaged: Path, tmp_path: Path) -> None:
 
 
 def test_schema_0_is_brought_up_to_date() -> None:
-    tree = {"name": "old", "model": {"name": "mlp", "width": 16}, "loss": {"path": "linear"}, "train": {"steps": 5}}
+    tree = {
+        "name": "old",
+        "model": {"name": "mlp", "width": 16},
+        "loss": {"path": "linear"},
+        "train": {"steps": 5},
+    }
     config = load_config(tree)
-    assert (config.schema, config.backbone, config.objective) == (1, {"name": "mlp", "width": 16}, {"path": "linear"})
+    assert (config.schema, config.backbone, config.objective) == (
+        1,
+        {"name": "mlp", "width": 16},
+        {"path": "linear"},
+    )
 
 
 def picture(path: Path, size: tuple[int, int] = (8, 8), mode: str = "L") -> None:
@@ -164,7 +197,11 @@ def test_folders_of_pictures(tmp_path: Path) -> None:
     picture(tmp_path / "set" / "b" / "wide.png", (12, 8), "RGB")
     with pytest.raises(ValueError, match="data.size=N to resize"):
         load_data({"name": "images", "path": str(tmp_path / "set")})
-    assert load_data({"name": "images", "path": str(tmp_path / "set"), "size": 8, "channels": 3}).shape == (3, 8, 8)
+    assert load_data({"name": "images", "path": str(tmp_path / "set"), "size": 8, "channels": 3}).shape == (
+        3,
+        8,
+        8,
+    )
 
 
 def test_a_picture_of_a_billion_pixels(tmp_path: Path) -> None:
@@ -172,7 +209,9 @@ def test_a_picture_of_a_billion_pixels(tmp_path: Path) -> None:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40_000, 25_000, 8, 0, 0, 0, 0))
-    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 10)) + chunk(b"IEND", b""))
+    (tmp_path / "huge.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 10)) + chunk(b"IEND", b"")
+    )
     with pytest.raises(ValueError, match="huge.png.*pixels"):
         load_data({"name": "images", "path": str(tmp_path)})
 

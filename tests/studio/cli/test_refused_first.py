@@ -30,13 +30,19 @@ def refused(capsys: Capture, *words: Any) -> str:
     with pytest.raises(SystemExit) as end:
         cli.main([str(w) for w in words])
     seen = capsys.readouterr()
-    assert end.value.code == 2 and seen.out == "" and seen.err.startswith("error: ") and "Traceback" not in seen.err, seen
+    assert (
+        end.value.code == 2
+        and seen.out == ""
+        and seen.err.startswith("error: ")
+        and "Traceback" not in seen.err
+    ), seen
     return seen.err
 
 
 @pytest.fixture
 def places(tmp_path: Path, picture_model: Model) -> dict[str, Path]:
-    """Where output cannot go: a file, a folder below a file, one with files of the same names, one that holds something else."""
+    """Where output cannot go: a file, a folder below a file, one with files of the same names, one that holds
+    something else."""
     (tmp_path / "file").write_text("mine")
     taken = tmp_path / "taken"
     picture_model.sample(seeds=[3], num_steps=1).save(taken)
@@ -45,7 +51,13 @@ def places(tmp_path: Path, picture_model: Model) -> dict[str, Path]:
     own = tmp_path / "own"
     own.mkdir()
     (own / "recipe.json").write_text('"of a cake"')
-    return {"file": tmp_path / "file", "below": tmp_path / "file" / "out", "taken": taken, "letters": tmp_path / "letters", "own": own}
+    return {
+        "file": tmp_path / "file",
+        "below": tmp_path / "file" / "out",
+        "taken": taken,
+        "letters": tmp_path / "letters",
+        "own": own,
+    }
 
 
 @pytest.fixture
@@ -59,10 +71,14 @@ def nothing_is_sampled(places: dict[str, Path], monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("nothing_is_sampled")
-def test_sample(places: dict[str, Path], picture_run: Run, points_run: Run, tmp_path: Path, capsys: Capture) -> None:
+def test_sample(
+    places: dict[str, Path], picture_run: Run, points_run: Run, tmp_path: Path, capsys: Capture
+) -> None:
     before = files_below(tmp_path)
     common = ("sample", picture_run.folder, "--device", "cpu", "--out")
-    assert "seed-000003.png exists already; choose another --out or pass --overwrite" in refused(capsys, *common, places["taken"], "--seeds", "0-5")
+    assert "seed-000003.png exists already; choose another --out or pass --overwrite" in refused(
+        capsys, *common, places["taken"], "--seeds", "0-5"
+    )
     assert "grid.png exists already" in refused(capsys, *common, places["taken"], "--seeds", "7")
     assert "recipe.json exists already" in refused(capsys, *common, places["own"])
     for place in ("file", "below"):
@@ -71,23 +87,47 @@ def test_sample(places: dict[str, Path], picture_run: Run, points_run: Run, tmp_
     assert "nothing is guided" in refused(capsys, *common, tmp_path / "x", "--probe", "--guidance", "cfg=1")
     (tmp_path / "dots").mkdir()
     np.savez(tmp_path / "dots" / "samples.npz", arr_0=np.zeros(2))
-    assert "samples.npz exists already" in refused(capsys, "sample", points_run.folder, "--device", "cpu", "--out", tmp_path / "dots")
+    assert "samples.npz exists already" in refused(
+        capsys, "sample", points_run.folder, "--device", "cpu", "--out", tmp_path / "dots"
+    )
     (tmp_path / "dots" / "samples.npz").unlink()
     assert files_below(tmp_path) == before
 
 
-def test_what_was_sampled_is_kept_where_no_step_was_guided(picture_run: Run, tmp_path: Path, capsys: Capture) -> None:
+def test_what_was_sampled_is_kept_where_no_step_was_guided(
+    picture_run: Run, tmp_path: Path, capsys: Capture
+) -> None:
     """The interval lies between two steps, which no check before foresees for every solver."""
-    cli.main([str(w) for w in (
-        "sample", picture_run.folder, "--out", tmp_path / "out", "--seeds", 1, "--num-steps", 2, "--sampler", "euler", "--device", "cpu", "--probe", "--guidance",
-        "cfg=2,interval=0.3:0.4",
-    )])  # fmt: skip
+    cli.main(
+        [
+            str(w)
+            for w in (
+                "sample",
+                picture_run.folder,
+                "--out",
+                tmp_path / "out",
+                "--seeds",
+                1,
+                "--num-steps",
+                2,
+                "--sampler",
+                "euler",
+                "--device",
+                "cpu",
+                "--probe",
+                "--guidance",
+                "cfg=2,interval=0.3:0.4",
+            )
+        ]
+    )
     assert (tmp_path / "out" / "seed-000001.png").is_file() and not (tmp_path / "out" / "probe.csv").exists()
     assert "no step was guided" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("nothing_is_sampled")
-def test_the_same_of_a_model_in_python(places: dict[str, Path], picture_model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_same_of_a_model_in_python(
+    places: dict[str, Path], picture_model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     picture_model.refuse(tmp_path / "free", seeds=[1])
     picture_model.refuse(places["taken"], seeds=[3], overwrite=True)
     with pytest.raises(FileExistsError, match="seed-000003.png exists already"):
@@ -105,7 +145,11 @@ def test_names_of_a_hundred_thousand_samples_take_no_time(picture_model: Model, 
 
     recipes = [{"seed": s % 99_000} for s in range(100_000)]
     named = places_of(tmp_path / "out", recipes, picture_model.task)
-    assert len(set(named)) == 100_000 and named[50_000].name == "seed-050000.png" and "class--1-" in named[0].name
+    assert (
+        len(set(named)) == 100_000
+        and named[50_000].name == "seed-050000.png"
+        and "class--1-" in named[0].name
+    )
 
 
 @pytest.mark.usefixtures("nothing_is_sampled")
@@ -121,31 +165,51 @@ def test_generate(places: dict[str, Path], picture_run: Run, tmp_path: Path, cap
 
 
 @pytest.mark.usefixtures("nothing_is_sampled")
-def test_evaluate_a_model(places: dict[str, Path], picture_run: Run, pictures: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_evaluate_a_model(
+    places: dict[str, Path], picture_run: Run, pictures: Path, tmp_path: Path, capsys: Capture
+) -> None:
     before = files_below(tmp_path)
     ref = ("--ref", f"npz:{pictures}")
     common = ("evaluate", picture_run.folder, "--device", "cpu", "--num", 8)
     (tmp_path / "r.json").write_text("{}")
-    assert "r.json exists already; choose another --out or pass --overwrite" in refused(capsys, *common, *ref, "--out", tmp_path / "r.json")
+    assert "r.json exists already; choose another --out or pass --overwrite" in refused(
+        capsys, *common, *ref, "--out", tmp_path / "r.json"
+    )
     assert "is a folder" in refused(capsys, *common, *ref, "--out", places["letters"])
-    assert "is a file, expected a folder" in refused(capsys, *common, *ref, "--out", places["file"] / "r.json")
+    assert "is a file, expected a folder" in refused(
+        capsys, *common, *ref, "--out", places["file"] / "r.json"
+    )
     (tmp_path / "r.json").unlink()
     for words, text in (
-        (("--metrics", "fdd"), "'fdd', expected some of"), (("--metrics", ""), "empty list"), (("--features", "vgg"), "vgg"),
-        (("--features", "lenet"), "28"), (("--filters", "a.csv"), "expected molecules"), (("--num", 0), "num=0"), (("--labels", "hat"), "hat"),
-        (("--guidance", "cgf=2"), "cgf"), (("--num-steps", 0), "num_steps=0"), (("--batch", 0), "batch=0"), (("--seeds", "0-2"), "3 seeds for num=8"),
+        (("--metrics", "fdd"), "'fdd', expected some of"),
+        (("--metrics", ""), "empty list"),
+        (("--features", "vgg"), "vgg"),
+        (("--features", "lenet"), "28"),
+        (("--filters", "a.csv"), "expected molecules"),
+        (("--num", 0), "num=0"),
+        (("--labels", "hat"), "hat"),
+        (("--guidance", "cgf=2"), "cgf"),
+        (("--num-steps", 0), "num_steps=0"),
+        (("--batch", 0), "batch=0"),
+        (("--seeds", "0-2"), "3 seeds for num=8"),
         (("--inception", tmp_path / "absent.pth"), "absent.pth"),
-    ):  # fmt: skip
+    ):
         assert text in refused(capsys, *common, *ref, *words), words
-    for other, text in (("fashion-mnist", "resize it first"), ("points:moons", "a reference of points for a model of image"), ("nowhere", "nowhere")):
+    for other, text in (
+        ("fashion-mnist", "resize it first"),
+        ("points:moons", "a reference of points for a model of image"),
+        ("nowhere", "nowhere"),
+    ):
         assert text in refused(capsys, *common, "--ref", other), other
     assert files_below(tmp_path) == before
 
 
 def coarse(size: int = 2) -> Any:
     return from_callable(
-        lambda v: torch.nn.functional.adaptive_avg_pool2d(v.float(), size).flatten(1) / 255, f"coarse-{size}", f"{size:016d}"
-    )  # fmt: skip
+        lambda v: torch.nn.functional.adaptive_avg_pool2d(v.float(), size).flatten(1) / 255,
+        f"coarse-{size}",
+        f"{size:016d}",
+    )
 
 
 @pytest.mark.usefixtures("nothing_is_sampled")
@@ -154,11 +218,21 @@ def test_measures_that_a_model_s_samples_cannot_have(
 ) -> None:
     ref, rough = f"npz:{pictures}", coarse()
     for metrics, text in (
-        ("fd,fid", "fid cannot be computed: FID is the distance in Inception"), ("sfid", "spatial features are missing"), ("acc,fd", "logits"), ("is", "logits"),
-        ("fd_class", "got 1 samples for features of 4"), ("nn", "no held-out samples"),
-    ):  # fmt: skip
+        ("fd,fid", "fid cannot be computed: FID is the distance in Inception"),
+        ("sfid", "spatial features are missing"),
+        ("acc,fd", "logits"),
+        ("is", "logits"),
+        ("fd_class", "got 1 samples for features of 4"),
+        ("nn", "no held-out samples"),
+    ):
         with pytest.raises(ValueError, match=text):
-            evaluate(picture_model, f"{ref}@held_out" if metrics == "nn" else ref, features=rough, metrics=metrics, num=4)
+            evaluate(
+                picture_model,
+                f"{ref}@held_out" if metrics == "nn" else ref,
+                features=rough,
+                metrics=metrics,
+                num=4,
+            )
     with pytest.raises(ValueError, match="got 3 samples for features of 4 dimensions"):
         evaluate(picture_model, ref, features=rough, metrics="fd", num=3)
     other = make_reference(ref, tmp_path / "ref.npz", coarse(3))
@@ -179,25 +253,48 @@ def test_measures_that_a_model_s_samples_cannot_have(
         evaluate(points_model, other, num=8)
 
 
-def test_the_reference_is_looked_at_last(picture_model: Model, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_reference_is_looked_at_last(
+    picture_model: Model, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Its features take minutes: a typing error does not wait for them."""
     from studio.evaluation import reference, ruler
 
-    monkeypatch.setattr(ruler, "open_reference", lambda *a: pytest.fail("features of the reference were asked for"))
-    monkeypatch.setattr(reference, "features_of", lambda *a: pytest.fail("features of the reference were asked for"))
+    monkeypatch.setattr(
+        ruler, "open_reference", lambda *a: pytest.fail("features of the reference were asked for")
+    )
+    monkeypatch.setattr(
+        reference, "features_of", lambda *a: pytest.fail("features of the reference were asked for")
+    )
     axes, ref = [parse_axis("num_steps=1,2")], f"npz:{pictures}"
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("dear")
     acts: list[tuple[Callable[[], Any], str]] = [
         (lambda: evaluate(picture_model, ref, features=coarse(), metrics="fdd", num=8), "fdd"),
         (lambda: evaluate(picture_model, ref, features=coarse(), num=8, guidance="cgf=1"), "cgf"),
-        (lambda: list(sweep(picture_model, tmp_path / "letters", axes, ref=ref, features=coarse())), "holds something else"),
-        (lambda: list(sweep(picture_model, tmp_path / "x", axes, ref=ref, features=coarse(), labels="hat")), "hat"),
-        (lambda: list(sweep(picture_model, tmp_path / "x", axes, images=2, features=coarse())), "measures nothing"),
+        (
+            lambda: list(sweep(picture_model, tmp_path / "letters", axes, ref=ref, features=coarse())),
+            "holds something else",
+        ),
+        (
+            lambda: list(
+                sweep(picture_model, tmp_path / "x", axes, ref=ref, features=coarse(), labels="hat")
+            ),
+            "hat",
+        ),
+        (
+            lambda: list(sweep(picture_model, tmp_path / "x", axes, images=2, features=coarse())),
+            "measures nothing",
+        ),
         (lambda: make_reference(ref, tmp_path / "x.npy", coarse()), "ends in .npz"),
         (lambda: make_reference(ref, tmp_path / "x.npz", coarse(), keep=0), "keep=0"),
-        (lambda: make_reference("points:moons", tmp_path / "x.npz", coarse()), "got points samples, expected pictures"),
-        (lambda: make_reference(ref, tmp_path / "letters" / "dear.txt" / "x.npz", coarse()), "is a file, expected a folder"),
+        (
+            lambda: make_reference("points:moons", tmp_path / "x.npz", coarse()),
+            "got points samples, expected pictures",
+        ),
+        (
+            lambda: make_reference(ref, tmp_path / "letters" / "dear.txt" / "x.npz", coarse()),
+            "is a file, expected a folder",
+        ),
     ]
     for act, text in acts:
         with pytest.raises((ValueError, FileExistsError), match=text):
@@ -208,17 +305,46 @@ def test_the_reference_is_looked_at_last(picture_model: Model, pictures: Path, m
 def test_sweep_is_refused_by_its_last_combination(
     picture_model: Model, nothing_is_sampled: None, places: dict[str, Path], pictures: Path, tmp_path: Path
 ) -> None:
-    for options, text in (({"num": 3, "metrics": "fd"}, "fd cannot be computed: got 3 samples"), ({"metrics": "nn"}, "nn cannot be computed")):
+    for options, text in (
+        ({"num": 3, "metrics": "fd"}, "fd cannot be computed: got 3 samples"),
+        ({"metrics": "nn"}, "nn cannot be computed"),
+    ):
         with pytest.raises(ValueError, match=text):
-            list(sweep(picture_model, tmp_path / "x", [parse_axis("num_steps=1,2")], ref=f"npz:{pictures}@held_out", features=coarse(), **options))
+            list(
+                sweep(
+                    picture_model,
+                    tmp_path / "x",
+                    [parse_axis("num_steps=1,2")],
+                    ref=f"npz:{pictures}@held_out",
+                    features=coarse(),
+                    **options,
+                )
+            )
     with pytest.raises(ValueError, match="is a file, expected a folder"):
         list(sweep(picture_model, places["file"], [parse_axis("num_steps=1,2")], images=1))
     assert not (tmp_path / "x").exists()
 
 
-def test_a_result_is_replaced_where_that_is_asked_for(picture_run: Run, pictures: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_a_result_is_replaced_where_that_is_asked_for(
+    picture_run: Run, pictures: Path, tmp_path: Path, capsys: Capture
+) -> None:
     out, ref = tmp_path / "deep" / "r.json", f"npz:{pictures}"
-    words = [str(w) for w in ("evaluate", ref, "--ref", ref, "--features", "efficientnet", "--metrics", "kid", "--out", out, "--json")]
+    words = [
+        str(w)
+        for w in (
+            "evaluate",
+            ref,
+            "--ref",
+            ref,
+            "--features",
+            "efficientnet",
+            "--metrics",
+            "kid",
+            "--out",
+            out,
+            "--json",
+        )
+    ]
     pytest.importorskip("efficientnet_lite_pytorch")
     cli.main(words)
     assert json.loads(out.read_text())["values"].keys() >= {"kid"}
@@ -227,18 +353,28 @@ def test_a_result_is_replaced_where_that_is_asked_for(picture_run: Run, pictures
     cli.main([*words, "--overwrite"])
 
 
-def test_export_and_translate(picture_run: Run, picture_model: Model, places: dict[str, Path], tmp_path: Path, capsys: Capture) -> None:
+def test_export_and_translate(
+    picture_run: Run, picture_model: Model, places: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
     before = files_below(tmp_path)
     for place in ("file", "below"):
         with pytest.raises(ValueError, match="is a file, expected a folder; choose another --out"):
             export(str(picture_run.folder), places[place])
-        assert "is a file" in refused(capsys, "convert", picture_run.folder, "--to", "diffusers", "--out", places[place])
+        assert "is a file" in refused(
+            capsys, "convert", picture_run.folder, "--to", "diffusers", "--out", places[place]
+        )
     assert files_below(tmp_path) == before
 
 
-def test_a_set_whose_library_is_missing(monkeypatch: pytest.MonkeyPatch, picture_model: Model, tmp_path: Path) -> None:
+def test_a_set_whose_library_is_missing(
+    monkeypatch: pytest.MonkeyPatch, picture_model: Model, tmp_path: Path
+) -> None:
     """Molecules are written by RDKit when all of them are made."""
-    monkeypatch.setattr(type(picture_model.task), "ready", lambda self: (_ for _ in ()).throw(ImportError("molecules need RDKit")))
+    monkeypatch.setattr(
+        type(picture_model.task),
+        "ready",
+        lambda self: (_ for _ in ()).throw(ImportError("molecules need RDKit")),
+    )
     for act in (
         lambda: studio.generate(picture_model, tmp_path / "x", num=4, quiet=True),
         lambda: picture_model.refuse(tmp_path / "x", seeds=[1]),

@@ -1,4 +1,5 @@
-"""The codec of latent models against diffusers' own arithmetic, and what it says when its VAE is missing or another."""
+"""The codec of latent models against diffusers' own arithmetic, and what it says when its VAE is missing or
+another."""
 
 import json
 import shutil
@@ -24,7 +25,9 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pictures() -> torch.Tensor:
-    return torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    return torch.randint(
+        0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def test_latents_are_the_scaled_posterior_mean(vae: Path, pictures: torch.Tensor) -> None:
@@ -57,7 +60,9 @@ def test_a_picture_does_not_show_its_company(vae: Path, pictures: torch.Tensor) 
 
 def test_the_scale(vae: Path, tmp_path: Path, pictures: torch.Tensor) -> None:
     assert VAECodec(folder=str(vae)).scale == 0.3
-    torch.testing.assert_close(VAECodec(folder=str(vae), scale=0.6).encode(pictures), 2 * VAECodec(folder=str(vae)).encode(pictures))
+    torch.testing.assert_close(
+        VAECodec(folder=str(vae), scale=0.6).encode(pictures), 2 * VAECodec(folder=str(vae)).encode(pictures)
+    )
     config = json.loads((vae / "config.json").read_text())
     del config["scaling_factor"]
     shutil.copytree(vae, tmp_path / "plain")
@@ -67,14 +72,22 @@ def test_the_scale(vae: Path, tmp_path: Path, pictures: torch.Tensor) -> None:
 
 def test_the_folder_is_relative_to_the_model(vae: Path) -> None:
     codec = build_codec({"name": "vae", "folder": "codec", "scale": 0.3}, vae.parent)
-    assert isinstance(codec, VAECodec) and codec.home() == vae and codec.decoded_shape((4, 8, 8)) == (3, 16, 16)
+    assert (
+        isinstance(codec, VAECodec) and codec.home() == vae and codec.decoded_shape((4, 8, 8)) == (3, 16, 16)
+    )
 
 
-def test_a_missing_vae_is_missed_when_it_is_needed(vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_vae_is_missed_when_it_is_needed(
+    vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("STUDIO_VAE", raising=False)
     codec = build_codec({"name": "vae", "folder": "codec", "scale": 0.3}, tmp_path)
     for call in (lambda: codec.decode(torch.zeros(1, 4, 8, 8)), lambda: codec.decoded_shape((4, 8, 8))):  # type: ignore[attr-defined]
-        with pytest.raises(ValueError, match=rf"not in {tmp_path}/codec; put a diffusers AutoencoderKL there .*STUDIO_VAE=DIR.*--vae DIR"):
+        with pytest.raises(
+            ValueError,
+            match=rf"not in {tmp_path}/codec; put a diffusers AutoencoderKL there "
+            r".*STUDIO_VAE=DIR.*--vae DIR",
+        ):
             call()
     monkeypatch.setenv("STUDIO_VAE", str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="codec or .*nowhere"):
@@ -115,7 +128,9 @@ def test_a_pickled_vae_is_read_as_tensors_only(vae: Path, tmp_path: Path) -> Non
     torch.save(state, folder / "diffusion_pytorch_model.bin")
     assert torch.equal(read_vae(folder).state_dict()["quant_conv.weight"], state["quant_conv.weight"])
     torch.save({**state, "x": Path("evil")}, folder / "diffusion_pytorch_model.bin")
-    with pytest.raises(ValueError, match="holds a pathlib.* beside its tensors, and objects are never loaded"):
+    with pytest.raises(
+        ValueError, match="holds a pathlib.* beside its tensors, and objects are never loaded"
+    ):
         read_vae(folder)
 
 
@@ -130,7 +145,9 @@ def test_a_pickled_vae_is_read_as_tensors_only(vae: Path, tmp_path: Path) -> Non
         ({"down_block_types": ["NoBlock", "NoBlock"]}, "does not describe a AutoencoderKL"),
     ],
 )
-def test_autoencoders_that_do_not_fit(change: dict[str, Any], message: str, vae: Path, tmp_path: Path) -> None:
+def test_autoencoders_that_do_not_fit(
+    change: dict[str, Any], message: str, vae: Path, tmp_path: Path
+) -> None:
     folder = shutil.copytree(vae, tmp_path / "other")
     (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | change))
     with pytest.raises(ValueError, match=message):
@@ -151,14 +168,19 @@ def test_damaged_files(vae: Path, tmp_path: Path) -> None:
 def test_where_a_vae_is_looked_for(vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(vae, tmp_path / "pipeline" / "vae")
     assert vae_folder(vae) == vae and vae_folder(tmp_path / "pipeline") == tmp_path / "pipeline" / "vae"
-    with pytest.raises(ValueError, match="nowhere has no config.json, expected the folder of a diffusers AutoencoderKL"):
+    with pytest.raises(
+        ValueError, match="nowhere has no config.json, expected the folder of a diffusers AutoencoderKL"
+    ):
         vae_folder(tmp_path / "nowhere")
 
     def offline(*_: Any, **__: Any) -> str:
         raise ConnectionError("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
-    with pytest.raises(ValueError, match=r"hf:org/vae could not be fetched \(ConnectionError\); download the folder elsewhere"):
+    with pytest.raises(
+        ValueError,
+        match=r"hf:org/vae could not be fetched \(ConnectionError\); download the folder elsewhere",
+    ):
         vae_folder("hf:org/vae")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, **_: str(tmp_path / "pipeline"))
     assert vae_folder("hf:org/vae") == tmp_path / "pipeline" / "vae"

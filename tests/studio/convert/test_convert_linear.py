@@ -26,7 +26,9 @@ def checkpoint(golden: Callable[[str], Any], name: str, folder: Path) -> tuple[P
 def test_a_checkpoint_becomes_a_model(golden: Callable[[str], Any], name: str, tmp_path: Path) -> None:
     """Its averaged weights, sampled and guided like any other model."""
     path, net, g = checkpoint(golden, name, tmp_path)
-    model = studio.load(convert(f"{CASES[name]}:{path}", tmp_path / "model", overrides=["codec=pixels"]), dtype="fp32")
+    model = studio.load(
+        convert(f"{CASES[name]}:{path}", tmp_path / "model", overrides=["codec=pixels"]), dtype="fp32"
+    )
     x, t, cond = g["input.x"], g["input.t"], Cond(label=g["input.y"])
     torch.testing.assert_close(model.denoiser.net(x, t, cond), net(x, t, cond))  # type: ignore[operator]
     assert len(model.classes) == 10 and model.config.sample.guidance == "cfg(scale=1.5,channels=3)"
@@ -39,7 +41,9 @@ def test_the_other_family_is_refused(golden: Callable[[str], Any], tmp_path: Pat
     for family, lacks in (("rwkv", "in_blocks.0.att.spatial_decay"), ("dit", "x_embedder.proj.weight")):
         with pytest.raises(ValueError, match=f"the weights lack {lacks}"):
             convert(f"{family}:{path}", tmp_path / "model")
-    with pytest.raises(ValueError, match="pos_embed has 16 tokens, which is not the square grid of a side of 6"):
+    with pytest.raises(
+        ValueError, match="pos_embed has 16 tokens, which is not the square grid of a side of 6"
+    ):
         convert(f"dis:{path}", tmp_path / "model", overrides=["input_size=6"])
     with pytest.raises(ValueError, match="got num_classes=5, the label table has 11 rows"):
         convert(f"dis:{path}", tmp_path / "model", overrides=["num_classes=5"])

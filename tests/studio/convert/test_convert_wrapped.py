@@ -1,4 +1,5 @@
-"""Checkpoints of others as training leaves them: inside wrappers in any order and depth, in any container, without what is fixed, in half precision, in shards."""
+"""Checkpoints of others as training leaves them: inside wrappers in any order and depth, in any container,
+without what is fixed, in half precision, in shards."""
 
 import argparse
 import json
@@ -72,21 +73,74 @@ def compiled_blocks(state: Mapping[str, Tensor]) -> State:
 
 CHECKPOINTS: dict[str, tuple[Callable[[], Mapping[str, Any]], str]] = {
     "compiled": (lambda: torch.compile(module_of(AVERAGE)).state_dict(), "state-dict"),  # type: ignore[attr-defined]
-    "compiled in parallel": (lambda: nn.DataParallel(torch.compile(module_of(AVERAGE))).state_dict(), "state-dict"),  # type: ignore[arg-type]
-    "parallel and compiled": (lambda: torch.compile(nn.DataParallel(module_of(AVERAGE))).state_dict(), "state-dict"),  # type: ignore[attr-defined]
+    "compiled in parallel": (
+        lambda: nn.DataParallel(torch.compile(module_of(AVERAGE))).state_dict(),
+        "state-dict",
+    ),  # type: ignore[arg-type]
+    "parallel and compiled": (
+        lambda: torch.compile(nn.DataParallel(module_of(AVERAGE))).state_dict(),
+        "state-dict",
+    ),  # type: ignore[attr-defined]
     "block by block": (lambda: compiled_blocks(AVERAGE), "state-dict"),
-    "sharded by block": (lambda: {k.replace("blocks.0.", "blocks.0._fsdp_wrapped_module._checkpoint_wrapped_module."): v for k, v in named(AVERAGE, "_fsdp_wrapped_module.").items()}, "state-dict"),
+    "sharded by block": (
+        lambda: {
+            k.replace("blocks.0.", "blocks.0._fsdp_wrapped_module._checkpoint_wrapped_module."): v
+            for k, v in named(AVERAGE, "_fsdp_wrapped_module.").items()
+        },
+        "state-dict",
+    ),
     "averaged": (lambda: AveragedModel(nn.DataParallel(module_of(AVERAGE))).state_dict(), "ema"),
-    "average beside": (lambda: {"initted": torch.tensor(True), "step": torch.tensor(9), **named(RAW, "online_model."), **named(AVERAGE, "ema_model.")}, "ema"),
+    "average beside": (
+        lambda: {
+            "initted": torch.tensor(True),
+            "step": torch.tensor(9),
+            **named(RAW, "online_model."),
+            **named(AVERAGE, "ema_model."),
+        },
+        "ema",
+    ),
     "state_dict": (lambda: {"state_dict": AVERAGE, "epoch": 3}, "state-dict"),
-    "lightning": (lambda: {"state_dict": {**named(AVERAGE, "model._orig_mod."), "loss.scale": torch.ones(3)}, "hyper_parameters": {"num_heads": 4}, "optimizer_states": [{}], "callbacks": {}}, "model"),
-    "lightning ema": (lambda: {"state_dict": {**named(RAW, "model."), **named(AVERAGE, "ema_model.module.")}, "pytorch-lightning_version": "2"}, "ema"),
-    "model_state_dict": (lambda: {"model_state_dict": named(AVERAGE, "module."), "optimizer_state_dict": {"state": {0: {"exp_avg": torch.ones(2)}}}}, "model"),
-    "ema_state_dict": (lambda: {"model_state_dict": RAW, "ema_state_dict": named(AVERAGE, "module."), "scaler": {}}, "ema"),
+    "lightning": (
+        lambda: {
+            "state_dict": {**named(AVERAGE, "model._orig_mod."), "loss.scale": torch.ones(3)},
+            "hyper_parameters": {"num_heads": 4},
+            "optimizer_states": [{}],
+            "callbacks": {},
+        },
+        "model",
+    ),
+    "lightning ema": (
+        lambda: {
+            "state_dict": {**named(RAW, "model."), **named(AVERAGE, "ema_model.module.")},
+            "pytorch-lightning_version": "2",
+        },
+        "ema",
+    ),
+    "model_state_dict": (
+        lambda: {
+            "model_state_dict": named(AVERAGE, "module."),
+            "optimizer_state_dict": {"state": {0: {"exp_avg": torch.ones(2)}}},
+        },
+        "model",
+    ),
+    "ema_state_dict": (
+        lambda: {"model_state_dict": RAW, "ema_state_dict": named(AVERAGE, "module."), "scaler": {}},
+        "ema",
+    ),
     "params_ema": (lambda: {"params": RAW, "params_ema": AVERAGE}, "ema"),
-    "nested": (lambda: {"ema": {"state_dict": named(AVERAGE, "_orig_mod.module."), "decay": 0.999, "num_updates": torch.tensor(4)}, "model": named(RAW, "module.")}, "ema"),
+    "nested": (
+        lambda: {
+            "ema": {
+                "state_dict": named(AVERAGE, "_orig_mod.module."),
+                "decay": 0.999,
+                "num_updates": torch.tensor(4),
+            },
+            "model": named(RAW, "module."),
+        },
+        "ema",
+    ),
     "deep": (lambda: {"trainer": {"networks": {"denoiser": named(AVERAGE, "module.net.")}}}, "model"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("form", CHECKPOINTS)
@@ -94,21 +148,31 @@ def test_a_network_is_found_in_every_wrapper(form: str, tmp_path: Path) -> None:
     tree, part = CHECKPOINTS[form]
     torch.save(dict(tree()), tmp_path / "x.pt")
     found = convert(f"dit:{tmp_path / 'x.pt'}", tmp_path / "out", overrides=HEADS)
-    assert {k: v.tolist() for k, v in load_file(found / "model.safetensors").items()} == {k: v.tolist() for k, v in network(3).state_dict().items()}
+    assert {k: v.tolist() for k, v in load_file(found / "model.safetensors").items()} == {
+        k: v.tolist() for k, v in network(3).state_dict().items()
+    }
     meta = json.loads((found / "meta.json").read_text())
-    assert meta["weights"] == part and ("left out beside them: loss" in meta["read_as"]) == (form == "lightning")
+    assert meta["weights"] == part and ("left out beside them: loss" in meta["read_as"]) == (
+        form == "lightning"
+    )
 
 
-@pytest.mark.parametrize("form", ["average beside", "lightning ema", "ema_state_dict", "params_ema", "nested"])
+@pytest.mark.parametrize(
+    "form", ["average beside", "lightning ema", "ema_state_dict", "params_ema", "nested"]
+)
 def test_live_weights_where_they_are_asked_for(form: str, tmp_path: Path) -> None:
     torch.save(dict(CHECKPOINTS[form][0]()), tmp_path / "x.pt")
     found = convert(f"dit:{tmp_path / 'x.pt'}", tmp_path / "out", overrides=[*HEADS, "weights=raw"])
-    assert torch.equal(load_file(found / "model.safetensors")["t_embedder.mlp.0.weight"], RAW["t_embedder.mlp.0.weight"])
+    assert torch.equal(
+        load_file(found / "model.safetensors")["t_embedder.mlp.0.weight"], RAW["t_embedder.mlp.0.weight"]
+    )
 
 
 def test_several_networks_are_not_chosen_from(tmp_path: Path) -> None:
     torch.save({"ema_0.999": AVERAGE, "ema_0.9999": RAW}, tmp_path / "x.pt")
-    with pytest.raises(ValueError, match=r"holds 2 networks of which each could be meant \(ema_0.999, ema_0.9999\)"):
+    with pytest.raises(
+        ValueError, match=r"holds 2 networks of which each could be meant \(ema_0.999, ema_0.9999\)"
+    ):
         convert(f"dit:{tmp_path / 'x.pt'}", tmp_path / "out", overrides=HEADS)
     torch.save({**AVERAGE, **{f"module.{k}": v for k, v in RAW.items()}}, tmp_path / "y.pt")
     with pytest.raises(ValueError, match="two different tensors"):
@@ -126,9 +190,17 @@ def test_every_family(name: str, golden: Callable[[str], Any]) -> None:
 
     g, notes = golden(name)
     weights = {k.removeprefix("weights."): v for k, v in g.items() if k.startswith("weights.")}
-    wrapped = {"ema": {"module": named(weights, "_orig_mod.")}, "model": {k: v + 1 for k, v in weights.items()}, "epoch": 3}
-    assert {k: v.data_ptr() for k, v in unwrapped(wrapped, CASES[name]).items()} == {k: v.data_ptr() for k, v in weights.items()}
-    one, two = (backbones.from_original(CASES[name], w, notes["config"]).state_dict() for w in (weights, wrapped))
+    wrapped = {
+        "ema": {"module": named(weights, "_orig_mod.")},
+        "model": {k: v + 1 for k, v in weights.items()},
+        "epoch": 3,
+    }
+    assert {k: v.data_ptr() for k, v in unwrapped(wrapped, CASES[name]).items()} == {
+        k: v.data_ptr() for k, v in weights.items()
+    }
+    one, two = (
+        backbones.from_original(CASES[name], w, notes["config"]).state_dict() for w in (weights, wrapped)
+    )
     assert all(torch.equal(one[k], two[k]) for k in one)
 
 
@@ -137,14 +209,27 @@ def test_other_families_become_models(name: str, golden: Callable[[str], Any], t
     g, notes = golden(name)
     weights = {k.removeprefix("weights."): v for k, v in g.items() if k.startswith("weights.")}
     torch.save(
-        {"state_dict": {**named({k: v + 1 for k, v in weights.items()}, "model."), **named(weights, "ema_model._orig_mod.")}}, tmp_path / "x.ckpt"
+        {
+            "state_dict": {
+                **named({k: v + 1 for k, v in weights.items()}, "model."),
+                **named(weights, "ema_model._orig_mod."),
+            }
+        },
+        tmp_path / "x.ckpt",
     )
-    model = studio.load(convert(f"{CASES[name]}:{tmp_path / 'x.ckpt'}", tmp_path / "out", overrides=["codec=pixels"]), dtype="fp32", device="cpu")
+    model = studio.load(
+        convert(f"{CASES[name]}:{tmp_path / 'x.ckpt'}", tmp_path / "out", overrides=["codec=pixels"]),
+        dtype="fp32",
+        device="cpu",
+    )
     x, t, cond = g["input.x"], g["input.t"], Cond(label=g["input.y"])
-    torch.testing.assert_close(model.denoiser.net(x, t, cond), backbones.from_original(CASES[name], weights, notes["config"])(x, t, cond))
+    torch.testing.assert_close(
+        model.denoiser.net(x, t, cond),
+        backbones.from_original(CASES[name], weights, notes["config"])(x, t, cond),
+    )
 
 
-# ---- what is fixed, and precision ----------------------------------------------------------------------------------------------------------
+# ---- what is fixed, and precision ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", ["dit", "sit"])
@@ -161,7 +246,9 @@ def test_missing_fixed_positions_are_made(family: str, told: dict[str, Any], tmp
 
 
 def test_positions_of_the_live_weights_serve_the_average(tmp_path: Path) -> None:
-    torch.save({"ema": {k: v for k, v in AVERAGE.items() if k != "pos_embed"}, "model": RAW}, tmp_path / "x.pt")
+    torch.save(
+        {"ema": {k: v for k, v in AVERAGE.items() if k != "pos_embed"}, "model": RAW}, tmp_path / "x.pt"
+    )
     found = convert(f"dit:{tmp_path / 'x.pt'}", tmp_path / "out", overrides=HEADS)
     assert torch.equal(load_file(found / "model.safetensors")["pos_embed"], RAW["pos_embed"])
     config = {k: v for k, v in SIZES.items()}
@@ -171,13 +258,16 @@ def test_positions_of_the_live_weights_serve_the_average(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 def test_half_precision_stays(kind: torch.dtype, tmp_path: Path) -> None:
-    save_file({f"module.{k}": v.to(kind).contiguous() for k, v in AVERAGE.items() if k != "pos_embed"}, tmp_path / "x.safetensors")
+    save_file(
+        {f"module.{k}": v.to(kind).contiguous() for k, v in AVERAGE.items() if k != "pos_embed"},
+        tmp_path / "x.safetensors",
+    )
     found = convert(f"dit:{tmp_path / 'x.safetensors'}", tmp_path / "out", overrides=[*HEADS, "input_size=8"])
     assert {v.dtype for v in load_file(found / "model.safetensors").values()} == {kind}
     assert json.loads((found / "meta.json").read_text())["storage"] == str(kind).removeprefix("torch.")
 
 
-# ---- folders of diffusers --------------------------------------------------------------------------------------------------------------------
+# ---- folders of diffusers ------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -202,21 +292,40 @@ def shards(state: State, out: Path, variant: str = "", kind: str = "safetensors"
     names = sorted(state)
     for n, part in enumerate((names[:7], names[7:20], names[20:]), 1):
         path = out / f"diffusion_pytorch_model{variant}-{n:05d}-of-00003.{kind}"
-        save_file({k: state[k] for k in part}, path) if kind == "safetensors" else torch.save({k: state[k] for k in part}, path)
+        save_file({k: state[k] for k in part}, path) if kind == "safetensors" else torch.save(
+            {k: state[k] for k in part}, path
+        )
 
 
 LAYOUTS: dict[str, Callable[[State, Path], None]] = {
     "sharded": shards,
     "sharded bf16": lambda s, out: shards({k: v.bfloat16() for k, v in s.items()}, out, ".bf16"),
     "sharded bin": lambda s, out: shards(s, out, kind="bin"),
-    "fp16": lambda s, out: save_file({k: v.half() for k, v in s.items()}, out / "diffusion_pytorch_model.fp16.safetensors"),
-    "bf16": lambda s, out: save_file({k: v.bfloat16() for k, v in s.items()}, out / "diffusion_pytorch_model.bf16.safetensors"),
-    "fp16 bin": lambda s, out: torch.save({k: v.half() for k, v in s.items()}, out / "diffusion_pytorch_model.fp16.bin"),
+    "fp16": lambda s, out: save_file(
+        {k: v.half() for k, v in s.items()}, out / "diffusion_pytorch_model.fp16.safetensors"
+    ),
+    "bf16": lambda s, out: save_file(
+        {k: v.bfloat16() for k, v in s.items()}, out / "diffusion_pytorch_model.bf16.safetensors"
+    ),
+    "fp16 bin": lambda s, out: torch.save(
+        {k: v.half() for k, v in s.items()}, out / "diffusion_pytorch_model.fp16.bin"
+    ),
     "non_ema": lambda s, out: save_file(s, out / "diffusion_pytorch_model.non_ema.safetensors"),
-    "wrapped": lambda s, out: save_file(named(s, "module._orig_mod."), out / "diffusion_pytorch_model.safetensors"),
-    "average first": lambda s, out: [save_file({k: v + n for k, v in s.items()}, out / f"diffusion_pytorch_model{name}.safetensors") for n, name in enumerate(("", ".non_ema"))] and None,
-    "without positions": lambda s, out: save_file({k: v for k, v in s.items() if k != "pos_embed.pos_embed"}, out / "diffusion_pytorch_model.safetensors"),
-}  # fmt: skip
+    "wrapped": lambda s, out: save_file(
+        named(s, "module._orig_mod."), out / "diffusion_pytorch_model.safetensors"
+    ),
+    "average first": lambda s, out: (
+        [
+            save_file({k: v + n for k, v in s.items()}, out / f"diffusion_pytorch_model{name}.safetensors")
+            for n, name in enumerate(("", ".non_ema"))
+        ]
+        and None
+    ),
+    "without positions": lambda s, out: save_file(
+        {k: v for k, v in s.items() if k != "pos_embed.pos_embed"},
+        out / "diffusion_pytorch_model.safetensors",
+    ),
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -29,7 +29,9 @@ def test_a_file_with_one_is_refused_by_its_row(value: float, tmp_path: Path) -> 
     path = tmp_path / "a.npz"
     np.savez(path, arr_0=points((31, 1, value), (7, 0, value)))
     tree = points_config(steps=2) | {"data": {"name": "npz", "path": str(path), "held_out": 0.3}}
-    with pytest.raises(ValueError, match=rf"got {value} in item 7 at \[0\] of .*a.npz \(arr_0\); 2 of 40 items .*mend") as error:
+    with pytest.raises(
+        ValueError, match=rf"got {value} in item 7 at \[0\] of .*a.npz \(arr_0\); 2 of 40 items .*mend"
+    ) as error:
         studio.train(tree, out=tmp_path / "run", quiet=True)
     assert "lr" not in str(error.value) and not (tmp_path / "run").exists()
 
@@ -51,11 +53,21 @@ def test_tensors_are_looked_at_at_once(tmp_path: Path) -> None:
     wrong = torch.from_numpy(points((33, 1, np.nan)))
     sound = TensorDataset(torch.from_numpy(points()))
     half = torch.from_numpy(points((33, 1, np.inf))).bfloat16()
-    data = Data("mine", "points", (2,), Arrays(points(), None), Arrays(points((33, 1, np.nan)), None), codec={"name": "scale", "std": 1.0})
+    data = Data(
+        "mine",
+        "points",
+        (2,),
+        Arrays(points(), None),
+        Arrays(points((33, 1, np.nan)), None),
+        codec={"name": "scale", "std": 1.0},
+    )
     cases: list[dict[str, Any]] = [
-        {"data": TensorDataset(wrong)}, {"data": Subset(TensorDataset(wrong), list(range(40)))}, {"data": data}, {"data": TensorDataset(half)},
+        {"data": TensorDataset(wrong)},
+        {"data": Subset(TensorDataset(wrong), list(range(40)))},
+        {"data": data},
+        {"data": TensorDataset(half)},
         {"data": sound, "held_out": TensorDataset(wrong)},
-    ]  # fmt: skip
+    ]
     for case in cases:
         with pytest.raises(ValueError, match=r"in item 33 at \[1\] of "):
             studio.train(points_config(steps=2), out=tmp_path / "run", quiet=True, **case)
@@ -65,5 +77,12 @@ def test_tensors_are_looked_at_at_once(tmp_path: Path) -> None:
 
 def test_items_of_other_data_sets_are_looked_at_as_they_come(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"got nan in item 301 at \[1\] of Endless, expected finite"):
-        studio.train(points_config(steps=40, batch_size=32), data=Endless(600, 301), out=tmp_path / "run", quiet=True)
-    assert studio.train(points_config(steps=4, batch_size=32), data=Endless(600, -1), out=tmp_path / "sound", quiet=True).step == 4
+        studio.train(
+            points_config(steps=40, batch_size=32), data=Endless(600, 301), out=tmp_path / "run", quiet=True
+        )
+    assert (
+        studio.train(
+            points_config(steps=4, batch_size=32), data=Endless(600, -1), out=tmp_path / "sound", quiet=True
+        ).step
+        == 4
+    )

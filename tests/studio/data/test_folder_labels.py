@@ -1,4 +1,5 @@
-"""What a folder of pictures says of its classes, in training and in evaluation alike: names of folders, labels.csv, EDM's dataset.json, our own recipes."""
+"""What a folder of pictures says of its classes, in training and in evaluation alike: names of folders,
+labels.csv, EDM's dataset.json, our own recipes."""
 
 import json
 from pathlib import Path
@@ -23,8 +24,15 @@ def put(root: Path, *names: str) -> Path:
 
 def load(root: Path) -> Data:
     """As training reads it; evaluation reads the same classes."""
-    data, judged = load_data({"name": "images", "path": str(root), "held_out": 0.0, "cache": False}), open_set(root)
-    assert (judged.labels is None) == (data.train.labels is None) and judged.classes == data.classes and len(judged) == len(data.train)
+    data, judged = (
+        load_data({"name": "images", "path": str(root), "held_out": 0.0, "cache": False}),
+        open_set(root),
+    )
+    assert (
+        (judged.labels is None) == (data.train.labels is None)
+        and judged.classes == data.classes
+        and len(judged) == len(data.train)
+    )
     if judged.labels is not None:
         assert judged.labels.tolist() == data.train.labels.tolist()
     return data
@@ -33,17 +41,19 @@ def load(root: Path) -> Data:
 def test_numbered_class_folders_are_classes(tmp_path: Path) -> None:
     data = load(put(tmp_path, *(f"{k:03d}/{i}.png" for k in range(3) for i in range(2))))
     assert data.classes == ("000", "001", "002") and "3 classes from its folders" in of_data(data)
-    data = load(put(tmp_path / "b", *(f"{k:05d}/{i:06d}.png" for k in range(2) for i in range(2))))  # every class counts from 0
+    # every class counts from 0
+    data = load(put(tmp_path / "b", *(f"{k:05d}/{i:06d}.png" for k in range(2) for i in range(2))))
     assert data.classes == ("00000", "00001")
 
 
 @pytest.mark.parametrize(
     "names",
     [
-        ["00000/img00000000.png", "00000/img00000999.png", "00001/img00001000.png"], ["000/000000.png", "001/001000.png", "001/001999.png"],
+        ["00000/img00000000.png", "00000/img00000999.png", "00001/img00001000.png"],
+        ["000/000000.png", "001/001000.png", "001/001999.png"],
         ["000000/000007.png", "001000/001003.png"],
     ],
-)  # fmt: skip
+)
 def test_parts_of_one_row_of_files_are_no_classes(names: list[str], tmp_path: Path) -> None:
     data = load(put(tmp_path, *names))
     assert data.classes == () and data.train.labels is None and "share out one row" in of_data(data)
@@ -60,18 +70,28 @@ def test_labels_of_edm(tmp_path: Path) -> None:
     table.write_text(json.dumps({"labels": None}))
     assert load(tmp_path).classes == ()
     for labels, text in (
-        ([[names[0], 0]], "no label for 00000/img00000001.png"), ([[n, 0] for n in (*names, "x.png")], "a label for x.png"), ([[n, 0.5] for n in names], "label 0.5"),
-        ([[n, 0] for n in (*names, names[0])], "two labels"), ([names], "not readable"), (7, "not readable"),
-    ):  # fmt: skip
+        ([[names[0], 0]], "no label for 00000/img00000001.png"),
+        ([[n, 0] for n in (*names, "x.png")], "a label for x.png"),
+        ([[n, 0.5] for n in names], "label 0.5"),
+        ([[n, 0] for n in (*names, names[0])], "two labels"),
+        ([names], "not readable"),
+        (7, "not readable"),
+    ):
         table.write_text(json.dumps({"labels": labels}))
         with pytest.raises(ValueError, match=text):
             load(tmp_path)
 
 
 def test_our_own_samples_are_training_data(picture_run: Any, tmp_path: Path) -> None:
-    studio.generate(str(picture_run.folder), num=6, out=tmp_path / "set", num_steps=1, labels="ring,bar,bar", quiet=True)
+    studio.generate(
+        str(picture_run.folder), num=6, out=tmp_path / "set", num_steps=1, labels="ring,bar,bar", quiet=True
+    )
     data = load_data({"name": "images", "path": str(tmp_path / "set"), "held_out": 0.0, "cache": False})
-    assert data.classes == ("bar", "ring") and data.train.labels.tolist() == [1, 0, 0, 1, 0, 0] and "from the recipes of its samples" in of_data(data)
+    assert (
+        data.classes == ("bar", "ring")
+        and data.train.labels.tolist() == [1, 0, 0, 1, 0, 0]
+        and "from the recipes of its samples" in of_data(data)
+    )
     assert len(data.train) == 6
     next((tmp_path / "set").glob("000/*.png")).unlink()
     with pytest.raises(ValueError, match="holds 5 of 6 samples; run the same studio generate again"):
@@ -83,7 +103,10 @@ def test_a_table_of_labels_is_read_to_the_letter(tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("\ufefffile,label\n0.png, x \n./1.png,cat\n7.png,dog\n")
     data = load(tmp_path)
-    assert sorted(data.classes) == [" x ", "cat"] and "(1 of its rows name no picture that is there, first 7.png)" in of_data(data)
+    assert sorted(data.classes) == [
+        " x ",
+        "cat",
+    ] and "(1 of its rows name no picture that is there, first 7.png)" in of_data(data)
     for text, wrong in (
         ("0.png,dog, small\n1.png,cat\n", "line 1: .*quote"),
         ("0.png,\n1.png,cat", "line 1"),

@@ -29,7 +29,9 @@ def test_every_class_is_seen_in_its_share(count: int) -> None:
     rows = spread(Arrays(np.zeros((1000, 2), np.float32), labels), count)
     assert rows == sorted(set(rows)) and len(rows) == min(count, 1000)
     seen = np.bincount(labels[rows], minlength=5)
-    assert (seen >= 1).all() and np.abs(seen - np.array([600, 200, 150, 49, 1]) * len(rows) / 1000).max() <= 2.5
+    assert (seen >= 1).all() and np.abs(
+        seen - np.array([600, 200, 150, 49, 1]) * len(rows) / 1000
+    ).max() <= 2.5
     assert rows == spread(Arrays(np.zeros((1000, 2), np.float32), labels), count)
 
 
@@ -51,4 +53,9 @@ def test_sources_of_pairs_go_with_their_samples() -> None:
         paired=True,
     )
     kept = held_out(data, 20)
-    assert kept is not None and kept.source is not None and torch.equal(kept.source, -kept.values) and float(kept.values.max()) > 50
+    assert (
+        kept is not None
+        and kept.source is not None
+        and torch.equal(kept.source, -kept.values)
+        and float(kept.values.max()) > 50
+    )

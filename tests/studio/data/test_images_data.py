@@ -39,7 +39,13 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_folder_is_the_class(folder: Path) -> None:
     data = load(folder)
-    assert (data.classes, data.shape, data.task, data.skipped, data.name) == (("2", "10", "hat"), (1, 6, 6), "image", 0, "set")
+    assert (data.classes, data.shape, data.task, data.skipped, data.name) == (
+        ("2", "10", "hat"),
+        (1, 6, 6),
+        "image",
+        0,
+        "set",
+    )
     assert data.train.labels.tolist() == [1, 1, 0, 0, 2]
     for i in range(5):
         assert np.array_equal(data.train.values[i, 0], grey(i))
@@ -52,7 +58,9 @@ def test_labels_from_a_table(tmp_path: Path) -> None:
     data = load(tmp_path)
     assert (data.classes, data.train.labels.tolist()) == (("cat", "dog, small"), [0, 0, 1])
     (tmp_path / "labels.csv").write_text("0.png,cat\n2.png,dog\n")
-    with pytest.raises(ValueError, match=r"labels.csv has no label for 1.png \(1 are missing\); expected lines file,label"):
+    with pytest.raises(
+        ValueError, match=r"labels.csv has no label for 1.png \(1 are missing\); expected lines file,label"
+    ):
         load(tmp_path)
 
 
@@ -105,21 +113,29 @@ def test_modes(tmp_path: Path) -> None:
         Image.fromarray(deep).save(tmp_path / name)
         assert decode(tmp_path / name).tolist() == [[[0, 1, 128, 255]]], name
     put(tmp_path / "rgba.png", np.full((1, 1, 4), 8, np.uint8))
-    assert decode(tmp_path / "rgba.png").shape == (3, 1, 1) and decode(tmp_path / "rgba.png", None, 4).tolist() == [[[8]]] * 4
+    assert (
+        decode(tmp_path / "rgba.png").shape == (3, 1, 1)
+        and decode(tmp_path / "rgba.png", None, 4).tolist() == [[[8]]] * 4
+    )
 
 
 def test_a_cache_hit_is_the_same_data(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (folder / "hat" / "broken.png").write_bytes(b"nothing")
     first = load(folder)
-    assert list((tmp_path / "cache" / "drift-studio").glob("*.npy")) and not list((tmp_path / "cache").rglob("*.tmp"))
+    assert list((tmp_path / "cache" / "drift-studio").glob("*.npy")) and not list(
+        (tmp_path / "cache").rglob("*.tmp")
+    )
 
     def never(*args: object) -> None:
         raise AssertionError("decoded again")
 
     monkeypatch.setattr(source, "decode", never)
     hit = load(folder)
-    assert np.array_equal(first.train.values, hit.train.values) and first.train.labels.tolist() == hit.train.labels.tolist()
+    assert (
+        np.array_equal(first.train.values, hit.train.values)
+        and first.train.labels.tolist() == hit.train.labels.tolist()
+    )
     assert (first.hash, first.skipped, hit.hash, hit.skipped) == (first.hash, 1, first.hash, 1)
     with pytest.raises(ValueError, match="broken.png"):  # strict looks through the cache
         load(folder, strict=True)
@@ -140,7 +156,9 @@ def test_the_number_of_decoders_changes_nothing(folder: Path) -> None:
     assert one.hash == four.hash
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_no_error(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert len(load(folder).train) == 5
@@ -151,12 +169,16 @@ def test_broken_and_large_pictures(folder: Path, monkeypatch: pytest.MonkeyPatch
     (folder / "2" / "c.png").write_bytes(whole[: len(whole) // 2])  # cut off in the middle
     data = load(folder)
     assert (data.skipped, len(data.train), data.train.labels.tolist()) == (1, 4, [1, 1, 0, 2])
-    with pytest.raises(ValueError, match=r"c.png does not decode.*1 of 5 pictures do not; mend or remove them"):
+    with pytest.raises(
+        ValueError, match=r"c.png does not decode.*1 of 5 pictures do not; mend or remove them"
+    ):
         load(folder, strict=True, cache=False)
     monkeypatch.setattr(source, "MAX_PIXELS", 35)
     with pytest.raises(TooLarge, match=r"has 6×6 pixels, expected at most 35; scale it down first"):
         decode(folder / "10" / "a.png")
-    with pytest.raises(ValueError, match=r"has 6×6 pixels, expected at most 35; scale it down first\); 5 of 5"):
+    with pytest.raises(
+        ValueError, match=r"has 6×6 pixels, expected at most 35; scale it down first\); 5 of 5"
+    ):
         load(folder, cache=False)
     for path in folder.rglob("*.*"):
         path.write_bytes(b"x")
@@ -165,16 +187,24 @@ def test_broken_and_large_pictures(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_picture_of_a_billion_pixels_is_not_quietly_left_out(folder: Path) -> None:
-    """Only its header is there: the size is judged before anything is decoded. The other pictures are fine."""
+    """Only its header is there: the size is judged before anything is decoded. The other pictures are
+    fine."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    for width, height in ((40_000, 25_000), (10_000, 10_000)):  # Pillow refuses the first and warns of the second
+    # Pillow refuses the first and warns of the second
+    for width, height in ((40_000, 25_000), (10_000, 10_000)):
         header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-        (folder / "2" / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+        (folder / "2" / "huge.png").write_bytes(
+            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+        )
         data = load(folder)
-        assert data.skipped == 1 and len(data.train) == 5 and any("huge.png has" in n and "scale it down first" in n for n in data.notes)
+        assert (
+            data.skipped == 1
+            and len(data.train) == 5
+            and any("huge.png has" in n and "scale it down first" in n for n in data.notes)
+        )
         assert "2/huge.png," in data.beside["files-left-out.csv"]
         with pytest.raises(ValueError, match="huge.png"):
             load(folder, strict=True)
@@ -183,8 +213,15 @@ def test_a_picture_of_a_billion_pixels_is_not_quietly_left_out(folder: Path) -> 
 def test_codecs_go_both_ways() -> None:
     every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     x = Pixels().encode(every)
-    assert x.dtype == torch.float32 and float(x.min()) == -1 and float(x.max()) == 1 and float(x.flatten()[51]) == pytest.approx(51 / 127.5 - 1)
+    assert (
+        x.dtype == torch.float32
+        and float(x.min()) == -1
+        and float(x.max()) == 1
+        and float(x.flatten()[51]) == pytest.approx(51 / 127.5 - 1)
+    )
     assert torch.equal(Pixels().decode(x), every)
     assert Pixels().decode(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
     points = torch.tensor([[3.0, -1.5]])
-    assert Scale(std=1.5).encode(points).tolist() == [[2.0, -1.0]] and torch.equal(Scale(std=1.5).decode(Scale(std=1.5).encode(points)), points)
+    assert Scale(std=1.5).encode(points).tolist() == [[2.0, -1.0]] and torch.equal(
+        Scale(std=1.5).decode(Scale(std=1.5).encode(points)), points
+    )

@@ -14,7 +14,13 @@ from studio.data import Data, load_data
 from studio.data.folders import listing
 from studio.data.notes import of_data
 
-FILES = {"0.png": "cat", "sub/café.png": "dog, small", "sub/b.PNG": "cat", "c.png": "Röntgen", "d.png": "dog, small"}
+FILES = {
+    "0.png": "cat",
+    "sub/café.png": "dog, small",
+    "sub/b.PNG": "cat",
+    "c.png": "Röntgen",
+    "d.png": "dog, small",
+}
 KEYS = list(FILES)
 
 
@@ -33,14 +39,25 @@ def load(root: Path, **options: object) -> Data:
 
 def labels(root: Path) -> dict[str, str]:
     found = listing(root)
-    return {unicodedata.normalize("NFC", f.relative_to(root).as_posix()): found.classes[k] for f, k in zip(found.files, found.labels)}
+    return {
+        unicodedata.normalize("NFC", f.relative_to(root).as_posix()): found.classes[k]
+        for f, k in zip(found.files, found.labels)
+    }
 
 
 def quoted(separator: str) -> Callable[[str], str]:
     return lambda cell: f'"{cell}"' if separator in cell else cell
 
 
-def rows(separator: str = ",", *, swap: bool = False, index: bool = False, header: tuple[str, ...] | None = ("file", "label"), space: str = "", change: Callable[[str], str] = str) -> str:  # fmt: skip
+def rows(
+    separator: str = ",",
+    *,
+    swap: bool = False,
+    index: bool = False,
+    header: tuple[str, ...] | None = ("file", "label"),
+    space: str = "",
+    change: Callable[[str], str] = str,
+) -> str:
     lines = [] if header is None else [list(header)]
     lines += [[change(name), label] for name, label in FILES.items()]
     lines = [line[::-1] if swap else line for line in lines]
@@ -50,15 +67,36 @@ def rows(separator: str = ",", *, swap: bool = False, index: bool = False, heade
 
 
 DIALECTS = {
-    "plain": rows(), "mark": "\ufeff" + rows(), "semicolon": rows(";"), "tab": rows("\t"), "bar": rows("|"), "swapped": rows(swap=True), "bare": rows(header=None),
-    "swapped and bare": rows(header=None, swap=True), "index": rows(index=True), "index, bare": rows(index=True, header=None),
-    "index, named": rows(index=True).replace(",file", "Unnamed: 0,file", 1), "dotted": rows(change=lambda n: "./" + n), "backslashes": rows(change=lambda n: n.replace("/", "\\")),
-    "both": rows(change=lambda n: ".\\" + n.replace("/", "\\")), "NFD": rows(change=lambda n: unicodedata.normalize("NFD", n)), "spaced": rows(space=" "),
-    "spaced, bare": rows(space=" ", header=None), "spaced below the header": rows(space=" ").replace("file, label", "file,label"),
-    "own folder": rows(change=lambda n: "set/" + n), "absolute": rows(change=lambda n: "/home/someone/set/" + n), "excel": "sep=;\n" + rows(";"), "returns": rows().replace("\n", "\r\n"),
-    "old returns": rows().replace("\n", "\r"), "blank lines": rows().replace("\n", "\n\n"), "other names": rows(header=("image_path", "class_name")),
-    "case": rows(change=str.upper), "no suffix": rows(change=lambda n: n.rpartition(".")[0]), "swapped and indexed": rows(swap=True, index=True), "indexed tab": rows("\t", index=True),
-}  # fmt: skip
+    "plain": rows(),
+    "mark": "\ufeff" + rows(),
+    "semicolon": rows(";"),
+    "tab": rows("\t"),
+    "bar": rows("|"),
+    "swapped": rows(swap=True),
+    "bare": rows(header=None),
+    "swapped and bare": rows(header=None, swap=True),
+    "index": rows(index=True),
+    "index, bare": rows(index=True, header=None),
+    "index, named": rows(index=True).replace(",file", "Unnamed: 0,file", 1),
+    "dotted": rows(change=lambda n: "./" + n),
+    "backslashes": rows(change=lambda n: n.replace("/", "\\")),
+    "both": rows(change=lambda n: ".\\" + n.replace("/", "\\")),
+    "NFD": rows(change=lambda n: unicodedata.normalize("NFD", n)),
+    "spaced": rows(space=" "),
+    "spaced, bare": rows(space=" ", header=None),
+    "spaced below the header": rows(space=" ").replace("file, label", "file,label"),
+    "own folder": rows(change=lambda n: "set/" + n),
+    "absolute": rows(change=lambda n: "/home/someone/set/" + n),
+    "excel": "sep=;\n" + rows(";"),
+    "returns": rows().replace("\n", "\r\n"),
+    "old returns": rows().replace("\n", "\r"),
+    "blank lines": rows().replace("\n", "\n\n"),
+    "other names": rows(header=("image_path", "class_name")),
+    "case": rows(change=str.upper),
+    "no suffix": rows(change=lambda n: n.rpartition(".")[0]),
+    "swapped and indexed": rows(swap=True, index=True),
+    "indexed tab": rows("\t", index=True),
+}
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -67,7 +105,9 @@ def test_every_dialect_says_the_same(root: Path, dialect: str) -> None:
     assert labels(root) == FILES
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-32", "cp1252", "latin-1"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-32", "cp1252", "latin-1"]
+)
 @pytest.mark.parametrize("separator", [",", "\t"])
 def test_every_encoding_says_the_same(root: Path, encoding: str, separator: str) -> None:
     (root / "labels.csv").write_bytes(rows(separator).encode(encoding))
@@ -78,11 +118,15 @@ def test_every_encoding_says_the_same(root: Path, encoding: str, separator: str)
 
 
 def test_more_columns_than_two(root: Path) -> None:
-    text = "id,width,label,file_name,height\n" + "".join(f"{7 * i},4,{quoted(',')(FILES[n])},{n},4\n" for i, n in enumerate(KEYS))
+    text = "id,width,label,file_name,height\n" + "".join(
+        f"{7 * i},4,{quoted(',')(FILES[n])},{n},4\n" for i, n in enumerate(KEYS)
+    )
     (root / "labels.csv").write_text(text)
     assert labels(root) == FILES
     (root / "labels.csv").write_text(text.replace("label", "what"))
-    with pytest.raises(ValueError, match="columns id, width, what, file_name, height, expected file and label"):
+    with pytest.raises(
+        ValueError, match="columns id, width, what, file_name, height, expected file and label"
+    ):
         labels(root)
 
 
@@ -96,7 +140,9 @@ def test_metadata_of_hugging_face(root: Path) -> None:
     numbers = [{"label": i % 2, "file_name": n} for i, n in enumerate(KEYS)]
     (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, numbers)))
     assert labels(root) == {n: str(i % 2) for i, n in enumerate(KEYS)}
-    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, [*numbers[:2], {"file_name": KEYS[2], "label": None}, *numbers[3:]])))
+    (root / "metadata.jsonl").write_text(
+        "\n".join(map(json.dumps, [*numbers[:2], {"file_name": KEYS[2], "label": None}, *numbers[3:]]))
+    )
     with pytest.raises(ValueError, match=r"metadata.jsonl, line 3: got no label for 'sub/b.PNG'"):
         labels(root)
     (root / "metadata.jsonl").write_text('{"file_name": "0.png", "label": 1}\n{"file_name": ')
@@ -110,7 +156,10 @@ def test_metadata_of_captions_says_nothing_of_classes(tmp_path: Path) -> None:
         Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / name)
     (tmp_path / "metadata.csv").write_text("file_name,text\ncat/0.png,a cat\ndog/1.png,a dog\n")
     data = load(tmp_path)
-    assert data.classes == ("cat", "dog") and "metadata.csv has no column of labels: it is not read" in data.notes
+    assert (
+        data.classes == ("cat", "dog")
+        and "metadata.csv has no column of labels: it is not read" in data.notes
+    )
 
 
 def test_parts_with_tables_of_their_own(tmp_path: Path) -> None:
@@ -118,12 +167,20 @@ def test_parts_with_tables_of_their_own(tmp_path: Path) -> None:
         (tmp_path / part).mkdir()
         for i, n in enumerate(names):
             Image.fromarray(np.full((4, 4), i, np.uint8)).save(tmp_path / part / f"{n}.png")
-        (tmp_path / part / "metadata.csv").write_text("file_name,label\n" + "".join(f"{n}.png,{'xy'[i % 2]}\n" for i, n in enumerate(names)))
+        (tmp_path / part / "metadata.csv").write_text(
+            "file_name,label\n" + "".join(f"{n}.png,{'xy'[i % 2]}\n" for i, n in enumerate(names))
+        )
     data = load_data({"name": "images", "path": str(tmp_path), "cache": False})
-    assert (data.classes, data.train.labels.tolist(), data.held_out.labels.tolist()) == (("x", "y"), [0, 1, 0, 1], [0, 1])
+    assert (data.classes, data.train.labels.tolist(), data.held_out.labels.tolist()) == (
+        ("x", "y"),
+        [0, 1, 0, 1],
+        [0, 1],
+    )
     for part in ("train", "test"):
         (tmp_path / part / "metadata.csv").unlink()
-    (tmp_path / "labels.csv").write_text("".join(f"{p},{p.stem}\n" for p in (f.relative_to(tmp_path) for f in sorted(tmp_path.rglob("*.png")))))
+    (tmp_path / "labels.csv").write_text(
+        "".join(f"{p},{p.stem}\n" for p in (f.relative_to(tmp_path) for f in sorted(tmp_path.rglob("*.png"))))
+    )
     data = load_data({"name": "images", "path": str(tmp_path), "cache": False})
     assert data.classes == tuple("abcd") and (len(data.train), len(data.held_out)) == (4, 2)
 
@@ -131,12 +188,19 @@ def test_parts_with_tables_of_their_own(tmp_path: Path) -> None:
 def test_conflicts_empty_labels_and_absent_files_are_told(root: Path) -> None:
     table = root / "labels.csv"
     table.write_text(rows() + "./0.png,dog\n")
-    with pytest.raises(ValueError, match=r"line 7: got the label 'dog' for 0.png, which is 'cat' further up \(line 2\); expected one label each"):
+    with pytest.raises(
+        ValueError,
+        match=r"line 7: got the label 'dog' for 0.png, which is 'cat' further up \(line 2\); expected one "
+        r"label each",
+    ):
         labels(root)
     table.write_text(rows() + ".\\0.png,cat\n")  # says the same twice
     assert labels(root) == FILES
     table.write_text(rows().replace("0.png,cat", "0.png, "))
-    with pytest.raises(ValueError, match=r"labels.csv, line 2: got no label for '0.png' \(1 of 5 labels are empty\), expected one"):
+    with pytest.raises(
+        ValueError,
+        match=r"labels.csv, line 2: got no label for '0.png' \(1 of 5 labels are empty\), expected one",
+    ):
         labels(root)
     table.write_text(rows() + "away/e.png,cat\nf.png,dog\n")
     data = load(root)
@@ -153,7 +217,11 @@ def test_two_tables_and_no_tables(root: Path) -> None:
     (root / "labels.csv").write_text(rows())
     (root / "metadata.csv").write_text(rows(header=("file_name", "label")).replace("cat", "horse"))
     assert labels(root) == FILES and "metadata.csv is not read: labels.csv has the labels" in load(root).notes
-    for content, text in ((b"", "holds no rows"), (bytes(50), "no text"), (b'"' + b"x" * 200_000, "labels.csv is not readable")):
+    for content, text in (
+        (b"", "holds no rows"),
+        (bytes(50), "no text"),
+        (b'"' + b"x" * 200_000, "labels.csv is not readable"),
+    ):
         (root / "labels.csv").write_bytes(content)
         with pytest.raises(ValueError, match=text):
             labels(root)
@@ -163,7 +231,11 @@ def test_two_tables_and_no_tables(root: Path) -> None:
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
 def test_held_out_pictures_share_every_class(tmp_path: Path, sizes: tuple[int, ...], share: float) -> None:
     y = np.random.default_rng(1).permutation(np.repeat(np.arange(len(sizes)), sizes))
-    np.savez(tmp_path / "a.npz", images=np.arange(len(y) * 16, dtype=np.uint32).astype(np.uint8).reshape(-1, 4, 4), labels=y)
+    np.savez(
+        tmp_path / "a.npz",
+        images=np.arange(len(y) * 16, dtype=np.uint32).astype(np.uint8).reshape(-1, 4, 4),
+        labels=y,
+    )
     data = load_data({"name": "npz", "path": str(tmp_path / "a.npz"), "held_out": share})
     held = np.bincount(data.held_out.labels if data.held_out is not None else [], minlength=len(sizes))
     train = np.bincount(data.train.labels, minlength=len(sizes))
@@ -186,10 +258,14 @@ def test_an_older_run_keeps_what_it_held_out(tmp_path: Path) -> None:
     from studio.training.run import _read
 
     pictures = write_pictures(tmp_path / "p.npz", count=62)
-    run = studio.train(dit_config(pictures, steps=1, save_every=0, log_every=1), out=tmp_path / "run", quiet=True)
+    run = studio.train(
+        dit_config(pictures, steps=1, save_every=0, log_every=1), out=tmp_path / "run", quiet=True
+    )
     meta = json.loads((run.folder / "meta.json").read_text())
     assert meta["stratified"] is True
-    assert np.array_equal(_read(run.config, run.config, run.folder).rows[1], load_data(run.config.data).rows[1])
+    assert np.array_equal(
+        _read(run.config, run.config, run.folder).rows[1], load_data(run.config.data).rows[1]
+    )
     del meta["stratified"]
     (run.folder / "meta.json").write_text(json.dumps(meta))
     assert np.array_equal(_read(run.config, run.config, run.folder).rows[1], split(62, 0.25)[1])

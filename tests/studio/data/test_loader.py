@@ -1,4 +1,5 @@
-"""Which samples a step sees is a function of (seed, step): not of workers, of how the batch is split, or of where a run was resumed."""
+"""Which samples a step sees is a function of (seed, step): not of workers, of how the batch is split, or of
+where a run was resumed."""
 
 from itertools import islice
 
@@ -32,7 +33,8 @@ def test_every_sample_once_per_epoch(n: int, batch: int) -> None:
 def test_the_order_is_a_function_of_seed_and_step() -> None:
     one, two, other = (Batches(numbers(23), 8, seed=s) for s in (4, 4, 5))
     forward = [one.indices(k) for k in range(12)]
-    assert [two.indices(k) for k in (11, 3, 0, 7)] == [forward[k] for k in (11, 3, 0, 7)]  # in any order of asking
+    # in any order of asking
+    assert [two.indices(k) for k in (11, 3, 0, 7)] == [forward[k] for k in (11, 3, 0, 7)]
     assert [other.indices(k) for k in range(3)] != forward[:3]
 
 
@@ -42,7 +44,8 @@ def test_processes_share_the_effective_batch(world: int) -> None:
     parts = [Batches(numbers(23), 8, seed=4, rank=r, world=world) for r in range(world)]
     for step in range(7):
         assert [i for p in parts for i in p.indices(step)] == whole.indices(step)
-    assert [int(i) for p in parts for i in p.local] == list(range(8))  # places in the batch, which key the noise
+    # places in the batch, which key the noise
+    assert [int(i) for p in parts for i in p.local] == list(range(8))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -52,7 +55,11 @@ def test_workers_change_nothing(workers: int) -> None:
     for start in (0, 5):
         for k, (values, cond) in enumerate(islice(read_ahead.starting(start), 9)):
             want, want_cond = plain.at(start + k)
-            assert torch.equal(values, want) and torch.equal(cond.label, want_cond.label) and torch.equal(cond.numeric, want_cond.numeric)
+            assert (
+                torch.equal(values, want)
+                and torch.equal(cond.label, want_cond.label)
+                and torch.equal(cond.numeric, want_cond.numeric)
+            )
 
 
 def test_conditions_travel_with_their_samples() -> None:
@@ -74,7 +81,11 @@ class Own(torch.utils.data.Dataset):
 
     def __getitem__(self, i: int) -> object:
         value = torch.tensor([float(i), 0.0])
-        return {"bare": value, "pair": (value, i % 2), "dict": (value, {"label": i % 2, "numeric": [i / 10.0]})}[self.form]
+        return {
+            "bare": value,
+            "pair": (value, i % 2),
+            "dict": (value, {"label": i % 2, "numeric": [i / 10.0]}),
+        }[self.form]
 
 
 @pytest.mark.parametrize("form", ["bare", "pair", "dict"])
@@ -87,7 +98,9 @@ def test_own_data_sets(form: str) -> None:
     assert cond.label is None if form == "bare" else torch.equal(cond.label, index % 2)
     if form == "dict":
         assert cond.numeric is not None
-        torch.testing.assert_close(cond.numeric * data.numeric_std[0] + data.numeric_mean[0], index[:, None] / 10)
+        torch.testing.assert_close(
+            cond.numeric * data.numeric_std[0] + data.numeric_mean[0], index[:, None] / 10
+        )
     shown, _ = fetch(data.train, [(0, i) for i in range(3)])
     assert shown[:, 0].tolist() == [0, 1, 2]
 

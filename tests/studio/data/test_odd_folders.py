@@ -1,4 +1,5 @@
-"""Folders of pictures as people have them: hidden and system folders, parts of a data set, links, endings of all kinds, and pictures of absurd sizes."""
+"""Folders of pictures as people have them: hidden and system folders, parts of a data set, links, endings of
+all kinds, and pictures of absurd sizes."""
 
 import csv
 import os
@@ -19,7 +20,9 @@ from studio.generation.translate import gather
 def put(root: Path, *names: str, kind: str | None = None, size: int = 6) -> Path:
     for i, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (size, size, 3), dtype=np.uint8)).save(root / name, format=kind)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (size, size, 3), dtype=np.uint8)).save(
+            root / name, format=kind
+        )
     return root
 
 
@@ -67,14 +70,34 @@ def test_hidden_and_system_folders_are_no_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("train", "val"), [("train", "val"), ("Training", "validation"), ("train2017", "val2017"), ("training_set", "test_set"), ("TRAIN", "TEST")]
+    ("train", "val"),
+    [
+        ("train", "val"),
+        ("Training", "validation"),
+        ("train2017", "val2017"),
+        ("training_set", "test_set"),
+        ("TRAIN", "TEST"),
+    ],
 )
 def test_parts_of_a_data_set_are_no_classes(tmp_path: Path, train: str, val: str) -> None:
-    put(tmp_path, *(f"{train}/{c}/{i}.png" for c in ("cat", "dog") for i in range(3)), f"{val}/dog/9.png", f"{val}/cat/8.png")
+    put(
+        tmp_path,
+        *(f"{train}/{c}/{i}.png" for c in ("cat", "dog") for i in range(3)),
+        f"{val}/dog/9.png",
+        f"{val}/cat/8.png",
+    )
     data = load(tmp_path)
-    assert data.classes == ("cat", "dog") and data.train.labels.tolist() == [0, 0, 0, 1, 1, 1] and data.held_out.labels.tolist() == [0, 1]
-    assert f"{val}/ is held out, {train}/ is trained on" in data.notes and f"in {train}/, {val}/" in of_data(data)
-    with pytest.raises(ValueError, match=rf"data.held_out=0.2 .* leave it out, or set data.path={tmp_path / train}"):
+    assert (
+        data.classes == ("cat", "dog")
+        and data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+        and data.held_out.labels.tolist() == [0, 1]
+    )
+    assert f"{val}/ is held out, {train}/ is trained on" in data.notes and f"in {train}/, {val}/" in of_data(
+        data
+    )
+    with pytest.raises(
+        ValueError, match=rf"data.held_out=0.2 .* leave it out, or set data.path={tmp_path / train}"
+    ):
         load(tmp_path, held_out=0.2)
     assert len(open_set(f"images:{tmp_path}@held_out")) == 2 and len(open_set(tmp_path)) == 8
 
@@ -97,7 +120,9 @@ def test_parts_that_could_be_classes_are_refused_with_the_way_out(tmp_path: Path
     for name, text in (("mixed", "beside extra/"), ("two", "val/, test/"), ("bare", "has classes and")):
         with pytest.raises(ValueError, match=rf"{text}.*data.path={tmp_path / name}/"):
             load(tmp_path / name)
-    assert load(put(tmp_path / "vehicles", "train/0.png", "car/1.png", "plane/2.png"), held_out=0.0).classes == ("car", "plane", "train")
+    assert load(
+        put(tmp_path / "vehicles", "train/0.png", "car/1.png", "plane/2.png"), held_out=0.0
+    ).classes == ("car", "plane", "train")
 
 
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -111,8 +136,10 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> Non
     data = load(tmp_path / "set", held_out=0.0)
     assert data.classes == ("cat", "dog") and data.train.labels.tolist() == [0, 0, 1, 1]
     assert left_out(data) == {
-        "dog/again": "a link to a folder that it lies in", "dog/gone.png": "a link that leads nowhere", "dog/self": "a link that leads nowhere",
-    }  # fmt: skip
+        "dog/again": "a link to a folder that it lies in",
+        "dog/gone.png": "a link that leads nowhere",
+        "dog/self": "a link that leads nowhere",
+    }
 
 
 def test_endings_of_all_kinds(tmp_path: Path) -> None:
@@ -124,12 +151,16 @@ def test_endings_of_all_kinds(tmp_path: Path) -> None:
     data = load(tmp_path, held_out=0.0)
     assert len(data.train) == 9
     assert set(left_out(data)) == {"x.heic", "y.NEF", "README"}
-    assert any("2 files of other kinds left out (.heic, .nef)" in n for n in data.notes) and any("1 left out (README)" in n for n in data.notes)
+    assert any("2 files of other kinds left out (.heic, .nef)" in n for n in data.notes) and any(
+        "1 left out (README)" in n for n in data.notes
+    )
 
 
 def test_one_huge_photo_does_not_end_a_run(tmp_path: Path) -> None:
     put(tmp_path, "a/0.png", "b/1.png")
-    huge = Image.fromarray(np.arange(256, dtype=np.uint8)[None].repeat(200, 0)).resize((12_000, 9_000), Image.Resampling.NEAREST)
+    huge = Image.fromarray(np.arange(256, dtype=np.uint8)[None].repeat(200, 0)).resize(
+        (12_000, 9_000), Image.Resampling.NEAREST
+    )
     huge.save(tmp_path / "a" / "huge.jpg", quality=30)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -145,10 +176,16 @@ def test_one_huge_photo_does_not_end_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(40_000, 1), (1, 40_000), (30_000, 3)])
-def test_a_strip_is_cropped_before_it_is_enlarged(tmp_path: Path, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strip_is_cropped_before_it_is_enlarged(
+    tmp_path: Path, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[int] = []
     plain = Image.Image.resize
-    monkeypatch.setattr(Image.Image, "resize", lambda self, size, *a, **k: (made.append(size[0] * size[1]), plain(self, size, *a, **k))[1])
+    monkeypatch.setattr(
+        Image.Image,
+        "resize",
+        lambda self, size, *a, **k: (made.append(size[0] * size[1]), plain(self, size, *a, **k))[1],
+    )
     Image.fromarray(np.full(shape, 70, np.uint8)).save(tmp_path / "strip.png")
     array = decode(tmp_path / "strip.png", 64)
     assert array.shape == (1, 64, 64) and (array == 70).all() and max(made) <= 16_000_000
@@ -156,7 +193,9 @@ def test_a_strip_is_cropped_before_it_is_enlarged(tmp_path: Path, shape: tuple[i
 
 def test_a_class_called_by_a_digit_that_is_no_number(tmp_path: Path) -> None:
     data = load(put(tmp_path, "²/0.png", "10/1.png", "2/2.png", "٣/3.png", "½/4.png"), held_out=0.0)
-    assert set(data.classes) == {"²", "10", "2", "٣", "½"} and data.classes.index("2") < data.classes.index("10")
+    assert set(data.classes) == {"²", "10", "2", "٣", "½"} and data.classes.index("2") < data.classes.index(
+        "10"
+    )
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="the superuser reads everything")

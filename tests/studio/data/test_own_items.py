@@ -1,4 +1,5 @@
-"""Items of a user's own data set: what is random in them is a function of (seed, epoch, index), all are alike, and other content is not gone on with."""
+"""Items of a user's own data set: what is random in them is a function of (seed, epoch, index), all are
+alike, and other content is not gone on with."""
 
 import random
 from itertools import islice
@@ -40,7 +41,11 @@ def test_random_transforms_are_a_function_of_epoch_and_index() -> None:
     again = {i: v for k in range(5, 10) for i, v in zip(one.indices(k), forward[k])}
     assert not any(torch.equal(where[i], again[i]) for i in range(40)), "every epoch draws anew"
     assert not torch.equal(Batches(data, 8, seed=4).at(0)[0].sort(0)[0], forward[0].sort(0)[0])
-    assert torch.equal(torch.get_rng_state(), state[0]) and np.random.get_state()[1].tolist() == state[1] and random.getstate() == state[2]  # type: ignore[union-attr]
+    assert (
+        torch.equal(torch.get_rng_state(), state[0])
+        and np.random.get_state()[1].tolist() == state[1]
+        and random.getstate() == state[2]
+    )  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -49,7 +54,9 @@ def test_eight_steps_are_four_and_four(workers: int, tmp_path: Path) -> None:
     whole = studio.train(config, data=Jittered(), out=tmp_path / "whole", quiet=True)
     studio.train(config, ["train.steps=4"], data=Jittered(), out=tmp_path / "parts", quiet=True)
     torch.manual_seed(99), np.random.seed(99), random.seed(99)
-    parts = studio.train(config, ["train.steps=8"], data=Jittered(), out=tmp_path / "parts", resume=True, quiet=True)
+    parts = studio.train(
+        config, ["train.steps=8"], data=Jittered(), out=tmp_path / "parts", resume=True, quiet=True
+    )
     assert checkpoint_differences(last_checkpoint(whole.folder), last_checkpoint(parts.folder)) == []
 
 
@@ -72,11 +79,16 @@ V = torch.zeros(2)
 @pytest.mark.parametrize(
     "item, odd, text",
     [
-        (V, torch.zeros(3), r"item 17 of shape \(3,\)"), (V, V.double(), r"item 17 of shape \(2,\) \(float64\)"), ((V, 0), V, "item 17 .*with no conditions"),
-        ((V, {"label": 0}), (V, {"label": 0, "numeric": [1.0]}), "item 17 .*numeric"), ((V, {"label": 0, "numeric": [1.0]}), (V, {"label": 0}), "item 17"),
-        ((V, {"numeric": [1.0]}), (V, {"numeric": [1.0, 2.0]}), r"item 17 .*numeric \[2\]"), ((V, 0), (V, {"lable": 0}), "condition 'lable' of item 17"), (V, "text", "str as the value of item 17"),
+        (V, torch.zeros(3), r"item 17 of shape \(3,\)"),
+        (V, V.double(), r"item 17 of shape \(2,\) \(float64\)"),
+        ((V, 0), V, "item 17 .*with no conditions"),
+        ((V, {"label": 0}), (V, {"label": 0, "numeric": [1.0]}), "item 17 .*numeric"),
+        ((V, {"label": 0, "numeric": [1.0]}), (V, {"label": 0}), "item 17"),
+        ((V, {"numeric": [1.0]}), (V, {"numeric": [1.0, 2.0]}), r"item 17 .*numeric \[2\]"),
+        ((V, 0), (V, {"lable": 0}), "condition 'lable' of item 17"),
+        (V, "text", "str as the value of item 17"),
     ],
-)  # fmt: skip
+)
 def test_items_that_are_not_alike_are_named(item: Any, odd: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         data = from_dataset(
@@ -93,7 +105,11 @@ def test_items_that_are_not_alike_are_named(item: Any, odd: Any, text: str) -> N
 def test_numbers_of_items_are_conditions() -> None:
     items = [(x, {"numeric": [float(i)]}) for i, x in enumerate(X)]
     data = from_dataset(items)
-    assert data.numeric == ("numeric0",) and data.numeric_mean == (19.5,) and data.numeric_range == ((0.0, 39.0),)
+    assert (
+        data.numeric == ("numeric0",)
+        and data.numeric_mean == (19.5,)
+        and data.numeric_range == ((0.0, 39.0),)
+    )
     assert torch.allclose(Batches(data.train, 40, seed=0).at(0)[1].numeric.std(correction=0), torch.ones(()))
 
 
@@ -103,15 +119,44 @@ def test_other_content_is_not_gone_on_with(tmp_path: Path) -> None:
     other = X.clone()
     other[31, 1] += 1e-3
     with pytest.raises(ValueError, match="data differs from that of the run being resumed"):
-        studio.train(config, ["train.steps=4"], data=TensorDataset(other), out=tmp_path / "run", resume=True, quiet=True)
-    assert studio.train(config, ["train.steps=4"], data=TensorDataset(X.clone()), out=tmp_path / "run", resume=True, quiet=True).step == 4
+        studio.train(
+            config,
+            ["train.steps=4"],
+            data=TensorDataset(other),
+            out=tmp_path / "run",
+            resume=True,
+            quiet=True,
+        )
+    assert (
+        studio.train(
+            config,
+            ["train.steps=4"],
+            data=TensorDataset(X.clone()),
+            out=tmp_path / "run",
+            resume=True,
+            quiet=True,
+        ).step
+        == 4
+    )
 
 
 def test_hashes_follow_the_content() -> None:
-    a, b = TensorDataset(X, torch.arange(40) % 2), TensorDataset(X, torch.arange(40) % 2 ^ (torch.arange(40) == 39).long())
+    a, b = (
+        TensorDataset(X, torch.arange(40) % 2),
+        TensorDataset(X, torch.arange(40) % 2 ^ (torch.arange(40) == 39).long()),
+    )
     of = [
         from_dataset(d, classes=2).hash
-        for d in (a, b, Subset(a, range(20)), Subset(a, range(1, 21)), ConcatDataset([a, b]), list(a), list(b), Subset(list(a), range(20)))
+        for d in (
+            a,
+            b,
+            Subset(a, range(20)),
+            Subset(a, range(1, 21)),
+            ConcatDataset([a, b]),
+            list(a),
+            list(b),
+            Subset(list(a), range(20)),
+        )
     ]
     assert len(set(of)) == len(of) and all(len(h) == 16 for h in of)
     assert from_dataset(Jittered()).hash == from_dataset(Jittered()).hash != ""

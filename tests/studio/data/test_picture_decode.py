@@ -1,4 +1,5 @@
-"""One decoder for every picture that comes in: upright, in sRGB, in front of its background, in the depth of its numbers."""
+"""One decoder for every picture that comes in: upright, in sRGB, in front of its background, in the depth of
+its numbers."""
 
 import io
 import struct
@@ -15,7 +16,8 @@ from studio.data.depth import Misfit, Reading
 from studio.data.images import decode
 
 RNG = np.random.default_rng(0)
-CORNERS = np.array([[10, 20, 30], [40, 50, 60]], np.uint8).repeat(8, 0).repeat(8, 1)  # no two turns of it are equal
+# no two turns of it are equal
+CORNERS = np.array([[10, 20, 30], [40, 50, 60]], np.uint8).repeat(8, 0).repeat(8, 1)
 
 
 def load(root: Path, **options: object) -> Data:
@@ -42,8 +44,11 @@ def deep_png(path: Path, array: np.ndarray, extra: bytes = b"") -> Path:
     return path
 
 
-def deep_tiff(path: Path, array: np.ndarray, order: str = "<", photometric: int | None = None, samples: int = 1) -> Path:
-    """An uncompressed TIFF: (H, W) or (H, W, C) of any number type (``samples``: 1 unsigned, 2 signed, 3 float)."""
+def deep_tiff(
+    path: Path, array: np.ndarray, order: str = "<", photometric: int | None = None, samples: int = 1
+) -> Path:
+    """An uncompressed TIFF: (H, W) or (H, W, C) of any number type (``samples``: 1 unsigned, 2 signed, 3
+    float)."""
     c = 1 if array.ndim == 2 else array.shape[2]
     data, bits = array.astype(array.dtype.newbyteorder(order)).tobytes(), array.dtype.itemsize * 8
     kind = (2 if c > 1 else 1) if photometric is None else photometric
@@ -72,19 +77,26 @@ def deep_tiff(path: Path, array: np.ndarray, order: str = "<", photometric: int 
         if tag in (258, 259, 262, 277, 338, 339) and not many:
             out += struct.pack(f"{order}HHIHH", tag, 3, 1, start[tag] if value is None else value, 0)
         else:
-            out += struct.pack(f"{order}HHII", tag, 3 if many else 4, c if many else 1, start[tag] if value is None else value)
+            out += struct.pack(
+                f"{order}HHII",
+                tag,
+                3 if many else 4,
+                c if many else 1,
+                start[tag] if value is None else value,
+            )
     path.write_bytes(out + struct.pack(f"{order}I", 0) + body + data)
     return path
 
 
-# ---- how it stands ---------------------------------------------------------------------------------------------------------------------
+# ---- how it stands -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp"])
 def test_all_eight_orientations(ending: str, tmp_path: Path) -> None:
     """A file whose pixels are stored turned is seen as it was meant, in every format that says so."""
     meant = Image.fromarray(CORNERS)
-    undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what a camera did: the inverse of what EXIF asks for
+    # what a camera did: the inverse of what EXIF asks for
+    undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     for number, method in undo.items():
         stored = meant if method is None else meant.transpose(Image.Transpose(method))
         exif = Image.Exif()
@@ -104,7 +116,9 @@ def test_a_deep_picture_is_turned_too(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(array).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(decode(tmp_path / "a.png")[0], np.rot90(np.round(array / 4095 * 255), -1).astype(np.uint8))
+    assert np.array_equal(
+        decode(tmp_path / "a.png")[0], np.rot90(np.round(array / 4095 * 255), -1).astype(np.uint8)
+    )
 
 
 def test_broken_exif_is_told_and_turns_nothing(tmp_path: Path) -> None:
@@ -113,11 +127,12 @@ def test_broken_exif_is_told_and_turns_nothing(tmp_path: Path) -> None:
     assert np.array_equal(data.train.values[0, 0], CORNERS)
 
 
-# ---- what is transparent -----------------------------------------------------------------------------------------------------------------
+# ---- what is transparent -------------------------------------------------------------------------
 
 
 def hidden_files(folder: Path) -> list[Path]:
-    """A left half of (200, 100, 50) or grey 120 and a right half that is transparent over red or grey 7, in every way a file can say so."""
+    """A left half of (200, 100, 50) or grey 120 and a right half that is transparent over red or grey 7, in
+    every way a file can say so."""
     folder.mkdir(exist_ok=True)
     colour = np.zeros((4, 8, 4), np.uint8)
     colour[:, :4], colour[:, 4:] = (200, 100, 50, 255), (255, 0, 0, 0)
@@ -155,16 +170,23 @@ def test_the_hidden_colour_is_never_seen(tmp_path: Path) -> None:
     for file in hidden_files(tmp_path / "colour"):
         white, green = decode(file), decode(file, None, None, Reading((0, 255, 9)))
         assert white.shape == (3, 4, 8), file.name
-        assert (white[:, :, :4].transpose(1, 2, 0) == (200, 100, 50)).all() and (white[:, :, 4:] == 255).all(), file.name
+        assert (white[:, :, :4].transpose(1, 2, 0) == (200, 100, 50)).all() and (
+            white[:, :, 4:] == 255
+        ).all(), file.name
         assert (green[:, :, 4:].transpose(1, 2, 0) == (0, 255, 9)).all(), file.name
         kept = decode(file, None, 4)
-        assert kept.shape == (4, 4, 8) and (kept[3, :, :4] == 255).all() and (kept[3, :, 4:] == 0).all(), file.name
+        assert kept.shape == (4, 4, 8) and (kept[3, :, :4] == 255).all() and (kept[3, :, 4:] == 0).all(), (
+            file.name
+        )
         assert decode(file, None, 1)[0, 0].tolist() == [124] * 4 + [255] * 4, file.name
     for file in hidden_grey(tmp_path / "grey"):
         left = 255 if file.name == "deeptrns.png" else 120
         assert decode(file)[0, 0].tolist() == [left] * 4 + [255] * 4, file.name
         assert decode(file, None, None, Reading((0, 0, 0)))[0, 0].tolist() == [left] * 4 + [0] * 4, file.name
-        assert decode(file, None, None, Reading((255, 0, 0)))[0, 0].tolist() == [left] * 4 + [76] * 4, file.name  # the grey of red
+        # the grey of red
+        assert decode(file, None, None, Reading((255, 0, 0)))[0, 0].tolist() == [left] * 4 + [76] * 4, (
+            file.name
+        )
         assert decode(file, None, 4)[:, 0, 0].tolist() == [left] * 3 + [255], file.name
 
 
@@ -173,13 +195,22 @@ def test_half_transparent_is_mixed(tmp_path: Path) -> None:
     assert np.abs(decode(tmp_path / "a.png")[:, 0, 0].astype(int) - (224, 204, 244)).max() <= 1
     Image.new("RGBA", (3, 3), (100, 0, 200, 255)).save(tmp_path / "a.png")
     data = load(tmp_path)
-    assert data.train.values[0, :, 0, 0].tolist() == [100, 0, 200] and not data.notes  # nothing is transparent, nothing is told
+    # nothing is transparent, nothing is told
+    assert data.train.values[0, :, 0, 0].tolist() == [100, 0, 200] and not data.notes
 
 
 @pytest.mark.parametrize(
     ("given", "wanted"),
-    [("white", (255, 255, 255)), ("black", (0, 0, 0)), ("#0a141e", (10, 20, 30)), ((1, 2, 3), (1, 2, 3)), ([9], (9, 9, 9)), (128, (128, 128, 128)), ("1, 2,3", (1, 2, 3))],
-)  # fmt: skip
+    [
+        ("white", (255, 255, 255)),
+        ("black", (0, 0, 0)),
+        ("#0a141e", (10, 20, 30)),
+        ((1, 2, 3), (1, 2, 3)),
+        ([9], (9, 9, 9)),
+        (128, (128, 128, 128)),
+        ("1, 2,3", (1, 2, 3)),
+    ],
+)
 def test_backgrounds(given: object, wanted: tuple[int, int, int], tmp_path: Path) -> None:
     assert background_of(given) == wanted
     Image.new("RGBA", (2, 2), (9, 9, 9, 0)).save(tmp_path / "a.png")
@@ -188,14 +219,16 @@ def test_backgrounds(given: object, wanted: tuple[int, int, int], tmp_path: Path
     assert any("put on the background" in note and "a.png" in note for note in data.notes)
 
 
-@pytest.mark.parametrize("wrong", ["nocolour", "#12", (1, 2), (1, 2, 300), 256, -1, 0.5, True, "#11223344", None])
+@pytest.mark.parametrize(
+    "wrong", ["nocolour", "#12", (1, 2), (1, 2, 300), 256, -1, 0.5, True, "#11223344", None]
+)
 def test_what_is_no_background(wrong: object, tmp_path: Path) -> None:
     Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="background.*expected|expected.*background"):
         load(tmp_path, background=wrong)
 
 
-# ---- how deep its numbers are ---------------------------------------------------------------------------------------------------------------
+# ---- how deep its numbers are --------------------------------------------------------------------
 
 
 def expected(array: np.ndarray, top: float) -> np.ndarray:
@@ -203,7 +236,17 @@ def expected(array: np.ndarray, top: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("greatest", "top"), [(200, 255), (256, 1023), (1023, 1023), (1024, 4095), (4095, 4095), (9000, 16383), (16384, 65535), (65535, 65535)]
+    ("greatest", "top"),
+    [
+        (200, 255),
+        (256, 1023),
+        (1023, 1023),
+        (1024, 4095),
+        (4095, 4095),
+        (9000, 16383),
+        (16384, 65535),
+        (65535, 65535),
+    ],
 )
 def test_a_file_alone_uses_the_smallest_depth_that_holds_it(greatest: int, top: int, tmp_path: Path) -> None:
     grey = RNG.integers(0, greatest + 1, (5, 7)).astype(np.uint16)
@@ -219,21 +262,27 @@ def test_a_file_alone_uses_the_smallest_depth_that_holds_it(greatest: int, top: 
     deep_tiff(tmp_path / "unsigned.tif", grey.astype(np.uint32))
     for file in sorted(tmp_path.iterdir()):
         assert np.array_equal(decode(file)[0], expected(grey, top)), file.name
-    for file in (deep_png(tmp_path / "c.png", colour), deep_tiff(tmp_path / "c.tif", colour), deep_tiff(tmp_path / "cb.tif", colour, ">")):
+    for file in (
+        deep_png(tmp_path / "c.png", colour),
+        deep_tiff(tmp_path / "c.tif", colour),
+        deep_tiff(tmp_path / "cb.tif", colour, ">"),
+    ):
         assert np.array_equal(decode(file).transpose(1, 2, 0), expected(colour, top)), file.name
     for file in (
         deep_png(tmp_path / "a.png", np.concatenate([colour, alpha], -1)),
         deep_tiff(tmp_path / "a.tif", np.concatenate([colour, alpha], -1)),
     ):
-        assert np.array_equal(decode(file, None, 4).transpose(1, 2, 0)[..., :3], expected(colour, top)) and (decode(file, None, 4)[3] == 255).all(), (
-            file.name
-        )
+        assert (
+            np.array_equal(decode(file, None, 4).transpose(1, 2, 0)[..., :3], expected(colour, top))
+            and (decode(file, None, 4)[3] == 255).all()
+        ), file.name
     for file in (deep_png(tmp_path / "la.png", np.concatenate([grey[..., None], alpha], -1)),):
         assert np.array_equal(decode(file)[0], expected(grey, top)), file.name
 
 
 def test_a_set_is_read_with_one_depth(tmp_path: Path) -> None:
-    """The dark file is dark beside the bright one; alone it fills its own range; ``bits`` overrides; shallow files are as they are."""
+    """The dark file is dark beside the bright one; alone it fills its own range; ``bits`` overrides; shallow
+    files are as they are."""
     dark, bright = np.full((4, 4), 300, np.uint16), np.full((4, 4), 4000, np.uint16)
     for name, array in (("a", dark), ("b", bright)):
         Image.fromarray(array).save(tmp_path / f"{name}.png")
@@ -244,22 +293,34 @@ def test_a_set_is_read_with_one_depth(tmp_path: Path) -> None:
     data = load(tmp_path, bits=16)
     assert data.train.values[:, 0, 0, 0].tolist() == [1, 16, 7] and data.bits == 16
     assert decode(tmp_path / "a.png")[0, 0, 0] == 75
-    with pytest.raises(Misfit, match=r"b.png holds 4000, which is more than the 10 bits it is read with \(1023\); .*data.bits=12"):
+    with pytest.raises(
+        Misfit,
+        match=r"b.png holds 4000, which is more than the 10 bits it is read with \(1023\); .*data.bits=12",
+    ):
         load(tmp_path, bits=10)
     with pytest.raises(ValueError, match="got data.bits=11, expected one of 8, 10, 12, 14, 16"):
         load(tmp_path, bits=11)
 
 
 def test_floats(tmp_path: Path) -> None:
-    """0..1 is that range even where nothing is bright; whole numbers count as numbers; what could be either is refused by name."""
+    """0..1 is that range even where nothing is bright; whole numbers count as numbers; what could be either
+    is refused by name."""
     dim = np.array([[0.0, 0.1], [0.25, 0.5]], np.float32)
     Image.fromarray(dim).save(tmp_path / "a.tif")
     assert decode(tmp_path / "a.tif").tolist() == [[[0, 26], [64, 128]]]
     assert decode(tmp_path / "a.tif", None, None, Reading(bits=12)).tolist() == [[[0, 26], [64, 128]]]
     data = load(tmp_path)
-    assert data.train.values.tolist() == [[[[0, 26], [64, 128]]]] and data.bits is None and "1 picture of floats in 0..1: 1 is white" in data.notes
+    assert (
+        data.train.values.tolist() == [[[[0, 26], [64, 128]]]]
+        and data.bits is None
+        and "1 picture of floats in 0..1: 1 is white" in data.notes
+    )
     Image.fromarray(dim + 0.55).save(tmp_path / "b.tif")
-    with pytest.raises(Misfit, match=r"holds floats up to 1.05, expected 0..1 or whole numbers; scale them to 0..1, or set data.bits=8"):
+    with pytest.raises(
+        Misfit,
+        match=r"holds floats up to 1.05, expected 0..1 or whole numbers; scale them to 0..1, or set "
+        r"data.bits=8",
+    ):
         load(tmp_path)
     assert load(tmp_path, bits=8).train.values[0].max() == 0  # told otherwise: all of them in 0..255
     with pytest.raises(Misfit, match="b.tif holds floats up to 1.05"):
@@ -269,13 +330,19 @@ def test_floats(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("array", "why"),
     [
-        (np.array([[0.1, np.nan]], np.float32), "holds 1 values that are not finite, the first at row 0, column 1"),
-        (np.array([[0.1], [np.inf]], np.float32), "holds 1 values that are not finite, the first at row 1, column 0"),
+        (
+            np.array([[0.1, np.nan]], np.float32),
+            "holds 1 values that are not finite, the first at row 0, column 1",
+        ),
+        (
+            np.array([[0.1], [np.inf]], np.float32),
+            "holds 1 values that are not finite, the first at row 1, column 0",
+        ),
         (np.array([[-0.5, 0.5]], np.float32), "holds values from -0.5 to 0.5, expected none below 0"),
         (np.array([[-1000, 5]], np.int32), "holds values from -1000 to 5"),
         (np.array([[70000, 5]], np.int32), "holds values up to 70000, expected at most 65535"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_pictures_number_is_refused_by_name(array: np.ndarray, why: str, tmp_path: Path) -> None:
     Image.new("L", (2, 1)).save(tmp_path / "ok.png")
     Image.fromarray(array).save(tmp_path / "bad.tif")
@@ -289,7 +356,7 @@ def test_a_tiff_whose_white_is_zero(tmp_path: Path) -> None:
     assert decode(deep_tiff(tmp_path / "a.tif", array, photometric=0)).tolist() == [[[255, 0, 127]]]
 
 
-# ---- its colours ---------------------------------------------------------------------------------------------------------------------------
+# ---- its colours ---------------------------------------------------------------------------------
 
 
 def linear_profile() -> bytes:
@@ -310,19 +377,25 @@ def test_profiles_are_brought_to_srgb(tmp_path: Path) -> None:
     seen = np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055) * 255  # IEC 61966-2-1
     Image.fromarray(linear).save(tmp_path / "linear.png", icc_profile=linear_profile())
     assert np.abs(decode(tmp_path / "linear.png").transpose(1, 2, 0) - seen).max() <= 1.5
-    Image.fromarray(linear[..., 1]).save(tmp_path / "grey.png", icc_profile=linear_profile())  # grey with a profile of colours
+    # grey with a profile of colours
+    Image.fromarray(linear[..., 1]).save(tmp_path / "grey.png", icc_profile=linear_profile())
     assert np.abs(decode(tmp_path / "grey.png")[0] - seen[..., 1]).max() <= 1.5
     with_alpha = np.concatenate([linear, np.array([[[255], [255], [0]]], np.uint8)], -1)
     Image.fromarray(with_alpha).save(tmp_path / "alpha.png", icc_profile=linear_profile())
     got = decode(tmp_path / "alpha.png").transpose(1, 2, 0)
     assert np.abs(got[:, :2] - seen[:, :2]).max() <= 1.5 and (got[:, 2] == 255).all()
     data = load(tmp_path, channels=3)
-    assert any(note.startswith("3 pictures were brought from their colour profile to sRGB (first alpha.png: sRGB") for note in data.notes)
+    assert any(
+        note.startswith("3 pictures were brought from their colour profile to sRGB (first alpha.png: sRGB")
+        for note in data.notes
+    )
 
 
 def test_a_profile_of_srgb_changes_no_byte(tmp_path: Path) -> None:
     array = RNG.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    Image.fromarray(array).save(tmp_path / "a.png", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    Image.fromarray(array).save(
+        tmp_path / "a.png", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    )
     data = load(tmp_path)
     assert np.array_equal(data.train.values[0].transpose(1, 2, 0), array) and not data.notes
 
@@ -335,7 +408,10 @@ def test_profiles_that_cannot_be_used_are_told(tmp_path: Path) -> None:
     data = load(tmp_path)
     assert np.array_equal(data.train.values[1].transpose(1, 2, 0), array)
     assert any(
-        note.startswith("2 pictures were taken as they are, because their colour profile does not apply (first a.png: ") for note in data.notes
+        note.startswith(
+            "2 pictures were taken as they are, because their colour profile does not apply (first a.png: "
+        )
+        for note in data.notes
     )
 
 
@@ -345,7 +421,12 @@ def test_modes_of_print_and_television(tmp_path: Path) -> None:
     Image.fromarray(colour).convert("CMYK").save(tmp_path / "cmyk.tif")
     Image.fromarray(colour).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
     Image.fromarray(colour).convert("YCbCr").save(tmp_path / "ycc.tif", compression="tiff_lzw")
-    lab = ImageCms.profileToProfile(Image.fromarray(colour), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB")
+    lab = ImageCms.profileToProfile(
+        Image.fromarray(colour),
+        ImageCms.createProfile("sRGB"),
+        ImageCms.createProfile("LAB"),
+        outputMode="LAB",
+    )
     lab.save(tmp_path / "lab.tif")
     Image.fromarray(np.arange(64).reshape(8, 8) % 2 == 0).save(tmp_path / "bits.png")
     for name in ("cmyk.tif", "cmyk.jpg", "ycc.tif", "lab.tif"):
@@ -353,7 +434,7 @@ def test_modes_of_print_and_television(tmp_path: Path) -> None:
     assert decode(tmp_path / "bits.png")[0, 0, :2].tolist() == [255, 0]
 
 
-# ---- what was there before ------------------------------------------------------------------------------------------------------------------
+# ---- what was there before -----------------------------------------------------------------------
 
 
 def test_ordinary_pictures_have_the_bytes_they_had(tmp_path: Path) -> None:
@@ -361,9 +442,15 @@ def test_ordinary_pictures_have_the_bytes_they_had(tmp_path: Path) -> None:
         Image.fromarray(RNG.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / name)
         with Image.open(tmp_path / name) as picture:
             plain = np.asarray(picture)
-        assert np.array_equal(decode(tmp_path / name), plain[None] if plain.ndim == 2 else plain.transpose(2, 0, 1))
+        assert np.array_equal(
+            decode(tmp_path / name), plain[None] if plain.ndim == 2 else plain.transpose(2, 0, 1)
+        )
         with Image.open(tmp_path / name) as picture:
-            small = picture.convert("L").resize((5, round(9 * 5 / 7)), Image.Resampling.LANCZOS).crop((0, 0, 5, 5))
+            small = (
+                picture.convert("L")
+                .resize((5, round(9 * 5 / 7)), Image.Resampling.LANCZOS)
+                .crop((0, 0, 5, 5))
+            )
         assert np.array_equal(decode(tmp_path / name, 5, 1)[0], np.asarray(small))
 
 
@@ -376,7 +463,12 @@ def test_a_cache_of_another_reading_is_not_read(tmp_path: Path, monkeypatch: pyt
     def values(**options: object) -> list[int]:
         spec = {"name": "images", "path": str(tmp_path / "set"), "held_out": 0.0, "channels": 3, **options}
         first, again = load_data(spec), load_data(spec)
-        assert (first.hash, first.notes, first.bits, first.background) == (again.hash, again.notes, again.bits, again.background)
+        assert (first.hash, first.notes, first.bits, first.background) == (
+            again.hash,
+            again.notes,
+            again.bits,
+            again.background,
+        )
         return again.train.values[:, 0, 0, 0].tolist()
 
     assert values() == [255, 249] and values(background="black") == [0, 249] and values(bits=12) == [255, 62]

@@ -1,4 +1,5 @@
-"""What a folder of pictures leaves out or changes is told once, with its reason, and nothing that is left out can be asked for."""
+"""What a folder of pictures leaves out or changes is told once, with its reason, and nothing that is left out
+can be asked for."""
 
 import csv
 from pathlib import Path
@@ -37,11 +38,24 @@ def folder(tmp_path: Path) -> Path:
 def test_a_class_without_a_picture_cannot_be_asked_for(folder: Path) -> None:
     for _ in range(2):  # from the cache too
         data = load(folder)
-        assert data.classes == ("arm", "hat", "zoo") and data.train.labels.tolist() == [0, 0, 1, 2] and data.skipped == 4
+        assert (
+            data.classes == ("arm", "hat", "zoo")
+            and data.train.labels.tolist() == [0, 0, 1, 2]
+            and data.skipped == 4
+        )
         assert "no file of the classes 'bad', 'worse' decodes: left out, it cannot be asked for" in data.notes
-        assert any(note.startswith("the first that does not decode is bad/x.png (cannot identify image file") for note in data.notes)
+        assert any(
+            note.startswith("the first that does not decode is bad/x.png (cannot identify image file")
+            for note in data.notes
+        )
         rows = list(csv.reader(data.beside["files-left-out.csv"].splitlines()))
-        assert [r[0] for r in rows] == ["file", "bad/x.png", "bad/y.png", "hat/half.png", "worse/z.jpg"] and all(r[1] for r in rows)
+        assert [r[0] for r in rows] == [
+            "file",
+            "bad/x.png",
+            "bad/y.png",
+            "hat/half.png",
+            "worse/z.jpg",
+        ] and all(r[1] for r in rows)
     with pytest.raises(ValueError, match="bad/x.png does not decode"):
         load(folder, strict=True, cache=False)
     with pytest.raises(ValueError, match="4 pictures of .* do not decode"):
@@ -51,13 +65,30 @@ def test_a_class_without_a_picture_cannot_be_asked_for(folder: Path) -> None:
 def test_a_run_records_what_is_left(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(folder / "arm" / "e.png", 3)
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(folder / "zoo" / "f.png")
-    config = {**dit_config(write_pictures(tmp_path / "x.npz"), steps=1, save_every=0), "data": {"name": "images", "path": str(folder), "held_out": 0.0, "channels": 1, "background": "black"}}  # fmt: skip
+    config = {
+        **dit_config(write_pictures(tmp_path / "x.npz"), steps=1, save_every=0),
+        "data": {
+            "name": "images",
+            "path": str(folder),
+            "held_out": 0.0,
+            "channels": 1,
+            "background": "black",
+        },
+    }
     run = studio.train(config, out=tmp_path / "run")
     meta = read_meta(run.folder)
-    assert meta["classes"] == ["arm", "hat", "zoo"] and (meta["decoder"], meta["background"], meta["bits"]) == (2, [0, 0, 0], None)
+    assert meta["classes"] == ["arm", "hat", "zoo"] and (
+        meta["decoder"],
+        meta["background"],
+        meta["bits"],
+    ) == (2, [0, 0, 0], None)
     assert (run.folder / "files-left-out.csv").is_file()
     told = capsys.readouterr().err
-    for line in ("4 files did not decode", "no file of the classes 'bad', 'worse'", "1 picture was put on the background [0, 0, 0]"):
+    for line in (
+        "4 files did not decode",
+        "no file of the classes 'bad', 'worse'",
+        "1 picture was put on the background [0, 0, 0]",
+    ):
         assert told.count(line) == 1, line
     model = run.load(device="cpu")
     with pytest.raises(ValueError, match="bad"):
@@ -66,11 +97,13 @@ def test_a_run_records_what_is_left(folder: Path, tmp_path: Path, capsys: pytest
 
 
 def test_the_hash_is_that_of_an_older_run(folder: Path) -> None:
-    """Which numbers classes have for want of files is no other content: what an older run recorded still fits."""
+    """Which numbers classes have for want of files is no other content: what an older run recorded still
+    fits."""
     from studio.data.arrays import content_hash
 
     data = load(folder)
-    assert data.hash == content_hash(data.train.values, np.array([0, 0, 2, 4]), np.zeros(0))  # arm 0, bad 1, hat 2, worse 3, zoo 4
+    # arm 0, bad 1, hat 2, worse 3, zoo 4
+    assert data.hash == content_hash(data.train.values, np.array([0, 0, 2, 4]), np.zeros(0))
 
 
 def stacks(folder: Path) -> None:
@@ -79,7 +112,9 @@ def stacks(folder: Path) -> None:
     frames[0].save(folder / "a.tif", save_all=True, append_images=frames[1:])
     frames[0].save(folder / "b.gif", save_all=True, append_images=frames[1:], duration=100)
     frames[0].save(folder / "c.png", save_all=True, append_images=frames[1:], duration=100)
-    frames[0].convert("RGB").save(folder / "d.webp", save_all=True, append_images=[f.convert("RGB") for f in frames[1:]], lossless=True)
+    frames[0].convert("RGB").save(
+        folder / "d.webp", save_all=True, append_images=[f.convert("RGB") for f in frames[1:]], lossless=True
+    )
     deep = [Image.fromarray(np.full((4, 4), v, np.uint16)) for v in (1000, 2000, 4000)]
     deep[0].save(folder / "e.tif", save_all=True, append_images=deep[1:])
     Image.fromarray(np.full((4, 4), 40, np.uint8)).save(folder / "f.png")
@@ -88,14 +123,19 @@ def stacks(folder: Path) -> None:
 def test_pages_and_frames_are_told_or_read(tmp_path: Path) -> None:
     stacks(tmp_path / "set")
     first = load(tmp_path / "set", channels=1)
-    assert first.train.values[:, 0, 0, 0].tolist() == [10, 10, 10, 10, 249, 40] and first.bits == 10  # alone, 1000 needs ten bits
+    # alone, 1000 needs ten bits
+    assert first.train.values[:, 0, 0, 0].tolist() == [10, 10, 10, 10, 249, 40] and first.bits == 10
     told = [n for n in first.notes if "several pages" in n]
     assert told == [
-        "5 files with several pages or frames (first a.tif: 3): only the first of each is read, 10 further are left out; "
+        "5 files with several pages or frames (first a.tif: 3): only the first of each is read, 10 "
+        "further are left out; "
         "data.frames=all reads them as pictures of their own"
     ]
     every = load(tmp_path / "set", channels=1, frames="all")
-    assert every.train.values[:, 0, 0, 0].tolist() == [10, 20, 30] * 4 + [62, 125, 249] + [40] and every.bits == 12
+    assert (
+        every.train.values[:, 0, 0, 0].tolist() == [10, 20, 30] * 4 + [62, 125, 249] + [40]
+        and every.bits == 12
+    )
     assert not any("several pages" in n for n in every.notes)
     with pytest.raises(ValueError, match="frames"):
         load(tmp_path / "set", frames="some")
@@ -115,7 +155,9 @@ def test_pictures_of_other_kinds_are_told(tmp_path: Path) -> None:
     for name in ("b.svg", "c.heic", "d.ico", "notes.txt", "Thumbs.db"):
         (tmp_path / name).write_bytes(b"x")
     notes = load(tmp_path, cache=False).notes
-    assert len(notes) == 1 and notes[0].startswith("3 files of other kinds left out (.heic, .ico, .svg)"), notes
+    assert len(notes) == 1 and notes[0].startswith("3 files of other kinds left out (.heic, .ico, .svg)"), (
+        notes
+    )
 
 
 def test_a_colour_on_the_command_line_is_no_comment() -> None:

@@ -1,4 +1,5 @@
-"""Points in the plane: each kind's geometry and moments, and the mixture's exact denoiser against the tests' own formula."""
+"""Points in the plane: each kind's geometry and moments, and the mixture's exact denoiser against the tests'
+own formula."""
 
 import math
 
@@ -28,11 +29,14 @@ def test_eight_gaussians() -> None:
         assert len(mine) / N == pytest.approx(1 / 8, abs=0.012)
         centre = [5 * math.cos(k * math.pi / 4), 5 * math.sin(k * math.pi / 4)]
         assert mine.mean(0).tolist() == pytest.approx(centre, abs=0.06)
-        torch.testing.assert_close(mine.T.cov(), 0.1**0.5 * torch.eye(2, dtype=torch.float64), atol=0.03, rtol=0)
+        torch.testing.assert_close(
+            mine.T.cov(), 0.1**0.5 * torch.eye(2, dtype=torch.float64), atol=0.03, rtol=0
+        )
 
 
 def test_moons() -> None:
-    """Before scaling: half circles of radius 1 about (0, 0) and (1, 1/2), jitter 0.2 — in units of 3, shifted by −1."""
+    """Before scaling: half circles of radius 1 about (0, 0) and (1, 1/2), jitter 0.2 — in units of 3, shifted
+    by −1."""
     points, labels = drawn("moons")
     raw = (points + 1) / 3
     for k, centre, sign in ((0, (0.0, 0.0), 1), (1, (1.0, 0.5), -1)):
@@ -51,7 +55,8 @@ def test_spiral() -> None:
     nearest = torch.stack([(radius - (turn + 2 * math.pi * k) / 2).abs() for k in range(2)]).min(0).values
     outer = radius > 1
     assert float((nearest[outer] ** 2).mean().sqrt()) == pytest.approx(0.1, abs=0.02)
-    assert float((points**2).sum(1).mean()) == pytest.approx((3 * math.pi) ** 2 / 8 + 2 * 0.1**2, rel=0.02)  # mean of angle²/4 is (3π)²/8
+    # mean of angle²/4 is (3π)²/8
+    assert float((points**2).sum(1).mean()) == pytest.approx((3 * math.pi) ** 2 / 8 + 2 * 0.1**2, rel=0.02)
 
 
 def test_checkerboard() -> None:
@@ -63,7 +68,9 @@ def test_checkerboard() -> None:
         mine = points[labels == k]
         assert len(mine) / N == pytest.approx(1 / 8, abs=0.012)
         inside = mine - 2 * mine.div(2, rounding_mode="floor")
-        assert inside.mean(0).tolist() == pytest.approx([1, 1], abs=0.05) and inside.var(0).tolist() == pytest.approx([1 / 3] * 2, abs=0.03)
+        assert inside.mean(0).tolist() == pytest.approx([1, 1], abs=0.05) and inside.var(
+            0
+        ).tolist() == pytest.approx([1 / 3] * 2, abs=0.03)
 
 
 def test_mixture() -> None:
@@ -72,7 +79,9 @@ def test_mixture() -> None:
         mine = points[labels == k]
         assert len(mine) / N == pytest.approx(weight, abs=0.02)
         assert mine.mean(0).tolist() == pytest.approx(mean, abs=0.04)
-        torch.testing.assert_close(mine.T.cov(), std**2 * torch.eye(2, dtype=torch.float64), atol=0.02, rtol=0)
+        torch.testing.assert_close(
+            mine.T.cov(), std**2 * torch.eye(2, dtype=torch.float64), atol=0.02, rtol=0
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,11 +94,30 @@ def test_points_are_a_function_of_seed_and_index(kind: str) -> None:
 
 
 def test_the_source_and_its_codec() -> None:
-    data = load_data({"name": "points", "kind": "checkerboard", "count": 1000, "labels": True, "held_out": 0.2})
-    assert (data.shape, len(data.train), len(data.held_out), data.classes) == ((2,), 800, 200, tuple("01234567"))
+    data = load_data(
+        {"name": "points", "kind": "checkerboard", "count": 1000, "labels": True, "held_out": 0.2}
+    )
+    assert (data.shape, len(data.train), len(data.held_out), data.classes) == (
+        (2,),
+        800,
+        200,
+        tuple("01234567"),
+    )
     everything = torch.cat([torch.as_tensor(p.values) for p in (data.train, data.held_out)])
     assert data.codec["std"] == pytest.approx(float(everything.std()), abs=1e-3)
-    again, other = (load_data({"name": "points", "kind": "checkerboard", "count": 1000, "labels": True, "held_out": 0.2, "seed": s}) for s in (0, 1))
+    again, other = (
+        load_data(
+            {
+                "name": "points",
+                "kind": "checkerboard",
+                "count": 1000,
+                "labels": True,
+                "held_out": 0.2,
+                "seed": s,
+            }
+        )
+        for s in (0, 1)
+    )
     assert data.hash == again.hash != other.hash
     with pytest.raises(ValueError, match="points kind 'squares', expected one of"):
         load_data({"name": "points", "kind": "squares"})
@@ -102,7 +130,11 @@ def test_the_exact_denoiser(path: object, std: float) -> None:
     from studio.data.toy import MIXTURE
 
     ours = exact_mixture(path, std=std)  # type: ignore[arg-type]
-    scaled = Mixture(MIXTURE["weights"], tuple(tuple(v / std for v in m) for m in MIXTURE["means"]), tuple(s / std for s in MIXTURE["stds"]))
+    scaled = Mixture(
+        MIXTURE["weights"],
+        tuple(tuple(v / std for v in m) for m in MIXTURE["means"]),
+        tuple(s / std for s in MIXTURE["stds"]),
+    )
     x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
     for t in (0.05, 0.5, 0.93):
         c = path.coefficients(t)  # type: ignore[attr-defined]
@@ -111,4 +143,9 @@ def test_the_exact_denoiser(path: object, std: float) -> None:
     times = torch.rand(64, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 0.9 + 0.05
     if not isinstance(path, VPPath):
         c = path.coefficients(times)  # type: ignore[attr-defined]
-        torch.testing.assert_close(ours.predict(x, times, Cond()).to("data"), scaled.denoise(x, c.alpha, c.sigma), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            ours.predict(x, times, Cond()).to("data"),
+            scaled.denoise(x, c.alpha, c.sigma),
+            rtol=1e-10,
+            atol=1e-10,
+        )

@@ -41,7 +41,16 @@ def rough() -> Any:
 @pytest.fixture(scope="module")
 def generated(picture_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sets") / "made"
-    studio.generate(str(picture_run.folder), out, num=40, num_steps=2, device="cpu", dtype="fp32", quiet=True, format="both")
+    studio.generate(
+        str(picture_run.folder),
+        out,
+        num=40,
+        num_steps=2,
+        device="cpu",
+        dtype="fp32",
+        quiet=True,
+        format="both",
+    )
     return out
 
 
@@ -51,17 +60,39 @@ def subset(whole: SampleSet, start: int, stop: int) -> SampleSet:
 
 def test_real_samples_lie_at_the_floor_and_noise_far_above(fashion: SampleSet) -> None:
     order = np.random.default_rng(0).permutation(len(fashion))
-    real = evaluate(fashion.take(order[:1500]), "fashion-mnist@held_out", features="lenet", metrics="fd,kid,pr,dc,acc,is,fd_class", allow_small=True)
+    real = evaluate(
+        fashion.take(order[:1500]),
+        "fashion-mnist@held_out",
+        features="lenet",
+        metrics="fd,kid,pr,dc,acc,is,fd_class",
+        allow_small=True,
+    )
     assert real.failed == {}
-    assert real.values["fd"] < 3 * real.floor["fd"] and abs(real.values["precision"] - real.floor["precision"]) < 0.1
+    assert (
+        real.values["fd"] < 3 * real.floor["fd"]
+        and abs(real.values["precision"] - real.floor["precision"]) < 0.1
+    )
     assert real.values["acc"] > 0.85 and real.floor["acc"] > 0.85 and 5 < real.values["is"] < 10
-    noise = SampleSet("noise", np.random.default_rng(1).integers(0, 256, (300, 1, 28, 28), dtype=np.uint8), np.arange(300) % 10, fashion.classes)
+    noise = SampleSet(
+        "noise",
+        np.random.default_rng(1).integers(0, 256, (300, 1, 28, 28), dtype=np.uint8),
+        np.arange(300) % 10,
+        fashion.classes,
+    )
     bad = evaluate(noise, "fashion-mnist@held_out", features="lenet", metrics="fd,kid,pr,dc,acc")
-    assert bad.values["fd"] > 20 * real.values["fd"] and bad.values["coverage"] < 0.1 < 0.8 < real.values["coverage"]
+    assert (
+        bad.values["fd"] > 20 * real.values["fd"]
+        and bad.values["coverage"] < 0.1 < 0.8 < real.values["coverage"]
+    )
     assert bad.values["acc"] < 0.3
     protocol = real.protocol
-    assert protocol["extractor"] == "lenet" and protocol["samples"] == 1500 and protocol["reference_n"] == 2000
-    assert "fd, kid, fd_class: two disjoint real sets of 1,000 and 1,000, there are not twice 1,500" in protocol["floor"]
+    assert (
+        protocol["extractor"] == "lenet" and protocol["samples"] == 1500 and protocol["reference_n"] == 2000
+    )
+    assert (
+        "fd, kid, fd_class: two disjoint real sets of 1,000 and 1,000, there are not twice 1,500"
+        in protocol["floor"]
+    )
 
 
 @pytest.mark.slow
@@ -73,13 +104,28 @@ def test_copies_of_training_pictures_are_found(fashion: SampleSet) -> None:
 
 
 def test_what_cannot_be_computed_is_named_and_the_rest_is_there(fashion: SampleSet, tmp_path: Path) -> None:
-    result = evaluate(subset(fashion, 0, 100), "fashion-mnist@held_out", features="lenet", metrics="sfid,pr,nn,fd_class")
+    result = evaluate(
+        subset(fashion, 0, 100), "fashion-mnist@held_out", features="lenet", metrics="sfid,pr,nn,fd_class"
+    )
     assert set(result.values) == {"precision", "recall"} and set(result.failed) == {"sfid", "nn", "fd_class"}
     assert "no held-out samples" in result.failed["nn"]
     np.savez(tmp_path / "s.npz", arr_0=fashion.values[:100].transpose(0, 2, 3, 1))
-    done = run_studio("evaluate", tmp_path / "s.npz", "--ref", "fashion-mnist", "--features", "lenet", "--metrics", "sfid,pr", "--json", cwd=tmp_path)
+    done = run_studio(
+        "evaluate",
+        tmp_path / "s.npz",
+        "--ref",
+        "fashion-mnist",
+        "--features",
+        "lenet",
+        "--metrics",
+        "sfid,pr",
+        "--json",
+        cwd=tmp_path,
+    )
     assert done.returncode == 1 and json.loads(done.stdout)["values"].keys() == {"precision", "recall"}
-    done = run_studio("evaluate", tmp_path / "s.npz", "--ref", "fashion-mnist", "--features", "inception", cwd=tmp_path)
+    done = run_studio(
+        "evaluate", tmp_path / "s.npz", "--ref", "fashion-mnist", "--features", "inception", cwd=tmp_path
+    )
     assert done.returncode == 2 and "STUDIO_INCEPTION" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -103,11 +149,20 @@ def test_every_way_of_keeping_samples_gives_the_same_numbers(
         np.save(tmp_path / "rows.npy", file["arr_0"])
         np.savez_compressed(tmp_path / "packed.npz", arr_0=file["arr_0"])
     model = evaluate(picture_model, ref, num=40, num_steps=2, **options)
-    by_name = evaluate(str(picture_run.folder), ref, num=40, num_steps=2, device="cpu", dtype="fp32", **options)
-    others = [evaluate(p, ref, **options) for p in (flat, generated / "samples.npz", tmp_path / "rows.npy", tmp_path / "packed.npz")]
+    by_name = evaluate(
+        str(picture_run.folder), ref, num=40, num_steps=2, device="cpu", dtype="fp32", **options
+    )
+    others = [
+        evaluate(p, ref, **options)
+        for p in (flat, generated / "samples.npz", tmp_path / "rows.npy", tmp_path / "packed.npz")
+    ]
     assert all(r.values == folder.values and r.floor == folder.floor for r in (model, by_name, *others))
     assert folder.ruler == model.ruler
-    assert folder.protocol["num_steps"] == 2 and folder.protocol["labels"] == "balanced" and folder.protocol["guidance"] == "cfg=1.5,interval=0.1:0.9"
+    assert (
+        folder.protocol["num_steps"] == 2
+        and folder.protocol["labels"] == "balanced"
+        and folder.protocol["guidance"] == "cfg=1.5,interval=0.1:0.9"
+    )
     assert open_set(generated).labels.tolist() == [i % 4 for i in range(40)]  # type: ignore[union-attr]
 
 
@@ -125,7 +180,9 @@ def test_a_reference_file_stands_for_its_data(fashion: SampleSet, tmp_path: Path
     samples, metrics = subset(fashion, 0, 400), "fd,pr,dc,kid,acc,fd_class"
     direct = evaluate(samples, "fashion-mnist@held_out", features=lenet, metrics=metrics, allow_small=True)
     through = evaluate(samples, path, features=lenet, metrics=metrics, allow_small=True)
-    assert through.values == pytest.approx(direct.values, rel=1e-6, abs=1e-9) and through.floor == pytest.approx(direct.floor, rel=1e-6)
+    assert through.values == pytest.approx(
+        direct.values, rel=1e-6, abs=1e-9
+    ) and through.floor == pytest.approx(direct.floor, rel=1e-6)
     with pytest.raises(FileExistsError, match="exists already"):
         make_reference("fashion-mnist@held_out", path, lenet)
     other = from_callable(lambda v: v.float().flatten(1)[:, :64], "other", "f" * 16)
@@ -143,8 +200,12 @@ def test_an_adm_file_needs_the_network_it_was_made_with(fashion: SampleSet, tmp_
 
 
 def test_results_of_other_protocols_are_marked(fashion: SampleSet, tmp_path: Path) -> None:
-    a = evaluate(subset(fashion, 0, 200), "fashion-mnist@held_out", features="lenet", metrics="fd,pr", allow_small=True)
-    b = evaluate(subset(fashion, 0, 300), "fashion-mnist@held_out", features="lenet", metrics="fd,pr", allow_small=True)
+    a = evaluate(
+        subset(fashion, 0, 200), "fashion-mnist@held_out", features="lenet", metrics="fd,pr", allow_small=True
+    )
+    b = evaluate(
+        subset(fashion, 0, 300), "fashion-mnist@held_out", features="lenet", metrics="fd,pr", allow_small=True
+    )
     same = Result("again", a.values, a.floor, {}, {**a.protocol, "guidance": "cfg=3", "num_steps": 7})
     text = table([a, same, b])
     assert text.count("\\*") == 2 and "samples 300 instead of 200" in text and "| again |" in text
@@ -168,10 +229,14 @@ def test_large_arrays_are_mapped_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "samples, options, text",
     [
-        ("nowhere", {}, "nowhere"), ("fashion-mnist", {"metrics": ""}, "empty list"), ("fashion-mnist", {"metrics": "fdi"}, "'fdi', expected"),
-        ("fashion-mnist", {"features": "vgg"}, "vgg"), ("fashion-mnist", {"num_steps": 3}, "made already"), ("fashion-mnist@test", {}, "@held_out"),
+        ("nowhere", {}, "nowhere"),
+        ("fashion-mnist", {"metrics": ""}, "empty list"),
+        ("fashion-mnist", {"metrics": "fdi"}, "'fdi', expected"),
+        ("fashion-mnist", {"features": "vgg"}, "vgg"),
+        ("fashion-mnist", {"num_steps": 3}, "made already"),
+        ("fashion-mnist@test", {}, "@held_out"),
     ],
-)  # fmt: skip
+)
 def test_refusals(samples: str, options: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         evaluate(samples, "fashion-mnist", **{"features": "lenet", **options})
@@ -206,7 +271,8 @@ def test_the_command_keeps_its_result_beside_the_samples(generated: Path, tmp_pa
     shutil.copytree(generated, out)
     before = files_below(out)
     done = run_studio("evaluate", out, "--ref", out, "--metrics", "pr", "--features", "lenet", cwd=tmp_path)
-    assert done.returncode == 2 and "28" in done.stderr and files_below(out) == before  # 8×8 pictures are none of lenet's
+    # 8×8 pictures are none of lenet's
+    assert done.returncode == 2 and "28" in done.stderr and files_below(out) == before
 
 
 def test_fid_is_said_of_inception_features_only(fashion: SampleSet) -> None:
@@ -233,7 +299,9 @@ def test_folders_of_pictures_have_the_classes_that_training_gives_them(tmp_path:
         Image.new("L", (8, 8), int(name)).save(tmp_path / "sorted" / name / "a.png")
     found = open_set(tmp_path / "sorted")
     assert found.classes == ("0", "2", "10")
-    assert [found.classes[k] for k in found.labels.tolist()] == [str(int(v)) for v in found.values[:].reshape(3, -1).mean(1)]  # type: ignore[union-attr]
+    assert [found.classes[k] for k in found.labels.tolist()] == [
+        str(int(v)) for v in found.values[:].reshape(3, -1).mean(1)
+    ]  # type: ignore[union-attr]
     flat = tmp_path / "flat"
     flat.mkdir()
     for name in ("a.png", "b.png"):

@@ -1,4 +1,5 @@
-"""Folders of pictures as people have them in `evaluate`: a broken one is named, unlike ones say how they are unlike, and both sides can be fitted."""
+"""Folders of pictures as people have them in `evaluate`: a broken one is named, unlike ones say how they are
+unlike, and both sides can be fitted."""
 
 from pathlib import Path
 
@@ -21,14 +22,22 @@ class Means:
     name, hash, dim, channels = "means", "0", 4, None
 
     def __call__(self, values: Tensor) -> dict[str, Tensor]:
-        return {"features": torch.nn.functional.adaptive_avg_pool2d(values.float().mean(1, keepdim=True), 2).flatten(1)}
+        return {
+            "features": torch.nn.functional.adaptive_avg_pool2d(
+                values.float().mean(1, keepdim=True), 2
+            ).flatten(1)
+        }
 
 
-def folder(path: Path, count: int = 12, *, sides: tuple[int, int] = (8, 8), mode: str = "RGB", seed: int = 0) -> Path:
+def folder(
+    path: Path, count: int = 12, *, sides: tuple[int, int] = (8, 8), mode: str = "RGB", seed: int = 0
+) -> Path:
     path.mkdir()
     rng = np.random.default_rng(seed)
     for i in range(count):
-        Image.fromarray(rng.integers(0, 256, (*sides, 3), dtype=np.uint8)).convert(mode).save(path / f"{i:02d}.png")
+        Image.fromarray(rng.integers(0, 256, (*sides, 3), dtype=np.uint8)).convert(mode).save(
+            path / f"{i:02d}.png"
+        )
     return path
 
 
@@ -69,14 +78,19 @@ def test_unlike_pictures_say_how(tmp_path: Path) -> None:
     )
     Image.fromarray(np.zeros((6, 9, 3), np.uint8)).save(a / "05.png")
     text = wrong(a, b)
-    assert f"{a / '05.png'} is 9×6 pixels, {a / '00.png'} is 8×8;" in text and "--size N" in text and "channel" not in text
+    assert (
+        f"{a / '05.png'} is 9×6 pixels, {a / '00.png'} is 8×8;" in text
+        and "--size N" in text
+        and "channel" not in text
+    )
     (a / "05.png").unlink()
     grey = folder(tmp_path / "grey", mode="L", seed=2)
     assert "--size N --channels" in wrong(a, grey)
 
 
 def test_both_sides_are_fitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As training reads pictures: the shorter side is scaled, the centre cut out; grey among RGB is one of them."""
+    """As training reads pictures: the shorter side is scaled, the centre cut out; grey among RGB is one of
+    them."""
     a, b = folder(tmp_path / "a", sides=(16, 20)), folder(tmp_path / "b", mode="L", seed=1)
     Image.fromarray(np.full((9, 7), 90, np.uint8)).save(a / "05.png")
     result = evaluate(a, b, features=Means(), metrics="fd", allow_small=True, size=np.int64(8), channels=1)
@@ -88,7 +102,23 @@ def test_both_sides_are_fitted(tmp_path: Path, capsys: pytest.CaptureFixture[str
         and np.array_equal(values[0], decode(a / "00.png", 8, 1))
         and np.array_equal(values[5], decode(a / "05.png", 8, 1))
     )
-    main(["evaluate", str(a), "--ref", str(b), "--size", "28", "--channels", "1", "--features", "lenet", "--metrics", "fd", "--allow-small"])
+    main(
+        [
+            "evaluate",
+            str(a),
+            "--ref",
+            str(b),
+            "--size",
+            "28",
+            "--channels",
+            "1",
+            "--features",
+            "lenet",
+            "--metrics",
+            "fd",
+            "--allow-small",
+        ]
+    )
     assert "fd" in capsys.readouterr().out
 
 
@@ -96,13 +126,21 @@ def test_pictures_in_memory_are_fitted_alike(tmp_path: Path) -> None:
     path = folder(tmp_path / "a", sides=(16, 20))
     whole = open_set(path)
     array = SampleSet("array", whole.values[:])
-    assert np.array_equal(fitted(array, 8, 1).values[:], fitted(whole, 8, 1).values[:]) and fitted(array, 8, 1).hash == fitted(whole, 8, 1).hash
+    assert (
+        np.array_equal(fitted(array, 8, 1).values[:], fitted(whole, 8, 1).values[:])
+        and fitted(array, 8, 1).hash == fitted(whole, 8, 1).hash
+    )
     assert fitted(array) is array and fitted(array, channels=1).shape == (1, 16, 20)
 
 
 @pytest.mark.parametrize(
     "options, text",
-    [(dict(size=0), "size=0"), (dict(size=2.5), "size=2.5"), (dict(channels=2), "channels=2"), (dict(channels="rgb"), "channels='rgb'")],
+    [
+        (dict(size=0), "size=0"),
+        (dict(size=2.5), "size=2.5"),
+        (dict(channels=2), "channels=2"),
+        (dict(channels="rgb"), "channels='rgb'"),
+    ],
 )
 def test_what_cannot_be_fitted(options: dict[str, object], text: str, tmp_path: Path) -> None:
     a = folder(tmp_path / "a")

@@ -1,4 +1,5 @@
-"""A reference of picture files is read as the training pictures of the model that it judges were: one depth for the folder, the same background."""
+"""A reference of picture files is read as the training pictures of the model that it judges were: one depth
+for the folder, the same background."""
 
 from pathlib import Path
 
@@ -33,4 +34,6 @@ def test_what_the_model_recorded_goes_first(tmp_path: Path, name: str) -> None:
     for i in range(2):
         Image.new("LA", (4, 4), (200, 0)).save(see_through / f"{i}.png")
     for background, expected in (((0, 0, 0), 0), ((255, 255, 255), 255)):
-        assert (np.asarray(open_set(name.format(see_through), Reading(background)).values[:]) == expected).all()
+        assert (
+            np.asarray(open_set(name.format(see_through), Reading(background)).values[:]) == expected
+        ).all()

@@ -25,8 +25,18 @@ def fashion() -> SampleSet:
 def test_two_classes_of_fashion_are_judged_by_their_names() -> None:
     """Sandal and Sneaker count from 0 here; by number they were T-shirts and Trousers: 0.0."""
     pair = of_data({"name": "fashion-mnist", "classes": (5, 7)}, "fashion-mnist")
-    found = evaluate(pair.take(np.arange(0, 2400, 6)), "fashion-mnist", features="lenet", metrics="acc,fd_class", allow_small=True)
-    assert found.failed == {} and found.values["acc"] > 0.9 and found.values["fd_class"] < 1.5 * found.floor["fd_class"]
+    found = evaluate(
+        pair.take(np.arange(0, 2400, 6)),
+        "fashion-mnist",
+        features="lenet",
+        metrics="acc,fd_class",
+        allow_small=True,
+    )
+    assert (
+        found.failed == {}
+        and found.values["acc"] > 0.9
+        and found.values["fd_class"] < 1.5 * found.floor["fd_class"]
+    )
     assert found.protocol["fd_class"] == "2 of the reference's 10 classes, 400 of 400 samples"
 
 
@@ -35,21 +45,41 @@ def test_the_order_and_the_case_of_names_do_not_matter(names: str, fashion: Samp
     if names == "turned":
         other = SampleSet("turned", fashion.values, 9 - fashion.labels, fashion.classes[::-1])  # type: ignore[operator]
     else:
-        other = SampleSet("case", fashion.values, fashion.labels, tuple(f" {c.upper()}" for c in fashion.classes))
-    results = [evaluate(s, "fashion-mnist", features="lenet", metrics="acc,fd_class") for s in (fashion, other)]
+        other = SampleSet(
+            "case", fashion.values, fashion.labels, tuple(f" {c.upper()}" for c in fashion.classes)
+        )
+    results = [
+        evaluate(s, "fashion-mnist", features="lenet", metrics="acc,fd_class") for s in (fashion, other)
+    ]
     assert results[0].values == pytest.approx(results[1].values)
 
 
 @pytest.mark.parametrize(
-    "classes, text", [((), "have no names"), (tuple("0123456789"), "class '0', expected one of those of the classifier of lenet")]
+    "classes, text",
+    [
+        ((), "have no names"),
+        (tuple("0123456789"), "class '0', expected one of those of the classifier of lenet"),
+    ],
 )
-def test_other_classes_are_refused_with_the_way_out(classes: tuple[str, ...], text: str, fashion: SampleSet) -> None:
+def test_other_classes_are_refused_with_the_way_out(
+    classes: tuple[str, ...], text: str, fashion: SampleSet
+) -> None:
     digits = SampleSet("digits", fashion.values, fashion.labels, classes)
     found = evaluate(digits, "fashion-mnist", features="lenet", metrics="acc,fd_class,pr", allow_small=True)
     assert set(found.failed) == {"acc", "fd_class"} and "precision" in found.values
-    assert text in found.failed["acc"] and "T-shirt/top" in found.failed["acc"] and "T-shirt/top" in found.failed["fd_class"]
-    judge = from_callable(lambda v: {"features": v.float().flatten(1)[:, :8], "logits": v.float().flatten(1)[:, :10]}, "mine", "ef" * 8)
-    assert "does not name its classes" in evaluate(fashion, fashion, features=judge, metrics="acc").failed["acc"]
+    assert (
+        text in found.failed["acc"]
+        and "T-shirt/top" in found.failed["acc"]
+        and "T-shirt/top" in found.failed["fd_class"]
+    )
+    judge = from_callable(
+        lambda v: {"features": v.float().flatten(1)[:, :8], "logits": v.float().flatten(1)[:, :10]},
+        "mine",
+        "ef" * 8,
+    )
+    assert (
+        "does not name its classes" in evaluate(fashion, fashion, features=judge, metrics="acc").failed["acc"]
+    )
 
 
 def test_a_judge_of_one_s_own_names_its_classes() -> None:
@@ -97,7 +127,8 @@ def test_a_reference_file_is_measured_with_what_made_it(fashion: SampleSet, tmp_
 
     meta = {k: v for k, v in json.loads(str(arrays.pop("meta"))).items() if k != "classes"}
     np.savez(tmp_path / "older.npz", meta=np.array(json.dumps({**meta, "data": "fashion-mnist"})), **arrays)
-    assert open_reference(tmp_path / "older.npz", build_extractor("lenet")).side.classes == fashion.classes  # of a data set that is known
+    # of a data set that is known
+    assert open_reference(tmp_path / "older.npz", build_extractor("lenet")).side.classes == fashion.classes
 
 
 def test_names_in_an_npz_are_read(fashion: SampleSet, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ def test_threads_change_no_byte_and_no_place() -> None:
 
 def test_they_work_at_the_same_time_and_errors_are_raised() -> None:
     meeting = threading.Barrier(3, timeout=20)
-    assert list(spread(lambda k: (meeting.wait(), k)[1], range(3), 3)) == [0, 1, 2]  # alone each would wait for ever
+    # alone each would wait for ever
+    assert list(spread(lambda k: (meeting.wait(), k)[1], range(3), 3)) == [0, 1, 2]
 
     def act(k: int) -> int:
         if k == 4:
@@ -34,7 +35,9 @@ def test_only_large_pictures_are_worth_it() -> None:
     before, cpu = torch.get_num_threads(), torch.device("cpu")
     try:
         torch.set_num_threads(2)
-        assert threads_for(torch.zeros(1, LARGE), cpu) == 2 and threads_for(torch.zeros(1, LARGE - 1), cpu) == 1
+        assert (
+            threads_for(torch.zeros(1, LARGE), cpu) == 2 and threads_for(torch.zeros(1, LARGE - 1), cpu) == 1
+        )
         torch.set_num_threads(1)
         assert threads_for(torch.zeros(1, LARGE), cpu) == 1
         assert threads_for(torch.zeros(1, LARGE), torch.device("cuda")) >= 1

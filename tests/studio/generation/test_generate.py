@@ -24,7 +24,15 @@ from studio.model.model import Model
 from studio.runtime.recipes import read_recipe
 from studio.training.run import Run
 
-OPTIONS: dict[str, Any] = {"num": 21, "num_steps": 3, "guidance": "cfg=2.0", "deterministic": True, "device": "cpu", "dtype": "fp32", "quiet": True}
+OPTIONS: dict[str, Any] = {
+    "num": 21,
+    "num_steps": 3,
+    "guidance": "cfg=2.0",
+    "deterministic": True,
+    "device": "cpu",
+    "dtype": "fp32",
+    "quiet": True,
+}
 
 
 def generate(run: Run | Model, out: Path, **options: Any) -> studio.generation.Generated:  # type: ignore[name-defined]
@@ -36,7 +44,9 @@ def pictures_in(folder: Path) -> dict[str, bytes]:
     out = {}
     for path in sorted(folder.glob("[0-9]*/*.png")):
         with Image.open(path) as picture:
-            out[path.name] = np.asarray(picture).tobytes() + json.dumps(read_recipe(path), sort_keys=True).encode()
+            out[path.name] = (
+                np.asarray(picture).tobytes() + json.dumps(read_recipe(path), sort_keys=True).encode()
+            )
     return out
 
 
@@ -51,23 +61,47 @@ def whole(picture_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_files_are_the_samples_of_their_seeds_and_labels(whole: Path, picture_model: Model) -> None:
     names = [p.name for p in sorted((whole / "000").iterdir())]
     assert names == [f"{i:06d}.png" for i in range(21)]
-    samples = picture_model.sample(seeds=range(21), labels=[i % 4 for i in range(21)], num_steps=3, guidance="cfg=2.0", deterministic=True)
+    samples = picture_model.sample(
+        seeds=range(21),
+        labels=[i % 4 for i in range(21)],
+        num_steps=3,
+        guidance="cfg=2.0",
+        deterministic=True,
+    )
     for i, name in enumerate(names):
         with Image.open(whole / "000" / name) as picture:
             assert np.array_equal(np.asarray(picture), samples.values[i, 0].numpy())
         recipe = read_recipe(whole / "000" / name)
         assert (recipe["seed"], recipe["label"], recipe["model_hash"]) == (i, i % 4, picture_model.hash)
     pinned = json.loads((whole / "manifest.json").read_text())["pinned"]
-    assert pinned["seeds"] == "0-20" and pinned["labels"] == "balanced" and pinned["deterministic"] == {"micro_batch": 8, "threads": 1}
-    assert {"model_hash", "backbone", "objective", "sampler", "guidance", "dtype", "studio", "torch", "num_steps", "weights"} <= set(pinned)
+    assert (
+        pinned["seeds"] == "0-20"
+        and pinned["labels"] == "balanced"
+        and pinned["deterministic"] == {"micro_batch": 8, "threads": 1}
+    )
+    assert {
+        "model_hash",
+        "backbone",
+        "objective",
+        "sampler",
+        "guidance",
+        "dtype",
+        "studio",
+        "torch",
+        "num_steps",
+        "weights",
+    } <= set(pinned)
 
 
-def test_a_second_call_makes_what_is_missing_and_touches_nothing_else(whole: Path, picture_run: Run, tmp_path: Path) -> None:
+def test_a_second_call_makes_what_is_missing_and_touches_nothing_else(
+    whole: Path, picture_run: Run, tmp_path: Path
+) -> None:
     out = tmp_path / "again"
     shutil.copytree(whole, out)
     (out / "000" / "000003.png").unlink()
     (out / "000" / "000004.png").write_bytes((out / "000" / "000004.png").read_bytes()[:90])
-    shutil.copy(out / "000" / "000007.png", out / "000" / "000008.png")  # decodes at the right size, and is another sample
+    # decodes at the right size, and is another sample
+    shutil.copy(out / "000" / "000007.png", out / "000" / "000008.png")
     Image.new("L", (9, 8)).save(out / "000" / "000009.png")
     Image.new("L", (8, 8)).save(out / "000" / "cat.png")
     (out / "000" / ".000003.png.tmp").write_bytes(b"half")
@@ -77,18 +111,24 @@ def test_a_second_call_makes_what_is_missing_and_touches_nothing_else(whole: Pat
     assert pictures_in(out) == pictures_in(whole)
     assert sorted(p.name for p in (out / "000").iterdir()) == [f"{i:06d}.png" for i in range(21)]
     assert (out / "foreign" / "000" / "cat.png").is_file()
-    kept = [n for n in before if n not in ("000004.png", "000008.png", "000009.png", "cat.png", ".000003.png.tmp")]
+    kept = [
+        n for n in before if n not in ("000004.png", "000008.png", "000009.png", "cat.png", ".000003.png.tmp")
+    ]
     assert all((out / "000" / n).stat().st_mtime_ns == before[n] for n in kept)
     assert generate(picture_run, out).written == 0
 
 
 @pytest.mark.parametrize("options", [{"batch": 3}, {"workers": 2}, {"batch": 100, "workers": 3}])
-def test_batch_and_processes_change_no_byte(options: dict[str, Any], whole: Path, picture_run: Run, tmp_path: Path) -> None:
+def test_batch_and_processes_change_no_byte(
+    options: dict[str, Any], whole: Path, picture_run: Run, tmp_path: Path
+) -> None:
     assert generate(picture_run, tmp_path / "out", **options).written == 21
     assert pictures_in(tmp_path / "out") == pictures_in(whole)
 
 
-def test_without_deterministic_it_is_the_same_to_one_grey_level(whole: Path, picture_run: Run, tmp_path: Path) -> None:
+def test_without_deterministic_it_is_the_same_to_one_grey_level(
+    whole: Path, picture_run: Run, tmp_path: Path
+) -> None:
     for batch in (2, 64):
         generate(picture_run, tmp_path / str(batch), batch=batch, deterministic=False)
     for name in pictures_in(whole):
@@ -109,34 +149,78 @@ def test_shards_make_one_whole(whole: Path, picture_run: Run, tmp_path: Path) ->
 def test_launchers_share_the_work(kind: str, whole: Path, picture_run: Run, tmp_path: Path) -> None:
     launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     if kind == "accelerate":
-        launcher = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_cpu_threads_per_process", "1", "--main_process_port", "0"]
+        launcher = [
+            "accelerate.commands.launch",
+            "--cpu",
+            "--num_processes",
+            "2",
+            "--num_cpu_threads_per_process",
+            "1",
+            "--main_process_port",
+            "0",
+        ]
     command = [
-        sys.executable, "-m", *launcher, "-m", "studio", "generate", picture_run.folder, "--out", tmp_path / "out", "--num-samples", "21", "--num-steps", "3",
-        "--guidance", "cfg=2.0", "--deterministic", "--device", "cpu", "--dtype", "fp32", "--json",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        *launcher,
+        "-m",
+        "studio",
+        "generate",
+        picture_run.folder,
+        "--out",
+        tmp_path / "out",
+        "--num-samples",
+        "21",
+        "--num-steps",
+        "3",
+        "--guidance",
+        "cfg=2.0",
+        "--deterministic",
+        "--device",
+        "cpu",
+        "--dtype",
+        "fp32",
+        "--json",
+    ]
     done = subprocess.run(
-        [*map(str, command)], cwd=tmp_path, env=environment() | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240
+        [*map(str, command)],
+        cwd=tmp_path,
+        env=environment() | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"missing": 0') == 1, "one process tells"
     assert pictures_in(tmp_path / "out") == pictures_in(whole)
 
 
-def test_other_settings_are_refused_with_the_difference(whole: Path, picture_run: Run, tmp_path: Path) -> None:
+def test_other_settings_are_refused_with_the_difference(
+    whole: Path, picture_run: Run, tmp_path: Path
+) -> None:
     out = tmp_path / "again"
     shutil.copytree(whole, out)
     before = files_below(out)
     for change, text in (
-        ({"guidance": "cfg=3.0"}, r"guidance: it has 'cfg=2', this call 'cfg=3'"), ({"num": 20}, "num: it has 21, this call 20"),
-        ({"labels": "random"}, "labels: it has 'balanced'"), ({"seeds": "1-21"}, "seeds: it has '0-20'"), ({"weights": "raw"}, "weights: .*model_hash|model_hash"),
-        ({"num_steps": 4}, "num_steps"), ({"sampler": "euler"}, "sampler"), ({"deterministic": False}, "deterministic"), ({"threads": 2}, "threads': 1"),
+        ({"guidance": "cfg=3.0"}, r"guidance: it has 'cfg=2', this call 'cfg=3'"),
+        ({"num": 20}, "num: it has 21, this call 20"),
+        ({"labels": "random"}, "labels: it has 'balanced'"),
+        ({"seeds": "1-21"}, "seeds: it has '0-20'"),
+        ({"weights": "raw"}, "weights: .*model_hash|model_hash"),
+        ({"num_steps": 4}, "num_steps"),
+        ({"sampler": "euler"}, "sampler"),
+        ({"deterministic": False}, "deterministic"),
+        ({"threads": 2}, "threads': 1"),
         ({"dtype": "bf16"}, "dtype: it has 'fp32'"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=text):
             generate(picture_run, out, **change)
     assert files_below(out) == before
     result = generate(picture_run, out, guidance="cfg=3.0", overwrite=True)
-    assert result.written == 21 and json.loads((out / "manifest.json").read_text())["pinned"]["guidance"] == "cfg=3"
+    assert (
+        result.written == 21
+        and json.loads((out / "manifest.json").read_text())["pinned"]["guidance"] == "cfg=3"
+    )
 
 
 def test_npz_streams_what_the_pictures_hold(whole: Path, picture_run: Run, tmp_path: Path) -> None:
@@ -147,7 +231,9 @@ def test_npz_streams_what_the_pictures_hold(whole: Path, picture_run: Run, tmp_p
         assert file["arr_0"].shape == (21, 8, 8, 1) and file["arr_0"].dtype == np.uint8
         assert file["labels"].tolist() == [i % 4 for i in range(21)]
         for i in range(21):
-            assert np.array_equal(file["arr_0"][i, ..., 0], np.asarray(Image.open(whole / "000" / f"{i:06d}.png")))
+            assert np.array_equal(
+                file["arr_0"][i, ..., 0], np.asarray(Image.open(whole / "000" / f"{i:06d}.png"))
+            )
     assert generate(picture_run, tmp_path / "npz", format="npz").written == 0
     data = bytearray(Path(result.npz).read_bytes())
     data[len(data) // 2] ^= 255
@@ -181,12 +267,17 @@ def test_label_rules(picture_model: Model, tmp_path: Path) -> None:
     assert labels("balanced", range(6)) == (0, 1, 2, 3, 0, 1)
     assert labels("1,ring,2-3", range(5)) == (1, 2, 2, 3, 1)
     drawn = labels("random", range(4000))
-    assert drawn[17:25] == labels("random", range(17, 25)) and drawn[5:9] == labels("random", range(4), offset=5)  # of the seed, not the index
+    # of the seed, not the index
+    assert drawn[17:25] == labels("random", range(17, 25)) and drawn[5:9] == labels(
+        "random", range(4), offset=5
+    )
     counts = np.bincount(drawn, minlength=4)
     assert len(counts) == 4 and np.abs(counts - 1000).max() < 120  # four standard deviations
     np.save(tmp_path / "l.npy", np.arange(64) % 3)
     (tmp_path / "l.txt").write_text("\n".join(["wedge", "dot"] * 32))
-    assert labels(str(tmp_path / "l.npy"), range(4)) == (0, 1, 2, 0) and labels(str(tmp_path / "l.txt"), range(3)) == (3, 1, 3)
+    assert labels(str(tmp_path / "l.npy"), range(4)) == (0, 1, 2, 0) and labels(
+        str(tmp_path / "l.txt"), range(3)
+    ) == (3, 1, 3)
     with pytest.raises(ValueError, match="holds 64 labels, expected at least --num 65"):
         parse_rule(str(tmp_path / "l.npy"), picture_model.classes, 65)
     with pytest.raises(ValueError, match="got class 4, expected 0 to 3"):
@@ -201,12 +292,23 @@ def test_label_rules(picture_model: Model, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options, text",
     [
-        ({"num": 0}, "num=0, expected a whole number of at least 1"), ({"num": -3}, "num=-3"), ({"num": None}, "neither num nor seeds"), ({"shard": "9/8"}, "'9/8', expected K/N"),
-        ({"shard": "0/8"}, "expected K/N"), ({"labels": "7"}, "got class 7"), ({"labels": "hat"}, "hat"), ({"labels": []}, "empty list"),
-        ({"seeds": "0-4"}, "got 5 seeds for num=21"), ({"seeds": [1, 1], "num": 2}, "a seed twice"), ({"batch": "0"}, "batch=0"), ({"workers": "-1"}, "workers=-1"),
-        ({"format": "jpg"}, "'jpg', expected png, npz or both"), ({"num_steps": 0}, "num_steps=0"), ({"guidance": "cgf=2"}, "cgf"),
+        ({"num": 0}, "num=0, expected a whole number of at least 1"),
+        ({"num": -3}, "num=-3"),
+        ({"num": None}, "neither num nor seeds"),
+        ({"shard": "9/8"}, "'9/8', expected K/N"),
+        ({"shard": "0/8"}, "expected K/N"),
+        ({"labels": "7"}, "got class 7"),
+        ({"labels": "hat"}, "hat"),
+        ({"labels": []}, "empty list"),
+        ({"seeds": "0-4"}, "got 5 seeds for num=21"),
+        ({"seeds": [1, 1], "num": 2}, "a seed twice"),
+        ({"batch": "0"}, "batch=0"),
+        ({"workers": "-1"}, "workers=-1"),
+        ({"format": "jpg"}, "'jpg', expected png, npz or both"),
+        ({"num_steps": 0}, "num_steps=0"),
+        ({"guidance": "cgf=2"}, "cgf"),
     ],
-)  # fmt: skip
+)
 def test_refusals_write_nothing(options: dict[str, Any], text: str, picture_run: Run, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=text):
         generate(picture_run, tmp_path / "out", **options)
@@ -264,12 +366,16 @@ def test_what_counts_as_out_of_memory() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounting a small file system takes root")
-def test_a_full_disk_stops_and_the_next_call_goes_on(whole: Path, picture_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_stops_and_the_next_call_goes_on(
+    whole: Path, picture_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from studio.runtime import files
 
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=1k", "tmpfs", str(disk)], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=1k", "tmpfs", str(disk)], capture_output=True
+    ).returncode:
         pytest.skip("tmpfs may not be mounted here")
     monkeypatch.setattr(files, "SPARE_BYTES", 0)
     try:
@@ -285,7 +391,9 @@ def test_a_full_disk_stops_and_the_next_call_goes_on(whole: Path, picture_run: R
         subprocess.run(["umount", str(disk)])
 
 
-def test_a_write_error_in_the_thread_reaches_the_caller(picture_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_error_in_the_thread_reaches_the_caller(
+    picture_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same where nothing may be mounted: the fifth file meets ENOSPC."""
     import errno
 
@@ -321,7 +429,20 @@ def test_a_read_only_folder_is_an_error_first(whole: Path, picture_run: Run, tmp
 
 
 def test_the_command_line(picture_run: Run, tmp_path: Path) -> None:
-    common = ("generate", picture_run.folder, "--out", tmp_path / "out", "--num", 5, "--num_steps", 2, "--labels", "dot", "--device", "cpu")
+    common = (
+        "generate",
+        picture_run.folder,
+        "--out",
+        tmp_path / "out",
+        "--num",
+        5,
+        "--num_steps",
+        2,
+        "--labels",
+        "dot",
+        "--device",
+        "cpu",
+    )
     done = run_studio(*common, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

@@ -1,4 +1,5 @@
-"""``studio generate --dry-run`` tells time, size and what a thousand cost, from samples of its own, and refuses what generation would; nothing is written."""
+"""``studio generate --dry-run`` tells time, size and what a thousand cost, from samples of its own, and
+refuses what generation would; nothing is written."""
 
 import json
 from pathlib import Path
@@ -23,8 +24,11 @@ def test_pictures_take_what_they_were_said_to(picture_model: Model, tmp_path: Pa
     assert told["missing"] == told["num"] == 60 and told["seconds"] >= 0 < told["seconds_a_thousand"]
     assert told["mb_a_thousand"] / 1000 * 60 == pytest.approx(told["mb"], abs=0.06)
     studio.generate(picture_model, tmp_path / "set", num=60, format=form, quiet=True, **OPTIONS)
-    spent = sum(p.stat().st_size for p in (tmp_path / "set").rglob("*") if p.suffix in (".png", ".npz", ".tar"))
-    assert spent == pytest.approx(told["mb_a_thousand"] * 60_000, rel=0.25, abs=10_240)  # a record of an archive
+    spent = sum(
+        p.stat().st_size for p in (tmp_path / "set").rglob("*") if p.suffix in (".png", ".npz", ".tar")
+    )
+    # a record of an archive
+    assert spent == pytest.approx(told["mb_a_thousand"] * 60_000, rel=0.25, abs=10_240)
 
 
 @pytest.mark.parametrize("form", ["npz", "both"])
@@ -36,8 +40,12 @@ def test_arrays_take_what_they_were_said_to(points_model: Model, tmp_path: Path,
     assert spent == pytest.approx(told["mb_a_thousand"] * 3_000_000, rel=0.1)
 
 
-@pytest.mark.parametrize(("sampler", "evaluations"), [("ab2", 4), ("heun", 8), ("euler", 4), ("torchdiffeq(method=midpoint)", 8)])
-def test_evaluations_are_those_of_the_sampler(picture_model: Model, tmp_path: Path, sampler: str, evaluations: int) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "evaluations"), [("ab2", 4), ("heun", 8), ("euler", 4), ("torchdiffeq(method=midpoint)", 8)]
+)
+def test_evaluations_are_those_of_the_sampler(
+    picture_model: Model, tmp_path: Path, sampler: str, evaluations: int
+) -> None:
     told = of_generation(picture_model, tmp_path / "set", num=20, sampler=sampler, num_steps=4, guidance=None)
     assert told["evaluations"] == evaluations
     assert f"{1000 * evaluations:,} evaluations" in "\n".join(lines(told))
@@ -50,11 +58,16 @@ def test_what_is_there_counts(picture_model: Model, points_model: Model, tmp_pat
         assert of_generation(model, folder, num=40, **OPTIONS)["missing"] == 0
         assert of_generation(model, folder, num=100, **OPTIONS)["missing"] in range(60, 101)
         assert of_generation(model, folder, num=100, overwrite=True, **OPTIONS)["missing"] == 100
-        for change, text in (({"num": 30}, "num: it has 40, this call 30"), ({"num": 40, "num_steps": 3}, "num_steps: it has 2, this call 3")):
+        for change, text in (
+            ({"num": 30}, "num: it has 40, this call 30"),
+            ({"num": 40, "num_steps": 3}, "num_steps: it has 2, this call 3"),
+        ):
             with pytest.raises(ValueError, match=text):
                 of_generation(model, folder, **{**OPTIONS, **change})
         assert files_below(tmp_path) == before
-    assert of_generation(picture_model, tmp_path / "new", num=100, shard="2/4", **OPTIONS)["missing"] in range(20, 31)
+    assert of_generation(picture_model, tmp_path / "new", num=100, shard="2/4", **OPTIONS)[
+        "missing"
+    ] in range(20, 31)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
     for overwrite in (False, True):  # which makes room for a set where there was one, and for nothing else
@@ -67,10 +80,29 @@ def test_what_is_there_counts(picture_model: Model, points_model: Model, tmp_pat
 
 
 def test_on_the_command_line(picture_run: Run, tmp_path: Path) -> None:
-    words = ("generate", picture_run.folder, "--out", "set", "--num", 5000, "--num-steps", 2, "--dry-run", "--threads", 1)
+    words = (
+        "generate",
+        picture_run.folder,
+        "--out",
+        "set",
+        "--num",
+        5000,
+        "--num-steps",
+        2,
+        "--dry-run",
+        "--threads",
+        1,
+    )
     made = run_studio(*words, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
-    for told in ("5,000, of which 5,000 are missing", "time: ", "disk: ", "a thousand: ", "MB are free", "2 steps of ab2"):
+    for told in (
+        "5,000, of which 5,000 are missing",
+        "time: ",
+        "disk: ",
+        "a thousand: ",
+        "MB are free",
+        "2 steps of ab2",
+    ):
         assert told in made.stdout, told
     assert json.loads(run_studio(*words, "--json", cwd=tmp_path).stdout)["num"] == 5000
     wrong = run_studio(*words, "--labels", "nobody", cwd=tmp_path)

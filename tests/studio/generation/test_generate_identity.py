@@ -18,7 +18,13 @@ from studio.model.model import Model
 from studio.sampling.samples import save_png
 from studio.training.run import Run
 
-OPTIONS: dict[str, Any] = {"num": 6, "num_steps": 2, "guidance": "cfg=2.0", "deterministic": True, "quiet": True}
+OPTIONS: dict[str, Any] = {
+    "num": 6,
+    "num_steps": 2,
+    "guidance": "cfg=2.0",
+    "deterministic": True,
+    "quiet": True,
+}
 
 
 def generate(model: Model, out: Path, **options: Any) -> Any:
@@ -35,11 +41,19 @@ def whole(picture_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.mark.parametrize(
     "options",
     [
-        {"guidance": "cfg=3.0"}, {"guidance": None}, {"sampler": "euler"}, {"sampler": "ddim(eta=0.5)"}, {"num_steps": 3}, {"labels": "2"},
-        {"deterministic": False}, {"path": "trig"},
+        {"guidance": "cfg=3.0"},
+        {"guidance": None},
+        {"sampler": "euler"},
+        {"sampler": "ddim(eta=0.5)"},
+        {"num_steps": 3},
+        {"labels": "2"},
+        {"deterministic": False},
+        {"path": "trig"},
     ],
-)  # fmt: skip
-def test_a_picture_of_the_same_seed_made_otherwise_is_made_again(options: dict[str, Any], whole: Path, picture_model: Model, tmp_path: Path) -> None:
+)
+def test_a_picture_of_the_same_seed_made_otherwise_is_made_again(
+    options: dict[str, Any], whole: Path, picture_model: Model, tmp_path: Path
+) -> None:
     mixed, other = tmp_path / "mixed", tmp_path / "other"
     shutil.copytree(whole, mixed)
     generate(picture_model, other, **options)
@@ -51,7 +65,9 @@ def test_a_picture_of_the_same_seed_made_otherwise_is_made_again(options: dict[s
     assert files_below(mixed) == files_below(whole)
 
 
-def test_a_picture_of_other_weights_is_made_again(whole: Path, picture_model: Model, picture_run: Run, tmp_path: Path) -> None:
+def test_a_picture_of_other_weights_is_made_again(
+    whole: Path, picture_model: Model, picture_run: Run, tmp_path: Path
+) -> None:
     mixed = tmp_path / "mixed"
     shutil.copytree(whole, mixed)
     generate(studio.load(picture_run.folder, weights="raw", dtype="fp32", device="cpu"), tmp_path / "raw")
@@ -60,11 +76,15 @@ def test_a_picture_of_other_weights_is_made_again(whole: Path, picture_model: Mo
     assert files_below(mixed) == files_below(whole)
 
 
-def test_a_picture_that_started_from_another_one_is_no_sample(whole: Path, picture_model: Model, tmp_path: Path) -> None:
+def test_a_picture_that_started_from_another_one_is_no_sample(
+    whole: Path, picture_model: Model, tmp_path: Path
+) -> None:
     mixed = tmp_path / "mixed"
     shutil.copytree(whole, mixed)
     target = mixed / "000" / "000002.png"
-    made = picture_model.sample(seeds=[2], labels=2, num_steps=2, guidance="cfg=2.0", deterministic=True, init=target, strength=0.5)
+    made = picture_model.sample(
+        seeds=[2], labels=2, num_steps=2, guidance="cfg=2.0", deterministic=True, init=target, strength=0.5
+    )
     save_png(target, made.pictures[0], made.recipes[0])
     assert generate(picture_model, mixed).written == 1
     assert files_below(mixed) == files_below(whole)
@@ -109,7 +129,20 @@ def test_the_path_is_part_of_a_set(whole: Path, picture_model: Model, tmp_path: 
 
 
 def test_the_command_takes_a_path(picture_run: Run, tmp_path: Path) -> None:
-    common = ("generate", picture_run.folder, "--out", tmp_path / "out", "--num", 4, "--num-steps", 1, "--device", "cpu", "--path", "trig")
+    common = (
+        "generate",
+        picture_run.folder,
+        "--out",
+        tmp_path / "out",
+        "--num",
+        4,
+        "--num-steps",
+        1,
+        "--device",
+        "cpu",
+        "--path",
+        "trig",
+    )
     done = run_studio(*common, "--workers", 2, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert read_manifest(tmp_path / "out")["pinned"]["path"] == "trig"
@@ -138,7 +171,10 @@ def test_units_of_arrays_say_whose_they_are(points_model: Model, tmp_path: Path)
     generate(points_model, other, **{**options, "num_steps": 3})
     good = files_below(mine)
     shutil.copy(other / "000.npy", mine / "000.npy")  # right shape, other settings
-    assert generate(points_model, mine, **options).written == 1000 and files_below(mine)["000.npy"] == good["000.npy"]
+    assert (
+        generate(points_model, mine, **options).written == 1000
+        and files_below(mine)["000.npy"] == good["000.npy"]
+    )
     shutil.copy(mine / "000.npy", tmp_path / "unit.npy")
     assert np.load(tmp_path / "unit.npy", mmap_mode="r").shape == (1000, 2)  # read as any .npy
     more = tmp_path / "more"
@@ -159,16 +195,22 @@ def test_units_of_older_sets_stay(points_model: Model, tmp_path: Path) -> None:
     (mine / "001.npy").unlink()
     assert generate(points_model, mine, **options).written == 200
     generate(points_model, tmp_path / "other", **{**options, "num_steps": 3})
-    shutil.copy(tmp_path / "other" / "000.npy", mine / "000.npy")  # what says that it is another's is another's
+    # what says that it is another's is another's
+    shutil.copy(tmp_path / "other" / "000.npy", mine / "000.npy")
     assert generate(points_model, mine, **options).written == 1000
 
 
 def test_a_whole_npz_of_another_set_is_not_taken(picture_model: Model, tmp_path: Path) -> None:
-    made = [generate(picture_model, tmp_path / name, format="npz", guidance=line) for name, line in (("a", "cfg=2.0"), ("b", "cfg=3.0"))]
+    made = [
+        generate(picture_model, tmp_path / name, format="npz", guidance=line)
+        for name, line in (("a", "cfg=2.0"), ("b", "cfg=3.0"))
+    ]
     good = (tmp_path / "a" / "samples.npz").read_bytes()
     assert generate(picture_model, tmp_path / "a", format="npz").written == 0
     shutil.copy(made[1].npz, made[0].npz)
     assert generate(picture_model, tmp_path / "a", format="npz").written == 6
     with np.load(tmp_path / "a" / "samples.npz", allow_pickle=False) as file:
         (tmp_path / "was.npz").write_bytes(good)
-        assert np.array_equal(file["arr_0"], np.load(tmp_path / "was.npz")["arr_0"]) and file["classes"].tolist() == list(picture_model.classes)
+        assert np.array_equal(file["arr_0"], np.load(tmp_path / "was.npz")["arr_0"]) and file[
+            "classes"
+        ].tolist() == list(picture_model.classes)

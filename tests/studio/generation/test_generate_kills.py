@@ -1,4 +1,5 @@
-"""A real ``python -m studio generate`` that is killed again and again, with another batch and another number of processes each time."""
+"""A real ``python -m studio generate`` that is killed again and again, with another batch and another number
+of processes each time."""
 
 import os
 import random
@@ -21,14 +22,33 @@ NUM = 160
 
 def words(run: Run, out: Path, *, batch: int, workers: int, deterministic: bool) -> list[object]:
     return [
-        "generate", run.folder, "--out", out, "--num", NUM, "--num-steps", 40, "--device", "cpu", "--dtype", "fp32", "--batch", batch,
-        "--workers", workers, "--threads", 1, *(["--deterministic"] if deterministic else []),
-    ]  # fmt: skip
+        "generate",
+        run.folder,
+        "--out",
+        out,
+        "--num",
+        NUM,
+        "--num-steps",
+        40,
+        "--device",
+        "cpu",
+        "--dtype",
+        "fp32",
+        "--batch",
+        batch,
+        "--workers",
+        workers,
+        "--threads",
+        1,
+        *(["--deterministic"] if deterministic else []),
+    ]
 
 
 def start(run: Run, out: Path, **options: Any) -> subprocess.Popen[str]:
     command = studio_command(*words(run, out, **options))
-    return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def count(out: Path) -> int:
@@ -38,8 +58,14 @@ def count(out: Path) -> int:
 def killed(run: Run, out: Path, rng: random.Random, most: int, *, deterministic: bool) -> int:
     """Another batch and another number of processes at every start; the number of kills."""
     return kill_until_done(
-        lambda: start(run, out, batch=rng.choice([3, 8, 64]), workers=rng.choice([1, 2]), deterministic=deterministic), lambda: count(out), rng, most, 0.15
-    )  # fmt: skip
+        lambda: start(
+            run, out, batch=rng.choice([3, 8, 64]), workers=rng.choice([1, 2]), deterministic=deterministic
+        ),
+        lambda: count(out),
+        rng,
+        most,
+        0.15,
+    )
 
 
 def pixels(out: Path) -> dict[str, np.ndarray]:
@@ -62,7 +88,10 @@ def pixels(out: Path) -> dict[str, np.ndarray]:
     ],
 )
 def test_kills_leave_no_trace(deterministic: bool, kills: int, picture_run: Run, tmp_path: Path) -> None:
-    whole = run_studio(*words(picture_run, tmp_path / "whole", batch=64, workers=1, deterministic=deterministic), cwd=tmp_path)
+    whole = run_studio(
+        *words(picture_run, tmp_path / "whole", batch=64, workers=1, deterministic=deterministic),
+        cwd=tmp_path,
+    )
     assert whole.returncode == 0, whole.stderr
     expected = pixels(tmp_path / "whole")
     rng, done, rounds = random.Random(kills), 0, 0
@@ -96,7 +125,9 @@ def test_no_worker_outlives_its_parent(picture_run: Run, tmp_path: Path) -> None
     process = start(picture_run, tmp_path / "out", batch=3, workers=2, deterministic=True)
     while count(tmp_path / "out") == 0 and process.poll() is None:
         time.sleep(0.002)
-    children = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _parent(p) == process.pid]
+    children = [
+        int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _parent(p) == process.pid
+    ]
     assert len(children) == 2
     process.kill()
     process.communicate()

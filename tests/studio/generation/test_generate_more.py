@@ -42,9 +42,12 @@ def test_a_set_of_pictures_grows(picture_model: Model, tmp_path: Path) -> None:
         assert generate(picture_model, large, 11, **options).written == 11
         assert all((small / "000" / name).stat().st_mtime_ns == t for name, t in times.items())
         here, there = files_below(small), files_below(large)
-        assert {k: v for k, v in here.items() if k.endswith(".png")} == {k: v for k, v in there.items() if k.endswith(".png")}
+        assert {k: v for k, v in here.items() if k.endswith(".png")} == {
+            k: v for k, v in there.items() if k.endswith(".png")
+        }
         assert (
-            np.array_equal(rows(small), rows(large)) and json.loads(here["manifest.json"])["pinned"] == json.loads(there["manifest.json"])["pinned"]
+            np.array_equal(rows(small), rows(large))
+            and json.loads(here["manifest.json"])["pinned"] == json.loads(there["manifest.json"])["pinned"]
         )
         assert generate(picture_model, small, 11, **options).written == 0
     before = files_below(small)
@@ -75,7 +78,9 @@ def test_files_of_labels_and_seeds_grow_too(picture_model: Model, tmp_path: Path
     assert generate(picture_model, out, 6, labels=str(more), seeds="3-5,9-11").written == 0
 
 
-def test_a_set_in_one_npz_grows_without_making_a_sample_again(picture_model: Model, points_model: Model, tmp_path: Path) -> None:
+def test_a_set_in_one_npz_grows_without_making_a_sample_again(
+    picture_model: Model, points_model: Model, tmp_path: Path
+) -> None:
     for model, few, many in ((picture_model, 5, 9), (points_model, 1300, 2100)):
         out = tmp_path / model.task.name
         generate(model, out, few, format="npz")
@@ -89,7 +94,9 @@ def test_a_set_in_one_npz_grows_without_making_a_sample_again(picture_model: Mod
 def test_points_grow_within_a_file(points_model: Model, tmp_path: Path) -> None:
     grown, direct = tmp_path / "grown", tmp_path / "direct"
     assert [generate(points_model, grown, n).written for n in (300, 1500, 2500)] == [300, 1200, 1000]
-    assert [p.name for p in sorted(grown.glob("*.npy"))] == ["000.npy", "001.npy", "002.npy"] and not (grown / blocks.FOLDER).exists()
+    assert [p.name for p in sorted(grown.glob("*.npy"))] == ["000.npy", "001.npy", "002.npy"] and not (
+        grown / blocks.FOLDER
+    ).exists()
     generate(points_model, direct, 2500, batch=256)
     assert np.abs(rows(grown) - rows(direct)).max() < 1e-4
     assert generate(points_model, grown, 2500).written == 0
@@ -111,33 +118,49 @@ def test_a_set_of_an_older_version_grows(points_model: Model, tmp_path: Path) ->
     assert (out / "000.npy").read_bytes() == first and generate(points_model, out, 2000).written == 0
 
 
-@pytest.mark.parametrize("num, machines", [(10_000, 4), (300, 4), (40, 4), (7, 3), (2300, 8), (100_000, 4), (1000, 16)])
-def test_every_machine_and_every_process_has_work(num: int, machines: int, points_model: Model, picture_model: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "num, machines", [(10_000, 4), (300, 4), (40, 4), (7, 3), (2300, 8), (100_000, 4), (1000, 16)]
+)
+def test_every_machine_and_every_process_has_work(
+    num: int, machines: int, points_model: Model, picture_model: Model, tmp_path: Path
+) -> None:
     for model in (points_model, picture_model):
         plan = make_plan(model, num=num, num_steps=1, guidance=None)
         place = store.store_of(tmp_path, plan)
         shares = [list(store.units(plan, place, (k, machines))) for k in range(1, machines + 1)]
         counts = [sum(store.size_of(u, place, plan) for u in share) for share in shares]
-        assert sorted(u for share in shares for u in share) == list(range(0, num, place.step)) and sum(counts) == num
+        assert (
+            sorted(u for share in shares for u in share) == list(range(0, num, place.step))
+            and sum(counts) == num
+        )
         assert min(counts) > 0
         if model is points_model:
             assert max(counts) <= 2 * num / machines + place.step
         every = range(0, num, place.step)
         dealt = store.deal(every, 16, place.run(len(every), 16))
-        assert sorted(u for part in dealt for u in part) == list(every) and sum(map(bool, dealt)) >= min(16, len(every)) * 0.6
+        assert (
+            sorted(u for part in dealt for u in part) == list(every)
+            and sum(map(bool, dealt)) >= min(16, len(every)) * 0.6
+        )
 
 
 def test_shards_of_points_make_one_whole(points_model: Model, tmp_path: Path) -> None:
     counts = [generate(points_model, tmp_path / "out", 2300, shard=f"{k}/4") for k in (4, 2, 1, 3)]
     assert all(c.written > 300 and c.missing == 0 for c in counts) and sum(c.written for c in counts) == 2300
     assert [c.elsewhere > 0 for c in counts] == [True, True, True, False] and counts[-1].npz is not None
-    assert [np.load(p).shape for p in sorted((tmp_path / "out").glob("*.npy"))] == [(1000, 2), (1000, 2), (300, 2)]
+    assert [np.load(p).shape for p in sorted((tmp_path / "out").glob("*.npy"))] == [
+        (1000, 2),
+        (1000, 2),
+        (300, 2),
+    ]
     assert not (tmp_path / "out" / blocks.FOLDER).exists()
     generate(points_model, tmp_path / "whole", 2300)
     assert np.abs(rows(tmp_path / "out") - rows(tmp_path / "whole")).max() < 1e-4
 
 
-def test_what_is_finished_of_a_file_is_kept(points_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_finished_of_a_file_is_kept(
+    points_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stopped after 224 of 300: the 224 are there, also those that fill no piece."""
     from studio.generation import engine
 
@@ -155,7 +178,11 @@ def test_what_is_finished_of_a_file_is_kept(points_model: Model, tmp_path: Path,
     monkeypatch.setattr(engine, "compute", compute)
     again = generate(points_model, out, 300)
     assert blocks.step_of(300) == 4  # of the 57th piece one sample was there
-    assert again.written == 76 and again.npz is not None and sorted(p.name for p in out.iterdir()) == ["000.npy", "manifest.json", "samples.npz"]
+    assert (
+        again.written == 76
+        and again.npz is not None
+        and sorted(p.name for p in out.iterdir()) == ["000.npy", "manifest.json", "samples.npz"]
+    )
     generate(points_model, tmp_path / "whole", 300)
     assert np.abs(rows(out) - rows(tmp_path / "whole")).max() < 1e-4
 
@@ -193,7 +220,9 @@ def test_a_polite_stop_and_workers(points_run: Run, tmp_path: Path) -> None:
         "--threads",
         1,
     )
-    process = subprocess.Popen(studio_command(*words), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        studio_command(*words), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     while not (out / blocks.FOLDER).is_dir() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

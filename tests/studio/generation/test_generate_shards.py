@@ -22,12 +22,31 @@ OPTIONS: dict[str, Any] = {"num_steps": 1, "guidance": None, "quiet": True, "det
 @pytest.mark.parametrize(
     "variables, shard",
     [
-        ({"RANK": "2", "WORLD_SIZE": "8"}, (3, 8)), ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, (1, 4)),
+        ({"RANK": "2", "WORLD_SIZE": "8"}, (3, 8)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, (1, 4)),
         ({"RANK": "1", "WORLD_SIZE": "2", "SLURM_PROCID": "5", "SLURM_NTASKS": "9"}, (2, 2)),
-        ({"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_MAX": "7", "SLURM_ARRAY_TASK_COUNT": "4"}, (4, 4)),
-        ({"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_MAX": "2", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, (4, 6)),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "7",
+                "SLURM_ARRAY_TASK_MIN": "1",
+                "SLURM_ARRAY_TASK_MAX": "7",
+                "SLURM_ARRAY_TASK_COUNT": "4",
+            },
+            (4, 4),
+        ),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "1",
+                "SLURM_ARRAY_TASK_MIN": "0",
+                "SLURM_ARRAY_TASK_MAX": "2",
+                "SLURM_ARRAY_TASK_COUNT": "3",
+                "SLURM_PROCID": "1",
+                "SLURM_NTASKS": "2",
+            },
+            (4, 6),
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_environment_says_which_part(variables: dict[str, str], shard: tuple[int, int]) -> None:
     assert shard_of(variables) == shard
 
@@ -35,12 +54,23 @@ def test_the_environment_says_which_part(variables: dict[str, str], shard: tuple
 @pytest.mark.parametrize(
     "variables, text",
     [
-        ({}, "neither RANK and WORLD_SIZE nor"), ({"RANK": "1"}, "RANK without WORLD_SIZE"), ({"RANK": "8", "WORLD_SIZE": "8"}, "from 0 to 7"),
-        ({"RANK": "x", "WORLD_SIZE": "8"}, "whole number"), ({"SLURM_NTASKS": "8"}, "SLURM_NTASKS without SLURM_PROCID"),
+        ({}, "neither RANK and WORLD_SIZE nor"),
+        ({"RANK": "1"}, "RANK without WORLD_SIZE"),
+        ({"RANK": "8", "WORLD_SIZE": "8"}, "from 0 to 7"),
+        ({"RANK": "x", "WORLD_SIZE": "8"}, "whole number"),
+        ({"SLURM_NTASKS": "8"}, "SLURM_NTASKS without SLURM_PROCID"),
         ({"SLURM_ARRAY_TASK_ID": "3"}, "expected all of an array's"),
-        ({"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_MAX": "7", "SLURM_ARRAY_TASK_COUNT": "3"}, "expected .* as K/N|evenly spaced"),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "3",
+                "SLURM_ARRAY_TASK_MIN": "1",
+                "SLURM_ARRAY_TASK_MAX": "7",
+                "SLURM_ARRAY_TASK_COUNT": "3",
+            },
+            "expected .* as K/N|evenly spaced",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_environment_that_does_not_say_is_refused(variables: dict[str, str], text: str) -> None:
     if variables.get("SLURM_ARRAY_TASK_COUNT") == "3":
         variables = {**variables, "SLURM_ARRAY_TASK_MAX": "8"}
@@ -72,15 +102,28 @@ def test_archives_hold_the_same_pictures(picture_model: Model, tmp_path: Path) -
     first = studio.generate(picture_model, packed, num=1030, format="tar", shard="1/2", **OPTIONS)
     assert 0 < first.written < 1030 and first.elsewhere == 1030 - first.written
     assert studio.generate(picture_model, packed, num=1030, **OPTIONS).written == first.elsewhere
-    assert sorted(p.name for p in packed.iterdir()) == ["000.tar", "000.tar.sha256", "001.tar", "001.tar.sha256", "manifest.json"]
+    assert sorted(p.name for p in packed.iterdir()) == [
+        "000.tar",
+        "000.tar.sha256",
+        "001.tar",
+        "001.tar.sha256",
+        "manifest.json",
+    ]
     grown = studio.generate(picture_model, packed, num=1070, format="tar", **OPTIONS)
     assert 40 <= grown.written <= 40 + blocks.step_of(1070) and not (packed / blocks.FOLDER).exists()
-    assert subprocess.run(["sha256sum", "-c", "000.tar.sha256", "001.tar.sha256"], cwd=packed, capture_output=True).returncode == 0
+    assert (
+        subprocess.run(
+            ["sha256sum", "-c", "000.tar.sha256", "001.tar.sha256"], cwd=packed, capture_output=True
+        ).returncode
+        == 0
+    )
     with tarfile.open(packed / "001.tar") as archive:
         assert [m.name for m in archive.getmembers()] == [f"{i:06d}.png" for i in range(1000, 1070)]
         assert archive.extractfile("001007.png").read() == (plain / "001" / "001007.png").read_bytes()  # type: ignore[union-attr]
     one, other = open_set(packed), open_set(plain)
-    assert one.hash == other.hash and one.classes == other.classes and np.array_equal(one.labels, other.labels)  # type: ignore[arg-type]
+    assert (
+        one.hash == other.hash and one.classes == other.classes and np.array_equal(one.labels, other.labels)
+    )  # type: ignore[arg-type]
     data = bytearray((packed / "000.tar").read_bytes())
     data[5000] ^= 1
     (packed / "000.tar").write_bytes(data)

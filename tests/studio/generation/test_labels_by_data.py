@@ -24,7 +24,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("uneven")
     labels = np.repeat([0, 1, 2], [30, 20, 10])
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
-    np.savez(folder / "u.npz", images=images, labels=labels, classes=np.array(["often", "some", "seldom", "never"]))
+    np.savez(
+        folder / "u.npz", images=images, labels=labels, classes=np.array(["often", "some", "seldom", "never"])
+    )
     config = dit_config(folder / "u.npz", steps=2, save_every=2)
     config["data"]["held_out"] = 0
     return studio.train(config, out=folder / "run", quiet=True)
@@ -61,7 +63,9 @@ def test_a_set_of_them_goes_on_and_its_protocol_says_so(run: Run, tmp_path: Path
         studio.generate(model, out, num=12, quiet=True)
     mean = from_callable(lambda v: v.float().flatten(1)[:, :4], "corner", "ab" * 8)
     assert evaluate(out, out, features=mean, metrics="pr").protocol["labels"] == "data"
-    assert evaluate(model, out, features=mean, metrics="pr", num=12, labels="data").protocol["labels"] == "data"
+    assert (
+        evaluate(model, out, features=mean, metrics="pr", num=12, labels="data").protocol["labels"] == "data"
+    )
     shown = run_studio("info", out, cwd=tmp_path)
     assert "--labels data" in shown.stdout
 
@@ -70,10 +74,14 @@ def test_older_models_are_refused_with_a_hint_unless_their_data_is_here(run: Run
     model = run.load(dtype="fp32", device="cpu")
     older = replace(model, info=replace(model.info, class_counts=()))
     assert class_counts(older) == (30, 20, 10, 0)  # the very same data, counted
-    lost = replace(older, config=replace(model.config, data={"name": "npz", "path": str(tmp_path / "gone.npz")}))
+    lost = replace(
+        older, config=replace(model.config, data={"name": "npz", "path": str(tmp_path / "gone.npz")})
+    )
     other = replace(older, info=replace(older.info, data_hash="0" * 16))
     for one in (lost, other):
-        with pytest.raises(ValueError, match="does not say how many training samples each class had.*expected balanced"):
+        with pytest.raises(
+            ValueError, match="does not say how many training samples each class had.*expected balanced"
+        ):
             make_plan(one, num=8, labels="data")
 
 

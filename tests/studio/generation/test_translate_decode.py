@@ -22,13 +22,29 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A bridge between grey pictures that were read on grey 100, in 12 bits."""
     values = np.random.default_rng(1).integers(0, 256, (16, 1, 8, 8), dtype=np.uint8)
     data = Data(
-        "pairs", "image", (1, 8, 8), Arrays(values), source=Arrays(255 - values), source_name="negatives", paired=True, decoder=2,
-        background=(100, 100, 100), bits=12,
-    )  # fmt: skip
+        "pairs",
+        "image",
+        (1, 8, 8),
+        Arrays(values),
+        source=Arrays(255 - values),
+        source_name="negatives",
+        paired=True,
+        decoder=2,
+        background=(100, 100, 100),
+        bits=12,
+    )
     config: dict[str, Any] = dit_config(Path("none"), steps=2)
-    config |= {"objective": {"path": "i2sb", "parameterization": {"name": "displacement", "cond_source": True}, "coupling": "paired"}}
+    config |= {
+        "objective": {
+            "path": "i2sb",
+            "parameterization": {"name": "displacement", "cond_source": True},
+            "coupling": "paired",
+        }
+    }
     config |= {"sample": {"num_steps": 2, "guidance": "", "sampler": "bridge"}, "data": {}}
-    return studio.train(config, data=data, out=tmp_path_factory.mktemp("run") / "bridge", quiet=True).load(dtype="fp32", device="cpu")
+    return studio.train(config, data=data, out=tmp_path_factory.mktemp("run") / "bridge", quiet=True).load(
+        dtype="fp32", device="cpu"
+    )
 
 
 def test_a_run_records_how_its_pictures_were_read(bridge: Model) -> None:
@@ -59,7 +75,12 @@ def test_files_are_read_as_the_data_was(bridge: Model, tmp_path: Path) -> None:
 def test_values_and_files_in_python(bridge: Model, tmp_path: Path) -> None:
     Image.fromarray(GREY).save(tmp_path / "a.png")
     wanted = bridge.translate(torch.from_numpy(GREY)[None, None], num_steps=1).values
-    for sources in (GREY[None, None] / np.float32(255), GREY[None, ..., None], [tmp_path / "a.png"], [Image.fromarray(GREY)]):
+    for sources in (
+        GREY[None, None] / np.float32(255),
+        GREY[None, ..., None],
+        [tmp_path / "a.png"],
+        [Image.fromarray(GREY)],
+    ):
         assert torch.equal(bridge.translate(sources, num_steps=1).values, wanted)
     with pytest.raises(ValueError, match=r"try \(x \+ 1\) / 2"):
         bridge.translate(torch.from_numpy(GREY)[None, None] / 127.5 - 1)

@@ -1,4 +1,5 @@
-"""FID's Inception with the weights that tests/golden/inception.json describes: every tensor from a generator seeded by its name."""
+"""FID's Inception with the weights that tests/golden/inception.json describes: every tensor from a generator
+seeded by its name."""
 
 import math
 import zlib
@@ -22,4 +23,6 @@ def draw(name: str, like: Tensor) -> Tensor:
 
 def state() -> dict[str, Tensor]:
     """Keys as in the published file, without counters of batches."""
-    return {k: draw(k, v) for k, v in Inception().state_dict().items() if not k.endswith("num_batches_tracked")}
+    return {
+        k: draw(k, v) for k, v in Inception().state_dict().items() if not k.endswith("num_batches_tracked")
+    }

@@ -1,4 +1,5 @@
-"""Fréchet and kernel distances and the inception score against closed forms, scipy and numpy; the same numbers however rows arrive."""
+"""Fréchet and kernel distances and the inception score against closed forms, scipy and numpy; the same
+numbers however rows arrive."""
 
 import math
 
@@ -8,7 +9,14 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from studio.metrics.distances import Moments, class_frechet, frechet, inception_score, kernel_distance, refuse_small
+from studio.metrics.distances import (
+    Moments,
+    class_frechet,
+    frechet,
+    inception_score,
+    kernel_distance,
+    refuse_small,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -26,7 +34,9 @@ def gaussian(mean: Tensor, covariance: Tensor) -> Moments:
 
 @pytest.mark.parametrize("batch", [1, 7, 500, 5000])
 def test_streamed_moments_are_numpys(batch: int) -> None:
-    x = normal(5000 if batch > 1 else 300, 5) * torch.tensor([1e-3, 1, 2, 3, 100.0]) + torch.tensor([0, 1e3, -5, 0, 1e4])
+    x = normal(5000 if batch > 1 else 300, 5) * torch.tensor([1e-3, 1, 2, 3, 100.0]) + torch.tensor(
+        [0, 1e3, -5, 0, 1e4]
+    )
     whole = Moments()
     for part in x.split(batch):
         assert whole.update(part) is whole
@@ -54,12 +64,17 @@ def test_distance_to_itself_is_zero() -> None:
 def test_diagonal_gaussians_in_closed_form() -> None:
     m1, m2, s1, s2 = normal(8, seed=1), normal(8, seed=2), normal(8, seed=3).abs(), normal(8, seed=4).abs()
     expected = float(((m1 - m2) ** 2 + (s1 - s2) ** 2).sum())
-    assert frechet(gaussian(m1, s1.square().diag()), gaussian(m2, s2.square().diag())) == pytest.approx(expected, rel=1e-12)
+    assert frechet(gaussian(m1, s1.square().diag()), gaussian(m2, s2.square().diag())) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_rotated_gaussians_that_commute() -> None:
     turn = torch.linalg.qr(normal(6, 6)).Q
-    s1, s2 = torch.arange(1.0, 7.0, dtype=torch.float64), torch.tensor([2.0, 2, 0, 1, 5, 3], dtype=torch.float64)
+    s1, s2 = (
+        torch.arange(1.0, 7.0, dtype=torch.float64),
+        torch.tensor([2.0, 2, 0, 1, 5, 3], dtype=torch.float64),
+    )
     zero = torch.zeros(6, dtype=torch.float64)
     a, b = (gaussian(zero, turn @ s.square().diag() @ turn.T) for s in (s1, s2))
     assert frechet(a, b) == pytest.approx(float((s1 - s2).square().sum()), rel=1e-7)
@@ -72,7 +87,9 @@ def test_against_the_matrix_root_of_scipy(dim: int) -> None:
     root = scipy.linalg.sqrtm(a.numpy() @ b.numpy())
     expected = float((m1 - m2).square().sum() + a.trace() + b.trace()) - 2 * float(np.trace(root).real)
     assert frechet(gaussian(m1, a), gaussian(m2, b)) == pytest.approx(expected, rel=1e-9)
-    assert frechet(gaussian(m1, a), gaussian(m2, b)) == pytest.approx(frechet(gaussian(m2, b), gaussian(m1, a)), rel=1e-10)
+    assert frechet(gaussian(m1, a), gaussian(m2, b)) == pytest.approx(
+        frechet(gaussian(m2, b), gaussian(m1, a)), rel=1e-10
+    )
 
 
 def test_distance_of_samples_approaches_that_of_their_gaussians() -> None:
@@ -95,7 +112,8 @@ def test_distance_by_class_is_the_mean_of_classes() -> None:
 
 
 def test_kernel_distance_is_unbiased() -> None:
-    """Halves of one set: zero within its error; the biased estimate would be off by about (E k(x, x) − E k(x, y)) · 2 / m."""
+    """Halves of one set: zero within its error; the biased estimate would be off by about (E k(x, x) − E k(x,
+    y)) · 2 / m."""
     x = normal(4000, 8)
     mean, std = kernel_distance(x[:2000], x[2000:], subsets=200, subset_size=100)
     bias = float(((x.square().sum(1) / 8 + 1) ** 3).mean() - 1) * 2 / 100
@@ -135,7 +153,11 @@ def test_refusals() -> None:
     x = torch.zeros(4, 3)
     bad = x.clone()
     bad[2, 1] = torch.nan
-    for call in (lambda: Moments.of(bad), lambda: kernel_distance(bad, x, subset_size=2), lambda: inception_score(bad, splits=2)):
+    for call in (
+        lambda: Moments.of(bad),
+        lambda: kernel_distance(bad, x, subset_size=2),
+        lambda: inception_score(bad, splits=2),
+    ):
         with pytest.raises(ValueError, match="NaN or infinity in 1 of 4 rows"):
             call()
     with pytest.raises(ValueError, match="3 and 2 dimensions"):

@@ -1,4 +1,5 @@
-"""Extractors by name or as a function, one pass that does not see how pictures are batched, and a cache that trusts nothing."""
+"""Extractors by name or as a function, one pass that does not see how pictures are batched, and a cache that
+trusts nothing."""
 
 import builtins
 from collections.abc import Iterator
@@ -11,11 +12,21 @@ from torch import Tensor
 
 from studio.metrics import features as module
 from studio.metrics.distances import Moments
-from studio.metrics.features import REGISTRY, Features, build_extractor, cache_folder, cached, extract, from_callable
+from studio.metrics.features import (
+    REGISTRY,
+    Features,
+    build_extractor,
+    cache_folder,
+    cached,
+    extract,
+    from_callable,
+)
 
 
 def pictures(n: int, channels: int = 1, size: int = 28) -> Tensor:
-    return torch.randint(0, 256, (n, channels, size, size), generator=torch.Generator().manual_seed(n), dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (n, channels, size, size), generator=torch.Generator().manual_seed(n), dtype=torch.uint8
+    )
 
 
 def means(values: Tensor) -> dict[str, Tensor]:
@@ -46,20 +57,29 @@ def test_moments_are_those_of_all_features() -> None:
     assert found.values is None and found.logits is None
     expected = Moments.of(x.float().mean((2, 3)))
     for f in (found, kept):
-        assert torch.allclose(f.moments.covariance, expected.covariance, rtol=1e-10) and torch.allclose(f.moments.mean, expected.mean, rtol=1e-12)
+        assert torch.allclose(f.moments.covariance, expected.covariance, rtol=1e-10) and torch.allclose(
+            f.moments.mean, expected.mean, rtol=1e-12
+        )
     assert torch.allclose(found.spatial.mean, x[:, :, :2, :2].double().flatten(1).mean(0), rtol=1e-12)
 
 
 def test_pictures_of_several_sizes() -> None:
     parts = [pictures(5, 3, 8), pictures(40, 3, 6), pictures(3, 3, 8)]
     plain = from_callable(lambda v: v.float().mean((2, 3)), "plain", "v1")
-    assert torch.equal(extract(iter(parts), plain, keep=True).values, torch.cat([p.float().mean((2, 3)) for p in parts]))
+    assert torch.equal(
+        extract(iter(parts), plain, keep=True).values, torch.cat([p.float().mean((2, 3)) for p in parts])
+    )
 
 
 def test_channels() -> None:
     rgb = from_callable(means, "means", "v1", channels=3)
-    assert torch.equal(extract([pictures(4)], rgb, keep=True).values, pictures(4).float().mean((2, 3)).expand(-1, 3))
-    with pytest.raises(ValueError, match="got pictures with 3 channels, expected 1 for the extractor 'lenet'.*convert them to grey"):
+    assert torch.equal(
+        extract([pictures(4)], rgb, keep=True).values, pictures(4).float().mean((2, 3)).expand(-1, 3)
+    )
+    with pytest.raises(
+        ValueError,
+        match="got pictures with 3 channels, expected 1 for the extractor 'lenet'.*convert them to grey",
+    ):
         extract([pictures(4, 3)], build_extractor("lenet"), keep=False)
     with pytest.raises(ValueError, match="4 channels, expected 3.*transparency"):
         extract([pictures(4, 4)], rgb, keep=False)
@@ -72,7 +92,9 @@ def test_refusals() -> None:
         with pytest.raises(ValueError, match="got no pictures"):
             extract(nothing, EXTRACTOR, keep=False)
     with pytest.raises(ValueError, match="NaN or infinity in 4 of 4"):
-        extract([pictures(4)], from_callable(lambda v: v.float().mean((2, 3)) * torch.nan, "nan", ""), keep=False)
+        extract(
+            [pictures(4)], from_callable(lambda v: v.float().mean((2, 3)) * torch.nan, "nan", ""), keep=False
+        )
     with pytest.raises(ValueError, match=r"gave features of shape \(3, 1\) for 4 pictures"):
         extract([pictures(4)], from_callable(lambda v: v.float().mean((2, 3))[:3], "short", ""), keep=False)
     with pytest.raises(ValueError, match="gave the keys f for 4 pictures"):
@@ -83,7 +105,9 @@ def test_registry_by_name() -> None:
     assert set(REGISTRY) == {"inception", "lenet", "efficientnet"}
     with pytest.raises(ValueError, match="did you mean 'inception'"):
         build_extractor("inceptoin")
-    with pytest.raises(ValueError, match="got inception=x.pth for the extractor 'lenet', which has its own weights"):
+    with pytest.raises(
+        ValueError, match="got inception=x.pth for the extractor 'lenet', which has its own weights"
+    ):
         build_extractor("lenet", inception="x.pth")
 
 
@@ -127,10 +151,16 @@ def same(a: Features, b: Features) -> bool:
         return (x is None and y is None) or torch.equal(x, y)
 
     moments = all(
-        (x is None and y is None) or (x.count == y.count and torch.equal(x.mean, y.mean) and torch.equal(x.scatter, y.scatter))
+        (x is None and y is None)
+        or (x.count == y.count and torch.equal(x.mean, y.mean) and torch.equal(x.scatter, y.scatter))
         for x, y in ((a.moments, b.moments), (a.spatial, b.spatial))
     )
-    return moments and equal(a.values, b.values) and equal(a.logits, b.logits) and (a.extractor, a.hash) == (b.extractor, b.hash)
+    return (
+        moments
+        and equal(a.values, b.values)
+        and equal(a.logits, b.logits)
+        and (a.extractor, a.hash) == (b.extractor, b.hash)
+    )
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -149,7 +179,9 @@ def test_a_damaged_cache_is_made_again(damage: str, computed: list[int], tmp_pat
     data = bytearray(path.read_bytes())
     if damage == "flipped":
         data[-5] ^= 1
-    path.write_bytes({"cut": data[:-9], "flipped": data, "emptied": b"", "foreign": b"not ours", "other key": data}[damage])
+    path.write_bytes(
+        {"cut": data[:-9], "flipped": data, "emptied": b"", "foreign": b"not ours", "other key": data}[damage]
+    )
     if damage == "other key":
         other = tmp_path / "elsewhere"
         cached("another", lambda: counting(computed), other)
@@ -169,7 +201,9 @@ def test_a_cache_that_cannot_be_written_costs_time_only(computed: list[int], tmp
     assert len(computed) == 2
 
 
-def test_nothing_half_written_is_left(computed: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_half_written_is_left(
+    computed: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any) -> None:
         raise OSError("disk full")
 

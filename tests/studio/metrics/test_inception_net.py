@@ -1,4 +1,5 @@
-"""FID's Inception: features and whole-set metrics recorded from torch-fidelity, its resize rule by hand, and what is refused as weights."""
+"""FID's Inception: features and whole-set metrics recorded from torch-fidelity, its resize rule by hand, and
+what is refused as weights."""
 
 import shutil
 from collections.abc import Callable
@@ -53,16 +54,21 @@ def test_pictures_that_are_not_square(net: Inception, golden: Callable[[str], An
 def test_asking_for_less_computes_less(net: Inception, golden: Callable[[str], Any]) -> None:
     late: list[bool] = []
     handle = net.Mixed_7a.register_forward_hook(lambda *_: late.append(True))
-    assert set(net(golden("inception")[0]["images4"][:1], ["768", "spatial7"])) == {"768", "spatial7"} and not late
+    assert (
+        set(net(golden("inception")[0]["images4"][:1], ["768", "spatial7"])) == {"768", "spatial7"}
+        and not late
+    )
     handle.remove()
 
 
 def test_resize_reads_from_i_times_in_over_out() -> None:
     x = torch.tensor([[0.0, 10.0], [20.0, 50.0]])[None, None]
-    expected = torch.tensor([[0, 5, 10, 10], [10, 20, 30, 30], [20, 35, 50, 50], [20, 35, 50, 50.0]])  # the last row and column are held
+    # the last row and column are held
+    expected = torch.tensor([[0, 5, 10, 10], [10, 20, 30, 30], [20, 35, 50, 50], [20, 35, 50, 50.0]])
     assert torch.equal(resize(x, 4)[0, 0], expected)
     y = torch.arange(12.0).reshape(1, 1, 3, 4)
-    assert torch.equal(resize(y, 4)[0, 0, :, 1], torch.tensor([1, 4, 7, 9.0]))  # rows from 0, 0.75, 1.5, 2.25: 1 + 4·place, held at the last
+    # rows from 0, 0.75, 1.5, 2.25: 1 + 4·place, held at the last
+    assert torch.equal(resize(y, 4)[0, 0, :, 1], torch.tensor([1, 4, 7, 9.0]))
     assert resize(torch.full((2, 3, 5, 7), 9.0)).unique().tolist() == [9.0]
 
 
@@ -87,12 +93,17 @@ def test_metrics_of_whole_sets_are_torch_fidelitys(weights: Path, golden: Callab
 
 
 def test_layouts_of_the_published_files(net: Inception, tmp_path: Path) -> None:
-    """A prefix, counters of batches, the auxiliary head, half precision, a dict around it: the same network."""
+    """A prefix, counters of batches, the auxiliary head, half precision, a dict around it: the same
+    network."""
     half = {k: v.half() for k, v in state().items()}
     save_tensors(tmp_path / "half.safetensors", half)
     plain = load_inception(tmp_path / "half.safetensors")
     extra = {f"module.{k}": v for k, v in half.items()}
-    extra |= {"module.Conv2d_1a_3x3.bn.num_batches_tracked": torch.tensor(7), "module.AuxLogits.fc.bias": torch.zeros(1000), "other": torch.zeros(1)}
+    extra |= {
+        "module.Conv2d_1a_3x3.bn.num_batches_tracked": torch.tensor(7),
+        "module.AuxLogits.fc.bias": torch.zeros(1000),
+        "other": torch.zeros(1),
+    }
     torch.save({"state_dict": extra}, tmp_path / "wrapped.pt", _use_new_zipfile_serialization=False)
     wrapped = load_inception(tmp_path / "wrapped.pt")
     assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), wrapped.state_dict().values()))
@@ -107,13 +118,20 @@ def test_the_extractor_names_its_weights(weights: Path, monkeypatch: pytest.Monk
     assert (extractor.name, extractor.dim, extractor.hash) == ("inception", 2048, sha256(weights)[:16])
     grey = torch.full((2, 1, 28, 28), 40, dtype=torch.uint8)
     found = extract([grey], extractor, keep=True)
-    assert found.values.shape == (2, 2048) and found.logits.shape == (2, 1008) and found.spatial.dim == 7 * 17 * 17
+    assert (
+        found.values.shape == (2, 2048)
+        and found.logits.shape == (2, 1008)
+        and found.spatial.dim == 7 * 17 * 17
+    )
     assert torch.allclose(found.values, extractor(grey.expand(-1, 3, -1, -1))["features"], atol=1e-5)
 
 
 def test_no_weights_says_where_they_come_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("STUDIO_INCEPTION", raising=False)
-    with pytest.raises(ValueError, match=r"STUDIO_INCEPTION=FILE.*pt_inception-2015-12-05-6726825d\.pth.*pytorch-fid.*works without it"):
+    with pytest.raises(
+        ValueError,
+        match=r"STUDIO_INCEPTION=FILE.*pt_inception-2015-12-05-6726825d\.pth.*pytorch-fid.*works without it",
+    ):
         build_extractor("inception")
     with pytest.raises(ValueError, match=r"nothing\.pth, which do not exist"):
         find_inception(tmp_path / "nothing.pth")
@@ -161,12 +179,19 @@ def test_other_files_are_told_apart(tmp_path: Path) -> None:
     torchvisions = half | {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
     del torchvisions["Mixed_7c.branch1x1.bn.bias"]
     save_tensors(tmp_path / "torchvision.safetensors", torchvisions)
-    with pytest.raises(ValueError, match=r"1 missing \(Mixed_7c.*2 of another shape \(fc.weight \(1000, 2048\).*1,000 classes"):
+    with pytest.raises(
+        ValueError,
+        match=r"1 missing \(Mixed_7c.*2 of another shape \(fc.weight \(1000, 2048\).*1,000 classes",
+    ):
         load_inception(tmp_path / "torchvision.safetensors")
 
 
 def test_pictures_of_another_form_are_refused(net: Inception) -> None:
-    for bad in (torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8, dtype=torch.uint8)):
+    for bad in (
+        torch.zeros(1, 3, 8, 8),
+        torch.zeros(1, 1, 8, 8, dtype=torch.uint8),
+        torch.zeros(3, 8, 8, dtype=torch.uint8),
+    ):
         with pytest.raises(ValueError, match=r"expected uint8 \(B, 3, H, W\)"):
             net(bad)
     with pytest.raises(ValueError, match="got taps 512, expected some of 64"):

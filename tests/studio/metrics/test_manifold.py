@@ -1,4 +1,5 @@
-"""Precision, recall, density and coverage: on constructed sets, and equal to the full float64 matrix whatever the fast product and the blocks are."""
+"""Precision, recall, density and coverage: on constructed sets, and equal to the full float64 matrix whatever
+the fast product and the blocks are."""
 
 import pytest
 import torch
@@ -26,9 +27,11 @@ def plain(samples: Tensor, reference: Tensor, k: int = 3, density_k: int = 5) ->
     real, fake = (m.fill_diagonal_(torch.inf).sort(1).values for m in (real, fake))
     ball = across < real[:, density_k - 1]
     return Manifold(
-        float((across <= real[:, k - 1]).any(1).double().mean()), float((across <= fake[:, k - 1, None]).any(0).double().mean()),
-        int(ball.sum()) / (density_k * len(samples)), float(ball.any(0).double().mean()),
-    )  # fmt: skip
+        float((across <= real[:, k - 1]).any(1).double().mean()),
+        float((across <= fake[:, k - 1, None]).any(0).double().mean()),
+        int(ball.sum()) / (density_k * len(samples)),
+        float(ball.any(0).double().mean()),
+    )
 
 
 def sets(kind: str, dim: int) -> tuple[Tensor, Tensor]:
@@ -53,7 +56,19 @@ def sets(kind: str, dim: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("dim", [1, 2, 33, 300])
-@pytest.mark.parametrize("kind", ["normal", "shared", "far and narrow", "collapsed to copies", "one point each", "outlier", "grid", "tiny"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "normal",
+        "shared",
+        "far and narrow",
+        "collapsed to copies",
+        "one point each",
+        "outlier",
+        "grid",
+        "tiny",
+    ],
+)
 def test_decisions_are_those_of_the_full_matrix(kind: str, dim: int, dtype: torch.dtype) -> None:
     x, y = sets(kind, dim)
     assert manifold(x, y, block=48, dtype=dtype) == plain(x, y)
@@ -81,7 +96,9 @@ def test_few_pairs_need_the_exact_distance(monkeypatch: pytest.MonkeyPatch) -> N
     x, y, pairs = normal(600, 128), normal(600, 128, seed=1), [0]
     exact = engine.squared_distances
 
-    def counted(a: engine.Pointset, b: engine.Pointset, i: Tensor, j: Tensor, workers: engine.Workers) -> Tensor:
+    def counted(
+        a: engine.Pointset, b: engine.Pointset, i: Tensor, j: Tensor, workers: engine.Workers
+    ) -> Tensor:
         pairs[0] += len(i)
         return exact(a, b, i, j, workers)
 
@@ -102,12 +119,16 @@ def test_copies_need_one_distance_for_all() -> None:
 
 @pytest.mark.parametrize("dim", [1, 3, 64, 2048])
 def test_a_distance_has_the_same_bits_in_any_company(dim: int) -> None:
-    """Ties between a radius and a distance are decided by equality, so both must come out the same however many pairs are computed at once."""
+    """Ties between a radius and a distance are decided by equality, so both must come out the same however
+    many pairs are computed at once."""
     x, y = prepare(normal(40, dim), normal(30, dim, seed=1))
     i, j = torch.arange(40).repeat_interleave(30), torch.arange(30).repeat(40)
     workers = engine.Workers()
     together = engine.squared_distances(x, y, i, j, workers)
-    assert torch.equal(together, torch.cat([engine.squared_distances(x, y, i[n : n + 1], j[n : n + 1], workers) for n in range(1200)]))
+    assert torch.equal(
+        together,
+        torch.cat([engine.squared_distances(x, y, i[n : n + 1], j[n : n + 1], workers) for n in range(1200)]),
+    )
     assert torch.equal(together, engine.squared_distances(y, x, j, i, workers))
     assert torch.allclose(together, full(x.rows, y.rows).flatten(), rtol=1e-12)
 
@@ -130,7 +151,8 @@ def test_a_subset_is_precise_but_recalls_little() -> None:
 
 
 def test_an_outlier_in_the_reference_inflates_precision_but_not_density() -> None:
-    """Naeem et al.'s argument: one far reference has a huge ball, which holds samples that lie nowhere near the data."""
+    """Naeem et al.'s argument: one far reference has a huge ball, which holds samples that lie nowhere near
+    the data."""
     y = torch.cat([normal(300, 2) * 0.1, torch.tensor([[20.0, 0.0]])])
     x = normal(300, 2, seed=1) * 0.1 + torch.tensor([8.0, 0.0])
     precision, _ = precision_recall(x, y)
@@ -145,7 +167,8 @@ def test_density_and_coverage_need_no_second_sample() -> None:
 
 def test_equal_distributions_have_density_one() -> None:
     density, coverage = density_coverage(normal(4000, 4), normal(4000, 4, seed=1))
-    assert density == pytest.approx(1, abs=0.05) and coverage == pytest.approx(1 - 0.5**5, abs=0.02)  # Naeem et al., lemma 2
+    # Naeem et al., lemma 2
+    assert density == pytest.approx(1, abs=0.05) and coverage == pytest.approx(1 - 0.5**5, abs=0.02)
 
 
 def test_refusals() -> None:

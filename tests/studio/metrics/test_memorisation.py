@@ -28,7 +28,12 @@ def test_copies_are_found_and_named() -> None:
     m, clean = memorisation(samples, TRAIN, HELD_OUT, pairs=31), memorisation(FRESH, TRAIN, HELD_OUT)
     assert m.near == pytest.approx(clean.near + 0.031, abs=0.002)
     assert m.authentic < clean.authentic - 0.01
-    assert (m.suspects[0].sample, m.suspects[0].train, m.suspects[0].distance, m.suspects[0].ratio) == (5, 77, 0.0, 0.0)
+    assert (m.suspects[0].sample, m.suspects[0].train, m.suspects[0].distance, m.suspects[0].ratio) == (
+        5,
+        77,
+        0.0,
+        0.0,
+    )
     assert {(s.sample, s.train) for s in m.suspects} == {(5, 77)} | {(100 + i, 700 + i) for i in range(30)}
     assert all(s.ratio < 0.05 for s in m.suspects)
 
@@ -39,16 +44,20 @@ def test_a_generator_that_only_copies() -> None:
 
 
 def test_distances_are_those_of_the_definition() -> None:
-    to_train = torch.cdist(HELD_OUT.double(), TRAIN.double(), compute_mode="donot_use_mm_for_euclid_dist").min(1).values
-    m = memorisation(FRESH, TRAIN, HELD_OUT, q=0.05)
-    assert m.near_distance == pytest.approx(float(to_train.quantile(0.05)), rel=1e-12) and m.median_distance == pytest.approx(
-        float(to_train.quantile(0.5))
+    to_train = (
+        torch.cdist(HELD_OUT.double(), TRAIN.double(), compute_mode="donot_use_mm_for_euclid_dist")
+        .min(1)
+        .values
     )
+    m = memorisation(FRESH, TRAIN, HELD_OUT, q=0.05)
+    assert m.near_distance == pytest.approx(
+        float(to_train.quantile(0.05)), rel=1e-12
+    ) and m.median_distance == pytest.approx(float(to_train.quantile(0.5)))
     s = m.suspects[0]
     own = (TRAIN[s.train].double() - TRAIN.double()).norm(dim=1).sort().values[1]
-    assert s.distance == pytest.approx(float((FRESH[s.sample] - TRAIN[s.train]).norm()), rel=1e-6) and s.ratio == pytest.approx(
-        s.distance / float(own), rel=1e-6
-    )
+    assert s.distance == pytest.approx(
+        float((FRESH[s.sample] - TRAIN[s.train]).norm()), rel=1e-6
+    ) and s.ratio == pytest.approx(s.distance / float(own), rel=1e-6)
 
 
 def test_training_data_with_copies_of_its_own() -> None:

@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def real() -> Collection:
-    return collect(ROOT / "data/molecules_moses_45k.csv.gz", limit=240, conditions=["logP", "QED"], cache=False)
+    return collect(
+        ROOT / "data/molecules_moses_45k.csv.gz", limit=240, conditions=["logP", "QED"], cache=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +36,9 @@ def test_real_molecules_are_perfect(real: Collection, mols: list[Chem.Mol]) -> N
         and molecules.novelty(real.smiles, real.smiles[:60]) == 0.75
     )
     assert molecules.coverage(mols, real.atoms) == 1
-    assert molecules.scaffold_share(molecules.scaffolds(mols), molecules.scaffolds(mols)) == 1 and molecules.cosine(
+    assert molecules.scaffold_share(
         molecules.scaffolds(mols), molecules.scaffolds(mols)
-    ) == pytest.approx(1)
+    ) == 1 and molecules.cosine(molecules.scaffolds(mols), molecules.scaffolds(mols)) == pytest.approx(1)
     assert molecules.nearest_similarity(mols[:20], mols) == pytest.approx(1)
 
 
@@ -44,8 +46,16 @@ def test_shares_are_of_the_right_whole() -> None:
     some = [read_smiles("CCO"), read_smiles("CC.O"), None, read_smiles("CCO")]
     assert molecules.validity(some) == molecules.Validity(0.75, 0.5)
     texts = molecules.smiles_of(some)
-    assert texts == ["CCO", "CC.O", None, "CCO"] and molecules.uniqueness(texts) == pytest.approx(2 / 3) and molecules.novelty(texts, ["CCO"]) == 0.5
-    for call in (lambda: molecules.uniqueness([None]), lambda: molecules.validity([]), lambda: molecules.internal_diversity([None])):
+    assert (
+        texts == ["CCO", "CC.O", None, "CCO"]
+        and molecules.uniqueness(texts) == pytest.approx(2 / 3)
+        and molecules.novelty(texts, ["CCO"]) == 0.5
+    )
+    for call in (
+        lambda: molecules.uniqueness([None]),
+        lambda: molecules.validity([]),
+        lambda: molecules.internal_diversity([None]),
+    ):
         with pytest.raises(ValueError, match="expected at least one"):
             call()
 
@@ -72,7 +82,10 @@ def test_fragments_are_moses_fragments(mols: list[Chem.Mol]) -> None:
     for m in mols[:40]:
         by_hand.update(Chem.MolToSmiles(AllChem.FragmentOnBRICSBonds(m)).split("."))
     assert molecules.fragments(mols[:40]) == by_hand
-    assert molecules.cosine({"a": 3, "b": 4}, {"b": 1}) == pytest.approx(0.8) and molecules.cosine({"a": 1}, {}) == 0
+    assert (
+        molecules.cosine({"a": 3, "b": 4}, {"b": 1}) == pytest.approx(0.8)
+        and molecules.cosine({"a": 1}, {}) == 0
+    )
 
 
 def test_fcd(real: Collection) -> None:
@@ -82,7 +95,9 @@ def test_fcd(real: Collection) -> None:
     from fcd_torch import FCD
 
     theirs = FCD(canonize=False).precalc(list(real.smiles[:60]))
-    assert np.allclose(a.mean.numpy(), theirs["mu"], atol=1e-6) and np.allclose(a.covariance.numpy(), theirs["sigma"], atol=1e-6)
+    assert np.allclose(a.mean.numpy(), theirs["mu"], atol=1e-6) and np.allclose(
+        a.covariance.numpy(), theirs["sigma"], atol=1e-6
+    )
     assert molecules.fcd(a, b) > 1
 
 
@@ -91,7 +106,9 @@ def test_the_error_of_exact_targets_is_zero(real: Collection, mols: list[Chem.Mo
     exact = properties.compute(mols[:30], names)
     found = molecules.on_target(mols[:30], exact, names)
     assert all(f == molecules.OnTarget(0.0, 1.0) for f in found.values()) and list(found) == names
-    off = molecules.on_target([*mols[:30], None, None], np.concatenate([exact + 0.5, exact[:1], np.full((1, 4), np.nan)]), names)
+    off = molecules.on_target(
+        [*mols[:30], None, None], np.concatenate([exact + 0.5, exact[:1], np.full((1, 4), np.nan)]), names
+    )
     assert all(f.mae == pytest.approx(0.5) and f.share == pytest.approx(30 / 31) for f in off.values())
     assert molecules.on_target(mols[:2], np.full((2, 1), np.nan), ["logP"]) == {}
     with pytest.raises(ValueError, match="got the property 'logD', expected one of logP"):
@@ -119,9 +136,15 @@ def test_floors_by_brute_force() -> None:
 
 def test_properties() -> None:
     """Ethanol and benzene from the definitions: weights, polar surface, counts; SA between 1 and 10."""
-    found = properties.compute([read_smiles("CCO"), read_smiles("c1ccccc1"), None], list(properties.PROPERTIES))
+    found = properties.compute(
+        [read_smiles("CCO"), read_smiles("c1ccccc1"), None], list(properties.PROPERTIES)
+    )
     named = {n: found[:, i] for i, n in enumerate(properties.PROPERTIES)}
     assert named["MW"][:2] == pytest.approx([2 * 12.011 + 6 * 1.008 + 15.999, 6 * (12.011 + 1.008)], abs=0.01)
-    assert named["TPSA"][:2] == pytest.approx([20.23, 0]) and named["rings"][:2].tolist() == [0, 1] and named["heavy_atoms"][:2].tolist() == [3, 6]
+    assert (
+        named["TPSA"][:2] == pytest.approx([20.23, 0])
+        and named["rings"][:2].tolist() == [0, 1]
+        and named["heavy_atoms"][:2].tolist() == [3, 6]
+    )
     assert 1 <= named["SA"][:2].min() <= named["SA"][:2].max() <= 10 and np.isnan(found[2]).all()
     assert properties.known("tpsa") == "TPSA" and properties.known("nothing") is None

@@ -23,7 +23,9 @@ def field_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     data = Data("fields", "image", values.shape[1:], Arrays(values), codec={"name": "scale", "std": 40.0})
     config: dict[str, Any] = {**dit_config(Path("none"), steps=2, preview=True), "data": {}}
     config["sample"] = {"sampler": "ab2", "num_steps": 2, "guidance": ""}
-    return studio.train(config, data=data, out=tmp_path_factory.mktemp("run") / "field", quiet=True).load(dtype="fp32", device="cpu")
+    return studio.train(config, data=data, out=tmp_path_factory.mktemp("run") / "field", quiet=True).load(
+        dtype="fp32", device="cpu"
+    )
 
 
 def test_saved_samples_are_the_samples(field_model: Model, tmp_path: Path) -> None:
@@ -48,7 +50,9 @@ def test_generated_sets_are_the_samples(field_model: Model, tmp_path: Path) -> N
 
     generate(field_model, tmp_path / "set", num=3, batch=2)
     with np.load(tmp_path / "set" / "samples.npz") as file:
-        np.testing.assert_allclose(file["arr_0"], field_model.sample(seeds=range(3)).values.numpy(), rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(
+            file["arr_0"], field_model.sample(seeds=range(3)).values.numpy(), rtol=1e-4, atol=1e-3
+        )
     assert Image.open(tmp_path / "set" / "sheet.png").size[0] > 8
 
 
@@ -56,4 +60,7 @@ def test_what_stays_within_one_has_the_scale_it_had() -> None:
     values = torch.linspace(-1, 1, 64).view(1, 1, 8, 8)
     shown = np.asarray(build_task("image", {"name": "scale", "std": 1.0}).pictures(values)[0])
     assert np.array_equal(shown, ((values[0, 0] + 1) * 127.5).round().numpy().astype(np.uint8))
-    assert build_task("image", {"name": "pixels"}).suffix == ".png" and build_task("image", {"name": "vae"}).suffix == ".png"
+    assert (
+        build_task("image", {"name": "pixels"}).suffix == ".png"
+        and build_task("image", {"name": "vae"}).suffix == ".png"
+    )

@@ -1,4 +1,5 @@
-"""A model is a folder: found by name, loaded from runs and exports, of this and of older versions of the format."""
+"""A model is a folder: found by name, loaded from runs and exports, of this and of older versions of the
+format."""
 
 import json
 import shutil
@@ -31,7 +32,10 @@ def saved(folder: Path, name: str) -> dict[str, torch.Tensor]:
     return {k.removeprefix("net."): v for k, v in load_file(folder / f"{name}.safetensors").items()}
 
 
-@pytest.mark.parametrize("weights, name", [("ema", "ema-0.99"), ("raw", "net"), ("ema-0.99", "ema-0.99"), ("ema-power-6", "ema-power-6")])
+@pytest.mark.parametrize(
+    "weights, name",
+    [("ema", "ema-0.99"), ("raw", "net"), ("ema-0.99", "ema-0.99"), ("ema-power-6", "ema-power-6")],
+)
 @pytest.mark.parametrize("step", [None, 16, 3])
 def test_weights_and_steps_of_a_run(weights: str, name: str, step: int | None, picture_run: Run) -> None:
     where = picture_run.folder if step is None else f"{picture_run.folder}@{step}"
@@ -45,15 +49,26 @@ def test_weights_and_steps_of_a_run(weights: str, name: str, step: int | None, p
 
 
 def test_the_profiles_are_not_the_same(picture_run: Run) -> None:
-    hashes = {studio.load(picture_run.folder, weights=w, device="cpu").hash for w in ("raw", "ema-0.99", "ema-power-6")}
+    hashes = {
+        studio.load(picture_run.folder, weights=w, device="cpu").hash
+        for w in ("raw", "ema-0.99", "ema-power-6")
+    }
     assert len(hashes) == 3
 
 
 @pytest.mark.parametrize("weights", ["ema", "raw", "ema-power-6"])
 def test_an_export_samples_what_the_run_samples(weights: str, picture_run: Run, tmp_path: Path) -> None:
     folder = export(str(picture_run.folder), tmp_path / "flat", weights=weights)
-    assert sorted(p.name for p in folder.iterdir()) == ["config.yaml", "meta.json", "model.safetensors", "preview.png"]
-    run, flat = (studio.load(f, weights=w, device="cpu", dtype="fp32") for f, w in ((picture_run.folder, weights), (folder, "auto")))
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "config.yaml",
+        "meta.json",
+        "model.safetensors",
+        "preview.png",
+    ]
+    run, flat = (
+        studio.load(f, weights=w, device="cpu", dtype="fp32")
+        for f, w in ((picture_run.folder, weights), (folder, "auto"))
+    )
     assert torch.equal(run.sample(**REQUEST).values, flat.sample(**REQUEST).values)
     with safe_open(folder / "model.safetensors", "pt") as file:
         assert file.metadata()["modelspec.architecture"] == "dit"
@@ -62,15 +77,27 @@ def test_an_export_samples_what_the_run_samples(weights: str, picture_run: Run, 
 
 
 @pytest.mark.parametrize("dtype, bound", [("fp16", 2**-11), ("bf16", 2**-8)])
-def test_a_sixteen_bit_export_is_the_rounded_model(dtype: str, bound: float, picture_run: Run, tmp_path: Path) -> None:
+def test_a_sixteen_bit_export_is_the_rounded_model(
+    dtype: str, bound: float, picture_run: Run, tmp_path: Path
+) -> None:
     folder = export(str(picture_run.folder), tmp_path / "half", dtype=dtype)
-    stored, whole = load_file(folder / "model.safetensors"), saved(picture_run.folder / "checkpoints" / "000000048", "ema-0.99")
-    assert all(v.dtype == {"fp16": torch.float16, "bf16": torch.bfloat16}[dtype] for v in stored.values() if v.is_floating_point())
+    stored, whole = (
+        load_file(folder / "model.safetensors"),
+        saved(picture_run.folder / "checkpoints" / "000000048", "ema-0.99"),
+    )
+    assert all(
+        v.dtype == {"fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
+        for v in stored.values()
+        if v.is_floating_point()
+    )
     model = studio.load(folder, device="cpu", dtype="fp32")
     for key, value in weights_of(model).items():
         assert value.dtype == torch.float32
         assert ((value - whole[key]).abs() <= whole[key].abs() * bound + 1e-7).all(), key
-    a, b = (m.sample(**REQUEST).values.float() for m in (model, studio.load(picture_run.folder, device="cpu", dtype="fp32")))
+    a, b = (
+        m.sample(**REQUEST).values.float()
+        for m in (model, studio.load(picture_run.folder, device="cpu", dtype="fp32"))
+    )
     assert float((a - b).abs().mean()) < 1.0  # of 255
     again = export(str(folder), tmp_path / "again", dtype=dtype)  # an export of an export is the same
     assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
@@ -102,9 +129,15 @@ def test_frozen_models_of_every_schema_load_and_sample(schema: int) -> None:
     text = (folder / "config.yaml").read_text()
     assert ("model:" in text and "schema" not in text) if schema == 0 else "schema: 1" in text
     model = studio.load(folder, device="cpu", dtype="fp32")
-    assert model.config.schema == 1 and model.config.backbone["name"] == "mlp" and model.config.objective["parameterization"] == "velocity"
+    assert (
+        model.config.schema == 1
+        and model.config.backbone["name"] == "mlp"
+        and model.config.objective["parameterization"] == "velocity"
+    )
     values = model.sample(seeds=range(4)).values
-    torch.testing.assert_close(values, torch.tensor(json.loads((folder / "samples.json").read_text())), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        values, torch.tensor(json.loads((folder / "samples.json").read_text())), rtol=1e-4, atol=1e-4
+    )
     assert (folder / "model.safetensors").stat().st_size < 50_000
 
 
@@ -117,14 +150,21 @@ def test_folders_of_newer_versions_are_refused(picture_run: Run, tmp_path: Path)
     flat = export(str(picture_run.folder), tmp_path / "flat")
     config = flat / "config.yaml"
     config.write_text(config.read_text().replace("schema: 1", "schema: 2"))
-    with pytest.raises(ValueError, match="written with schema 2, this version reads up to 1; upgrade drift-studio"):
+    with pytest.raises(
+        ValueError, match="written with schema 2, this version reads up to 1; upgrade drift-studio"
+    ):
         studio.load(flat)
     config.write_text(config.read_text().replace("schema: 2", "schema: 1"))
     meta = json.loads((flat / "meta.json").read_text())
     (flat / "meta.json").write_text(json.dumps({**meta, "version": checkpoint.VERSION + 1}))
-    with pytest.raises(ValueError, match=f"checkpoint version {checkpoint.VERSION + 1}, this version reads up to {checkpoint.VERSION}; upgrade"):
+    with pytest.raises(
+        ValueError,
+        match=f"checkpoint version {checkpoint.VERSION + 1}, this version reads up to "
+        f"{checkpoint.VERSION}; upgrade",
+    ):
         studio.load(flat)
-    assert flat.name not in {c.folder.name for c in studio.list_models([tmp_path])}  # the picker leaves it out
+    # the picker leaves it out
+    assert flat.name not in {c.folder.name for c in studio.list_models([tmp_path])}
     assert "cannot be read: " in catalogue("models", [str(tmp_path)])[str(flat)]  # the list names it
     run = shutil.copytree(picture_run.folder, tmp_path / "run")
     newest = run / "checkpoints" / "000000048" / "meta.json"
@@ -154,7 +194,12 @@ def test_the_picker_reads_no_weights(picture_run: Run, tmp_path: Path) -> None:
     for path in run.rglob("*.safetensors"):
         path.write_bytes(b"\0" * path.stat().st_size)
     (found,) = [c for c in studio.list_models([tmp_path / "runs"]) if c.folder == run]
-    assert (found.step, found.task, found.classes, name_of(found)) == (48, "image", ("bar", "dot", "ring", "wedge"), str(run))
+    assert (found.step, found.task, found.classes, name_of(found)) == (
+        48,
+        "image",
+        ("bar", "dot", "ring", "wedge"),
+        str(run),
+    )
     assert set(found.weights) == {"raw", "ema-0.99", "ema-power-6"}
     assert find_by_hash(studio.load(picture_run.folder, device="cpu").hash, [found]) == found
     assert weights_hash(card(picture_run.folder)) == studio.load(picture_run.folder, device="cpu").hash
@@ -162,18 +207,29 @@ def test_the_picker_reads_no_weights(picture_run: Run, tmp_path: Path) -> None:
 
 def test_the_bundled_model_is_found_by_its_name() -> None:
     shown = card("fashion-dit")
-    assert shown.shape == (1, 28, 28) and len(shown.classes) == 10 and weights_in(shown.folder).keys() == {"ema"}
+    assert (
+        shown.shape == (1, 28, 28) and len(shown.classes) == 10 and weights_in(shown.folder).keys() == {"ema"}
+    )
     model = studio.load("fashion-dit", device="cpu")
-    assert model.name == "fashion-dit" and sum(p.numel() for p in model.denoiser.net.parameters()) == checkpoint.read_meta(shown.folder)["parameters"]
+    assert (
+        model.name == "fashion-dit"
+        and sum(p.numel() for p in model.denoiser.net.parameters())
+        == checkpoint.read_meta(shown.folder)["parameters"]
+    )
 
 
 def test_a_model_on_another_path_makes_nearly_the_same_pictures(picture_model: Model) -> None:
-    """Both solve one curve: with many steps the pictures agree; the recipe names the path, and the command that it gives makes them again."""
+    """Both solve one curve: with many steps the pictures agree; the recipe names the path, and the command
+    that it gives makes them again."""
     from studio.sampling.commands import command_of
 
     options = dict(seeds=[0, 1], labels=[0, 1], num_steps=60, sampler="heun", guidance=None)
     own, other = picture_model.sample(**options), picture_model.on_path("trig").sample(**options)
     assert float((own.values.float() - other.values.float()).abs().mean()) < 2.0
-    assert other.recipes[0]["path"] == "trig" and "--path trig" in command_of(other.recipes[0]) and "path" not in own.recipes[0]
+    assert (
+        other.recipes[0]["path"] == "trig"
+        and "--path trig" in command_of(other.recipes[0])
+        and "path" not in own.recipes[0]
+    )
     with pytest.raises(ValueError, match="got path 'trigg', .*did you mean 'trig'"):
         picture_model.on_path("trigg")

@@ -1,4 +1,5 @@
-"""Potentials of the page on balanced weights: a plan's marginals, and the optimum that the network climbs to."""
+"""Potentials of the page on balanced weights: a plan's marginals, and the optimum that the network climbs
+to."""
 
 import torch
 
@@ -26,7 +27,8 @@ def test_the_learned_potential_reaches_the_semi_dual_of_sinkhorn() -> None:
     eps, batch = 1.0, toy.ends("eight_gaussians", "moons", 3, 128, toy.TEST)
     grid = torch.cdist(batch.source, batch.data).double() / eps
     plan = potentials.transport.entropic_plan(-grid, 500).exp()
-    best = float((plan * (grid + plan.log())).sum()) + 2 * torch.log(torch.tensor(128.0)).item()  # mean f + mean g at the optimum
+    # mean f + mean g at the optimum
+    best = float((plan * (grid + plan.log())).sum()) + 2 * torch.log(torch.tensor(128.0)).item()
     weigh = potentials.Potentials(eps=eps)
 
     def value() -> float:

@@ -1,5 +1,5 @@
-"""`studio reproduce`: jobs run once and resume, sentences follow the numbers, pages are written whole, and the recipe's measures are right where the
-answer is known."""
+"""`studio reproduce`: jobs run once and resume, sentences follow the numbers, pages are written whole, and
+the recipe's measures are right where the answer is known."""
 
 import json
 import math
@@ -40,15 +40,26 @@ def count(settings: Mapping[str, Any], work: Path) -> Outcome:
 
 
 def some(log: Path, **first: Any) -> list[Job]:
-    return [Job(f"job-{i}", count, {"value": i, "log": str(log), **(first if i == 0 else {})}) for i in range(3)]
+    return [
+        Job(f"job-{i}", count, {"value": i, "log": str(log), **(first if i == 0 else {})}) for i in range(3)
+    ]
 
 
 def test_jobs_run_once_and_again_when_their_settings_change(tmp_path: Path) -> None:
     log, folder = tmp_path / "log", tmp_path / "jobs"
     once, twice = run_jobs(some(log), folder), run_jobs(some(log), folder)
-    assert once is not None and twice is not None and once == twice and log.read_text().split() == ["0", "1", "2"]
-    assert [r.values["twice"] for r in twice.values()] == [0, 2, 4] and twice["job-2"].arrays["line"].tolist() == [0, 1]
-    assert sorted(p.name for p in folder.iterdir()) == sorted(f"job-{i}.{end}" for i in range(3) for end in ("json", "npz"))
+    assert (
+        once is not None
+        and twice is not None
+        and once == twice
+        and log.read_text().split() == ["0", "1", "2"]
+    )
+    assert [r.values["twice"] for r in twice.values()] == [0, 2, 4] and twice["job-2"].arrays[
+        "line"
+    ].tolist() == [0, 1]
+    assert sorted(p.name for p in folder.iterdir()) == sorted(
+        f"job-{i}.{end}" for i in range(3) for end in ("json", "npz")
+    )
     changed = run_jobs(some(log, further=1), folder)
     assert changed is not None and log.read_text().split() == ["0", "1", "2", "0"]
 
@@ -60,16 +71,27 @@ def test_damaged_results_are_made_again(damage: str, tmp_path: Path) -> None:
     path = tmp_path / "jobs" / f"job-2.{damage.split()[-1]}"
     path.unlink() if damage == "no npz" else path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert load(jobs[2], tmp_path / "jobs") is None
-    assert run_jobs(jobs, tmp_path / "jobs") is not None and (tmp_path / "log").read_text().split() == ["0", "1", "2", "2"]
+    assert run_jobs(jobs, tmp_path / "jobs") is not None and (tmp_path / "log").read_text().split() == [
+        "0",
+        "1",
+        "2",
+        "2",
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_between_jobs_and_the_same_call_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_stops_between_jobs_and_the_same_call_goes_on(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     jobs = some(tmp_path / "log", signal=int(number))
     assert run_jobs(jobs, tmp_path / "jobs") is None
     assert (tmp_path / "log").read_text().split() == ["0"] and load(jobs[0], tmp_path / "jobs") is not None
     results = run_jobs(jobs, tmp_path / "jobs")
-    assert results is not None and list(results) == ["job-0", "job-1", "job-2"] and (tmp_path / "log").read_text().split() == ["0", "1", "2"]
+    assert (
+        results is not None
+        and list(results) == ["job-0", "job-1", "job-2"]
+        and (tmp_path / "log").read_text().split() == ["0", "1", "2"]
+    )
 
 
 def test_a_job_that_stopped_half_way_finds_its_folder_again(tmp_path: Path) -> None:
@@ -77,7 +99,12 @@ def test_a_job_that_stopped_half_way_finds_its_folder_again(tmp_path: Path) -> N
     assert run_jobs(jobs, tmp_path / "jobs") is None
     assert [p.name for p in (tmp_path / "jobs").rglob("half")] == ["half"]
     assert run_jobs(jobs, tmp_path / "jobs") is not None
-    assert not list((tmp_path / "jobs").rglob("half")) and (tmp_path / "log").read_text().split() == ["0", "0", "1", "2"]
+    assert not list((tmp_path / "jobs").rglob("half")) and (tmp_path / "log").read_text().split() == [
+        "0",
+        "0",
+        "1",
+        "2",
+    ]
 
 
 def test_mean_and_standard_error() -> None:
@@ -90,11 +117,13 @@ def test_mean_and_standard_error() -> None:
 @pytest.mark.parametrize(
     "a, b, text",
     [
-        ([0.5, 0.6, 0.55], [0.9, 1.02, 0.95], "a is lower than b by -0.407 ± 0.007 (3 seeds)."), ([0.9, 1.02, 0.95], [0.5, 0.6, 0.55], "a is higher than b by +0.407"),
-        ([0.5, 1.5, 0.9], [0.9, 1.0, 1.0], "no clear difference between a and b, +0.000"), ([0.5], [0.9], "one seed says nothing of chance"),
+        ([0.5, 0.6, 0.55], [0.9, 1.02, 0.95], "a is lower than b by -0.407 ± 0.007 (3 seeds)."),
+        ([0.9, 1.02, 0.95], [0.5, 0.6, 0.55], "a is higher than b by +0.407"),
+        ([0.5, 1.5, 0.9], [0.9, 1.0, 1.0], "no clear difference between a and b, +0.000"),
+        ([0.5], [0.9], "one seed says nothing of chance"),
         ([0.5, 0.5], [0.5, 0.5], "no clear difference"),
     ],
-)  # fmt: skip
+)
 def test_sentences_follow_the_numbers(a: list[float], b: list[float], text: str) -> None:
     assert text in pages.compare("a", a, "b", b, "W2")
 
@@ -106,8 +135,11 @@ def test_pairs_that_are_none_are_refused() -> None:
 
 def test_tables_show_what_is_there() -> None:
     assert pages.table([{"a": 1.0, "b": [1.0, 3.0]}, {"a": "x"}], {"a": "A", "b": "B"}).splitlines() == [
-        "| A | B |", "|---|---|", "| 1.000 | 2.000 ± 1.000 |", "| x | – |"
-    ]  # fmt: skip
+        "| A | B |",
+        "|---|---|",
+        "| 1.000 | 2.000 ± 1.000 |",
+        "| x | – |",
+    ]
 
 
 def test_two_way_decomposition() -> None:
@@ -115,20 +147,27 @@ def test_two_way_decomposition() -> None:
     rows, columns = torch.randn(40, generator=g).double(), torch.randn(30, generator=g).double()
     shares, means = wcfm.two_way(rows[:, None] + 2 * columns)
     assert sum(shares.values()) == pytest.approx(1) and shares["interaction"] < 1e-12
-    assert shares["picture"] / shares["source"] == pytest.approx(float(4 * columns.var(correction=0) / rows.var(correction=0)))
+    assert shares["picture"] / shares["source"] == pytest.approx(
+        float(4 * columns.var(correction=0) / rows.var(correction=0))
+    )
     torch.testing.assert_close(means - means.mean(), 2 * (columns - columns.mean()))
     shares, _ = wcfm.two_way((rows - rows.mean())[:, None] * (columns - columns.mean()))
     assert shares["interaction"] == pytest.approx(1)
 
 
-# ---- the recipe in the plane -------------------------------------------------------------------------------------------------------------
+# ---- the recipe in the plane ---------------------------------------------------------------------
 
 
 def test_draws_are_the_same_for_all_methods_and_independent_between_uses() -> None:
     a, b = toy.ends("normal", "moons", 1, 512), toy.ends("normal", "moons", 1, 512, toy.TEST)
     toy.ends.cache_clear()
     assert torch.equal(toy.ends("normal", "moons", 1, 512).data, a.data)
-    for x, y in ((a.data, b.data), (a.source, b.source), (a.source, a.data), (a.source, toy.ends("normal", "moons", 2, 512).source)):
+    for x, y in (
+        (a.data, b.data),
+        (a.source, b.source),
+        (a.source, a.data),
+        (a.source, toy.ends("normal", "moons", 2, 512).source),
+    ):
         together = torch.stack([x[:, 0], y[:, 0]])
         assert abs(float(torch.corrcoef(together)[0, 1])) < 4 / math.sqrt(512)
 
@@ -141,7 +180,9 @@ def test_the_rate_is_constant_and_then_falls_to_nothing() -> None:
 def test_path_energy_of_a_translation() -> None:
     """v = c: every sample is moved by c, one Euler step is exact, and PE = |c|²."""
     path, shift = LinearPath(), torch.tensor([3.0, -4.0])
-    denoiser: Any = FunctionDenoiser(path, lambda x, t, cond: Prediction("velocity", shift.expand_as(x), x, t, path))
+    denoiser: Any = FunctionDenoiser(
+        path, lambda x, t, cond: Prediction("velocity", shift.expand_as(x), x, t, path)
+    )
     x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
     made, energy = toy.converged(denoiser, x, steps=5)
     assert energy == pytest.approx(25)
@@ -159,7 +200,8 @@ def test_path_energy_of_a_contraction() -> None:
 
 
 def exact_classes(off: float) -> Any:
-    """The exact conditional denoiser of the eight Gaussians, aimed ``off`` classes beside the one asked for."""
+    """The exact conditional denoiser of the eight Gaussians, aimed ``off`` classes beside the one asked
+    for."""
     path, variance = LinearPath(), 0.1**0.5
 
     def fn(x: Tensor, t: Any, cond: Cond) -> Prediction:
@@ -176,7 +218,8 @@ def test_class_measures_of_the_exact_model() -> None:
     right, wrong = (toy.conditional(exact_classes(off), seed=0, per_class=60) for off in (0, 1))
     assert right["accuracy_converged"] > 0.98 and wrong["accuracy_converged"] < 0.02
     assert right["w2_class_converged"] < 0.45  # two sets of 60 points of standard deviation 0.56
-    assert wrong["w2_class_converged"] == pytest.approx(10 * math.sin(math.pi / 8), rel=0.05)  # the distance of two centres
+    # the distance of two centres
+    assert wrong["w2_class_converged"] == pytest.approx(10 * math.sin(math.pi / 8), rel=0.05)
 
 
 def test_a_network_without_t_has_one_answer_at_all_levels() -> None:
@@ -193,7 +236,7 @@ def test_training_needs_as_many_pairs_as_it_uses() -> None:
         toy.train(build_objective(), toy.ToyNet(seed=0), toy.ends("normal", "moons", 0, 20), steps=3, batch=8)
 
 
-# ---- pages -------------------------------------------------------------------------------------------------------------------------------
+# ---- pages ---------------------------------------------------------------------------------------
 
 
 def write(results: Mapping[str, Result], folder: Path) -> str:
@@ -216,9 +259,17 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_page_is_written_and_written_again_from_what_is_kept(own: Path) -> None:
     written = command.reproduce("own-page", quiet=True)
-    assert written.folder == Path("docs/results/own-page") and sorted(p.name for p in written.files) == ["README.md", "table.csv"]
+    assert written.folder == Path("docs/results/own-page") and sorted(p.name for p in written.files) == [
+        "README.md",
+        "table.csv",
+    ]
     text = (written.folder / "README.md").read_text()
-    assert "# A page of its own" in text and "| job-2 | 4 |" in text and "`studio reproduce own-page`" in text and "quick" not in text
+    assert (
+        "# A page of its own" in text
+        and "| job-2 | 4 |" in text
+        and "`studio reproduce own-page`" in text
+        and "quick" not in text
+    )
     assert (written.folder / "table.csv").read_text().splitlines()[3].startswith("job-2,2,4,")
     command.reproduce("own-page", quiet=True)
     assert (own / "log").read_text().split() == ["0", "1", "2"]
@@ -246,10 +297,16 @@ def test_a_readme_of_others_is_left_alone(own: Path) -> None:
 
 def test_a_page_made_in_parts_and_kept_elsewhere(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     part = command.reproduce("own-page", cache="kept", only=["job-[12]"], quiet=True)
-    assert (part.files, part.interrupted, part.done, part.jobs) == ((), False, 2, 3) and not part.folder.exists()
+    assert (part.files, part.interrupted, part.done, part.jobs) == (
+        (),
+        False,
+        2,
+        3,
+    ) and not part.folder.exists()
     assert [done for _, done in command.state("own-page", cache="kept")] == [False, True, True]
     assert (own / "log").read_text().split() == ["1", "2"] and not (own / "runs").exists()
-    main(["reproduce", "own-page", "--jobs", "kept", "--only", "job-2", "--json", "--threads", "1"])  # exit code 0: what was asked for is there
+    # exit code 0: what was asked for is there
+    main(["reproduce", "own-page", "--jobs", "kept", "--only", "job-2", "--json", "--threads", "1"])
     assert json.loads(capsys.readouterr().out)["done"] == 2
     with pytest.raises(ValueError, match="--list shows them"):
         command.reproduce("own-page", only=["jop-*"])
@@ -261,7 +318,9 @@ def test_the_command(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["reproduce", "--list", "--json"])
     assert json.loads(capsys.readouterr().out)["pages"].keys() == PAGES.keys()
     main(["reproduce", "own-page", "--list", "--json", "--threads", "1"])
-    assert [(j["job"], j["done"]) for j in json.loads(capsys.readouterr().out)["jobs"]] == [(f"job-{i}", False) for i in range(3)]
+    assert [(j["job"], j["done"]) for j in json.loads(capsys.readouterr().out)["jobs"]] == [
+        (f"job-{i}", False) for i in range(3)
+    ]
     main(["reproduce", "own-page", "--json", "--threads", "1"])
     assert json.loads(capsys.readouterr().out)["done"] == 3
     main(["reproduce", "own-page", "--list", "--threads", "1"])
@@ -282,30 +341,42 @@ def test_jobs_have_names_of_their_own_and_fit_into_twenty_minutes(name: str) -> 
         jobs = page.jobs(quick)
         assert len({j.name for j in jobs}) == len({j.key for j in jobs}) == len(jobs)
         assert all(j.minutes <= 20 for j in jobs)
-    trained = [{j.key for j in page.jobs(quick) if not j.name.endswith("untrained")} for quick in (True, False)]
+    trained = [
+        {j.key for j in page.jobs(quick) if not j.name.endswith("untrained")} for quick in (True, False)
+    ]
     assert trained[0].isdisjoint(trained[1])
     assert sum(j.minutes for j in page.jobs(False)) <= 100
 
 
 def test_jobs_in_the_plane_run_on_every_method(tmp_path: Path) -> None:
-    small = [j for p in (wcfm.page, noise_free.page) for j in p.jobs(True) if j.run in (wcfm.points, wcfm.labelled, wcfm.tilt, noise_free.points)]
+    small = [
+        j
+        for p in (wcfm.page, noise_free.page)
+        for j in p.jobs(True)
+        if j.run in (wcfm.points, wcfm.labelled, wcfm.tilt, noise_free.points)
+    ]
     for job in small:
         values, _ = job.run(job.settings, tmp_path)
         assert all(math.isfinite(v) for v in values.values() if isinstance(v, float)), job.name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["wcfm", "balanced", "noise-free-conditioning", "bridge", "ddpm", "noise-starts"])
+@pytest.mark.parametrize(
+    "name", ["wcfm", "balanced", "noise-free-conditioning", "bridge", "ddpm", "noise-starts"]
+)
 def test_a_whole_page_in_short(name: str, tmp_path: Path) -> None:
     written = command.reproduce(name, quick=True, out=tmp_path, quiet=True)
     text = (written.folder / "README.md").read_text()
     shown = [line.partition("](")[2].rstrip(")") for line in text.splitlines() if line.startswith("![")]
     assert shown and {p.name for p in written.files} == {"README.md", "table.csv", *shown}
-    assert "nan" not in text and len((written.folder / "table.csv").read_text().splitlines()) == 1 + written.jobs
+    assert (
+        "nan" not in text and len((written.folder / "table.csv").read_text().splitlines()) == 1 + written.jobs
+    )
 
 
 def test_memory_that_a_forward_pass_keeps_is_counted_once_and_freed() -> None:
-    """exp saves its own output: 4 × 8 numbers of four bytes, which must not hold the graph that holds them."""
+    """exp saves its own output: 4 × 8 numbers of four bytes, which must not hold the graph that holds
+    them."""
 
     class Exp(torch.nn.Module):
         def forward(self, x: Tensor, t: Tensor, cond: Cond) -> Tensor:
@@ -313,5 +384,8 @@ def test_memory_that_a_forward_pass_keeps_is_counted_once_and_freed() -> None:
             return y
 
     net = Exp()
-    assert kept_mb(net, torch.randn(4, 8), torch.zeros(4), Cond()) * 2**20 == pytest.approx(2 * 4 * 8 * 4, abs=8)  # x and the output; the factor
+    # x and the output; the factor
+    assert kept_mb(net, torch.randn(4, 8), torch.zeros(4), Cond()) * 2**20 == pytest.approx(
+        2 * 4 * 8 * 4, abs=8
+    )
     assert net.made() is None

@@ -1,4 +1,5 @@
-"""The user's cache: a full disk leaves no half of a file, what is old can be listed and removed, and nothing else is."""
+"""The user's cache: a full disk leaves no half of a file, what is old can be listed and removed, and nothing
+else is."""
 
 import errno
 import json
@@ -37,7 +38,9 @@ def below(home: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("room", [0, 60, 200, 10**9])
-def test_a_full_disk_leaves_no_half(room: int, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_half(
+    room: int, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """``room`` bytes can be written before the disk is full."""
     left, opened = [room], open
 
@@ -103,20 +106,37 @@ def test_listing_removes_nothing(filled: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize(
     ("words", "left"),
-    [([], 2), (["--days", "10"], 1), (["--days", "0"], 0), (["--days", "1000"], 4), (["--days", "1000", "--most", "8 KB"], 2), (["--most", "0"], 0)],
+    [
+        ([], 2),
+        (["--days", "10"], 1),
+        (["--days", "0"], 0),
+        (["--days", "1000"], 4),
+        (["--days", "1000", "--most", "8 KB"], 2),
+        (["--most", "0"], 0),
+    ],
 )
 def test_pruning(words: list[str], left: int, filled: Path) -> None:
     main(["cache", "--prune", *words])
     there = below(filled)
     for place, each in ((".", 2), ("molecules", 1), ("features", 1)):
-        mine = [n for n in there if (Path(n).parent == Path(place)) and caches.KINDS[{".": "pictures"}.get(place, place)][1].fullmatch(Path(n).name)]
+        mine = [
+            n
+            for n in there
+            if (Path(n).parent == Path(place))
+            and caches.KINDS[{".": "pictures"}.get(place, place)][1].fullmatch(Path(n).name)
+        ]
         assert len([n for n in mine if not (filled / n).is_symlink()]) == each * left, there
     assert f".{9:024x}.npy.x1y2" in there and f"features/.{9:032x}.ab12cd" not in there
     assert {"notes.txt", f"peers/torch/{3:024x}.npy", f"{5:024x}.npy"} <= set(there), "what is not ours stays"
 
 
 @pytest.mark.parametrize(
-    ("words", "told"), [(["--most", "2GB"], "--prune"), (["--prune", "--most", "two"], "such as 500MB"), (["--prune", "--days", "-1"], "0 or more")]
+    ("words", "told"),
+    [
+        (["--most", "2GB"], "--prune"),
+        (["--prune", "--most", "two"], "such as 500MB"),
+        (["--prune", "--days", "-1"], "0 or more"),
+    ],
 )
 def test_refusals(words: list[str], told: str, filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = below(filled)
@@ -135,7 +155,9 @@ def test_use_keeps_an_entry_young(home: Path, tmp_path: Path) -> None:
     [found] = caches.entries()
     assert found.kind == "pictures" and time.time() - found.used < 60 and len(again.train) == len(first.train)
     caches.remove(caches.entries())
-    assert below(home) == [] and len(again.train[0]) == len(first.train[0]), "a run that has it open keeps what it has"
+    assert below(home) == [] and len(again.train[0]) == len(first.train[0]), (
+        "a run that has it open keeps what it has"
+    )
 
 
 def test_names_are_those_that_are_written(home: Path, tmp_path: Path) -> None:

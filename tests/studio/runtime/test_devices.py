@@ -24,7 +24,11 @@ def test_too_many_threads_are_warned_of_once(two_cores: None, capsys: pytest.Cap
     devices.set_threads(4)
     said = capsys.readouterr()
     assert torch.get_num_threads() == 4 and not said.out
-    assert said.err.startswith("warning: 4 threads on 2 cores") and "2.2 times as long" in said.err and "give at most 2" in said.err
+    assert (
+        said.err.startswith("warning: 4 threads on 2 cores")
+        and "2.2 times as long" in said.err
+        and "give at most 2" in said.err
+    )
     devices.set_threads(8)
     assert not capsys.readouterr().err
 

@@ -1,4 +1,5 @@
-"""Where output cannot go: nothing is written, nothing lost, and the way out is named. Through Python and through the command line."""
+"""Where output cannot go: nothing is written, nothing lost, and the way out is named. Through Python and
+through the command line."""
 
 import json
 import shutil
@@ -24,7 +25,8 @@ def config_file(where: Path, **train: object) -> Path:
 
 
 def test_a_disk_that_fills_up_during_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checkpoint that does not fit is not begun; those before it stay, and the run goes on from them when there is room."""
+    """The checkpoint that does not fit is not begun; those before it stay, and the run goes on from them when
+    there is room."""
     free = {"bytes": 10**12}
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, free["bytes"]))
 
@@ -41,7 +43,9 @@ def test_a_disk_that_fills_up_during_a_run(tmp_path: Path, monkeypatch: pytest.M
     assert rest.step == 8 and checkpoints(tmp_path / "run") == [4, 8]
 
 
-def test_no_room_before_the_first_step(points_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_before_the_first_step(
+    points_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10, 9, 1))
     with pytest.raises(ValueError, match="make room or choose another --out"):
         studio.train(points_config(), out=tmp_path / "run", quiet=True)
@@ -85,7 +89,10 @@ def test_the_command_line_refuses_in_one_line(points_run: Run, tmp_path: Path) -
     before = files_below(tmp_path)
     for words, text in (
         (("train", config, "--out", run), "holds a run already; pass --resume"),
-        (("train", config, "--out", run, "--overwrite", "--device", "cuda:9"), "got device 'cuda:9', which is not there"),
+        (
+            ("train", config, "--out", run, "--overwrite", "--device", "cuda:9"),
+            "got device 'cuda:9', which is not there",
+        ),
         (("sample", tmp_path / "weights.pt", "--out", tmp_path / "x"), "a pickle, which is never loaded"),
         (("sample", run, "--out", tmp_path / "x", "--num-steps", "-3"), "num_steps=-3"),
         (("sample", run, "--out", tmp_path / "x", "--sampler", "ddpm(respacing=ddim5)"), "needs a VP table"),
@@ -105,6 +112,10 @@ def test_underscores_json_and_info(points_run: Run, tmp_path: Path) -> None:
     one, two = json.loads(dash.stdout), json.loads(bar.stdout)
     assert one["recipe"] == two["recipe"] and one["recipe"]["num_steps"] == 3
     shown = json.loads(run_studio("info", tmp_path / "a", "--json", cwd=tmp_path).stdout)
-    assert shown["samples"] == 5 and shown["command"].startswith(f"studio sample {points_run.folder}@40 --out again --seeds 0-4 ")
-    listed = json.loads(run_studio("list", "--models", points_run.folder.parent, "--json", cwd=tmp_path).stdout)["models"]
+    assert shown["samples"] == 5 and shown["command"].startswith(
+        f"studio sample {points_run.folder}@40 --out again --seeds 0-4 "
+    )
+    listed = json.loads(
+        run_studio("list", "--models", points_run.folder.parent, "--json", cwd=tmp_path).stdout
+    )["models"]
     assert "step 40" in listed[str(points_run.folder)] and "fashion-dit" in listed

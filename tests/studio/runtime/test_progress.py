@@ -11,7 +11,9 @@ from studio.runtime import progress
 from studio.runtime.progress import Bar, counted, silent, step_text
 
 
-def test_decoding_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_decoding_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     rng = np.random.default_rng(0)
     for k in range(6):
         Image.fromarray(rng.integers(0, 255, (9, 9), np.uint8)).save(tmp_path / f"{k}.png")
@@ -29,11 +31,15 @@ def test_decoding_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert capsys.readouterr().err == ""
 
 
-def test_items_pass_through_in_order(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_items_pass_through_in_order(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(progress, "UNSEEN", -1.0)
     monkeypatch.setattr(progress, "LINES", -1.0)
     assert list(counted(iter("abc"), 3, "letters")) == ["a", "b", "c"]
-    assert [line.split(" ·")[0].split(" in")[0] for line in capsys.readouterr().err.splitlines()] == [f"letters: {k} of 3" for k in (1, 2, 3)]
+    assert [line.split(" ·")[0].split(" in")[0] for line in capsys.readouterr().err.splitlines()] == [
+        f"letters: {k} of 3" for k in (1, 2, 3)
+    ]
 
 
 def test_a_run_by_minutes_is_never_more_than_done(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
-"""Seeds are counted before they are listed, and what cannot be meant is refused before a model is asked for anything."""
+"""Seeds are counted before they are listed, and what cannot be meant is refused before a model is asked for
+anything."""
 
 import itertools
 import json
@@ -30,9 +31,23 @@ def quick(call: Callable[[], Any]) -> str:
 
 
 MANY: list[Any] = [
-    "0-100000", "0-1999999", "5-2000004", "0-99999,200000", "0-9223372036854775807", "1-9223372036854775807,3", "0-99999,0-99999", ",".join(map(str, range(100_001))),
-    range(100_001), range(2_000_000_000), range(0, 10**12, 2), [0] * 100_001, np.arange(150_000), torch.arange(150_000), itertools.count(), iter(range(100_001)),
-]  # fmt: skip
+    "0-100000",
+    "0-1999999",
+    "5-2000004",
+    "0-99999,200000",
+    "0-9223372036854775807",
+    "1-9223372036854775807,3",
+    "0-99999,0-99999",
+    ",".join(map(str, range(100_001))),
+    range(100_001),
+    range(2_000_000_000),
+    range(0, 10**12, 2),
+    [0] * 100_001,
+    np.arange(150_000),
+    torch.arange(150_000),
+    itertools.count(),
+    iter(range(100_001)),
+]
 
 
 @pytest.mark.parametrize("seeds", MANY, ids=range(len(MANY)))
@@ -46,11 +61,17 @@ def test_the_command_says_how_many(tmp_path: Path, capsys: pytest.CaptureFixture
         with pytest.raises(SystemExit) as stopped:
             main(["sample", "fashion-dit", "--out", str(tmp_path / "out"), "--seeds", seeds])
         told = capsys.readouterr().err
-        assert stopped.value.code == 2 and f"studio generate MODEL --out DIR {option}`" in told and told.count("\n") == 1
+        assert (
+            stopped.value.code == 2
+            and f"studio generate MODEL --out DIR {option}`" in told
+            and told.count("\n") == 1
+        )
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("seeds", ["0-9999999,10000000", "0-9223372036854775807", range(MOST + 1), itertools.count()], ids=range(4))
+@pytest.mark.parametrize(
+    "seeds", ["0-9999999,10000000", "0-9223372036854775807", range(MOST + 1), itertools.count()], ids=range(4)
+)
 def test_sets_have_a_limit_too(seeds: Any) -> None:
     if isinstance(seeds, itertools.count):
         seeds = itertools.count(2**63)
@@ -58,15 +79,44 @@ def test_sets_have_a_limit_too(seeds: Any) -> None:
 
 
 def test_a_call_holds_as_many() -> None:
-    assert parse_seeds("0-99999", most=AT_ONCE) == tuple(range(100_000)) == parse_seeds(range(100_000), most=AT_ONCE)
+    assert (
+        parse_seeds("0-99999", most=AT_ONCE)
+        == tuple(range(100_000))
+        == parse_seeds(range(100_000), most=AT_ONCE)
+    )
     assert parse_seeds(iter(range(100_000)), most=AT_ONCE) == tuple(range(100_000))
-    for form in ("3,1-2", [3, 1, 2], np.array([3, 1, 2]), torch.tensor([3, 1, 2]), iter([3, 1, 2]), [np.int64(3), 1.0, torch.tensor(2)]):
+    for form in (
+        "3,1-2",
+        [3, 1, 2],
+        np.array([3, 1, 2]),
+        torch.tensor([3, 1, 2]),
+        iter([3, 1, 2]),
+        [np.int64(3), 1.0, torch.tensor(2)],
+    ):
         assert parse_seeds(form) == (3, 1, 2)
     for one in (5, "5", np.int32(5), np.array(5), torch.tensor(5), 5.0):
         assert parse_seeds(one) == (5,)
 
 
-@pytest.mark.parametrize("seeds", ["3-1", "a", "1;2", "-1", "1.5", "9" * 5000, "0-" + "9" * 5000, "", [1.5], [-1], [True], None, b"1", {1: 2}])
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        "3-1",
+        "a",
+        "1;2",
+        "-1",
+        "1.5",
+        "9" * 5000,
+        "0-" + "9" * 5000,
+        "",
+        [1.5],
+        [-1],
+        [True],
+        None,
+        b"1",
+        {1: 2},
+    ],
+)
 def test_what_is_no_seed(seeds: Any) -> None:
     with pytest.raises(ValueError, match="got (the )?seed") as error:
         parse_seeds(seeds)
@@ -100,13 +150,21 @@ def test_fixed_batches_are_laid_out_as_before_in_linear_time() -> None:
 def test_files_of_many_seeds_are_named_in_linear_time() -> None:
     began = time.process_time()
     names = _names([{"seed": s // 2, "label": 1} for s in range(100_000)])
-    assert len(set(names)) == 100_000 and names[1] == "seed-000000-class-1-0001" and time.process_time() - began < 5
+    assert (
+        len(set(names)) == 100_000
+        and names[1] == "seed-000000-class-1-0001"
+        and time.process_time() - began < 5
+    )
 
 
 @pytest.mark.parametrize("given", [{"strength": 0.5}, {"strength": 1.0}, {"strength": 7.0}])
-def test_a_strength_without_a_picture_is_refused(given: dict[str, Any], picture_model: Model, points_model: Model) -> None:
+def test_a_strength_without_a_picture_is_refused(
+    given: dict[str, Any], picture_model: Model, points_model: Model
+) -> None:
     for model in (picture_model, points_model):
-        with pytest.raises(ValueError, match="without a picture to start from; give it with --init, or leave --strength out"):
+        with pytest.raises(
+            ValueError, match="without a picture to start from; give it with --init, or leave --strength out"
+        ):
             model.sample(seeds=[0], **given)
     with pytest.raises(ValueError, match="got a mask without a picture"):
         picture_model.request(seeds=[0], mask=np.ones((8, 8), bool))
@@ -114,13 +172,29 @@ def test_a_strength_without_a_picture_is_refused(given: dict[str, Any], picture_
 
 def test_many_classes_are_a_few_names_and_how_many() -> None:
     names = [f"class {i}" for i in range(300)]
-    told = brief({"classes": names, "seed": list(range(500)), "class": names, "command": "x" * 500, "step": 3, "weights": {"a": names}})
-    assert told["classes"] == listed(names) and told["classes"].endswith("(300 classes)") and told["seed"] == "0-499" and told["command"] == "x" * 500
+    told = brief(
+        {
+            "classes": names,
+            "seed": list(range(500)),
+            "class": names,
+            "command": "x" * 500,
+            "step": 3,
+            "weights": {"a": names},
+        }
+    )
+    assert (
+        told["classes"] == listed(names)
+        and told["classes"].endswith("(300 classes)")
+        and told["seed"] == "0-499"
+        and told["command"] == "x" * 500
+    )
     assert len(str(told["class"])) < 200 and len(str(told["weights"])) < 200 and told["step"] == 3
     assert brief({"classes": ["a", "b"]})["classes"] == "a, b" and brief({"classes": []})["classes"] == "none"
 
 
-def test_info_of_a_model_of_many_classes(picture_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_of_a_model_of_many_classes(
+    picture_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
 
     run = tmp_path / "many"
     shutil.copytree(picture_run.folder, run)

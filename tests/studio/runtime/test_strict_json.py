@@ -25,7 +25,14 @@ def strictly(text: str) -> Any:
 
 
 def test_what_is_not_finite_is_null() -> None:
-    assert strictly(to_json(WILD)) == {"a": None, "b": [1.5, None, {"c": [None, 2]}], "d": None, "e": "NaN", "f": True, "g": 3}
+    assert strictly(to_json(WILD)) == {
+        "a": None,
+        "b": [1.5, None, {"c": [None, 2]}],
+        "d": None,
+        "e": "NaN",
+        "f": True,
+        "g": 3,
+    }
     assert math.isnan(numbers({"a": [None]})["a"][0])
 
 
@@ -35,7 +42,9 @@ def test_files_results_and_output(tmp_path: Path, capsys: pytest.CaptureFixture[
     Result("x", {"fid": math.nan, "kid": 0.5}, {}, {}, {"n": 3}).save(tmp_path / "r.json")
     strictly((tmp_path / "r.json").read_text())
     again = load_result(tmp_path / "r.json")
-    assert math.isnan(again.values["fid"]) and again.values["kid"] == 0.5 and "nan" in "\n".join(again.lines())
+    assert (
+        math.isnan(again.values["fid"]) and again.values["kid"] == 0.5 and "nan" in "\n".join(again.lines())
+    )
     emit(WILD, True, [])
     assert strictly(capsys.readouterr().out)["b"][1] is None
 
@@ -47,4 +56,6 @@ def test_a_held_out_loss_that_is_not_finite_is_null_in_the_log_and_said(
     run = studio.train(points_config(steps=4, eval_every=2, log_every=1), out=tmp_path / "run")
     lines = [strictly(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["held_out"] for line in lines if "held_out" in line] == [None, None]
-    assert "step 2: held_out, held_out_ema_0.9 is not finite (null in metrics.jsonl)" in capsys.readouterr().err
+    assert (
+        "step 2: held_out, held_out_ema_0.9 is not finite (null in metrics.jsonl)" in capsys.readouterr().err
+    )

@@ -27,11 +27,15 @@ def exact(path: Path) -> FunctionDenoiser:
 
 PATHS = {"edm": EDMPath(), "edm20": EDMPath(sigma_max=20.0), "linear": LinearPath(), "vp": VPPath()}
 SAMPLERS = [
-    "diffusers(scheduler=DDIMScheduler)", "diffusers(scheduler=DDPMScheduler)", "diffusers(scheduler=TCDScheduler,eta=0.0)",
-    "diffusers(scheduler=DDIMScheduler,timestep_spacing=leading)", "diffusers(scheduler=HeunDiscreteScheduler,timestep_spacing=leading)",
-    "diffusers(scheduler=EDMEulerScheduler,sigma_max=15.0)", "diffusers(scheduler=KDPM2AncestralDiscreteScheduler)",
+    "diffusers(scheduler=DDIMScheduler)",
+    "diffusers(scheduler=DDPMScheduler)",
+    "diffusers(scheduler=TCDScheduler,eta=0.0)",
+    "diffusers(scheduler=DDIMScheduler,timestep_spacing=leading)",
+    "diffusers(scheduler=HeunDiscreteScheduler,timestep_spacing=leading)",
+    "diffusers(scheduler=EDMEulerScheduler,sigma_max=15.0)",
+    "diffusers(scheduler=KDPM2AncestralDiscreteScheduler)",
     "diffusers(scheduler=FlowMatchEulerDiscreteScheduler)",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("sampler, where", thinned(2, SAMPLERS, list(PATHS)))

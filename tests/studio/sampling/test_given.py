@@ -1,4 +1,5 @@
-"""What a caller gives to start from: one picture in every form that a user has it in is one picture, and one mask is one mask."""
+"""What a caller gives to start from: one picture in every form that a user has it in is one picture, and one
+mask is one mask."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,16 +34,43 @@ def freed(model: Model, mask: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "form", ["uint8", "chw", "hwc", "list", "floats", "doubles", "int64", "uint16", "tensor", "ToTensor", "PIL", "PNG", "npy", "text"]
+    "form",
+    [
+        "uint8",
+        "chw",
+        "hwc",
+        "list",
+        "floats",
+        "doubles",
+        "int64",
+        "uint16",
+        "tensor",
+        "ToTensor",
+        "PIL",
+        "PNG",
+        "npy",
+        "text",
+    ],
 )
 def test_one_picture_in_every_form(form: str, picture_model: Model, tmp_path: Path) -> None:
     Image.fromarray(GREY).save(tmp_path / "a.png")
     np.save(tmp_path / "a.npy", GREY / 255)
     forms = {
-        "uint8": GREY, "chw": GREY[None], "hwc": GREY[..., None], "list": GREY.tolist(), "floats": GREY.astype(np.float32) / 255, "doubles": GREY / 255,
-        "int64": GREY.astype(np.int64), "uint16": GREY.astype(np.uint16), "tensor": torch.from_numpy(GREY), "ToTensor": torch.from_numpy(GREY)[None] / 255,
-        "PIL": Image.fromarray(GREY), "PNG": tmp_path / "a.png", "npy": tmp_path / "a.npy", "text": str(tmp_path / "a.png"),
-    }  # fmt: skip
+        "uint8": GREY,
+        "chw": GREY[None],
+        "hwc": GREY[..., None],
+        "list": GREY.tolist(),
+        "floats": GREY.astype(np.float32) / 255,
+        "doubles": GREY / 255,
+        "int64": GREY.astype(np.int64),
+        "uint16": GREY.astype(np.uint16),
+        "tensor": torch.from_numpy(GREY),
+        "ToTensor": torch.from_numpy(GREY)[None] / 255,
+        "PIL": Image.fromarray(GREY),
+        "PNG": tmp_path / "a.png",
+        "npy": tmp_path / "a.npy",
+        "text": str(tmp_path / "a.png"),
+    }
     assert np.array_equal(started(picture_model, forms[form]), GREY)
 
 
@@ -50,13 +78,18 @@ def test_floats_start_where_their_picture_does(picture_model: Model) -> None:
     """Floats in 0..1 were all black: the whole way to the samples."""
     options: dict[str, Any] = dict(seeds=[1], num_steps=4, strength=0.5)
     wanted = picture_model.sample(init=torch.from_numpy(GREY)[None], **options).values
-    assert torch.equal(picture_model.sample(init=torch.from_numpy(GREY)[None] / 255, **options).values, wanted)
+    assert torch.equal(
+        picture_model.sample(init=torch.from_numpy(GREY)[None] / 255, **options).values, wanted
+    )
 
 
 @pytest.mark.parametrize(
     "wrong, why",
     [
-        (torch.from_numpy(GREY)[None] / 127.5 - 1, r"values from -\S+ to \S+, expected .* try \(x \+ 1\) / 2"),
+        (
+            torch.from_numpy(GREY)[None] / 127.5 - 1,
+            r"values from -\S+ to \S+, expected .* try \(x \+ 1\) / 2",
+        ),
         (GREY.astype(np.int64) * 257, "values up to 6"),
         (GREY / 2.5, "scale, clip or round"),
         (np.where(FREE, np.nan, 0.5), "24|40"),
@@ -76,7 +109,9 @@ def test_files_are_read_as_the_models_own_were(picture_model: Model, tmp_path: P
     assert np.array_equal(started(model, tmp_path / "la.png"), np.where(FREE, GREY, 0))
     assert np.array_equal(started(picture_model, tmp_path / "la.png"), np.where(FREE, GREY, 255))
     Image.fromarray(GREY.astype(np.uint16)).save(tmp_path / "deep.png")
-    assert np.array_equal(started(model, tmp_path / "deep.png"), np.round(GREY * (255 / 4095)).astype(np.uint8))
+    assert np.array_equal(
+        started(model, tmp_path / "deep.png"), np.round(GREY * (255 / 4095)).astype(np.uint8)
+    )
     assert np.array_equal(started(picture_model, tmp_path / "deep.png"), GREY)  # 8 bits hold it
     turned = Image.fromarray(GREY)
     exif = turned.getexif()
@@ -123,10 +158,21 @@ def test_one_mask_in_every_form(picture_model: Model, tmp_path: Path) -> None:
         assert np.array_equal(freed(picture_model, path), FREE), path.name
     white = FREE.astype(np.uint8) * 255
     arrays = [
-        FREE, FREE.astype(np.uint8), white, FREE.astype(np.int64), FREE.astype(np.float32), white.astype(np.float32), FREE[None], FREE[..., None],
-        np.stack([white] * 3), np.stack([white] * 3, -1), np.stack([FREE] * 3), np.stack([FREE.astype(np.float32)] * 3, -1), FREE.tolist(),
+        FREE,
+        FREE.astype(np.uint8),
+        white,
+        FREE.astype(np.int64),
+        FREE.astype(np.float32),
+        white.astype(np.float32),
+        FREE[None],
+        FREE[..., None],
+        np.stack([white] * 3),
+        np.stack([white] * 3, -1),
+        np.stack([FREE] * 3),
+        np.stack([FREE.astype(np.float32)] * 3, -1),
+        FREE.tolist(),
         FREE.astype(np.uint16) * 65535,
-    ]  # fmt: skip
+    ]
     for array in arrays:
         assert np.array_equal(freed(picture_model, array), FREE)
         if isinstance(array, np.ndarray) and array.dtype != np.uint16:
@@ -142,7 +188,10 @@ def test_a_mask_of_as_many_rows_as_a_picture_has_channels() -> None:
         assert np.array_equal(inputs.mask(array, (3, 4)).numpy(), free)
 
 
-@pytest.mark.parametrize("value, why", [(0, "black everywhere: nothing may change"), (1, "white everywhere: nothing of the picture is kept")])
+@pytest.mark.parametrize(
+    "value, why",
+    [(0, "black everywhere: nothing may change"), (1, "white everywhere: nothing of the picture is kept")],
+)
 def test_a_mask_that_says_nothing_is_told(value: int, why: str, picture_model: Model) -> None:
     with pytest.warns(UserWarning, match=why):
         freed(picture_model, np.full((8, 8), value, np.uint8))
@@ -153,7 +202,12 @@ def test_what_is_no_mask(picture_model: Model, tmp_path: Path) -> None:
     Image.fromarray(photo).save(tmp_path / "photo.png")
     with pytest.raises(ValueError, match="a picture with transparency"):
         freed(picture_model, tmp_path / "photo.png")
-    for wrong, why in ((-FREE.astype(np.float32), "from -1"), (FREE[:4], "resize"), (np.full((8, 8), np.nan), "nan"), (np.array("a"), "a mask of")):
+    for wrong, why in (
+        (-FREE.astype(np.float32), "from -1"),
+        (FREE[:4], "resize"),
+        (np.full((8, 8), np.nan), "nan"),
+        (np.array("a"), "a mask of"),
+    ):
         with pytest.raises(ValueError, match=why):
             freed(picture_model, wrong)
 
@@ -161,7 +215,9 @@ def test_what_is_no_mask(picture_model: Model, tmp_path: Path) -> None:
 def test_floats_of_a_models_own_stay_what_they_are() -> None:
     own, shape = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0)), (3, 4, 4)
     assert torch.equal(inputs.picture(own, shape, pictures=False, reading=Reading()), own)
-    assert torch.equal(inputs.picture(own.permute(1, 2, 0).numpy(), shape, pictures=False, reading=Reading()), own)
+    assert torch.equal(
+        inputs.picture(own.permute(1, 2, 0).numpy(), shape, pictures=False, reading=Reading()), own
+    )
     for wrong in (Image.new("RGB", (4, 4)), torch.zeros(shape, dtype=torch.uint8)):
         with pytest.raises(ValueError, match="floats of its own"):
             inputs.picture(wrong, shape, pictures=False, reading=Reading())

@@ -1,4 +1,5 @@
-"""No sample that is not finite is written, whoever asks for it; the error names step, seed and what to try, and what was finished stays."""
+"""No sample that is not finite is written, whoever asks for it; the error names step, seed and what to try,
+and what was finished stays."""
 
 import math
 from dataclasses import replace
@@ -18,15 +19,33 @@ from samplers.solvers.base import Step
 from studio.model.model import Model
 from studio.runtime.finite import NotFinite, check_step, finite
 
-WHERE = r"got numbers that are not finite in step 3 of 4 \(t = 0.5\) for seed 5, expected finite ones; nothing of them was written; try dtype=fp32"
+WHERE = (
+    r"got numbers that are not finite in step 3 of 4 \(t = 0.5\) for seed 5, expected finite ones; "
+    r"nothing of them was written; try dtype=fp32"
+)
 
 
 class Breaks(nn.Module):
     """A network that says ``wrong`` for one label from a time on, and from a number of calls on for all."""
 
-    def __init__(self, net: nn.Module, *, wrong: float = math.nan, label: int | None = None, after: float = 0.0, calls: int = 0):
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        wrong: float = math.nan,
+        label: int | None = None,
+        after: float = 0.0,
+        calls: int = 0,
+    ):
         super().__init__()
-        self.net, self.wrong, self.label, self.after, self.calls, self.count = net, wrong, label, after, calls, 0
+        self.net, self.wrong, self.label, self.after, self.calls, self.count = (
+            net,
+            wrong,
+            label,
+            after,
+            calls,
+            0,
+        )
 
     def forward(self, x: Tensor, t: Tensor, cond: Cond, ctx: Any = None) -> Tensor:
         out, self.count = self.net(x, t, cond, ctx), self.count + 1
@@ -47,13 +66,18 @@ def broken(model: Model, **options: Any) -> Model:
 def test_the_error_names_step_and_seed(wrong: float, options: dict[str, Any], picture_model: Model) -> None:
     model = broken(picture_model, wrong=wrong, label=2, after=500.0)
     with pytest.raises(NotFinite, match=WHERE):
-        model.sample(seeds=[3, 5, 8], labels=[0, 2, 1], num_steps=4, sampler="euler", guidance=None, **options)
-    model.sample(seeds=[3, 8], labels=[0, 1], num_steps=4, sampler="euler", guidance=None, **options)  # the others are not held up
+        model.sample(
+            seeds=[3, 5, 8], labels=[0, 2, 1], num_steps=4, sampler="euler", guidance=None, **options
+        )
+    # the others are not held up
+    model.sample(seeds=[3, 8], labels=[0, 1], num_steps=4, sampler="euler", guidance=None, **options)
     assert issubclass(NotFinite, ValueError)  # which command line and page show as what went wrong
 
 
 def test_points_and_many_seeds(points_model: Model) -> None:
-    with pytest.raises(NotFinite, match=r"step 1 of 4 \(t = 0\) for seed 0, 1, 2, 3, 4, 5, 6, 7 and 12 more,"):
+    with pytest.raises(
+        NotFinite, match=r"step 1 of 4 \(t = 0\) for seed 0, 1, 2, 3, 4, 5, 6, 7 and 12 more,"
+    ):
         broken(points_model).sample(seeds=range(20), num_steps=4, sampler="euler")
 
 
@@ -81,7 +105,14 @@ def test_padding_is_not_looked_at_and_molecules_are_judged_by_what_was_said() ->
 
 
 def test_generate_keeps_what_was_finished(picture_model: Model, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"num": 12, "num_steps": 3, "sampler": "euler", "guidance": None, "batch": 4, "quiet": True}
+    options: dict[str, Any] = {
+        "num": 12,
+        "num_steps": 3,
+        "sampler": "euler",
+        "guidance": None,
+        "batch": 4,
+        "quiet": True,
+    }
     whole = tmp_path / "whole"
     studio.generate(picture_model, whole, **options)
     out = tmp_path / "out"
@@ -92,7 +123,9 @@ def test_generate_keeps_what_was_finished(picture_model: Model, tmp_path: Path) 
     assert all(files_below(whole)[k] == v for k, v in kept.items())
 
 
-def test_previews_are_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_previews_are_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def lost(*a: Any, **k: Any) -> None:
         raise NotFinite("got numbers that are not finite in step 1 of 4")
 

@@ -1,4 +1,5 @@
-"""The command of a recipe: it asks for the same samples again, whatever was asked for, and runs nothing that a stranger wrote into a file."""
+"""The command of a recipe: it asks for the same samples again, whatever was asked for, and runs nothing that
+a stranger wrote into a file."""
 
 import dataclasses
 import json
@@ -29,8 +30,16 @@ from studio.sampling.engine import Request
 from studio.sampling.samples import save_png, sheet_recipe
 
 PLAIN: dict[str, Any] = {
-    "model": "fashion-dit", "seed": 5, "label": 1, "class": "ring", "num_steps": 9, "sampler": "heun", "guidance": "", "weights": "raw", "dtype": "fp32",
-}  # fmt: skip
+    "model": "fashion-dit",
+    "seed": 5,
+    "label": 1,
+    "class": "ring",
+    "num_steps": 9,
+    "sampler": "heun",
+    "guidance": "",
+    "weights": "raw",
+    "dtype": "fp32",
+}
 
 
 class Asked(Exception):
@@ -61,14 +70,21 @@ def same(a: Request, b: Request) -> bool:
     """All that the samples depend on, pictures included."""
     tensors = [(getattr(a, k), getattr(b, k)) for k in ("init", "mask", "sources")]
     alike = all((x is None) == (y is None) and (x is None or torch.equal(x, y)) for x, y in tensors)
-    plain = [{f.name: getattr(r, f.name) for f in dataclasses.fields(r) if f.compare and f.name != "batch"} for r in (a, b)]
+    plain = [
+        {f.name: getattr(r, f.name) for f in dataclasses.fields(r) if f.compare and f.name != "batch"}
+        for r in (a, b)
+    ]
     return alike and repr(plain[0]) == repr(plain[1])  # every digit, and NaN is NaN
 
 
 def with_numbers(model: Model) -> Model:
     """The same model as if it had learned from two numbers too; it is only asked, not run."""
     info = dataclasses.replace(
-        model.info, numeric=("ph", "a=b, c"), numeric_mean=(6.1, -0.3), numeric_std=(1.7, 3e-5), numeric_range=((-1e9, 1e9),) * 2
+        model.info,
+        numeric=("ph", "a=b, c"),
+        numeric_mean=(6.1, -0.3),
+        numeric_std=(1.7, 3e-5),
+        numeric_range=((-1e9, 1e9),) * 2,
     )
     return dataclasses.replace(model, info=info)
 
@@ -87,17 +103,39 @@ def test_every_recipe_of_the_studio_asks_for_the_same_again(
         model = with_numbers(picture_model) if rng.random() < 0.5 else picture_model
         if rng.random() < 0.4:
             model = model.on_path(
-                rng.choice(["trig", {"name": "vp", "schedule": "cosine"}, {"name": "edm", "sigma_max": rng.uniform(20, 90)}, "linear(sigma=0.1)"])
+                rng.choice(
+                    [
+                        "trig",
+                        {"name": "vp", "schedule": "cosine"},
+                        {"name": "edm", "sigma_max": rng.uniform(20, 90)},
+                        "linear(sigma=0.1)",
+                    ]
+                )
             )
         seeds = [rng.choice([rng.randrange(20), rng.randrange(2**63)]) for _ in range(rng.randint(1, 5))]
         options: dict[str, Any] = {
-            "seeds": seeds, "labels": rng.choice([None, -1, 2, "ring", [rng.randint(-1, 3) for _ in seeds]]), "num_steps": rng.randint(1, 30),
-            "sampler": rng.choice(samplers), "deterministic": rng.random() < 0.3,
-            "guidance": rng.choice(["default", None, 1.7, rng.uniform(0, 9), CFG(rng.random(), interval=(0, rng.random())), [CFG(2.0), "rescale=0.3"], "tcfg,cfg=3"]),
-        }  # fmt: skip
+            "seeds": seeds,
+            "labels": rng.choice([None, -1, 2, "ring", [rng.randint(-1, 3) for _ in seeds]]),
+            "num_steps": rng.randint(1, 30),
+            "sampler": rng.choice(samplers),
+            "deterministic": rng.random() < 0.3,
+            "guidance": rng.choice(
+                [
+                    "default",
+                    None,
+                    1.7,
+                    rng.uniform(0, 9),
+                    CFG(rng.random(), interval=(0, rng.random())),
+                    [CFG(2.0), "rescale=0.3"],
+                    "tcfg,cfg=3",
+                ]
+            ),
+        }
         if model.info.numeric:
             options["conditions"] = {
-                k: rng.choice([rng.gauss(0, 1), rng.uniform(-1, 1) * 1e-12, 7, 0.1 + 0.2, "1e3", np.float32(0.1)])
+                k: rng.choice(
+                    [rng.gauss(0, 1), rng.uniform(-1, 1) * 1e-12, 7, 0.1 + 0.2, "1e3", np.float32(0.1)]
+                )
                 for k in rng.sample(model.info.numeric, rng.randint(0, 2))
             }
         if rng.random() < 0.4:
@@ -115,23 +153,58 @@ def test_every_recipe_of_the_studio_asks_for_the_same_again(
             tmp_path,
         )
         assert same(again, request) and path == model.path, (options, command_of(sheet_recipe(recipes)))
-        one, _ = asked(command_of(recipes[-1]), dataclasses.replace(model, path="", denoiser=picture_model.denoiser), monkeypatch, tmp_path)
+        one, _ = asked(
+            command_of(recipes[-1]),
+            dataclasses.replace(model, path="", denoiser=picture_model.denoiser),
+            monkeypatch,
+            tmp_path,
+        )
         assert (
-            one.seeds == request.seeds[-1:] and one.values == request.values and repr(one.numeric) == repr(request.numeric and request.numeric[-1:])
+            one.seeds == request.seeds[-1:]
+            and one.values == request.values
+            and repr(one.numeric) == repr(request.numeric and request.numeric[-1:])
         )
         assert one.labels == (request.labels and request.labels[-1:])
 
 
 NASTY = [
-    "$(touch run)", "`touch run`", "'; touch run; '", '"; touch run; "', "x && touch run", "x\ntouch run", "x\r\ntouch run", "--out=/", "-rf", "--", "-",
-    "", " ", "*", "~", "\\", "\\'", "a\u2028touch run", "\x1b[2Jx", "\x00", "x\u202etxt.exe", "\ud800", "$HOME", "!!", "#", "x\ttouch run", "é ü 日本 👩‍🎨",
-    "[1, 2]", "x" * 20_000,
-]  # fmt: skip
+    "$(touch run)",
+    "`touch run`",
+    "'; touch run; '",
+    '"; touch run; "',
+    "x && touch run",
+    "x\ntouch run",
+    "x\r\ntouch run",
+    "--out=/",
+    "-rf",
+    "--",
+    "-",
+    "",
+    " ",
+    "*",
+    "~",
+    "\\",
+    "\\'",
+    "a\u2028touch run",
+    "\x1b[2Jx",
+    "\x00",
+    "x\u202etxt.exe",
+    "\ud800",
+    "$HOME",
+    "!!",
+    "#",
+    "x\ttouch run",
+    "é ü 日本 👩‍🎨",
+    "[1, 2]",
+    "x" * 20_000,
+]
 
 
 def words_of(command: str) -> list[str]:
     """The arguments as bash sees them, which have to be those that Python sees."""
-    done = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, text=True, check=True
+    )
     words = done.stdout.split("\0")[:-1]
     assert words == shlex.split(command)
     return words
@@ -141,8 +214,12 @@ ENTRIES = ["model", "guidance", "init", "path", "source", "condition", "option"]
 LIKE_THEM = ["weights", "sampler", "dtype", "mask", "direction"]
 
 
-@pytest.mark.parametrize("name", [*ENTRIES, *(pytest.param(name, marks=pytest.mark.slow) for name in LIKE_THEM)])
-def test_a_hostile_text_is_one_argument_or_none(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", [*ENTRIES, *(pytest.param(name, marks=pytest.mark.slow) for name in LIKE_THEM)]
+)
+def test_a_hostile_text_is_one_argument_or_none(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     schema = typer.main.get_command(app)
     for text in NASTY:
@@ -164,10 +241,23 @@ def test_a_hostile_text_is_one_argument_or_none(name: str, tmp_path: Path, monke
         assert len(command.splitlines()) == 1 and command.isprintable() or "👩" in text
         words = words_of(command)
         context = schema.commands[words[1]].make_context(words[1], words[2:])  # type: ignore[attr-defined]
-        asked_for = [context.params.get(k) for k in ("model", "weights", "sampler", "guidance", "dtype", "init", "mask", "path", "direction")]
-        held = {"condition": f"{text}=1.5", "option": f"vp(schedule={guidance.grammar.text_of(text)})"}.get(name, text)
-        found = [*map(str, asked_for), *(context.params.get("set_") or []), *map(str, context.params.get("inputs") or [])]
-        assert held in found or (name in ("mask", "source") and str(Path(held)) in found) or (name == "path" and text == ""), (text, found)
+        asked_for = [
+            context.params.get(k)
+            for k in ("model", "weights", "sampler", "guidance", "dtype", "init", "mask", "path", "direction")
+        ]
+        held = {"condition": f"{text}=1.5", "option": f"vp(schedule={guidance.grammar.text_of(text)})"}.get(
+            name, text
+        )
+        found = [
+            *map(str, asked_for),
+            *(context.params.get("set_") or []),
+            *map(str, context.params.get("inputs") or []),
+        ]
+        assert (
+            held in found
+            or (name in ("mask", "source") and str(Path(held)) in found)
+            or (name == "path" and text == "")
+        ), (text, found)
     assert not list(tmp_path.iterdir())
 
 
@@ -179,14 +269,57 @@ def told_or_damaged(recipe: dict[str, Any]) -> str:
 
 
 WRONG: list[dict[str, Any]] = [
-    {"seed": "5; touch run"}, {"seed": [1, "2"]}, {"seed": []}, {"seed": -1}, {"seed": 2**63}, {"seed": True}, {"seed": 1.5}, {"seed": [[1]]}, {"seed": None},
-    {"num_steps": "9; x"}, {"num_steps": 0}, {"num_steps": 9.0}, {"num_steps": [9]}, {"strength": "0.5 $(x)"}, {"strength": float("nan")}, {"strength": float("inf")},
-    {"label": "1"}, {"label": -2}, {"label": 10**12}, {"label": [1, 2]}, {"seed": [1, 2], "label": [1]}, {"class": 7}, {"class": {"a": 1}}, {"label": 1.0},
-    {"model": ["a"]}, {"model": None}, {"weights": 5}, {"sampler": {"name": "heun"}}, {"guidance": 2.0}, {"guidance": ["cfg=2"]}, {"dtype": False},
-    {"conditions": {"ph": "7; x"}}, {"conditions": {"ph": [7]}}, {"conditions": {"ph": float("nan")}}, {"conditions": ["ph=7"]}, {"conditions": "ph=7"},
-    {"path": 5}, {"path": {"schedule": "cosine"}}, {"path": {"name": "vp", "betas": [1]}}, {"deterministic": "yes"}, {"deterministic": 1}, {"init": 5, "strength": 1},
-    {"mask": ["a"]}, {"seed_base": "0"}, {"source": ["a.png"]}, {"direction": 1}, {"resize": "no"}, {"borrowed": ["a"]}, {"borrowed": {"a": 1}}, {"as_values": "init"},
-]  # fmt: skip
+    {"seed": "5; touch run"},
+    {"seed": [1, "2"]},
+    {"seed": []},
+    {"seed": -1},
+    {"seed": 2**63},
+    {"seed": True},
+    {"seed": 1.5},
+    {"seed": [[1]]},
+    {"seed": None},
+    {"num_steps": "9; x"},
+    {"num_steps": 0},
+    {"num_steps": 9.0},
+    {"num_steps": [9]},
+    {"strength": "0.5 $(x)"},
+    {"strength": float("nan")},
+    {"strength": float("inf")},
+    {"label": "1"},
+    {"label": -2},
+    {"label": 10**12},
+    {"label": [1, 2]},
+    {"seed": [1, 2], "label": [1]},
+    {"class": 7},
+    {"class": {"a": 1}},
+    {"label": 1.0},
+    {"model": ["a"]},
+    {"model": None},
+    {"weights": 5},
+    {"sampler": {"name": "heun"}},
+    {"guidance": 2.0},
+    {"guidance": ["cfg=2"]},
+    {"dtype": False},
+    {"conditions": {"ph": "7; x"}},
+    {"conditions": {"ph": [7]}},
+    {"conditions": {"ph": float("nan")}},
+    {"conditions": ["ph=7"]},
+    {"conditions": "ph=7"},
+    {"path": 5},
+    {"path": {"schedule": "cosine"}},
+    {"path": {"name": "vp", "betas": [1]}},
+    {"deterministic": "yes"},
+    {"deterministic": 1},
+    {"init": 5, "strength": 1},
+    {"mask": ["a"]},
+    {"seed_base": "0"},
+    {"source": ["a.png"]},
+    {"direction": 1},
+    {"resize": "no"},
+    {"borrowed": ["a"]},
+    {"borrowed": {"a": 1}},
+    {"as_values": "init"},
+]
 
 
 @pytest.mark.parametrize("change", WRONG, ids=str)
@@ -224,9 +357,15 @@ def test_info_ends_with_the_command_on_one_line(tmp_path: Path) -> None:
     done = run_studio("info", tmp_path / "a.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line for line in lines if line.startswith("command")] == lines[-1:] and "\x1b" not in done.stdout and "evil" not in lines[-1]
+    assert (
+        [line for line in lines if line.startswith("command")] == lines[-1:]
+        and "\x1b" not in done.stdout
+        and "evil" not in lines[-1]
+    )
     words = words_of(lines[-1].removeprefix("command:"))
-    assert words[words.index("--guidance") + 1] == "cfg=2' \"`$(touch run)" and not (tmp_path / "run").exists()
+    assert (
+        words[words.index("--guidance") + 1] == "cfg=2' \"`$(touch run)" and not (tmp_path / "run").exists()
+    )
     save_png(tmp_path / "b.png", Image.new("L", (4, 4)), {**PLAIN, "guidance": "custom"})
     last = run_studio("info", tmp_path / "b.png", cwd=tmp_path).stdout.splitlines()[-1]
     assert last.startswith("command:") and "none, because its guidance was rules given as objects" in last
@@ -253,7 +392,9 @@ def test_rules_as_objects_are_sampled_and_told(picture_model: Model, tmp_path: P
     lent = picture_model.sample(guidance=[PriorSwap(picture_model.denoiser), "cfg=2"], **options)
     assert lent.recipes[0]["guidance"] == "custom" and "borrowed" not in lent.recipes[0]
     named = picture_model.sample(guidance=[PriorSwap(picture_model.name), Mine(2.0)], **options)
-    assert named.recipes[0]["guidance"] == "custom" and named.recipes[0]["borrowed"] == {picture_model.name: picture_model.hash}
+    assert named.recipes[0]["guidance"] == "custom" and named.recipes[0]["borrowed"] == {
+        picture_model.name: picture_model.hash
+    }
     with pytest.raises(ValueError, match="got the guidance"):
         picture_model.request(guidance=object(), **options)
 
@@ -274,7 +415,9 @@ def test_generate_takes_rules_that_have_a_line(picture_model: Model, tmp_path: P
 
 def test_values_that_no_file_holds_have_no_command(picture_model: Model) -> None:
     options: dict[str, Any] = {"seeds": [3], "labels": [1], "num_steps": 2, "sampler": "euler"}
-    recipe = picture_model.sample(init=torch.zeros(1, 8, 8, dtype=torch.uint8), strength=0.5, **options).recipes[0]
+    recipe = picture_model.sample(
+        init=torch.zeros(1, 8, 8, dtype=torch.uint8), strength=0.5, **options
+    ).recipes[0]
     assert told(lambda: command_of(recipe)) == "none, because init came as values in Python, not as a file"
     recipe = picture_model.on_path(LinearPath(sigma=0.2)).sample(**options).recipes[0]
     assert recipe["path"] == "custom" and "path was an object" in told(lambda: command_of(recipe))
@@ -284,14 +427,32 @@ def test_values_that_no_file_holds_have_no_command(picture_model: Model) -> None
 
 def test_older_recipes_are_read() -> None:
     """Paths with options as a table, sheets whose label is one for all."""
-    words = shlex.split(command_of({**PLAIN, "path": {"name": "vp", "schedule": "cosine", "zero_snr": True}, "seed": [1, 2, 3, 9]}))
-    assert words[words.index("--path") + 1] == "vp(schedule=cosine,zero_snr=true)" and words[words.index("--seeds") + 1] == "1-3,9"
+    words = shlex.split(
+        command_of(
+            {**PLAIN, "path": {"name": "vp", "schedule": "cosine", "zero_snr": True}, "seed": [1, 2, 3, 9]}
+        )
+    )
+    assert (
+        words[words.index("--path") + 1] == "vp(schedule=cosine,zero_snr=true)"
+        and words[words.index("--seeds") + 1] == "1-3,9"
+    )
     assert checked({"anything": object()})
 
 
 def test_a_manifest_is_quoted_too(tmp_path: Path) -> None:
-    pinned = {"num": 5, "seeds": "0-4", "labels": "balanced", "conditions": {"ph": 0.1}, "num_steps": 2, "sampler": "ab2", "guidance": "", "weights": "raw; x",
-              "dtype": "fp32", "deterministic": {"threads": 1, "micro_batch": 8}, "path": "own"}  # fmt: skip
+    pinned = {
+        "num": 5,
+        "seeds": "0-4",
+        "labels": "balanced",
+        "conditions": {"ph": 0.1},
+        "num_steps": 2,
+        "sampler": "ab2",
+        "guidance": "",
+        "weights": "raw; x",
+        "dtype": "fp32",
+        "deterministic": {"threads": 1, "micro_batch": 8},
+        "path": "own",
+    }
     words = words_of(command_of_manifest({"model": "$(x)", "pinned": pinned}, tmp_path / "a b"))
     assert (
         words[2] == "$(x)"

@@ -1,4 +1,5 @@
-"""Training and translating bridges: data with sources, two networks that train each other, resume, and the command."""
+"""Training and translating bridges: data with sources, two networks that train each other, resume, and the
+command."""
 
 import json
 import shutil
@@ -24,11 +25,20 @@ from studio.model.export import export
 from studio.runtime.recipes import read_recipe
 
 
-def bridge_config(procedure: dict[str, Any] | None = None, *, sigma: float = 0.6, **objective: Any) -> dict[str, Any]:
+def bridge_config(
+    procedure: dict[str, Any] | None = None, *, sigma: float = 0.6, **objective: Any
+) -> dict[str, Any]:
     """Moons from eight Gaussians."""
-    config = points_config("moons", steps=12, log_every=4, save_every=5, eval_every=6, eval_samples=32, keep_last=100)
+    config = points_config(
+        "moons", steps=12, log_every=4, save_every=5, eval_every=6, eval_samples=32, keep_last=100
+    )
     config["data"] |= {"source": "eight_gaussians"}
-    config["objective"] = {"path": {"name": "brownian", "sigma": sigma}, "parameterization": "velocity", "coupling": "independent", **objective}
+    config["objective"] = {
+        "path": {"name": "brownian", "sigma": sigma},
+        "parameterization": "velocity",
+        "coupling": "independent",
+        **objective,
+    }
     config["sample"] = {"sampler": "heun", "num_steps": 4, "guidance": ""}
     return config | ({"procedure": procedure} if procedure else {})
 
@@ -46,27 +56,54 @@ def paired_pictures(count: int = 24, size: int = 8) -> Data:
     values = rng.integers(0, 255, (count, 1, size, size), dtype=np.uint8)
     labels = np.arange(count) % 2
     return Data(
-        "negatives", "image", (1, size, size), Arrays(values, labels), classes=("even", "odd"), source=Arrays(255 - values), source_name="negative", paired=True
-    )  # fmt: skip
+        "negatives",
+        "image",
+        (1, size, size),
+        Arrays(values, labels),
+        classes=("even", "odd"),
+        source=Arrays(255 - values),
+        source_name="negative",
+        paired=True,
+    )
 
 
 def picture_config(**objective: Any) -> dict[str, Any]:
     return {
-        "name": "negatives", "seed": 1, "data": {},
+        "name": "negatives",
+        "seed": 1,
+        "data": {},
         "backbone": {"name": "dit", "hidden_size": 32, "depth": 1, "num_heads": 2, "patch_size": 2},
-        "objective": {"path": "i2sb", "parameterization": {"name": "displacement", "cond_source": True}, "coupling": "paired", **objective},
+        "objective": {
+            "path": "i2sb",
+            "parameterization": {"name": "displacement", "cond_source": True},
+            "coupling": "paired",
+            **objective,
+        },
         "train": {
-            "steps": 6, "batch_size": 8, "warmup": 2, "ema": ["0.9"], "dtype": "fp32", "log_every": 3, "eval_every": 3, "eval_samples": 8, "save_every": 0,
+            "steps": 6,
+            "batch_size": 8,
+            "warmup": 2,
+            "ema": ["0.9"],
+            "dtype": "fp32",
+            "log_every": 3,
+            "eval_every": 3,
+            "eval_samples": 8,
+            "save_every": 0,
             "preview": True,
         },
         "sample": {"sampler": "bridge", "num_steps": 3, "guidance": ""},
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")
 def restored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained paired bridge on 8×8 pictures."""
-    return studio.train(picture_config(), out=tmp_path_factory.mktemp("bridge") / "negatives", data=paired_pictures(), quiet=True).folder
+    return studio.train(
+        picture_config(),
+        out=tmp_path_factory.mktemp("bridge") / "negatives",
+        data=paired_pictures(),
+        quiet=True,
+    ).folder
 
 
 @pytest.fixture
@@ -79,7 +116,7 @@ def inputs(tmp_path: Path) -> Path:
     return folder
 
 
-# ---- data --------------------------------------------------------------------------------------------------------------------------------
+# ---- data ----------------------------------------------------------------------------------------
 
 
 def test_paired_sources_travel_with_their_data() -> None:
@@ -98,7 +135,7 @@ def test_unpaired_sources_have_an_order_of_their_own() -> None:
     assert torch.equal(ahead.values, again.values) and torch.equal(ahead.source, again.source)
 
 
-# ---- training ----------------------------------------------------------------------------------------------------------------------------
+# ---- training ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -109,8 +146,11 @@ def test_unpaired_sources_have_an_order_of_their_own() -> None:
         {"coupling": {"name": "gibbs", "eps": 3.0, "normalise": "running"}},
     ],
 )
-def test_diagnostics_are_logged_and_a_resumed_run_is_the_same(objective: dict[str, Any], tmp_path: Path) -> None:
-    """Pairs found ahead in a thread, and what a coupling remembers, change nothing on resume; the middle of a logging window neither."""
+def test_diagnostics_are_logged_and_a_resumed_run_is_the_same(
+    objective: dict[str, Any], tmp_path: Path
+) -> None:
+    """Pairs found ahead in a thread, and what a coupling remembers, change nothing on resume; the middle of a
+    logging window neither."""
     config = bridge_config(**objective)
     if "eps" in str(objective):
         config["objective"]["path"] = {"name": "brownian", "sigma": 0.0}
@@ -135,11 +175,14 @@ def test_dsbm_stops_and_resumes_inside_any_phase(stop: int, options: dict[str, A
     if stop % 4:
         shutil.rmtree(rest.folder / "checkpoints" / f"{stop:09d}")
     assert_same_run(whole.folder, rest.folder)
-    assert {"to_data.safetensors", "to_source.safetensors"} <= {p.name for p in last_checkpoint(whole.folder).iterdir()}
+    assert {"to_data.safetensors", "to_source.safetensors"} <= {
+        p.name for p in last_checkpoint(whole.folder).iterdir()
+    }
 
 
 def test_a_phase_of_dsbm_trains_one_network(tmp_path: Path) -> None:
-    """12 steps in three phases: the last checkpoint inside each phase differs from the one before in one network only."""
+    """12 steps in three phases: the last checkpoint inside each phase differs from the one before in one
+    network only."""
     from safetensors.torch import load_file
 
     config = dsbm_config()
@@ -163,10 +206,14 @@ def test_the_two_networks_of_dsbm_translate_both_ways(tmp_path: Path) -> None:
         for sampler in ("bridge_sde", "bridge", "heun"):
             for direction in ("forward", "backward"):
                 out = model.translate(source, sampler=sampler, direction=direction, num_steps=3)
-                again = model.translate(source[3:4], seeds=[3], sampler=sampler, direction=direction, num_steps=3)
+                again = model.translate(
+                    source[3:4], seeds=[3], sampler=sampler, direction=direction, num_steps=3
+                )
                 assert bool(torch.isfinite(out.values).all())
                 torch.testing.assert_close(again.values[0], out.values[3], rtol=1e-4, atol=1e-4)
-    assert describe(str(run))["parameters"] == 2 * sum(p.numel() for p in model.denoiser.net["to_data"].parameters())
+    assert describe(str(run))["parameters"] == 2 * sum(
+        p.numel() for p in model.denoiser.net["to_data"].parameters()
+    )
     assert card(run).task == "points"
 
 
@@ -179,11 +226,24 @@ def test_simulated_pairs_are_shared_out_between_processes(tmp_path: Path) -> Non
     from studio.config import from_tree
     from studio.training.procedure import Setting, build_procedure
 
-    config, data = from_tree(dsbm_config(start="ipf") | {"backbone": {"name": "mlp", "width": 8, "depth": 1}}), load_data(dsbm_config()["data"])
+    config, data = (
+        from_tree(dsbm_config(start="ipf") | {"backbone": {"name": "mlp", "width": 8, "depth": 1}}),
+        load_data(dsbm_config()["data"]),
+    )
     networks = dict(build_network(config).items())
     setting = Setting(
-        networks, networks.__getitem__, objective_of(config), data, build_codec(data.codec), 32, slice(0, 32), 0, torch.device("cpu"), torch.float32, lambda text: None
-    )  # fmt: skip
+        networks,
+        networks.__getitem__,
+        objective_of(config),
+        data,
+        build_codec(data.codec),
+        32,
+        slice(0, 32),
+        0,
+        torch.device("cpu"),
+        torch.float32,
+        lambda text: None,
+    )
     batches = []
     for places in (slice(0, 32), slice(0, 16), slice(16, 32)):
         phases = build_procedure(config.procedure)(replace(setting, places=places))
@@ -209,15 +269,31 @@ def test_a_paired_bridge_learns(tmp_path: Path) -> None:
     """Straight lines from a shifted copy: the velocity is the shift, and one step goes all the way."""
     x = np.random.default_rng(0).normal(size=(512, 2)).astype(np.float32)
     shift = np.array([3.0, -1.0], dtype=np.float32)
-    data = Data("shift", "points", (2,), Arrays(x + shift), source=Arrays(x), source_name="start", paired=True, codec={"name": "scale", "std": 1.0})
+    data = Data(
+        "shift",
+        "points",
+        (2,),
+        Arrays(x + shift),
+        source=Arrays(x),
+        source_name="start",
+        paired=True,
+        codec={"name": "scale", "std": 1.0},
+    )
     config = bridge_config(sigma=0.0, coupling="paired")
-    config["train"] |= {"steps": 400, "lr": 5e-3, "batch_size": 128, "eval_every": 0, "save_every": 0, "log_every": 0}
+    config["train"] |= {
+        "steps": 400,
+        "lr": 5e-3,
+        "batch_size": 128,
+        "eval_every": 0,
+        "save_every": 0,
+        "log_every": 0,
+    }
     model = studio.train(config, out=tmp_path / "run", data=data, quiet=True).load()
     moved = model.translate(x[:64], num_steps=1, sampler="euler").values - torch.from_numpy(x[:64])
     assert float((moved - torch.from_numpy(shift)).abs().mean()) < 0.15
 
 
-# ---- translating -------------------------------------------------------------------------------------------------------------------------
+# ---- translating ---------------------------------------------------------------------------------
 
 
 def test_translate_writes_resumes_and_tells(restored: Path, inputs: Path, tmp_path: Path) -> None:
@@ -225,20 +301,32 @@ def test_translate_writes_resumes_and_tells(restored: Path, inputs: Path, tmp_pa
     done = run_studio("translate", restored, inputs, "--out", out, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert sorted(Path(p).relative_to(out).as_posix() for p in result["written"]) == ["a.png", "b.png", "more/c.png"]
+    assert sorted(Path(p).relative_to(out).as_posix() for p in result["written"]) == [
+        "a.png",
+        "b.png",
+        "more/c.png",
+    ]
     before = files_below(out)
     assert "before-after.png" in before
     recipe = read_recipe(out / "more/c.png")
-    assert recipe["direction"] == "forward" and recipe["num_steps"] == 3 and recipe["source"].endswith("c.png")
+    assert (
+        recipe["direction"] == "forward" and recipe["num_steps"] == 3 and recipe["source"].endswith("c.png")
+    )
     (out / "b.png").unlink()
     again = run_studio("translate", restored, inputs, "--out", out, "--json", cwd=tmp_path)
-    assert [Path(p).name for p in json.loads(again.stdout)["written"]] == ["b.png"] and files_below(out) == before
+    assert [Path(p).name for p in json.loads(again.stdout)["written"]] == ["b.png"] and files_below(
+        out
+    ) == before
     alone = run_studio("translate", restored, inputs / "a.png", "--out", tmp_path / "alone", cwd=tmp_path)
     assert alone.returncode == 0
     one, other = (np.asarray(Image.open(p), dtype=int) for p in (out / "a.png", tmp_path / "alone" / "a.png"))
     assert np.abs(one - other).max() <= 1
     refused = run_studio("translate", restored, inputs, "--out", out, "--num-steps", 2, cwd=tmp_path)
-    assert refused.returncode == 2 and "was not made by this call" in refused.stderr and files_below(out) == before
+    assert (
+        refused.returncode == 2
+        and "was not made by this call" in refused.stderr
+        and files_below(out) == before
+    )
 
 
 def test_translate_does_the_rest_when_a_file_is_bad(restored: Path, inputs: Path, tmp_path: Path) -> None:
@@ -250,8 +338,13 @@ def test_translate_does_the_rest_when_a_file_is_bad(restored: Path, inputs: Path
     assert done.returncode == 1 and len(result["written"]) == 3
     reasons = {Path(k).name: v for k, v in result["failed"].items()}
     assert set(reasons) == {"bad.png", "colour.png", "wide.png"}
-    assert "got 9×8 with 1 channels, expected 8×8 with 1" in reasons["wide.png"] and "does not decode" in reasons["bad.png"]
-    done = run_studio("translate", restored, inputs, "--out", tmp_path / "fitted", "--resize", "--json", cwd=tmp_path)
+    assert (
+        "got 9×8 with 1 channels, expected 8×8 with 1" in reasons["wide.png"]
+        and "does not decode" in reasons["bad.png"]
+    )
+    done = run_studio(
+        "translate", restored, inputs, "--out", tmp_path / "fitted", "--resize", "--json", cwd=tmp_path
+    )
     assert done.returncode == 1 and len(json.loads(done.stdout)["written"]) == 5
 
 
@@ -259,10 +352,21 @@ def test_a_mask_keeps_the_rest_of_every_source(restored: Path, inputs: Path, tmp
     mask = np.zeros((8, 8), dtype=np.uint8)
     mask[2:6, 2:6] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    done = run_studio("translate", restored, inputs, "--out", tmp_path / "out", "--mask", tmp_path / "mask.png", cwd=tmp_path)
+    done = run_studio(
+        "translate",
+        restored,
+        inputs,
+        "--out",
+        tmp_path / "out",
+        "--mask",
+        tmp_path / "mask.png",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     before, after = (np.asarray(Image.open(folder / "a.png")) for folder in (inputs, tmp_path / "out"))
-    assert np.array_equal(before[mask == 0], after[mask == 0]) and not np.array_equal(before[mask > 0], after[mask > 0])
+    assert np.array_equal(before[mask == 0], after[mask == 0]) and not np.array_equal(
+        before[mask > 0], after[mask > 0]
+    )
     assert "--mask" in describe(str(tmp_path / "out" / "a.png"))["command"]
 
 
@@ -272,23 +376,67 @@ def test_refusals(restored: Path, inputs: Path, tmp_path: Path) -> None:
     pictures = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
     for call, message in (
         (lambda: model.sample(), "starts from negative, not from noise; use `studio translate"),
-        (lambda: model.translate(torch.zeros(2, 1, 9, 8, dtype=torch.uint8)), r"got sources of shape \(2, 1, 9, 8\) for 2 seeds, expected \(2, 1, 8, 8\)"),
+        (
+            lambda: model.translate(torch.zeros(2, 1, 9, 8, dtype=torch.uint8)),
+            r"got sources of shape \(2, 1, 9, 8\) for 2 seeds, expected \(2, 1, 8, 8\)",
+        ),
         (lambda: model.translate(pictures, direction="backward"), "trained towards its data only"),
-        (lambda: model.translate(pictures, sampler="heun"), "predicts data only, from which velocity does not follow"),
-        (lambda: model.translate(pictures, sampler="ddpm"), "DDPM is for gaussian models, got a bridge model"),
-        (lambda: model.translate(pictures, direction="sideways"), "got direction 'sideways', expected forward"),
+        (
+            lambda: model.translate(pictures, sampler="heun"),
+            "predicts data only, from which velocity does not follow",
+        ),
+        (
+            lambda: model.translate(pictures, sampler="ddpm"),
+            "DDPM is for gaussian models, got a bridge model",
+        ),
+        (
+            lambda: model.translate(pictures, direction="sideways"),
+            "got direction 'sideways', expected forward",
+        ),
         (lambda: noise.translate(torch.zeros(2, 2)), "starts from noise and translates nothing"),
-        (lambda: studio.train(picture_config(coupling="paired"), out=tmp_path / "x", data=Data("plain", "image", (1, 8, 8), paired_pictures().train), quiet=True), "objective.coupling is paired, but this data brings no sources"),
-        (lambda: studio.train(points_config() | {"procedure": {"name": "dsbm"}}, out=tmp_path / "y", quiet=True), "procedure dsbm trains drifts of a bridge"),
-        (lambda: studio.train(dsbm_config(shares=(1.0,)), out=tmp_path / "y", quiet=True), "expected at least two positive lengths"),
-        (lambda: studio.train(bridge_config(DSBM, parameterization={"name": "drift", "cond_source": True}), out=tmp_path / "y", quiet=True), "cond_source=true"),
-        (lambda: studio.train(bridge_config(bound_weight=2.0), out=tmp_path / "y", quiet=True), "on the bridge brownian, which has neither"),
-        (lambda: studio.train(dsbm_config(strat="ipf"), out=tmp_path / "y", quiet=True), "did you mean 'start'"),
-    ):  # fmt: skip
+        (
+            lambda: studio.train(
+                picture_config(coupling="paired"),
+                out=tmp_path / "x",
+                data=Data("plain", "image", (1, 8, 8), paired_pictures().train),
+                quiet=True,
+            ),
+            "objective.coupling is paired, but this data brings no sources",
+        ),
+        (
+            lambda: studio.train(
+                points_config() | {"procedure": {"name": "dsbm"}}, out=tmp_path / "y", quiet=True
+            ),
+            "procedure dsbm trains drifts of a bridge",
+        ),
+        (
+            lambda: studio.train(dsbm_config(shares=(1.0,)), out=tmp_path / "y", quiet=True),
+            "expected at least two positive lengths",
+        ),
+        (
+            lambda: studio.train(
+                bridge_config(DSBM, parameterization={"name": "drift", "cond_source": True}),
+                out=tmp_path / "y",
+                quiet=True,
+            ),
+            "cond_source=true",
+        ),
+        (
+            lambda: studio.train(bridge_config(bound_weight=2.0), out=tmp_path / "y", quiet=True),
+            "on the bridge brownian, which has neither",
+        ),
+        (
+            lambda: studio.train(dsbm_config(strat="ipf"), out=tmp_path / "y", quiet=True),
+            "did you mean 'start'",
+        ),
+    ):
         with pytest.raises(ValueError, match=message):
             call()
     assert not (tmp_path / "y").exists()
-    for arguments, text in (((restored, tmp_path / "nothing"), "does not exist"), ((tmp_path / "noise", inputs), "translates nothing")):
+    for arguments, text in (
+        ((restored, tmp_path / "nothing"), "does not exist"),
+        ((tmp_path / "noise", inputs), "translates nothing"),
+    ):
         done = run_studio("translate", *arguments, "--out", tmp_path / "out", cwd=tmp_path)
         assert done.returncode == 2 and text in done.stderr and not (tmp_path / "out").exists()
 

@@ -1,4 +1,5 @@
-"""What goes with weights: running statistics beside averages, clocks and moments of each network's own; numbers of training that cannot be."""
+"""What goes with weights: running statistics beside averages, clocks and moments of each network's own;
+numbers of training that cannot be."""
 
 import json
 import math
@@ -32,7 +33,9 @@ class Own(nn.Module):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.net = nn.Sequential(nn.Linear(3, 16), nn.BatchNorm1d(16), nn.SiLU(), nn.Dropout(0.1), nn.Linear(16, 2))
+            self.net = nn.Sequential(
+                nn.Linear(3, 16), nn.BatchNorm1d(16), nn.SiLU(), nn.Dropout(0.1), nn.Linear(16, 2)
+            )
         self.register_buffer("passing", torch.zeros(3), persistent=False)
 
     def forward(self, x: Tensor, t: Tensor, *rest: Any) -> Tensor:
@@ -40,7 +43,16 @@ class Own(nn.Module):
 
 
 def tree(**train: Any) -> dict[str, Any]:
-    return points_config(**{"steps": 12, "ema": ["0.9", "power-6"], "eval_every": 6, "schedule": "constant", "weak_snapshot": False, **train})
+    return points_config(
+        **{
+            "steps": 12,
+            "ema": ["0.9", "power-6"],
+            "eval_every": 6,
+            "schedule": "constant",
+            "weak_snapshot": False,
+            **train,
+        }
+    )
 
 
 def moved(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -51,7 +63,11 @@ def test_averages_carry_the_statistics_of_the_live_network(tmp_path: Path) -> No
     net = Own()
     run = studio.train(tree(), backbone=net, out=tmp_path / "run", quiet=True)
     live = moved(dict(net.state_dict()), "")
-    assert len(live) == 3 and int(live["net.1.num_batches_tracked"]) == 12 and float(live["net.1.running_var"].max()) > 1.5
+    assert (
+        len(live) == 3
+        and int(live["net.1.num_batches_tracked"]) == 12
+        and float(live["net.1.running_var"].max()) > 1.5
+    )
     folder = last_checkpoint(run.folder)
     for profile in ("0.9", "power-6"):
         kept = moved(load_file(folder / f"ema-{profile}.safetensors"), "net.")
@@ -71,12 +87,19 @@ def test_checkpoints_whose_averages_lack_statistics_load_and_resume(tmp_path: Pa
     live = moved(load_file(folder / "net.safetensors"), "")
     meta = json.loads((folder / "meta.json").read_text())
     for name in ("ema-0.9.safetensors", "ema-power-6.safetensors"):  # as an earlier version wrote them
-        save_file({k: v for k, v in load_file(folder / name).items() if k.rpartition(".")[2] not in STATISTICS}, folder / name, {"format": "pt"})
+        save_file(
+            {k: v for k, v in load_file(folder / name).items() if k.rpartition(".")[2] not in STATISTICS},
+            folder / name,
+            {"format": "pt"},
+        )
         meta["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
     (folder / "meta.json").write_text(json.dumps(meta))
     state = torch.load(folder / "state.pt", weights_only=True)
     torch.save({k: v for k, v in state.items() if k not in ("updates", "one_count")}, folder / "state.pt")
-    meta["files"]["state.pt"] = {"bytes": (folder / "state.pt").stat().st_size, "sha256": sha256(folder / "state.pt")}
+    meta["files"]["state.pt"] = {
+        "bytes": (folder / "state.pt").stat().st_size,
+        "sha256": sha256(folder / "state.pt"),
+    }
     (folder / "meta.json").write_text(json.dumps(meta))
     for model in (run, export(str(run), tmp_path / "flat")):
         loaded = studio.load(model, backbone=Own()).denoiser.net.state_dict()
@@ -96,22 +119,51 @@ def test_buffers_that_never_change_are_not_stored_beside_averages(tmp_path: Path
 
 
 def dsbm(**options: Any) -> dict[str, Any]:
-    config = points_config("moons", steps=12, save_every=1, keep_last=100, eval_every=0, ema=["0.9"], warmup=1, weak_snapshot=False)
+    config = points_config(
+        "moons",
+        steps=12,
+        save_every=1,
+        keep_last=100,
+        eval_every=0,
+        ema=["0.9"],
+        warmup=1,
+        weak_snapshot=False,
+    )
     config["data"] |= {"source": "eight_gaussians"}
-    config["objective"] = {"path": {"name": "brownian", "sigma": 0.6}, "parameterization": "drift", "coupling": "independent"}
-    procedure = {"name": "dsbm", "shares": [1, 1, 1, 1], "num_pairs": 48, "num_steps": 3, "refresh": 3, **options}
+    config["objective"] = {
+        "path": {"name": "brownian", "sigma": 0.6},
+        "parameterization": "drift",
+        "coupling": "independent",
+    }
+    procedure = {
+        "name": "dsbm",
+        "shares": [1, 1, 1, 1],
+        "num_pairs": 48,
+        "num_steps": 3,
+        "refresh": 3,
+        **options,
+    }
     return config | {"procedure": procedure}
 
 
 def at(run: Path, step: int, side: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     folder = run / "checkpoints" / f"{step:09d}"
-    average = {k.removeprefix(f"{side}."): v for k, v in load_file(folder / "ema-0.9.safetensors").items() if k.startswith(f"{side}.")}
+    average = {
+        k.removeprefix(f"{side}."): v
+        for k, v in load_file(folder / "ema-0.9.safetensors").items()
+        if k.startswith(f"{side}.")
+    }
     return load_file(folder / f"{side}.safetensors"), average
 
 
 def test_the_clock_of_an_average_is_its_own_networks_updates(tmp_path: Path) -> None:
     run = studio.train(dsbm(), out=tmp_path / "run", quiet=True).folder
-    for side, start, first in (("to_source", 0, 0), ("to_data", 3, 0), ("to_source", 6, 3), ("to_data", 9, 3)):
+    for side, start, first in (
+        ("to_source", 0, 0),
+        ("to_data", 3, 0),
+        ("to_source", 6, 3),
+        ("to_data", 9, 3),
+    ):
         for k in (1, 2, 3):
             if start + k == 1:
                 continue
@@ -119,7 +171,9 @@ def test_the_clock_of_an_average_is_its_own_networks_updates(tmp_path: Path) -> 
             weights, after = at(run, start + k, side)
             decay = decay_at("0.9", first + k)
             for name, value in after.items():
-                torch.testing.assert_close(value, before[name] + (1 - decay) * (weights[name] - before[name]), rtol=1e-5, atol=1e-6)
+                torch.testing.assert_close(
+                    value, before[name] + (1 - decay) * (weights[name] - before[name]), rtol=1e-5, atol=1e-6
+                )
 
 
 def test_a_phase_that_restarts_weights_restarts_their_average_and_moments(tmp_path: Path) -> None:
@@ -129,10 +183,15 @@ def test_a_phase_that_restarts_weights_restarts_their_average_and_moments(tmp_pa
     weights, average = at(run, 10, "to_data")  # one step into its second phase
     decay = decay_at("0.9", 1)
     for name, value in average.items():
-        torch.testing.assert_close(value, before[name] + (1 - decay) * (weights[name] - before[name]), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            value, before[name] + (1 - decay) * (weights[name] - before[name]), rtol=1e-5, atol=1e-6
+        )
     state = torch.load(run / "checkpoints" / f"{10:09d}" / "state.pt", weights_only=True)
     assert state["updates"] == {"to_data": 1, "to_source": 3}
-    steps = {(name.partition(".")[0], float(entry["step"])) for name, entry in state["optimizers"]["parameters"].items()}
+    steps = {
+        (name.partition(".")[0], float(entry["step"]))
+        for name, entry in state["optimizers"]["parameters"].items()
+    }
     assert steps == {("to_data", 1.0), ("to_source", 3.0)}
 
 
@@ -157,19 +216,44 @@ def test_muon_forgets_some(tmp_path: Path) -> None:
     assert float(muon.buffers[3, 3][0].abs().sum()) == 0 and float(muon.buffers[3, 3][1].abs().sum()) > 0
 
 
-# ---- numbers -----------------------------------------------------------------------------------------------------------------------------
+# ---- numbers -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("clip", -1.0), ("clip", math.nan), ("clip", math.inf), ("lr", math.nan), ("lr", math.inf), ("lr", 0.0), ("lr", -1e-3), ("muon_lr", math.nan),
-        ("minutes", math.inf), ("minutes", math.nan), ("weight_decay", math.nan), ("weight_decay", -1.0), ("weight_decay", math.inf), ("final_lr", -0.1),
-        ("final_lr", math.nan), ("final_lr", 1.5), ("betas", [0.9, 1.0]), ("betas", [-0.1, 0.9]), ("betas", [math.nan, 0.9]), ("warmup", -1),
-        ("ema", ["nan"]), ("ema", ["inf"]), ("ema", ["1"]), ("ema", ["-0.5"]), ("ema", ["power-nan"]), ("ema", ["power-inf"]), ("ema", ["power--3"]),
-        ("ema", ["0.9", "0.9"]), ("ema", ["0.9 "]), ("ddp", {"bucket_cap_mb": 0}),
+        ("clip", -1.0),
+        ("clip", math.nan),
+        ("clip", math.inf),
+        ("lr", math.nan),
+        ("lr", math.inf),
+        ("lr", 0.0),
+        ("lr", -1e-3),
+        ("muon_lr", math.nan),
+        ("minutes", math.inf),
+        ("minutes", math.nan),
+        ("weight_decay", math.nan),
+        ("weight_decay", -1.0),
+        ("weight_decay", math.inf),
+        ("final_lr", -0.1),
+        ("final_lr", math.nan),
+        ("final_lr", 1.5),
+        ("betas", [0.9, 1.0]),
+        ("betas", [-0.1, 0.9]),
+        ("betas", [math.nan, 0.9]),
+        ("warmup", -1),
+        ("ema", ["nan"]),
+        ("ema", ["inf"]),
+        ("ema", ["1"]),
+        ("ema", ["-0.5"]),
+        ("ema", ["power-nan"]),
+        ("ema", ["power-inf"]),
+        ("ema", ["power--3"]),
+        ("ema", ["0.9", "0.9"]),
+        ("ema", ["0.9 "]),
+        ("ddp", {"bucket_cap_mb": 0}),
     ],
-)  # fmt: skip
+)
 def test_numbers_of_training_that_cannot_be_are_refused(key: str, value: Any, tmp_path: Path) -> None:
     config = points_config(steps=2)
     config["train"][key] = value
@@ -180,7 +264,9 @@ def test_numbers_of_training_that_cannot_be_are_refused(key: str, value: Any, tm
     assert key.split(".")[0] in str(error.value).lower() and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("key", ["train.clip=-1", "train.clip=nan", "train.lr=nan", "train.lr=.inf", "train.weight_decay=nan"])
+@pytest.mark.parametrize(
+    "key", ["train.clip=-1", "train.clip=nan", "train.lr=nan", "train.lr=.inf", "train.weight_decay=nan"]
+)
 def test_numbers_are_refused_from_the_command_line_too(key: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"{key.partition('=')[0]} got .*expected"):
         studio.train(points_config(steps=2), [key], out=tmp_path / "run", quiet=True)

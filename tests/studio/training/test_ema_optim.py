@@ -36,7 +36,8 @@ def test_a_constant_decay_with_its_warm_up() -> None:
 
 
 def test_the_power_profile_is_a_weighted_mean() -> None:
-    """β_n = (1 − 1/n)^(γ+1) leaves value k the weight (k/n)^(γ+1) − ((k−1)/n)^(γ+1); the start is forgotten at n = 1."""
+    """β_n = (1 − 1/n)^(γ+1) leaves value k the weight (k/n)^(γ+1) − ((k−1)/n)^(γ+1); the start is forgotten
+    at n = 1."""
     rng, gamma = np.random.default_rng(0), 6.0
     values = [100.0, *rng.normal(size=30)]
     n = len(values) - 1
@@ -94,7 +95,9 @@ def test_muon_takes_the_matrices_of_blocks_and_adamw_the_rest() -> None:
     net.inp, net.blocks = nn.Linear(3, 8), nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)])
     adamw, muon = build_optimizers({"net": net}, TrainConfig(optimizer="muon"))
     assert {id(p) for ps in muon.groups.values() for p in ps} == {id(b.weight) for b in net.blocks}
-    assert {id(p) for p in adamw.param_groups[0]["params"]} == {id(p) for p in (*net.inp.parameters(), *(b.bias for b in net.blocks))}
+    assert {id(p) for p in adamw.param_groups[0]["params"]} == {
+        id(p) for p in (*net.inp.parameters(), *(b.bias for b in net.blocks))
+    }
     (only,) = build_optimizers({"net": net}, TrainConfig(optimizer="adamw"))
     assert len(only.param_groups[0]["params"]) == 6
 
@@ -111,7 +114,8 @@ def test_warm_up_and_cosine() -> None:
 
 
 def test_muon_leaves_a_network_alone_that_is_not_trained() -> None:
-    """Two networks of one shape, one with gradients: the other and its momentum stay; the trained one moves as it does by itself."""
+    """Two networks of one shape, one with gradients: the other and its momentum stay; the trained one moves
+    as it does by itself."""
 
     def layers(seed: int) -> nn.ModuleDict:
         torch.manual_seed(seed)
@@ -126,6 +130,9 @@ def test_muon_leaves_a_network_alone_that_is_not_trained() -> None:
             sum(layer(torch.ones(1, 6)).square().sum() for layer in net["blocks"]).backward()
             optimizer.step()
             optimizer.zero_grad()
-    assert all(torch.equal(p, q) for p, q in zip(b.parameters(), kept)) and float(both.buffers[6, 6][2:].abs().max()) == 0
+    assert (
+        all(torch.equal(p, q) for p, q in zip(b.parameters(), kept))
+        and float(both.buffers[6, 6][2:].abs().max()) == 0
+    )
     for p, q in zip(a.parameters(), alone.parameters()):
         torch.testing.assert_close(p, q, rtol=1e-2, atol=1e-4)  # bf16 products of batches of two and four

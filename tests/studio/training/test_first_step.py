@@ -1,4 +1,5 @@
-"""A run that fails before there is anything to keep leaves nothing in the way of the next try; what it was to write over comes back."""
+"""A run that fails before there is anything to keep leaves nothing in the way of the next try; what it was to
+write over comes back."""
 
 import json
 import shutil
@@ -31,7 +32,12 @@ class Failing(nn.Module):
         return self.layer(x)
 
 
-ERRORS = [TypeError("forward() got an unexpected keyword"), RuntimeError("out of memory"), KeyboardInterrupt(), ValueError("no")]
+ERRORS = [
+    TypeError("forward() got an unexpected keyword"),
+    RuntimeError("out of memory"),
+    KeyboardInterrupt(),
+    ValueError("no"),
+]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
@@ -62,14 +68,21 @@ def test_a_loss_that_is_not_finite_before_the_first_line_of_metrics(tmp_path: Pa
 def test_what_was_trained_stays(tmp_path: Path) -> None:
     """An error after there is something to keep loses nothing of it."""
     with pytest.raises(TypeError):
-        studio.train(points_config(steps=30, log_every=2, save_every=4), out=tmp_path / "run", backbone=Failing(ERRORS[0], 8), quiet=True)
+        studio.train(
+            points_config(steps=30, log_every=2, save_every=4),
+            out=tmp_path / "run",
+            backbone=Failing(ERRORS[0], 8),
+            quiet=True,
+        )
     assert 4 in checkpoints(tmp_path / "run")
     with pytest.raises(FileExistsError, match="holds a run already"):
         studio.train(points_config(), out=tmp_path / "run", quiet=True)
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_run_that_was_to_be_overwritten_comes_back(killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_to_be_overwritten_comes_back(
+    killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = studio.train(points_config(steps=6, save_every=3), out=tmp_path / "run", quiet=True).folder
     before = files_below(run)
     if killed:  # no exit runs then
@@ -84,7 +97,11 @@ def test_a_run_that_was_to_be_overwritten_comes_back(killed: bool, tmp_path: Pat
         (run / ".lock").write_text(json.dumps(held | {"pid": 2**22 + 1}))
     assert studio.train(points_config(), ["train.steps=6"], out=run, resume=True, quiet=True).step == 6
     kept = {k: v for k, v in files_below(run).items() if k.startswith("checkpoints/") or k == "metrics.jsonl"}
-    assert kept == {k: v for k, v in before.items() if k in kept} and len(kept) > 3 and not (run / ".overwritten").exists()
+    assert (
+        kept == {k: v for k, v in before.items() if k in kept}
+        and len(kept) > 3
+        and not (run / ".overwritten").exists()
+    )
     assert studio.train(points_config(), out=run, overwrite=True, quiet=True).step == 8
     assert checkpoints(run) == [8] and not (run / ".overwritten").exists()
 

@@ -1,4 +1,5 @@
-"""What an earlier version left is gone on with: runs that were killed in the middle end as they would have then, and bundled models make the pictures they made."""
+"""What an earlier version left is gone on with: runs that were killed in the middle end as they would have
+then, and bundled models make the pictures they made."""
 
 import shutil
 from pathlib import Path
@@ -18,20 +19,29 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize("name", frozen.RUNS)
 def test_a_run_that_was_killed_ends_as_it_would_have(name: str, tmp_path: Path) -> None:
-    """To rounding, as processors differ; a moment that went to another parameter, or an average that began anew, is larger by far."""
+    """To rounding, as processors differ; a moment that went to another parameter, or an average that began
+    anew, is larger by far."""
     shutil.copytree(frozen.HOME / name, tmp_path / "run")
     was = metrics(tmp_path / "run")
     with frozen.beside_the_data(tmp_path):
         run = frozen.RUNS[name](out="run", resume=True, quiet=True)
         assert run.step == frozen.STEPS and checkpoints(tmp_path / "run") == [frozen.KILLED, frozen.STEPS]
     found, wanted = frozen.weights(tmp_path / "run"), load_file(tmp_path / "run" / "end.safetensors")
-    averaged = {k for k in found.keys() - wanted.keys() if k.startswith("ema-") and k.partition("/net.")[2] in dict(frozen.Own().named_buffers())}
+    averaged = {
+        k
+        for k in found.keys() - wanted.keys()
+        if k.startswith("ema-") and k.partition("/net.")[2] in dict(frozen.Own().named_buffers())
+    }
     assert found.keys() - averaged == wanted.keys()  # averages have running statistics since then
     for key, value in wanted.items():
-        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(
+            found[key], value, rtol=1e-4, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}"
+        )
     lines = metrics(tmp_path / "run")
     assert [line["step"] for line in lines] == [line["step"] for line in was]
-    assert [line["loss"] for line in lines if "loss" in line] == pytest.approx([line["loss"] for line in was if "loss" in line], rel=1e-4)
+    assert [line["loss"] for line in lines if "loss" in line] == pytest.approx(
+        [line["loss"] for line in was if "loss" in line], rel=1e-4
+    )
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
-"""`--resume` means the run that was named: which folder, what changed in its source since, and whether its data is the same."""
+"""`--resume` means the run that was named: which folder, what changed in its source since, and whether its
+data is the same."""
 
 import json
 import shutil
@@ -50,19 +51,24 @@ def steps_of(run: Path) -> int | None:
     return load_config(run / "config.yaml").train.steps
 
 
-# ---- which run is meant ------------------------------------------------------------------------------------------------------------------
+# ---- which run is meant --------------------------------------------------------------------------
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Four steps of dots, in a folder that is not called after the config; the working folder is beside it."""
+    """Four steps of dots, in a folder that is not called after the config; the working folder is beside
+    it."""
     monkeypatch.chdir(tmp_path)
     return studio.train(short(), out=tmp_path / "mine" / "first", quiet=True).folder
 
 
 @pytest.mark.parametrize("form", ["config", "folder", "relative", "linked folder", "linked config", "inside"])
-def test_a_config_beside_checkpoints_means_that_run(form: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source: Any = {"config": run / "config.yaml", "folder": run, "relative": "mine/first/config.yaml"}.get(form)
+def test_a_config_beside_checkpoints_means_that_run(
+    form: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source: Any = {"config": run / "config.yaml", "folder": run, "relative": "mine/first/config.yaml"}.get(
+        form
+    )
     if form == "linked folder":
         (tmp_path / "latest").symlink_to(run)
         source = "latest/config.yaml"
@@ -100,19 +106,28 @@ def test_another_out_than_the_run_of_the_config_is_refused(run: Path, tmp_path: 
         ):
             studio.train(run / "config.yaml", ["train.steps=6"], out=out, resume=True, quiet=True)
     assert files_below(tmp_path) == before
-    fresh = studio.train(run / "config.yaml", out=tmp_path / "mine" / "third", quiet=True)  # a new run by the same recipe
-    assert fresh.step == 4 and checkpoint_differences(last_checkpoint(run), last_checkpoint(fresh.folder)) == []
+    # a new run by the same recipe
+    fresh = studio.train(run / "config.yaml", out=tmp_path / "mine" / "third", quiet=True)
+    assert (
+        fresh.step == 4 and checkpoint_differences(last_checkpoint(run), last_checkpoint(fresh.folder)) == []
+    )
 
 
 @pytest.mark.parametrize("out", ["mine/frist", "mine", "mine/first/checkpoints", "elsewhere/first", None])
-def test_nothing_to_resume_is_an_error_that_names_what_is_there(out: str | None, run: Path, tmp_path: Path) -> None:
+def test_nothing_to_resume_is_an_error_that_names_what_is_there(
+    out: str | None, run: Path, tmp_path: Path
+) -> None:
     shutil.copytree(run, tmp_path / "runs" / "dot")
     before = files_below(tmp_path)
     with pytest.raises((ValueError, FileExistsError)) as error:
         studio.train(short(steps=6), out=out, resume=True, quiet=True)
     near = "runs/dot " if out in (None, "elsewhere/first") else "mine/first "
     assert near in str(error.value) and "(step 4)" in str(error.value) and "resume" in str(error.value)
-    assert files_below(tmp_path) == before and not (tmp_path / "elsewhere").exists() and not (tmp_path / "runs" / "dots").exists()
+    assert (
+        files_below(tmp_path) == before
+        and not (tmp_path / "elsewhere").exists()
+        and not (tmp_path / "runs" / "dots").exists()
+    )
 
 
 def test_a_typo_on_the_command_line(run: Path, tmp_path: Path) -> None:
@@ -123,7 +138,9 @@ def test_a_typo_on_the_command_line(run: Path, tmp_path: Path) -> None:
         (tmp_path / "mine" / "frist", "--resume"),
     ):
         done = run_studio("train", *words, cwd=tmp_path)
-        assert done.returncode == 2 and done.stderr.startswith("error: got ") and done.stderr.count("\n") == 1, done.stderr
+        assert (
+            done.returncode == 2 and done.stderr.startswith("error: got ") and done.stderr.count("\n") == 1
+        ), done.stderr
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="nothing to resume"):
         studio.train(config, out=tmp_path / "empty", resume=True, quiet=True)
@@ -144,7 +161,7 @@ def test_resume_and_overwrite_contradict(run: Path) -> None:
         studio.train(run, resume=True, overwrite=True, quiet=True)
 
 
-# ---- what changed in the source ----------------------------------------------------------------------------------------------------------
+# ---- what changed in the source ------------------------------------------------------------------
 
 
 def test_keys_that_may_change_are_taken_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +169,9 @@ def test_keys_that_may_change_are_taken_and_told(tmp_path: Path, capsys: pytest.
     out = tmp_path / "run"
     studio.train(config, ["train.log_every=1"], out=out, quiet=True)
     studio.train(config, out=out, resume=True, quiet=True)
-    assert steps_of(out) == 4 and load_config(out / "config.yaml").train.log_every == 1, "what the first call said stays"
+    assert steps_of(out) == 4 and load_config(out / "config.yaml").train.log_every == 1, (
+        "what the first call said stays"
+    )
     edited(config, " steps: 4", " steps: 6")
     edited(config, "sampler: heun", "sampler: euler")
     rest = studio.train(config, out=out, resume=True)
@@ -160,7 +179,9 @@ def test_keys_that_may_change_are_taken_and_told(tmp_path: Path, capsys: pytest.
     assert rest.step == 6 and rest.config.sample.sampler == "euler" and rest.config.train.log_every == 1
     assert "train.steps 4 → 6" in told and "sample.sampler heun → euler" in told and "log_every" not in told
     edited(config, " steps: 6", " steps: 7")
-    assert studio.train(config, ["train.steps=8"], out=out, resume=True, quiet=True).step == 8, "this call comes first"
+    assert studio.train(config, ["train.steps=8"], out=out, resume=True, quiet=True).step == 8, (
+        "this call comes first"
+    )
     assert studio.train(config, out=out, resume=True, quiet=True).config.train.steps == 8, "taken once"
     edited(config, " steps: 7", " steps: 9")
     assert studio.train(config, out=out, resume=True, quiet=True).step == 9
@@ -178,13 +199,20 @@ def test_one_length_replaces_the_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "word"),
     [
-        ("width: 32", "width: 16", "backbone.*width"), ("seed: 0", "seed: 4", "seed"), ("kind: eight_gaussians", "kind: moons", "data.*kind"),
-        ("parameterization: velocity", "parameterization: data", "objective.*parameterization"), ("path: linear", "path: trig", "objective.*path"),
-        ("procedure: {}", "procedure:\n  name: plain", "procedure"), ("  width: 32\n", "", "backbone.*width"), ("count: 512", "count: 256", "data.*count"),
+        ("width: 32", "width: 16", "backbone.*width"),
+        ("seed: 0", "seed: 4", "seed"),
+        ("kind: eight_gaussians", "kind: moons", "data.*kind"),
+        ("parameterization: velocity", "parameterization: data", "objective.*parameterization"),
+        ("path: linear", "path: trig", "objective.*path"),
+        ("procedure: {}", "procedure:\n  name: plain", "procedure"),
+        ("  width: 32\n", "", "backbone.*width"),
+        ("count: 512", "count: 256", "data.*count"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("own", [False, True])
-def test_keys_that_may_not_change_are_refused(own: bool, old: str, new: str, word: str, tmp_path: Path) -> None:
+def test_keys_that_may_not_change_are_refused(
+    own: bool, old: str, new: str, word: str, tmp_path: Path
+) -> None:
     """In the source, and in the run's own config.yaml."""
     config = written(tmp_path / "dots.yaml", short())
     run = studio.train(config, out=tmp_path / "run", quiet=True).folder
@@ -198,7 +226,9 @@ def test_keys_that_may_not_change_are_refused(own: bool, old: str, new: str, wor
     ) as error:
         studio.train(source, out=run, resume=True, quiet=True)
     assert "--from" in str(error.value) and files_below(tmp_path) == before
-    edited(source, new, old) if new else source.write_text(source.read_text().replace("name: mlp\n", "name: mlp\n  width: 32\n"))
+    edited(source, new, old) if new else source.write_text(
+        source.read_text().replace("name: mlp\n", "name: mlp\n  width: 32\n")
+    )
     assert studio.train(source, out=run, resume=True, quiet=True).step == 6
 
 
@@ -209,11 +239,15 @@ def test_the_length_in_the_runs_own_config(tmp_path: Path, capsys: pytest.Captur
     assert "train.steps 4 → 5" in capsys.readouterr().err
 
 
-def test_a_run_without_the_record_goes_on_as_ever_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_the_record_goes_on_as_ever_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tree = short()
     run = studio.train(tree, out=tmp_path / "run", quiet=True).folder
     meta = json.loads((run / "meta.json").read_text())
-    (run / "meta.json").write_text(json.dumps({k: v for k, v in meta.items() if k not in ("source", "config")}))
+    (run / "meta.json").write_text(
+        json.dumps({k: v for k, v in meta.items() if k not in ("source", "config")})
+    )
     tree["train"]["steps"] = 6
     assert studio.train(tree, out=run, resume=True).step == 4
     assert "train.steps" in capsys.readouterr().err
@@ -251,7 +285,9 @@ def test_the_base_of_a_resumed_run(points_run: Run, tmp_path: Path) -> None:
         studio.train(short(), start_from=base, out=other, resume=True, quiet=True)
 
 
-def test_data_alone_with_a_base_goes_on_by_the_same_words(picture_run: Run, pictures: Path, tmp_path: Path) -> None:
+def test_data_alone_with_a_base_goes_on_by_the_same_words(
+    picture_run: Run, pictures: Path, tmp_path: Path
+) -> None:
     words: Any = (f"npz:{pictures}", ["train.steps=2", "train.ema=[]", "train.preview=false"])
     options: dict[str, Any] = dict(start_from=str(picture_run.folder), out=tmp_path / "run", quiet=True)
     studio.train(*words, **options)
@@ -259,14 +295,16 @@ def test_data_alone_with_a_base_goes_on_by_the_same_words(picture_run: Run, pict
     assert rest.step == 3 and rest.config.backbone["hidden_size"] == 32
 
 
-# ---- the same data -----------------------------------------------------------------------------------------------------------------------
+# ---- the same data -------------------------------------------------------------------------------
 
 
 def test_the_same_data_at_another_path(pictures: Path, tmp_path: Path) -> None:
     mine, moved = tmp_path / "a.npz", tmp_path / "sub" / "b.npz"
     shutil.copy(pictures, mine)
     config = dit_config(mine, steps=2, save_every=0, **FLAT)
-    whole = studio.train({**config, "train": {**config["train"], "steps": 4}}, out=tmp_path / "whole", quiet=True)
+    whole = studio.train(
+        {**config, "train": {**config["train"], "steps": 4}}, out=tmp_path / "whole", quiet=True
+    )
     config_file = written(tmp_path / "tiny.yaml", config)
     run = studio.train(config_file, out=tmp_path / "run", quiet=True).folder
     moved.parent.mkdir()
@@ -277,7 +315,9 @@ def test_the_same_data_at_another_path(pictures: Path, tmp_path: Path) -> None:
     assert load_config(run / "config.yaml").data["path"] == str(moved)
     edited(config_file, f"path: {mine}", f"path: {moved}")  # and in the source
     rest = studio.train(config_file, ["train.steps=4"], out=run, resume=True, quiet=True)
-    assert rest.step == 4 and checkpoint_differences(last_checkpoint(whole.folder), last_checkpoint(run)) == []
+    assert (
+        rest.step == 4 and checkpoint_differences(last_checkpoint(whole.folder), last_checkpoint(run)) == []
+    )
 
 
 @pytest.mark.parametrize("record", [True, False])
@@ -289,7 +329,9 @@ def test_the_same_data_at_another_path_of_the_source(record: bool, pictures: Pat
     run = studio.train(source, out=tmp_path / "run", quiet=True).folder
     if not record:
         meta = json.loads((run / "meta.json").read_text())
-        (run / "meta.json").write_text(json.dumps({k: v for k, v in meta.items() if k not in ("source", "config")}))
+        (run / "meta.json").write_text(
+            json.dumps({k: v for k, v in meta.items() if k not in ("source", "config")})
+        )
     mine.rename(moved)
     edited(source, f"path: {mine}", f"path: {moved}")
     assert studio.train(source, ["train.steps=3"], out=run, resume=True, quiet=True).step == 3
@@ -309,9 +351,11 @@ def test_a_renamed_class_is_refused(tmp_path: Path) -> None:
     run = studio.train(dit_config(mine, steps=2), out=tmp_path / "run", quiet=True).folder
     old = ["bar", "dot", "ring", "wedge"]
     for names, words in (
-        ([*old[:3], "edge"], ("'edge'", "'wedge'")), (["bar", "dot", "wedge", "ring"], ("'wedge'", "'ring'")), (["Bar", *old[1:]], ("'Bar'", "'bar'")),
+        ([*old[:3], "edge"], ("'edge'", "'wedge'")),
+        (["bar", "dot", "wedge", "ring"], ("'wedge'", "'ring'")),
+        (["Bar", *old[1:]], ("'Bar'", "'bar'")),
         ([*old, "more"], ("'more'", "got 5, it has 4")),
-    ):  # fmt: skip
+    ):
         with_arrays(mine, classes=np.array(names))
         with pytest.raises(ValueError, match="classes differ .*--from") as error:
             studio.train(run, ["train.steps=3"], resume=True, quiet=True)
@@ -341,7 +385,8 @@ def test_renamed_numbers_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_recorded_codec_and_standardisation_win(tmp_path: Path) -> None:
-    """What the run wrote down at its start is what goes on, though this version would compute other numbers from the same content."""
+    """What the run wrote down at its start is what goes on, though this version would compute other numbers
+    from the same content."""
     path = numbers(tmp_path / "n.npz")
     tree = short(steps=2) | {"data": {"name": "npz", "path": str(path), "held_out": 0.25}}
     run = studio.train(tree, out=tmp_path / "run", quiet=True).folder
@@ -372,7 +417,9 @@ def test_the_recorded_codec_and_standardisation_win(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.sort(both, 0), np.sort(want, 0), rtol=1e-6)
 
 
-def test_content_that_differs_only_because_the_decoder_is_newer_is_named_as_that(pictures: Path, tmp_path: Path) -> None:
+def test_content_that_differs_only_because_the_decoder_is_newer_is_named_as_that(
+    pictures: Path, tmp_path: Path
+) -> None:
     run = studio.train(dit_config(pictures, steps=2), out=tmp_path / "run", quiet=True).folder
     meta = json.loads((run / "meta.json").read_text())
     for decoder, named in ((0, True), (10**6, False)):
@@ -382,7 +429,9 @@ def test_content_that_differs_only_because_the_decoder_is_newer_is_named_as_that
         assert ("reads pictures differently" in str(error.value)) == named and "--from" in str(error.value)
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = studio.train(short(), out=tmp_path / "whole", quiet=True)
     run = shutil.copytree(whole.folder, tmp_path / "run")
     shutil.rmtree(run / "checkpoints")

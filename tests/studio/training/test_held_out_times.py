@@ -1,4 +1,5 @@
-"""The held-out loss looks where training looks: on a table at its entries, with every parameterisation and variance."""
+"""The held-out loss looks where training looks: on a table at its entries, with every parameterisation and
+variance."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from studio.training.held_out import held_out_loss
 
 
 class Clocks(nn.Module):
-    """A network that says nothing, of twice the channels where a variance is learned, and keeps the clocks it was shown."""
+    """A network that says nothing, of twice the channels where a variance is learned, and keeps the clocks it
+    was shown."""
 
     def __init__(self, wide: bool):
         super().__init__()
@@ -30,21 +32,42 @@ class Clocks(nn.Module):
         return torch.zeros_like(torch.cat([x, x], 1) if self.wide else x)
 
 
-@pytest.mark.parametrize("schedule", [{"schedule": "linear"}, {"schedule": "cosine"}, {"zero_snr": True}, {"num": 7}], ids=str)
 @pytest.mark.parametrize(
-    "head", [{"name": "noise", "variance": "learned_range"}, {"name": "v", "variance": "learned_range"}, "noise", "data", "edm"], ids=str
+    "schedule", [{"schedule": "linear"}, {"schedule": "cosine"}, {"zero_snr": True}, {"num": 7}], ids=str
+)
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"name": "noise", "variance": "learned_range"},
+        {"name": "v", "variance": "learned_range"},
+        "noise",
+        "data",
+        "edm",
+    ],
+    ids=str,
 )
 def test_on_a_table_at_its_entries(schedule: dict[str, Any], head: Any) -> None:
-    objective = objective_of(from_tree({"objective": {"path": {"name": "vp", **schedule}, "parameterization": head}}))
+    objective = objective_of(
+        from_tree({"objective": {"path": {"name": "vp", **schedule}, "parameterization": head}})
+    )
     wide = isinstance(head, dict)
     net = Clocks(wide)
-    values = torch.randint(0, 256, (40, 1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    bins = held_out_loss(net, objective, Pixels(), values, Cond(), seed=1, device=torch.device("cpu"), dtype=torch.float32)
+    values = torch.randint(
+        0, 256, (40, 1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    bins = held_out_loss(
+        net, objective, Pixels(), values, Cond(), seed=1, device=torch.device("cpu"), dtype=torch.float32
+    )
     assert all(0 <= b < 1e4 for b in bins), bins
     size, clocks = objective.path.size, torch.stack(net.seen)
-    assert bool((clocks == clocks.round()).all()) and 0 <= float(clocks.min()) and float(clocks.max()) <= size - 1
+    assert (
+        bool((clocks == clocks.round()).all())
+        and 0 <= float(clocks.min())
+        and float(clocks.max()) <= size - 1
+    )
     if size > 10:
-        assert bool((clocks.mean(1).diff() < 0).all()) and float(clocks[-1].max()) < size / 10  # a tenth of the table each, the last next to the data
+        # a tenth of the table each, the last next to the data
+        assert bool((clocks.mean(1).diff() < 0).all()) and float(clocks[-1].max()) < size / 10
 
 
 def test_times_between_entries_go_to_the_noisier_one_and_entries_stay() -> None:
@@ -68,4 +91,9 @@ def test_a_run_that_learns_its_variance_logs_numbers(tmp_path: Path) -> None:
     config["sample"] = {"sampler": "ddim(clip=1,recompute_noise=true)", "num_steps": 4, "guidance": ""}
     run = studio.train(config, out=tmp_path / "run", quiet=True)
     for line in [m for m in metrics(run.folder) if "held_out" in m]:
-        assert all(0 < v < 1e4 for k in line for v in (line[k] if isinstance(line[k], list) else [line[k]]) if k.startswith("held_out"))
+        assert all(
+            0 < v < 1e4
+            for k in line
+            for v in (line[k] if isinstance(line[k], list) else [line[k]])
+            if k.startswith("held_out")
+        )

@@ -1,4 +1,5 @@
-"""A real ``python -m studio train`` that is killed, interrupted or terminated, and resumed, against one that was left alone."""
+"""A real ``python -m studio train`` that is killed, interrupted or terminated, and resumed, against one that
+was left alone."""
 
 import json
 import random
@@ -9,7 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny import checkpoint_differences, checkpoints, dit_config, environment, kill_until_done, last_checkpoint, metrics, run_studio, studio_command
+from tiny import (
+    checkpoint_differences,
+    checkpoints,
+    dit_config,
+    environment,
+    kill_until_done,
+    last_checkpoint,
+    metrics,
+    run_studio,
+    studio_command,
+)
 
 from studio.config import from_tree
 
@@ -24,7 +35,9 @@ def start(config: Path, out: Path) -> subprocess.Popen[str]:
     """Begin a run, or go on with it."""
     resume = ("--resume",) if (out / "config.yaml").is_file() else ()
     command = studio_command("train", config, "--out", out, *resume, "--threads", "1", "--device", "cpu")
-    return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def steps_logged(out: Path) -> int:
@@ -43,7 +56,9 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], li
 def killed(config: Path, out: Path, rng: random.Random, most: int) -> int:
     """Resume and kill a random while after something was logged, then to the end; the number of kills."""
     log = out / "metrics.jsonl"
-    return kill_until_done(lambda: start(config, out), lambda: log.stat().st_mtime_ns if log.is_file() else 0, rng, most, 0.4)
+    return kill_until_done(
+        lambda: start(config, out), lambda: log.stat().st_mtime_ns if log.is_file() else 0, rng, most, 0.4
+    )
 
 
 def assert_as_if_undisturbed(whole: Path, killed: Path) -> None:
@@ -54,8 +69,20 @@ def assert_as_if_undisturbed(whole: Path, killed: Path) -> None:
 
 
 def test_two_kills_leave_no_trace(pictures: Path, tmp_path: Path) -> None:
-    config = config_file(pictures, tmp_path, steps=80, workers=2, log_every=1, save_every=4, eval_every=7, flip=True, accumulate=2)
-    done = run_studio("train", config, "--out", tmp_path / "whole", "--threads", "1", "--device", "cpu", cwd=tmp_path)
+    config = config_file(
+        pictures,
+        tmp_path,
+        steps=80,
+        workers=2,
+        log_every=1,
+        save_every=4,
+        eval_every=7,
+        flip=True,
+        accumulate=2,
+    )
+    done = run_studio(
+        "train", config, "--out", tmp_path / "whole", "--threads", "1", "--device", "cpu", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     killed(config, tmp_path / "killed", random.Random(1), 2)
     assert_as_if_undisturbed(tmp_path / "whole", tmp_path / "killed")
@@ -63,11 +90,24 @@ def test_two_kills_leave_no_trace(pictures: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_twenty_kills_leave_no_trace(pictures: Path, tmp_path: Path) -> None:
-    """Several runs where one is over before it was killed often enough; each is compared with the undisturbed one."""
+    """Several runs where one is over before it was killed often enough; each is compared with the undisturbed
+    one."""
     config = config_file(
-        pictures, tmp_path, steps=400, optimizer="muon", workers=1, log_every=1, save_every=3, eval_every=50, flip=True, accumulate=2, keep_last=3
+        pictures,
+        tmp_path,
+        steps=400,
+        optimizer="muon",
+        workers=1,
+        log_every=1,
+        save_every=3,
+        eval_every=50,
+        flip=True,
+        accumulate=2,
+        keep_last=3,
     )
-    done = run_studio("train", config, "--out", tmp_path / "whole", "--threads", "1", "--device", "cpu", cwd=tmp_path)
+    done = run_studio(
+        "train", config, "--out", tmp_path / "whole", "--threads", "1", "--device", "cpu", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     rng, kills, rounds = random.Random(20), 0, 0
     while kills < 20:
@@ -80,8 +120,12 @@ def test_twenty_kills_leave_no_trace(pictures: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_a_polite_stop_checkpoints_and_resumes(number: signal.Signals, pictures: Path, tmp_path: Path) -> None:
-    config = config_file(pictures, tmp_path, steps=100000, schedule="constant", log_every=1, save_every=0, weak_snapshot=False)
+def test_a_polite_stop_checkpoints_and_resumes(
+    number: signal.Signals, pictures: Path, tmp_path: Path
+) -> None:
+    config = config_file(
+        pictures, tmp_path, steps=100000, schedule="constant", log_every=1, save_every=0, weak_snapshot=False
+    )
     process = start(config, tmp_path / "run")
     wait_until(lambda: steps_logged(tmp_path / "run") >= 3, process)
     process.send_signal(number)
@@ -93,9 +137,33 @@ def test_a_polite_stop_checkpoints_and_resumes(number: signal.Signals, pictures:
     assert steps_logged(tmp_path / "run") == stopped  # every step that was trained is in the checkpoint
 
     total = stopped + 5
-    whole = run_studio("train", config, f"train.steps={total}", "--out", tmp_path / "whole", "--threads", "1", "--device", "cpu", cwd=tmp_path)
-    rest = run_studio("train", config, f"train.steps={total}", "--out", tmp_path / "run", "--resume", "--threads", "1", "--json", cwd=tmp_path)
+    whole = run_studio(
+        "train",
+        config,
+        f"train.steps={total}",
+        "--out",
+        tmp_path / "whole",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        cwd=tmp_path,
+    )
+    rest = run_studio(
+        "train",
+        config,
+        f"train.steps={total}",
+        "--out",
+        tmp_path / "run",
+        "--resume",
+        "--threads",
+        "1",
+        "--json",
+        cwd=tmp_path,
+    )
     assert (whole.returncode, rest.returncode) == (0, 0), rest.stderr
     result = json.loads(rest.stdout)
     assert (result["step"], result["interrupted"]) == (total, False)
-    assert checkpoint_differences(last_checkpoint(tmp_path / "whole"), last_checkpoint(tmp_path / "run")) == []
+    assert (
+        checkpoint_differences(last_checkpoint(tmp_path / "whole"), last_checkpoint(tmp_path / "run")) == []
+    )

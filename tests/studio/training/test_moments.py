@@ -1,4 +1,5 @@
-"""Moments go to the parameter that they belong to, by its name: whatever order a later network lists them in."""
+"""Moments go to the parameter that they belong to, by its name: whatever order a later network lists them
+in."""
 
 import copy
 from typing import Any
@@ -14,12 +15,15 @@ MUON, ADAMW = TrainConfig(optimizer="muon", lr=0.01), TrainConfig(optimizer="ada
 
 
 def network(order: tuple[str, ...] = ("first", "second", "head")) -> nn.Module:
-    """Two blocks of one shape and a head, listed in an order; the weights of a part are the same in every order."""
+    """Two blocks of one shape and a head, listed in an order; the weights of a part are the same in every
+    order."""
     parts: dict[str, nn.Module] = {}
     for seed, name in enumerate(("first", "second", "head")):
         torch.manual_seed(seed)
         parts[name] = nn.Linear(6, 6 if name != "head" else 2)
-    return nn.ModuleDict({"blocks": nn.ModuleDict({n: parts[n] for n in order if n != "head"}), "head": parts["head"]})
+    return nn.ModuleDict(
+        {"blocks": nn.ModuleDict({n: parts[n] for n in order if n != "head"}), "head": parts["head"]}
+    )
 
 
 def steps(net: Any, optimizers: list[Any], count: int) -> None:
@@ -65,7 +69,9 @@ def test_the_lists_of_earlier_versions_are_read_by_their_order(config: TrainConf
     for optimizer in optimizers:
         buffers = getattr(optimizer, "buffers", None)
         saved.append(
-            copy.deepcopy(optimizer.state_dict()) if buffers is None else {"buffers": {f"{r}x{c}": b.clone() for (r, c), b in buffers.items()}}
+            copy.deepcopy(optimizer.state_dict())
+            if buffers is None
+            else {"buffers": {f"{r}x{c}": b.clone() for (r, c), b in buffers.items()}}
         )
     fresh = network()
     fresh.load_state_dict(net.state_dict())
@@ -99,7 +105,9 @@ def test_what_another_optimiser_kept_is_refused() -> None:
         **by_muon,
         "parameters": {
             **by_muon["parameters"],
-            "net.head.weight": {k: v[:1] if v.ndim else v for k, v in by_muon["parameters"]["net.head.weight"].items()},
+            "net.head.weight": {
+                k: v[:1] if v.ndim else v for k, v in by_muon["parameters"]["net.head.weight"].items()
+            },
         },
     }
     with pytest.raises(ValueError, match=r"shape \(1, 6\) for net\.head\.weight"):

@@ -1,4 +1,5 @@
-"""Processes of a run go by one clock, the first one's: their weights are the same however fast each of them is, and none waits for the other."""
+"""Processes of a run go by one clock, the first one's: their weights are the same however fast each of them
+is, and none waits for the other."""
 
 import os
 import signal
@@ -41,8 +42,10 @@ class Own(nn.Module):
             os.kill(os.getpid(), signal.SIGINT)
         return self.net(torch.cat([x, t[:, None] / 1000], 1))
 
-train = {"batch_size": 32, "accumulate": 2, "ema": ["0.9"], "log_every": 0, "eval_every": 0, "weak_snapshot": True, "warmup": 2}
-train |= {"minutes": {"minutes": 2, "stop": 100}[MODE] / 60} if MODE in ("minutes", "stop") else {"steps": 6, "log_every": 2}
+train = {"batch_size": 32, "accumulate": 2, "ema": ["0.9"], "log_every": 0, "eval_every": 0, \
+"weak_snapshot": True, "warmup": 2}
+train |= {"minutes": {"minutes": 2, "stop": 100}[MODE] / 60} if MODE in ("minutes", "stop") else {"steps": \
+6, "log_every": 2}
 train |= {"ddp": {"find_unused_parameters": True}} if MODE == "unused-allowed" else {}
 tree = points_config(**train)
 if MODE in ("minutes", "stop"):
@@ -54,16 +57,29 @@ try:
 except ValueError as error:
     print(f"REFUSED {RANK} {error}", flush=True)
     sys.exit(3)
-torch.save({"weights": net.state_dict(), "step": run.step, "interrupted": run.interrupted}, f"{OUT}-{RANK}.pt")
+torch.save({"weights": net.state_dict(), "step": run.step, "interrupted": run.interrupted}, \
+f"{OUT}-{RANK}.pt")
 """
 
 
 def together(mode: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     script = tmp_path / "own.py"
     script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script), mode, str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(script),
+        mode,
+        str(tmp_path / "run"),
+    ]
     env = environment() | {"OMP_NUM_THREADS": "1"}
-    env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[3]), env.get("PYTHONPATH", "")])
+    env["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).parents[1]), str(Path(__file__).parents[3]), env.get("PYTHONPATH", "")]
+    )
     return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
 
 
@@ -76,9 +92,13 @@ def test_minutes_accumulation_and_a_stop_end_with_the_same_weights(mode: str, tm
     one, other = (torch.load(tmp_path / f"run-{rank}.pt", weights_only=True) for rank in (0, 1))
     assert one["step"] == other["step"] > 4 and one["interrupted"] == other["interrupted"] == (mode == "stop")
     assert one["weights"].keys() == other["weights"].keys()
-    assert all(torch.equal(one["weights"][k], other["weights"][k]) for k in one["weights"]), "statistics among them"
+    assert all(torch.equal(one["weights"][k], other["weights"][k]) for k in one["weights"]), (
+        "statistics among them"
+    )
     steps = checkpoints(tmp_path / "run")
-    assert steps[-1] == one["step"] and len(steps) == 1 + (mode == "minutes"), "the end, and the weak snapshot"
+    assert steps[-1] == one["step"] and len(steps) == 1 + (mode == "minutes"), (
+        "the end, and the weak snapshot"
+    )
     kept = load_file(tmp_path / "run" / "checkpoints" / f"{steps[-1]:09d}" / "net.safetensors")
     assert all(torch.equal(kept[k], one["weights"][k]) for k in kept)
 
@@ -87,7 +107,10 @@ def test_parameters_without_a_gradient_are_named_on_all_processes(tmp_path: Path
     done = together("unused", tmp_path)
     assert done.returncode != 0
     for rank in (0, 1):
-        assert f"REFUSED {rank} got a network that does not use its parameters spare.weight, spare.bias" in done.stdout, done.stderr
+        assert (
+            f"REFUSED {rank} got a network that does not use its parameters spare.weight, spare.bias"
+            in done.stdout
+        ), done.stderr
     assert "train.ddp.find_unused_parameters=true" in done.stdout and not (tmp_path / "run").exists()
 
 

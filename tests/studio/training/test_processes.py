@@ -1,4 +1,5 @@
-"""Two processes train what one does: the effective batch, its noise and its order do not depend on how it is split."""
+"""Two processes train what one does: the effective batch, its noise and its order do not depend on how it is
+split."""
 
 import subprocess
 import sys
@@ -14,8 +15,25 @@ from studio.config import from_tree
 
 
 def torchrun(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "studio", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment() | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "studio",
+        *map(str, arguments),
+    ]
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment() | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def losses(run: Path) -> torch.Tensor:
@@ -24,11 +42,31 @@ def losses(run: Path) -> torch.Tensor:
 
 @pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_two_processes_train_what_one_does(optimizer: str, pictures: Path, tmp_path: Path) -> None:
-    tree = dit_config(pictures, optimizer=optimizer, steps=20, log_every=1, accumulate=2, flip=True, save_every=10, eval_every=10)
+    tree = dit_config(
+        pictures,
+        optimizer=optimizer,
+        steps=20,
+        log_every=1,
+        accumulate=2,
+        flip=True,
+        save_every=10,
+        eval_every=10,
+    )
     one = studio.train(tree, out=tmp_path / "one", quiet=True)
     config = tmp_path / "tiny.yaml"
     config.write_text(from_tree(tree).yaml())
-    done = torchrun("train", config, "--out", tmp_path / "two", "--threads", "1", "--device", "cpu", "--json", cwd=tmp_path)
+    done = torchrun(
+        "train",
+        config,
+        "--out",
+        tmp_path / "two",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--json",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"step": 20') == 1, "one process tells, not both"
 
@@ -36,8 +74,11 @@ def test_two_processes_train_what_one_does(optimizer: str, pictures: Path, tmp_p
     assert len(a) == len(b) == 20
     assert ((a - b).abs() / a).max() <= 1e-5
     assert checkpoints(one.folder) == checkpoints(tmp_path / "two")
-    if optimizer == "adamw":  # Muon's products in bf16 turn roundings of a gradient near zero into steps of full length
-        mine, theirs = (load_file(last_checkpoint(run) / "ema-0.99.safetensors") for run in (one.folder, tmp_path / "two"))
+    # Muon's products in bf16 turn roundings of a gradient near zero into steps of full length
+    if optimizer == "adamw":
+        mine, theirs = (
+            load_file(last_checkpoint(run) / "ema-0.99.safetensors") for run in (one.folder, tmp_path / "two")
+        )
         assert mine.keys() == theirs.keys()
         assert max(float((mine[k] - theirs[k]).abs().max()) for k in mine) < 1e-4
 
@@ -48,7 +89,9 @@ def test_a_run_moves_between_one_process_and_two(pictures: Path, tmp_path: Path)
     whole = studio.train(tree, out=tmp_path / "whole", quiet=True)
     config = tmp_path / "tiny.yaml"
     config.write_text(from_tree(tree).yaml())
-    first = torchrun("train", config, "train.steps=10", "--out", tmp_path / "run", "--threads", "1", cwd=tmp_path)
+    first = torchrun(
+        "train", config, "train.steps=10", "--out", tmp_path / "run", "--threads", "1", cwd=tmp_path
+    )
     assert first.returncode == 0, first.stderr
     studio.train(tree, ["train.steps=20"], out=tmp_path / "run", resume=True, quiet=True)
     a, b = losses(whole.folder), losses(tmp_path / "run")
@@ -65,7 +108,8 @@ def late(*args, **options):
     time.sleep(3)
     return save(*args, **options)
 checkpoint.save = late  # only the first process writes
-run = studio.train(sys.argv[1], ["train.steps=2", "train.save_every=0"], out=sys.argv[2], device="cpu", quiet=True)
+run = studio.train(sys.argv[1], ["train.steps=2", "train.save_every=0"], out=sys.argv[2], device="cpu", \
+quiet=True)
 assert studio.load(run.folder, device="cpu").info.shape == (1, 8, 8)
 """
 
@@ -75,9 +119,24 @@ def test_every_process_finds_the_last_checkpoint(pictures: Path, tmp_path: Path)
     config, script = tmp_path / "tiny.yaml", tmp_path / "script.py"
     config.write_text(from_tree(dit_config(pictures)).yaml())
     script.write_text(SLOW_DISK)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script, config, tmp_path / "run"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        script,
+        config,
+        tmp_path / "run",
+    ]
     done = subprocess.run(
-        list(map(str, command)), cwd=tmp_path, env=environment() | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+        list(map(str, command)),
+        cwd=tmp_path,
+        env=environment() | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
 

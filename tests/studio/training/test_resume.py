@@ -16,7 +16,16 @@ from torch import Tensor, nn
 import studio
 from backbones import Cond
 
-EVERYTHING = {"accumulate": 2, "workers": 2, "flip": True, "log_every": 4, "eval_every": 5, "save_every": 5, "steps": 12, "weight_decay": 0.01}
+EVERYTHING = {
+    "accumulate": 2,
+    "workers": 2,
+    "flip": True,
+    "log_every": 4,
+    "eval_every": 5,
+    "save_every": 5,
+    "steps": 12,
+    "weight_decay": 0.01,
+}
 
 
 def stop_at(step: int) -> Any:
@@ -32,7 +41,9 @@ def stop_at(step: int) -> Any:
 def assert_same_run(a: Path, b: Path) -> None:
     assert checkpoints(a) == checkpoints(b)
     for step in checkpoints(a):
-        assert checkpoint_differences(a / "checkpoints" / f"{step:09d}", b / "checkpoints" / f"{step:09d}") == [], step
+        assert (
+            checkpoint_differences(a / "checkpoints" / f"{step:09d}", b / "checkpoints" / f"{step:09d}") == []
+        ), step
     assert metrics(a) == metrics(b)
     assert (a / "config.yaml").read_bytes() == (b / "config.yaml").read_bytes()
 
@@ -48,8 +59,12 @@ def test_n_plus_n_steps_equal_2n(optimizer: str, dtype: str, pictures: Path, tmp
     shutil.rmtree(half.folder / "checkpoints" / "000000008")  # the stop's own
     assert_same_run(whole.folder, rest.folder)
     assert sorted(p.name for p in last_checkpoint(whole.folder).iterdir()) == [
-        "ema-0.99.safetensors", "ema-power-6.safetensors", "meta.json", "net.safetensors", "state.pt",
-    ]  # fmt: skip
+        "ema-0.99.safetensors",
+        "ema-power-6.safetensors",
+        "meta.json",
+        "net.safetensors",
+        "state.pt",
+    ]
 
 
 def test_the_middle_of_a_logging_window_is_remembered(pictures: Path, tmp_path: Path) -> None:
@@ -64,7 +79,8 @@ def test_the_middle_of_a_logging_window_is_remembered(pictures: Path, tmp_path: 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_lost_steps_are_trained_again(optimizer: str, pictures: Path, tmp_path: Path) -> None:
-    """Killed between checkpoints: metrics run ahead of the newest checkpoint, their last line is torn, a draft lies about."""
+    """Killed between checkpoints: metrics run ahead of the newest checkpoint, their last line is torn, a
+    draft lies about."""
     config = dit_config(pictures, optimizer=optimizer, **EVERYTHING)
     whole = studio.train(config, out=tmp_path / "whole", quiet=True)
     broken = shutil.copytree(whole.folder, tmp_path / "broken")
@@ -85,7 +101,9 @@ def test_a_longer_run_can_follow_a_finished_one(tmp_path: Path) -> None:
     options = {"schedule": "constant", "weak_snapshot": False, "save_every": 6}
     whole = studio.train(points_config(steps=12, **options), out=tmp_path / "whole", quiet=True)
     studio.train(points_config(steps=6, **options), out=tmp_path / "parts", quiet=True)
-    rest = studio.train(points_config(steps=6, **options), ["train.steps=12"], out=tmp_path / "parts", quiet=True, resume=True)
+    rest = studio.train(
+        points_config(steps=6, **options), ["train.steps=12"], out=tmp_path / "parts", quiet=True, resume=True
+    )
     assert rest.step == 12
     assert_same_run(whole.folder, rest.folder)
 
@@ -124,8 +142,11 @@ def test_dropout_inside_a_network_resumes_too(tmp_path: Path) -> None:
 
 
 def test_masks_of_dropout_differ_between_steps(tmp_path: Path) -> None:
-    """With a learning rate of nearly nothing and one repeated sample, only the masks and the noise move the loss: no two steps are alike."""
-    run = studio.train(points_config(steps=6, log_every=1, lr=1e-12), out=tmp_path / "run", backbone=Noisy(), quiet=True)
+    """With a learning rate of nearly nothing and one repeated sample, only the masks and the noise move the
+    loss: no two steps are alike."""
+    run = studio.train(
+        points_config(steps=6, log_every=1, lr=1e-12), out=tmp_path / "run", backbone=Noisy(), quiet=True
+    )
     assert len({m["loss"] for m in metrics(run.folder)}) == 6
 
 
@@ -152,7 +173,9 @@ def test_another_model_is_not_resumed(tmp_path: Path) -> None:
 def test_other_data_is_not_resumed(pictures: Path, tmp_path: Path) -> None:
     mine = tmp_path / "pictures.npz"
     shutil.copy(pictures, mine)
-    run = studio.train(dit_config(mine, steps=2, eval_every=0, save_every=0), out=tmp_path / "run", quiet=True)
+    run = studio.train(
+        dit_config(mine, steps=2, eval_every=0, save_every=0), out=tmp_path / "run", quiet=True
+    )
     arrays = dict(np.load(mine))
     name = max(arrays, key=lambda k: arrays[k].size)
     np.savez(mine, **{**arrays, name: 255 - arrays[name]})

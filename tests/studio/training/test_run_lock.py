@@ -23,7 +23,13 @@ def test_a_second_process_is_refused_and_a_killed_ones_lock_is_told_and_taken_ov
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, out = tmp_path / "tiny.yaml", tmp_path / "run"
-    config.write_text(from_tree(dit_config(pictures, steps=100000, log_every=1, save_every=2, schedule="constant", weak_snapshot=False)).yaml())
+    config.write_text(
+        from_tree(
+            dit_config(
+                pictures, steps=100000, log_every=1, save_every=2, schedule="constant", weak_snapshot=False
+            )
+        ).yaml()
+    )
     first = start(config, out)
     wait_until(lambda: steps_logged(out) >= 3, first)
     held = json.loads((out / ".lock").read_text())
@@ -40,7 +46,11 @@ def test_a_second_process_is_refused_and_a_killed_ones_lock_is_told_and_taken_ov
     first.communicate()
     told = capsys.readouterr().err
     assert f"{out} was locked by process {first.pid} on {held['host']}" in told and "taken over" in told
-    assert again.step == 8 and [m["step"] for m in metrics(out)] == list(range(1, 9)) and not (out / ".lock").exists()
+    assert (
+        again.step == 8
+        and [m["step"] for m in metrics(out)] == list(range(1, 9))
+        and not (out / ".lock").exists()
+    )
 
 
 def test_of_two_that_start_together_one_trains(tmp_path: Path) -> None:
@@ -50,7 +60,9 @@ def test_of_two_that_start_together_one_trains(tmp_path: Path) -> None:
     def trains(seed: int) -> None:
         try:
             tree = points_config(steps=20, log_every=1)
-            ends[seed] = studio.train({**tree, "seed": seed}, out=tmp_path / "run", quiet=True, device="cpu").step
+            ends[seed] = studio.train(
+                {**tree, "seed": seed}, out=tmp_path / "run", quiet=True, device="cpu"
+            ).step
         except BaseException as error:
             ends[seed] = error
 
@@ -88,7 +100,10 @@ def test_who_counts_as_alive(changes: dict[str, object], age: float, free: bool,
     os.utime(held, (time.time() - age,) * 2)
     if free:
         with lock.RunLock(tmp_path) as mine:
-            assert f"process {changes.get('pid', os.getpid())} on {changes.get('host', socket.gethostname())}" in mine.told
+            assert (
+                f"process {changes.get('pid', os.getpid())} on {changes.get('host', socket.gethostname())}"
+                in mine.told
+            )
             assert lock.holder(tmp_path) is not None
         assert not list(tmp_path.iterdir())
     else:
@@ -136,7 +151,9 @@ def test_a_holder_that_was_taken_over_writes_nothing_more(tmp_path: Path) -> Non
 
     with pytest.raises(lock.Taken, match="taken over by process .* on elsewhere"):
         studio.train(points_config(steps=8, save_every=2), out=tmp_path / "run", quiet=True, on_log=sleeps)
-    assert json.loads((tmp_path / "run" / ".lock").read_text())["host"] == "elsewhere", "and leaves the other's lock"
+    assert json.loads((tmp_path / "run" / ".lock").read_text())["host"] == "elsewhere", (
+        "and leaves the other's lock"
+    )
     assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["000000002"]
 
 
@@ -148,7 +165,7 @@ def test_what_is_refused_leaves_neither_lock_nor_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-# ---- default names -----------------------------------------------------------------------------------------------------------------------
+# ---- default names -------------------------------------------------------------------------------
 
 
 def test_default_names_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,22 +177,34 @@ def test_default_names_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "moons.v1.yaml").write_text(json.dumps(tree))
     (tmp_path / "photos" / "config.yaml").write_text(json.dumps(tree))
     sources = {
-        "images:photos.v1": "photos.v1", "images:photos.v2/": "photos.v2", "images:v1.2.3": "v1.2.3", "images:photos": "photos",
-        "npz:set.2024.npz": "set.2024", "moons.v1.yaml": "moons.v1", "photos/config.yaml": "photos",
-    }  # fmt: skip
+        "images:photos.v1": "photos.v1",
+        "images:photos.v2/": "photos.v2",
+        "images:v1.2.3": "v1.2.3",
+        "images:photos": "photos",
+        "npz:set.2024.npz": "set.2024",
+        "moons.v1.yaml": "moons.v1",
+        "photos/config.yaml": "photos",
+    }
     assert {s: load_config(s).name for s in sources} == sources
     assert load_config("moons.v1.yaml", ["name=mine"]).name == "mine"
 
 
-def test_a_default_name_that_other_data_has_is_refused_with_a_free_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_default_name_that_other_data_has_is_refused_with_a_free_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
         tree = dit_config(write_pictures(tmp_path / place / "train.npz", seed=ord(place)), steps=2)
-        (tmp_path / place / "cats.yaml").write_text(json.dumps({k: v for k, v in tree.items() if k != "name"}))
+        (tmp_path / place / "cats.yaml").write_text(
+            json.dumps({k: v for k, v in tree.items() if k != "name"})
+        )
     studio.train("a/cats.yaml", quiet=True)
     before = files_below(tmp_path / "runs")
-    with pytest.raises(FileExistsError, match=r"runs/cats, .* other data \(.*a/train.npz, step 2\); pass --out runs/cats-2, or name=") as error:
+    with pytest.raises(
+        FileExistsError,
+        match=r"runs/cats, .* other data \(.*a/train.npz, step 2\); pass --out runs/cats-2, or name=",
+    ) as error:
         studio.train("b/cats.yaml", quiet=True)
     assert "--overwrite" not in str(error.value) and files_below(tmp_path / "runs") == before
     with pytest.raises(FileExistsError, match="pass --resume to go on"):

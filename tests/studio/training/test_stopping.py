@@ -1,4 +1,5 @@
-"""Ends of a training inside a script: signals, what on_log returns and raises, errors in the data. Nothing that was trained is lost."""
+"""Ends of a training inside a script: signals, what on_log returns and raises, errors in the data. Nothing
+that was trained is lost."""
 
 import os
 import shutil
@@ -30,24 +31,34 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def goes_on_as_if_undisturbed(run: Path, step: int, whole: Path) -> None:
     assert checkpoints(run) == [step]
     assert studio.train(CONFIG, out=run, resume=True, quiet=True).step == 12
-    assert checkpoint_differences(last_checkpoint(run), last_checkpoint(whole)) == [] and metrics(run) == metrics(whole)
+    assert checkpoint_differences(last_checkpoint(run), last_checkpoint(whole)) == [] and metrics(
+        run
+    ) == metrics(whole)
 
 
 @pytest.mark.parametrize("answer", [False, np.False_])
 def test_on_log_ends_the_run_by_false(answer: Any, whole: Path, tmp_path: Path) -> None:
-    run = studio.train(CONFIG, out=tmp_path / "run", quiet=True, on_log=lambda line: answer if line["step"] == 5 else None)
+    run = studio.train(
+        CONFIG, out=tmp_path / "run", quiet=True, on_log=lambda line: answer if line["step"] == 5 else None
+    )
     assert (run.step, run.interrupted) == (5, True)
     goes_on_as_if_undisturbed(run.folder, 5, whole)
 
 
 @pytest.mark.parametrize("answer", [None, 0, "", True, []])
 def test_other_answers_go_on(answer: Any, tmp_path: Path) -> None:
-    run = studio.train(CONFIG, ["train.steps=3"], out=tmp_path / "run", quiet=True, on_log=lambda line: answer)
+    run = studio.train(
+        CONFIG, ["train.steps=3"], out=tmp_path / "run", quiet=True, on_log=lambda line: answer
+    )
     assert (run.step, run.interrupted) == (3, False)
 
 
-@pytest.mark.parametrize("error", [KeyError("loss"), TypeError("no"), SystemExit(3), type("Pruned", (Exception,), {})("trial")])
-def test_an_exception_in_on_log_does_not_lose_the_run(error: BaseException, whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error", [KeyError("loss"), TypeError("no"), SystemExit(3), type("Pruned", (Exception,), {})("trial")]
+)
+def test_an_exception_in_on_log_does_not_lose_the_run(
+    error: BaseException, whole: Path, tmp_path: Path
+) -> None:
     calls = []
 
     def on_log(line: dict[str, Any]) -> None:
@@ -61,7 +72,9 @@ def test_an_exception_in_on_log_does_not_lose_the_run(error: BaseException, whol
     goes_on_as_if_undisturbed(tmp_path / "run", 7, whole)
 
 
-def test_an_error_between_steps_does_not_lose_the_run(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_between_steps_does_not_lose_the_run(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from studio.training.batches import Feed
 
     steps = Feed.steps
@@ -79,8 +92,12 @@ def test_an_error_between_steps_does_not_lose_the_run(whole: Path, tmp_path: Pat
     goes_on_as_if_undisturbed(tmp_path / "run", 6, whole)
 
 
-@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_a_second_signal_ends_the_process(number: signal.Signals, kind: type[BaseException], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_second_signal_ends_the_process(
+    number: signal.Signals, kind: type[BaseException], tmp_path: Path
+) -> None:
     def twice(line: dict[str, Any]) -> None:
         if line["step"] == 3:
             os.kill(os.getpid(), number)
@@ -96,7 +113,8 @@ def test_a_second_signal_ends_the_process(number: signal.Signals, kind: type[Bas
     import studio.checkpoints.checkpoint as checkpoint
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(kind):
-        patch.setattr(checkpoint, "save", lambda *a, **k: os.kill(os.getpid(), number))  # while the checkpoint is written
+        # while the checkpoint is written
+        patch.setattr(checkpoint, "save", lambda *a, **k: os.kill(os.getpid(), number))
         studio.train(CONFIG, data=Slow(), out=tmp_path / "run", quiet=True, on_log=twice)
     assert signal.getsignal(number) is before and not (tmp_path / "run" / ".lock").exists()
 
@@ -112,11 +130,15 @@ def test_a_scripts_own_handler_is_called_too(tmp_path: Path) -> None:
     assert run.interrupted and run.step == 4 and seen == [signal.SIGTERM]
 
 
-def test_a_signal_while_the_last_checkpoint_is_written_is_only_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_while_the_last_checkpoint_is_written_is_only_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from studio.checkpoints import checkpoint
 
     save = checkpoint.save
-    monkeypatch.setattr(checkpoint, "save", lambda *a, **k: (os.kill(os.getpid(), signal.SIGINT), save(*a, **k))[1])
+    monkeypatch.setattr(
+        checkpoint, "save", lambda *a, **k: (os.kill(os.getpid(), signal.SIGINT), save(*a, **k))[1]
+    )
     run = studio.train(CONFIG, ["train.steps=3"], out=tmp_path / "run", quiet=True)
     assert (run.step, run.interrupted) == (3, True) and checkpoints(run.folder) == [3]
 
@@ -126,7 +148,8 @@ import sys, studio
 sys.path.insert(0, {tests!r})
 from tiny import points_config
 for k in range(3):
-    run = studio.train(points_config(steps=10**6, log_every=1, schedule="constant"), out=f"run-{{k}}", device="cpu")
+    run = studio.train(points_config(steps=10**6, log_every=1, schedule="constant"), out=f"run-{{k}}", \
+device="cpu")
     print(k, run.interrupted, flush=True)
     if run.interrupted:
         break
@@ -135,7 +158,14 @@ for k in range(3):
 
 def begin(script: str, tmp_path: Path) -> "subprocess.Popen[str]":
     (tmp_path / "loop.py").write_text(script.format(tests=str(Path(__file__).parents[1])))
-    return subprocess.Popen([sys.executable, "loop.py"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "loop.py"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def until_it_trains(process: "subprocess.Popen[str]", log: Path) -> None:
@@ -145,8 +175,13 @@ def until_it_trains(process: "subprocess.Popen[str]", log: Path) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("number", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGINT, -signal.SIGINT)])
-def test_a_loop_that_goes_on_ends_with_the_second_signal_and_nothing_is_lost(number: signal.Signals, code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGINT, -signal.SIGINT)],
+)
+def test_a_loop_that_goes_on_ends_with_the_second_signal_and_nothing_is_lost(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
     process = begin(SCRIPT.replace("if run.interrupted:\n        break", "pass"), tmp_path)
     for k in range(2):
         until_it_trains(process, tmp_path / f"run-{k}" / "metrics.jsonl")

@@ -1,4 +1,5 @@
-"""Trackers, with TensorBoard for real: what it reads back is what metrics.jsonl holds, and the grids of the checkpoints."""
+"""Trackers, with TensorBoard for real: what it reads back is what metrics.jsonl holds, and the grids of the
+checkpoints."""
 
 from pathlib import Path
 
@@ -16,7 +17,15 @@ def test_tensorboard_holds_scalars_and_grids(pictures: Path, tmp_path: Path) -> 
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    config = dit_config(pictures, steps=4, log_every=1, save_every=2, preview=True, trackers=["tensorboard"], weak_snapshot=False)
+    config = dit_config(
+        pictures,
+        steps=4,
+        log_every=1,
+        save_every=2,
+        preview=True,
+        trackers=["tensorboard"],
+        weak_snapshot=False,
+    )
     run = studio.train(config, out=tmp_path / "run", quiet=True).folder
     studio.train(config, ["train.steps=6"], out=run, resume=True, quiet=True)
     [place] = {p.parent for p in run.rglob("events.out.tfevents*")}
@@ -33,6 +42,9 @@ def test_tensorboard_holds_scalars_and_grids(pictures: Path, tmp_path: Path) -> 
 
 
 def test_a_tracker_that_is_not_there_is_refused_first(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="got tracker 'nothing', which is not installed; there is .*metrics.jsonl is always written"):
+    with pytest.raises(
+        ValueError,
+        match="got tracker 'nothing', which is not installed; there is .*metrics.jsonl is always written",
+    ):
         studio.train(dit_config(pictures, trackers=["nothing"]), out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,5 @@
-"""What a run leaves behind: checkpoints kept and pruned, losses logged, previews; and how it stops when the loss breaks."""
+"""What a run leaves behind: checkpoints kept and pruned, losses logged, previews; and how it stops when the
+loss breaks."""
 
 import json
 import math
@@ -26,7 +27,13 @@ from studio.training.run import Diverged, Run
 
 def test_the_folder_of_a_run(picture_run: Run) -> None:
     run = picture_run.folder
-    assert sorted(p.name for p in run.iterdir()) == ["checkpoints", "config.yaml", "curve.png", "meta.json", "metrics.jsonl"]
+    assert sorted(p.name for p in run.iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "curve.png",
+        "meta.json",
+        "metrics.jsonl",
+    ]
     assert checkpoints(run) == [3, 16, 32, 48]  # the weak snapshot at 1/16 of the run, then every 16
     last = run / "checkpoints" / "000000048"
     meta = json.loads((last / "meta.json").read_text())
@@ -35,7 +42,10 @@ def test_the_folder_of_a_run(picture_run: Run) -> None:
         from studio.runtime.files import sha256
 
         assert entry == {"bytes": (last / name).stat().st_size, "sha256": sha256(last / name)}
-    flags = {s: json.loads((run / "checkpoints" / f"{s:09d}" / "meta.json").read_text())["keep"] for s in checkpoints(run)}
+    flags = {
+        s: json.loads((run / "checkpoints" / f"{s:09d}" / "meta.json").read_text())["keep"]
+        for s in checkpoints(run)
+    }
     assert flags == {3: True, 16: False, 32: False, 48: False}
     from PIL import Image
 
@@ -53,7 +63,9 @@ def test_the_folder_of_a_run(picture_run: Run) -> None:
     ],
 )
 def test_what_is_kept(options: dict[str, Any], want: list[int], tmp_path: Path) -> None:
-    run = studio.train(points_config(**{"steps": 32, "save_every": 4, **options}), out=tmp_path / "run", quiet=True)
+    run = studio.train(
+        points_config(**{"steps": 32, "save_every": 4, **options}), out=tmp_path / "run", quiet=True
+    )
     assert checkpoints(run.folder) == want
 
 
@@ -71,27 +83,37 @@ def test_the_averages_follow_the_network_by_their_formula(tmp_path: Path) -> Non
             )
             d = decay_at(profile, n)
             for key, value in net.items():
-                torch.testing.assert_close(new[f"net.{key}"], d * old[f"net.{key}"] + (1 - d) * value, rtol=1e-6, atol=1e-7)
+                torch.testing.assert_close(
+                    new[f"net.{key}"], d * old[f"net.{key}"] + (1 - d) * value, rtol=1e-6, atol=1e-7
+                )
 
 
 def test_logged_losses_are_the_means_of_their_windows(tmp_path: Path) -> None:
     every = studio.train(points_config(steps=8, log_every=1), out=tmp_path / "every", quiet=True)
     fourth = studio.train(points_config(steps=8, log_every=4), out=tmp_path / "fourth", quiet=True)
     single = [m["loss"] for m in metrics(every.folder)]
-    assert [m["loss"] for m in metrics(fourth.folder)] == pytest.approx([sum(single[:4]) / 4, sum(single[4:]) / 4], rel=1e-12)
+    assert [m["loss"] for m in metrics(fourth.folder)] == pytest.approx(
+        [sum(single[:4]) / 4, sum(single[4:]) / 4], rel=1e-12
+    )
     assert fourth.metrics["loss"] == metrics(fourth.folder)[-1]["loss"]
 
 
 def test_held_out_losses_are_logged_for_every_bin_live_and_averaged(picture_run: Run) -> None:
     logged = [m for m in metrics(picture_run.folder) if "held_out" in m]
     assert [m["step"] for m in logged] == [16, 32, 48]
-    assert set(logged[0]) - {"step"} == {f"{k}{s}" for k in ("held_out", "held_out_ema_0.99", "held_out_ema_power-6") for s in ("", "_bins")}
+    assert set(logged[0]) - {"step"} == {
+        f"{k}{s}" for k in ("held_out", "held_out_ema_0.99", "held_out_ema_power-6") for s in ("", "_bins")
+    }
     last = logged[-1]
     data, objective = load_data(picture_run.config.data), objective_of(picture_run.config)
     kept = held_out(data, 16)
     assert kept is not None
     values, cond = kept.values, kept.cond
-    for key, weights in (("held_out", "raw"), ("held_out_ema_0.99", "ema-0.99"), ("held_out_ema_power-6", "ema-power-6")):
+    for key, weights in (
+        ("held_out", "raw"),
+        ("held_out_ema_0.99", "ema-0.99"),
+        ("held_out_ema_power-6", "ema-power-6"),
+    ):
         net = studio.load(picture_run.folder, weights=weights, dtype="fp32", device="cpu").denoiser.net
         options = dict(seed=picture_run.config.seed + 1, device=torch.device("cpu"), dtype=torch.float32)
         again = held_out_loss(net, objective, build_codec(data.codec), values, cond, **options)  # type: ignore[arg-type]
@@ -100,7 +122,8 @@ def test_held_out_losses_are_logged_for_every_bin_live_and_averaged(picture_run:
 
 
 def test_the_held_out_loss_of_a_network_that_says_zero() -> None:
-    """Velocity data − noise: a zero network has the loss mean(data²) + 1 at every t, and noise that is the same every time."""
+    """Velocity data − noise: a zero network has the loss mean(data²) + 1 at every t, and noise that is the
+    same every time."""
     data = load_data({"name": "points", "kind": "mixture", "count": 4000})
     objective = objective_of(from_tree({"objective": {"path": "linear", "parameterization": "velocity"}}))
     values, cond = fetch(data.train, [(0, i) for i in range(len(data.train))])
@@ -115,7 +138,9 @@ def test_the_held_out_loss_of_a_network_that_says_zero() -> None:
     assert bins == held_out_loss(Zero(), objective, codec, values, cond, **options)  # type: ignore[arg-type]
     want = float(codec.encode(values).square().mean()) + 1
     assert bins == pytest.approx([want] * 10, rel=0.08)
-    per_sample = objective.loss(Zero(), Batch(codec.encode(values), cond), NoiseSource([0] * len(values), index=range(len(values)))).per_sample
+    per_sample = objective.loss(
+        Zero(), Batch(codec.encode(values), cond), NoiseSource([0] * len(values), index=range(len(values)))
+    ).per_sample
     assert float(per_sample.mean()) == pytest.approx(want, rel=0.08)
 
 
@@ -123,17 +148,34 @@ def test_the_held_out_loss_of_a_network_that_says_zero() -> None:
 def test_a_run_that_diverges_names_the_last_good_checkpoint(cause: str, tmp_path: Path) -> None:
     good = studio.train(points_config(steps=6, save_every=2, log_every=1), out=tmp_path / "run", quiet=True)
     before = files_below(good.folder)
-    wild = ["train.steps=60", "train.schedule=constant"] + (["train.lr=1e30", "train.clip=null"] if cause == "weights" else ["train.lr=1e18"])
-    with pytest.raises(Diverged, match=r"the last good checkpoint is .*run@6\. Nothing was overwritten; try a lower train.lr") as error:
-        studio.train(points_config(steps=6, save_every=2, log_every=1), wild, out=good.folder, resume=True, quiet=True)
+    wild = ["train.steps=60", "train.schedule=constant"] + (
+        ["train.lr=1e30", "train.clip=null"] if cause == "weights" else ["train.lr=1e18"]
+    )
+    with pytest.raises(
+        Diverged, match=r"the last good checkpoint is .*run@6\. Nothing was overwritten; try a lower train.lr"
+    ) as error:
+        studio.train(
+            points_config(steps=6, save_every=2, log_every=1), wild, out=good.folder, resume=True, quiet=True
+        )
     after = files_below(good.folder)
     kept = [k for k in before if k.startswith("checkpoints/")]
-    assert all(after[k] == before[k] for k in kept) and sorted(k for k in after if k.startswith("checkpoints/")) == sorted(kept)
+    assert all(after[k] == before[k] for k in kept) and sorted(
+        k for k in after if k.startswith("checkpoints/")
+    ) == sorted(kept)
     assert "inf" in str(error.value) or "nan" in str(error.value)
     for step in checkpoints(good.folder):
         weights = load_file(good.folder / "checkpoints" / f"{step:09d}" / "net.safetensors")
         assert all(bool(torch.isfinite(v).all()) for v in weights.values())
-    assert studio.train(points_config(steps=6), ["train.steps=8", "train.lr=0.002"], out=good.folder, resume=True, quiet=True).step == 8
+    assert (
+        studio.train(
+            points_config(steps=6),
+            ["train.steps=8", "train.lr=0.002"],
+            out=good.folder,
+            resume=True,
+            quiet=True,
+        ).step
+        == 8
+    )
 
 
 def test_data_that_is_not_finite(tmp_path: Path) -> None:
@@ -150,21 +192,43 @@ def test_data_that_is_not_finite(tmp_path: Path) -> None:
 
 
 def test_start_from_another_model(points_run: Run, tmp_path: Path) -> None:
-    run = studio.train(points_config(steps=1, lr=1e-30, ema=[]), start_from=str(points_run.folder), out=tmp_path / "run", quiet=True)
+    run = studio.train(
+        points_config(steps=1, lr=1e-30, ema=[]),
+        start_from=str(points_run.folder),
+        out=tmp_path / "run",
+        quiet=True,
+    )
     got = load_file(run.folder / "checkpoints" / "000000001" / "net.safetensors")
-    want = {k.removeprefix("net."): v for k, v in load_file(points_run.folder / "checkpoints" / "000000040" / "ema-0.9.safetensors").items()}
+    want = {
+        k.removeprefix("net."): v
+        for k, v in load_file(points_run.folder / "checkpoints" / "000000040" / "ema-0.9.safetensors").items()
+    }
     assert differences(got, want) == []
     with pytest.raises(ValueError, match="has shape .* use the same backbone section"):
-        studio.train(points_config(), ["backbone.width=16"], start_from=str(points_run.folder), out=tmp_path / "other", quiet=True)
+        studio.train(
+            points_config(),
+            ["backbone.width=16"],
+            start_from=str(points_run.folder),
+            out=tmp_path / "other",
+            quiet=True,
+        )
     assert not (tmp_path / "other").exists()
 
 
 def test_overwriting_loses_nothing_before_the_new_run_is_sure(points_run: Run, tmp_path: Path) -> None:
     run = shutil.copytree(points_run.folder, tmp_path / "run")
     before = files_below(run)
-    for wrong in ("data.kind=squares", "backbone.wdth=3", "sample.sampler=ddim(eta=7)", "train.batch_size=33", "objective.path=curly"):
+    for wrong in (
+        "data.kind=squares",
+        "backbone.wdth=3",
+        "sample.sampler=ddim(eta=7)",
+        "train.batch_size=33",
+        "objective.path=curly",
+    ):
         changes = [wrong] + (["train.accumulate=2"] if "batch" in wrong else [])
         with pytest.raises(ValueError):
             studio.train(points_config(), changes, out=run, overwrite=True, quiet=True)
         assert files_below(run) == before, wrong
-    assert studio.train(points_config(), out=run, overwrite=True, quiet=True).step == 8 and checkpoints(run) == [8]
+    assert studio.train(points_config(), out=run, overwrite=True, quiet=True).step == 8 and checkpoints(
+        run
+    ) == [8]

@@ -1,4 +1,5 @@
-"""Warm-up: a share of the run with a cap where the config leaves it open; what a number or a record says stays."""
+"""Warm-up: a share of the run with a cap where the config leaves it open; what a number or a record says
+stays."""
 
 from pathlib import Path
 
@@ -48,7 +49,9 @@ def test_a_record_without_it_goes_on_with_what_it_meant(tmp_path: Path) -> None:
     assert studio.train(run.folder, resume=True, quiet=True).config.train.warmup == "auto"
     for line in ("  warmup: 200\n", ""):
         text = (run.folder / "config.yaml").read_text()
-        (run.folder / "config.yaml").write_text(text.replace("  warmup: auto\n", line).replace("  warmup: 200\n", line))
+        (run.folder / "config.yaml").write_text(
+            text.replace("  warmup: auto\n", line).replace("  warmup: 200\n", line)
+        )
         assert studio.train(run.folder, resume=True, quiet=True).config.train.warmup == 200
 
 
