@@ -201,7 +201,7 @@ class DiS(nn.Module):
             if self.frame is None:
                 nn.init.zeros_(self.final_layer["linear"].weight)  # type: ignore[arg-type]
             if self.conditional:
-                nn.init.zeros_(self.final_layer["adaLN_modulation"][1].weight)  # type: ignore[index, arg-type]
+                nn.init.zeros_(self.final_layer["adaLN_modulation"][1].weight)  # type: ignore[index]
 
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
@@ -259,7 +259,7 @@ class DiS(nn.Module):
                 if cond.numeric is not None
                 else torch.full((count, size), torch.nan, device=device)
             )
-            numbers = self.n_embedder(numeric.to(kind))  # type: ignore[union-attr]
+            numbers = self.n_embedder(numeric.to(kind))
             total = numbers if total is None else total + numbers
         assert total is not None
         return total

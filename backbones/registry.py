@@ -46,7 +46,7 @@ def check_options(target: Callable[..., Any], options: Mapping[str, Any], where:
     another type."""
     signature = inspect.signature(target)
     try:
-        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)  # type: ignore[misc]
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except (NameError, TypeError):
         hints = {}
     known = {

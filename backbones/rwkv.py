@@ -223,7 +223,7 @@ class DiffusionRWKV(nn.Module):
         for layer, block in enumerate(blocks):
             nn.init.zeros_(block.adaLN_modulation[1].weight)  # type: ignore[arg-type]
             _fancy(block, layer, len(blocks))
-        nn.init.zeros_(self.final_layer["adaLN_modulation"][1].weight)  # type: ignore[index, arg-type]
+        nn.init.zeros_(self.final_layer["adaLN_modulation"][1].weight)  # type: ignore[index]
 
     def encode(self, t: Tensor, cond: Cond) -> Tensor:
         """(B, D) conditioning vector; a condition that is absent counts as missing."""
@@ -231,7 +231,7 @@ class DiffusionRWKV(nn.Module):
         if self.label_emb is not None:
             c = c + self.label_emb(
                 cond.label if cond.label is not None else torch.full_like(t, -1, dtype=torch.int64)
-            )  # type: ignore[arg-type]
+            )
         if self.n_embedder is not None:
             size = self.n_embedder.values.in_features
             numeric = (
@@ -239,7 +239,7 @@ class DiffusionRWKV(nn.Module):
                 if cond.numeric is not None
                 else torch.full((len(t), size), torch.nan, dtype=c.dtype, device=c.device)
             )
-            c = c + self.n_embedder(numeric.to(c.dtype))  # type: ignore[union-attr]
+            c = c + self.n_embedder(numeric.to(c.dtype))
         return c
 
     def forward(

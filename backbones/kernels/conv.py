@@ -18,7 +18,7 @@ ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 
 @njit(nogil=True, cache=True)
-def inside(side, i, length, reach, base, row):  # type: ignore[no-untyped-def]
+def inside(side, i, length, reach, base, row):
     """The first tap whose input exists at row i; and where tap 0's input lies, and how far the next tap's is
     from there."""
     if side == 0:
@@ -27,7 +27,7 @@ def inside(side, i, length, reach, base, row):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def raw(x, origin, way, table, taps, channels, begin, reach, c):  # type: ignore[no-untyped-def]
+def raw(x, origin, way, table, taps, channels, begin, reach, c):
     """b + Σ_j w_j x of sixteen channels; ``taps``: where a direction's lie in the table."""
     total = load(table, taps + reach * channels + c)
     for j in range(begin, reach):
@@ -36,7 +36,7 @@ def raw(x, origin, way, table, taps, channels, begin, reach, c):  # type: ignore
 
 
 @njit(nogil=True, cache=True)
-def forward(first, last, x, strides, table, ahead, back, shape):  # type: ignore[no-untyped-def]
+def forward(first, last, x, strides, table, ahead, back, shape):
     """Tasks [first, last) of batch × blocks of rows; ``ahead``, ``back`` (B·L·D,)."""
     channels, length, reach = shape
     blocks = (length + ROWS - 1) // ROWS
@@ -55,7 +55,7 @@ def forward(first, last, x, strides, table, ahead, back, shape):  # type: ignore
 
 
 @njit(nogil=True, cache=True)
-def backward(first, last, x, strides, table, ga, gas, gb, gbs, gx, gtable, shape):  # type: ignore[no-untyped-def]
+def backward(first, last, x, strides, table, ga, gas, gb, gbs, gx, gtable, shape):
     """``ga``, ``gb``: gradients of the two outputs; ``gx`` (B·L·D,); ``gtable`` (tasks · 2 · (K + 1) · D,) of
     zeros, each task's share of the table's gradient."""
     channels, length, reach = shape

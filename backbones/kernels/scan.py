@@ -41,7 +41,7 @@ ONE, ZERO = np.float32(1.0), np.float32(0.0)
 
 
 @njit(nogil=True, cache=True)
-def gather(flat, strides, b, c0, width, l0, steps, length, reverse, tile):  # type: ignore[no-untyped-def]
+def gather(flat, strides, b, c0, width, l0, steps, length, reverse, tile):
     """``steps`` × 16 numbers of (B, D, L) values of any strides, in the order of the scan."""
     place = b * strides[0] + c0 * strides[1] + (length - 1 - l0 if reverse else l0) * strides[2]
     along = -strides[2] if reverse else strides[2]
@@ -65,7 +65,7 @@ def gather(flat, strides, b, c0, width, l0, steps, length, reverse, tile):  # ty
 
 
 @njit(nogil=True, cache=True)
-def announce(flat, strides, b, c0, width, l0, steps, length, reverse):  # type: ignore[no-untyped-def]
+def announce(flat, strides, b, c0, width, l0, steps, length, reverse):
     """Ask for what `gather` will read: rows lie a page or more apart, and the processor does not foresee
     them."""
     if l0 >= length:
@@ -83,7 +83,7 @@ def announce(flat, strides, b, c0, width, l0, steps, length, reverse):  # type: 
 
 
 @njit(nogil=True, cache=True)
-def scatter(flat, strides, b, c0, width, l0, steps, length, reverse, tile):  # type: ignore[no-untyped-def]
+def scatter(flat, strides, b, c0, width, l0, steps, length, reverse, tile):
     """The way back."""
     place = b * strides[0] + c0 * strides[1] + (length - 1 - l0 if reverse else l0) * strides[2]
     along = -strides[2] if reverse else strides[2]
@@ -104,7 +104,7 @@ def scatter(flat, strides, b, c0, width, l0, steps, length, reverse, tile):  # t
 
 
 @njit(nogil=True, cache=True)
-def soften(tile, steps, bias, softplus):  # type: ignore[no-untyped-def]
+def soften(tile, steps, bias, softplus):
     """δ = softplus(delta + bias) in place: max(x, 0) + log(1 + e^−|x|)."""
     shift, zero, scale = load(bias, 0), splat(ZERO), splat(LOG2E)
     for i in range(steps):
@@ -116,7 +116,7 @@ def soften(tile, steps, bias, softplus):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def settle(A, skip, bias, start, b, c0, width, states, a, own_skip, own_bias, state):  # type: ignore[no-untyped-def]
+def settle(A, skip, bias, start, b, c0, width, states, a, own_skip, own_bias, state):
     """What belongs to sixteen channels: A (N, 16), D and bias (16,), and the states (N, 16) that they start
     from; zeros beyond the last channel."""
     for j in range(LANES):
@@ -129,7 +129,7 @@ def settle(A, skip, bias, start, b, c0, width, states, a, own_skip, own_bias, st
 
 
 @njit(nogil=True, cache=True)
-def walk(steps, states, tu, td, a, s, skip, B, b_at, b_way, C, c_at, c_way, ty, t_at, t_way, adding):  # type: ignore[no-untyped-def]
+def walk(steps, states, tu, td, a, s, skip, B, b_at, b_way, C, c_at, c_way, ty, t_at, t_way, adding):
     """The recurrence of sixteen channels over a tile: its outputs stored or added, and the states (N, 16)
     moved on. Step i's B, C and output lie ``i · way`` from ``at``."""
     for i in range(steps):
@@ -149,7 +149,7 @@ def walk(steps, states, tu, td, a, s, skip, B, b_at, b_way, C, c_at, c_way, ty, 
 
 
 @njit(nogil=True, cache=True)
-def gate(steps, tz, ty):  # type: ignore[no-untyped-def]
+def gate(steps, tz, ty):
     """y SiLU(z) in place."""
     for i in range(steps):
         z = load(tz, i * LANES)
@@ -180,7 +180,7 @@ def forward(
     softplus,
     gated,
     reverse,
-):  # type: ignore[no-untyped-def]
+):
     """Tasks [first, last) of batch × groups of channels. ``A`` (D, N) times log₂e; ``B``, ``C`` (B·L·N,);
     ``begin``, ``end`` (B, D, N); ``kept`` (tasks, chunks, N·16) or empty."""
     channels, length, states = shape
@@ -261,7 +261,7 @@ def backward(
     softplus,
     gated,
     reverse,
-):  # type: ignore[no-untyped-def]
+):
     """Units [first, last) of batch × parts of the channels. ``gu``, ``gd``, ``gz`` (B, L, D) contiguous;
     ``ga`` (B, D, N); ``gb``, ``gc`` (B·parts·L·N,); ``gskip``, ``gbias`` (B, D); ``gbegin``, ``gend`` (B, D,
     N), of the first and last state."""

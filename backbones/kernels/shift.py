@@ -16,7 +16,7 @@ ZERO = np.float32(0.0)
 
 
 @njit(nogil=True, cache=True)
-def moments(first, last, x, scale, shift, channels, eps):  # type: ignore[no-untyped-def]
+def moments(first, last, x, scale, shift, channels, eps):
     """Of tokens [first, last): 1/deviation in ``scale`` and −mean/deviation in ``shift``, so that x scale +
     shift is normed."""
     count = np.float32(channels)
@@ -36,7 +36,7 @@ def moments(first, last, x, scale, shift, channels, eps):  # type: ignore[no-unt
 
 
 @njit(nogil=True, cache=True)
-def forward(first, last, x, scale, shift, gain, offset, mixes, outs, shape):  # type: ignore[no-untyped-def]
+def forward(first, last, x, scale, shift, gain, offset, mixes, outs, shape):
     """Tasks [first, last) of batch × rows. ``x`` (B·H·W·C,); ``scale``, ``shift`` (B·H·W,); ``gain``,
     ``offset`` (B·C,); ``mixes`` (M·C,); ``outs`` (M·B·H·W·C,); ``shape`` (M, B, H, W, C)."""
     count, batch, rows, columns, channels = shape

@@ -16,7 +16,7 @@ ZERO = np.float32(0.0)
 
 
 @njit(nogil=True, cache=True)
-def widen(steps, rank, low, at, way, weight, td):  # type: ignore[no-untyped-def]
+def widen(steps, rank, low, at, way, weight, td):
     """delta = weight · low of sixteen channels, ``weight`` (R, 16); step i's ``low`` lies ``i · way`` from
     ``at``. Four steps at a time read a weight once."""
     for i in range(0, steps, 4):
@@ -38,7 +38,7 @@ def widen(steps, rank, low, at, way, weight, td):  # type: ignore[no-untyped-def
 
 
 @njit(nogil=True, cache=True)
-def sweep(task, way, begin, tile, z, zs, y, ys, shape, reverse):  # type: ignore[no-untyped-def]
+def sweep(task, way, begin, tile, z, zs, y, ys, shape, reverse):
     """One direction of one task: outputs go to ``tile`` (L, 16); the direction in reverse adds its own,
     applies the gate and writes to ``y``."""
     u, us, low, ls, B, bs, C, cs, A, weight, skip, bias = way
@@ -96,7 +96,7 @@ def sweep(task, way, begin, tile, z, zs, y, ys, shape, reverse):  # type: ignore
 
 
 @njit(nogil=True, cache=True)
-def forward(first, last, ahead, back, begin, z, zs, y, ys, shape):  # type: ignore[no-untyped-def]
+def forward(first, last, ahead, back, begin, z, zs, y, ys, shape):
     """Tasks [first, last) of batch × groups of channels. A direction: u, low, B and C, each flat with its
     strides, A (D, N) times log₂e, weight (D, R), D and bias (D,). ``begin`` (1, D, N): zeros, where both
     start."""

@@ -21,7 +21,7 @@ FLOATS, INTS, HALVES = (
 )
 
 
-def _fit(function, low, high, degree):  # type: ignore[no-untyped-def]
+def _fit(function, low, high, degree):
     """Coefficients of a polynomial without constant term, least squares at Chebyshev nodes: exact at 0."""
     x = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(400) + 0.5) / 400)
     powers = x[:, None] ** np.arange(1, degree + 1)
@@ -55,7 +55,7 @@ VECTOR = Vector()
 
 @register_model(Vector)
 class _Model(models.PrimitiveModel):
-    def __init__(self, manager, kind):  # type: ignore[no-untyped-def]
+    def __init__(self, manager, kind):
         super().__init__(manager, kind, FLOATS)
 
 
@@ -63,26 +63,26 @@ def _constant(value: float) -> ir.Constant:
     return ir.Constant(FLOATS, [float(np.float32(value))] * LANES)
 
 
-def _call(builder, name, *values):  # type: ignore[no-untyped-def]
+def _call(builder, name, *values):
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(FLOATS, [FLOATS] * len(values)), f"llvm.{name}.v{LANES}f32"
     )
     return builder.call(function, values)
 
 
-def _polynomial(builder, coefficients, x):  # type: ignore[no-untyped-def]
+def _polynomial(builder, coefficients, x):
     total = _constant(coefficients[-1])
     for c in reversed(coefficients[:-1]):
         total = _call(builder, "fma", total, x, _constant(c))
     return total
 
 
-def _address(context, builder, kind, array, index):  # type: ignore[no-untyped-def]
+def _address(context, builder, kind, array, index):
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), (HALVES if _half(kind) else FLOATS).as_pointer())
 
 
-def _half(kind) -> bool:  # type: ignore[no-untyped-def]
+def _half(kind) -> bool:
     return bool(kind.dtype == types.int16)
 
 
@@ -90,11 +90,11 @@ def _integers(value: int) -> ir.Constant:
     return ir.Constant(INTS, [value] * LANES)
 
 
-def _widened(builder, halves):  # type: ignore[no-untyped-def]
+def _widened(builder, halves):
     return builder.bitcast(builder.shl(builder.zext(halves, INTS), _integers(16)), FLOATS)
 
 
-def _halved(builder, vector):  # type: ignore[no-untyped-def]
+def _halved(builder, vector):
     """To the nearest bfloat16, the even one of two as near; NaN stays one."""
     bits = builder.bitcast(vector, INTS)
     odd = builder.and_(builder.lshr(bits, _integers(16)), _integers(1))
@@ -105,10 +105,10 @@ def _halved(builder, vector):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def load(typingctx, array, index):  # type: ignore[no-untyped-def]
+def load(typingctx, array, index):
     """Sixteen numbers of a contiguous array from an index on."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         half = _half(signature.args[0])
         found = builder.load(
             _address(context, builder, signature.args[0], args[0], args[1]), align=2 if half else 4
@@ -119,10 +119,10 @@ def load(typingctx, array, index):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def store(typingctx, array, index, vector):  # type: ignore[no-untyped-def]
+def store(typingctx, array, index, vector):
     """Write sixteen numbers to a contiguous array from an index on."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         half = _half(signature.args[0])
         value = _halved(builder, args[2]) if half else args[2]
         builder.store(
@@ -134,10 +134,10 @@ def store(typingctx, array, index, vector):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def fetch(typingctx, array, index):  # type: ignore[no-untyped-def]
+def fetch(typingctx, array, index):
     """Ask for the line of memory around an index, to be read soon. Harmless beyond the array's end."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
         place = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
         number = ir.IntType(32)
@@ -151,11 +151,11 @@ def fetch(typingctx, array, index):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def peek(typingctx, array, index):  # type: ignore[no-untyped-def]
+def peek(typingctx, array, index):
     """One number of a contiguous float32 array; unlike ``array[index]`` without a look at negative
     indices."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
         return builder.load(builder.gep(data, [args[1]]), align=4)
 
@@ -163,10 +163,10 @@ def peek(typingctx, array, index):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def poke(typingctx, array, index, number):  # type: ignore[no-untyped-def]
+def poke(typingctx, array, index, number):
     """Write one number to a contiguous float32 array."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
         builder.store(args[2], builder.gep(data, [args[1]]), align=4)
         return context.get_dummy_value()
@@ -175,10 +175,10 @@ def poke(typingctx, array, index, number):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def splat(typingctx, number):  # type: ignore[no-untyped-def]
+def splat(typingctx, number):
     """One float32 sixteen times."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         first = builder.insert_element(
             ir.Constant(FLOATS, ir.Undefined), args[0], ir.Constant(ir.IntType(32), 0)
         )
@@ -189,10 +189,10 @@ def splat(typingctx, number):  # type: ignore[no-untyped-def]
     return VECTOR(types.float32), codegen
 
 
-def _binary(name):  # type: ignore[no-untyped-def]
+def _binary(name):
     @intrinsic
-    def operation(typingctx, a, b):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def operation(typingctx, a, b):
+        def codegen(context, builder, signature, args):
             return getattr(builder, name)(*args)
 
         return VECTOR(VECTOR, VECTOR), codegen
@@ -204,40 +204,40 @@ add, sub, mul, div = (_binary(name) for name in ("fadd", "fsub", "fmul", "fdiv")
 
 
 @intrinsic
-def fma(typingctx, a, b, c):  # type: ignore[no-untyped-def]
+def fma(typingctx, a, b, c):
     """a b + c, rounded once."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return _call(builder, "fma", *args)
 
     return VECTOR(VECTOR, VECTOR, VECTOR), codegen
 
 
 @intrinsic
-def largest(typingctx, a, b):  # type: ignore[no-untyped-def]
+def largest(typingctx, a, b):
     """The larger of each pair; NaN where the first is NaN."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return builder.select(builder.fcmp_ordered("<", args[0], args[1]), args[1], args[0])
 
     return VECTOR(VECTOR, VECTOR), codegen
 
 
 @intrinsic
-def choose(typingctx, a, b, x, y):  # type: ignore[no-untyped-def]
+def choose(typingctx, a, b, x, y):
     """x where a < b, otherwise y."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return builder.select(builder.fcmp_ordered("<", args[0], args[1]), args[2], args[3])
 
     return VECTOR(VECTOR, VECTOR, VECTOR, VECTOR), codegen
 
 
 @intrinsic
-def total(typingctx, vector):  # type: ignore[no-untyped-def]
+def total(typingctx, vector):
     """The sum of the sixteen."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), FLOATS])
         function = cgutils.get_or_insert_function(
             builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32"
@@ -247,7 +247,7 @@ def total(typingctx, vector):  # type: ignore[no-untyped-def]
     return types.float32(VECTOR), codegen
 
 
-def _power(builder, x):  # type: ignore[no-untyped-def]
+def _power(builder, x):
     """2^x for x in [−126, 127.5]; NaN passed on."""
     if not AVX512:
         whole = _call(builder, "nearbyint", x)
@@ -272,10 +272,10 @@ def _power(builder, x):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def exp2(typingctx, vector):  # type: ignore[no-untyped-def]
+def exp2(typingctx, vector):
     """2^x; 0 below −126, infinity above 127.5, NaN passed on."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         x = args[0]
         inside = builder.select(builder.fcmp_ordered("<", x, _constant(-126.0)), _constant(-126.0), x)
         inside = builder.select(builder.fcmp_ordered(">", inside, _constant(127.5)), _constant(127.5), inside)
@@ -288,10 +288,10 @@ def exp2(typingctx, vector):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def decay2(typingctx, vector):  # type: ignore[no-untyped-def]
+def decay2(typingctx, vector):
     """2^x for x ≤ 127.5, with fewer instructions than `exp2`: 2^−126 below −126; NaN passed on."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return _power(
             builder,
             builder.select(builder.fcmp_ordered("<", args[0], _constant(-126.0)), _constant(-126.0), args[0]),
@@ -301,26 +301,26 @@ def decay2(typingctx, vector):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def log1p(typingctx, vector):  # type: ignore[no-untyped-def]
+def log1p(typingctx, vector):
     """log(1 + e) for e in [0, 1]."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return builder.fmul(args[0], _polynomial(builder, LOG1P, args[0]))
 
     return VECTOR(VECTOR), codegen
 
 
 @intrinsic
-def turn(typingctx, source, start, stride, target, place, step):  # type: ignore[no-untyped-def]
+def turn(typingctx, source, start, stride, target, place, step):
     """A 16 × 16 block transposed: row j is ``source[start + j·stride :][:16]``, its column i goes to
     ``target[place + i·step :][:16]``. In registers, by exchanging halves of 8, 4, 2 and 1 between pairs of
     rows."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         src, start, stride, dst, place, step = args
         size = start.type
 
-        def at(kind, array, first, by, i):  # type: ignore[no-untyped-def]
+        def at(kind, array, first, by, i):
             return _address(
                 context, builder, kind, array, builder.add(first, builder.mul(by, ir.Constant(size, i)))
             )
@@ -344,7 +344,7 @@ def turn(typingctx, source, start, stride, target, place, step):  # type: ignore
 
 
 @njit(nogil=True, cache=True)
-def sigmoid(x):  # type: ignore[no-untyped-def]
+def sigmoid(x):
     """1/(1 + e^−x)."""
     return div(
         splat(np.float32(1.0)),

@@ -36,7 +36,7 @@ LOW, ZERO, ONE = np.float32(-1e30), np.float32(0.0), np.float32(1.0)
 
 
 @njit(nogil=True, cache=True)
-def advance(key, since, age, fade):  # type: ignore[no-untyped-def]
+def advance(key, since, age, fade):
     """A running sum one step on, a term of exponent ``key`` added: the factors of the old sum and of the new
     term, the exponent, and the key it came from and its age."""
     zero, one = splat(ZERO), splat(ONE)
@@ -49,7 +49,7 @@ def advance(key, since, age, fade):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def merge(n1, d1, m1, n2, d2, m2):  # type: ignore[no-untyped-def]
+def merge(n1, d1, m1, n2, d2, m2):
     """Two sums as one; a single exponential, since one of them keeps its scale."""
     zero, one = splat(ZERO), splat(ONE)
     gap = sub(m1, m2)
@@ -59,7 +59,7 @@ def merge(n1, d1, m1, n2, d2, m2):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def from_the_right(k, v, start, width, length, fade, buffer):  # type: ignore[no-untyped-def]
+def from_the_right(k, v, start, width, length, fade, buffer):
     """``buffer`` (T, 3, 16): what lies right of every step. ``start``: where the sixteen channels of step 0
     lie, ``width`` further those of step 1."""
     zero, low, scale = splat(ZERO), splat(LOW), splat(LOG2E)
@@ -74,7 +74,7 @@ def from_the_right(k, v, start, width, length, fade, buffer):  # type: ignore[no
 
 
 @njit(nogil=True, cache=True)
-def forward(first, last, w, u, k, v, y, top, below, groups, length):  # type: ignore[no-untyped-def]
+def forward(first, last, w, u, k, v, y, top, below, groups, length):
     """Tasks [first, last) of batch × groups. ``w``, ``u`` (C,); the others (B·T·C,); ``top`` and ``below`` (M
     and Z) or empty."""
     width = groups * LANES
@@ -106,7 +106,7 @@ def forward(first, last, w, u, k, v, y, top, below, groups, length):  # type: ig
 
 
 @njit(nogil=True, cache=True)
-def released(first, last, w, u, k, v, y, groups, length, size, small):  # type: ignore[no-untyped-def]
+def released(first, last, w, u, k, v, y, groups, length, size, small):
     """The released kernel's formula (``mode="kernel"`` in `backbones.recurrences.wkv`), with segments of
     ``size`` steps and ``small`` times the largest term in the denominator."""
     width = groups * LANES
@@ -149,7 +149,7 @@ def released(first, last, w, u, k, v, y, groups, length, size, small):  # type: 
 
 
 @njit(nogil=True, cache=True)
-def backward(first, last, w, u, k, v, y, top, below, g, gw, gu, gk, gv, groups, length):  # type: ignore[no-untyped-def]
+def backward(first, last, w, u, k, v, y, top, below, g, gw, gu, gk, gv, groups, length):
     """``gw``, ``gu`` (B·C,), ``gk``, ``gv`` (B·T·C,)."""
     width = groups * LANES
     zero, low, scale = splat(ZERO), splat(LOW), splat(LOG2E)

@@ -309,7 +309,7 @@ def dit_from_diffusers(model: nn.Module) -> DiT:
                     state[f"blocks.{i}.{ours}.{part}"] = theirs[f"{block}.{name}.{part}"]
         rows = [theirs[f"transformer_blocks.{i}.norm1.linear.{part}"] for i in range(config.num_layers)]
         state[f"modulation.{part}"] = torch.cat([*rows, theirs[f"proj_out_1.{part}"]])
-    return load(net, state, "our DiT")  # type: ignore[return-value]
+    return load(net, state, "our DiT")
 
 
 def shifted_time_embedding(

@@ -85,7 +85,7 @@ def _scan_back(
     given = (u, delta, A, B, C, D, z, bias, begin)
     if bool((A <= 0).all()):
         made: Any = scan_fused.backward(grad, grad_end, *given, kept, softplus, reverse)
-        return tuple(v.contiguous() for v in made)  # type: ignore[return-value]
+        return tuple(v.contiguous() for v in made)
     raise ValueError(
         "got a positive A in a compiled scan that is differentiated, expected decays; try form='reference'"
     )

@@ -54,7 +54,7 @@ def _table(w: Tensor, bias: Tensor) -> Tensor:
 
 class _Conv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         from backbones.kernels import conv as conv_kernel
 
         kernel: Any = conv_kernel
@@ -73,7 +73,7 @@ class _Conv(torch.autograd.Function):
 
     @staticmethod
     @once("convolution")
-    def backward(ctx: Any, grad_ahead: Tensor, grad_back: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad_ahead: Tensor, grad_back: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         from backbones.kernels import conv as conv_kernel
 
         kernel: Any = conv_kernel

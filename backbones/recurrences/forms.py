@@ -81,12 +81,12 @@ class _Once(torch.autograd.Function):
     """Values that pass, and an error where a gradient is asked of them."""
 
     @staticmethod
-    def forward(ctx: Any, text: str, anchor: Tensor, *values: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(ctx: Any, text: str, anchor: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         ctx.text = text
         return tuple(v.view_as(v) for v in values)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> Any:
         raise RuntimeError(ctx.text)
 
 

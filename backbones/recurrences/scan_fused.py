@@ -196,7 +196,7 @@ class Scan(torch.autograd.Function):
         begin: Tensor,
         softplus: bool,
         reverse: bool,
-    ) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    ) -> tuple[Tensor, Tensor]:
         given, training = (u, delta, A, B, C, D, z, bias, begin), any(ctx.needs_input_grad)
         y, end, kept = forward(*given, softplus, reverse, training=training, y=_like(_flat(u)[0]))
         if training:
@@ -206,7 +206,7 @@ class Scan(torch.autograd.Function):
 
     @staticmethod
     @once("selective scan")
-    def backward(ctx: Any, grad: Tensor, grad_end: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, grad_end: Tensor | None) -> tuple[Any, ...]:
         made: list[Tensor | None] = list(backward(grad, grad_end, *ctx.saved_tensors, *ctx.options))
         made[6] = None if ctx.saved_tensors[6] is None else made[6]
         return (*made, None, None)

@@ -58,7 +58,7 @@ class WKV(torch.autograd.Function):
     16."""
 
     @staticmethod
-    def forward(ctx: Any, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, w: Tensor, u: Tensor, k: Tensor, v: Tensor) -> Tensor:
         given, training = (w, u, k.contiguous(), v.contiguous()), any(ctx.needs_input_grad)
         made = forward(*given, training=training)
         if training:
@@ -67,7 +67,7 @@ class WKV(torch.autograd.Function):
 
     @staticmethod
     @once("WKV")
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         return backward(grad, *ctx.saved_tensors)
 
 

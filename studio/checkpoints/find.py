@@ -187,7 +187,7 @@ def list_models(
     """Bundled models and those below ``roots``; folders that cannot be read are left out, and told to
     ``on_broken(name, why)``."""
     found: list[Card] = []
-    for name in [
+    names: list[str | Path] = [
         *bundled(),
         *(
             p.parent
@@ -195,7 +195,8 @@ def list_models(
             if Path(root).is_dir()
             for p in sorted(Path(root).glob("*/config.yaml"))
         ),
-    ]:
+    ]
+    for name in names:
         try:
             found.append(card(name))
         except (ValueError, OSError) as error:

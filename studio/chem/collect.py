@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -201,7 +201,7 @@ def _collect(
         c if c.place is None else c._replace(commas=has_commas([row[c.place] for row in table.rows]))
         for c in columns
     ]
-    order = range(len(table.rows))
+    order: Sequence[int] = range(len(table.rows))
     if limit is not None and limit < len(order):
         order = sorted(np.random.Generator(np.random.Philox(key=0)).permutation(len(order))[:limit].tolist())
     kept = _Rows(rejected=list(table.broken))
@@ -218,8 +218,8 @@ def _collect(
     _check_size(table.path, kept, n, size)
     values = np.stack([graphs.to_graph(t, b, names, n) for t, b in zip(kept.types, kept.bonds)])
     numeric = np.array(kept.numeric, dtype=np.float64).reshape(len(values), len(columns))
-    for (name, *_), column in zip(columns, numeric.T):
-        if np.isnan(column).all():
+    for (name, *_), numbers in zip(columns, numeric.T):
+        if np.isnan(numbers).all():
             raise ValueError(
                 f"{table.path} has no number for the condition {name!r}, expected at least one; choose "
                 "another column"
@@ -320,7 +320,7 @@ def _check(types: Sequence[str], bonds: np.ndarray, text: str) -> None:
         )
 
 
-def _digest(path: Path, options: list[object]) -> str:
+def _digest(path: Path, options: Sequence[object]) -> str:
     return hashlib.sha256(path.read_bytes() + json.dumps(options).encode()).hexdigest()[:24]
 
 
@@ -328,7 +328,7 @@ def _write(store: Path, found: Collection) -> None:
     """Best effort: a cache that cannot be written costs time, never the run."""
     notes = {k: getattr(found, k) for k in ("smiles", "atoms", "extra", "salts", "duplicates")}
     notes |= {k: [[r.line, r.text, r.reason] for r in getattr(found, k)] for k in ("rejected", "unread")}
-    tables = {
+    tables: dict[str, Any] = {
         "graphs": found.graphs,
         "numeric": found.numeric,
         "notes": np.frombuffer(json.dumps(notes).encode(), np.uint8),

@@ -35,7 +35,7 @@ def drawn(mol: Chem.Mol, side: int = SIDE, *, prepare: bool = True) -> Image.Ima
     from rdkit.Chem.Draw import rdMolDraw2D
 
     board = rdMolDraw2D.MolDraw2DCairo(side, side)
-    board.drawOptions().prepareMolsBeforeDrawing = prepare
+    board.drawOptions().prepareMolsBeforeDrawing = prepare  # type: ignore[assignment]
     with quiet():
         board.DrawMolecule(placed(mol))
     board.FinishDrawing()

@@ -74,7 +74,8 @@ def write_all(folder: Path, samples: Sequence[Described]) -> None:
     captions = [" ".join(f"{k}={v:.3g}" for k, v in s.obtained.items()) or s.name for s in good[:SHOWN]]
     empty = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"></svg>\n'
     files.write_text(
-        folder / "sheet.svg", svg_sheet([s.mol for s in good[:SHOWN]], captions) if good else empty
+        folder / "sheet.svg",
+        svg_sheet([s.mol for s in good[:SHOWN] if s.mol is not None], captions) if good else empty,
     )
 
 

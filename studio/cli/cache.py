@@ -1,7 +1,7 @@
 """The command `studio cache`."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,7 +43,7 @@ def cache(
     listed, now = caches.entries(), time.time()
     going = caches.old(listed, days=days, most=limit) if prune else []
     freed = caches.remove(going)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "kind": e.kind,
             "name": e.name,

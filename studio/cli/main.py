@@ -217,7 +217,7 @@ def sample(
             "no step was guided, so there is no probe: the interval of the guidance lies between two steps",
             file=sys.stderr,
         )
-    result = {
+    result: dict[str, Any] = {
         "files": [str(p) for p in written],
         "grid": str(out / "grid.png"),
         "seconds": round(samples.seconds, 3),

@@ -1,7 +1,7 @@
 """The command `studio reproduce`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,17 +65,17 @@ def reproduce(
             [*lines, f"about {left:.0f} minutes left"],
         )
     written = command.reproduce(name, quick=quick, out=out, cache=jobs, only=only or ())
-    result = {
+    result: dict[str, Any] = {
         "page": str(written.folder),
         "files": [str(p) for p in written.files],
         "interrupted": written.interrupted,
         "done": written.done,
         "jobs": written.jobs,
     }
-    left = (
+    rest = (
         f"{'stopped with ' if written.interrupted else ''}{written.done} of {written.jobs} jobs done; the "
         "page is written when all are"
     )
-    emit(result, as_json, result["files"] or [left])
+    emit(result, as_json, result["files"] or [rest])
     if written.interrupted:
         raise SystemExit(130)

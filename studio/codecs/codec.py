@@ -75,7 +75,7 @@ REGISTRY = {
 
 def range_of(spec: Mapping[str, Any]) -> float | None:
     """The ``bound`` of the codec that a spec names."""
-    return getattr(resolve(REGISTRY, spec["name"], "codec"), "bound", None)  # type: ignore[no-any-return]
+    return getattr(resolve(REGISTRY, spec["name"], "codec"), "bound", None)
 
 
 def build_codec(spec: dict, home: Path | None = None) -> Codec:

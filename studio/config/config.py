@@ -267,17 +267,17 @@ def _tree_of(source: str | Path) -> dict[str, Any]:
             )
         path = shelf
     try:
-        tree = OmegaConf.to_container(
+        held = OmegaConf.to_container(
             OmegaConf.load(io.StringIO(path.read_text(encoding="utf-8-sig"))), resolve=True
         )
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
         raise ValueError(f"{path} is not readable YAML: {_reason(error)}") from None
-    if not isinstance(tree, dict):
+    if not isinstance(held, dict):
         raise ValueError(
-            f"{text} holds {type(tree).__name__}, expected a tree of sections (data, backbone, "
+            f"{text} holds {type(held).__name__}, expected a tree of sections (data, backbone, "
             "objective, train)"
         )
-    return typing.cast(dict[str, Any], tree)
+    return typing.cast(dict[str, Any], held)
 
 
 def _reason(error: Exception) -> str:

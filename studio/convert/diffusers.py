@@ -247,7 +247,7 @@ def prepare(
     with torch.device("meta"):
         twin = backbones.build("dit", **options)
     twin.load_state_dict(state, assign=True)
-    transformer = dit_to_diffusers(twin)  # type: ignore[arg-type]
+    transformer: Any = dit_to_diffusers(twin)  # type: ignore[arg-type]
     names = model_names(model)
 
     def save(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """The family ``dit``: checkpoints in the layout of the original DiT (Peebles & Xie 2212.09748)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +73,7 @@ class Network:
 
     options: dict[str, Any]
     shape: tuple[int, int, int]
-    codec: Mapping[str, Any]
+    codec: dict[str, Any]
     guidance: str
 
 

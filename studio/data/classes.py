@@ -30,7 +30,7 @@ def class_numbers(values: Any, where: str, count: int | None = None) -> np.ndarr
             f"{where}: got labels of {array.dtype}, expected class numbers from 0 (and the names of the "
             "classes beside them)"
         )
-    wrong = (
+    wrong: np.ndarray | Sequence[int] = (
         np.flatnonzero(~np.isfinite(array) | (array != np.trunc(array)) | (array < NO_LABEL))
         if array.dtype.kind != "b"
         else ()

@@ -114,8 +114,8 @@ def _transform(profile: bytes | None, mode: str) -> tuple[Any, str]:
     source = (
         ImageCms.createProfile("LAB") if profile is None else ImageCms.ImageCmsProfile(io.BytesIO(profile))
     )
-    made = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")  # type: ignore[arg-type]
-    name = "" if profile is None else ImageCms.getProfileDescription(source).strip()  # type: ignore[arg-type]
+    made = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    name = "" if profile is None else ImageCms.getProfileDescription(source).strip()
     if mode in ("L", "RGB"):
         levels = np.linspace(0, 255, 256 if mode == "L" else 9).round().astype(np.uint8)
         grid = (

@@ -102,7 +102,7 @@ def values(reopen: Callable[[], Image.Image]) -> np.ndarray:
 def _with_rawmode(picture: Image.Image, change: Callable[[str], str]) -> Image.Image:
     """A picture that is not read yet, whose bytes are to be unpacked in another way."""
     made = []
-    for codec, extents, offset, args in picture.tile:  # type: ignore[attr-defined]
+    for codec, extents, offset, args in picture.tile:
         if isinstance(args, tuple):
             args = tuple(change(a) if isinstance(a, str) and WIDE.fullmatch(a) else a for a in args)
         else:
@@ -113,8 +113,8 @@ def _with_rawmode(picture: Image.Image, change: Callable[[str], str]) -> Image.I
                 if type(picture.tile[0]) is tuple
                 else (codec, extents, offset, args)
             )
-        )  # type: ignore[attr-defined]
-    picture.tile = made  # type: ignore[attr-defined]
+        )
+    picture.tile = made
     return picture
 
 

@@ -94,9 +94,9 @@ def images(
         found = _decode(
             root, files, size, channels, strict, workers, Reading(behind, bits), frames == "all", whole
         )
-        told = keep(store, found) if cache else None
-        if told is not None:
-            found = replace(found, notes=(*found.notes, told))
+        note = keep(store, found) if cache else None
+        if note is not None:
+            found = replace(found, notes=(*found.notes, note))
     if found.failed and strict:
         raise ValueError(
             f"{len(found.failed)} pictures of {root} do not decode, first {next(iter(found.failed))}; "
@@ -136,18 +136,18 @@ def images(
     )
     if lost:  # content is told by the numbers that the folders have, whichever of them can be read
         data = replace(data, hash=content_hash(found.values, numbers, np.zeros(0)))  # type: ignore[arg-type]
-    left = {str(path): why for path, why in folder.left.items()} | found.failed
+    unread = {str(path): why for path, why in folder.left.items()} | found.failed
     told = [
         *folder.notes,
         *notes.of_left(root, folder.left),
         *notes.of_failed(root, found.failed, lost),
         *found.notes,
     ]
-    if left and not found.failed:
+    if unread and not found.failed:
         told[len(folder.notes)] += (
-            f"; {'it stands' if len(left) == 1 else 'all of them stand'} in {notes.LEFT_OUT}"
+            f"; {'it stands' if len(unread) == 1 else 'all of them stand'} in {notes.LEFT_OUT}"
         )
-    beside = {notes.LEFT_OUT: notes.table(root, left)} if left else {}
+    beside = {notes.LEFT_OUT: notes.table(root, unread)} if unread else {}
     return replace(
         data,
         notes=tuple(told),
@@ -233,6 +233,7 @@ def _decode(
             counted(pool.map(one, range(len(entries))), len(entries), f"decoding the pictures of {root.name}")
         )
     kept = [i for i, d in enumerate(decoded) if isinstance(d, np.ndarray)]
+    good = [d for d in decoded if isinstance(d, np.ndarray)]
     failed = {
         _name(e): str(d) or type(d).__name__
         for e, d in zip(entries, decoded)
@@ -245,8 +246,8 @@ def _decode(
             "remove them"
         )
     shapes: dict[tuple[int, ...], list[int]] = {}
-    for i in kept:
-        shapes.setdefault(decoded[i].shape, []).append(i)  # type: ignore[union-attr]
+    for i, picture in zip(kept, good):
+        shapes.setdefault(picture.shape, []).append(i)
     if len(shapes) > 1:
         (a, some), (b, few) = sorted(shapes.items(), key=lambda kv: -len(kv[1]))[:2]
         raise ValueError(
@@ -261,13 +262,13 @@ def _decode(
         *notes.of_pictures(those, reading.background),
     ]
     return Decoded(
-        np.stack([decoded[i] for i in kept]),
+        np.stack(good),
         np.array(kept, dtype=np.int64),
         entries,
         reading,
         failed,
         tuple(lines),
-    )  # type: ignore[misc]
+    )
 
 
 def _name(entry: Entry) -> str:
@@ -330,7 +331,7 @@ def _values(file: str | Path | Image.Image, frame: int) -> np.ndarray:
 
 
 def decode(
-    file: str | Path,
+    file: str | Path | Image.Image,
     size: int | None = None,
     channels: int | None = None,
     reading: Reading | None = None,
@@ -357,9 +358,8 @@ def decode(
         picture = flattened(in_srgb(upright(picture, told), told), channels, reading.background, told)
     if size is not None and whole:
         scale = size / max(picture.size)
-        picture = picture.resize(
-            tuple(max(1, round(v * scale)) for v in picture.size), Image.Resampling.LANCZOS
-        )
+        width, height = (max(1, round(v * scale)) for v in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
         picture = filled_up(picture, size, reading.background)
     elif size is not None:
         scale = size / min(picture.size)

@@ -84,6 +84,7 @@ class Own(torch.utils.data.Dataset):
                 items.append(self.checked(i, read(self.dataset[i], i, self.name)))
         columns = {k: torch.stack([item.conditions[k] for item in items]) for k in items[0].conditions}
         if "numeric" in columns and self.mean is not None:
+            assert self.std is not None
             columns["numeric"] = (columns["numeric"].float() - self.mean) / self.std
         if self.classes == 0:
             columns.pop("label", None)
@@ -159,8 +160,8 @@ def labels_of(dataset: Any) -> Any:
         inner = labels_of(dataset.dataset)
         return None if inner is None else as_array(inner)[list(dataset.indices)]
     if isinstance(dataset, ConcatDataset):
-        inner = [labels_of(d) for d in dataset.datasets]
-        return None if any(y is None for y in inner) else np.concatenate([as_array(y) for y in inner])
+        parts = [labels_of(d) for d in dataset.datasets]
+        return None if any(y is None for y in parts) else np.concatenate([as_array(y) for y in parts])
     if isinstance(dataset, TensorDataset):
         return dataset.tensors[1] if len(dataset.tensors) in (2, 3) else None
     if isinstance(dataset, list | tuple):
@@ -170,11 +171,11 @@ def labels_of(dataset: Any) -> Any:
         return None
     for name in ("targets", "labels"):
         try:
-            found = as_array(getattr(dataset, name, None))
+            array = as_array(getattr(dataset, name, None))
         except (TypeError, ValueError):
             continue
-        if found.shape in ((len(dataset),), (len(dataset), 1)):
-            return found
+        if array.shape in ((len(dataset),), (len(dataset), 1)):
+            return array
     return None
 
 
@@ -251,7 +252,8 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
         )
     found, numeric, code = numbers_of(train), names_of(dataset, first), identity(train)
     if found.mean:
-        train, rest = (part and part.standardised(found.mean, found.std) for part in (train, rest))
+        train = train.standardised(found.mean, found.std)
+        rest = rest and rest.standardised(found.mean, found.std)
     return Data(
         where,
         "image" if value.ndim == 3 else "points",
@@ -348,6 +350,6 @@ def _tensors(dataset: Any) -> list[Tensor] | None:
         inner = _tensors(dataset.dataset)
         return None if inner is None else [t[list(dataset.indices)] for t in inner]
     if type(dataset) is ConcatDataset:
-        inner = [_tensors(d) for d in dataset.datasets]
-        return None if any(t is None for t in inner) else [t for some in inner for t in some or ()]
+        parts = [_tensors(d) for d in dataset.datasets]
+        return None if any(t is None for t in parts) else [t for some in parts for t in some or ()]
     return None

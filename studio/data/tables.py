@@ -76,7 +76,9 @@ def read(table: Path, files: Sequence[str]) -> Labels | None:
     label = _label_column(table, header, rows, width, file)
     if label is None:
         return None
-    of, lines, absent = {}, {}, []
+    of: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    absent: list[str] = []
     for line, cells in rows:
         if not max(file, label) < len(cells) <= width or not cells[label].strip():
             if max(file, label) < len(cells) <= width:

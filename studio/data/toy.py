@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from studio.data.arrays import Arrays, Data, content_hash, from_arrays, split
 
 KINDS = ("eight_gaussians", "moons", "spiral", "checkerboard", "mixture")
 # a Gaussian mixture with an exact score
-MIXTURE = {"weights": (0.4, 0.6), "means": ((-1.5, 0.5), (1.0, -1.0)), "stds": (0.35, 0.6)}
+MIXTURE: dict[str, Any] = {"weights": (0.4, 0.6), "means": ((-1.5, 0.5), (1.0, -1.0)), "stds": (0.35, 0.6)}
 
 
 def draw(kind: str, noise: NoiseSource) -> tuple[Tensor, Tensor]:

@@ -240,7 +240,7 @@ def _paired(a: SampleSet, b: SampleSet) -> bool:
     return (
         alike
         and (a.labels is None) == (b.labels is None)
-        and (a.labels is None or np.array_equal(a.labels, b.labels))
+        and (a.labels is None or b.labels is None or np.array_equal(a.labels, b.labels))
     )
 
 

@@ -54,7 +54,7 @@ def fitted(found: SampleSet, size: Any = None, channels: Any = None) -> SampleSe
         PictureFiles(found.values.paths, found.values.reading, size, channels)
         if files
         else Fitted(found.values, size, channels)
-    )  # type: ignore[union-attr]
+    )
     told = ", ".join(
         f"{name}={value}" for name, value in (("size", size), ("channels", channels)) if value is not None
     )

@@ -23,7 +23,8 @@ def floors(
     of them the reference is divided. Scores that need no pair are those of as many real samples."""
     values: dict[str, float] = {}
     told: dict[str, list[str]] = {}
-    options, pairs = measures.options_of(extractor, True), {}
+    options = measures.options_of(extractor, True)
+    pairs: dict[tuple[object, ...], Pair | None] = {}
     for name in names:
         if name in measures.NO_FLOOR:
             continue
@@ -35,9 +36,10 @@ def floors(
             )
             if kind not in pairs:
                 pairs[kind] = pair(name, reference, samples, extractor)
-            if pairs[kind] is None:
+            made = pairs[kind]
+            if made is None:
                 continue
-            one, two, text = pairs[kind]
+            one, two, text = made
             found, _ = measures.measured([name], one, two, options)
             if found:
                 values |= {k: v for k, v in found.items() if not k.endswith("_std")}

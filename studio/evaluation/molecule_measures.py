@@ -8,6 +8,7 @@ their own names (`studio.evaluation.moses_measures`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -166,7 +167,7 @@ def asked_for(asked: Iterable[str]) -> list[str]:
 
 def compared_sides(
     samples: SampleSet, reference: SampleSet, filters: str | None = None, test_scaffolds: str | None = None
-) -> tuple[Sides, dict[str, object]]:
+) -> tuple[Sides, dict[str, Any]]:
     """What is compared, and what the protocol says of it."""
     from studio.data.arrays import content_hash
     from studio.metrics.moses import read_rules, read_split

@@ -147,7 +147,15 @@ def _from_file(path: Path, extractor: Extractor) -> Reference:
         classes = open_set(meta["data"]).classes
     labels, test_labels = (None if v is None else v.astype(np.int64) for v in (labels, test_labels))
     side = Side(
-        told, Moments.given(count, mu, sigma), *tensors[:2], labels, spatial, tensors[2], tensors[3], classes
+        told,
+        Moments.given(count, mu, sigma),
+        tensors[0],
+        tensors[1],
+        labels,
+        spatial,
+        tensors[2],
+        tensors[3],
+        classes,
     )
     about = {"reference": meta.get("data", path.name), "reference_hash": digest, "reference_n": told}
     about |= {k: meta[k] for k in ("test_hash", "reference_part", "reference_left_out") if k in meta}

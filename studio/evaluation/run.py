@@ -62,6 +62,7 @@ def evaluate(
     if there is not None:
         there = fitted(there, size, channels)
         return ruler_for(there, _fitted_ref(ref, there, size, channels), **ruler).measure(there)
+    assert not isinstance(samples, SampleSet)  # which would be there
     coming, plan = planned(samples, batch=batch, **sampling)
     shown = fitted(coming, size, channels)
     measure = ruler_for(

@@ -42,9 +42,10 @@ class Values(Protocol):
     """(N, C, H, W) uint8, (N, d) float32, (N, n, n + 1) uint8 graphs or (N,) SMILES, read by slices and
     arrays of indices."""
 
-    shape: tuple[int, ...]
-    dtype: Any
-
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: Any) -> np.ndarray: ...
 
@@ -237,8 +238,10 @@ def _data(text: str, reading: Reading | None = None) -> SampleSet:
         )
     if kind == "molecules" and not part:
         return replace(_molecules(Path(rest).expanduser()), name=text, about={"data": kind, "part": "all"})
-    pictures = {} if reading is None else {"background": reading.background, "bits": reading.bits}
-    options = {
+    pictures: dict[str, Any] = (
+        {} if reading is None else {"background": reading.background, "bits": reading.bits}
+    )
+    options: dict[str, Any] = {
         "images": {"path": rest, **pictures},
         "npz": {"path": rest},
         "points": {"kind": rest},
@@ -262,10 +265,10 @@ def of_data(spec: Mapping[str, Any], name: str, *, whole: bool = False) -> Sampl
     def made(arrays: Any, part: str, test: SampleSet | None, left_out: list[str]) -> SampleSet:
         if not isinstance(arrays, Arrays):
             raise ValueError(f"{name} has no {part} part")
-        numbers = {
-            n: arrays.numeric[:, k] * data.numeric_std[k] + data.numeric_mean[k]
-            for k, n in enumerate(data.numeric)
-        }
+        numbers = {}
+        for k, n in enumerate(data.numeric):
+            assert arrays.numeric is not None
+            numbers[n] = arrays.numeric[:, k] * data.numeric_std[k] + data.numeric_mean[k]
         about = {"data": data.name, "part": part, "left_out": "; ".join(left_out)}
         return SampleSet(
             name,

@@ -140,9 +140,8 @@ class Writer:
 
     def _write_rest(self) -> None:
         """Of a run that was stopped: rows whose part will not be complete any more."""
-        for _, group in itertools.groupby(
-            sorted(self.held), key=lambda i, place=itertools.count(): i - next(place)
-        ):  # type: ignore[misc]
+        place = itertools.count()
+        for _, group in itertools.groupby(sorted(self.held), key=lambda i: i - next(place)):
             run = list(group)
             for a in [run[0], *(i for i in run[1:] if i % self.store.unit == 0)]:
                 self._keep(

@@ -335,8 +335,8 @@ def npz_is_whole(path: Path, plan: Plan, *, older: bool = False) -> bool:
             if archive.testzip() is not None:
                 return False
             with archive.open("arr_0.npy") as handle:
-                np.lib.format.read_magic(handle)  # type: ignore[arg-type]
-                shape, _, dtype = np.lib.format.read_array_header_1_0(handle)  # type: ignore[arg-type]
+                np.lib.format.read_magic(handle)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(handle)
             said = "identity.npy" in archive.namelist()
             mine = identity.of_npz(
                 np.load(archive.open("identity.npy")) if said else None,

@@ -48,7 +48,7 @@ class Tar(Blocks):
         data = path.read_bytes()
         self._check(path, hashlib.sha256(data).hexdigest())
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            return [archive.extractfile(m).read() for m in self._members(archive, path, first)]  # type: ignore[union-attr]
+            return [archive.extractfile(m).read() for m in self._members(archive, path, first)]
 
     def count(self, path: Path, first: int) -> int:
         try:
@@ -140,4 +140,4 @@ class Shards:
         """Of sample ``i``."""
         from PIL import Image
 
-        return json.loads(Image.open(io.BytesIO(self._data(i))).info[KEY])  # type: ignore[attr-defined]
+        return json.loads(Image.open(io.BytesIO(self._data(i))).info[KEY])

@@ -131,9 +131,9 @@ def translate(
             "--init PICTURE`"
         )
     if model.task.suffix != ".png":
-        made = model.info.task if model.info.task != "image" else "floats of its own"
+        kind = model.info.task if model.info.task != "image" else "floats of its own"
         raise ValueError(
-            f"{model.name} makes {made}, not picture files; use model.translate(values) in Python"
+            f"{model.name} makes {kind}, not picture files; use model.translate(values) in Python"
         )
     folder, found = Path(out), gather(inputs)
     sources: dict[Path, Tensor] = {}

@@ -117,7 +117,7 @@ def _patterns(name: str, text: str) -> list[Chem.Mol]:
     for i, cell, pattern in patterns:
         if pattern is None:
             raise ValueError(f"{name}, line {i}: got {cell!r}, which is no SMARTS")
-    return [p for _, _, p in patterns]
+    return [p for _, _, p in patterns if p is not None]
 
 
 def read_split(path: str) -> tuple[np.ndarray, str]:

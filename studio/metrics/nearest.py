@@ -274,7 +274,7 @@ def candidates(
         near = lower <= (limit + r[rows, None]).to(lower)
     else:
         near = torch.sub(
-            lower, r.to(lower), out=scratch.take("less radius", *lower.shape, lower.dtype)
+            lower, r.to(lower), out=scratch.take("less radius", lower.shape[0], lower.shape[1], lower.dtype)
         ) <= limit.to(lower)
     i, j = near.nonzero(as_tuple=True)
     high = uppers(x, y, rows.start + i, j, two[i, j], h, u) / x.scale**2

@@ -152,7 +152,7 @@ def _piece(model: Loaded, init: Any, mask: Any) -> tuple[Tensor | None, Tensor |
         return init, mask
     from studio.chem.completion import part
 
-    graph, known = part(str(init), model.codec.atoms, model.codec.size, aromatic=model.codec.aromatic)  # type: ignore[attr-defined]
+    graph, known = part(str(init), model.codec.atoms, model.codec.size, aromatic=model.codec.aromatic)
     return torch.from_numpy(graph), torch.from_numpy(~known)
 
 

@@ -139,7 +139,7 @@ def merged(net: nn.Module) -> nn.Module:
 
     for name, module in list(net.named_modules()):
         if isinstance(module, LoraLayer):
-            module.merge()  # type: ignore[operator]
+            module.merge()
             parent, _, child = name.rpartition(".")
             setattr(net.get_submodule(parent), child, module.base_layer)
     return net

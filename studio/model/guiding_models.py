@@ -206,7 +206,7 @@ def _same_codec(model: Loaded, other: Loaded) -> None:
         raise ValueError(
             f"{other.name} divides its data by {theirs.std:g}, {model.name} by {ours.std:g}; "
             "choose a model of the same scale, such as the base it was "
-            "fine-tuned from"  # type: ignore[attr-defined]
+            "fine-tuned from"
         )
 
 

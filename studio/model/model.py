@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ class Model(Loaded):
         *,
         denoiser: Denoiser | Reparameterised | None = None,
         taps: dict[str, Any] | None = None,
-    ) -> Iterator[sampling.Progress]:
+    ) -> Generator[sampling.Progress, None, None]:
         """Iterate the solver's steps; see `studio.sampling.stream`. ``rules`` replaces the request's
         guidance, ``denoiser`` the model's own."""
         chosen = self.rules(request.guidance if rules is None else rules)

@@ -50,7 +50,7 @@ def points(settings: Mapping[str, Any], work: Path) -> Outcome:
         made[sampler] = model.translate(test.source, sampler=sampler, num_steps=steps).values
         values[f"w2_{sampler}"] = wasserstein2(made[sampler], test.data)
     velocity = facing(model.denoiser, "velocity")
-    std = model.codec.std  # type: ignore[attr-defined]
+    std = model.codec.std
     _, energy = toy.converged(velocity, model.codec.encode(test.source), steps=50)  # type: ignore[arg-type]
     values |= {
         "pe": energy * std**2,

@@ -121,7 +121,7 @@ def decoded(graphs: np.ndarray, model: Model) -> list[Any]:
     """Molecules of graphs, without any correction."""
     from studio.metrics import molecules
 
-    return molecules.decoded(graphs, model.codec.atoms)  # type: ignore[attr-defined]
+    return molecules.decoded(graphs, model.codec.atoms)
 
 
 def sweep(settings: Mapping[str, Any], work: Path) -> Outcome:
@@ -219,7 +219,7 @@ def jobs(quick: bool) -> list[Job]:
             "steps": steps,
             "sampler": SAMPLER,
         }
-        made.append(Job(f"control-{'-'.join(names)}", control, settings, 0.0035 * cells * settings["each"]))  # type: ignore[operator]
+        made.append(Job(f"control-{'-'.join(names)}", control, settings, 0.0035 * cells * settings["each"]))
     length: dict[str, Any] = {"steps": 4, "train": {"batch_size": 8}} if quick else {"steps": 1700}
     for name, changes in VARIANTS.items():
         for seed in range(2 if name in TWICE and not quick else 1):

@@ -29,7 +29,10 @@ QUERIES = {  # a step
     },
     "diffusers(scheduler=HeunDiscreteScheduler)": 2,
 }
-BOUNDS = {"before": {"lambda_min": None, "clip": None}, "after": {"lambda_min": LAMBDA_MIN, "clip": 1.0}}
+BOUNDS: dict[str, dict[str, Any]] = {
+    "before": {"lambda_min": None, "clip": None},
+    "after": {"lambda_min": LAMBDA_MIN, "clip": 1.0},
+}
 EDGE = "at 0 or 255"
 
 

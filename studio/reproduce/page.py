@@ -124,9 +124,10 @@ def lines(
         ax.minorticks_off()
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
         ax.yaxis.set_major_formatter("{x:g}")
-        ax.legend(
-            fontsize=7, **({"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if len(curves) > 10 else {})
+        beside: dict[str, Any] = (
+            {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if len(curves) > 10 else {}
         )
+        ax.legend(fontsize=7, **beside)
     save(figure, path)
 
 
@@ -140,8 +141,8 @@ def scatters(path: Path, panels: Mapping[str, np.ndarray], behind: np.ndarray, *
     limit = 1.25 * float(np.abs(behind).max())
     for k, (title, points) in enumerate(panels.items()):
         ax = figure.add_subplot(rows, columns, k + 1)
-        ax.scatter(*behind.T, s=2, color="0.8", linewidths=0)
-        ax.scatter(*points.T, s=2, color="C0", linewidths=0)
+        ax.scatter(behind[:, 0], behind[:, 1], s=2, color="0.8", linewidths=0)
+        ax.scatter(points[:, 0], points[:, 1], s=2, color="C0", linewidths=0)
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
         ax.set_title(title, fontsize=8)
     save(figure, path)

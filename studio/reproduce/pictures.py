@@ -93,7 +93,8 @@ def real() -> Reference:
 def measure(model: Model, samplers: Sequence[tuple[str, int]], *, num: int) -> dict[str, float]:
     """Fréchet distance (and that of two disjoint real sets) of ``num`` samples with balanced classes, seeds 0
     to num − 1, for each sampler."""
-    reference, extractor, values = real(), build_extractor(FEATURES), {}
+    reference, extractor = real(), build_extractor(FEATURES)
+    values: dict[str, float] = {}
     for sampler, steps in samplers:
         found = evaluate(
             model,

@@ -130,7 +130,8 @@ def write(results: Mapping[str, Result], folder: Path) -> str:
     ]
     panels: dict[str, Any] = {}
     for size in sizes:
-        rows, told = [], []
+        rows: list[dict[str, Any]] = []
+        told = []
         curves: dict[str, Any] = {}
         for rule in ("none", *RULES):
             values = [

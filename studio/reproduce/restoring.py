@@ -67,7 +67,9 @@ def run(settings: Mapping[str, Any], work: Path) -> Outcome:
 
 def measure(model: Model, settings: Mapping[str, Any]) -> Outcome:
     """``KIND-psnr@STEPS`` and ``KIND-fd@STEPS`` for each kind of damage, and some pictures."""
-    clean, values, arrays = unseen(settings["num"]), {}, {}
+    clean = unseen(settings["num"])
+    values: dict[str, float] = {}
+    arrays: dict[str, Any] = {}
     for kind in KINDS:
         damaged = degrade(clean, kind)
         for steps in settings["few"]:
@@ -79,7 +81,9 @@ def measure(model: Model, settings: Mapping[str, Any]) -> Outcome:
 
 def untrained(settings: Mapping[str, Any], work: Path) -> Outcome:
     """The damaged pictures themselves (bicubic, mean fill), and clean ones against clean ones."""
-    clean, values, arrays = unseen(settings["num"]), {}, {}
+    clean = unseen(settings["num"])
+    values: dict[str, float] = {}
+    arrays: dict[str, Any] = {}
     for kind in KINDS:
         damaged = degrade(clean, kind)
         values |= {f"{kind}-psnr": psnr(damaged, clean), f"{kind}-fd": distance(damaged)}

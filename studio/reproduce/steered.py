@@ -93,10 +93,10 @@ def cost(settings: Mapping[str, Any], work: Path) -> Outcome:
     """Seconds of each of ``settings["ways"]`` (name → guidance line and sampler), in turns, by the median
     over ``rounds`` after one that is not counted, over those of ``none``."""
     model = load(settings["model"])
-    ways = {
+    ways: dict[str, dict[str, Any]] = {
         name: {k: filled(v, work) or None for k, v in way.items()} for name, way in settings["ways"].items()
     }
-    how = {
+    how: dict[str, Any] = {
         "seeds": range(settings["count"]),
         "labels": [i % len(model.classes) for i in range(settings["count"])],
         "num_steps": settings["steps"],

@@ -329,7 +329,9 @@ def _pictures(results: Mapping[str, Result], folder: Path) -> str:
     first = results["pictures-cfm-0"]
     few = [n for _, n in first.settings["samplers"]]
     heads = {"steps": "training steps"} | {f"fd@euler@{n}": f"Euler {n}" for n in few}
-    rows = [{"method": m} | {k: of(results, "pictures", m, k) for k in heads} for m in PICTURED]
+    rows: list[dict[str, Any]] = [
+        {"method": m} | {k: of(results, "pictures", m, k) for k in heads} for m in PICTURED
+    ]
     for row in rows:
         row["steps"] = f"{pages.mean_error(row['steps'])[0]:.0f}"
     curves = {m: (few, [of(results, "pictures", m, f"fd@euler@{n}") for n in few]) for m in PICTURED}

@@ -82,7 +82,7 @@ def losses(folder: Path) -> np.ndarray:
 def about(model: Model, folder: Path, batch: int) -> dict[str, Any]:
     """Parameters, steps, seconds a step, and megabytes that a forward pass of a batch keeps."""
     last = checkpoint.read_meta(checkpoint.listing(folder)[-1])
-    net = model.denoiser.net  # type: ignore[union-attr]
+    net = model.denoiser.net
     net.requires_grad_(True)
     cond = Cond(label=torch.zeros(batch, dtype=torch.int64)) if model.classes else Cond()
     kept = kept_mb(net, torch.zeros(batch, *model.info.shape), torch.zeros(batch), cond)
@@ -98,7 +98,8 @@ def about(model: Model, folder: Path, batch: int) -> dict[str, Any]:
 def fashion(settings: Mapping[str, Any], work: Path) -> Outcome:
     """``fd@SHARE`` and ``acc@SHARE`` of 28×28 pictures, and the curve of the held-out loss."""
     folder = trained(settings, work, {"name": pictures.DATA})
-    reference, values = pictures.real(), {}
+    reference = pictures.real()
+    values: dict[str, Any] = {}
     how = {"num_steps": settings["sample_steps"], "guidance": None}
     for share, (minutes, step) in zip(SHARES, looks(folder)):
         found = steered.measured(load(f"{folder}@{step}"), reference, how, settings["num"], ("fd", "acc"))
@@ -124,7 +125,8 @@ def emoji(settings: Mapping[str, Any], work: Path) -> Outcome:
     data = load_data({"name": "emoji", "path": settings["path"]})
     np.savez(work / "twemoji.npz", images=data.train.values.transpose(0, 2, 3, 1))
     folder = trained(settings, work, {"name": "npz", "path": str((work / "twemoji.npz").resolve())})
-    truth, values = torch.from_numpy(data.held_out.values), {}
+    truth = torch.from_numpy(data.held_out.values)
+    values: dict[str, Any] = {}
     model = load(folder)
     for share, (minutes, step) in zip(SHARES, looks(folder)):
         samples = (

@@ -25,13 +25,13 @@ def npz_array(path: Path, name: str) -> np.ndarray:
             info = archive.getinfo(f"{name}.npy")
             if info.compress_type == zipfile.ZIP_STORED:
                 with archive.open(info) as handle:
-                    version = np.lib.format.read_magic(handle)  # type: ignore[arg-type]
+                    version = np.lib.format.read_magic(handle)
                     read = (
                         np.lib.format.read_array_header_1_0
                         if version == (1, 0)
                         else np.lib.format.read_array_header_2_0
                     )
-                    shape, fortran, dtype = read(handle)  # type: ignore[arg-type]
+                    shape, fortran, dtype = read(handle)
                     header = handle.tell()
                 if not fortran and not dtype.hasobject and np.prod(shape) > 1 << 20:
                     with open(path, "rb") as raw:

@@ -9,7 +9,7 @@ and where batches beyond a few samples gain nothing.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -144,7 +144,7 @@ def stream(
     device: torch.device,
     rules: Sequence[Rule] | None = None,
     taps: dict[str, Any] | None = None,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Iterate all steps of all micro-batches; the sampler is the request's line as it stands (`Model.request`
     completes it). ``rules`` replaces the request's guidance line by objects. ``taps``: what every run records
     into (`RunContext.taps`). Raises `studio.runtime.finite.NotFinite` after a step whose state is not

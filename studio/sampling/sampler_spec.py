@@ -84,7 +84,8 @@ def parse(spec: str, kind: str = "sampler") -> tuple[str, Options]:
     name, bracket, inside = spec.strip().partition("(")
     if bracket and not inside.endswith(")"):
         raise ValueError(f"got {kind} {spec!r}, expected name or name(key=value,...)")
-    inside, at, options = inside.removesuffix(")"), 0, {}  # type: str, int, Options
+    inside, at = inside.removesuffix(")"), 0
+    options: Options = {}
     while inside[at:].strip(" ,"):
         found = _PART.match(inside, at)
         if found is None:

@@ -6,10 +6,10 @@ Every PNG carries its recipe as JSON in the tEXt chunk ``drift-studio``.
 import io
 import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import torch
 from torch import Tensor
@@ -139,7 +139,7 @@ class Samples(Sequence[Sample]):
                 wanted[0],
                 arr_0=self.values.numpy(),
                 seeds=np.array([r["seed"] for r in self.recipes]),
-                **self.task.legend,
+                **cast(Mapping[str, Any], self.task.legend),
             )
             self.task.write(folder, self.values, self.recipes)
             if self.task.beside:

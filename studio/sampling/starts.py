@@ -28,7 +28,7 @@ class Started(NoiseSource):
 
     def select(self, i: Tensor | slice) -> "Started":
         other = super().select(i)
-        other.start = self.start[i]  # type: ignore[attr-defined]
+        other.start = self.start[i]
         return other  # type: ignore[return-value]
 
     def normal(self, shape: Sequence[int] = (), *, stream: str, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -119,7 +119,7 @@ def draws(noise: Any, seeds: Sequence[int], rows: Sequence[int | None], device: 
         return NoiseSource(
             noise.seeds[places], index=noise.index[places].cpu(), step=noise.step, device=device
         )
-    return noise  # type: ignore[no-any-return]
+    return noise
 
 
 def whole(noise: Any) -> bool:

@@ -36,6 +36,7 @@ class Task(Protocol):
     def ready(self) -> None:
         """Raises ``ImportError`` where what draws and lists these samples is not installed; asked before any
         is made."""
+        return
 
     def pictures(self, values: Tensor) -> "list[Image]": ...
     def sheet(
@@ -44,3 +45,4 @@ class Task(Protocol):
 
     def write(self, folder: Path, values: Tensor, recipes: Sequence[Mapping[str, Any]]) -> None:
         """The files of ``listing``: nothing here."""
+        return

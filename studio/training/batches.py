@@ -76,7 +76,7 @@ class Feed:
             for value in (draw.values, draw.source):
                 end = None if value is None else value[rows].to(self.device, non_blocking=True)
                 if cfg.reorder and end is not None:
-                    end = self.codec.reorder(end, noise)  # type: ignore[attr-defined]
+                    end = self.codec.reorder(end, noise)
                 ends.append(end if end is None or draw.encoded else self.codec.encode(end))
             if cfg.flip:
                 turned = noise.uniform(stream="flip") < 0.5

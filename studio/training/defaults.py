@@ -151,7 +151,8 @@ class _Choosing:
             seen,
             like,
         )
-        self.device, self.dtype, self.told = device, dtype, []
+        self.device, self.dtype = device, dtype
+        self.told: list[str] = []
         self.own_network = (
             like is None and not typed & {"backbone", "backbone.size"} and asked.backbone.get("name") == "dit"
         )
@@ -322,7 +323,9 @@ class _Choosing:
                 else [self.like.shape[-1]]
             )
         most = self._most()
-        fit: list[int | None] = [s for s in SIDES if s <= min(most, max(self.seen.side, SIDES[0]))][::-1][:3]
+        fit: list[int | None] = [
+            *[s for s in SIDES if s <= min(most, max(self.seen.side, SIDES[0]))][::-1][:3]
+        ]
         shape = self.seen.shape
         if shape is not None and max(shape) <= most and max(shape) // 2 ** levels_of(shape) <= MOST_TOKENS:
             fit = [None, *(s for s in fit if s is not None and s < min(shape))][:3]

@@ -57,7 +57,7 @@ class EMA:
         return {**dict(zip(self.names, self.shadow[profile])), **self._buffers()}
 
     def _buffers(self) -> dict[str, Tensor]:
-        found = {}
+        found: dict[str, Tensor] = {}
         for net, module in self.networks.items():
             lasting = module.state_dict()  # not all buffers are kept
             found |= {
@@ -81,5 +81,5 @@ class EMA:
         for target, value in zip(targets, self.shadow[profile]):
             target.copy_(value)
         for name, module in networks.items():
-            for target, value in zip(module.buffers(), self.networks[name].buffers()):
-                target.copy_(value)
+            for buffer, value in zip(module.buffers(), self.networks[name].buffers()):
+                buffer.copy_(value)

@@ -144,7 +144,7 @@ class Trainer:
         came."""
         length = self.config.train.steps or self.config.train.minutes
         bar = Bar(self.config.name, float(length or 0), quiet=self.quiet)
-        phases = build_procedure(self.config.procedure)(self._setting(bar))
+        phases: Iterable[Phase] = build_procedure(self.config.procedure)(self._setting(bar))
         self.note = bar.note
         last, broken = checkpoint.last_good(self.folder)
         if last is not None:
@@ -154,8 +154,8 @@ class Trainer:
             # of a run that was killed before its first checkpoint
             (self.folder / "metrics.jsonl").unlink(missing_ok=True)
         if self.group.world > 1:  # before anything is written
-            phases = list(phases)
-            phase = phases[self.phase]
+            phases = listed = list(phases)
+            phase = listed[self.phase]
             self._look_for_unused(
                 phase, next(self.feed.steps(phase, self.step, self.phase_start, self.context))[0]
             )
@@ -488,7 +488,7 @@ class Trainer:
         )
         live = held_out_loss(
             self.networks[phase.network], phase.objective, self.codec, ends[0], cond, **options
-        )  # type: ignore[arg-type]
+        )
         entry: dict[str, Any] = {
             "held_out": sum(live) / len(live),
             "held_out_bins": [round(v, 5) for v in live],
@@ -497,7 +497,7 @@ class Trainer:
             self.ema.copy_to(profile, self.shown)
             bins = held_out_loss(
                 self.shown[phase.network], phase.objective, self.codec, ends[0], cond, **options
-            )  # type: ignore[arg-type]
+            )
             entry |= {
                 f"held_out_ema_{profile}": sum(bins) / len(bins),
                 f"held_out_ema_{profile}_bins": [round(v, 5) for v in bins],

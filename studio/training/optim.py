@@ -65,8 +65,8 @@ class Muon:
             rows = [i for i, p in enumerate(everything) if p.grad is not None]
             if not rows:
                 continue
-            params = [everything[i] for i in rows]
-            grads = torch.stack([p.grad.reshape(shape) for p in params])  # type: ignore[union-attr]  # (n, r, c)
+            params: list[Tensor] = [everything[i] for i in rows]
+            grads = torch.stack([p.grad.reshape(shape) for p in params])  # (n, r, c)
             whole = len(rows) == len(everything)
             buffer = (self.buffers[shape] if whole else self.buffers[shape][rows]).lerp_(
                 grads, 1 - self.momentum

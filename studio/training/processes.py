@@ -118,7 +118,7 @@ def agreed(make: Callable[[], Any], *, cpu: bool) -> Any:
             found[0] = make()
         except Exception as error:
             found[1] = error
-    made, error = broadcast_object_list(found)
-    if error is not None:
-        raise error
+    made, failed = broadcast_object_list(found)
+    if failed is not None:
+        raise failed
     return made

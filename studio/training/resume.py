@@ -272,7 +272,7 @@ def resumed(
             "backbone differs from the run being resumed: got a network of your own, it has "
             f"{recorded.backbone.get('name')}; {way_out(folder)}"
         )
-    notes = (f"changed since the run was last started: {', '.join(told)}",) if told else ()
+    notes: tuple[str, ...] = (f"changed since the run was last started: {', '.join(told)}",) if told else ()
     if not checkpoint.listing(folder):
         notes += (f"{folder} has no checkpoint yet; it begins again",)
     return final, kept if kept is not None else plain(final.tree()), notes

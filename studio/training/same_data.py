@@ -49,7 +49,7 @@ def same_data(folder: Path, data: Data, info: Info, *, moved: bool = False) -> t
             f"got another data.path, but {folder} recorded no hash to tell whether the data is the same; "
             f"{way_out(folder)}"
         )
-    notes = ()
+    notes: tuple[str, ...] = ()
     if info.classes and not was.classes:
         notes = ("this run was begun without classes: the labels of its data are not used",)
     if (

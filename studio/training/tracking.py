@@ -6,6 +6,7 @@ once and left alone; it never ends a run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Trackers:
         for tracker in self.accelerator.trackers:
             if hasattr(tracker, "log_images"):
                 order = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-                self._try(lambda t=tracker, o=order: t.log_images({name: values}, step=step, **o))
+                self._try(partial(tracker.log_images, {name: values}, step=step, **order))
 
     def end(self) -> None:
         self._try(self.accelerator.end_training)
