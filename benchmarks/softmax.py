@@ -3,7 +3,7 @@ attention in bf16.
 
     python -m benchmarks.softmax [--quick]
 
-``classes_speedup``: torch's over the form of `samplers.graph`, a batch of 32 graphs of 26 atoms.
+``classes_speedup``: torch's over the form of `samplers.heads.graph`, a batch of 32 graphs of 26 atoms.
 ``rows_N_speedup``: torch's in bf16 over the form of `backbones.attention` (by way of float32), 32 samples, 6
 heads, N tokens; that form is used below 32 tokens, and the lengths after it show why not above.
 """
@@ -11,7 +11,7 @@ heads, N tokens; that form is used below 32 tokens, and the lengths after it sho
 import torch
 
 from benchmarks.common import finish, interleave, parser_of, table
-from samplers.graph import softmax
+from samplers.heads.graph import softmax
 from samplers.paths.graph import BONDS, pack, unpack
 
 ATOMS, TYPES = 26, 7

@@ -1,6 +1,8 @@
 """What an objective takes and gives, and how it treats entries that are known."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +17,28 @@ class Batch:
     data: Tensor
     cond: Cond = field(default_factory=Cond)
     source: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """A place on a path: ``x`` (B, ...) at times ``t`` (B,), the conditions that go with it, and what can be
+    learned there by name, such as the ``data`` and the ``noise`` (B, ...) that x was made of."""
+
+    x: Tensor
+    t: Tensor
+    cond: Cond
+    targets: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Error:
+    """A (B,) error of a prediction, as the network's head measures it, known entries left out. ``scale`` ()
+    or (B,): what weights translate it by (see `samplers.weights`); None for a term that is no error along the
+    path and is not weighted."""
+
+    name: str
+    value: Tensor
+    scale: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -44,3 +68,8 @@ def mean_unknown(squared: Tensor, known: Tensor | None) -> Tensor:
         return squared.flatten(1).mean(1)
     free = (~known).expand_as(squared).to(squared.dtype)
     return (squared * free).flatten(1).sum(1) / free.flatten(1).sum(1).clamp_min(1)
+
+
+def squared(differences: Iterable[tuple[str, Tensor, Tensor]], state: State, space: Any) -> list[Error]:
+    """Errors of real-valued predictions: by name, (B, ...) differences and the scales of their squares."""
+    return [Error(name, space.reduce(gap.square(), state.cond), scale) for name, gap, scale in differences]

@@ -2,14 +2,13 @@
 mode: wrappers may need its gradient."""
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from backbones.inference import lowered
 from backbones.types import Cond, RunContext
-from samplers.heads.parameterization import Parameterization
 from samplers.paths import Path, Time
 from samplers.prediction import Prediction
 
@@ -32,6 +31,15 @@ class Queryable(Protocol):
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction: ...
 
 
+class Head(Protocol):
+    """What a denoiser asks its network by: a `samplers.heads.parameterization.Parameterization`, or a head of
+    bridges, which knows their paths only."""
+
+    def predict(
+        self, net: Any, x: Tensor, t: Time, cond: Cond, path: Any, ctx: RunContext | None = None
+    ) -> Prediction: ...
+
+
 class Denoiser(nn.Module):
     """Network + path + parameterisation. ``dtype`` torch.bfloat16 or float16 runs the network under autocast;
     x and the prediction keep x's dtype. ``known_trained``: the network saw clean known entries in training (a
@@ -42,7 +50,7 @@ class Denoiser(nn.Module):
         self,
         net: nn.Module,
         path: Path,
-        parameterization: Parameterization,
+        parameterization: Head,
         *,
         dtype: torch.dtype | None = None,
         known_trained: bool = False,

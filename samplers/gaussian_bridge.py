@@ -80,6 +80,6 @@ class GaussianBridge:
         )
 
     def denoiser(self) -> FunctionDenoiser:
-        denoiser = FunctionDenoiser(BrownianBridge(sigma=self.sigma), self.predict)  # type: ignore[arg-type]
+        denoiser = FunctionDenoiser(BrownianBridge(sigma=self.sigma), self.predict)
         denoiser.family = "bridge"
         return denoiser

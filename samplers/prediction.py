@@ -18,13 +18,9 @@ import torch
 from torch import Tensor
 
 from samplers.paths import Coefficients, Path
+from samplers.paths.coefficients import expand as expand
 
 SPACES = ("data", "noise", "velocity", "v", "score")
-
-
-def expand(c: Tensor, x: Tensor) -> Tensor:
-    """A coefficient of shape () or (B,) made to multiply (B, ...) without changing x's dtype."""
-    return c if c.ndim == 0 else c.to(x).view(-1, *[1] * (x.ndim - 1))
 
 
 def ratio(a: Tensor, b: Tensor) -> Tensor:

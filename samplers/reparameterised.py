@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from backbones.registry import build
 from backbones.types import Cond, RunContext
 from samplers.denoiser import Denoiser, Queryable
-from samplers.graph import SeenGraph
+from samplers.heads.graph import SeenGraph
 from samplers.names import canonical
 from samplers.paths import PATHS, Path, Time, VPPath, as_time, last_trained
 from samplers.paths.graph import GraphPath
@@ -37,7 +37,7 @@ class Reparameterised:
     @property
     def net(self) -> nn.Module:
         """The network that is asked."""
-        return self.denoiser.net  # type: ignore[attr-defined]
+        return self.denoiser.net
 
     @property
     def dtype(self) -> torch.dtype | None:

@@ -33,15 +33,13 @@ Chosen = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 @dataclass(frozen=True)
 class Coupled:
     """A batch of pairs. ``weight`` (B,) has mean 1 over the batch (unless a coupling is told otherwise), or
-    is None for all ones. ``logs``: detached scalars. ``jitter`` (B, ...): the normal draw of a path that adds
-    noise between the ends."""
+    is None for all ones. ``logs``: detached scalars."""
 
     source: Tensor
     data: Tensor
     cond: Cond
     weight: Tensor | None = None
     logs: Mapping[str, Tensor] = field(default_factory=dict)
-    jitter: Tensor | None = None
 
 
 class Coupling(Protocol):

@@ -23,7 +23,9 @@ from torch import Tensor
 
 from backbones.registry import build
 from backbones.types import Backbone, Cond, RunContext
+from samplers.batch import Error, State, squared
 from samplers.heads.parameterization import call, is_timed
+from samplers.paths.bridge import HEADS as REGISTRY
 from samplers.paths.bridge import BridgePath, BridgePrediction
 from samplers.paths.coefficients import Time
 from samplers.prediction import expand
@@ -38,9 +40,7 @@ class BridgeHead(Protocol):
     def predict(
         self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None
     ) -> BridgePrediction: ...
-    def errors(
-        self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor
-    ) -> list[tuple[Tensor, Tensor]]: ...
+    def errors(self, p: BridgePrediction, state: State, space: Any) -> list[Error]: ...
 
 
 class OneHead:
@@ -64,32 +64,31 @@ class OneHead:
         has no noise."""
         return expand((path.sigma or path.unit) * path.coefficients(t).sigma.clamp_min(0).sqrt(), x)
 
-    def errors(
-        self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Differences (B, ...) with the variances () or (B,) of their targets."""
+    def errors(self, p: BridgePrediction, state: State, space: Any) -> list[Error]:
+        """The squared difference, with the variance () or (B,) of its target."""
+        return squared(self.differences(p, state), state, space)
+
+    def differences(self, p: BridgePrediction, state: State) -> list[tuple[str, Tensor, Tensor]]:
+        """(B, ...) of prediction and target, in the network's own units, and the variance of that target."""
+        data, source, z = (state.targets[k] for k in ("data", "source", "z"))
         c, sigma = p.path.coefficients(p.t), p.path.sigma
         m, rest, slope = c.alpha, c.sigma, c.d_alpha
         one = torch.ones_like(m)
         if self.space == "data":
-            return [(p.value - data, one)]
-        if self.space == "displacement":  # in the network's own units
-            return [((p.value - data) / self._reach(p.path, p.t, data), one)]
+            return [("error", p.value - data, one)]
+        if self.space == "displacement":
+            return [("error", (p.value - data) / self._reach(p.path, p.t, data), one)]
         if self.space == "drift":
             target = expand(slope / rest, data) * (data - p.x)
-            return [(p.value - target, slope**2 * (2 + sigma**2 * m / rest))]
-        return [
-            (
-                p.value - flow(p.path, m, slope, data, source, z),
-                slope**2 * (2 + sigma**2 * (1 - 2 * m) ** 2 / (4 * m * rest)),
-            )
-        ]
+            return [("error", p.value - target, slope**2 * (2 + sigma**2 * m / rest))]
+        bend = sigma**2 * (1 - 2 * m) ** 2 / (4 * m * rest)
+        return [("error", p.value - flow(p.path, m, slope, data, source, z), slope**2 * (2 + bend))]
 
 
 class FlowScore:
     """Two heads side by side in the channels: the flow, and half the score in units of sigma² m'."""
 
-    channels = 2
+    channels, emits = 2, ("flow", "score")
 
     def __init__(self, *, conditioning: str = "time", cond_source: bool = False):
         self.timed, self.cond_source = is_timed(conditioning), cond_source
@@ -106,17 +105,21 @@ class FlowScore:
         velocity, half = out.chunk(2, dim=1)
         return BridgePrediction("velocity", velocity, x, t, path, {"half_score": half})
 
-    def errors(
-        self, p: BridgePrediction, data: Tensor, source: Tensor, z: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
+    def errors(self, p: BridgePrediction, state: State, space: Any) -> list[Error]:
         """As in `OneHead`, the flow's and the score's."""
+        return squared(self.differences(p, state), state, space)
+
+    def differences(self, p: BridgePrediction, state: State) -> list[tuple[str, Tensor, Tensor]]:
+        """As in `OneHead`."""
+        data, source, z = (state.targets[k] for k in ("data", "source", "z"))
         c, sigma = p.path.coefficients(p.t), p.path.sigma
         m, rest, slope = c.alpha, c.sigma, c.d_alpha
         spread = sigma**2 / (4 * m * rest)
         half = expand(-slope * spread.sqrt(), data) * z
+        bent = p.value - flow(p.path, m, slope, data, source, z)
         return [
-            (p.value - flow(p.path, m, slope, data, source, z), slope**2 * (2 + (1 - 2 * m) ** 2 * spread)),
-            (p.heads["half_score"] - half, slope**2 * spread),
+            ("flow", bent, slope**2 * (2 + (1 - 2 * m) ** 2 * spread)),
+            ("score", p.heads["half_score"] - half, slope**2 * spread),
         ]
 
 
@@ -182,13 +185,6 @@ def drift(*, conditioning: str = "time", cond_source: bool = False) -> OneHead:
 
 def velocity(*, conditioning: str = "time", cond_source: bool = False) -> OneHead:
     return OneHead("velocity", conditioning=conditioning, cond_source=cond_source)
-
-
-REGISTRY = {
-    name: f"samplers.heads.bridge:{name}" for name in ("data", "displacement", "drift", "velocity")
-} | {
-    "flow_score": "samplers.heads.bridge:FlowScore",
-}
 
 
 def build_head(spec: str | Mapping[str, Any]) -> BridgeHead:

@@ -1,4 +1,5 @@
-"""Learning to denoise graphs and what is predicted of them (Vignac et al. 2209.14734; Liu et al. 2401.13858).
+"""What a network on graphs emits, and what is predicted of them (Vignac et al. 2209.14734; Liu et al.
+2401.13858).
 
 The network emits logits of the clean atoms and bonds; the loss is their cross-entropy, atoms + λ bonds, each
 the mean over a graph's own. Guidance is linear in them, that is in log p(z_0 | z_t) of every block, or, in
@@ -13,14 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbones.types import Backbone, Cond, NoiseSource, RunContext
-from samplers import times as time_samplers
-from samplers.batch import Batch, Loss, check_drop, with_known
-from samplers.couplings.coupling import Coupled
-from samplers.paths.graph import BONDS, GraphPath, draw, mask, pack, unpack, valid_of
+from backbones.types import Backbone, Cond, RunContext
+from samplers.batch import Error, State
+from samplers.paths.graph import BONDS, GraphPath, mask, pack, unpack, valid_of
 
-PATHS = {"graph": "samplers.paths.graph:GraphPath"}
-HEADS = {"logits": "samplers.graph:Logits"}
 SPACES = ("logits", "probs", "logp", "data")
 LEAST = 1e-10  # of a probability, before its logarithm
 
@@ -130,6 +127,25 @@ class Logits:
         value = net(x, clock, cond, ctx)
         return GraphPrediction("logits", value, x, t, path, valid_of(x, cond, path.types), path.next(t, ctx))
 
+    def errors(self, p: GraphPrediction, state: State, space: Any) -> list[Error]:
+        """Mean cross-entropies of the atoms and of the bonds that are not known."""
+        data, valid, cond, types = state.targets["data"], p.valid, state.cond, p.path.types
+        atoms, bonds = unpack(p.value.float(), types)
+        want, want_bonds = unpack(data, types)
+        free = torch.ones_like(data, dtype=torch.bool) if cond.known is None else ~cond.known.expand_as(data)
+        free_atoms, free_bonds = (v[..., 0] for v in unpack(free, types))
+        eye = torch.eye(data.shape[1], dtype=torch.bool, device=data.device)
+        w = (valid & free_atoms).float()
+        w2 = (valid[:, :, None] & valid[:, None] & ~eye & free_bonds).float()
+        ce = -(atoms.log_softmax(-1) * want).sum(-1)
+        ce2 = -(bonds.log_softmax(-1) * want_bonds).sum(-1)
+        of_atoms = (ce * w).sum(1) / w.sum(1).clamp_min(1)
+        of_bonds = (ce2 * w2).sum((1, 2)) / w2.sum((1, 2)).clamp_min(1)
+        return [
+            Error("atoms", of_atoms, torch.ones(())),
+            Error("bonds", of_bonds, torch.tensor(float(self.bond_weight))),
+        ]
+
 
 class SeenGraph:
     """A model of graphs asked on another model's path: its logits at its own step with the same ᾱ, read by
@@ -154,76 +170,3 @@ class SeenGraph:
         return replace(
             made, value=made.to("logits"), space="logits", t=t, path=self.path, s=self.path.next(t, ctx)
         )
-
-
-class GraphObjective:
-    """``loss`` as in `samplers.objective.Objective`."""
-
-    coupling = None
-
-    def __init__(
-        self,
-        path: GraphPath,
-        parameterization: Logits | None = None,
-        *,
-        times: time_samplers.TimeSampler | None = None,
-        cond_drop: float = 0.0,
-        drop_each: float = 0.0,
-    ):
-        check_drop(cond_drop, drop_each)
-        self.path, self.parameterization, self.cond_drop, self.drop_each = (
-            path,
-            parameterization or Logits(),
-            cond_drop,
-            drop_each,
-        )
-        self.times = times or time_samplers.Uniform()
-
-    def sample_pairs(self, batch: Batch, noise: NoiseSource, ctx: RunContext | None = None) -> Coupled:
-        """Graphs have no sources: the data, with its padding told."""
-        valid = valid_of(batch.data, batch.cond, self.path.types)
-        return Coupled(batch.data, batch.data, replace(batch.cond, valid=valid))
-
-    def loss(
-        self,
-        net: Backbone,
-        batch: Batch,
-        noise: NoiseSource,
-        ctx: RunContext | None = None,
-        *,
-        t: Tensor | None = None,
-        pairs: Coupled | None = None,
-    ) -> Loss:
-        """Per-sample loss of a batch of packed graphs; known entries are clean and left out. ``t`` (B,)
-        overrides the draw; it is moved to the table's noisier step."""
-        pairs = self.sample_pairs(batch, noise, ctx) if pairs is None else pairs
-        cond = pairs.cond.drop(self.cond_drop, noise, each=self.drop_each)
-        valid = valid_of(pairs.data, cond, self.path.types)
-        drawn = self.times(noise, self.path) if t is None else t  # type: ignore[arg-type]
-        t = (drawn.double() * self.path.num - 1e-9).floor().clamp(0, self.path.num - 1) / self.path.num
-        noised = draw(
-            self.path.noised(pairs.data, t, valid),
-            noise,
-            valid,
-            self.path.types,
-            stream="graph",
-            loops=self.path.mode == "reference",
-        )
-        x = with_known(noised, pairs.data, cond)
-        prediction = self.parameterization.predict(net, x, t, cond, self.path, ctx)
-        of_atoms, of_bonds = self.errors(prediction.value, pairs.data, valid, cond)
-        logs = {"atoms": of_atoms.detach().mean(), "bonds": of_bonds.detach().mean()}
-        return Loss(of_atoms + self.parameterization.bond_weight * of_bonds, logs, t)
-
-    def errors(self, logits: Tensor, data: Tensor, valid: Tensor, cond: Cond) -> tuple[Tensor, Tensor]:
-        """(B,) mean cross-entropies of the atoms and of the bonds."""
-        atoms, bonds = unpack(logits.float(), self.path.types)
-        want, want_bonds = unpack(data, self.path.types)
-        free = torch.ones_like(data, dtype=torch.bool) if cond.known is None else ~cond.known.expand_as(data)
-        free_atoms, free_bonds = (v[..., 0] for v in unpack(free, self.path.types))
-        eye = torch.eye(data.shape[1], dtype=torch.bool, device=data.device)
-        w = (valid & free_atoms).float()
-        w2 = (valid[:, :, None] & valid[:, None] & ~eye & free_bonds).float()
-        ce = -(atoms.log_softmax(-1) * want).sum(-1)
-        ce2 = -(bonds.log_softmax(-1) * want_bonds).sum(-1)
-        return (ce * w).sum(1) / w.sum(1).clamp_min(1), (ce2 * w2).sum((1, 2)) / w2.sum((1, 2)).clamp_min(1)

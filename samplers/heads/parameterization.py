@@ -8,12 +8,14 @@ t (its clock stays at 0) and reads the noise level off its input (Sun et al. 250
 EDM's, and the sampler, keep using t.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from backbones.types import Backbone, Cond, RunContext
+from samplers.batch import Error, State, squared
+from samplers.heads.variational import bound
 from samplers.paths import Path, Time
 from samplers.paths.coefficients import Coefficients
 from samplers.prediction import Prediction, expand, ratio
@@ -25,8 +27,37 @@ class Parameterization(Protocol):
     def predict(
         self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: Path, ctx: RunContext | None = None
     ) -> Prediction: ...
-    def error(self, prediction: Prediction, data: Tensor, noise: Tensor) -> Tensor: ...
-    def factor(self, c: Coefficients) -> Tensor: ...
+    def errors(self, p: Prediction, state: State, space: Any) -> list[Error]: ...
+
+
+class OnNoise:
+    """What heads on paths from noise share: a subclass says the ``error`` of a prediction in the network's
+    own space, and by what ``factor`` squares of it are larger than those of the data's."""
+
+    space, variance, channels, cond_source = "data", None, 1, False  # type: str, str | None, int, bool
+
+    def error(self, prediction: Prediction, data: Tensor, noise: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} has no error: subclass OnNoise and write it")
+
+    def factor(self, c: Coefficients) -> Tensor:
+        raise TypeError(f"{type(self).__name__} has no factor: subclass OnNoise and write it")
+
+    def differences(self, p: Prediction, state: State) -> list[tuple[str, Tensor, Tensor]]:
+        """(B, ...) of prediction and target in the network's own space, with its factor."""
+        made_of = state.targets
+        if self.space == "velocity" and "velocity" in made_of:
+            gap = p.value - made_of["velocity"]
+        else:
+            gap = self.error(p, made_of["data"], made_of["noise"])
+        return [("error", gap, self.factor(p.path.coefficients(state.t)))]
+
+    def errors(self, p: Prediction, state: State, space: Any) -> list[Error]:
+        """The squared error, and of a learned variance its variational term, ``bound``."""
+        found = squared(self.differences(p, state), state, space)
+        if self.variance is None:
+            return found
+        variational = bound(p.with_(p.space, p.value.detach()), state.targets["data"])
+        return [*found, Error("bound", variational, None)]
 
 
 def call(
@@ -43,7 +74,7 @@ def is_timed(conditioning: str) -> bool:
     return conditioning == "time"
 
 
-class Direct:
+class Direct(OnNoise):
     """The output is the prediction in ``space``; the error is measured there."""
 
     def __init__(self, space: str, *, variance: str | None = None, conditioning: str = "time"):
@@ -88,7 +119,7 @@ class Direct:
         return slope[self.space] ** 2
 
 
-class EDM:
+class EDM(OnNoise):
     """D = c_skip·x + c_out·F(c_in·x, clock) on data of standard deviation ``sigma_data``; the error is
     measured on F. With T = sigma² + sigma_data²·alpha²
 
@@ -96,8 +127,6 @@ class EDM:
 
     which is theirs at alpha = 1 and finite on every path, where there is nothing but noise (alpha = 0) and at
     the data (sigma = 0) too. Raises ``ValueError`` for a deviation that is not positive."""
-
-    variance = None
 
     def __init__(self, *, sigma_data: float = 0.5, conditioning: str = "time"):
         if not sigma_data > 0:
@@ -154,8 +183,3 @@ def velocity(*, conditioning: str = "time") -> Direct:
 
 def score(*, conditioning: str = "time") -> Direct:
     return Direct("score", conditioning=conditioning)
-
-
-REGISTRY = {
-    name: f"samplers.heads.parameterization:{name}" for name in ("noise", "data", "v", "velocity", "score")
-} | {"edm": "samplers.heads.parameterization:EDM"}

@@ -19,6 +19,9 @@ from samplers.paths.ve import EDMPath
 from samplers.paths.vp import VPPath, beta_table
 
 __all__ = [
+    "BRIDGES",
+    "EVERY",
+    "GRAPHS",
     "Coefficients",
     "EDMPath",
     "Flow",
@@ -39,13 +42,16 @@ __all__ = [
     "warp",
 ]
 
-PATHS = {
+PATHS = {  # from noise
     "linear": "samplers.paths.flows:LinearPath",
     "lipman": "samplers.paths.flows:LipmanPath",
     "trig": "samplers.paths.flows:TrigPath",
     "vp": "samplers.paths.vp:VPPath",
     "edm": "samplers.paths.ve:EDMPath",
 }
+BRIDGES = {"brownian": "samplers.paths.bridge:BrownianBridge", "i2sb": "samplers.paths.bridge:I2SBPath"}
+GRAPHS = {"graph": "samplers.paths.graph:GraphPath"}
+EVERY = {**PATHS, **BRIDGES, **GRAPHS}
 
 
 def last_trained(path: Path) -> float:

@@ -19,14 +19,26 @@ score = ∇ log p_t they obey
 So a prediction of one end gives one drift, and flow and score together give everything.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from backbones.types import Noise
+from samplers.batch import State, with_known
 from samplers.paths.coefficients import Coefficients, Time, as_time, check_steps, no_spacing
 from samplers.prediction import Prediction, expand, ratio
 
+HEADS = {name: f"samplers.heads.bridge:{name}" for name in ("data", "displacement", "drift", "velocity")} | {
+    "flow_score": "samplers.heads.bridge:FlowScore"
+}
+WEIGHTS = {
+    "inverse_variance": "samplers.weights:InverseVariance",
+    "uniform": "samplers.weights:Even",
+    "sf2m": "samplers.weights:SF2M",
+}
 EDGE = 1e-3  # training keeps this far from both ends, where targets have infinite variance
 
 
@@ -36,6 +48,8 @@ class BridgePath:
     keeps."""
 
     native, t_start, prior_scale, unit = "velocity", 0.0, 1.0, 1.0
+    space, heads, head, weights, weight = "euclid", HEADS, "velocity", WEIGHTS, "inverse_variance"
+    fixed: tuple[str, ...] = ("bound_weight", "space")
     sigma: float
 
     def share(self, t: Time) -> Tensor:
@@ -59,6 +73,28 @@ class BridgePath:
     def trained_time(self, t: Tensor) -> Tensor:
         """Times in (0, 1) moved to where training may look."""
         return t.clamp(EDGE if self.sigma > 0 else 0.0, 1 - EDGE)
+
+    def coupling(self, spec: str | Mapping[str, Any]) -> str | Mapping[str, Any] | None:
+        """Entropic pairs belong to their reference: without a temperature of its own ``sinkhorn`` gets reg =
+        2 sigma² on squared distances."""
+        options: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
+        own = {"reg", "relative"} & set(options) or options.get("cost", "l2sq") != "l2sq"
+        if options.get("name") == "sinkhorn" and self.sigma > 0 and not own:
+            options["reg"] = 2 * self.sigma**2
+        return options
+
+    def state(self, space: Any, pairs: Any, t: Tensor, noise: Noise) -> State:
+        """Between the pairs at times (B,); known entries are in their clean place. ``z`` is the normal draw
+        in x."""
+        a, b, s = (expand(v, pairs.data) for v in self.marginal(t))
+        z = noise.normal(pairs.data.shape[1:], stream="jitter", dtype=pairs.data.dtype)
+        x = with_known(a * pairs.data + b * pairs.source + s * z, pairs.data, pairs.cond)
+        return State(x, t, pairs.cond, {"data": pairs.data, "source": pairs.source, "z": z})
+
+    @torch.no_grad()
+    def energy(self, pairs: Any, t: Tensor) -> Tensor | None:
+        """(B,) squared distance of the pairs."""
+        return (pairs.data - pairs.source).flatten(1).float().square().sum(1)
 
     def network_time(self, t: Time) -> Tensor:
         return 1000 * as_time(t)
@@ -163,7 +199,6 @@ class I2SBPath(BridgePath):
         return [*(1 - (entries + 1) / self.size).tolist(), 1.0]
 
 
-PATHS = {"brownian": "samplers.paths.bridge:BrownianBridge", "i2sb": "samplers.paths.bridge:I2SBPath"}
 SPACES = ("data", "source", "drift", "backward", "velocity", "score")
 
 

@@ -49,6 +49,11 @@ def as_time(t: Time) -> Tensor:
     return t.float() if t.device.type == "mps" else t.double()
 
 
+def expand(c: Tensor, x: Tensor) -> Tensor:
+    """A coefficient of shape () or (B,) made to multiply (B, ...) without changing x's dtype."""
+    return c if c.ndim == 0 else c.to(x).view(-1, *[1] * (x.ndim - 1))
+
+
 def check_steps(num_steps: int) -> None:
     if not isinstance(num_steps, int) or num_steps < 1:
         raise ValueError(f"got {num_steps!r} steps, expected an integer of at least 1")

@@ -13,14 +13,26 @@ and conversions use (a, s), training uses the ends; sampling ends with that nois
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from samplers.paths.coefficients import Coefficients, Time, as_time, check_begin, check_steps, no_spacing
+from backbones.types import Noise
+from samplers.batch import State, with_known
+from samplers.paths.coefficients import (
+    Coefficients,
+    Time,
+    as_time,
+    check_begin,
+    check_steps,
+    expand,
+    no_spacing,
+)
+from samplers.paths.gaussian import Gaussian
 
 
-class Flow:
+class Flow(Gaussian):
     """Base: a subclass writes ``ends`` and, where it has a closed form, ``_time_of``. The network sees
     time_scale·t: 1000·t unless it was trained elsewhere with another clock (t itself: 1)."""
 
@@ -46,6 +58,31 @@ class Flow:
             return c
         total = (c.sigma**2 + self.sigma**2).sqrt()
         return Coefficients(c.alpha, total, c.d_alpha, c.sigma * c.d_sigma / total)
+
+    def state(self, space: Any, pairs: Any, t: Tensor, noise: Noise) -> State:
+        """As `Gaussian.state`. Where the path adds noise, the noise in x is that and the source together, and
+        the velocity to learn is the pair's."""
+        if self.sigma == 0:
+            return super().state(space, pairs, t, noise)
+        ends, total = self.ends(t), self.coefficients(t).sigma
+        jitter = noise.normal(pairs.data.shape[1:], stream="jitter", dtype=pairs.data.dtype)
+        x = space.interpolate(pairs.source, pairs.data, ends) + self.sigma * jitter
+        mixed = (
+            expand(ends.sigma / total, pairs.data) * pairs.source
+            + expand(self.sigma / total, pairs.data) * jitter
+        )
+        targets = {"data": pairs.data, "noise": mixed, "velocity": self.velocity(pairs, t)}
+        return State(with_known(x, pairs.data, pairs.cond), t, pairs.cond, targets)
+
+    def velocity(self, pairs: Any, t: Tensor) -> Tensor:
+        """(B, ...) of the way between the pairs."""
+        c = self.ends(t)
+        return expand(c.d_alpha, pairs.data) * pairs.data + expand(c.d_sigma, pairs.data) * pairs.source
+
+    @torch.no_grad()
+    def energy(self, pairs: Any, t: Tensor) -> Tensor | None:
+        """(B,) squared norm of the velocity of the pairs."""
+        return self.velocity(pairs, t).flatten(1).float().square().sum(1)
 
     def log_snr(self, t: Time) -> Tensor:
         c = self.coefficients(t)

@@ -22,8 +22,9 @@ Statistics: ``atoms`` (dx,) frequencies of types, ``bonds`` of bond classes wher
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,10 @@ from torch import Tensor
 
 from backbones.types import Cond, RunContext
 from backbones.types import NoiseSource as Noise
+from samplers.batch import State, with_known
 
+HEADS = {"logits": "samplers.heads.graph:Logits"}
+WEIGHTS = {"shares": "samplers.weights:Shares"}
 BONDS = 5
 MODES = ("corrected", "marginal", "reference")
 TINY = 1e-30
@@ -104,6 +108,8 @@ class GraphPath:
     to this, is at pure noise (1 in the original)."""
 
     native, prior_scale, t_start = "logits", 1.0, 0.0
+    space, heads, head, weights, weight = "graph", HEADS, "logits", WEIGHTS, "shares"
+    fixed = ("coupling", "weight", "bound_weight", "space")
 
     def __init__(
         self,
@@ -144,6 +150,25 @@ class GraphPath:
             other.types,
             other.time_scale,
         ) and all(torch.equal(getattr(ours, k), getattr(theirs, k)) for k in ("atoms", "bonds", "between"))
+
+    # ---- training --------------------------------------------------------------------------------
+
+    def trained_time(self, t: Tensor) -> Tensor:
+        """Times moved to the table's noisier step."""
+        return (t.double() * self.num - 1e-9).floor().clamp(0, self.num - 1) / self.num
+
+    def coupling(self, spec: str | Mapping[str, Any]) -> None:
+        """Graphs have no sources: noise is drawn from the data."""
+
+    def state(self, space: Any, pairs: Any, t: Tensor, noise: Noise) -> State:
+        """The data with noise at times (B,); known entries are clean."""
+        valid = valid_of(pairs.data, pairs.cond, self.types)
+        p = self.noised(pairs.data, t, valid)
+        noised = draw(p, noise, valid, self.types, stream="graph", loops=self.mode == "reference")
+        return State(with_known(noised, pairs.data, pairs.cond), t, pairs.cond, {"data": pairs.data})
+
+    def energy(self, pairs: Any, t: Tensor) -> None:
+        """None: nothing moves."""
 
     # ---- time ------------------------------------------------------------------------------------
 

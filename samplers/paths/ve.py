@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from samplers.paths.coefficients import Coefficients, Time, as_time, check_begin, check_steps, no_spacing
+from samplers.paths.gaussian import Gaussian
 
 
-class EDMPath:
+class EDMPath(Gaussian):
     """Variance exploding, alpha = 1, sigma = (1 − t)/t, i.e. t = 1/(1 + sigma) (Karras et al. 2206.00364).
     The network sees ln(sigma)/4.
 

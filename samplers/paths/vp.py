@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from samplers.paths.coefficients import Coefficients, Time, as_time, check_steps
+from samplers.paths.gaussian import Gaussian
 
 
 def beta_table(
@@ -42,7 +43,7 @@ def beta_table(
     return torch.from_numpy(betas)
 
 
-class VPPath:
+class VPPath(Gaussian):
     """A variance-preserving table: alpha² = ᾱ_k, sigma² = 1 − ᾱ_k at t = 1 − (k + 1)/T; k = −1 is data. The
     network sees k.
 

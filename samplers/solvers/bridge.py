@@ -88,13 +88,13 @@ def facing(denoiser: Queryable, needs: str, direction: str = "forward") -> Query
     head = getattr(denoiser, "parameterization", None)
     if isinstance(denoiser, Denoiser) and isinstance(head, TwoWay) and needs == "drift":
         side = denoiser.with_net(denoiser.net["to_data" if direction == "forward" else "to_source"])  # type: ignore[index]
-        side.parameterization = head.side  # type: ignore[assignment]
+        side.parameterization = head.side
         return side
     if direction == "forward":
         return denoiser
     both_ways = isinstance(head, TwoWay | FlowScore) or (
         isinstance(head, OneHead) and head.space == "velocity" and denoiser.path.sigma == 0
-    )  # type: ignore[attr-defined]
+    )
     if not both_ways:
         raise ValueError(
             "got direction backward, but this model was trained towards its data only; train flow_score "

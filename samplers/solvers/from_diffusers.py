@@ -309,7 +309,7 @@ class Diffusers(Sampler):
                 f"the {self.scheduler} drew from torch's own generator with these options; choose others, "
                 "or one of our samplers"
             )
-        return out  # type: ignore[no-any-return]
+        return out
 
     # ---- the two scales --------------------------------------------------------------------------
 

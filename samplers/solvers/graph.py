@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from backbones.types import Noise
-from samplers.graph import LEAST, softmax
+from samplers.heads.graph import LEAST, softmax
 from samplers.paths.graph import draw
 from samplers.solvers.base import Predict, Sampler
 

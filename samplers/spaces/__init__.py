@@ -1,1 +1,3 @@
-"""What a sample is made of: where it starts, and what is known of it."""
+"""What a sample is made of: where it starts, what lies between two, and what of it is counted."""
+
+REGISTRY = {"euclid": "samplers.spaces.euclid:Euclid", "graph": "samplers.spaces.graph:Graph"}

@@ -7,7 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from backbones.types import Noise
+from backbones.types import Cond, Noise
+from samplers.batch import mean_unknown
 from samplers.paths import Coefficients
 from samplers.prediction import expand
 
@@ -18,6 +19,13 @@ class Space(Protocol):
     ) -> Tensor: ...
     def interpolate(self, source: Tensor, data: Tensor, c: Coefficients) -> Tensor: ...
     def project(self, x: Tensor) -> Tensor: ...
+    def told(self, data: Tensor, cond: Cond) -> Cond:
+        """The conditions, with what the data say of themselves."""
+        ...
+
+    def reduce(self, squared: Tensor, cond: Cond) -> Tensor:
+        """(B,) mean of errors (B, ...) over the entries that are neither padding nor known."""
+        ...
 
 
 class Euclid:
@@ -37,5 +45,10 @@ class Euclid:
         """The nearest point of the space: x itself."""
         return x
 
+    def told(self, data: Tensor, cond: Cond) -> Cond:
+        """As they are: every entry is real."""
+        return cond
 
-REGISTRY = {"euclid": "samplers.spaces.euclid:Euclid"}
+    def reduce(self, squared: Tensor, cond: Cond) -> Tensor:
+        """(B,) mean of errors (B, ...) over the entries that are not known."""
+        return mean_unknown(squared, cond.known)

@@ -1,18 +1,19 @@
 """From a config and what is known of its data to a network and a denoiser."""
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 import backbones
 from backbones.registry import resolve
-from samplers import graph
-from samplers.denoiser import Denoiser
-from samplers.heads.bridge import TwoWay
+from samplers.denoiser import Denoiser, Head
+from samplers.heads.bridge import OneHead, TwoWay
 from samplers.objective import Objective, build_objective, objective_options
+from samplers.paths import GRAPHS
 from samplers.paths.bridge import BridgePath
 from studio.config import Config
 from studio.data import Data
@@ -71,7 +72,7 @@ class Info:
 
     @staticmethod
     def from_meta(meta: dict[str, Any]) -> "Info":
-        known = {
+        known: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v
             for k, v in meta.items()
             if k in Info.__dataclass_fields__
@@ -131,7 +132,7 @@ def fill_path(objective: dict[str, Any], data: Data) -> dict[str, Any]:
     silent."""
     path = objective.get("path")
     path = {"name": path} if isinstance(path, str) else path
-    if not isinstance(path, dict) or path.get("name") not in graph.PATHS or "atoms" in path:
+    if not isinstance(path, dict) or path.get("name") not in GRAPHS or "atoms" in path:
         return objective
     if data.codec.get("name") != "graph":
         raise ValueError(
@@ -144,12 +145,12 @@ def fill_path(objective: dict[str, Any], data: Data) -> dict[str, Any]:
     return {**objective, "path": {**path, "atoms": found.atoms.tolist(), "joint": found.pairs.tolist()}}
 
 
-def unfilled(recorded: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+def unfilled(recorded: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded section as it was before `fill_path`, where the one that is asked for is silent too."""
     path, wanted = recorded.get("path"), asked.get("path")
     if (
         not isinstance(path, dict)
-        or path.get("name") not in graph.PATHS
+        or path.get("name") not in GRAPHS
         or isinstance(wanted, dict)
         and "atoms" in wanted
     ):
@@ -192,7 +193,7 @@ def family_of(objective: Objective, *, source: bool = False) -> str:
     ``source``: the data brings its own start."""
     if source or isinstance(objective.path, BridgePath):
         return "bridge"
-    return "graph" if isinstance(objective, graph.GraphObjective) else "gaussian"
+    return "graph" if objective.path.space == "graph" else "gaussian"
 
 
 def denoiser_of(
@@ -200,8 +201,10 @@ def denoiser_of(
 ) -> Denoiser:
     """The queryable form of a trained network. ``source``: it starts from data of its own."""
     objective = objective_of(config)
-    head = (
-        TwoWay(objective.parameterization) if isinstance(net, nn.ModuleDict) else objective.parameterization
+    head: Head = (
+        TwoWay(cast(OneHead, objective.parameterization))
+        if isinstance(net, nn.ModuleDict)
+        else objective.parameterization
     )
     family = family_of(objective, source=source)
     return Denoiser(net, objective.path, head, dtype=dtype, family=family, known_trained=family == "bridge")

@@ -20,15 +20,15 @@ SECTIONS = {
     "data": ("studio.data:REGISTRY",),
     "backbone": ("backbones:REGISTRY",),
     "procedure": ("studio.training.procedure:REGISTRY",),
-    "objective.path": ("samplers.paths:PATHS", "samplers.paths.bridge:PATHS", "samplers.graph:PATHS"),
+    "objective.path": ("samplers.paths:EVERY",),
     "objective.parameterization": (
-        "samplers.heads.parameterization:REGISTRY",
-        "samplers.heads.bridge:REGISTRY",
-        "samplers.graph:HEADS",
+        "samplers.paths.gaussian:HEADS",
+        "samplers.paths.bridge:HEADS",
+        "samplers.paths.graph:HEADS",
     ),
     "objective.coupling": ("samplers.couplings.coupling:REGISTRY",),
     "objective.times": ("samplers.times:REGISTRY",),
-    "objective.weight": ("samplers.weights:WEIGHTS",),
+    "objective.weight": ("samplers.paths.gaussian:WEIGHTS", "samplers.paths.bridge:WEIGHTS"),
 }
 WORDS = {
     "true": True,
@@ -110,7 +110,7 @@ def _hint(tree: Mapping[str, Any], keys: Sequence[str], names: Mapping[str, str]
 def _hints(target: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(
-            target.__init__
+            typing.cast(Any, target).__init__
             if isinstance(target, type) and not hasattr(target, "__dataclass_fields__")
             else target
         )

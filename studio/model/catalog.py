@@ -11,7 +11,7 @@ from pathlib import Path
 import guidance
 import samplers
 from backbones.registry import resolve
-from samplers import graph
+from samplers.paths import GRAPHS
 from studio.checkpoints import checkpoint
 from studio.checkpoints.build import Info
 from studio.checkpoints.find import Card, bundled, choose_weights, locate, spot_of
@@ -33,7 +33,7 @@ def sampler_names(card: Card | None = None) -> list[str]:
 
 def _of_graphs(card: Card) -> bool:
     path = load_config(card.folder / "config.yaml").objective.get("path")
-    return isinstance(path, dict) and path.get("name") in graph.PATHS
+    return isinstance(path, dict) and path.get("name") in GRAPHS
 
 
 def check_sampler(spec: str) -> str:

@@ -47,9 +47,8 @@ def held_out_loss(
     """Mean loss in each of `BINS` equal stretches of t; sample i is used at one fixed time of every bin, on a
     table at the entry next to it, as training is. Conditions are never dropped."""
     low = dtype if dtype != torch.float32 else None
-    start, drop = objective.path.t_start, (objective.cond_drop, objective.drop_each)
+    start = objective.path.t_start
     modes = [(module, module.training) for module in net.modules()]  # a part may have a mode of its own
-    objective.cond_drop = objective.drop_each = 0.0
     net.eval()
     losses = torch.zeros(BINS, dtype=torch.float64)
     try:
@@ -63,11 +62,10 @@ def held_out_loss(
                 start_from = None if source is None else codec.encode(source[rows].to(device))
                 with torch.autocast(device.type, dtype=low, enabled=low is not None):
                     loss = objective.loss(
-                        net, Batch(data, cond.index(rows).to(device), start_from), noise, t=t
+                        net, Batch(data, cond.index(rows).to(device), start_from), noise, t=t, drop=False
                     )
                 losses[b] += loss.per_sample.double().sum().cpu()
     finally:
-        objective.cond_drop, objective.drop_each = drop
         for module, training in modes:
             module.training = training
     return [float(v) for v in losses / len(values)]

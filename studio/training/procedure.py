@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from backbones.registry import build
-from samplers.objective import Objectives
+from samplers.objective import Objective
 from studio.data import Data
 from studio.data.loader import Draw
 
@@ -27,7 +27,7 @@ class Phase:
     name: str
     networks: tuple[str, ...]
     network: str
-    objective: Objectives
+    objective: Objective
     data: Data
     until: float = 1.0
     swap: bool = False

@@ -78,7 +78,7 @@ def test_a_bridge_is_pinned_with_variance_sigma2_t_1mt() -> None:
     n, source, data = 20000, torch.zeros(20000, 1), torch.full((20000, 1), 2.0)
     pairs = objective.sample_pairs(Batch(data, source=source), NoiseSource(range(n)))
     for t in (0.1, 0.5, 0.8):
-        x, _, _ = objective.place(pairs, torch.full((n,), t), NoiseSource(range(n)))
+        x = objective.state(pairs, torch.full((n,), t), NoiseSource(range(n))).x
         assert abs(float(x.mean()) - 2 * t) < 0.02 and abs(float(x.var()) - 0.49 * t * (1 - t)) < 0.01
 
 
@@ -102,11 +102,10 @@ def test_targets_regress_to_the_exact_fields(head: str, t: float) -> None:
 
     batch = Batch(both[:, 2:], source=both[:, :2])
     pairs = objective.sample_pairs(batch, noise)
-    x, z, cond = objective.place(pairs, torch.full((n,), t, dtype=torch.float64), noise)
-    p = objective.parameterization.predict(
-        net, x, torch.full((n,), t, dtype=torch.float64), cond, objective.path
-    )
-    targets = [-e for e, _ in objective.parameterization.errors(p, pairs.data, pairs.source, z)]
+    state = objective.state(pairs, torch.full((n,), t, dtype=torch.float64), noise)
+    x = state.x
+    p = objective.predict(net, state)
+    targets = [-gap for _, gap, _ in objective.parameterization.differences(p, state)]
     exact = bridge.predict(x, t, Cond())
     want = {"data": [exact.to("data")], "drift": [exact.to("drift")], "velocity": [exact.to("velocity")]}.get(
         head, [exact.to("velocity"), exact.heads["half_score"]]
@@ -322,7 +321,7 @@ def test_refusals() -> None:
         (lambda: build_objective("brownian", "velocty", "paired"), "did you mean 'velocity'"),
         (
             lambda: build_objective("brownian", "velocity", weight="edm"),
-            "expected inverse_variance or uniform or sf2m on a bridge",
+            "expected one of inverse_variance, sf2m, uniform",
         ),
         (
             lambda: build_objective("brownian", "velocity", weight="sf2m"),

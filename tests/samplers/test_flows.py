@@ -60,7 +60,9 @@ def test_recorded_matchers(golden: Callable[[str], Any], name: str, dtype: str, 
     rows = target.flatten(1).isfinite().all(1) & (t < 1 if name == "target_s0" else True)
     assert int(rows.sum()) >= len(t) - 2
     pairs = objective.sample_pairs(batch, RecordedNoise({"jitter": [eps]}))
-    ours = -objective._error(objective.predict(net, pairs, t), pairs, t)
+    state = objective.state(pairs, t, RecordedNoise({"jitter": [eps]}))
+    (_, ours, _), *_ = objective.parameterization.differences(objective.predict(net, state), state)
+    ours = -ours
     torch.testing.assert_close(
         ours[rows], target[rows], rtol=1e-9 if dtype == "f64" else 1e-4, atol=limit["atol"] * 10
     )
@@ -113,11 +115,15 @@ def test_the_regressed_field_is_the_paths_own(path: Flow, kind: str) -> None:
     t = torch.full((n,), when, dtype=torch.float64)
     objective, net = Objective(path, EDM() if kind == "edm" else Direct(kind)), Silent()
     pairs = objective.sample_pairs(Batch(data), noise)
-    silent = objective.predict(net, pairs, t)
-    x = Euclid().interpolate(pairs.source, pairs.data, path.ends(t)) + path.sigma * pairs.jitter
-    target = -objective._error(silent, pairs, t)  # of the network's output
+    state = objective.state(pairs, t, noise)
+    silent, x = objective.predict(net, state), state.x
+    jitter = noise.normal(data.shape[1:], stream="jitter", dtype=data.dtype)
+    between = Euclid().interpolate(pairs.source, pairs.data, path.ends(t))
+    torch.testing.assert_close(x, between + path.sigma * jitter)
+    ((_, lacking, _),) = objective.parameterization.differences(silent, state)
+    target = -lacking  # of the network's output
     exact = gaussian(m, std).denoiser(path).predict(x, when, Cond())
-    needed = -objective._error(silent, pairs, t) if kind == "edm" else exact.to(kind)
+    needed = target if kind == "edm" else exact.to(kind)
     if kind == "edm":
         skip, out, _ = objective.parameterization._scales(x, when, path)
         needed = (exact.to("data") - skip * x) / out

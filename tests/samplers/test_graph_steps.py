@@ -14,7 +14,7 @@ from backbones import Cond, NoiseSource, RunContext
 from backbones.graph_dit import GraphDiT
 from guidance import Guided
 from samplers import Batch, Denoiser, build_objective
-from samplers.graph import GraphPrediction, Logits, softmax
+from samplers.heads.graph import GraphPrediction, Logits, softmax
 from samplers.paths.graph import BONDS, GraphPath, draw, pack, unpack
 
 TYPES, N = 2, 2

@@ -94,12 +94,12 @@ def test_a_perfect_prediction_reads_as_the_data(path: Any, kind: str) -> None:
     data, noise = points(32, 3), NoiseSource(range(32), step=2)
     objective = Objective(path, EDM() if kind == "edm" else Direct(kind))
     t = 0.05 + 0.9 * torch.rand(32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    silent = objective.predict(Constant(), Coupled(prior(noise, data), data, Cond()), t)
+    state = objective.state(Coupled(prior(noise, data), data, Cond()), t, noise)
+    silent = objective.predict(Constant(), state)
     # what a silent network lacks
     target = -objective.parameterization.error(silent, data, prior(noise, data))
-    pairs = Coupled(prior(noise, data), data, Cond())
     torch.testing.assert_close(
-        objective.predict(Constant(target), pairs, t).to("data"), data, rtol=1e-8, atol=1e-8
+        objective.predict(Constant(target), state).to("data"), data, rtol=1e-8, atol=1e-8
     )
 
 

@@ -4,23 +4,21 @@ import json
 
 import pytest
 
-from samplers import graph, paths
+from samplers import paths
 from samplers.couplings import coupling
 from samplers.couplings.gibbs import Gibbs
-from samplers.heads import bridge as bridge_heads
-from samplers.heads import parameterization
 from samplers.names import OURS, PARTS, canonical
 from samplers.objective import build_objective
-from samplers.paths import bridge
+from samplers.paths import bridge, gaussian, graph
 from studio.cli.listing import KINDS, catalogue
 from studio.cli.main import main
 from studio.config import load_config
 from studio.model.model import Model
 
 REGISTRIES = {
-    "path": {**paths.PATHS, **bridge.PATHS, **graph.PATHS},
+    "path": paths.EVERY,
     "coupling": coupling.REGISTRY,
-    "parameterization": {**parameterization.REGISTRY, **bridge_heads.REGISTRY, **graph.HEADS},
+    "parameterization": {**gaussian.HEADS, **bridge.HEADS, **graph.HEADS},
 }
 
 
