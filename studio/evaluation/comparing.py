@@ -205,7 +205,7 @@ def _names(ruler: Ruler, sets: Sequence[SampleSet], metrics: Any) -> tuple[list[
             {},
         )
     if metrics is None:
-        wanted = [n for n in wanted if n not in (*SLOW, *WHOLE, *molecule_measures.moses.MEASURES)]
+        wanted = [n for n in wanted if n not in (*SLOW, *WHOLE, *molecule_measures.moses_measures.MEASURES)]
         return [n for n in wanted if n not in failed], {n: why for n, why in failed.items() if n in wanted}
     if whole := [n for n in wanted if n in WHOLE]:
         raise ValueError(
@@ -282,10 +282,10 @@ def _judge(ruler: Ruler, samples: SampleSet) -> Measure:
 
 def _rows(molecules: Decoded, rows: np.ndarray) -> Decoded:
     """With the texts and prints that are there."""
-    part = molecule_measures.part(rows)
+    part = molecules.part(rows)
     part.__dict__ |= {
-        "stereo": molecule_measures.stereo,
-        "smiles": [molecule_measures.smiles[i] for i in rows],
+        "stereo": molecules.stereo,
+        "smiles": [molecules.smiles[i] for i in rows],
     }
     return part
 

@@ -101,7 +101,7 @@ def test_a_run_moves_between_one_process_and_two(pictures: Path, tmp_path: Path)
 SLOW_DISK = """
 import sys, time
 import studio
-from studio import checkpoint
+from studio.checkpoints import checkpoint
 
 save = checkpoint.save
 def late(*args, **options):
