@@ -423,7 +423,7 @@ def test_refusals(restored: Path, inputs: Path, tmp_path: Path) -> None:
         ),
         (
             lambda: studio.train(bridge_config(bound_weight=2.0), out=tmp_path / "y", quiet=True),
-            "on the bridge brownian, which has neither",
+            "on the path brownian, which has no such choice",
         ),
         (
             lambda: studio.train(dsbm_config(strat="ipf"), out=tmp_path / "y", quiet=True),
