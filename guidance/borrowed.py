@@ -47,11 +47,12 @@ class Borrowed:
         return self.model
 
     def agree(self, denoiser: Queryable) -> None:
-        """Raise ``ValueError`` where the borrowed model is of another family."""
-        if self.loaded().family != denoiser.family:
+        """Raise ``ValueError`` where the borrowed model is made of something else, or starts elsewhere."""
+        theirs, ours = ((d.space, d.starts) for d in (self.loaded(), denoiser))
+        if theirs != ours:
             raise ValueError(
-                f"got a {self.loaded().family} model to guide a {denoiser.family} one with, expected both "
-                "to start from the same kind of source"
+                f"got a model of {theirs[0]} that starts from {theirs[1]} to guide one of {ours[0]} that "
+                f"starts from {ours[1]}, expected both alike"
             )
 
     def rest(self) -> None:

@@ -46,8 +46,12 @@ class Guided:
         return self.denoiser.path
 
     @property
-    def family(self) -> str:
-        return self.denoiser.family
+    def space(self) -> str:
+        return self.denoiser.space
+
+    @property
+    def starts(self) -> str:
+        return self.denoiser.starts
 
     @property
     def known_trained(self) -> bool:
@@ -113,7 +117,7 @@ class Guided:
         """Conditional and unconditional by one call of twice the batch, where that is faster than two;
         otherwise nothing."""
         doubles = getattr(self.denoiser, "doubles", None)
-        if doubles is None or self.family not in ("gaussian", "graph") or not doubles(x):
+        if doubles is None or self.starts != "noise" or not doubles(x):
             return {}
         times = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
         both = self.denoiser.predict(torch.cat([x, x]), times, cond.beside(cond.null()), ctx.on("both"))

@@ -72,8 +72,12 @@ class _First:
         return self.denoiser.known_trained
 
     @property
-    def family(self) -> str:
-        return self.denoiser.family
+    def space(self) -> str:
+        return self.denoiser.space
+
+    @property
+    def starts(self) -> str:
+        return self.denoiser.starts
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
         first = {

@@ -19,14 +19,17 @@ FEW_TOKENS = {3: 1024, 4: 256}
 
 @runtime_checkable
 class Queryable(Protocol):
-    """What a sampler needs."""
+    """What a sampler needs. ``space``: the name of what its states are made of; ``starts``: from ``noise``,
+    or from a ``source`` of its own."""
 
     @property
     def path(self) -> Path: ...
     @property
     def known_trained(self) -> bool: ...
     @property
-    def family(self) -> str: ...
+    def space(self) -> str: ...
+    @property
+    def starts(self) -> str: ...
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction: ...
 
@@ -43,7 +46,7 @@ class Head(Protocol):
 class Denoiser(nn.Module):
     """Network + path + parameterisation. ``dtype`` torch.bfloat16 or float16 runs the network under autocast;
     x and the prediction keep x's dtype. ``known_trained``: the network saw clean known entries in training (a
-    sampler then puts them back clean). ``family``: ``bridge`` for a model that starts from data instead of
+    sampler then puts them back clean). ``starts``: ``source`` for a model that starts from data instead of
     noise."""
 
     def __init__(
@@ -54,7 +57,7 @@ class Denoiser(nn.Module):
         *,
         dtype: torch.dtype | None = None,
         known_trained: bool = False,
-        family: str = "gaussian",
+        starts: str = "noise",
     ):
         super().__init__()
         self.net, self.path, self.parameterization, self.dtype, self.known_trained = (
@@ -64,7 +67,7 @@ class Denoiser(nn.Module):
             dtype,
             known_trained,
         )
-        self.family = family
+        self.starts, self.space = starts, getattr(path, "space", "euclid")
 
     def lowered(self) -> "Denoiser":
         """A twin for a run in which the weights do not change: those that autocast would cast at every call
@@ -81,7 +84,7 @@ class Denoiser(nn.Module):
             self.parameterization,
             dtype=dtype or self.dtype,
             known_trained=self.known_trained,
-            family=self.family,
+            starts=self.starts,
         )
 
     def doubles(self, x: Tensor) -> bool:
@@ -106,10 +109,10 @@ class Denoiser(nn.Module):
 class FunctionDenoiser:
     """Wraps any ``fn(x, t, cond) -> Prediction`` on a path, e.g. an exact score."""
 
-    family, known_trained = "gaussian", False
+    starts, known_trained = "noise", False
 
     def __init__(self, path: Path, fn: Callable[[Tensor, Time, Cond], Prediction]):
-        self.path, self.fn = path, fn
+        self.path, self.fn, self.space = path, fn, getattr(path, "space", "euclid")
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
         return self.fn(x, t, cond)

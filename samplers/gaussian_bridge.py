@@ -81,5 +81,5 @@ class GaussianBridge:
 
     def denoiser(self) -> FunctionDenoiser:
         denoiser = FunctionDenoiser(BrownianBridge(sigma=self.sigma), self.predict)
-        denoiser.family = "bridge"
+        denoiser.starts = "source"
         return denoiser

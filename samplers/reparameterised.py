@@ -32,7 +32,11 @@ class Reparameterised:
         if snap and not isinstance(denoiser.path, VPPath):
             raise ValueError("got snap=True for a model that was not trained on a VP table; leave it out")
         self.denoiser, self.path, self.snap, self.clip = denoiser, path, snap, clip
-        self.known_trained, self.family = denoiser.known_trained, denoiser.family
+        self.known_trained, self.starts, self.space = (
+            denoiser.known_trained,
+            denoiser.starts,
+            denoiser.space,
+        )
 
     @property
     def net(self) -> nn.Module:

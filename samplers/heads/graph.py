@@ -151,7 +151,7 @@ class SeenGraph:
     """A model of graphs asked on another model's path: its logits at its own step with the same ᾱ, read by
     the other's kernel. Raises ``ValueError`` for models of other atom types, or of anything but graphs."""
 
-    family = "graph"
+    space, starts = "graph", "noise"
 
     def __init__(self, denoiser: Any, path: GraphPath):
         theirs = denoiser.path

@@ -49,6 +49,8 @@ class BridgePath:
 
     native, t_start, prior_scale, unit = "velocity", 0.0, 1.0, 1.0
     space, heads, head, weights, weight = "euclid", HEADS, "velocity", WEIGHTS, "inverse_variance"
+    starts = "source"  # what its runs start from
+    sampler = ""  # where there is but one for it
     fixed: tuple[str, ...] = ("bound_weight", "space")
     sigma: float
 
@@ -69,6 +71,10 @@ class BridgePath:
         """Factors of data, source and z at t."""
         m = self.share(t)
         return m, 1 - m, self.sigma * (m * (1 - m)).clamp_min(0).sqrt()
+
+    def spread(self, t: Time) -> float:
+        """1: a run begins at the source itself."""
+        return 1.0
 
     def trained_time(self, t: Tensor) -> Tensor:
         """Times in (0, 1) moved to where training may look."""

@@ -26,10 +26,12 @@ class Coefficients:
 
 
 class Path(Protocol):
-    """``native`` is the space its users call the model's output; ``t_start`` where sampling begins;
-    ``prior_scale`` the noise's scale there. ``grid`` runs from ``begin`` (``t_start`` unless given) to 1."""
+    """``native`` is the space its users call the model's output, ``space`` what its states are made of;
+    ``t_start`` where sampling begins; ``prior_scale`` the noise's scale there. ``grid`` runs from ``begin``
+    (``t_start`` unless given) to 1."""
 
     native: str
+    space: str
     t_start: float
     prior_scale: float
 
@@ -37,6 +39,7 @@ class Path(Protocol):
     def log_snr(self, t: Time) -> Tensor: ...
     def time_of(self, log_snr: Time) -> Tensor: ...
     def network_time(self, t: Time) -> Tensor: ...
+    def spread(self, t: Time) -> float: ...
     def grid(
         self, num_steps: int, spacing: str | None = None, *, begin: float | None = None
     ) -> list[float]: ...

@@ -27,10 +27,18 @@ class Gaussian:
     it lies in ``heads`` and ``weights``, by name."""
 
     space, heads, head, weights, weight = "euclid", HEADS, "velocity", WEIGHTS, "uniform"
+    starts = "noise"  # what its runs start from
+    sampler = ""  # where there is but one for it
     fixed: tuple[str, ...] = ()  # of an objective's options, those that it does not have
 
     def coefficients(self, t: Time) -> Coefficients:
         raise TypeError(f"{type(self).__name__} has no coefficients: subclass Gaussian and write them")
+
+    def spread(self, t: Time) -> float:
+        """How large a state is, data of deviation 1: a run that begins further down the path is given a
+        smaller one."""
+        c = self.coefficients(t)
+        return float(torch.hypot(c.alpha, c.sigma))
 
     def trained_time(self, t: Tensor) -> Tensor:
         """Drawn times moved to where training may look: everywhere."""

@@ -109,6 +109,8 @@ class GraphPath:
 
     native, prior_scale, t_start = "logits", 1.0, 0.0
     space, heads, head, weights, weight = "graph", HEADS, "logits", WEIGHTS, "shares"
+    starts = "noise"
+    sampler = "graph"  # where there is but one for it
     fixed = ("coupling", "weight", "bound_weight", "space")
 
     def __init__(
@@ -152,6 +154,10 @@ class GraphPath:
         ) and all(torch.equal(getattr(ours, k), getattr(theirs, k)) for k in ("atoms", "bonds", "between"))
 
     # ---- training --------------------------------------------------------------------------------
+
+    def spread(self, t: float | Tensor) -> float:
+        """1: categories have no size."""
+        return 1.0
 
     def trained_time(self, t: Tensor) -> Tensor:
         """Times moved to the table's noisier step."""

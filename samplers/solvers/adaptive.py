@@ -56,6 +56,11 @@ class TorchDiffEq(ODE):
         if self.rtol <= 0 or self.atol <= 0:
             raise ValueError(f"got rtol={self.rtol}, atol={self.atol}, expected positive tolerances")
 
+    @property
+    def mixes(self) -> bool:
+        """Adaptive methods choose their steps by the whole batch."""
+        return self.method in ADAPTIVE
+
     def _iterate(
         self,
         denoiser: Queryable,

@@ -55,13 +55,15 @@ class Sampler:
     re-noised (RePaint, Lugmayr et al. 2201.09865): before it is taken again the state is noised back to where
     it began, so that the free entries fit the known ones; multistep solvers restart their history there.
 
-    ``families``: which models it fits, those that start from noise (gaussian) or from data (bridge).
+    ``spaces``: what the states that it steps are made of; ``starts``: whether from noise or from a source;
+    ``mixes``: whether its steps depend on the batch, so that a sample is the same only by itself.
     ``needs``: which side of a bridge it asks for, the velocity or the drift towards the data. ``follows``:
     heads besides the value that its steps heed. ``differentiable``: whether gradients in the start pass
     through its steps.
     """
 
-    families: ClassVar[tuple[str, ...]] = ("gaussian",)
+    spaces: ClassVar[tuple[str, ...]] = ("euclid",)
+    starts: ClassVar[tuple[str, ...]] = ("noise",)
     needs: ClassVar[str] = "velocity"
     follows: ClassVar[frozenset[str]] = frozenset()
     differentiable: ClassVar[bool] = True
@@ -140,17 +142,20 @@ class Sampler:
         return prediction.with_("data", self.bound(prediction.to("data")))
 
     def check(self, denoiser: Queryable) -> None:
-        """Raise ``ValueError`` when the sampler does not fit the model's family or does not follow what its
-        guidance asks for."""
-        if denoiser.family not in self.families:
+        """Raise ``ValueError`` when the sampler does not fit what the model is made of or starts from, or
+        does not follow what its guidance asks for."""
+        if denoiser.space not in self.spaces:
             raise ValueError(
-                f"the sampler {type(self).__name__} is for {' and '.join(self.families)} models, got a "
-                f"{denoiser.family} model; choose "
-                + {"bridge": "bridge, bridge_sde or an ODE sampler such as heun", "graph": "graph"}.get(
-                    denoiser.family, "another sampler"
-                )
+                f"the sampler {type(self).__name__} is for models of {' and '.join(self.spaces)}, got one of "
+                f"{denoiser.space}; choose {getattr(denoiser.path, 'sampler', '') or 'another sampler'}"
             )
-        if denoiser.family == "bridge" and (
+        if denoiser.starts not in self.starts:
+            raise ValueError(
+                f"the sampler {type(self).__name__} is for models that start from "
+                f"{' or '.join(self.starts)}, got one that starts from {denoiser.starts}; choose "
+                + ("another sampler" if denoiser.starts == "noise" else "bridge, bridge_sde or heun")
+            )
+        if denoiser.starts == "source" and (
             self.lambda_min is not None
             or self.needs == "velocity"
             and (self.clip, self.threshold) != (None, None)
@@ -166,6 +171,11 @@ class Sampler:
                 f"the sampler {type(self).__name__} does not follow {', '.join(sorted(unheard))}, which "
                 "the guidance asks for; choose ddim"
             )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether its steps depend on the batch."""
+        return False
 
     def begin(self, path: Path, times: list[float], start: int) -> list[Any]:
         """What a run's ``history`` holds before the first step."""
@@ -196,7 +206,7 @@ class Sampler:
         """
         self.check(denoiser)
         if self.resample > 1 and (
-            cond is None or cond.known is None or denoiser.known_trained or denoiser.family != "gaussian"
+            cond is None or cond.known is None or denoiser.known_trained or denoiser.starts != "noise"
         ):
             raise ValueError(
                 f"got resample={self.resample}, which is for known entries that a model from noise was "

@@ -26,7 +26,7 @@ class BridgeAncestral(Sampler):
     OT-ODE of Liu et al.). ``clip`` and ``threshold`` bound the predicted data
     (`samplers.solvers.base.Sampler`)."""
 
-    families = ("bridge",)
+    starts = ("source",)
     needs = "drift"
     resamples = False
 
@@ -55,7 +55,7 @@ class BridgeSDE(Sampler):
     """``final_noise=False`` leaves the noise out of the last step, for pictures. ``clip`` and ``threshold``
     bound the predicted data."""
 
-    families = ("bridge",)
+    starts = ("source",)
     needs = "drift"
     resamples = False
 
@@ -107,10 +107,10 @@ class Reversed:
     """A denoiser walked from its data to its source: the same samplers then run backward. For paths that are
     their own mirror image (brownian)."""
 
-    family, known_trained = "bridge", False
+    starts, known_trained = "source", False
 
     def __init__(self, inner: Queryable):
-        self.inner, self.path = inner, inner.path
+        self.inner, self.path, self.space = inner, inner.path, inner.space
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Any:
         prediction: Any = self.inner.predict(x, 1 - t, cond, ctx)

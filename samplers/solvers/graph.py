@@ -22,7 +22,7 @@ class GraphAncestral(Sampler):
     """``temperature`` below 1 sharpens every draw, at the cost of variety. ``renoise`` in [0, 1] and
     ``until`` in (0, 1]: see the module."""
 
-    families = ("graph",)
+    spaces = ("graph",)
     resamples = False
     differentiable = False
 

@@ -59,7 +59,7 @@ def start(predict: Predict, x: Tensor, t: float, s: float) -> tuple[Clock, float
 class ODE(Sampler):
     """What solves a velocity, wherever it starts."""
 
-    families = ("gaussian", "bridge")
+    starts = ("noise", "source")
 
 
 class Euler(ODE):

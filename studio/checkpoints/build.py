@@ -14,7 +14,6 @@ from samplers.denoiser import Denoiser, Head
 from samplers.heads.bridge import OneHead, TwoWay
 from samplers.objective import Objective, build_objective, objective_options
 from samplers.paths import GRAPHS
-from samplers.paths.bridge import BridgePath
 from studio.config import Config
 from studio.data import Data
 from studio.data.depth import Reading
@@ -188,12 +187,10 @@ def objective_of(config: Config) -> Objective:
     return build_objective(**objective_options(config.objective))
 
 
-def family_of(objective: Objective, *, source: bool = False) -> str:
-    """Which samplers fit: those that start from noise (gaussian), from data (bridge), or for graphs.
-    ``source``: the data brings its own start."""
-    if source or isinstance(objective.path, BridgePath):
-        return "bridge"
-    return "graph" if objective.path.space == "graph" else "gaussian"
+def starts_of(objective: Objective, *, source: bool = False) -> str:
+    """Where samples start: from ``noise`` or from a ``source``, which the data brings or the path goes
+    from."""
+    return "source" if source else objective.path.starts
 
 
 def denoiser_of(
@@ -206,5 +203,5 @@ def denoiser_of(
         if isinstance(net, nn.ModuleDict)
         else objective.parameterization
     )
-    family = family_of(objective, source=source)
-    return Denoiser(net, objective.path, head, dtype=dtype, family=family, known_trained=family == "bridge")
+    starts = starts_of(objective, source=source)
+    return Denoiser(net, objective.path, head, dtype=dtype, starts=starts, known_trained=starts == "source")

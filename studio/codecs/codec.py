@@ -1,6 +1,6 @@
 """Data ↔ what the network sees. A codec belongs to the model and acts at its edges."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from backbones.registry import build, resolve
+from backbones.types import Cond, Noise
+from samplers.spaces.euclid import Euclid
 
 
 class Codec(Protocol):
@@ -18,15 +20,53 @@ class Codec(Protocol):
     name: str
     bound: float | None
     pictures: bool
+    parts: bool
+    judges: str
 
     def encode(self, data: Tensor) -> Tensor: ...
     def decode(self, x: Tensor) -> Tensor: ...
+    def start(
+        self,
+        cond: Cond,
+        noise: Noise,
+        path: Any,
+        shape: Sequence[int],
+        *,
+        number: int | None = None,
+        part: Tensor | None = None,
+        free: Tensor | None = None,
+    ) -> tuple[Tensor, Cond]:
+        """Where a run starts (B, *shape), and its conditions with what is then known of the samples.
+        ``number``, ``part`` and ``free``: of codecs with ``parts``, how large samples are, and what of them
+        stays."""
+        ...
+
+
+class FromNoise:
+    """What codecs of real numbers share: they start from the path's prior. ``parts``: whether a part that is
+    given goes into the start; otherwise it is a picture, which is noised."""
+
+    parts, judges = False, "state"  # judges: what of a step has to be finite
+
+    def start(
+        self,
+        cond: Cond,
+        noise: Noise,
+        path: Any,
+        shape: Sequence[int],
+        *,
+        number: int | None = None,
+        part: Tensor | None = None,
+        free: Tensor | None = None,
+    ) -> tuple[Tensor, Cond]:
+        """See `Codec`."""
+        return Euclid().prior(noise, tuple(shape), scale=path.prior_scale), cond
 
 
 SLACK = 1e-4  # beyond 0..1 by rounding
 
 
-class Pixels:
+class Pixels(FromNoise):
     """uint8 (B, C, H, W) in 0…255, or floats in 0..1 ↔ float32 in [−1, 1]; decoded to uint8. Raises
     ``ValueError`` for floats beyond 0..1."""
 
@@ -49,7 +89,7 @@ class Pixels:
         return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-class Scale:
+class Scale(FromNoise):
     """Real data divided by one number, the data's standard deviation: (B, ...) float ↔ the same about unit
     scale."""
 

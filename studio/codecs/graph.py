@@ -7,6 +7,7 @@ C_yn, over the properties that are there.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,7 @@ class GraphCodec:
     (1 + K,) and cov (1 + K, 1 + K) of the number and the standardised conditions, where there are any;
     ``aromatic``: whether bond class 4 is used."""
 
-    name, bound, pictures = "graph", None, False
+    name, bound, pictures, parts, judges = "graph", None, False, True, "prediction"
 
     def __init__(
         self,
@@ -127,6 +128,7 @@ class GraphCodec:
         cond: Cond,
         noise: NoiseSource,
         path: GraphPath,
+        shape: Sequence[int] = (),
         *,
         number: int | None = None,
         part: Tensor | None = None,

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from studio.codecs.codec import FromNoise
 from studio.runtime import pretrained
 from studio.runtime.finite import check_decoded
 
@@ -62,7 +63,7 @@ def read_vae(folder: Path) -> Any:
     return pretrained.read_module(AutoencoderKL, folder, meta=True, renamed=_OLD_NAMES)
 
 
-class VAECodec:
+class VAECodec(FromNoise):
     """uint8 (B, 3, H, W) ↔ float32 (B, C, H/f, W/f). ``folder``: the VAE's; where it is not there, that of
     ``$STUDIO_VAE``. ``scale``: by default the VAE's own ``scaling_factor``."""
 

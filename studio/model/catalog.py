@@ -11,10 +11,12 @@ from pathlib import Path
 import guidance
 import samplers
 from backbones.registry import resolve
-from samplers.paths import GRAPHS
+from samplers.names import canonical
+from samplers.paths import EVERY
 from studio.checkpoints import checkpoint
 from studio.checkpoints.build import Info
 from studio.checkpoints.find import Card, bundled, choose_weights, locate, spot_of
+from studio.codecs.codec import REGISTRY as CODECS
 from studio.config import SampleConfig, load_config
 from studio.runtime import files
 from studio.sampling import sampler_spec
@@ -24,16 +26,21 @@ from studio.tasks.base import Task
 
 
 def sampler_names(card: Card | None = None) -> list[str]:
-    """Those that start from noise, in the registry's order; of a model of graphs those for graphs."""
-    family = "graph" if card is not None and _of_graphs(card) else "gaussian"
-    return [
-        name for name in samplers.REGISTRY if family in resolve(samplers.REGISTRY, name, "sampler").families
-    ]
+    """Those that start from noise, in the registry's order; of a model those that step what it is made of."""
+    space = "euclid" if card is None else _space(card)
+    kinds = {name: resolve(samplers.REGISTRY, name, "sampler") for name in samplers.REGISTRY}
+    return [name for name, kind in kinds.items() if "noise" in kind.starts and space in kind.spaces]
 
 
-def _of_graphs(card: Card) -> bool:
-    path = load_config(card.folder / "config.yaml").objective.get("path")
-    return isinstance(path, dict) and path.get("name") in GRAPHS
+def _space(card: Card) -> str:
+    path = load_config(card.folder / "config.yaml").objective.get("path", "linear")
+    name = canonical("path", path if isinstance(path, str) else path.get("name"))
+    return str(resolve(EVERY, name, "path").space)
+
+
+def _has_parts(card: Card) -> bool:
+    """Whether samples have a size that can be asked for, and parts that stay."""
+    return bool(resolve(CODECS, checkpoint.read_meta(card.folder)["codec"]["name"], "codec").parts)
 
 
 def check_sampler(spec: str) -> str:
@@ -75,7 +82,7 @@ def numbers_of(card: Card) -> tuple[str, ...]:
 def settable(card: Card) -> tuple[str, ...]:
     """What ``--set`` takes beside a class: the numeric conditions, and of graphs the number of atoms."""
     numbers = numbers_of(card)
-    return (*numbers, "atoms") if _of_graphs(card) and "atoms" not in numbers else numbers
+    return (*numbers, "atoms") if _has_parts(card) and "atoms" not in numbers else numbers
 
 
 def conditions_of(card: Card) -> dict[str, list[float] | None]:
@@ -83,7 +90,7 @@ def conditions_of(card: Card) -> dict[str, list[float] | None]:
     that was not recorded."""
     meta = checkpoint.read_meta(card.folder)
     seen = dict(zip(meta.get("numeric", ()), meta.get("numeric_range", ())))
-    size = {"atoms": [1, meta["codec"]["size"]]} if _of_graphs(card) else {}
+    size = {"atoms": [1, meta["codec"]["size"]]} if _has_parts(card) else {}
     return {
         name: [float(number) for number in (seen | size)[name]] if name in seen | size else None
         for name in settable(card)

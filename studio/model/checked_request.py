@@ -44,7 +44,7 @@ def checked_request(
     """A checked request, and the guidance as rules where no line describes them (`guidance.grammar.CUSTOM`).
     Raises ``ValueError`` for anything that does not fit."""
     defaults = model.config.sample
-    own = starts.asked(noise, model.info.shape, model.denoiser.family)
+    own = starts.asked(noise, model.info.shape, model.denoiser, plain=not model.codec.parts)
     chosen = _seeds(seeds, own, MOST if sources is not None else AT_ONCE)
     if not chosen:
         raise ValueError("got no seeds, expected at least one")
@@ -97,7 +97,7 @@ def checked_request(
         )
     solver.times(model.denoiser.path, steps)
     sampling.check_guided(model.denoiser, rules_of(line if rules is None else rules), solver)
-    if model.denoiser.family == "bridge":
+    if model.denoiser.starts == "source":
         facing(model.denoiser, solver.needs, direction)
     if not isinstance(model.codec, GraphCodec):
         init, mask = model.picture(init), model.mask(mask)

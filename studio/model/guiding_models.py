@@ -80,10 +80,11 @@ class Lent:
     """A borrowed denoiser whose weights are read when it is asked and let go by ``release``."""
 
     def __init__(self, load: Callable[[], Any], like: Any):
-        self.load, self.path, self.family, self.known_trained = (
+        self.load, self.path, self.space, self.starts, self.known_trained = (
             load,
             like.path,
-            like.family,
+            like.space,
+            like.starts,
             like.known_trained,
         )
         self.held: Any = None

@@ -222,8 +222,8 @@ class Model(Loaded):
 
         Raises ``ValueError`` for an unknown path or option, and for a model that starts from data.
         """
-        if self.denoiser.family != "gaussian":
-            why = "starts from data" if self.denoiser.family == "bridge" else "makes graphs"
+        if self.denoiser.starts != "noise" or self.codec.parts:
+            why = "starts from data" if self.denoiser.starts != "noise" else f"makes {self.info.task}"
             raise ValueError(f"{self.name} {why}, so it has no other path; sample it on its own")
         tree: Any = path
         if isinstance(path, str):

@@ -21,12 +21,9 @@ from backbones.registry import suggest
 from backbones.types import Cond, RunContext
 from guidance.rules import Rule
 from samplers.denoiser import Denoiser, Queryable
-from samplers.paths import Path
 from samplers.reparameterised import Reparameterised
-from samplers.solvers.adaptive import ADAPTIVE, TorchDiffEq
 from samplers.solvers.base import Sampler, Step
 from samplers.solvers.bridge import facing
-from samplers.spaces.euclid import Euclid
 from studio.runtime.finite import check_step
 from studio.runtime.signals import Stopped
 from studio.sampling import starts
@@ -160,43 +157,30 @@ def stream(
     ):
         raise ValueError("got guidance, but this model has no conditions to guide towards; leave it out")
     fast = denoiser
-    if denoiser.family == "bridge":
+    if denoiser.starts == "source":
         fast = facing(denoiser, sampler.needs, request.direction)
     fast = fast.lowered() if isinstance(fast, Denoiser | Reparameterised) else fast
     model: Queryable = guidance_floor.Guided(fast, chosen) if chosen else fast
-    adaptive = isinstance(sampler, TorchDiffEq) and sampler.method in ADAPTIVE
     rounded = device.type == "cpu" and getattr(denoiser, "dtype", None) == torch.bfloat16
-    batches = micro_batches(request, alone=adaptive, fixed=rounded and not adaptive, size=fixed_rows(shape))
+    batches = micro_batches(
+        request, alone=sampler.mixes, fixed=rounded and not sampler.mixes, size=fixed_rows(shape)
+    )
     if starts.whole(request.noise):
         batches = [list(range(len(request.seeds)))]
     grid = sampler.times(denoiser.path, request.num_steps)
     steps = len(grid) - 1
-    start = (
-        start_index(steps, request.strength) if request.init is not None and denoiser.family != "graph" else 0
-    )
-    ahead = (
-        _size(denoiser.path, grid[0]) / _size(denoiser.path, denoiser.path.t_start)
-        if denoiser.family == "gaussian"
-        else 1.0
-    )
+    start = start_index(steps, request.strength) if request.init is not None and not codec.parts else 0
+    ahead = denoiser.path.spread(grid[0]) / denoiser.path.spread(denoiser.path.t_start)
     total, done = len(batches) * (steps - start) * sampler.resample, 0
     if request.mask is not None and request.init is None and request.sources is None:
         raise ValueError("got a mask without a picture; give the picture to keep with --init")
-    init = (
-        None
-        if request.init is None or denoiser.family == "graph"
-        else codec.encode(request.init[None]).to(device)
-    )
+    init = None if request.init is None or codec.parts else codec.encode(request.init[None]).to(device)
     for rows in batches:
         noise = starts.draws(request.noise, request.seeds, rows, device)
         cond = _cond(request, rows, device)
-        if denoiser.family == "graph":
-            x, cond = codec.start(
-                cond, noise, denoiser.path, number=request.atoms, part=request.init, free=request.mask
-            )
-        else:
-            x = prior = Euclid().prior(noise, tuple(shape), scale=denoiser.path.prior_scale)
-            x = prior if abs(ahead - 1) < 1e-3 else ahead * prior
+        asked = {"number": request.atoms, "part": request.init, "free": request.mask} if codec.parts else {}
+        prior, cond = codec.start(cond, noise, denoiser.path, shape, **asked)
+        x = prior if abs(ahead - 1) < 1e-3 else ahead * prior
         if request.sources is not None:
             given = [0 if i is None else i for i in rows]
             x = codec.encode(request.sources[given]).to(device)
@@ -216,16 +200,11 @@ def stream(
         ):
             done += 1
             check_step(
-                step, [None if i is None else request.seeds[i] for i in rows], told=denoiser.family == "graph"
+                step,
+                [None if i is None else request.seeds[i] for i in rows],
+                told=codec.judges == "prediction",
             )
             yield Progress(step, tuple(rows), done, max(total, done))
-
-
-def _size(path: Path, t: float) -> float:
-    """How large a state is, data of deviation 1: a sampler that begins further down the path is given a
-    smaller one."""
-    c = path.coefficients(t)
-    return float(torch.hypot(c.alpha, c.sigma))
 
 
 def _cond(request: Request, rows: Sequence[int | None], device: torch.device) -> Cond:

@@ -19,7 +19,7 @@ from backbones.registry import plain, resolve
 from guidance.grammar import CUSTOM, text_of, value_of
 from samplers.solvers.base import Sampler
 from studio.checkpoints import checkpoint
-from studio.checkpoints.build import Info, family_of, objective_of
+from studio.checkpoints.build import Info, objective_of, starts_of
 from studio.codecs.codec import range_of
 from studio.config import AUTO, Config, load_config
 
@@ -34,33 +34,35 @@ _PART = re.compile(r'\s*([\w.-]+)\s*=\s*(?:"([^"]*)"|([^,"]*))\s*(?:,|$)')
 
 @dataclass(frozen=True)
 class Fit:
-    """What the defaults depend on: the ``family`` of a model, what its network ``predicts`` (a space), the
-    ``bound`` of its codec's data (None for data without one), whether its network was trained with known
-    entries, and its ``own`` sampler's line, `AUTO` for none in particular."""
+    """What the defaults depend on: what a model ``starts`` from, the ``usual`` sampler of its path where
+    there is but one, what its network ``predicts`` (a space), the ``bound`` of its codec's data (None for
+    data without one), whether its network was trained with known entries, and its ``own`` sampler's line,
+    `AUTO` for none in particular."""
 
-    family: str = "gaussian"
     predicts: str = "velocity"
     bound: float | None = None
     known_trained: bool = False
     own: str = AUTO
+    starts: str = "noise"
+    usual: str = ""
 
     @property
     def of_noise(self) -> bool:
-        return self.family == "gaussian" and self.predicts == "noise"
+        return self.starts == "noise" and self.predicts == "noise"
 
     @property
     def re_noises(self) -> bool:
         """Whether known entries are put back as noisy as the rest."""
-        return self.family == "gaussian" and not self.known_trained
+        return self.starts == "noise" and not self.known_trained
 
     @property
     def default(self) -> str:
         """The sampler that fits what the network predicts: multistep solvers of one query a step, of the data
         where that is near what is predicted."""
-        if self.family == "graph":
-            return "graph"
-        if self.family == "bridge":
+        if self.starts == "source":
             return "ab2" if self.predicts == "velocity" else "bridge"
+        if self.usual:
+            return self.usual
         return "ab2" if self.predicts == "velocity" else "dpmpp_2m"
 
 
@@ -70,10 +72,15 @@ ELSEWHERE = Fit(predicts="noise", bound=1.0)  # of a model that is not here: one
 def fit_of(config: Config, info: Info) -> Fit:
     """Of a model or a run by its config and what is known of its data."""
     objective = objective_of(config)
-    family = family_of(objective, source=bool(info.starts_from))
+    starts = starts_of(objective, source=bool(info.starts_from))
     predicts = getattr(objective.parameterization, "space", "data")
     return Fit(
-        family, predicts, range_of(info.codec), known_trained=family == "bridge", own=config.sample.sampler
+        predicts,
+        range_of(info.codec),
+        known_trained=starts == "source",
+        own=config.sample.sampler,
+        starts=starts,
+        usual=objective.path.sampler,
     )
 
 

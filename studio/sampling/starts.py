@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from backbones.types import Noise, NoiseSource
+from samplers.denoiser import Queryable
 from studio.sampling.inputs import laid_out
 
 
@@ -47,9 +48,10 @@ class Asked:
     noise: Any = None
 
 
-def asked(noise: Any, shape: Sequence[int], family: str) -> Asked:
+def asked(noise: Any, shape: Sequence[int], model: Queryable, *, plain: bool = True) -> Asked:
     """What a caller's noise asks for. Raises ``ValueError`` for what is no noise of this shape, and for a
-    start given to a model that begins elsewhere."""
+    start given to a model that begins elsewhere, or (not ``plain``)
+    from more than numbers."""
     if noise is None:
         return Asked()
     if type(noise) is NoiseSource and noise.step == 0 and not noise.index.any():
@@ -60,8 +62,8 @@ def asked(noise: Any, shape: Sequence[int], family: str) -> Asked:
         raise ValueError(
             f"got noise={noise!r}, expected numbers (N, {', '.join(map(str, shape))}), or a NoiseSource"
         )
-    if family != "gaussian":
-        where = "from its source" if family == "bridge" else "from draws of atoms and bonds"
+    if model.starts != "noise" or not plain:
+        where = "from its source" if model.starts != "noise" else "from draws of its own"
         raise ValueError(
             f"got noise as numbers for a model that starts {where}; give seeds, or a NoiseSource"
         )

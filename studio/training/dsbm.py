@@ -166,7 +166,7 @@ class Simulated:
             None
             if reference
             else Denoiser(
-                s.average(other), path, s.objective.parameterization, dtype=s.dtype, family="bridge"
+                s.average(other), path, s.objective.parameterization, dtype=s.dtype, starts="source"
             )
         )
         for a in range(0, len(indices), plan.simulate_batch):

@@ -193,8 +193,11 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="PriorSwap is about the uncond branch, which no other rule uses"):
         Guided(model, [PriorSwap(model)])
     bridge = Theta(path)
-    bridge.family = "bridge"
-    with pytest.raises(ValueError, match="got a bridge model to guide a gaussian one with"):
+    bridge.starts = "source"
+    with pytest.raises(
+        ValueError,
+        match="got a model of euclid that starts from source to guide one of euclid that starts from noise",
+    ):
         Guided(model, [PriorSwap(bridge), CFG(2.0)])
 
 

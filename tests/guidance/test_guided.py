@@ -283,7 +283,7 @@ def test_guided_is_a_denoiser() -> None:
     assert (
         isinstance(guided, Queryable)
         and guided.path is model.path
-        and guided.family == "gaussian"
+        and (guided.space, guided.starts) == ("euclid", "noise")
         and guided.known_trained
     )
     x, noise = points(6), NoiseSource(range(6))

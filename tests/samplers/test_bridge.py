@@ -219,7 +219,7 @@ def test_i2sb_with_the_exact_data_ends_on_it(num_steps: int) -> None:
     path, n = I2SBPath(), 4000
     data, source = torch.full((n, 1), 0.5, dtype=torch.float64), torch.full((n, 1), -1.0, dtype=torch.float64)
     model = FunctionDenoiser(path, lambda x, t, cond: BridgePrediction("data", data, x, t, path))  # type: ignore[arg-type, return-value]
-    model.family = "bridge"
+    model.starts = "source"
     steps = list(build("bridge").steps(model, source, noise=NoiseSource(range(n)), num_steps=num_steps))
     assert torch.equal(steps[-1].x, data)
     for step in steps[:-1]:
@@ -304,7 +304,7 @@ def test_refusals() -> None:
     for call, message in (
         (
             lambda: build("ddpm").sample(bridge.denoiser(), x, noise=noise),
-            "DDPM is for gaussian models, got a bridge model; choose bridge",
+            "DDPM is for models that start from noise, got one that starts from source; choose bridge",
         ),
         (lambda: build("bridge").sample(bridge.denoiser(), x), "adds noise in its steps; pass noise"),
         (

@@ -22,7 +22,8 @@ PATHS = {
     "zero": VPPath(zero_snr=True),
     "edm": EDMPath(),
 }
-FROM_NOISE = [n for n in samplers.REGISTRY if "gaussian" in resolve(samplers.REGISTRY, n, "sampler").families]
+KINDS = {n: resolve(samplers.REGISTRY, n, "sampler") for n in samplers.REGISTRY}
+FROM_NOISE = [n for n, kind in KINDS.items() if "noise" in kind.starts and "euclid" in kind.spaces]
 every_sampler = pytest.mark.parametrize("name", FROM_NOISE)
 every_path = pytest.mark.parametrize("where", list(PATHS))
 MIX = Mixture()
@@ -230,9 +231,9 @@ def test_refusals(name: str) -> None:
             num_steps=9,
         )
     other = MIX.denoiser(LinearPath())
-    other.family = "tokens"
+    other.space = "tokens"
     with pytest.raises(
         ValueError,
-        match=f"{type(build(name)).__name__} is for gaussian( and bridge)? models, got a tokens model",
+        match=f"{type(build(name)).__name__} is for models of euclid, got one of tokens",
     ):
         build(name).sample(other, x)

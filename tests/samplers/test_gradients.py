@@ -104,7 +104,7 @@ def test_a_sampler_of_classes_refuses_it() -> None:
     from samplers.solvers.graph import GraphAncestral
 
     class OfGraphs:
-        family, demands = "graph", frozenset()
+        space, starts, demands = "graph", "noise", frozenset()
         path, known_trained = LinearPath(), False
 
     with pytest.raises(ValueError, match="asks for gradients.*GraphAncestral.*heun"):

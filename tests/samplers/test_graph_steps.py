@@ -55,7 +55,7 @@ def path_of(mode: str, num: int = 200) -> GraphPath:
 class Exact:
     """Marginals of p(graph | z_t, condition), by summing over all twelve."""
 
-    family, known_trained = "graph", False
+    space, starts, known_trained = "graph", "noise", False
 
     def __init__(self, path: GraphPath):
         self.path, self.calls = path, 0
@@ -298,7 +298,7 @@ def test_both_branches_of_few_atoms_are_one_call() -> None:
         known=torch.zeros_like(x, dtype=torch.bool),
         given=torch.zeros_like(x),
     )
-    model = Denoiser(net, path, Logits(), family="graph")
+    model = Denoiser(net, path, Logits())
     ctx = RunContext(t_next=0.45)
     c, u = (model.predict(x, 0.4, k, ctx) for k in (cond, cond.null()))
     seen.clear()

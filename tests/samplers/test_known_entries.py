@@ -15,7 +15,8 @@ from backbones.registry import resolve
 from samplers import EDMPath, FunctionDenoiser, LinearPath, Prediction, VPPath, build
 
 PATHS = {"linear": LinearPath(), "cosine": VPPath(schedule="cosine"), "edm": EDMPath()}
-FROM_NOISE = [n for n in samplers.REGISTRY if "gaussian" in resolve(samplers.REGISTRY, n, "sampler").families]
+KINDS = {n: resolve(samplers.REGISTRY, n, "sampler") for n in samplers.REGISTRY}
+FROM_NOISE = [n for n, kind in KINDS.items() if "noise" in kind.starts and "euclid" in kind.spaces]
 WRAPPED = (
     "UniPCMultistepScheduler",
     "HeunDiscreteScheduler",

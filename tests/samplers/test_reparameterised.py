@@ -168,7 +168,7 @@ def test_made_from_names() -> None:
         isinstance(on_path(model, "trig").path, TrigPath)
         and on_path(model, {"name": "edm", "sigma_max": 20.0}).path.sigma_max == 20.0
     )
-    assert on_path(model, "linear").known_trained and on_path(model, "linear").family == "gaussian"
+    assert on_path(model, "linear").known_trained and on_path(model, "linear").starts == "noise"
     assert isinstance(on_path(model, LinearPath()), Reparameterised)
     for bad, message in (("lnear", "did you mean 'linear'"), ({"sigma": 0.1}, "got a path without a name")):
         with pytest.raises(ValueError, match=message):

@@ -15,7 +15,8 @@ from backbones.registry import resolve
 from samplers import EDMPath, FunctionDenoiser, LinearPath, Prediction, VPPath, build
 
 COSINE, MIX = VPPath(schedule="cosine"), Mixture()
-FROM_NOISE = [n for n in samplers.REGISTRY if "gaussian" in resolve(samplers.REGISTRY, n, "sampler").families]
+KINDS = {n: resolve(samplers.REGISTRY, n, "sampler") for n in samplers.REGISTRY}
+FROM_NOISE = [n for n, kind in KINDS.items() if "noise" in kind.starts and "euclid" in kind.spaces]
 WRAPPED = (
     "UniPCMultistepScheduler",
     "DDIMScheduler",
@@ -187,6 +188,6 @@ def test_a_start_beyond_the_path_is_refused() -> None:
     ):
         build("ddim", lambda_min=4.5).times(COSINE, 20)
     bridge = MIX.denoiser(LinearPath())
-    bridge.family = "bridge"
+    bridge.starts = "source"
     with pytest.raises(ValueError, match="starts from data, where they have no meaning"):
         build("euler", clip=1.0).sample(bridge, points(2))

@@ -265,12 +265,12 @@ def test_dpmpp_bounds_its_data(name: str) -> None:
 def test_refusals() -> None:
     x, model = points(2), MIX.denoiser(VPPath())
     graph = FunctionDenoiser(VPPath(), model.fn)
-    graph.family = "graph"
+    graph.space = "graph"
     known = Cond(known=torch.ones(2, 2, dtype=torch.bool))
     for call, message in (
         (
             lambda: build("euler").sample(graph, x),
-            "Euler is for gaussian and bridge models, got a graph model; choose graph",
+            "Euler is for models of euclid, got one of graph; choose another sampler",
         ),
         (
             lambda: build("euler", spacing="leading").sample(MIX.denoiser(LinearPath()), x),

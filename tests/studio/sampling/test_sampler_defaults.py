@@ -53,8 +53,8 @@ OWN = Fit(predicts="noise", bound=1.0, own="ddim(clip=1,recompute_noise=true)")
         ("auto", NOISE, "dpmpp_2m(lambda_min=-5.1,clip=1)"),
         ("auto", FLOW, "ab2"),
         (None, Fit(predicts="data"), "dpmpp_2m"),
-        (None, Fit("graph", "logits"), "graph"),
-        (None, Fit("bridge", "drift"), "bridge"),
+        (None, Fit("logits", usual="graph"), "graph"),
+        (None, Fit("drift", starts="source"), "bridge"),
     ],
 )
 def test_what_is_recorded(typed: str | None, fit: Fit, line: str) -> None:
@@ -70,7 +70,7 @@ def test_what_is_recorded(typed: str | None, fit: Fit, line: str) -> None:
         ("ddim(clip=1)", OWN, "ddim(lambda_min=none,clip=1,recompute_noise=false)"),
         ("ddim", Fit(own="ddim(eta=0.5)"), "ddim(eta=0)"),
         ("ab2", FLOW, "ab2"),
-        ("graph", Fit("graph", "logits"), "graph"),
+        ("graph", Fit("logits", usual="graph"), "graph"),
         (
             "diffusers(scheduler=DEISMultistepScheduler)",
             NOISE,

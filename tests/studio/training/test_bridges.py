@@ -387,7 +387,7 @@ def test_refusals(restored: Path, inputs: Path, tmp_path: Path) -> None:
         ),
         (
             lambda: model.translate(pictures, sampler="ddpm"),
-            "DDPM is for gaussian models, got a bridge model",
+            "DDPM is for models that start from noise",
         ),
         (
             lambda: model.translate(pictures, direction="sideways"),
