@@ -52,14 +52,19 @@ def page(shelf: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]
     with open(words, "wb") as stream:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
-            command, cwd=home, stdout=stream, stderr=subprocess.STDOUT, env=environment
+            command, cwd=home, stdout=stream, stderr=subprocess.STDOUT, env=environment, preexec_fn=heard
         )
     until(lambda: answers(port) or process.poll() is not None, 120)
     assert process.poll() is None, words.read_text()
     yield Page(f"http://127.0.0.1:{port}/", home / "out", words, process)
     process.send_signal(signal.SIGINT)
-    process.wait(90)  # of a machine that has other work
+    process.wait(30)
     assert "Traceback" not in words.read_text()
+
+
+def heard() -> None:
+    """Ctrl-C is heard, also where these tests run in the background of a shell, whose programs ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def answers(port: int) -> bool:
