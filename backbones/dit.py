@@ -2,7 +2,7 @@
 Xie, 2212.09748).
 
     c = time(t) + class(y) + numeric(n);   (shift, scale, gate)×2 of every block = Linear(SiLU(c)), one matrix
-      product for all blocks
+                                           product for all blocks
     h += gate1 · attention(LN(h)(1 + scale1) + shift1);   h += gate2 · MLP(LN(h)(1 + scale2) + shift2)
 
 At initialisation the output is exactly 0. B batch, N tokens, D width, C channels, P patch.

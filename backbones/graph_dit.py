@@ -6,7 +6,7 @@ forms of a block:
 
     original    h += gate · (LN(f(h))(1 + scale) + shift)          normed after the branch, logits normed too
     pre-norm    h += gate · f(LN(h)(1 + scale) + shift)            as in DiT, and one modulation network for
-      all blocks
+                                                                   all blocks
 
 ``bond_bias`` adds a learned number for each bond class to the attention scores. ``pair_head`` adds what two
 atoms say together to what their rows say of the bond. Without ``absolute`` the bond row is no input and bonds

@@ -1,7 +1,7 @@
 """One line of text for guidance, the same in the command line, the page, configs and recipes.
 
     prior=NAME,tcfg(space=noise),cfg=2.0,interval=0.1:0.9,rescale=0.7        items are name, name=value or
-      name(key=value,...)
+                                                                             name(key=value,...)
 
 ``name=value`` sets the rule's first option. ``interval=a:b`` (t) and ``interval_sigma=a:b`` belong to the
 rule before them that takes one, or to the next. A value with a comma, a bracket or an equals sign stands in

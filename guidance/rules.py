@@ -1,7 +1,7 @@
 """What a rule is: it declares the ``space`` it works in, its ``stage``, and does what that stage does.
 
     source    where a branch comes from: ``provides`` names it, ``branch`` and ``condition`` say who is asked
-      and with what
+              and with what
     change    ``transform(predictions, ...)`` changes branches before they are combined
     combine   ``combine(predictions, ...)`` returns the guided tensor, which later rules find as "guided"
     finish    the same, after every rule that combines

@@ -5,7 +5,7 @@ Forward keeps the states at every 32nd step; backward recomputes a stretch of th
 adjoint
 
     w = ∂s_l + C ∂y_l,   ∂C = w-free: s_l · ∂y_l,   ∂B = w · δu,   ∂s_{l−1} = e^{δA} w,   ∂(δA) = w e^{δA}
-      s_{l−1}
+                                                                   s_{l−1}
 
 so no tensor of (B, D, L, N) exists. Sums over channels for B and C are kept apart by sample and part of the
 channels, a division that does not depend on the threads.

@@ -7,7 +7,7 @@ sequence. Forward sweeps from the right into a buffer and then from the left, an
 largest exponent M and the denominator Z. Backward needs the same sums of −M as key and of ∂y/Z as value,
 
     ∂v_i = e^{k_i} Σ_t W_ti ∂y_t/Z_t,   ∂k_i = v_i ∂v_i − e^{k_i} Σ_t W_ti ∂y_t y_t/Z_t,   ∂w = Σ_t ∂y_t/Z_t
-      (∂N_t/∂w − y_t ∂Z_t/∂w)
+                                        (∂N_t/∂w − y_t ∂Z_t/∂w)
 
 with ∂/∂w of a sum carried beside it. Exponents are in base 2.
 """

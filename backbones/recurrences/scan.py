@@ -1,7 +1,7 @@
 """The selective scan of state-space models (Mamba, Gu & Dao 2312.00752, algorithm 2),
 
     δ_l = softplus(delta_l + delta_bias),   s_l = exp(δ_l A) s_{l−1} + δ_l B_l u_l,   y_l = C_l · s_l + D u_l,
-      out = y · SiLU(z)
+                                            out = y · SiLU(z)
 
 with a state of N numbers per channel. B is not held over a step (it is δB, not its zero-order hold). The
 recurrence runs in float32, in float64 for float64 inputs.

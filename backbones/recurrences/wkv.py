@@ -9,9 +9,9 @@ segments of S = ⌈T/32⌉ steps and is one step off across their ends, which in
 t's segment) is
 
     i < t, same segment  e^{−(t−i−1) w + k_i}      i < t, another  e^{−(t−i) w + k_i}      i > t  e^{−(i−t) w
-      + k_i}
+                                                                   + k_i}
     itself               e^{u + k_t} + Σ_{t₀<j≤t} (1 − e^w) e^{(t−j) w + k_j}              mode="kernel", for
-      checkpoints that were trained with it
+                         checkpoints that were trained with it
 
 All sums carry their largest exponent, so nothing overflows. Float32, or float64 for float64 inputs.
 """

@@ -2,10 +2,10 @@
 
     independent   every data point with its own source (diffusion, I-CFM)
     ot            the exact optimal transport of the batch (OT-CFM; Tong et al. 2302.00482, Pooladian et al.
-      2304.14772)
+                  2304.14772)
     sinkhorn      pairs drawn from the entropic plan of the batch
     gibbs         independent pairs with the weight exp(−c/eps) (W-CFM; Calvo-Ordoñez et al. 2507.22270),
-      `samplers.couplings.gibbs`
+                  `samplers.couplings.gibbs`
     paired        the source that the data brings, and nothing else
 
 A coupling sees one batch; where a step is split over processes or micro-batches, it pairs within each part.

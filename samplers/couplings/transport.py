@@ -4,7 +4,7 @@ Rows are sources, columns are data, both with uniform marginals 1/B.
 
     assignment   min over permutations of Σ_j C[i(j), j]
     entropic     P = argmin ⟨P, C⟩ + reg·KL(P | ab^T) = u_i exp(−C_ij/reg) v_j        (Sinkhorn; Cuturi
-      1306.0895)
+                 1306.0895)
 
 Everything runs outside autocast (`exact`). The assignment is exact. scipy's solver grows one augmenting path
 a point, and those paths are short when the costs are first reduced by potentials that are nearly the dual

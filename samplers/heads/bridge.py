@@ -3,10 +3,10 @@
     data          the data itself
     displacement  (x_t − data) / (sigma √(1 − m))             I²SB (Liu et al. 2302.05872)
     drift         m'(data − x_t)/(1 − m)                      bridge matching, one side of DSBM (Shi et al.
-      2303.16852)
+                                                              2303.16852)
     velocity      m'(data − source + sigma (1 − 2m)/(2√(m(1 − m))) z)        SB-CFM (Tong et al. 2302.00482)
     flow_score    that and (sigma² m'/2) ∇ log p_t, whose target is −(sigma m'/(2√(m(1 − m)))) z      [SF]²M
-      (Tong et al. 2307.03672)
+                  (Tong et al. 2307.03672)
 
 Every squared error is divided by the variance that its target would have between ends of unit variance
 (weight ``inverse_variance``), which keeps the ends from taking over; ``uniform`` does not, and ``sf2m`` is

@@ -6,15 +6,15 @@ spent by t, from 0 to 1, and sigma² the whole,
     x_t = m·data + (1 − m)·source + sigma √(m(1 − m)) z
 
     brownian   m = t                                        (Schrödinger bridges; Tong et al. 2307.03672, Shi
-      et al. 2303.16852)
+                                                            et al. 2303.16852)
     i2sb       m from the cumulated table of Liu et al. 2302.05872, whose betas rise to the middle and fall
-      again
+               again
 
 A mixture of such bridges has two drifts, f towards the data and g towards the source (in reversed time); with
 score = ∇ log p_t they obey
 
     f = m'(E[data|x] − x)/(1 − m),   g = m'(E[source|x] − x)/m,   f + g = sigma² m' score,   (f − g)/2 = v,
-      the probability flow.
+                                                                  the probability flow.
 
 So a prediction of one end gives one drift, and flow and score together give everything.
 """

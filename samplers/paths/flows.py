@@ -4,7 +4,7 @@ b'·source.
     linear   a = t,           b = 1 − t                      (I-CFM, rectified flow; Tong et al. 2302.00482)
     lipman   a = t,           b = 1 − (1 − sigma_min)·t      (Lipman et al. 2210.02747)
     trig     a = sin(πt/2),   b = cos(πt/2)                  (variance preserving; Albergo & Vanden-Eijnden
-      2209.15571)
+                                                             2209.15571)
 
 ``sigma`` adds Gaussian noise of that standard deviation between the ends, independent of t. For a Gaussian
 source the noise and the source are one Gaussian of standard deviation s = √(b² + sigma²), and the regressed

@@ -6,16 +6,15 @@ A graph is packed as x (B, n, dx + 5n): one-hot atom types, then of each atom a 
 to 0 (step T) by a cosine; t = 1 − step/T. Three modes say what takes the place of a category:
 
     marginal    q(z_t|z_0) = ᾱ z_0 + (1 − ᾱ) m, with the marginals m of atoms and of bonds (Vignac et al.
-      2209.14734)
+                2209.14734)
     corrected   the same for atoms; a bond falls at first to what bonds are between its two atoms, P(bond |
-      atom, atom), and ever more to the marginal:
-                step k replaces it by a draw of τ_k = ᾱ_k P(· | atoms) + (1 − ᾱ_k) m. Given the clean atoms
-                  this is a chain whose product of steps is ᾱ_t I + (1 − ᾱ_t) τ̄_t, rows
-                sum to one, and the posterior is Bayes' for each bond on its own
+                atom, atom), and ever more to the marginal: step k replaces it by a draw of
+                τ_k = ᾱ_k P(· | atoms) + (1 − ᾱ_k) m. Given the clean atoms this is a chain whose product of
+                steps is ᾱ_t I + (1 − ᾱ_t) τ̄_t, rows sum to one, and the posterior is Bayes' for each bond
+                on its own
     reference   as published (Liu et al. 2401.13858, its code): atom and bond rows share one matrix U that
-      lets each raise the other, blocks are normalised afterwards. Its rows
-                sum to more than one, a product of steps is not its closed form, its posterior is a heuristic;
-                  for its checkpoints
+                lets each raise the other, blocks are normalised afterwards. Its rows sum to more than one, a
+                product of steps is not its closed form, its posterior is a heuristic; for its checkpoints
 
 Statistics: ``atoms`` (dx,) frequencies of types, ``bonds`` of bond classes where they are not the joint's,
 ``joint`` (dx, dx, 5) frequencies of (type, type, bond) over ordered pairs of different atoms, none included.

@@ -2,7 +2,7 @@
 
     bridge      the bridge's own step: from x_t towards the predicted data D, with r = (m_s − m_t)/(1 − m_t),
                 x_s = x_t + r (D − x_t) + sigma √(r (1 − m_s)) z                    (DDPM's posterior; Liu et
-                  al. 2302.05872)
+                                                                                    al. 2302.05872)
     bridge_sde  Euler–Maruyama on dX = f dt + sigma √m' dW                          (weak order 1)
 
 ``euler``, ``heun``, ``midpoint``, ``ab2`` and ``rk4`` solve the probability flow v of models that know it.

@@ -9,7 +9,7 @@ which every Gaussian path has:
 ``euler_maruyama`` integrates the reverse SDE (Song et al. 2011.13456) on the sampler's own clock,
 
     dx = (u + ½ g² score) dt + g dW,   g² = scale · 2 (sigma² alpha'/alpha − sigma sigma')            (weak
-      order 1)
+                                       order 1)
 
 whose marginals are the path's for every ``scale`` >= 0: 1 is the time reversal of the noising process, 0 the
 probability flow (euler).

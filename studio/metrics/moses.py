@@ -4,7 +4,7 @@ ours, and the files that they need.
     unique@k   share of different ones among the first k valid ones
     Scaf       cosine of the counts of Bemis–Murcko scaffolds with two rings or more
     Filters    share without a ring of 8 atoms or more, a charge, an element beside C N S O F Cl Br H, or a
-      pattern of the rule lists
+               pattern of the rule lists
 
 The rule lists (``mcf.csv``, ``wehi_pains.csv``) and the scaffold split are the user's files; the wheel of
 ``molsets`` holds them and is read as the zip that it is.

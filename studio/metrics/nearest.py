@@ -5,7 +5,7 @@ With x̂, ŷ rounded to a low precision, e = |x̂ − x| / |x| at most, and thei
 Cauchy–Schwarz and 2ab <= a² + b² give
 
     |2 x̂·ŷ − 2 x·y| <= h (|x|² + |y|²)   with   h = e_x + e_y + d 2⁻²⁴,   plus u max |2 x̂·ŷ| where the
-      product itself is rounded to unit roundoff u.
+                                                 product itself is rounded to unit roundoff u.
 
 What this band leaves open is decided by Σ (x_k − y_k)² in float64, so every decision is that of the full
 float64 matrix, ties included, and never more than ``block`` rows × M distances are held. Rows are centred

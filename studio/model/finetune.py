@@ -5,7 +5,7 @@ get a table of their own, of which only the null comes from the base, so that wi
 begins as the base does.
 
     lora: {rank: 8, targets: [qkv, proj, fc1, fc2]}       W ← W + (alpha/rank) B A; everything else is frozen
-      but for new tables
+                                                          but for new tables
 """
 
 from collections.abc import Mapping

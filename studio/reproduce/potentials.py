@@ -6,9 +6,9 @@ With the true potentials of the two distributions, w is the density of their ent
 trace of what else is in the batch. Two ways to know them (in units of eps below):
 
     fitted    Sinkhorn's on ``anchors`` points of either side, once; f(x) = −log mean_j exp(g_j − c(x,
-      y_j)/eps) and likewise g for points that are not among them
+              y_j)/eps) and likewise g for points that are not among them
     learned   g is a small network that climbs the semi-dual E f(x) + E g(y) by one Adam step a batch (Genevay
-      et al. 1605.08527), f its transform over the batch
+              et al. 1605.08527), f its transform over the batch
 """
 
 import math

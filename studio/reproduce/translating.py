@@ -2,7 +2,7 @@
 other set.
 
     rmse       root mean square difference to the true partner, in grey levels of 0 to 255, over held-out
-      emoji
+               emoji
     found      share whose nearest held-out Twemoji, by that distance, is the true partner
     energy     energy distance (of 8 × 8 × 3 averages) between translations and the held-out Twemoji
 

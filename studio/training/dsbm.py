@@ -2,7 +2,7 @@
 other has simulated.
 
     to_source 0  bridges between pairs of the coupling (``start: imf``), or between sources and their
-      diffusion source + sigma z (``ipf``)
+                 diffusion source + sigma z (``ipf``)
     to_data 1    bridges between data and what the first network makes of them
     to_source 2  bridges between sources and what the second one makes of them, and so on
 

@@ -2,7 +2,7 @@
 and lies beside what it ends with; and two samples of each bundled model.
 
     python tests/studio/frozen.py labels graph dsbm lora own bundled    (makes what is not there yet; what is
-      there is never made again)
+                                                                        there is never made again)
 """
 
 import os
