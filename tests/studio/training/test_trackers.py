@@ -48,3 +48,16 @@ def test_a_tracker_that_is_not_there_is_refused_first(pictures: Path, tmp_path: 
     ):
         studio.train(dit_config(pictures, trackers=["nothing"]), out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_and_biases_offline(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is installed: the scalars and the grid of every checkpoint lie in the run, and nothing is
+    sent."""
+    pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    kept = {"log_every": 1, "save_every": 2, "preview": True, "weak_snapshot": False}
+    tree = dit_config(pictures, steps=4, trackers=["wandb-offline"], **kept)
+    run = studio.train(tree, out=tmp_path / "run", quiet=True)
+    (home,) = (run.folder / "wandb").glob("offline-run-*")
+    assert len(list(home.glob("*.wandb"))) == 1
+    assert len(list(home.rglob("samples_*.png"))) == 2
