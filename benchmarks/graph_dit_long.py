@@ -64,7 +64,7 @@ def ask(settings: Mapping[str, Any], work: Path) -> Outcome:
     if side == "ours":
         model = studio.load(work.parent / f"ours-{seed}")
         graphs, seconds = made(model, asked, scale=scale, steps=STEPS, seed=seed)
-        return {"seconds": seconds, "atoms": list(model.codec.atoms)}, {"graphs": graphs.astype(np.uint8)}  # type: ignore[attr-defined]
+        return {"seconds": seconds, "atoms": list(model.codec.atoms)}, {"graphs": graphs.astype(np.uint8)}
     data = load_data(dict(graph_control.DATA))
     labels = ((asked - np.array(data.numeric_mean)) / np.array(data.numeric_std)).tolist()
     peer = Peer(torch.get_num_threads(), saved=str(work.parent / f"peer-{seed}.pt"))

@@ -117,7 +117,7 @@ def test_the_equivariant_form_under_permutations() -> None:
                 bonds = v[..., 4:].unflatten(2, (6, 5))[:, order][:, :, order]
                 return torch.cat([v[:, order, :4], bonds.flatten(2)], -1)
 
-            other = net(turned(x), t, Cond(numeric=cond.numeric, valid=cond.valid[:, order])).detach()  # type: ignore[index]
+            other = net(turned(x), t, Cond(numeric=cond.numeric, valid=cond.valid[:, order])).detach()
             worst = max(worst, float((other - turned(out)).abs().max()))
         assert worst > 1e-3 if absolute else worst < 1e-12
 

@@ -83,7 +83,9 @@ def test_without_packing_the_twin_gives_the_same_bits(
 ) -> None:
     monkeypatch.setattr(inference, "can_pack", lambda: False)
     net = network(stem_channels=(16, 24))
-    net.low_precision = tuple(name for name in net.low_precision if name != "modulation")  # type: ignore[assignment]  # autocast keeps it in fp32
+    net.low_precision = tuple(
+        name for name in net.low_precision if name != "modulation"
+    )  # autocast keeps it in fp32
     twin = lowered(net, torch.bfloat16)
     assert twin.blocks[0].attn.qkv.weight.dtype == torch.bfloat16  # type: ignore[union-attr, index]
     assert twin.t_embedder.mlp[0].weight is net.t_embedder.mlp[0].weight  # type: ignore[union-attr, index]

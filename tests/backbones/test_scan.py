@@ -62,7 +62,7 @@ def test_recorded(golden: Callable[[str], Any], length: int) -> None:
     for name, grad in zip(NAMES, torch.autograd.grad((y * g["input.grad_out"].double()).sum(), inputs)):
         assert near(grad, g[f"output.grad_f64.{name}"], 1e-11) or not g[f"output.grad_f64.{name}"].any(), name
     u, delta, *rest = (g[f"input.{n}"].double() for n in NAMES[:5])
-    plain = selective_scan(u, torch.nn.functional.softplus(delta), *rest, delta_softplus=False)  # type: ignore[arg-type]
+    plain = selective_scan(u, torch.nn.functional.softplus(delta), *rest, delta_softplus=False)
     assert near(plain, g["output.y_plain_f64"], 1e-7)  # type: ignore[arg-type]
     single = [g[f"input.{n}"].requires_grad_() for n in NAMES]
     for form in ("reference", "fused"):
@@ -99,7 +99,7 @@ def test_the_fused_form_is_the_reference(length: int, last: bool) -> None:
                 for x in values
             ]
             begin = begin.clone().requires_grad_()
-            y, end = selective_scan(*inputs, reverse=reverse, state=begin, return_state=True, form=form)  # type: ignore[arg-type]
+            y, end = selective_scan(*inputs, reverse=reverse, state=begin, return_state=True, form=form)
             weights = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape).to(y.dtype)
             grads = torch.autograd.grad(
                 (y * weights).sum() + (end * end).sum(), [x for x in [*inputs, begin] if x is not None]
@@ -226,7 +226,7 @@ def test_extreme_numbers_pass() -> None:
     )  # type: ignore[arg-type]
     poisoned = A.clone()
     poisoned[2, 1] = torch.nan
-    assert bool(selective_scan(u, delta, poisoned, B, C, D, z, bias)[:, 2].isnan().all())  # type: ignore[index]
+    assert bool(selective_scan(u, delta, poisoned, B, C, D, z, bias)[:, 2].isnan().all())
 
 
 def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,4 +265,4 @@ def test_under_vmap_the_reference_runs() -> None:
 def test_mamba_ssm() -> None:
     pytest.importorskip("mamba_ssm")
     inputs = [x.cuda() for x in given(2, 32, 50, dtype=torch.float32)]
-    assert near(selective_scan(*inputs, form="mamba"), selective_scan(*inputs, form="reference"), 1e-4)  # type: ignore[arg-type]
+    assert near(selective_scan(*inputs, form="mamba"), selective_scan(*inputs, form="reference"), 1e-4)

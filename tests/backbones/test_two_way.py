@@ -77,7 +77,7 @@ def test_layouts_batches_threads_and_dtypes() -> None:
     torch.set_num_threads(before)
     low = [Way(*(x.bfloat16() for x in w[:4]), *w[4:]) for w in (ahead, back)]
     out = two_way_scan(*low, z.bfloat16())  # type: ignore[misc]
-    assert out.dtype == torch.bfloat16 and near(out, two_way_scan(*double((*low, z.bfloat16()))), 8e-3)  # type: ignore[arg-type]
+    assert out.dtype == torch.bfloat16 and near(out, two_way_scan(*double((*low, z.bfloat16()))), 8e-3)
 
 
 def test_which_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +118,6 @@ def test_what_does_not_fit_is_refused() -> None:
         ):
             two_way_scan(ahead, Way(*(x[:-1] if i == j else x for j, x in enumerate(back))), z)
     with pytest.raises(ValueError, match="a sequence of length 0"):
-        two_way_scan(*(Way(*(x[:, :0] for x in w[:4]), *w[4:]) for w in (ahead, back)), z[:, :0])  # type: ignore[misc]
+        two_way_scan(*(Way(*(x[:, :0] for x in w[:4]), *w[4:]) for w in (ahead, back)), z[:, :0])
     with pytest.raises(ValueError, match="got form='quick', expected auto"):
         two_way_scan(ahead, back, z, form="quick")

@@ -408,7 +408,7 @@ def test_guided_samples_follow_the_analytic_score(name: str) -> None:
         return Prediction("score", score, x, t, path)  # type: ignore[arg-type]
 
     x = X * path.prior_scale  # type: ignore[attr-defined]
-    truth = build("heun").sample(FunctionDenoiser(path, answer), x, COND, num_steps=30)  # type: ignore[arg-type]
+    truth = build("heun").sample(FunctionDenoiser(path, answer), x, COND, num_steps=30)
     model = FunctionDenoiser(
         path,  # type: ignore[arg-type]
         lambda x, t, cond: (

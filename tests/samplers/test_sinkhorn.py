@@ -138,7 +138,7 @@ def test_plans_that_were_there_before_are_the_same() -> None:
 def test_weights_have_mean_one(options: dict[str, object]) -> None:
     for seed in range(3):
         source, data = ends(64, 2, seed)
-        weight = Gibbs(**options)(source, data, Cond(), NoiseSource(range(64)), state={}).weight  # type: ignore[arg-type]
+        weight = Gibbs(**options)(source, data, Cond(), NoiseSource(range(64)), state={}).weight
         assert (
             weight is not None
             and float(weight.mean()) == pytest.approx(1, abs=1e-6)

@@ -82,7 +82,7 @@ def test_a_missing_vae_is_missed_when_it_is_needed(
 ) -> None:
     monkeypatch.delenv("STUDIO_VAE", raising=False)
     codec = build_codec({"name": "vae", "folder": "codec", "scale": 0.3}, tmp_path)
-    for call in (lambda: codec.decode(torch.zeros(1, 4, 8, 8)), lambda: codec.decoded_shape((4, 8, 8))):  # type: ignore[attr-defined]
+    for call in (lambda: codec.decode(torch.zeros(1, 4, 8, 8)), lambda: codec.decoded_shape((4, 8, 8))):
         with pytest.raises(
             ValueError,
             match=rf"not in {tmp_path}/codec; put a diffusers AutoencoderKL there "
@@ -95,7 +95,7 @@ def test_a_missing_vae_is_missed_when_it_is_needed(
     monkeypatch.setenv("STUDIO_VAE", str(vae))
     assert codec.decode(torch.zeros(1, 4, 8, 8)).shape == (1, 3, 16, 16)
     tiny_vae(tmp_path / "codec", out_channels=1)  # the model's own goes first
-    assert build_codec({"name": "vae", "folder": "codec"}, tmp_path).decoded_shape((4, 8, 8)) == (1, 16, 16)  # type: ignore[attr-defined]
+    assert build_codec({"name": "vae", "folder": "codec"}, tmp_path).decoded_shape((4, 8, 8)) == (1, 16, 16)
 
 
 def test_shapes_that_are_not_the_vaes(vae: Path) -> None:

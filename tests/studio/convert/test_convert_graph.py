@@ -53,7 +53,7 @@ def test_a_checkpoint_becomes_a_model(files: tuple[Path, Path, dict[str, Any]], 
     weights = {k.removeprefix("weights."): v for k, v in g.items() if k.startswith("weights.")}
     want = backbones.from_original("graph_dit", weights, known["config"])(x, g["input.t"][:, 0], cond)
     torch.testing.assert_close(model.denoiser.net(x, g["input.t"][:, 0], cond), want)
-    assert model.info.numeric == ("SA", "SC", "O2", "N2", "CO2") and model.denoiser.path.mode == "reference"  # type: ignore[union-attr]
+    assert model.info.numeric == ("SA", "SC", "O2", "N2", "CO2") and model.denoiser.path.mode == "reference"
     samples = model.sample(seeds=range(3), conditions={"O2": 4.0, "SA": 1.0}).values
     assert samples.shape == (3, 9, 10) and bool((samples[..., 0] <= 6).all())
 

@@ -162,7 +162,7 @@ def test_a_training_checkpoint_becomes_a_model(official: Path, latent: Path) -> 
     ]
     model = load(latent)
     assert torch.equal(run(model.denoiser.net), run(network()))  # the average, bit for bit
-    assert differences(dit_to_original(model.denoiser.net), dit_to_original(network())) == []  # type: ignore[arg-type]
+    assert differences(dit_to_original(model.denoiser.net), dit_to_original(network())) == []
     assert (model.info.shape, model.sample_shape, model.classes) == ((4, 8, 8), (3, 16, 16), tuple("0123456"))
     shown = card(latent)
     assert (shown.name, shown.backbone, shown.task, shown.weights, shown.step) == (
@@ -641,7 +641,7 @@ def test_a_pipeline_becomes_a_model_with_the_same_samples(
         "ddim(lambda_min=none,clip=none,spacing=leading)",
         "cfg=4.0",
     )
-    assert model.classes[7] == "thing 7" and model.codec.scale == 0.3 and model.sample_shape == (3, 16, 16)  # type: ignore[attr-defined]
+    assert model.classes[7] == "thing 7" and model.codec.scale == 0.3 and model.sample_shape == (3, 16, 16)
     assert model.config.objective["path"] == {
         "name": "vp",
         "schedule": "linear",
@@ -751,7 +751,7 @@ def test_schedulers_become_objectives(kind: Any, options: dict[str, Any]) -> Non
     sampler = build_sampler(line)
     grid = sampler.times(denoiser.path, 10)
     assert [round(float(denoiser.path.network_time(t))) for t in grid[:-1]] == scheduler.timesteps.tolist()
-    assert sampler.clip == (scheduler.config.clip_sample_range if scheduler.config.clip_sample else None)  # type: ignore[attr-defined]
+    assert sampler.clip == (scheduler.config.clip_sample_range if scheduler.config.clip_sample else None)
     torch.manual_seed(0)
     x, out = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     if kind is DDIMScheduler:  # one step, the same prediction

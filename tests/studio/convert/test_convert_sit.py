@@ -154,7 +154,7 @@ def test_what_is_recorded(tmp_path: Path) -> None:
         "euler",
         "cfg(scale=4.0,channels=3)",
     )
-    assert model.denoiser.net.out_channels == 4 and model.config.backbone["learn_sigma"] is False  # type: ignore[union-attr]
+    assert model.denoiser.net.out_channels == 4 and model.config.backbone["learn_sigma"] is False
     meta = json.loads((model.folder / "meta.json").read_text())
     assert meta["weights"] == "state-dict" and meta["read_as"].startswith(
         "a flow (SiT) that predicts velocity on the Linear path"
@@ -164,7 +164,7 @@ def test_what_is_recorded(tmp_path: Path) -> None:
         and "nothing in the file says path_type or prediction" in meta["read_as"]
     )
     gvp = made(path, "path_type=gvp", "prediction=score", "weights=auto")
-    assert isinstance(gvp.denoiser.path, TrigPath) and gvp.denoiser.parameterization.space == "score"  # type: ignore[union-attr]
+    assert isinstance(gvp.denoiser.path, TrigPath) and gvp.denoiser.parameterization.space == "score"
 
 
 def test_arguments_may_lie_anywhere_in_the_file(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def compiled_blocks(state: Mapping[str, Tensor]) -> State:
 
 
 CHECKPOINTS: dict[str, tuple[Callable[[], Mapping[str, Any]], str]] = {
-    "compiled": (lambda: torch.compile(module_of(AVERAGE)).state_dict(), "state-dict"),  # type: ignore[attr-defined]
+    "compiled": (lambda: torch.compile(module_of(AVERAGE)).state_dict(), "state-dict"),
     "compiled in parallel": (
         lambda: nn.DataParallel(torch.compile(module_of(AVERAGE))).state_dict(),
         "state-dict",

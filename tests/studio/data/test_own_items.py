@@ -31,7 +31,7 @@ class Jittered(Dataset):
 
 def test_random_transforms_are_a_function_of_epoch_and_index() -> None:
     data = Jittered()
-    state = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[union-attr]
+    state = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     one, two = Batches(data, 8, seed=3), Batches(data, 8, seed=3, workers=2)
     forward = [one.at(k)[0] for k in range(12)]
     assert torch.equal(one.at(7)[0], forward[7])  # in any order of asking

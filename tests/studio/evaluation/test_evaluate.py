@@ -307,4 +307,4 @@ def test_folders_of_pictures_have_the_classes_that_training_gives_them(tmp_path:
     for name in ("a.png", "b.png"):
         Image.new("L", (8, 8)).save(flat / name)
     (flat / "labels.csv").write_text("a.png,wedge\nb.png,bar\n")
-    assert open_set(flat).classes == ("bar", "wedge") and open_set(flat).labels.tolist() == [1, 0]  # type: ignore[union-attr]
+    assert open_set(flat).classes == ("bar", "wedge") and open_set(flat).labels.tolist() == [1, 0]

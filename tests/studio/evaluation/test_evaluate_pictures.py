@@ -43,7 +43,7 @@ def folder(
 
 def wrong(one: Path, ref: Path, **options: object) -> str:
     with pytest.raises(ValueError) as error:
-        evaluate(one, ref, features=Means(), metrics="fd", allow_small=True, **options)  # type: ignore[arg-type]
+        evaluate(one, ref, features=Means(), metrics="fd", allow_small=True, **options)
     return str(error.value)
 
 

@@ -43,7 +43,7 @@ def test_two_classes_of_fashion_are_judged_by_their_names() -> None:
 @pytest.mark.parametrize("names", ["turned", "case"])
 def test_the_order_and_the_case_of_names_do_not_matter(names: str, fashion: SampleSet) -> None:
     if names == "turned":
-        other = SampleSet("turned", fashion.values, 9 - fashion.labels, fashion.classes[::-1])  # type: ignore[operator]
+        other = SampleSet("turned", fashion.values, 9 - fashion.labels, fashion.classes[::-1])
     else:
         other = SampleSet(
             "case", fashion.values, fashion.labels, tuple(f" {c.upper()}" for c in fashion.classes)

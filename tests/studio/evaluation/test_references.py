@@ -128,5 +128,5 @@ def test_a_reference_file_keeps_the_names_and_the_parts(tmp_path: Path, pixels: 
     direct = open_reference(f"npz:{data}", pixels)
     kept = open_reference(make_reference(f"npz:{data}", tmp_path / "ref.npz", pixels, keep=100), pixels)
     assert kept.side.classes == direct.side.classes == ("bar", "dot", "ring", "wedge")
-    assert kept.about["reference_part"] == "all" and len(kept.side.train) + kept.side.n - 380 <= 120  # type: ignore[arg-type,operator]
-    assert len(kept.side.need("features")) == 100 and len(kept.side.train) < 100 and len(kept.side.test) == 20  # type: ignore[arg-type]
+    assert kept.about["reference_part"] == "all" and len(kept.side.train) + kept.side.n - 380 <= 120
+    assert len(kept.side.need("features")) == 100 and len(kept.side.train) < 100 and len(kept.side.test) == 20

@@ -35,7 +35,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def generate(run: Run | Model, out: Path, **options: Any) -> studio.generation.Generated:  # type: ignore[name-defined]
+def generate(run: Run | Model, out: Path, **options: Any) -> studio.generation.Generated:
     return studio.generate(run if isinstance(run, Model) else str(run.folder), out, **{**OPTIONS, **options})
 
 
@@ -262,7 +262,7 @@ def test_points_come_in_blocks(points_run: Run, tmp_path: Path) -> None:
 
 def test_label_rules(picture_model: Model, tmp_path: Path) -> None:
     def labels(rule: Any, index: range, offset: int = 0) -> tuple[int, ...]:
-        return parse_rule(rule, picture_model.classes, 64).of(index, [i + offset for i in index])  # type: ignore[return-value]
+        return parse_rule(rule, picture_model.classes, 64).of(index, [i + offset for i in index])
 
     assert labels("balanced", range(6)) == (0, 1, 2, 3, 0, 1)
     assert labels("1,ring,2-3", range(5)) == (1, 2, 2, 3, 1)

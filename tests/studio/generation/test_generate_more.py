@@ -21,7 +21,7 @@ from studio.training.run import Run
 OPTIONS: dict[str, Any] = {"num_steps": 1, "guidance": None, "quiet": True, "batch": 200}
 
 
-def generate(model: Model, out: Path, num: int, **options: Any) -> studio.generation.Generated:  # type: ignore[name-defined]
+def generate(model: Model, out: Path, num: int, **options: Any) -> studio.generation.Generated:
     return studio.generate(model, out, num=num, **{**OPTIONS, **options})
 
 

@@ -119,7 +119,7 @@ def test_archives_hold_the_same_pictures(picture_model: Model, tmp_path: Path) -
     )
     with tarfile.open(packed / "001.tar") as archive:
         assert [m.name for m in archive.getmembers()] == [f"{i:06d}.png" for i in range(1000, 1070)]
-        assert archive.extractfile("001007.png").read() == (plain / "001" / "001007.png").read_bytes()  # type: ignore[union-attr]
+        assert archive.extractfile("001007.png").read() == (plain / "001" / "001007.png").read_bytes()
     one, other = open_set(packed), open_set(plain)
     assert (
         one.hash == other.hash and one.classes == other.classes and np.array_equal(one.labels, other.labels)

@@ -259,7 +259,7 @@ def test_weights_are_all_taken_or_none(form: dict[str, Any], message: str) -> No
         finetune.begin(GraphDiT(**sizes, **form), base, ())
     net = GraphDiT(**sizes, depth=2)
     finetune.begin(net, base, ())  # conditions that only one of them has are no hindrance
-    assert torch.equal(net.blocks[1].attn.qkv.weight, base.denoiser.net.blocks[1].attn.qkv.weight)  # type: ignore[union-attr]
+    assert torch.equal(net.blocks[1].attn.qkv.weight, base.denoiser.net.blocks[1].attn.qkv.weight)
 
 
 def test_other_data_and_no_base(picture_run: Run, others: Path, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_buffers_that_never_change_are_not_stored_beside_averages(tmp_path: Path
     live(torch.randn(8, 2, generator=torch.Generator().manual_seed(0)))
     assert set(ema.tensors("0.9")) == {f"net.{k}" for k in ("weight", "bias", *STATISTICS)}
     ema.copy_to("0.9", {"net": fixed})
-    assert torch.equal(fixed.running_mean, live.running_mean) and int(fixed.num_batches_tracked) == 1  # type: ignore[arg-type]
+    assert torch.equal(fixed.running_mean, live.running_mean) and int(fixed.num_batches_tracked) == 1
 
 
 def dsbm(**options: Any) -> dict[str, Any]:

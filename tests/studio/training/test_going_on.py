@@ -409,7 +409,7 @@ def test_the_recorded_codec_and_standardisation_win(tmp_path: Path) -> None:
     after = json.loads((run / "meta.json").read_text())
     assert {k: after[k] for k in kept} == kept
     model = studio.load(run)
-    assert model.codec.std == trainer.codec.std == 2.5 and model.info.numeric_std == (4.0, 2.0)  # type: ignore[attr-defined]
+    assert model.codec.std == trainer.codec.std == 2.5 and model.info.numeric_std == (4.0, 2.0)
     raw = np.load(path)["numeric"]
     both = np.concatenate([trainer.data.train.numeric, trainer.data.held_out.numeric])
     want = (raw - np.array([1.0, 0.5])) / np.array([4.0, 2.0])

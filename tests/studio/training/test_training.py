@@ -116,7 +116,7 @@ def test_held_out_losses_are_logged_for_every_bin_live_and_averaged(picture_run:
     ):
         net = studio.load(picture_run.folder, weights=weights, dtype="fp32", device="cpu").denoiser.net
         options = dict(seed=picture_run.config.seed + 1, device=torch.device("cpu"), dtype=torch.float32)
-        again = held_out_loss(net, objective, build_codec(data.codec), values, cond, **options)  # type: ignore[arg-type]
+        again = held_out_loss(net, objective, build_codec(data.codec), values, cond, **options)
         assert last[f"{key}_bins"] == pytest.approx(again, abs=1e-5) and len(again) == 10
         assert last[key] == pytest.approx(sum(again) / 10, rel=1e-6)
 
