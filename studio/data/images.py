@@ -4,7 +4,6 @@ Pictures are decoded once, in parallel, into a uint8 cache that is keyed by ever
 and by how they are read; later runs map it from disk.
 """
 
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -36,6 +35,7 @@ from studio.data.folders import listing
 from studio.data.kept import Decoded, Entry, cache_path, cached, keep
 from studio.data.parts import HELD_OUT, parted
 from studio.runtime.progress import counted
+from studio.runtime.untrusted import open_picture
 
 DECODER = 2  # the version of what `decode` makes of a file; 1 knew no EXIF, transparency, depth and profiles
 MAX_PIXELS = 64_000_000  # of a file as it is decoded
@@ -289,9 +289,7 @@ def _open(file: str | Path | Image.Image, frame: int = 0, size: int | None = Non
     if isinstance(file, Image.Image):
         return file.copy()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below is our own limit
-            picture = Image.open(file)
+        picture = open_picture(file)
     except Image.DecompressionBombError as error:  # Pillow looks at the size before we can
         raise TooLarge(
             f"{file} has too many pixels ({error}), expected at most {MAX_PIXELS:,}; scale it down first"

@@ -17,6 +17,7 @@ from studio.data.colour import GREY, ORIENTATION
 from studio.data.depth import Reading
 from studio.data.folders import listing
 from studio.data.images import decode
+from studio.runtime.untrusted import open_picture
 
 HEADERS, LOOKED = 2000, 240
 SMALL, TINY = 32, 16  # sides of the copies that are looked at, and that are compared
@@ -112,7 +113,7 @@ def _spread(items: Sequence, most: int) -> list:
 def _head(file: Path) -> tuple[int, int, bool] | None:
     """Height and width as they are seen, and whether the file can hold no colour."""
     try:
-        with Image.open(file) as picture:
+        with open_picture(file) as picture:
             turned = picture.getexif().get(ORIENTATION, 1) > 4
             width, height = picture.size[::-1] if turned else picture.size
             return height, width, picture.mode in GREY or picture.mode.startswith(("I", "F"))
@@ -122,7 +123,7 @@ def _head(file: Path) -> tuple[int, int, bool] | None:
 
 def _copy(file: Path, background: tuple[int, int, int]) -> np.ndarray | None:
     try:
-        with Image.open(file) as picture:
+        with open_picture(file) as picture:
             if picture.format == "JPEG":  # which can be decoded small
                 picture.draft("RGB", (4 * SMALL, 4 * SMALL))
                 whole = decode(picture, None, 3, Reading(background))

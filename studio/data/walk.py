@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from studio.runtime.untrusted import open_picture
+
 # formats of Pillow (and of its plugins, such as pillow-heif, where they are registered) that hold photographs
 # and drawings
 FORMATS = (
@@ -149,7 +151,7 @@ def _holds_pictures(folder: Path, known: frozenset[str]) -> bool:
 def is_picture(path: Path) -> bool:
     """Whether a file begins as a picture does."""
     try:
-        with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]):
+        with open_picture(path, [f for f in FORMATS if f in Image.OPEN]):
             return True
     except Image.DecompressionBombError:
         return True

@@ -6,12 +6,29 @@ import math
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MOST_PIXELS = 178_956_970  # where Pillow ends
 LONGEST = 4_000_000  # characters: the sheet of a hundred thousand samples has half of that
 DEEPEST = 16
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
+_QUIET = Lock()
+
+
+def open_picture(file: str | Path, formats: list[str] | None = None) -> "Image.Image":
+    """``PIL.Image.open`` without its warning of large pictures, which are left to the caller's own limit;
+    beyond Pillow's own (179 million pixels) its ``DecompressionBombError`` is raised. One thread at a time:
+    filters of warnings belong to the whole process, and two threads that set them aside would each put back
+    what the other had set."""
+    from PIL import Image
+
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(file, formats=formats)
 
 
 def text_in(path: str | Path, key: str) -> str | None:
@@ -20,10 +37,8 @@ def text_in(path: str | Path, key: str) -> str | None:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                size, text = picture.width * picture.height, picture.info.get(key)
+        with open_picture(path) as picture:
+            size, text = picture.width * picture.height, picture.info.get(key)
     except Image.DecompressionBombError:
         raise ValueError(
             f"{path} has more pixels than a picture may have, expected at most {MOST_PIXELS:,}"
