@@ -8,7 +8,7 @@ import torch
 
 from samplers.paths.graph import BONDS
 from studio.checkpoints import checkpoint, own_network
-from studio.checkpoints.build import Info, build_network, fill_backbone, fill_path, objective_of
+from studio.checkpoints.build import Info, build_network
 from studio.checkpoints.find import card, locate, spot_of, weights_in
 from studio.config import from_tree, load_config
 from studio.data.labels import SHOWN, listed
@@ -159,14 +159,11 @@ def count_flops(what: str, overrides: Sequence[str]) -> dict[str, Any]:
             )
         except ValueError:
             from studio.data import load_data
+            from studio.training.resolve import resolve
 
             config = load_config(what, overrides)
-            data = load_data(config.data)
-            info, config.objective = Info.of(data), fill_path(config.objective, data)
-            config.backbone, shape = (
-                fill_backbone(config.backbone, info, objective_of(config).parameterization),
-                info.shape,
-            )
+            resolved = resolve(config, load_data(config.data), overrides=overrides)
+            config, shape = resolved.config, resolved.info.shape
     with torch.device("meta"):
         net = build_network(config).eval()
         # one evaluation asks one of the two

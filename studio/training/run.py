@@ -9,12 +9,11 @@ from typing import Any
 
 from torch import nn
 
-import guidance
 from samplers.objective import Objective
 from studio.checkpoints import own_network, repair
-from studio.checkpoints.build import Info, build_network, fill_backbone, fill_path, objective_of
+from studio.checkpoints.build import Info
 from studio.codecs.codec import build_codec
-from studio.config import Config, SampleConfig, load_config, tree_of
+from studio.config import Config, load_config, tree_of
 from studio.data import Data, from_dataset, load_data
 from studio.data.finite import check_data
 from studio.data.floats import as_recorded, taken
@@ -25,12 +24,10 @@ from studio.model.model import Model
 from studio.runtime.devices import keep_freed_memory, pick_device, pick_dtype
 from studio.runtime.lock import RunLock
 from studio.runtime.progress import silent
-from studio.sampling import sampler_spec
-from studio.sampling.sampler_spec import of_new
 from studio.training.defaults import settled
 from studio.training.loop import Diverged, Trainer
-from studio.training.procedure import build_procedure
 from studio.training.processes import is_first
+from studio.training.resolve import resolve
 from studio.training.resume import (
     check_base,
     check_folder,
@@ -210,56 +207,24 @@ def prepared(
         moved = data is None and config.data.get("path") != recorded.data.get("path")
         source_data, info = same_data(folder, source_data, info, moved=moved)
     elif base is not None:
-        # it learned from such floats as they are
-        own = taken(source_data) and base.info.codec.get("name") == "scale"
-        info = _after_base(replace(info, codec=base.info.codec) if own else info, base)
-        if info.numeric == base.info.numeric and (info.numeric_mean, info.numeric_std) != (
-            base.info.numeric_mean,
-            base.info.numeric_std,
-        ):
-            source_data = restandardised(source_data, base.info.numeric_mean, base.info.numeric_std)
-            info = replace(info, numeric_mean=base.info.numeric_mean, numeric_std=base.info.numeric_std)
-            notes = (
-                *notes,
-                f"{', '.join(info.numeric)}: standardised as {base.name} has them, so that numbers keep "
-                "their meaning",
-            )
+        source_data, info, changes = _as_base(source_data, info, base)
+        notes += changes
     source_data = as_recorded(source_data, info.codec)
-    config = replace(config, objective=fill_path(config.objective, source_data))
-    objective = objective_of(config)
-    filled = (
-        {"name": "custom"}
-        if backbone is not None
-        else fill_backbone(config.backbone, info, objective.parameterization)
-    )
-    config = replace(config, backbone=filled)
-    if info.fields and backbone is None:
-        raise ValueError(
-            f"got items with {' and '.join(info.fields)}, which the backbone {filled.get('name')} is not "
-            "asked by, expected labels and numbers; leave it out, or "
-            "train a network of your own: backbone=NET"
-        )
-    build_procedure(config.procedure).check(objective, source_data)
-    if config.train.reorder and source_data.codec["name"] != "graph":
-        raise ValueError(f"got train.reorder=true on {source_data.task} data, expected graphs; take it out")
-    if config.train.flip and source_data.task != "image":
-        raise ValueError(f"got train.flip=true on {source_data.task} data, expected pictures; take it out")
-    if source_data.source is None and getattr(objective.coupling, "needs_source", False):
-        raise ValueError(
-            "objective.coupling is paired, but this data brings no sources; use data with pairs, or the "
-            "coupling independent"
-        )
-    told = (
-        recorded is None
-        or config.sample.sampler != recorded.sample.sampler
-        or any(o.startswith("sample.sampler=") for o in overrides)
-    )
-    if told:  # what a run has recorded stays as it is
-        config = replace(config, sample=replace(config.sample, sampler=of_new(config, info)))
-    config = replace(config, sample=_checked_sample(config, info, objective, overrides))
+    resolved = resolve(config, source_data, info, own=backbone, recorded=recorded, overrides=overrides)
     if where.type == "cpu":
         keep_freed_memory()
-    net = backbone if backbone is not None else build_network(config)
+    net = resolved.network()
+    config = _adapted(resolved.config, net, info, base)
+    notes = (*notes, *source_data.notes, *_of_deviation(resolved.objective, source_data, info))
+    source_data = replace(source_data, notes=notes)
+    return Trainer(
+        config, folder, source_data, info, net, resolved.objective, where, dtype, quiet, on_log, given, lock
+    )
+
+
+def _adapted(config: Config, net: nn.Module, info: Info, base: Model | None) -> Config:
+    """Give a network the weights of its base, and adapters where the config says so; the config, which then
+    names the tables that are new."""
     if base is not None:
         fresh = finetune.tables(net, info, base.info)
         finetune.begin(net, base, fresh)
@@ -269,11 +234,26 @@ def prepared(
         if not info.base:
             raise ValueError("got a lora section without a base; pass --from MODEL, or leave it out")
         finetune.adapt(net, config.lora, seed=config.seed)
-    source_data = replace(
-        source_data, notes=(*notes, *source_data.notes, *_of_deviation(objective, source_data, info))
+    return config
+
+
+def _as_base(data: Data, info: Info, base: Model) -> tuple[Data, Info, tuple[str, ...]]:
+    """Data as a base reads it, what is then known of it, and what a user should be told."""
+    # it learned from such floats as they are
+    own = taken(data) and base.info.codec.get("name") == "scale"
+    info = _after_base(replace(info, codec=base.info.codec) if own else info, base)
+    if info.numeric != base.info.numeric or (info.numeric_mean, info.numeric_std) == (
+        base.info.numeric_mean,
+        base.info.numeric_std,
+    ):
+        return data, info, ()
+    told = (
+        f"{', '.join(info.numeric)}: standardised as {base.name} has them, so that numbers keep their meaning"
     )
-    return Trainer(
-        config, folder, source_data, info, net, objective, where, dtype, quiet, on_log, given, lock
+    return (
+        restandardised(data, base.info.numeric_mean, base.info.numeric_std),
+        replace(info, numeric_mean=base.info.numeric_mean, numeric_std=base.info.numeric_std),
+        (told,),
     )
 
 
@@ -350,20 +330,3 @@ def _of_deviation(objective: Objective, data: Data, info: Info) -> tuple[str, ..
         f"the data has deviation {found:.3g}, the objective counts on sigma_data={assumed:g}; try "
         f"objective.parameterization={{name: edm, sigma_data: {found:.2g}}}",
     )
-
-
-def _checked_sample(
-    config: Config, info: Info, objective: Objective, overrides: Sequence[str]
-) -> SampleConfig:
-    """The ``sample`` section after checking that previews can follow it. Guidance that a config brings along
-    is left out where the data has no conditions; one that was asked for in this call raises."""
-    sampler_spec.build_sampler(config.sample.sampler).times(objective.path, config.sample.num_steps)
-    rules = guidance.parse(config.sample.guidance)
-    if info.classes or info.numeric or not any(r.needs for r in rules):
-        return config.sample
-    if any(o.startswith("sample.guidance=") for o in overrides):
-        raise ValueError(
-            f"got sample.guidance={config.sample.guidance!r}, but this data has no conditions to guide "
-            "towards; leave it out"
-        )
-    return replace(config.sample, guidance="")

@@ -1,16 +1,16 @@
 """How fast this machine trains: real steps of a config's own network, measured and thrown away."""
 
 import time
-from dataclasses import replace
 
 import torch
 
 from backbones.types import Cond, NoiseSource, RunContext
 from samplers.objective import Batch
-from studio.checkpoints.build import Info, build_network, fill_backbone, objective_of
+from studio.checkpoints.build import Info, build_network
 from studio.config import Config
 from studio.training.ema import EMA
 from studio.training.optim import build_optimizers
+from studio.training.resolve import filled
 
 STEPS, PATIENCE = 3, 2.0  # timed steps at most, and the seconds after which no further one begins
 ROWS = 8  # pictures that are enough to tell the pace on a CPU, which grows with them
@@ -19,8 +19,7 @@ ROWS = 8  # pictures that are enough to tell the pace on a CPU, which grows with
 def step_seconds(config: Config, info: Info, device: torch.device, dtype: torch.dtype) -> float:
     """Seconds of one training step on noise in the data's place: forward, backward, optimiser and averages.
     The best of a few, after one that warms up. Raises ``ValueError`` for a network that cannot be built."""
-    objective = objective_of(config)
-    config = replace(config, backbone=fill_backbone(config.backbone, info, objective.parameterization))
+    config, objective = filled(config, info)
     net = build_network(config).to(device)
     optimizers, averages = build_optimizers({"net": net}, config.train), EMA({"net": net}, config.train.ema)
     whole = config.train.batch_size // config.train.accumulate

@@ -1,0 +1,106 @@
+"""From a config that leaves things open, and the data, to what a run consists of. Whatever does not fit
+together is refused here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+import guidance
+from samplers.objective import Objective
+from studio.checkpoints.build import Info, build_network, fill_backbone, fill_path, objective_of
+from studio.config import Config, SampleConfig
+from studio.data import Data
+from studio.sampling import sampler_spec
+from studio.training.procedure import Procedure, build_procedure
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A config with nothing left open, and what it says. ``own``: a network that no config describes."""
+
+    config: Config
+    data: Data
+    info: Info
+    objective: Objective
+    procedure: Procedure
+    own: nn.Module | None = None
+
+    def network(self) -> nn.Module:
+        """The network as a run begins it: a new one of the config's, or the own."""
+        return build_network(self.config) if self.own is None else self.own
+
+
+def resolve(
+    config: Config,
+    data: Data,
+    info: Info | None = None,
+    *,
+    own: nn.Module | None = None,
+    recorded: Config | None = None,
+    overrides: Sequence[str] = (),
+) -> Resolved:
+    """A config filled from its data: statistics of the path, sizes of the backbone, the sampler. ``info``:
+    what a model will know of the data, by default all that it tells; ``own``: a network in the backbone's
+    place; ``recorded``: of the run that goes on, whose sampler stays unless ``overrides`` of this call ask
+    for another. Raises ``ValueError`` for parts that do not fit one another."""
+    info = Info.of(data) if info is None else info
+    config, objective = filled(config, info, data, own=own is not None)
+    procedure = build_procedure(config.procedure)
+    _check(config, data, info, objective, own=own is not None)
+    procedure.check(objective, data)
+    if (
+        recorded is None
+        or config.sample.sampler != recorded.sample.sampler
+        or any(o.startswith("sample.sampler=") for o in overrides)
+    ):  # what a run has recorded stays as it is
+        config = replace(config, sample=replace(config.sample, sampler=sampler_spec.of_new(config, info)))
+    config = replace(config, sample=_checked_sample(config, info, objective, overrides))
+    return Resolved(config, data, info, objective, procedure, own)
+
+
+def filled(
+    config: Config, info: Info, data: Data | None = None, *, own: bool = False
+) -> tuple[Config, Objective]:
+    """A config with the path and the backbone that its data asks for (a path that needs no data without it),
+    and its objective."""
+    if data is not None:
+        config = replace(config, objective=fill_path(config.objective, data))
+    objective = objective_of(config)
+    backbone = {"name": "custom"} if own else fill_backbone(config.backbone, info, objective.parameterization)
+    return replace(config, backbone=backbone), objective
+
+
+def _check(config: Config, data: Data, info: Info, objective: Objective, *, own: bool) -> None:
+    if info.fields and not own:
+        raise ValueError(
+            f"got items with {' and '.join(info.fields)}, which the backbone {config.backbone.get('name')} "
+            "is not asked by, expected labels and numbers; leave it out, or "
+            "train a network of your own: backbone=NET"
+        )
+    if config.train.reorder and data.codec["name"] != "graph":
+        raise ValueError(f"got train.reorder=true on {data.task} data, expected graphs; take it out")
+    if config.train.flip and data.task != "image":
+        raise ValueError(f"got train.flip=true on {data.task} data, expected pictures; take it out")
+    if data.source is None and getattr(objective.coupling, "needs_source", False):
+        raise ValueError(
+            "objective.coupling is paired, but this data brings no sources; use data with pairs, or the "
+            "coupling independent"
+        )
+
+
+def _checked_sample(
+    config: Config, info: Info, objective: Objective, overrides: Sequence[str]
+) -> SampleConfig:
+    """The ``sample`` section after checking that previews can follow it. Guidance that a config brings along
+    is left out where the data has no conditions; one that was asked for in this call raises."""
+    sampler_spec.build_sampler(config.sample.sampler).times(objective.path, config.sample.num_steps)
+    rules = guidance.parse(config.sample.guidance)
+    if info.classes or info.numeric or not any(r.needs for r in rules):
+        return config.sample
+    if any(o.startswith("sample.guidance=") for o in overrides):
+        raise ValueError(
+            f"got sample.guidance={config.sample.guidance!r}, but this data has no conditions to guide "
+            "towards; leave it out"
+        )
+    return replace(config.sample, guidance="")
