@@ -9,6 +9,7 @@ from backbones import registry
 from backbones.attention import Bias, BlockDiagonal, Full, Window, attend
 from backbones.dit import DiT
 from backbones.noise import NoiseSource, RecordedNoise
+from backbones.plugins import Registry
 from backbones.types import Backbone, Cond, RunContext
 
 __all__ = [
@@ -28,13 +29,16 @@ __all__ = [
     "from_original",
 ]
 
-REGISTRY = {
-    "dit": "backbones.dit:DiT",
-    "dis": "backbones.dis:DiS",
-    "rwkv": "backbones.rwkv:DiffusionRWKV",
-    "graph_dit": "backbones.graph_dit:GraphDiT",
-    "mlp": "backbones.mlp:MLPBackbone",
-}
+REGISTRY = Registry(
+    "backbones",
+    {
+        "dit": "backbones.dit:DiT",
+        "dis": "backbones.dis:DiS",
+        "rwkv": "backbones.rwkv:DiffusionRWKV",
+        "graph_dit": "backbones.graph_dit:GraphDiT",
+        "mlp": "backbones.mlp:MLPBackbone",
+    },
+)
 
 
 def build(name: str, **options: Any) -> nn.Module:

@@ -3,11 +3,10 @@ from a config.
 
 A registry has no import side effects and can be grepped. ``build`` refuses an unknown name or option with a
 suggestion, and a value of the wrong type with what was expected; configs name registry entries only, never
-import paths.
+import paths. One that takes lines of plug-ins is a `backbones.plugins.Registry`.
 """
 
 import difflib
-import importlib
 import inspect
 import math
 import types
@@ -15,16 +14,19 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from backbones.plugins import Registry, imported
+
 
 def resolve(registry: Mapping[str, str], name: str, kind: str) -> Any:
-    """The object behind a name. Raises ``ValueError`` with the nearest names when there is none."""
+    """The object behind a name. Raises ``ValueError`` with the nearest names when there is none, and with the
+    reason where a plug-in's is left out."""
     if not isinstance(name, str) or name not in registry:
+        why = registry.refused(name) if isinstance(registry, Registry) else ""
         raise ValueError(
             f"got {kind} {name!r}, expected one of "
-            f"{', '.join(sorted(registry))}{suggest(str(name), registry)}"
+            f"{', '.join(sorted(registry))}{f'; {why}' if why else suggest(str(name), registry)}"
         )
-    module, _, attribute = registry[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return imported(registry[name])
 
 
 def build(registry: Mapping[str, str], name: str, kind: str, options: Mapping[str, Any] | None = None) -> Any:

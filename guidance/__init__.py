@@ -3,6 +3,7 @@
 from typing import Any
 
 from backbones import registry
+from backbones.plugins import Registry
 from guidance import grammar
 from guidance.apg import APG
 from guidance.autoguidance import Autoguidance
@@ -35,17 +36,21 @@ __all__ = [
     "parse",
 ]
 
-REGISTRY = {
-    "cfg": "guidance.cfg:CFG",
-    "rescale": "guidance.rescale:Rescale",
-    "tcfg": "guidance.tangential:Tangential",
-    "prior_swap": "guidance.prior:PriorSwap",
-    "apg": "guidance.apg:APG",
-    "cfg_zero_star": "guidance.zero_star:CFGZeroStar",
-    "cfg_plus_plus": "guidance.plus_plus:CFGPlusPlus",
-    "autoguidance": "guidance.autoguidance:Autoguidance",
-    "dual": "guidance.dual:Dual",
-}
+REGISTRY = Registry(
+    "rules",
+    {
+        "cfg": "guidance.cfg:CFG",
+        "rescale": "guidance.rescale:Rescale",
+        "tcfg": "guidance.tangential:Tangential",
+        "prior_swap": "guidance.prior:PriorSwap",
+        "apg": "guidance.apg:APG",
+        "cfg_zero_star": "guidance.zero_star:CFGZeroStar",
+        "cfg_plus_plus": "guidance.plus_plus:CFGPlusPlus",
+        "autoguidance": "guidance.autoguidance:Autoguidance",
+        "dual": "guidance.dual:Dual",
+    },
+    needs=("space", "stage", "active"),
+)
 
 
 def build(name: str, **options: Any) -> Rule:

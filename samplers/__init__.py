@@ -3,6 +3,7 @@
 from typing import Any
 
 from backbones import registry
+from backbones.plugins import Registry
 from samplers.couplings.coupling import Coupled
 from samplers.denoiser import Denoiser, FunctionDenoiser
 from samplers.objective import Batch, Loss, Objective, build_objective
@@ -32,24 +33,28 @@ __all__ = [
     "build_objective",
 ]
 
-REGISTRY = {
-    "ddpm": "samplers.solvers.ancestral:DDPM",
-    "ddim": "samplers.solvers.ancestral:DDIM",
-    "dpmpp_1": "samplers.solvers.dpmpp:DPMpp1",
-    "dpmpp_2m": "samplers.solvers.dpmpp:DPMpp2M",
-    "euler": "samplers.solvers.ode:Euler",
-    "ab2": "samplers.solvers.ode:AB2",
-    "midpoint": "samplers.solvers.ode:Midpoint",
-    "heun": "samplers.solvers.ode:Heun",
-    "rk4": "samplers.solvers.ode:RK4",
-    "edm_heun": "samplers.solvers.stochastic:EDMHeun",
-    "euler_maruyama": "samplers.solvers.stochastic:EulerMaruyama",
-    "bridge": "samplers.solvers.bridge:BridgeAncestral",
-    "bridge_sde": "samplers.solvers.bridge:BridgeSDE",
-    "graph": "samplers.solvers.graph:GraphAncestral",
-    "diffusers": "samplers.solvers.from_diffusers:Diffusers",
-    "torchdiffeq": "samplers.solvers.adaptive:TorchDiffEq",
-}
+REGISTRY = Registry(
+    "samplers",
+    {
+        "ddpm": "samplers.solvers.ancestral:DDPM",
+        "ddim": "samplers.solvers.ancestral:DDIM",
+        "dpmpp_1": "samplers.solvers.dpmpp:DPMpp1",
+        "dpmpp_2m": "samplers.solvers.dpmpp:DPMpp2M",
+        "euler": "samplers.solvers.ode:Euler",
+        "ab2": "samplers.solvers.ode:AB2",
+        "midpoint": "samplers.solvers.ode:Midpoint",
+        "heun": "samplers.solvers.ode:Heun",
+        "rk4": "samplers.solvers.ode:RK4",
+        "edm_heun": "samplers.solvers.stochastic:EDMHeun",
+        "euler_maruyama": "samplers.solvers.stochastic:EulerMaruyama",
+        "bridge": "samplers.solvers.bridge:BridgeAncestral",
+        "bridge_sde": "samplers.solvers.bridge:BridgeSDE",
+        "graph": "samplers.solvers.graph:GraphAncestral",
+        "diffusers": "samplers.solvers.from_diffusers:Diffusers",
+        "torchdiffeq": "samplers.solvers.adaptive:TorchDiffEq",
+    },
+    needs=("steps", "step", "starts", "spaces"),
+)
 
 
 def build(name: str, **options: Any) -> Sampler:

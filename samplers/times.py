@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from backbones.plugins import Registry
 from backbones.types import NoiseSource
 from samplers.paths import Path, VPPath, check_warp, warp
 
@@ -138,10 +139,13 @@ class Importance:
         return loss / (shares[k] * len(shares)).to(loss)
 
 
-REGISTRY = {
-    "uniform": "samplers.times:Uniform",
-    "logit_normal": "samplers.times:LogitNormal",
-    "log_normal": "samplers.times:LogNormal",
-    "constant": "samplers.times:Constant",
-    "importance": "samplers.times:Importance",
-}
+REGISTRY = Registry(
+    "times",
+    {
+        "uniform": "samplers.times:Uniform",
+        "logit_normal": "samplers.times:LogitNormal",
+        "log_normal": "samplers.times:LogNormal",
+        "constant": "samplers.times:Constant",
+        "importance": "samplers.times:Importance",
+    },
+)

@@ -17,11 +17,12 @@ the object itself as ``Objective(coupling=...)``.
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from backbones.plugins import Registry
 from backbones.types import Cond, NoiseSource, RunContext
 from samplers.couplings import sinkhorn, transport
 from samplers.spaces.euclid import Space
@@ -452,10 +453,13 @@ class Sinkhorn(Planned):
 
 ROUNDS = 500  # of Sinkhorn, before Newton steps are cheaper
 
-REGISTRY: dict[str, Any] = {
-    "independent": "samplers.couplings.coupling:Independent",
-    "ot": "samplers.couplings.coupling:OT",
-    "sinkhorn": "samplers.couplings.coupling:Sinkhorn",
-    "gibbs": "samplers.couplings.gibbs:Gibbs",
-    "paired": "samplers.couplings.coupling:Paired",
-}
+REGISTRY = Registry(
+    "couplings",
+    {
+        "independent": "samplers.couplings.coupling:Independent",
+        "ot": "samplers.couplings.coupling:OT",
+        "sinkhorn": "samplers.couplings.coupling:Sinkhorn",
+        "gibbs": "samplers.couplings.gibbs:Gibbs",
+        "paired": "samplers.couplings.coupling:Paired",
+    },
+)

@@ -13,6 +13,7 @@ that of Esser et al. 2403.03206, which on the linear path multiplies sigma/alpha
 
 from torch import Tensor
 
+from backbones.plugins import Registry
 from samplers.paths.coefficients import Coefficients, Path, Time, as_time, check_steps, no_spacing, sigma_of
 from samplers.paths.flows import Flow, LinearPath, LipmanPath, TrigPath
 from samplers.paths.ve import EDMPath
@@ -51,7 +52,7 @@ PATHS = {  # from noise
 }
 BRIDGES = {"brownian": "samplers.paths.bridge:BrownianBridge", "i2sb": "samplers.paths.bridge:I2SBPath"}
 GRAPHS = {"graph": "samplers.paths.graph:GraphPath"}
-EVERY = {**PATHS, **BRIDGES, **GRAPHS}
+EVERY = Registry("paths", {**PATHS, **BRIDGES, **GRAPHS})
 
 
 def last_trained(path: Path) -> float:

@@ -1,3 +1,7 @@
 """What a sample is made of: where it starts, what lies between two, and what of it is counted."""
 
-REGISTRY = {"euclid": "samplers.spaces.euclid:Euclid", "graph": "samplers.spaces.graph:Graph"}
+from backbones.plugins import Registry
+
+REGISTRY = Registry(
+    "spaces", {"euclid": "samplers.spaces.euclid:Euclid", "graph": "samplers.spaces.graph:Graph"}
+)

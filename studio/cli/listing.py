@@ -1,16 +1,23 @@
-"""What `studio list` tells: names, and one line about each."""
+"""What `studio list` tells: names, one line about each, and the package of what a plug-in brings."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 import backbones
 import guidance
 import samplers
+from backbones.plugins import PREFIX, Registry, installed
 from backbones.registry import suggest
+from samplers import spaces, times
+from samplers.couplings import coupling
 from samplers.names import PARTS
+from samplers.paths import EVERY
+from studio import tasks
 from studio.checkpoints.find import list_models
+from studio.codecs import codec
 from studio.config import load_config, shipped
 from studio.data import REGISTRY
 from studio.model.catalog import name_of
+from studio.training import procedure
 
 CONDITIONS = {
     "label": "a class, by name or number: --labels, or --set label=NAME; −1 or none leaves it open",
@@ -21,13 +28,59 @@ CONDITIONS = {
     "source": "the picture that a bridge starts from: studio translate",
     "atoms": "of molecules: how many atoms (--set atoms=N)",
 }
-SPELLINGS = {"parameterizations": "parameterisations", "datasets": "data", "rules": "guidance"}
+SPELLINGS = {
+    "parameterizations": "parameterisations",
+    "datasets": "data",
+    "rules": "guidance",
+    "plug-ins": "plugins",
+}
+# by the names of their entry points
+OPEN: dict[str, Registry] = {
+    r.group: r
+    for r in (
+        backbones.REGISTRY,
+        samplers.REGISTRY,
+        guidance.REGISTRY,
+        REGISTRY,
+        tasks.REGISTRY,
+        codec.REGISTRY,
+        procedure.REGISTRY,
+        spaces.REGISTRY,
+        EVERY,
+        coupling.REGISTRY,
+        times.REGISTRY,
+    )
+}
 
 
 def _parts(kind: str) -> dict[str, str]:
     told = {}
     for name, (text, known) in PARTS[kind].items():
         told[name] = text + (f"; also {', '.join(known)}" if known else "")
+    return told
+
+
+def _brought(registry: Registry) -> dict[str, str]:
+    """What plug-ins add to a registry, and what of them is left out."""
+    told: dict[str, str] = {}
+    for offer in registry.offers():
+        key = f"{offer.name} ({offer.package})" if offer.fault else offer.name
+        told[key] = f"left out: {offer.fault}" if offer.fault else f"{offer.target}, of {offer.package}"
+    return told
+
+
+def _plugins() -> dict[str, str]:
+    """Every line of every plug-in that is installed."""
+    told = {}
+    for offer in installed():
+        known = OPEN.get(offer.group)
+        said = f"of {offer.package}"
+        if known is None:
+            close = suggest(offer.group, OPEN)
+            said = f"left out: there is no {PREFIX}{offer.group}, {said}{close}"
+        elif next(o for o in known.offers() if o is offer).fault:
+            said = f"left out: {offer.fault}, {said}"
+        told[f"{offer.group}: {offer.name}"] = said
     return told
 
 
@@ -65,14 +118,20 @@ def _conditions() -> dict[str, str]:
 
 KINDS: dict[str, Callable[[], Mapping[str, str]]] = {
     "configs": _configs,
-    "backbones": lambda: backbones.REGISTRY,
-    "samplers": lambda: samplers.REGISTRY,
-    "guidance": lambda: guidance.REGISTRY,
-    "data": lambda: REGISTRY,
+    "backbones": lambda: backbones.REGISTRY.own,
+    "samplers": lambda: samplers.REGISTRY.own,
+    "guidance": lambda: guidance.REGISTRY.own,
+    "data": lambda: REGISTRY.own,
     "paths": lambda: _parts("path"),
     "couplings": lambda: _parts("coupling"),
     "parameterisations": lambda: _parts("parameterization"),
+    "times": lambda: times.REGISTRY.own,
+    "spaces": lambda: spaces.REGISTRY.own,
+    "tasks": lambda: tasks.REGISTRY.own,
+    "codecs": lambda: codec.REGISTRY.own,
+    "procedures": lambda: procedure.REGISTRY.own,
     "conditions": _conditions,
+    "plugins": _plugins,
 }
 
 
@@ -84,4 +143,5 @@ def catalogue(kind: str, roots: Sequence[str]) -> dict[str, str]:
     if kind not in KINDS:
         known = ["models", *KINDS]
         raise ValueError(f"got {kind!r}, expected one of {', '.join(known)}{suggest(kind, known)}")
-    return dict(KINDS[kind]())
+    registry = OPEN.get("rules" if kind == "guidance" else kind)
+    return {**KINDS[kind](), **({} if registry is None else _brought(registry))}

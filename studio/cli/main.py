@@ -5,6 +5,7 @@ Heavy imports wait until a command runs, so ``--help`` answers at once.
 """
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -253,14 +254,14 @@ def list_(
         str,
         typer.Argument(
             help="models, configs, backbones, samplers, guidance, data, paths, couplings, "
-            "parameterisations or conditions."
+            "parameterisations, times, spaces, tasks, codecs, procedures, conditions or plugins."
         ),
     ] = "models",
     roots: Annotated[list[Path] | None, typer.Option("--models", help="Folders to look for runs in.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """What there is: models, configs, backbones, samplers, guidance rules, data sources, and what an
-    objective is made of, by our names and those of papers.
+    objective is made of, by our names and those of papers; of what a plug-in brings, its package.
 
     Examples: `studio list` · `studio list samplers` · `studio list couplings`
     """
@@ -368,6 +369,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point: what a user can mend is one line on stderr and exit code 2, Ctrl-C is 130, anything else a
     traceback."""
     args = list(sys.argv[1:] if arguments is None else arguments)
+    plain, warnings.formatwarning = warnings.formatwarning, _warning
     try:
         app(args, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
@@ -384,6 +386,19 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(f"error: {text}" if text else "", file=sys.stderr)
         raise SystemExit(2) from None
+    finally:
+        warnings.formatwarning = plain
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """What is told to a user is a sentence; what is told to those who write code says where."""
+    return (
+        f"warning: {message}\n"
+        if category is UserWarning
+        else f"{filename}:{lineno}: {category.__name__}: {message}\n"
+    )
 
 
 def _is_bug(error: BaseException) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from backbones.plugins import Registry
 from backbones.registry import build, resolve
 from backbones.types import Cond, Noise
 from samplers.spaces.euclid import Euclid
@@ -105,12 +106,16 @@ class Scale(FromNoise):
         return x.float() * self.std
 
 
-REGISTRY = {
-    "pixels": "studio.codecs.codec:Pixels",
-    "scale": "studio.codecs.codec:Scale",
-    "vae": "studio.codecs.vae:VAECodec",
-    "graph": "studio.codecs.graph:GraphCodec",
-}
+REGISTRY = Registry(
+    "codecs",
+    {
+        "pixels": "studio.codecs.codec:Pixels",
+        "scale": "studio.codecs.codec:Scale",
+        "vae": "studio.codecs.vae:VAECodec",
+        "graph": "studio.codecs.graph:GraphCodec",
+    },
+    needs=("encode", "decode", "start", "pictures", "parts"),
+)
 
 
 def range_of(spec: Mapping[str, Any]) -> float | None:

@@ -4,22 +4,26 @@
 from collections.abc import Mapping
 from typing import Any
 
+from backbones.plugins import Registry
 from backbones.registry import build
 from studio.data.arrays import Arrays, Data
 from studio.data.own import from_dataset
 
 __all__ = ["Arrays", "Data", "REGISTRY", "from_dataset", "load_data"]
 
-REGISTRY = {
-    "fashion-mnist": "studio.data.sources:fashion_mnist",
-    "fashion-restore": "studio.data.degraded:fashion_restore",
-    "emoji": "studio.data.emoji:emoji",
-    "npz": "studio.data.sources:npz",
-    "images": "studio.data.images:images",
-    "points": "studio.data.toy:points",
-    "molecules": "studio.data.molecules:molecules",
-    "moses": "studio.data.molecules:moses",
-}
+REGISTRY = Registry(
+    "data",
+    {
+        "fashion-mnist": "studio.data.sources:fashion_mnist",
+        "fashion-restore": "studio.data.degraded:fashion_restore",
+        "emoji": "studio.data.emoji:emoji",
+        "npz": "studio.data.sources:npz",
+        "images": "studio.data.images:images",
+        "points": "studio.data.toy:points",
+        "molecules": "studio.data.molecules:molecules",
+        "moses": "studio.data.molecules:moses",
+    },
+)
 
 
 def load_data(spec: Mapping[str, Any]) -> Data:

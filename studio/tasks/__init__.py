@@ -5,16 +5,20 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from backbones.plugins import Registry
 from backbones.registry import resolve
 from studio.codecs.codec import makes_pictures
 from studio.tasks.base import Task
 
-REGISTRY = {
-    "image": "studio.tasks.image:ImageTask",
-    "field": "studio.tasks.field:FieldTask",
-    "points": "studio.tasks.points:PointsTask",
-    "molecule": "studio.tasks.molecule:MoleculeTask",
-}
+REGISTRY = Registry(
+    "tasks",
+    {
+        "image": "studio.tasks.image:ImageTask",
+        "field": "studio.tasks.field:FieldTask",
+        "points": "studio.tasks.points:PointsTask",
+        "molecule": "studio.tasks.molecule:MoleculeTask",
+    },
+)
 
 
 def build_task(name: str, codec: Mapping[str, Any] | None = None) -> Task:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from backbones.plugins import Registry
 from backbones.registry import build
 from samplers.objective import Objective
 from studio.data import Data
@@ -73,7 +74,9 @@ class Plain:
         )
 
 
-REGISTRY = {"plain": "studio.training.procedure:Plain", "dsbm": "studio.training.dsbm:DSBM"}
+REGISTRY = Registry(
+    "procedures", {"plain": "studio.training.procedure:Plain", "dsbm": "studio.training.dsbm:DSBM"}
+)
 
 
 def build_procedure(spec: Mapping[str, Any]) -> Procedure:
