@@ -1,5 +1,5 @@
 """Data sets. A source is a function in `REGISTRY` that returns a `Data`; a user's own
-``torch.utils.data.Dataset`` becomes one by `from_dataset`."""
+``torch.utils.data.Dataset`` becomes one by `from_dataset`, arrays by `from_arrays`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,10 @@ from typing import Any
 from backbones.plugins import Registry
 from backbones.registry import build
 from studio.data.arrays import Arrays, Data
+from studio.data.in_memory import from_arrays
 from studio.data.own import from_dataset
 
-__all__ = ["Arrays", "Data", "REGISTRY", "from_dataset", "load_data"]
+__all__ = ["Arrays", "Data", "REGISTRY", "from_arrays", "from_dataset", "load_data"]
 
 REGISTRY = Registry(
     "data",

@@ -215,7 +215,7 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
     names = named(classes, where) if classes is not None else classes_of(dataset)
     first = (probe := Own(dataset)).item(0)
     value, conditions = first.value, first.conditions
-    _check_value(value, where)
+    check_value(value, where)
     number, labels, said = 0, None, ""
     if "label" not in conditions:
         if classes is not None and names:
@@ -273,7 +273,7 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
     )
 
 
-def _check_value(value: Tensor, where: str) -> None:
+def check_value(value: Tensor, where: str) -> None:
     if value.ndim not in (1, 3):
         raise ValueError(
             f"got items of shape {tuple(value.shape)}, expected (C, H, W) pictures or (d,) points"

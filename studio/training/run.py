@@ -24,6 +24,7 @@ from studio.model.model import Model
 from studio.runtime.devices import keep_freed_memory, pick_device, pick_dtype
 from studio.runtime.lock import RunLock
 from studio.runtime.progress import silent
+from studio.tasks import build_task
 from studio.training.defaults import settled
 from studio.training.loop import Diverged, Trainer
 from studio.training.processes import is_first
@@ -203,6 +204,7 @@ def prepared(
     else:
         source_data = from_dataset(data, held_out, classes=classes)
     info = Info.of(source_data)
+    build_task(info.task, info.codec)  # a name that nobody has is refused now
     if recorded is not None:
         moved = data is None and config.data.get("path") != recorded.data.get("path")
         source_data, info = same_data(folder, source_data, info, moved=moved)
