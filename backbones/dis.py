@@ -7,12 +7,14 @@ A mixer runs one selective scan in each direction and adds them.
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.encoders import ClassEncoder, NumericEncoder, sinusoid
+from backbones.encoders import ClassEncoder, NamedEncoders, NumericEncoder, conditioned, sinusoid
 from backbones.patches import DropPath, grid_of, named_size, resized, unpatchify
 from backbones.recurrences.conv import two_way_conv
 from backbones.recurrences.forms import exact, form_of
@@ -126,6 +128,7 @@ class DiS(nn.Module):
         num_classes: int = 1000,
         null_class: bool = True,
         num_numeric: int = 0,
+        fields: Sequence[Mapping[str, Any]] = (),
         learn_sigma: bool = False,
         rms_norm: bool = True,
         drop_path: float = 0.0,
@@ -153,7 +156,7 @@ class DiS(nn.Module):
             (out_channels or in_channels) * (2 if learn_sigma else 1),
             learn_sigma,
         )
-        self.conditional = bool(num_classes or num_numeric)
+        self.conditional = bool(num_classes or num_numeric or fields)
         self.extras = 2 if self.conditional else 1
         dim, tokens = hidden_size, self.grid[0] * self.grid[1]
         self.frame = (
@@ -182,6 +185,7 @@ class DiS(nn.Module):
         if self.conditional:
             self.final_layer["adaLN_modulation"] = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))
         self._initialise(depth, original=original_init)
+        self.f_embedders = NamedEncoders(fields, dim)
 
     def _initialise(self, depth: int, *, original: bool) -> None:
         """torch's own linear layers with biases at 0, embeddings N(0, 0.02), mixers' last product over
@@ -212,7 +216,9 @@ class DiS(nn.Module):
         time = self.time_embed(sinusoid(t.expand(len(x)), self.pos_embed.shape[-1]).to(kind))  # (B, D)
         extras, condition = [time], None
         if self.conditional:
-            condition = self.condition(cond, len(x), x.device)
+            condition = conditioned(
+                None, cond, x, label=self.label_emb, numeric=self.n_embedder, named=self.f_embedders
+            )
             extras = [condition, time]
         if self.frame is not None:
             h, rest = self.frame.open(x, time if condition is None else time + condition)
@@ -241,28 +247,6 @@ class DiS(nn.Module):
         return unpatchify(
             self.final_layer["linear"](h[:, self.extras :]), grid, self.patch_size, self.out_channels
         )
-
-    def condition(self, cond: Cond, count: int, device: torch.device) -> Tensor:
-        """(B, D) of the label and the numbers; a condition that is absent counts as missing."""
-        total: Tensor | None = None
-        if self.label_emb is not None:
-            label = (
-                cond.label
-                if cond.label is not None
-                else torch.full((count,), -1, dtype=torch.int64, device=device)
-            )
-            total = self.label_emb(label)
-        if self.n_embedder is not None:
-            kind, size = self.n_embedder.nulls.dtype, self.n_embedder.values.in_features
-            numeric = (
-                cond.numeric
-                if cond.numeric is not None
-                else torch.full((count, size), torch.nan, device=device)
-            )
-            numbers = self.n_embedder(numeric.to(kind))
-            total = numbers if total is None else total + numbers
-        assert total is not None
-        return total
 
 
 def first_steps(projection: nn.Linear) -> None:

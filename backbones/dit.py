@@ -8,12 +8,22 @@ Xie, 2212.09748).
 At initialisation the output is exactly 0. B batch, N tokens, D width, C channels, P patch.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.attention import Full, attend
-from backbones.encoders import ClassEncoder, NumericEncoder, TimeEncoder, grid_positions
+from backbones.encoders import (
+    ClassEncoder,
+    NamedEncoders,
+    NumericEncoder,
+    TimeEncoder,
+    conditioned,
+    grid_positions,
+)
 from backbones.inference import activated
 from backbones.stem import ConvHead, ConvStem
 from backbones.types import Cond, RunContext
@@ -81,7 +91,8 @@ class DiT(nn.Module):
     (B, C_out, H, W).
 
     ``size`` ("S/2", "Ti/4") sets width, depth, heads and patch. ``num_classes=0``: no labels.
-    ``null_class=False``: no row for a missing label. ``out_channels`` (``in_channels`` by default);
+    ``null_class=False``: no row for a missing label. ``fields``: conditions of other names
+    (`backbones.encoders.NamedEncoders`). ``out_channels`` (``in_channels`` by default);
     ``learn_sigma`` doubles them (the second half is the variance head, or another). ``stem_channels``
     replaces the linear patches by a convolutional stem and head; the patch is then 2^len(stem_channels). Any
     H, W divisible by the patch works; positions stretch to the native grid's extent. ``frequency_shift`` and
@@ -107,6 +118,7 @@ class DiT(nn.Module):
         num_classes: int = 1000,
         null_class: bool = True,
         num_numeric: int = 0,
+        fields: Sequence[Mapping[str, Any]] = (),
         learn_sigma: bool = False,
         stem_channels: tuple[int, ...] = (),
         stem_blocks: int = 2,
@@ -167,6 +179,7 @@ class DiT(nn.Module):
         # every block's adaLN and the final layer's, in one product
         self.modulation = nn.Linear(hidden_size, sum(self.splits))
         self._initialise()
+        self.f_embedders = NamedEncoders(fields, hidden_size)
 
     def _initialise(self) -> None:
         """Xavier for the transformer's linears, N(0, 0.02) for embeddings and the time MLP, zeros for
@@ -196,19 +209,8 @@ class DiT(nn.Module):
 
     def encode(self, t: Tensor, cond: Cond) -> Tensor:
         """(B, D) conditioning vector. A condition that is absent counts as missing."""
-        c = self.t_embedder(t)
-        if self.y_embedder is not None:
-            label = cond.label if cond.label is not None else torch.full_like(t, -1, dtype=torch.int64)
-            c = c + self.y_embedder(label)
-        if self.n_embedder is not None:
-            count = self.n_embedder.values.in_features
-            numeric = (
-                cond.numeric
-                if cond.numeric is not None
-                else torch.full((len(t), count), torch.nan, dtype=c.dtype, device=c.device)
-            )
-            c = c + self.n_embedder(numeric.to(c.dtype))
-        return c
+        time, numbers = self.t_embedder(t), self.n_embedder
+        return conditioned(time, cond, t, label=self.y_embedder, numeric=numbers, named=self.f_embedders)
 
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None

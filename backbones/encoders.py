@@ -1,14 +1,30 @@
-"""Condition encoders: time, class label, numbers; and the sinusoids of positions.
+"""Condition encoders: time, class label, numbers, pictures; and the sinusoids of positions.
 
-Missing conditions are met by a learned null: the last row of the label table, one learned vector for each
-missing number.
+Missing conditions are met by a learned null: the last row of a class table, one learned vector for each
+missing number or for a missing picture. An encoder takes (B, ...) values to (B, D), and says what stands for
+a condition that is ``absent`` altogether.
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from backbones.plugins import Registry
+from backbones.registry import build
+from backbones.types import Cond
+
+REGISTRY = Registry(
+    "encoders",
+    {
+        "class": "backbones.encoders:ClassEncoder",
+        "numbers": "backbones.encoders:NumericEncoder",
+        "picture": "backbones.encoders:PictureEncoder",
+    },
+)
 
 
 def sinusoid(t: Tensor, dim: int, *, shift: int = 0) -> Tensor:
@@ -72,10 +88,13 @@ class ClassEncoder(nn.Module):
             label = torch.where(label < 0, self.num_classes, label)
         return self.embedding_table(label)
 
+    def absent(self, rows: int, device: torch.device) -> Tensor:
+        return torch.full((rows,), -1, dtype=torch.int64, device=device)
+
 
 class NumericEncoder(nn.Module):
-    """(B, K) numbers, NaN = missing, to (B, D): an MLP of the known values plus a learned null vector for
-    each missing one."""
+    """(B, K) numbers, or (B, ...) of K numbers each, NaN = missing, to (B, D): an MLP of the known values
+    plus a learned null vector for each missing one."""
 
     def __init__(self, count: int, dim: int):
         super().__init__()
@@ -84,7 +103,66 @@ class NumericEncoder(nn.Module):
         nn.init.normal_(self.nulls, std=0.02)
 
     def forward(self, numeric: Tensor) -> Tensor:
+        numeric = numeric.flatten(1)
         missing = numeric.isnan()
         known = torch.where(missing, torch.zeros_like(numeric), numeric).to(self.nulls.dtype)
         h = self.values(known) + missing.to(self.nulls.dtype) @ self.nulls  # (B, D)
         return self.out(F.silu(h))
+
+    def absent(self, rows: int, device: torch.device) -> Tensor:
+        return torch.full((rows, self.values.in_features), torch.nan, device=device)
+
+
+class PictureEncoder(nn.Module):
+    """(B, C, H, W) pictures of any size to (B, D): strided convolutions and a mean over places. One with a
+    NaN in it is missing as a whole."""
+
+    def __init__(self, channels: int, dim: int, *, width: int = 64):
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(width, dim, 3, stride=2, padding=1)
+        self.out, self.null = nn.Linear(dim, dim), nn.Parameter(torch.zeros(dim))
+        nn.init.normal_(self.null, std=0.02)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        missing = picture.isnan().flatten(1).any(1)[:, None]  # (B, 1)
+        known = torch.where(missing[..., None, None], 0.0, picture).to(self.null.dtype)
+        h = self.second(F.silu(self.first(known)))
+        return torch.where(missing, self.null, self.out(F.silu(h).mean((2, 3))))
+
+    def absent(self, rows: int, device: torch.device) -> Tensor:
+        return torch.full((rows, self.first.in_channels, 1, 1), torch.nan, device=device)
+
+
+class NamedEncoders(nn.ModuleList):
+    """Encoders of `Cond.named`. ``fields``: of each its ``name``, its ``encoder`` (`REGISTRY`) and that one's
+    options."""
+
+    def __init__(self, fields: Sequence[Mapping[str, Any]], dim: int):
+        super().__init__(
+            build(
+                REGISTRY,
+                f["encoder"],
+                "condition encoder",
+                {**{k: v for k, v in f.items() if k not in ("name", "encoder")}, "dim": dim},
+            )
+            for f in fields
+        )
+        self.names = tuple(f["name"] for f in fields)
+
+
+def conditioned(c: Tensor | None, cond: Cond, like: Tensor, /, **encoders: Any) -> Tensor:
+    """``c`` (B, D) plus what the encoders make of their conditions, in their order: each is called as its
+    condition in `Cond` is, ``named`` all of the others. One that is absent counts as missing. ``like`` (B,
+    ...) tells rows and device."""
+    named = encoders.pop("named", None)
+    pairs = [*encoders.items(), *zip(getattr(named, "names", ()), named or ())]
+    for name, encoder in pairs:
+        if encoder is None:
+            continue
+        value = cond.get(name)
+        value = encoder.absent(len(like), like.device) if value is None else value
+        part = encoder(value.to(c.dtype) if c is not None and value.is_floating_point() else value)
+        c = part if c is None else c + part
+    assert c is not None
+    return c

@@ -78,6 +78,9 @@ class Conditions(nn.Module):
         """Numbers that a sample has, at least."""
         return 1 + max(max(c) for c in self.columns)
 
+    def absent(self, rows: int, device: torch.device) -> Tensor:
+        return torch.full((rows, self.width), torch.nan, device=device)
+
     def forward(self, numeric: Tensor) -> Tensor:
         """(B, K) numbers, NaN = missing, to (B, D). Raises ``ValueError`` for too few columns."""
         if numeric.shape[1] < self.width:

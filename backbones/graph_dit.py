@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.attention import Bias, attend
-from backbones.encoders import ClassEncoder, TimeEncoder
+from backbones.encoders import ClassEncoder, NamedEncoders, TimeEncoder, conditioned
 from backbones.graph_conditions import Conditions, grouped, modulated
 from backbones.inference import activated
 from backbones.types import Cond, RunContext
@@ -154,6 +154,7 @@ class GraphDiT(nn.Module):
         mlp_ratio: float = 4.0,
         num_numeric: int = 0,
         num_classes: int = 0,
+        fields: Sequence[Mapping[str, Any]] = (),
         conditions: str = "fourier",
         groups: Sequence[Mapping[str, Any]] = (),
         together: bool = False,
@@ -195,6 +196,7 @@ class GraphDiT(nn.Module):
             self.decoder = nn.Linear(dim, row if absolute else atom_types)
         self.pairs = PairHead(dim, dim // 2) if pair_head or not absolute else None
         self._initialise()
+        self.f_embedders = NamedEncoders(fields, dim)
 
     def _initialise(self) -> None:
         """Xavier for linear layers, biases 0; modulations start at nothing, and so do the gates of ours."""
@@ -217,19 +219,8 @@ class GraphDiT(nn.Module):
 
     def encode(self, t: Tensor, cond: Cond) -> Tensor:
         """(B, D) of time and conditions; what is absent counts as missing."""
-        c = self.t_embedder(t)
-        if self.y_embedding_list is not None:
-            numeric = (
-                cond.numeric
-                if isinstance(cond.numeric, Tensor)
-                else torch.full((len(t), self.y_embedding_list.width), torch.nan, device=t.device)
-            )
-            c = c + self.y_embedding_list(numeric.to(c.dtype))
-        if self.y_embedder is not None:
-            c = c + self.y_embedder(
-                cond.label if isinstance(cond.label, Tensor) else torch.full_like(t, -1, dtype=torch.int64)
-            )
-        return c
+        time, numbers = self.t_embedder(t), self.y_embedding_list
+        return conditioned(time, cond, t, numeric=numbers, label=self.y_embedder, named=self.f_embedders)
 
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None

@@ -1,11 +1,13 @@
-"""A small MLP for points: (B, d) and a time to (B, d_out), with class labels or numbers when there are
-any."""
+"""A small MLP for points: (B, d) and a time to (B, d_out), with class labels, numbers or other conditions
+when there are any."""
 
-import torch
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.encoders import ClassEncoder, NumericEncoder, TimeEncoder
+from backbones.encoders import ClassEncoder, NamedEncoders, NumericEncoder, TimeEncoder, conditioned
 from backbones.types import Cond, RunContext
 
 
@@ -20,6 +22,7 @@ class MLPBackbone(nn.Module):
         depth: int = 3,
         num_classes: int = 0,
         num_numeric: int = 0,
+        fields: Sequence[Mapping[str, Any]] = (),
         learn_sigma: bool = False,
     ):
         super().__init__()
@@ -34,24 +37,14 @@ class MLPBackbone(nn.Module):
         self.out = nn.Linear(width, dim * (2 if learn_sigma else 1))
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
+        self.f_embedders = NamedEncoders(fields, width)
 
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
     ) -> Tensor:
         cond = cond if cond is not None else Cond()
         c = self.t_embedder(t.expand(len(x)))
-        if self.y_embedder is not None:
-            label = (
-                cond.label
-                if cond.label is not None
-                else torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
-            )
-            c = c + self.y_embedder(label)
-        if self.n_embedder is not None:
-            count = self.n_embedder.values.in_features
-            c = c + self.n_embedder(
-                cond.numeric if cond.numeric is not None else x.new_full((len(x), count), torch.nan)
-            )
+        c = conditioned(c, cond, x, label=self.y_embedder, numeric=self.n_embedder, named=self.f_embedders)
         h = self.inp(x) + c
         for block in self.blocks:
             h = h + block(F.silu(h))

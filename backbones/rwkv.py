@@ -6,11 +6,20 @@ patch (``q_shift``: a quarter of the channels from each).
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from backbones.encoders import ClassEncoder, NumericEncoder, TimeEncoder, grid_positions
+from backbones.encoders import (
+    ClassEncoder,
+    NamedEncoders,
+    NumericEncoder,
+    TimeEncoder,
+    conditioned,
+    grid_positions,
+)
 from backbones.inference import activated
 from backbones.patches import DropPath, grid_of, named_size, resized, unpatchify
 from backbones.recurrences.forms import exact, form_of
@@ -142,6 +151,7 @@ class DiffusionRWKV(nn.Module):
         num_classes: int = 1000,
         null_class: bool = True,
         num_numeric: int = 0,
+        fields: Sequence[Mapping[str, Any]] = (),
         learn_sigma: bool = False,
         wkv: str = "paper",
         key_norm: bool = False,
@@ -201,6 +211,7 @@ class DiffusionRWKV(nn.Module):
         self.frame = (
             Frame(in_channels, self.out_channels, stem_channels, stem_blocks, dim) if stem_channels else None
         )
+        self.f_embedders = NamedEncoders(fields, dim)
 
     def _initialise(self, blocks: list[Block]) -> None:
         """Xavier for linear layers and patches, N(0, 0.02) for embeddings and the time MLP, zeros for
@@ -227,20 +238,8 @@ class DiffusionRWKV(nn.Module):
 
     def encode(self, t: Tensor, cond: Cond) -> Tensor:
         """(B, D) conditioning vector; a condition that is absent counts as missing."""
-        c = self.time_embed(t)
-        if self.label_emb is not None:
-            c = c + self.label_emb(
-                cond.label if cond.label is not None else torch.full_like(t, -1, dtype=torch.int64)
-            )
-        if self.n_embedder is not None:
-            size = self.n_embedder.values.in_features
-            numeric = (
-                cond.numeric
-                if cond.numeric is not None
-                else torch.full((len(t), size), torch.nan, dtype=c.dtype, device=c.device)
-            )
-            c = c + self.n_embedder(numeric.to(c.dtype))
-        return c
+        time, numbers = self.time_embed(t), self.n_embedder
+        return conditioned(time, cond, t, label=self.label_emb, numeric=numbers, named=self.f_embedders)
 
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None

@@ -12,7 +12,7 @@ from backbones.noise import NoiseSource, RecordedNoise
 __all__ = ["Cond", "RunContext", "NoiseSource", "RecordedNoise", "Backbone", "Noise"]
 
 Field = Tensor | Mapping[str, Tensor] | None
-CONDITIONS = ("label", "numeric", "tokens", "image")
+CONDITIONS = ("label", "numeric", "tokens", "image", "named")
 
 
 class Noise(Protocol):
@@ -40,14 +40,19 @@ def _missing(value: Tensor) -> Tensor:
     return torch.full_like(value, torch.nan if value.is_floating_point() else -1)
 
 
+def _lost(value: Tensor, lost: Tensor) -> Tensor:
+    """(B, ...) with the samples ``lost`` (B,) missing."""
+    return torch.where(lost.view(-1, *[1] * (value.ndim - 1)), _missing(value), value)
+
+
 @dataclass(frozen=True)
 class Cond:
     """A batch of conditions. Every field is (B, ...), or a dict of such tensors by name, or None.
 
     ``label`` (B,) int64, −1 = missing. ``numeric`` (B, K) float, NaN = missing. ``tokens`` (B, L, D) and
-    ``image`` (B, C, H, W) float, NaN = missing. Of the sample itself, and kept when the condition is nulled:
-    ``valid`` (padding mask, True = real), ``known`` (mask of entries that are given), ``given`` (their
-    values).
+    ``image`` (B, C, H, W) float, NaN = missing. ``named``: conditions of all other names, of integers (−1 =
+    missing) or floats (NaN). Of the sample itself, and kept when the condition is nulled: ``valid`` (padding
+    mask, True = real), ``known`` (mask of entries that are given), ``given`` (their values).
     """
 
     label: Field = None
@@ -57,6 +62,25 @@ class Cond:
     valid: Tensor | None = None
     known: Tensor | None = None
     given: Tensor | None = None
+    named: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @staticmethod
+    def of(columns: Mapping[str, Tensor]) -> "Cond":
+        """From tensors (B, ...) by name: those that are no fields of their own are ``named``."""
+        own = {f.name for f in fields(Cond)}
+        return Cond(
+            **{k: v for k, v in columns.items() if k in own},
+            named={k: v for k, v in columns.items() if k not in own},
+        )
+
+    def get(self, name: str) -> Field:
+        """A condition by its name, None where it is not given."""
+        return getattr(self, name) if name in CONDITIONS[:-1] else self.named.get(name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the conditions that are there."""
+        return (*(n for n in CONDITIONS[:-1] if getattr(self, n) is not None), *self.named)
 
     def _map(self, fn: Callable[[Tensor], Tensor], names: Sequence[str] | None = None) -> "Cond":
         chosen = names or [f.name for f in fields(self)]
@@ -90,22 +114,28 @@ class Cond:
 
     def drop(self, p: float, noise: NoiseSource, *, each: float = 0.0) -> "Cond":
         """Classifier-free dropout: each sample loses all its conditions with probability ``p`` (stream
-        ``drop``), and each of its numbers by itself with probability ``each`` (stream ``drop-each``), so that
-        a network learns what to do when some are asked for and others are free."""
+        ``drop``), and each of its numbers and of the ``named`` by itself with probability ``each`` (streams
+        ``drop-each...``), so that a network learns what to do when some are asked for and others are free."""
         kept = self
+        if each > 0 and self.named:
+            kept = replace(
+                kept,
+                named={
+                    k: _lost(v, noise.uniform(stream=f"drop-each-named-{k}") < each)
+                    for k, v in self.named.items()
+                },
+            )
         if each > 0 and self.numeric is not None:
             columns = dict(self.numeric) if isinstance(self.numeric, Mapping) else {"": self.numeric}
             for name, value in columns.items():
                 # (B, K)
                 gone = noise.uniform(value.shape[1:], stream=f"drop-each{name and f'-{name}'}") < each
                 columns[name] = torch.where(gone, _missing(value), value)
-            kept = replace(self, numeric=columns if isinstance(self.numeric, Mapping) else columns[""])
+            kept = replace(kept, numeric=columns if isinstance(self.numeric, Mapping) else columns[""])
         if p <= 0:
             return kept
         lost = noise.uniform(stream="drop") < p  # (B,)
-        return kept._map(
-            lambda v: torch.where(lost.view(-1, *[1] * (v.ndim - 1)), _missing(v), v), CONDITIONS
-        )
+        return kept._map(lambda v: _lost(v, lost), CONDITIONS)
 
 
 @dataclass

@@ -16,8 +16,8 @@ from samplers.paths import Path, Time
 
 
 class Dual(Rule):
-    """``first`` w₁ and ``second`` w₂; ``keep`` names c₁: label, numeric, tokens or image. ``interval``,
-    ``interval_sigma`` as in cfg."""
+    """``first`` w₁ and ``second`` w₂; ``keep`` names c₁: label, numeric, tokens, image or named (all others).
+    ``interval``, ``interval_sigma`` as in cfg."""
 
     needs = frozenset({"uncond", "partial"})
     provides = "partial"
@@ -44,7 +44,7 @@ class Dual(Rule):
         return (self.first, self.second) != (1, 1) and self.where.contains(t, path)
 
     def condition(self, cond: Cond) -> Cond:
-        if getattr(cond, self.keep) is None:
+        if not (cond.named if self.keep == "named" else self.keep in cond.names):
             raise ValueError(
                 f"got dual guidance that keeps the {self.keep}, which was not given; choose another keep"
             )

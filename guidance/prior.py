@@ -9,6 +9,7 @@ null condition.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -80,7 +81,7 @@ class _First:
         return self.denoiser.starts
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
-        first = {
+        first: dict[str, Any] = {
             k: None if v is None or v.ndim < 2 else v[:, : self.channels]
             for k, v in (("known", cond.known), ("given", cond.given))
         }

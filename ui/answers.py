@@ -54,16 +54,24 @@ def _controls(settings: Settings, shown: Card, known: dict[str, Card]) -> dict[s
         "label": {"choices": _pairs(label_choices(shown.classes)), "visible": bool(shown.classes)},
         "num_steps": {"maximum": max(LONG, settings.num_steps)},
         "sampler": {"choices": _pairs([*samplers, settings.sampler])},
-        "guidance": {"visible": bool(shown.classes or catalog.numbers_of(shown))},
+        "guidance": {"visible": bool(shown.classes or catalog.conditions_of(shown))},
         "conditions": {
             "visible": bool(settable),
-            "info": f"name=number, ...; known: {', '.join(settable)}" if settable else None,
+            "info": _known(shown) if settable else None,
         },
     }
     values = asdict(settings) | {"label": settings.label or own_word(shown.classes)}
     return {name: more.get(name, {}) | {"value": value} for name, value in values.items()} | {
         "card": {"value": html.card(shown, folder=str(shown.folder))}
     }
+
+
+def _known(shown: Card) -> str:
+    """What may be set, of other kinds than numbers with what they take."""
+    said = catalog.conditions_of(shown)
+    names = [f"{name} ({hint})" if isinstance(hint, str) else name for name, hint in said.items()]
+    value = "value" if any(isinstance(hint, str) for hint in said.values()) else "number"
+    return f"name={value}, ...; known: {', '.join(names)}"
 
 
 def bridge(shown: Card) -> dict[str, Update]:

@@ -134,7 +134,9 @@ class Engine:
         files.check_writable(self.out)
         model = self.model(settings.model, weights=settings.weights, dtype=settings.dtype)
         request, _ = model.request(
-            **settings.options(model.classes), batch=POINTS_BATCH if model.task.together else BATCH
+            **settings.options(model.classes, [f.name for f in model.info.fields]),
+            files=False,
+            batch=POINTS_BATCH if model.task.together else BATCH,
         )
         run = Run(model, request)
         try:

@@ -2,7 +2,7 @@
 again."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ NONE = "none"  # these two words stand in brackets where a class is called so
 @dataclass(frozen=True)
 class Settings:
     """One run as asked for. ``label``: `own_word`, or what `studio.data.labels` reads, None as the former;
-    ``seeds``: ``0-7,12``; ``conditions``: ``name=value, ...`` for numeric conditions. ``guidance`` "default"
+    ``seeds``: ``0-7,12``; ``conditions``: ``name=value, ...`` for all others. ``guidance`` "default"
     and ``num_steps`` 0 or ``sampler`` "" mean the model's own."""
 
     model: str
@@ -45,11 +45,11 @@ class Settings:
         if str(self.seeds or "").strip():
             parse_seeds(str(self.seeds), most=AT_ONCE)
         limits.dtype(self.dtype)
-        parse_conditions(self.conditions)
+        parse_conditions(self.conditions, None)
 
-    def options(self, classes: Sequence[str] = ()) -> dict[str, Any]:
-        """Keyword arguments of ``Model.request`` for a model of such classes. Raises ``ValueError`` for a
-        condition that is not ``name=number``."""
+    def options(self, classes: Sequence[str] = (), texts: Collection[str] = ()) -> dict[str, Any]:
+        """Keyword arguments of ``Model.request`` for a model of such classes, of whose conditions ``texts``
+        are no numbers. Raises ``ValueError`` for another condition that is not ``name=number``."""
         own = (
             self.label is None or self.label not in classes and self.label.strip() in ("", own_word(classes))
         )
@@ -59,27 +59,28 @@ class Settings:
             "num_steps": int(self.num_steps or 0) or None,
             "sampler": (self.sampler or "").strip() or None,
             "guidance": (self.guidance or "").strip(),
-            "conditions": parse_conditions(self.conditions),
+            "conditions": parse_conditions(self.conditions, texts),
             "deterministic": bool(self.deterministic),
         }
 
 
-def parse_conditions(text: str) -> dict[str, float]:
-    """``"ph=7, mass=1.5"``, or a JSON object for names with a comma or an equals sign, to a dict."""
+def parse_conditions(text: str, texts: Collection[str] | None = ()) -> dict[str, float | str]:
+    """``"ph=7, season=spring"``, or a JSON object for names and values with a comma or an equals sign, to a
+    dict. ``texts``: names of those that are no numbers, None where that is not known."""
     plain = (text or "").strip()
     if plain.startswith("{"):
         try:
-            return {str(name): float(number) for name, number in json.loads(plain).items()}
-        except (TypeError, ValueError, OverflowError, RecursionError):
+            return {str(k): _value(str(k), v, texts) for k, v in json.loads(plain).items()}
+        except (AttributeError, TypeError, ValueError, OverflowError, RecursionError):
             raise ValueError(
                 f"got conditions {limits.brief(plain)}, expected numbers by name, such as {{'ph': 7}} "
                 "with double quotes"
             ) from None
-    values: dict[str, float] = {}
+    values: dict[str, float | str] = {}
     for part in filter(None, (p.strip() for p in plain.split(","))):
-        name, _, number = part.partition("=")
+        name, _, value = part.partition("=")
         try:
-            values[name.strip()] = float(number)
+            values[name.strip()] = _value(name.strip(), value, texts)
         except ValueError:
             raise ValueError(
                 f"got condition {limits.brief(part)}, expected name=number, such as ph=7"
@@ -87,11 +88,24 @@ def parse_conditions(text: str) -> dict[str, float]:
     return values
 
 
-def conditions_text(values: Mapping[str, float]) -> str:
-    """What `parse_conditions` reads as these values."""
-    plain = ", ".join(f"{k}={v!r}" for k, v in values.items())
+def _value(name: str, value: Any, texts: Collection[str] | None) -> float | str:
+    """A number, or a text where that may be. Raises ``ValueError``."""
+    if texts is not None and name in texts:
+        return value if isinstance(value, str) else json.dumps(value)
     try:
-        return plain if parse_conditions(plain) == values else json.dumps(dict(values))
+        return float(value)
+    except (TypeError, ValueError):
+        if texts is None and isinstance(value, str) and value.strip():
+            return value
+        raise ValueError("no number") from None
+
+
+def conditions_text(values: Mapping[str, float | str]) -> str:
+    """What `parse_conditions` reads as these values."""
+    plain = ", ".join(f"{k}={v if isinstance(v, str) else repr(v)}" for k, v in values.items())
+    texts = [k for k, v in values.items() if isinstance(v, str)]
+    try:
+        return plain if parse_conditions(plain, texts) == values else json.dumps(dict(values))
     except ValueError:
         return json.dumps(dict(values))
 

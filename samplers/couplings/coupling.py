@@ -274,11 +274,7 @@ class Planned:
             if groups is None:
                 raise ValueError("got labels='per_class', but the batch has no labels; leave it out")
             return groups
-        if (
-            self.labels is None
-            and self.label_cost is None
-            and any(v is not None for v in (cond.label, cond.numeric, cond.tokens, cond.image))
-        ):
+        if self.labels is None and self.label_cost is None and cond.names:
             self.say(
                 "labels",
                 "this coupling pairs noise and data without regard to conditions: each class (or prompt) "

@@ -16,6 +16,7 @@ from samplers.objective import Objective, build_objective, objective_options
 from samplers.paths import GRAPHS
 from studio.config import Config
 from studio.data import Data
+from studio.data.conditions import Field, conditions_of, encoders_of, field_of
 from studio.data.depth import Reading
 
 
@@ -25,8 +26,8 @@ class Info:
     part of ``meta.json``. ``decoder``, ``background`` and ``bits``: how picture files were read
     (`studio.data.images`), and are where the model starts from one. ``class_counts``: training samples of
     each class, the prior of its labels (empty: not known); ``stratified``: whether what it was not trained on
-    shares every class alike. ``fields``: shapes of ``tokens`` and ``image``, where its network is asked by
-    them."""
+    shares every class alike. ``fields``: conditions of other kinds than the label and the numbers;
+    ``conditions`` are all of them."""
 
     task: str
     shape: tuple[int, ...]
@@ -45,7 +46,11 @@ class Info:
     bits: int | None = None
     class_counts: tuple[int, ...] = ()
     stratified: bool = False
-    fields: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    fields: tuple[Field, ...] = ()
+
+    @property
+    def conditions(self) -> tuple[Field, ...]:
+        return conditions_of(self)
 
     @staticmethod
     def of(data: Data) -> "Info":
@@ -71,17 +76,13 @@ class Info:
 
     @staticmethod
     def from_meta(meta: dict[str, Any]) -> "Info":
-        known: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v
-            for k, v in meta.items()
-            if k in Info.__dataclass_fields__
-        }
+        known: dict[str, Any] = {k: _tuples(v) for k, v in meta.items() if k in Info.__dataclass_fields__}
         missing = {"task", "shape", "classes", "codec"} - set(known)
         if missing:
             raise ValueError(
                 f"meta.json lacks {', '.join(sorted(missing))}; this is not a model folder of drift-studio"
             )
-        return Info(**known)
+        return Info(**{**known, "fields": _fields(meta.get("fields", ()))})
 
     @property
     def reading(self) -> Reading:
@@ -92,6 +93,19 @@ class Info:
         return asdict(self)
 
 
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _fields(entries: Any) -> tuple[Field, ...]:
+    """Of ``meta.json``; an earlier version wrote shapes by name."""
+    if isinstance(entries, Mapping):
+        return tuple(
+            Field(k, "image" if k == "image" else "array", tuple(shape)) for k, shape in entries.items()
+        )
+    return tuple(field_of(entry) for entry in entries)
+
+
 def fill_backbone(spec: dict[str, Any], info: Info, head: Any = None) -> dict[str, Any]:
     """The ``backbone`` section with sizes and class counts taken from the data where the constructor asks for
     them and the config is silent. ``head``: the objective's parameterisation, which may ask for more channels
@@ -100,6 +114,8 @@ def fill_backbone(spec: dict[str, Any], info: Info, head: Any = None) -> dict[st
         raise ValueError(f"backbone has no name, expected one of {', '.join(backbones.REGISTRY)}")
     accepts = inspect.signature(resolve(backbones.REGISTRY, spec["name"], "backbone")).parameters
     known: dict[str, Any] = {"num_classes": len(info.classes), "num_numeric": len(info.numeric)}
+    if info.fields:
+        known["fields"] = encoders_of(info)
     if info.codec.get("name") == "graph":
         known |= {"max_atoms": info.codec["size"], "atom_types": len(info.codec["atoms"])}
     elif len(info.shape) == 3:

@@ -20,7 +20,9 @@ Weights = Annotated[
     str, typer.Option(help="auto (an average where there is one), ema, raw, or a profile such as ema-0.999.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-Conditions = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE for any condition.")]
+Conditions = Annotated[
+    list[str] | None, typer.Option("--set", help="NAME=VALUE for any condition; @FILE reads one.")
+]
 
 
 def emit(result: dict[str, Any], as_json: bool, lines: list[str]) -> None:
@@ -42,7 +44,8 @@ def conditions_of(items: list[str] | None) -> dict[str, Any]:
         name, eq, value = item.partition("=")
         if not eq:
             raise ValueError(f"got --set {item!r}, expected NAME=VALUE")
-        if "=" in value and name not in ("label", "class"):  # a number has no equals sign, a name may
+        # a number has no equals sign, a name may
+        if "=" in value and name not in ("label", "class") and not value.startswith(("@", "[")):
             name, _, value = item.rpartition("=")
         conditions[name] = value
     return conditions

@@ -1,8 +1,8 @@
 """Data in memory: a uint8 or float array with labels, and what a data set tells about itself."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,17 +10,22 @@ import torch
 from torch import Tensor
 
 from backbones.types import Cond
+from studio.data.conditions import Field, conditions_of, fitted
 from studio.data.finite import check_values
 
 
 class Arrays(torch.utils.data.Dataset):
-    """(N, ...) values, (N,) labels (−1 = none) and (N, K) numbers (NaN = missing); a list of indices is
-    fetched in one go as ``(values, Cond)``."""
+    """(N, ...) values, (N,) labels (−1 = none), (N, K) numbers (NaN = missing) and (N, ...) of further
+    conditions by name; a list of indices is fetched in one go as ``(values, Cond)``."""
 
     def __init__(
-        self, values: np.ndarray, labels: np.ndarray | None = None, numeric: np.ndarray | None = None
+        self,
+        values: np.ndarray,
+        labels: np.ndarray | None = None,
+        numeric: np.ndarray | None = None,
+        named: Mapping[str, np.ndarray] | None = None,
     ):
-        self.values, self.labels, self.numeric = values, labels, numeric
+        self.values, self.labels, self.numeric, self.named = values, labels, numeric, dict(named or {})
 
     def __len__(self) -> int:
         return len(self.values)
@@ -30,9 +35,21 @@ class Arrays(torch.utils.data.Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Cond]:
         i = np.asarray(indices)
-        label = None if self.labels is None else torch.from_numpy(self.labels[i].astype(np.int64))
-        numeric = None if self.numeric is None else torch.from_numpy(self.numeric[i].astype(np.float32))
-        return torch.from_numpy(np.ascontiguousarray(self.values[i])), Cond(label=label, numeric=numeric)
+        columns = {k: torch.from_numpy(v[i]) for k, v in self.named.items()}
+        if self.labels is not None:
+            columns["label"] = torch.from_numpy(self.labels[i].astype(np.int64))
+        if self.numeric is not None:
+            columns["numeric"] = torch.from_numpy(self.numeric[i].astype(np.float32))
+        return torch.from_numpy(np.ascontiguousarray(self.values[i])), Cond.of(columns)
+
+    def part(self, i: np.ndarray) -> "Arrays":
+        """The samples of these indices."""
+        return Arrays(
+            self.values[i],
+            None if self.labels is None else self.labels[i],
+            None if self.numeric is None else self.numeric[i],
+            {k: v[i] for k, v in self.named.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -47,8 +64,8 @@ class Data:
     run keeps beside its config. Of picture files: ``decoder``, the version of how they were decoded (1 for
     all that was decoded elsewhere), on which ``background`` and with how many ``bits``. ``read_from``: what
     the classes were read from, in words. ``rows``: places of the two parts in the file or folder that both
-    come from; ``stratified``: whether they share every class alike. ``fields``: shapes of the conditions
-    beside labels and numbers, by the names that `Cond` has for them."""
+    come from; ``stratified``: whether they share every class alike. ``fields``: conditions of other kinds
+    than the label and the numbers; ``conditions`` are all of them."""
 
     name: str
     task: str
@@ -75,7 +92,11 @@ class Data:
     read_from: str = ""
     rows: tuple[np.ndarray, np.ndarray] | None = None
     stratified: bool = False
-    fields: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    fields: tuple[Field, ...] = ()
+
+    @property
+    def conditions(self) -> tuple[Field, ...]:
+        return conditions_of(self)
 
     @property
     def class_counts(self) -> tuple[int, ...]:
@@ -142,11 +163,13 @@ def from_arrays(
     skipped: int = 0,
     numeric: np.ndarray | None = None,
     numeric_names: Sequence[str] = (),
+    conditions: Mapping[str, tuple[str | Field, Sequence[Any]]] | None = None,
     parts: tuple[np.ndarray, np.ndarray] | None = None,
     read_from: str = "",
 ) -> Data:
     """A `Data` over one array with a random held-out part, or with the indices ``parts`` (train, held-out);
-    numbers are standardised (NaN stays NaN)."""
+    numbers are standardised (NaN stays NaN). ``conditions``: further ones by name, each a kind
+    (`studio.data.conditions.KINDS`) or a `Field`, and a value for every sample."""
     check_values(values, name)
     train, rest = split(len(values), held_out) if parts is None else parts
     mean = std = np.zeros(0)
@@ -159,20 +182,23 @@ def from_arrays(
         std = np.where(std > 0, std, 1.0)
         numeric = (numeric - mean) / std
 
-    def part(i: np.ndarray) -> Arrays:
-        return Arrays(
-            values[i], None if labels is None else labels[i], None if numeric is None else numeric[i]
-        )
-
+    columns = {
+        key: _column(key, kind, given, len(values), train)
+        for key, (kind, given) in (conditions or {}).items()
+    }
+    whole = Arrays(values, labels, numeric, {key: column for key, (_, column) in columns.items()})
     digest = content_hash(
-        values, labels if labels is not None else np.zeros(0), numeric if numeric is not None else np.zeros(0)
+        values,
+        labels if labels is not None else np.zeros(0),
+        numeric if numeric is not None else np.zeros(0),
+        *whole.named.values(),
     )
     return Data(
         name,
         task,
         tuple(values.shape[1:]),
-        part(train),
-        part(rest) if len(rest) else None,
+        whole.part(train),
+        whole.part(rest) if len(rest) else None,
         tuple(classes),
         codec,
         digest,
@@ -184,4 +210,14 @@ def from_arrays(
         notes=notes,
         read_from=read_from,
         rows=(train, rest),
+        fields=tuple(found for found, _ in columns.values()),
     )
+
+
+def _column(
+    name: str, kind: str | Field, given: Sequence[Any], count: int, train: np.ndarray
+) -> tuple[Field, np.ndarray]:
+    """A condition's field and its values as networks see them."""
+    if len(given) != count:
+        raise ValueError(f"got {len(given)} values of the condition {name!r}, expected {count}")
+    return fitted(Field(name, kind) if isinstance(kind, str) else replace(kind, name=name), given, train)

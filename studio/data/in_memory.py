@@ -1,6 +1,6 @@
 """Arrays of one's own as a `Data`, in one call: `studio.data.from_arrays`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from studio.codecs.codec import build_codec
 from studio.data import arrays
 from studio.data.arrays import Arrays, Data
 from studio.data.classes import labelled, named, names_for
+from studio.data.conditions import Field, column
 from studio.data.finite import check_values
 from studio.data.floats import codec_of
 from studio.data.items import as_array
@@ -29,6 +30,7 @@ def from_arrays(
     task: str | None = None,
     codec: str | Mapping[str, Any] | None = None,
     numbers: Mapping[str, Any] | None = None,
+    conditions: Mapping[str, tuple[str | Field, Sequence[Any]]] | None = None,
     notes: tuple[str, ...] = (),
 ) -> Data:
     """A `Data` of samples in memory, for ``studio.train(data=...)`` or as what a plug-in's data source gives.
@@ -39,11 +41,14 @@ def from_arrays(
     - ``labels``: (N,) class numbers from 0 (−1: none), or names; None for data without classes.
     - ``classes``: the names of the classes, or how many there are; by default those that labels hold.
     - ``held_out``: the share kept from training, of each class; or the held-out samples themselves, as
-      ``values`` or ``(values, labels)`` or ``(values, labels, numbers)``.
+      ``values`` or ``(values, labels)`` or ``(values, labels, numbers)``, or with the values of
+      ``conditions`` by name as a fourth.
     - ``task``: the name of a task (`studio list tasks`); by default ``image`` or ``points``.
     - ``codec``: the name of a codec or ``{name: ..., options}``; by default ``pixels`` for uint8 and for
       floats of 1, 3 or 4 channels in 0..1, ``scale`` for other numbers.
     - ``numbers``: numeric conditions by name, (N,) each, in their own units (NaN: missing).
+    - ``conditions``: those of other kinds by name, each its kind (`studio.data.conditions.KINDS`) or a
+      `Field`, and (N,) values as that kind reads them.
     - ``notes``: sentences that a run tells its user of how the data was made.
 
     Raises ``ValueError`` for arrays that do not fit together, with the first index that is wrong.
@@ -67,6 +72,7 @@ def from_arrays(
         codec=spec,
         numeric=np.stack(list(columns.values()), 1) if columns else None,
         numeric_names=list(columns),
+        conditions=conditions,
         parts=parted(len(train), y, held_out) if share else None,
         read_from="labels" if names else "",
     )
@@ -75,8 +81,8 @@ def from_arrays(
 
 
 def _held_out(given: Any, data: Data) -> Arrays:
-    """Samples, or ``(samples, labels, numbers)``, as those that are trained on."""
-    values, labels, numbers = (*(given if isinstance(given, tuple) else (given,)), None, None)[:3]
+    """Samples, or ``(samples, labels, numbers, conditions)``, as those that are trained on."""
+    values, labels, numbers, further = (*(given if isinstance(given, tuple) else (given,)), *[None] * 3)[:4]
     where, like = f"held_out of {data.name}", data.train
     kept = _numbers(values, where)
     check_values(kept, where)
@@ -98,7 +104,16 @@ def _held_out(given: Any, data: Data) -> Arrays:
         )
     y, _ = _labels(labels, None if labels is None else list(data.classes), where, len(kept))
     rows = np.stack(list(columns.values()), 1) if columns else None
-    return Arrays(kept, y, None if rows is None else (rows - data.numeric_mean) / data.numeric_std)
+    if set(further or {}) != {f.name for f in data.fields} or any(
+        len(v) != len(kept) for v in (further or {}).values()
+    ):
+        raise ValueError(
+            f"{data.name}: got held-out samples with the conditions {list(further or {})}, expected "
+            f"{[f.name for f in data.fields]} of {len(kept)} samples; give their values by name as "
+            "held_out=(values, labels, numbers, conditions)"
+        )
+    named = {f.name: column(f, further[f.name]) for f in data.fields} if further else {}
+    return Arrays(kept, y, None if rows is None else (rows - data.numeric_mean) / data.numeric_std, named)
 
 
 def _numbers(values: Any, where: str) -> np.ndarray:

@@ -9,12 +9,13 @@
 
 The value is called `VALUES`, the label one of `LABELS`. ``numeric`` is a row of numbers without names;
 ``tokens`` (L, D), ``image`` (C, H, W; beside a ``value``), ``valid``, ``known`` and ``given`` are fields of
-`backbones.types.Cond`. Every other number is a condition of its name. None is missing; text is left out, and
-told.
+`backbones.types.Cond`. What the data set declares, ``conditions = {"NAME": KIND}`` with a kind or a `Field`
+of `studio.data.conditions`, is what its kind reads. Every other number is a condition of its name. None is
+missing; text is left out, and told.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,17 +40,20 @@ EXPECTED = (
 
 class Item(NamedTuple):
     """``names``: of the entries of ``conditions["numeric"]``, "" where they have none; ``left``: names of
-    what is no condition."""
+    what is no condition; ``given``: of declared conditions what the item has for them."""
 
     value: Tensor
     conditions: dict[str, Tensor]
     names: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    given: Mapping[str, Any] = {}
 
 
-def read(item: Any, i: int, where: str) -> Item:
-    """Raises ``ValueError`` for what is no item, with its index."""
+def read(item: Any, i: int, where: str, declared: Collection[str] = ()) -> Item:
+    """Raises ``ValueError`` for what is no item, with its index. ``declared``: names of conditions that their
+    own kind reads."""
     given, rest = _split(item, i, where)
+    kept = {name: rest.pop(name, None) for name in declared}
     value = _value(given, i, where)
     conditions: dict[str, Tensor] = {}
     labels = [k for k in LABELS if k in rest]
@@ -72,7 +76,7 @@ def read(item: Any, i: int, where: str) -> Item:
         )
         conditions["numeric"] = whole
     names = tuple(n for name, v in numbers for n in ([name] if name else [""] * torch.as_tensor(v).numel()))
-    return Item(value, conditions, names, left)
+    return Item(value, conditions, names, left, kept)
 
 
 def label_in(item: Any) -> Any:

@@ -50,7 +50,8 @@ def of_data(data: Data) -> str:
             text += f"; {none:,} without a label" if none else ""
     else:
         text += f"; no classes{f' ({data.read_from})' if data.read_from else ''}"
-    return text + (f"; numbers: {', '.join(data.numeric)}" if data.numeric else "")
+    text += f"; numbers: {', '.join(data.numeric)}" if data.numeric else ""
+    return text + (f"; conditions: {', '.join(f.name for f in data.fields)}" if data.fields else "")
 
 
 def of_pictures(

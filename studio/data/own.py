@@ -9,7 +9,8 @@ import contextlib
 import copy
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from backbones.registry import plain
 from backbones.types import Cond
 from studio.data.arrays import Data, content_hash
 from studio.data.classes import check_range, class_numbers, named, names_for
+from studio.data.conditions import Field, checked_name, kind_of, seen
 from studio.data.finite import check_values
 from studio.data.floats import codec_of
 from studio.data.item_numbers import names_of, numbers_of, some_of
@@ -41,7 +43,8 @@ class Form(NamedTuple):
 class Own(torch.utils.data.Dataset):
     """A data set whose items are checked when they are fetched. ``classes``: how many there are (0 leaves
     labels out), None where that is not known; ``labels`` (N,): all of them, where they lie open. ``mean`` and
-    ``std`` (K,): what its numbers are standardised by, None for not at all."""
+    ``std`` (K,): what its numbers are standardised by, None for not at all. ``fields``: the conditions that
+    it declares."""
 
     mean: Tensor | None = None
     std: Tensor | None = None
@@ -52,8 +55,9 @@ class Own(torch.utils.data.Dataset):
         form: Form | None = None,
         classes: int | None = None,
         labels: np.ndarray | None = None,
+        fields: tuple[Field, ...] = (),
     ):
-        self.dataset, self.classes, self.labels = dataset, classes, labels
+        self.dataset, self.classes, self.labels, self.fields = dataset, classes, labels, fields
         self.name = type(dataset).__name__
         self.form = form or form_of(self.item(0))
 
@@ -67,7 +71,10 @@ class Own(torch.utils.data.Dataset):
         """As it is, its numbers too. Raises ``ValueError`` for what is no item, with its index."""
         with seeded() as seed:
             seed(0, 0, i)
-            return read(self.dataset[i], i, self.name)
+            return self._read(i)
+
+    def _read(self, i: int) -> Item:
+        return read(self.dataset[i], i, self.name, [f.name for f in self.fields])
 
     def standardised(self, mean: Sequence[float], std: Sequence[float]) -> "Own":
         """The same with numbers less ``mean``, over ``std``."""
@@ -81,7 +88,7 @@ class Own(torch.utils.data.Dataset):
         with seeded() as begin:
             for i, epoch in zip(indices, epochs):
                 begin(seed, epoch, i)
-                items.append(self.checked(i, read(self.dataset[i], i, self.name)))
+                items.append(self.checked(i, self._read(i)))
         columns = {k: torch.stack([item.conditions[k] for item in items]) for k in items[0].conditions}
         if "numeric" in columns and self.mean is not None:
             assert self.std is not None
@@ -90,7 +97,16 @@ class Own(torch.utils.data.Dataset):
             columns.pop("label", None)
         elif self.classes is not None and "label" in columns:
             check_range(columns["label"].numpy(), self.classes, self.name, indices)
-        return torch.stack([item.value for item in items]), Cond(**columns)
+        for field in self.fields:
+            columns[field.name] = torch.stack([self.seen(field, i, item) for i, item in zip(indices, items)])
+        return torch.stack([item.value for item in items]), Cond.of(columns)
+
+    def seen(self, field: Field, i: int, item: Item) -> Tensor:
+        """A declared condition of an item, as networks see it. Raises ``ValueError`` with its index."""
+        try:
+            return seen(field, item.given.get(field.name))
+        except ValueError as error:
+            raise ValueError(f"{self.name}, item {i}: {error}") from None
 
     def checked(self, i: int, item: Item) -> Item:
         """Raises ``ValueError`` for an item of another form, and for values that are no numbers, with its
@@ -196,6 +212,30 @@ def classes_of(dataset: Any) -> tuple[str, ...] | None:
     return named(own, type(dataset).__name__)
 
 
+def declared(dataset: Any) -> tuple[Field, ...]:
+    """The further conditions that a data set, or the one that it wraps, says its items have. Raises
+    ``ValueError`` for joined data sets that say different ones, and for what is no kind."""
+    if isinstance(dataset, ConcatDataset):
+        found = [declared(d) for d in dataset.datasets]
+        if any(f != found[0] for f in found):
+            raise ValueError(
+                "got joined data sets with different conditions, expected the same; declare them alike"
+            )
+        return found[0]
+    if isinstance(dataset, Subset):
+        return declared(dataset.dataset)
+    said = getattr(dataset, "conditions", None)
+    if not isinstance(said, Mapping):
+        return ()
+    made = tuple(
+        Field(checked_name(str(k)), v) if isinstance(v, str) else replace(v, name=checked_name(str(k)))
+        for k, v in said.items()
+    )
+    for field in made:
+        kind_of(field)
+    return made
+
+
 def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> Data:
     """A user's map-style data set, of items of any form of `studio.data.items`. uint8 values and PIL pictures
     are pictures (C, H, W), as are floats in 0..1; other floats are used as they are. Numbers as conditions
@@ -203,8 +243,8 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
 
     ``classes``: how many there are, or their names; by default what the attribute ``classes`` says, or what
     is found in labels that lie open. 0 leaves labels out. An attribute ``numeric`` names the numbers of items
-    that come without names. Raises ``ValueError`` for items of another form, and for labels that are not
-    whole or out of range, with their index.
+    that come without names, ``conditions`` declares further ones (`studio.data.items`). Raises ``ValueError``
+    for items of another form, and for labels that are not whole or out of range, with their index.
     """
     if len(dataset) == 0:
         raise ValueError("got an empty data set, expected at least one item")
@@ -213,7 +253,7 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
         if (tensors := _tensors(part)) is not None:
             check_values(tensors[0], name)
     names = named(classes, where) if classes is not None else classes_of(dataset)
-    first = (probe := Own(dataset)).item(0)
+    first = (probe := Own(dataset, fields=declared(dataset))).item(0)
     value, conditions = first.value, first.conditions
     check_value(value, where)
     number, labels, said = 0, None, ""
@@ -229,11 +269,11 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
         number = len(names)
     else:
         said = "their labels are left out, as classes=0 says"
-    rest = None
+    fields, rest = _fitted(probe), None
     if held_out is not None:
         if len(held_out) == 0:
             raise ValueError("got an empty held-out data set, expected at least one item; leave it out")
-        rest = Own(held_out, probe.form, number)
+        rest = Own(held_out, probe.form, number, fields=fields)
         rest.checked(0, rest.item(0))
         if number:
             found = labels_of(held_out)
@@ -242,7 +282,7 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
             )
             if rest.labels is not None:
                 check_range(rest.labels, number, f"held_out {rest.name}")
-    train = Own(dataset, probe.form, number, labels)
+    train = Own(dataset, probe.form, number, labels, fields)
     codec, told = codec_of(dataset, lambda i: train.item(i).value)
     if first.left:
         told = (
@@ -269,8 +309,24 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
         numeric_range=found.reach,
         read_from=said,
         notes=told,
-        fields={k: tuple(conditions[k].shape) for k in ("tokens", "image") if k in conditions},
+        fields=(
+            *(
+                Field(k, kind, tuple(conditions[k].shape))
+                for k, kind in (("tokens", "array"), ("image", "image"))
+                if k in conditions
+            ),
+            *fields,
+        ),
     )
+
+
+def _fitted(own: Own) -> tuple[Field, ...]:
+    """The declared fields with what the items tell of them: all where they lie open, otherwise some over the
+    whole length."""
+    if not own.fields:
+        return ()
+    items = [own.item(i).given for i in some_of(own, whole=isinstance(own.dataset, list | tuple))]
+    return tuple(kind_of(f).fit(f, [given[f.name] for given in items]) for f in own.fields)
 
 
 def check_value(value: Tensor, where: str) -> None:
@@ -325,18 +381,20 @@ def identity(own: Own) -> str:
     if own.labels is not None:
         digest.update(own.labels.tobytes())
     for i in some:
-        one = _bytes(own.item(i))
-        if i < 4 and one != _bytes(own.item(i)):
+        one = _bytes(own, i)
+        if i < 4 and one != _bytes(own, i):
             return ""
         digest.update(one)
     return digest.hexdigest()[:16]
 
 
-def _bytes(item: Item) -> bytes:
+def _bytes(own: Own, i: int) -> bytes:
+    item = own.item(i)
+    further = {f.name: own.seen(f, i, item) for f in own.fields}
     return b"".join(
         f"{k} {tuple(v.shape)} {v.dtype}".encode()
         + v.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        for k, v in [("", item.value), *sorted(item.conditions.items())]
+        for k, v in [("", item.value), *sorted({**item.conditions, **further}.items())]
     )
 
 

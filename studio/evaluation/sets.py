@@ -309,7 +309,9 @@ def _joined(train: Arrays, rest: Arrays, rows: tuple[np.ndarray, np.ndarray]) ->
         out[rows[0]], out[rows[1]] = a, b
         return out
 
-    return Arrays(*(one(getattr(train, k), getattr(rest, k)) for k in ("values", "labels", "numeric")))  # type: ignore[arg-type]
+    values = one(train.values, rest.values)
+    assert values is not None
+    return Arrays(values, one(train.labels, rest.labels), one(train.numeric, rest.numeric))
 
 
 def _generated(folder: Path) -> SampleSet:

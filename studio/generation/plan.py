@@ -53,8 +53,7 @@ class Plan:
     def batch(self, index: Sequence[int]) -> sampling.Request:
         """The request for these samples."""
         seeds = tuple(self.seeds[i] for i in index)
-        numeric = None if self.request.numeric is None else self.request.numeric[:1] * len(index)
-        return replace(self.request, seeds=seeds, labels=self.labels.of(index, seeds), numeric=numeric)
+        return self.request.of([0] * len(seeds), seeds, self.labels.of(index, seeds))
 
     def pinned(self) -> dict[str, Any]:
         """What the manifest pins. Batch size, device and the number of processes are not among it."""

@@ -18,6 +18,7 @@ from studio.checkpoints.build import Info
 from studio.checkpoints.find import Card, bundled, choose_weights, locate, spot_of
 from studio.codecs.codec import REGISTRY as CODECS
 from studio.config import SampleConfig, load_config
+from studio.data.conditions import hint_of, numbers_of
 from studio.runtime import files
 from studio.sampling import sampler_spec
 from studio.sampling.sampler_spec import build_sampler
@@ -74,27 +75,23 @@ def fit_of(card: Card) -> sampler_spec.Fit:
     )
 
 
-def numbers_of(card: Card) -> tuple[str, ...]:
-    """Names of the model's numeric conditions."""
-    return tuple(checkpoint.read_meta(card.folder).get("numeric", ()))
-
-
 def settable(card: Card) -> tuple[str, ...]:
-    """What ``--set`` takes beside a class: the numeric conditions, and of graphs the number of atoms."""
-    numbers = numbers_of(card)
-    return (*numbers, "atoms") if _has_parts(card) and "atoms" not in numbers else numbers
+    """What ``--set`` takes beside a class: the other conditions, and of graphs the number of atoms."""
+    return tuple(conditions_of(card))
 
 
-def conditions_of(card: Card) -> dict[str, list[float] | None]:
-    """By name what `settable` lists, with the smallest and largest number that the model has seen; None where
-    that was not recorded."""
+def conditions_of(card: Card) -> dict[str, list[float] | str | None]:
+    """By name what `settable` lists: of numbers the smallest and the largest that the model has seen, None
+    where that was not recorded; of other kinds what may be given, in words."""
     meta = checkpoint.read_meta(card.folder)
-    seen = dict(zip(meta.get("numeric", ()), meta.get("numeric_range", ())))
-    size = {"atoms": [1, meta["codec"]["size"]]} if _has_parts(card) else {}
-    return {
-        name: [float(number) for number in (seen | size)[name]] if name in seen | size else None
-        for name in settable(card)
+    info = Info.from_meta(meta)
+    found: dict[str, list[float] | str | None] = {
+        f.name: None if f.range is None else [float(v) for v in f.range] for f in numbers_of(info)
     }
+    found |= {f.name: hint_of(f) for f in info.fields}
+    return found | (
+        {"atoms": [1.0, float(meta["codec"]["size"])]} if _has_parts(card) and "atoms" not in found else {}
+    )
 
 
 def shown_together(card: Card) -> bool:

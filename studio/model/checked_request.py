@@ -16,10 +16,11 @@ from guidance.rules import Rule
 from samplers.solvers.bridge import facing
 from studio import sampling
 from studio.codecs.graph import GraphCodec
+from studio.data.conditions import Asked, asked
 from studio.data.labels import parse_labels
 from studio.model.loaded import Loaded
 from studio.runtime.seeds import AT_ONCE, MOST, parse_seeds
-from studio.sampling import fields, sampler_spec, starts
+from studio.sampling import sampler_spec, starts
 
 
 def checked_request(
@@ -39,9 +40,11 @@ def checked_request(
     sources: Tensor | None = None,
     direction: str = "forward",
     noise: Any = None,
+    files: bool = True,
     rules_of: Callable[[Any], list[Rule]],
 ) -> tuple[sampling.Request, list[Rule] | None]:
     """A checked request, and the guidance as rules where no line describes them (`guidance.grammar.CUSTOM`).
+    ``files``: whether conditions may name files, which a stranger may not.
     Raises ``ValueError`` for anything that does not fit."""
     defaults = model.config.sample
     own = starts.asked(noise, model.info.shape, model.denoiser, plain=not model.codec.parts)
@@ -57,11 +60,8 @@ def checked_request(
         )
     if init is None and mask is not None and sources is None:
         raise ValueError("got a mask without a picture; give the picture to keep with --init")
-    values = {
-        k: v
-        for k, v in (conditions or {}).items()
-        if k not in model.info.numeric or not sampling.left_open(v)
-    }
+    values = dict(conditions or {})
+    own_names = {f.name for f in model.info.conditions}
     for name in ("label", "class"):
         if name in values and name not in model.info.numeric:
             if labels is not None:
@@ -72,10 +72,10 @@ def checked_request(
             labels = values.pop(name)
     atoms: int | None = None
     if isinstance(model.codec, GraphCodec):
-        if "atoms" in values and "atoms" not in model.info.numeric:
+        if "atoms" in values and "atoms" not in own_names:
             atoms = model.codec.check_number(values.pop("atoms"))
         init, mask = _piece(model, init, mask)
-    further = {k: values.pop(k) for k in model.info.fields if k in values}
+    given = asked(model.info, values, len(chosen), files=files)
     guidance = defaults.guidance if isinstance(guidance, str) and guidance == "default" else guidance
     line = describe(guidance)
     rules = guidance_floor.parse(guidance) if line == CUSTOM else None
@@ -107,9 +107,7 @@ def checked_request(
     request = sampling.Request(
         chosen,
         parse_labels(labels, model.classes, chosen),
-        sampling.numeric_rows(
-            values, model.info.numeric, model.info.numeric_mean, model.info.numeric_std, len(chosen)
-        ),
+        None if given.numeric is None else (given.numeric,) * len(chosen),
         steps,
         spec,
         line,
@@ -121,27 +119,23 @@ def checked_request(
         sources,
         direction,
         atoms,
-        tuple((name, float(values[name])) for name in model.info.numeric if name in values),
+        given.values,
         solver if spec == CUSTOM else None,
         own.noise,
-        fields.columns(further, model.info.fields, len(chosen)),
+        given.columns,
+        given.texts,
     )
-    _warn_of_range(model, values)
+    _warn_of_range(model, given)
     return request, rules
 
 
-def _warn_of_range(model: Loaded, values: Mapping[str, Any]) -> None:
-    """Once for each condition: a number beyond what the model has seen."""
-    for name, (low, high) in zip(model.info.numeric, model.info.numeric_range):
-        if (
-            name in values
-            and (float(values[name]) < low or float(values[name]) > high)
-            and name not in model.loans.beyond
-        ):
+def _warn_of_range(model: Loaded, given: Asked) -> None:
+    """Once for each condition: a value beyond what the model has seen."""
+    for name, (value, seen) in given.beyond.items():
+        if name not in model.loans.beyond:
             model.loans.beyond.add(name)
             warnings.warn(
-                f"{name}={float(values[name]):g} is outside what {model.name} was trained on, {low:.4g} "
-                f"to {high:.4g}: it has to guess",
+                f"{name}={value} is outside what {model.name} was trained on, {seen}: it has to guess",
                 stacklevel=5,
             )
 

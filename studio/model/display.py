@@ -5,6 +5,7 @@ import base64
 import html
 from pathlib import Path
 
+from studio.data.conditions import hint_of
 from studio.data.labels import listed
 from studio.model.loaded import Loaded
 
@@ -19,6 +20,7 @@ def facts(model: Loaded) -> dict[str, str]:
         "makes": kind + (f" from {info.starts_from}" if info.starts_from else ""),
         "classes": f"{len(info.classes)}: {listed(info.classes)}" if info.classes else "",
         "numbers": _numbers(info.numeric, info.numeric_range),
+        "asked": "; ".join(f"{f.name}: {hint_of(f)}" for f in info.fields),
         "network": f"{model.config.backbone.get('name')}, {count:,} parameters ({model.weights}), "
         f"{_precision(model)}",
         "objective": " on ".join(

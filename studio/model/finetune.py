@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backbones.encoders import ClassEncoder, NumericEncoder
+from backbones.encoders import ClassEncoder, NamedEncoders, NumericEncoder
 from backbones.graph_conditions import Conditions
 from studio.checkpoints.build import Info
 from studio.checkpoints.find import bundled, parted
@@ -45,11 +45,18 @@ def entry_of(base: Loaded) -> dict[str, str]:
 
 
 def tables(net: nn.Module, info: Info, base: Info) -> tuple[str, ...]:
-    """Names of the condition encoders whose classes or numbers are not the base's."""
+    """Names of the condition encoders whose classes, numbers or further conditions are not the base's."""
     kinds = ([ClassEncoder] if info.classes != base.classes else []) + (
         [NumericEncoder, Conditions] if info.numeric != base.numeric else []
     )
-    return tuple(name for name, module in net.named_modules() if type(module) in kinds)
+    further = [f.form for f in info.fields] != [f.form for f in base.fields]
+    named = {n: m for n, m in net.named_modules() if isinstance(m, NamedEncoders)}
+    return tuple(
+        name
+        for name, module in net.named_modules()
+        if (further and name in named)
+        or (type(module) in kinds and not name.startswith(tuple(f"{n}." for n in named)))
+    )
 
 
 def encoders(net: nn.Module) -> set[str]:
@@ -57,7 +64,7 @@ def encoders(net: nn.Module) -> set[str]:
     return {
         name
         for name, module in net.named_modules()
-        if isinstance(module, ClassEncoder | NumericEncoder | Conditions)
+        if isinstance(module, ClassEncoder | NumericEncoder | Conditions | NamedEncoders)
     }
 
 

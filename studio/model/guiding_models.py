@@ -178,7 +178,7 @@ def check(model: Loaded, other: Loaded, *, conditions: bool) -> int | None:
                 f"{other.name} works on shape {theirs.shape}, {model.name} on {ours.shape}; choose a "
                 "model of the same size"
             )
-        if ours.classes != theirs.classes or ours.numeric != theirs.numeric:
+        if [f.form for f in ours.conditions] != [f.form for f in theirs.conditions]:
             raise ValueError(
                 f"{other.name} knows other conditions than {model.name}, expected the same classes and "
                 "numbers; choose an earlier snapshot"

@@ -20,6 +20,7 @@ from samplers.names import canonical
 from samplers.paths import Path as NoisePath
 from samplers.reparameterised import Reparameterised, on_path
 from studio import sampling
+from studio.data.conditions import missing
 from studio.data.labels import NO_LABEL, no_label
 from studio.model import display, guiding_models
 from studio.model.checked_request import checked_request
@@ -139,7 +140,9 @@ class Model(Loaded):
             {} if request.noise is None else {"noise": None}
         )
         given_here |= {
-            k: None for k in self.info.fields if (options.get("conditions") or {}).get(k) is not None
+            f.name: None
+            for f in self.info.fields
+            if not missing(request.fields[f.name]) and "" in request.texts[f.name]
         }
         origin = {
             **{k: str(v) for k, v in given_here.items() if isinstance(v, str | Path)},
@@ -210,6 +213,8 @@ class Model(Loaded):
                 recipe["conditions"] = dict(request.values) or {
                     n: float(f"{v * s + m:.12g}") for n, v, m, s in raw if v == v
                 }
+            if texts := {k: v[i] for k, v in request.texts.items() if v[i] != ""}:
+                recipe["conditions"] = {**recipe.get("conditions", {}), **texts}
             if request.atoms is not None:
                 recipe["conditions"] = {**recipe.get("conditions", {}), "atoms": request.atoms}
             out.append(recipe)

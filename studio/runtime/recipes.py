@@ -85,7 +85,7 @@ TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "num_steps": ("a whole number from 1", _whole(1)),
     "seed_base": ("a whole number", _whole(-(2**63), 2**63)),
     "strength": ("a number", _number),
-    "conditions": ("numbers by name", _or_none(_table(_number))),
+    "conditions": ("numbers or texts by name", _or_none(_table(lambda v: _number(v) or _text(v)))),
     "borrowed": ("texts by name", _table(_text)),
     "path": ("the name of a path, or its options by name", _path),
     "deterministic": ("true or false", lambda value: isinstance(value, bool)),

@@ -75,7 +75,10 @@ def _translate(recipe: Mapping[str, Any], look: bool) -> str:
 def settings(recipe: Mapping[str, Any], look: bool = True) -> list[tuple[str, Any]]:
     """The options that all commands have."""
     return [
-        *(("--set", f"{name}={value!r}") for name, value in (recipe.get("conditions") or {}).items()),
+        *(
+            ("--set", f"{name}={value if isinstance(value, str) else repr(value)}")
+            for name, value in (recipe.get("conditions") or {}).items()
+        ),
         ("--num-steps", recipe["num_steps"]),
         ("--sampler", sampler_text(recipe, look=look)),
         ("--guidance", recipe["guidance"]),

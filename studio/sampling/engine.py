@@ -7,7 +7,6 @@ beside it. The same is done in bf16 on a CPU, where rounding would otherwise sho
 and where batches beyond a few samples gain nothing.
 """
 
-import math
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor
 
 import guidance as guidance_floor
-from backbones.registry import suggest
 from backbones.types import Cond, RunContext
 from guidance.rules import Rule
 from samplers.denoiser import Denoiser, Queryable
@@ -42,8 +40,8 @@ class Request:
     starts, one for each seed; ``direction`` forward or backward. ``atoms``: how many a molecule has; drawn
     where it is None. For molecules ``init`` (n, n + 1) is a part of one and ``mask``, of the same shape, what
     of it may change. ``values``: the conditions that ``numeric`` was made of, as they were given. ``solver``:
-    a sampler that no line describes. ``noise``: see `studio.sampling.starts`. ``fields``: (N, ...) further
-    conditions by their name in `Cond`."""
+    a sampler that no line describes. ``noise``: see `studio.sampling.starts`. ``fields``: (N, ...) conditions
+    of other kinds by name, as the network sees them, and ``texts`` what recipes keep of them."""
 
     seeds: tuple[int, ...]
     labels: tuple[int, ...] | None = None
@@ -63,6 +61,18 @@ class Request:
     solver: Sampler | None = field(default=None, compare=False)
     noise: Any = field(default=None, compare=False)
     fields: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
+    texts: Mapping[str, tuple[str | float, ...]] = field(default_factory=dict)
+
+    def of(self, rows: Sequence[int], seeds: tuple[int, ...], labels: tuple[int, ...] | None) -> "Request":
+        """The same of other samples, whose conditions but for labels are those of these ``rows``."""
+        return replace(
+            self,
+            seeds=seeds,
+            labels=labels,
+            numeric=None if self.numeric is None else tuple(self.numeric[i] for i in rows),
+            fields={k: v[list(rows)] for k, v in self.fields.items()},
+            texts={k: tuple(v[i] for i in rows) for k, v in self.texts.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -208,20 +218,16 @@ def stream(
 
 
 def _cond(request: Request, rows: Sequence[int | None], device: torch.device) -> Cond:
-    label = numeric = None
+    places = [0 if i is None else i for i in rows]
+    columns = {name: value[places].to(device) for name, value in request.fields.items()}
     if request.labels is not None:
-        label = torch.tensor([-1 if i is None else request.labels[i] for i in rows], device=device)
+        columns["label"] = torch.tensor([-1 if i is None else request.labels[i] for i in rows], device=device)
     if request.numeric is not None:
         width = len(request.numeric[0])
-        numeric = torch.tensor(
+        columns["numeric"] = torch.tensor(
             [[float("nan")] * width if i is None else request.numeric[i] for i in rows], device=device
         )
-    places = [0 if i is None else i for i in rows]
-    return Cond(
-        label=label,
-        numeric=numeric,
-        **{name: value[places].to(device) for name, value in request.fields.items()},
-    )
+    return Cond.of(columns)
 
 
 def run(steps: Iterator[Progress], codec: Any, count: int, *, on_step: Any = None) -> Tensor:
@@ -242,37 +248,3 @@ def collect(out: list[Tensor | None], progress: Progress, codec: Any) -> None:
     for value, i in zip(values, progress.rows):
         if i is not None:
             out[i] = value
-
-
-def left_open(value: Any) -> bool:
-    """Whether a numeric condition is said to be missing: None or the word."""
-    return value is None or (isinstance(value, str) and value.strip().lower() == "none")
-
-
-def numeric_rows(
-    values: Mapping[str, float], names: Sequence[str], mean: Sequence[float], std: Sequence[float], count: int
-) -> tuple[tuple[float, ...], ...] | None:
-    """Standardised rows from values by name; missing names are NaN. Raises ``ValueError`` for unknown
-    names."""
-    for name in values:
-        if name not in names:
-            raise ValueError(
-                f"got condition {name!r}, expected one of "
-                f"{', '.join(names) or 'none (this model has no numeric conditions)'}{suggest(name, names)}"
-            )
-    if not names:
-        return None
-    for name, value in values.items():
-        try:
-            finite = math.isfinite(float(value)) and not isinstance(value, bool)
-        except (TypeError, ValueError, OverflowError):
-            finite = False
-        if not finite:
-            raise ValueError(
-                f"got condition {name}={value!r}, expected a number; to leave it open write {name}=none, "
-                "or nothing"
-            )
-    row = tuple(
-        (float(values[n]) - m) / s if n in values else float("nan") for n, m, s in zip(names, mean, std)
-    )
-    return (row,) * count

@@ -61,10 +61,7 @@ def of_training(
     held = min(train.eval_samples, len(data.held_out) if data.held_out is not None else 0)
     losses = 10 * held * (1 + len(train.ema)) * forward
     grid = (
-        20
-        * config.sample.num_steps
-        * (2 if config.sample.guidance and (data.classes or data.numeric) else 1)
-        * forward
+        20 * config.sample.num_steps * (2 if config.sample.guidance and data.conditions else 1) * forward
         if train.preview
         else 0.0
     )

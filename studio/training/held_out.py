@@ -117,4 +117,4 @@ def _asked(info: Info, data: Data, seeds: Sequence[int]) -> tuple[Any, Any, dict
     cond = fetch(part, [(0, there[i % len(there)]) for i in range(len(seeds))])[1]
     labels = tuple(cond.label.tolist()) if info.classes and isinstance(cond.label, Tensor) else None
     numeric = tuple(map(tuple, cond.numeric.tolist())) if isinstance(cond.numeric, Tensor) else None
-    return labels, numeric, {k: v.float() for k in info.fields if isinstance(v := getattr(cond, k), Tensor)}
+    return labels, numeric, {f.name: v for f in info.fields if isinstance(v := cond.get(f.name), Tensor)}

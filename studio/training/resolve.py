@@ -72,11 +72,18 @@ def filled(
 
 
 def _check(config: Config, data: Data, info: Info, objective: Objective, *, own: bool) -> None:
-    if info.fields and not own:
+    if info.fields and not own and "fields" not in config.backbone:
         raise ValueError(
-            f"got items with {' and '.join(info.fields)}, which the backbone {config.backbone.get('name')} "
-            "is not asked by, expected labels and numbers; leave it out, or "
+            f"got items with {' and '.join(f.name for f in info.fields)}, which the backbone "
+            f"{config.backbone.get('name')} is not asked by, expected labels and numbers; leave it out, or "
             "train a network of your own: backbone=NET"
+        )
+    if getattr(objective.parameterization, "cond_source", False) and any(
+        f.name == "image" for f in info.fields
+    ):
+        raise ValueError(
+            "got cond_source=true, which gives the network its source as the image, and items with an image "
+            "of their own; call theirs by another name"
         )
     if config.train.reorder and data.codec["name"] != "graph":
         raise ValueError(f"got train.reorder=true on {data.task} data, expected graphs; take it out")
@@ -96,7 +103,7 @@ def _checked_sample(
     is left out where the data has no conditions; one that was asked for in this call raises."""
     sampler_spec.build_sampler(config.sample.sampler).times(objective.path, config.sample.num_steps)
     rules = guidance.parse(config.sample.guidance)
-    if info.classes or info.numeric or not any(r.needs for r in rules):
+    if info.conditions or not any(r.needs for r in rules):
         return config.sample
     if any(o.startswith("sample.guidance=") for o in overrides):
         raise ValueError(

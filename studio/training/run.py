@@ -284,7 +284,7 @@ def _of_base(source: Any, base: Model) -> Any:
     if not (isinstance(source, str) and source.partition(":")[0] in ("images", "npz")):
         return source
     given = base.config
-    backbone = {k: v for k, v in given.backbone.items() if k not in ("num_classes", "num_numeric")}
+    backbone = {k: v for k, v in given.backbone.items() if k not in ("num_classes", "num_numeric", "fields")}
     return replace(
         load_config(source), backbone=backbone, objective=dict(given.objective), sample=given.sample
     )

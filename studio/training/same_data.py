@@ -33,6 +33,7 @@ def same_data(folder: Path, data: Data, info: Info, *, moved: bool = False) -> t
     for kind, ours, theirs in (
         ("classes", info.classes, was.classes),
         ("numeric conditions", info.numeric, was.numeric),
+        ("conditions", *(tuple(f"{f.name} ({f.kind})" for f in one.fields) for one in (info, was))),
     ):
         if theirs and ours != theirs:
             i = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
@@ -97,6 +98,7 @@ def restandardised(data: Data, mean: Sequence[float], std: Sequence[float]) -> D
             values.values,
             values.labels,
             (values.numeric * was_std + was_mean - np.asarray(mean)) / np.asarray(std),
+            values.named,
         )
 
     return replace(

@@ -11,9 +11,10 @@ from tiny import points_config
 from torch.utils.data import TensorDataset
 
 import studio
+from studio.checkpoints.build import Info
 from studio.data import load_data
+from studio.data.conditions import asked
 from studio.runtime.seeds import parse_seeds
-from studio.sampling.engine import numeric_rows
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,11 @@ def test_seeds_that_are(seeds: Any, want: tuple[int, ...]) -> None:
 )
 def test_conditions_that_are_no_numbers(value: Any) -> None:
     with pytest.raises(ValueError, match="expected a number; to leave it open write a=none"):
-        numeric_rows({"a": value}, ("a",), (0.0,), (1.0,), 1)
+        asked(
+            Info("points", (2,), (), {}, numeric=("a",), numeric_mean=(0.0,), numeric_std=(1.0,)),
+            {"a": value},
+            1,
+        )
 
 
 def with_numbers(path: Path, numbers: np.ndarray, **more: Any) -> dict[str, Any]:
