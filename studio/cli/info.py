@@ -12,7 +12,7 @@ from studio.checkpoints.build import Info, build_network
 from studio.checkpoints.find import card, locate, spot_of, weights_in
 from studio.config import from_tree, load_config
 from studio.data.labels import SHOWN, listed
-from studio.model.catalog import defaults_of
+from studio.model.catalog import conditions_of, defaults_of
 from studio.runtime import files
 from studio.runtime.recipes import NoCommand, line_of, read_recipe, told
 from studio.runtime.seeds import seeds_text
@@ -44,6 +44,7 @@ def describe(what: str, guidance: str | None = None) -> dict[str, Any]:
         "task": shown.task,
         "shape": list(shown.shape),
         "classes": list(shown.classes),
+        **({"conditions": asked} if (asked := conditions_of(shown)) else {}),
         "backbone": config.backbone,
         "objective": config.objective,
         "parameters": meta.get("parameters"),

@@ -161,10 +161,10 @@ def fitted(
     Raises ``ValueError`` for a value that is none, with its index, and for values of different shapes."""
     checked_name(field.name)
     field = kind_of(field).fit(field, [given[i] for i in training])
-    return field, column(field, given)
+    return field, column_of(field, given)
 
 
-def column(field: Field, given: Sequence[Any]) -> np.ndarray:
+def column_of(field: Field, given: Sequence[Any]) -> np.ndarray:
     """Values as the network sees them, (N, ...). Raises ``ValueError`` for one that is none, with its
     index."""
     kind, values = kind_of(field), []
@@ -243,9 +243,13 @@ def _values(field: Field, given: Any, count: int, files: bool) -> list[Tensor]:
     try:
         return [kind.parse(field, given, files=files)]
     except ValueError as error:
-        if isinstance(given, str) or not hasattr(given, "__len__") or len(given) != count:
-            raise ValueError(f"{error}; or {count} of them, one for each sample") from None
+        first = error
+    if isinstance(given, str) or not hasattr(given, "__len__") or len(given) != count:
+        raise ValueError(f"{first}; or {count} of them, one for each sample" if count > 1 else str(first))
+    try:
         return [kind.parse(field, one, files=files) for one in given]
+    except ValueError as error:
+        raise (error if count > 1 else first) from None
 
 
 def _text(kind: Kind, field: Field, value: Tensor) -> str | float:

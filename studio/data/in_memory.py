@@ -12,7 +12,7 @@ from studio.codecs.codec import build_codec
 from studio.data import arrays
 from studio.data.arrays import Arrays, Data
 from studio.data.classes import labelled, named, names_for
-from studio.data.conditions import Field, column
+from studio.data.conditions import Field, column_of
 from studio.data.finite import check_values
 from studio.data.floats import codec_of
 from studio.data.items import as_array
@@ -112,7 +112,7 @@ def _held_out(given: Any, data: Data) -> Arrays:
             f"{[f.name for f in data.fields]} of {len(kept)} samples; give their values by name as "
             "held_out=(values, labels, numbers, conditions)"
         )
-    named = {f.name: column(f, further[f.name]) for f in data.fields} if further else {}
+    named = {f.name: column_of(f, further[f.name]) for f in data.fields} if further else {}
     return Arrays(kept, y, None if rows is None else (rows - data.numeric_mean) / data.numeric_std, named)
 
 
