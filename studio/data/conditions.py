@@ -61,7 +61,10 @@ class Field:
 
 class Kind(Protocol):
     """How values of a kind are treated; the law is ``parse(f, show(f, v)) == v``. A value is a tensor of the
-    field's shape, floats with NaN for what is missing, or whole numbers with −1."""
+    field's shape, floats with NaN for what is missing, or whole numbers with −1. ``packed``: `Cond.numeric`
+    holds all conditions of the kind side by side, which data brings as ``numbers``."""
+
+    packed: bool
 
     def fit(self, field: Field, given: Sequence[Any]) -> Field:
         """The field with what the values of the training part tell (``given``, None = missing)."""
@@ -144,14 +147,16 @@ def kind_of(field: Field) -> Kind:
     return build(KINDS, field.kind, f"kind of the condition {field.name!r}")
 
 
-def checked_name(name: str) -> str:
-    """Raises ``ValueError`` for what no condition can be called."""
+def checked(field: Field) -> Field:
+    """Raises ``ValueError`` for what no condition can be called, and for a kind that is not registered."""
+    name = field.name
     if not name or name != name.strip() or "=" in name or name in TAKEN:
         raise ValueError(
             f"got a condition called {name!r}, expected a name without an equals sign and outer spaces, and "
             f"none of {', '.join(TAKEN)}"
         )
-    return name
+    kind_of(field)
+    return field
 
 
 def fitted(
@@ -159,7 +164,10 @@ def fitted(
 ) -> tuple[Field, np.ndarray]:
     """The field with what its ``training`` values tell, and all values as the network sees them (N, ...).
     Raises ``ValueError`` for a value that is none, with its index, and for values of different shapes."""
-    checked_name(field.name)
+    if kind_of(checked(field)).packed:
+        raise ValueError(
+            f"got the condition {field.name!r} of the kind {field.kind}, expected another; give it as numbers"
+        )
     field = kind_of(field).fit(field, [given[i] for i in training])
     return field, column_of(field, given)
 

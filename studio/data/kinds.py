@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from backbones.registry import plain
-from studio.data.conditions import Field
+from studio.data.conditions import Field, Kind
 from studio.data.images import decode
 from studio.data.labels import NO_LABEL, labels_text, listed, names_of
 
@@ -25,8 +25,10 @@ def left_open(given: Any) -> bool:
     return given is None or (isinstance(given, str) and given.strip().lower() in ("none", ""))
 
 
-class PlainKind:
+class PlainKind(Kind):
     """What most kinds have in common."""
+
+    packed = False
 
     def fit(self, field: Field, given: Sequence[Any]) -> Field:
         return field
@@ -78,19 +80,7 @@ class ClassKind(PlainKind):
 class NumberKind(PlainKind):
     """A number, standardised for the network."""
 
-    def fit(self, field: Field, given: Sequence[Any]) -> Field:
-        """Raises ``ValueError`` for a column without a number."""
-        values = np.array([float(self.parse(field, v)) for v in given])
-        values = values[~np.isnan(values)]
-        if not len(values):
-            raise ValueError(f"got no number for the condition {field.name!r}, expected at least one")
-        std = float(values.std())
-        return replace(
-            field,
-            mean=float(values.mean()),
-            std=std if std > 0 else 1.0,
-            range=(float(values.min()), float(values.max())),
-        )
+    packed = True
 
     def parse(self, field: Field, given: Any, *, files: bool = True) -> Tensor:
         number = plain(given)
@@ -120,9 +110,6 @@ class NumberKind(PlainKind):
 
     def hint(self, field: Field) -> str:
         return "a number" if field.range is None else f"{field.range[0]:.4g} to {field.range[1]:.4g}"
-
-    def encoder(self, field: Field) -> dict[str, Any]:
-        return {"encoder": "numbers", "count": 1}
 
 
 class ArrayKind(PlainKind):

@@ -22,7 +22,7 @@ from backbones.registry import plain
 from backbones.types import Cond
 from studio.data.arrays import Data, content_hash
 from studio.data.classes import check_range, class_numbers, named, names_for
-from studio.data.conditions import Field, checked_name, kind_of, seen
+from studio.data.conditions import Field, checked, kind_of, seen
 from studio.data.finite import check_values
 from studio.data.floats import codec_of
 from studio.data.item_numbers import names_of, numbers_of, some_of
@@ -227,13 +227,8 @@ def declared(dataset: Any) -> tuple[Field, ...]:
     said = getattr(dataset, "conditions", None)
     if not isinstance(said, Mapping):
         return ()
-    made = tuple(
-        Field(checked_name(str(k)), v) if isinstance(v, str) else replace(v, name=checked_name(str(k)))
-        for k, v in said.items()
-    )
-    for field in made:
-        kind_of(field)
-    return made
+    made = (Field(str(k), v) if isinstance(v, str) else replace(v, name=str(k)) for k, v in said.items())
+    return tuple(field for field in map(checked, made) if not kind_of(field).packed)
 
 
 def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> Data:

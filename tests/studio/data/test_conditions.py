@@ -86,10 +86,6 @@ def test_files_are_read_and_not_for_strangers(tmp_path: Path) -> None:
 
 
 def test_fields_are_fitted_on_the_training_part_alone() -> None:
-    given = [1.0, 3.0, None, 100.0]
-    field, column = fitted(Field("t", "number"), given, [0, 1, 2])
-    assert (field.mean, field.std, field.range) == (2.0, 1.0, (1.0, 3.0))
-    assert np.allclose(column[[0, 1, 3], 0], [-1, 1, 98]) and np.isnan(column[2, 0])
     field, column = fitted(Field("kind", "class"), ["b", None, "a", "b"], range(4))
     assert field.names == ("a", "b") and column.tolist() == [1, -1, 0, 1]
     with pytest.raises(ValueError, match="item 3: got class 'c'"):
@@ -98,7 +94,9 @@ def test_fields_are_fitted_on_the_training_part_alone() -> None:
         fitted(Field("kind", "class"), [0, 1], range(2))
     for name in ("label", "known", "", "a=b", " a"):
         with pytest.raises(ValueError, match="got a condition called"):
-            fitted(Field(name, "number"), [1.0], range(1))
+            fitted(Field(name, "array"), [[1.0]], range(1))
+    with pytest.raises(ValueError, match="got the condition 't' of the kind number, .* give it as numbers"):
+        fitted(Field("t", "number"), [1.0], range(1))
     with pytest.raises(ValueError, match="kind of the condition 'a' 'sound', expected one of array, class"):
         fitted(Field("a", "sound"), [1.0], range(1))
 
@@ -173,7 +171,7 @@ def test_arrays_and_own_items_bring_them() -> None:
         )
 
     class Items(list):
-        conditions = {"season": "class", "wind": Field("", "array", (2,))}
+        conditions = {"season": "class", "wind": Field("", "array", (2,)), "t": "number"}
 
     own = from_dataset(Items((v, {"season": s, "wind": w}) for v, s, w in zip(values, seasons, winds)))
     assert own.fields == data.fields and own.numeric == () and own.classes == ()
@@ -192,6 +190,8 @@ def test_arrays_and_own_items_bring_them() -> None:
     )
     with pytest.raises(ValueError, match=r"item 1: got wind of shape \(1,\), expected \(2,\)"):
         from_dataset(wrong).train.fetch([1], [0], 0)
+    numbers = from_dataset(Items((v, {"t": float(i), "season": "spring"}) for i, v in enumerate(values)))
+    assert numbers.numeric == ("t",) and [f.name for f in numbers.fields] == ["season", "wind"]
     Items.conditions = {"season": "classes"}
     with pytest.raises(ValueError, match="did you mean 'class'"):
         from_dataset(Items([(values[0], {"season": "spring"})]))
