@@ -18,7 +18,7 @@ from studio.model import catalog
 from studio.model.guiding_models import BASE
 from studio.runtime.recipes import complete, read_recipe, told
 from studio.runtime.seeds import AT_ONCE, parse_seeds
-from studio.sampling.commands import command_of, sampler_text
+from studio.sampling.commands import command_of, conditions_in, sampler_text
 from ui import limits
 from ui.settings import Settings, from_recipe, renamed, shortened
 
@@ -145,7 +145,7 @@ def translation(
         "direction": recipe.get("direction", "forward") != "forward",
         "guidance": recipe.get("guidance", "") not in ("", own.guidance),
         "class": recipe.get("label") not in (None, NO_LABEL),
-        "conditions": bool(recipe.get("conditions")),
+        "conditions": bool(conditions_in(recipe)),
         "mask": "mask" in recipe,
         "weights": recipe["weights"] != catalog.weights_file(shown)[0],
         "precision": bool(recipe.get("deterministic")),

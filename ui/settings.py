@@ -10,7 +10,7 @@ from guidance.grammar import CUSTOM
 from studio.data.labels import NO_LABEL, labels_text, no_label, says, word
 from studio.runtime.recipes import complete
 from studio.runtime.seeds import AT_ONCE, parse_seeds, seeds_text
-from studio.sampling.commands import SHARED
+from studio.sampling.commands import SHARED, conditions_in
 from ui import limits
 
 OWN = "each seed its own"
@@ -171,7 +171,7 @@ def from_recipe(recipe: Mapping[str, Any], model: str, classes: Sequence[str]) -
         num_steps=recipe["num_steps"],
         sampler=recipe["sampler"],
         guidance="" if recipe["guidance"] == CUSTOM else recipe["guidance"],
-        conditions=conditions_text(recipe.get("conditions") or {}),
+        conditions=conditions_text(conditions_in(recipe)),
         dtype=recipe["dtype"],
         deterministic=recipe.get("deterministic", False),
     )

@@ -114,8 +114,8 @@ def fill_backbone(spec: dict[str, Any], info: Info, head: Any = None) -> dict[st
         raise ValueError(f"backbone has no name, expected one of {', '.join(backbones.REGISTRY)}")
     accepts = inspect.signature(resolve(backbones.REGISTRY, spec["name"], "backbone")).parameters
     known: dict[str, Any] = {"num_classes": len(info.classes), "num_numeric": len(info.numeric)}
-    if info.fields:
-        known["fields"] = encoders_of(info)
+    if encoders := encoders_of(info):
+        known["fields"] = encoders
     if info.codec.get("name") == "graph":
         known |= {"max_atoms": info.codec["size"], "atom_types": len(info.codec["atoms"])}
     elif len(info.shape) == 3:

@@ -29,12 +29,13 @@ KINDS = Registry(
         "image": "studio.data.kinds:ImageKind",
     },
 )
+SLOTS = ("tokens", "image")  # of `Cond`, for networks of one's own: recipes keep none of their values
 TAKEN = (
     "label",
     "class",
     "labels",
     "numeric",
-    *(f.name for f in fields(Cond) if f.name not in ("tokens", "image")),
+    *(f.name for f in fields(Cond) if f.name not in SLOTS),
 )
 LONGEST = 20_000  # characters of a value in a recipe
 
@@ -196,8 +197,8 @@ def hint_of(field: Field) -> str:
 
 
 def encoders_of(known: Schema) -> list[dict[str, Any]]:
-    """The ``fields`` of a backbone's config."""
-    return [{"name": f.name, **kind_of(f).encoder(f)} for f in known.fields]
+    """The ``fields`` of a backbone's config: conditions that its `backbones.encoders` can encode."""
+    return [{"name": f.name, **kind_of(f).encoder(f)} for f in known.fields if f.name not in SLOTS]
 
 
 class Asked(NamedTuple):
@@ -209,7 +210,7 @@ class Asked(NamedTuple):
     numeric: tuple[float, ...] | None
     values: tuple[tuple[str, float], ...]
     columns: dict[str, Tensor]
-    texts: dict[str, tuple[str | float, ...]]
+    texts: dict[str, tuple[str, ...]]
     beyond: dict[str, tuple[str, str]]
 
 
@@ -260,11 +261,11 @@ def _values(field: Field, given: Any, count: int, files: bool) -> list[Tensor]:
         raise (error if count > 1 else first) from None
 
 
-def _text(kind: Kind, field: Field, value: Tensor) -> str | float:
-    if missing(value):
+def _text(kind: Kind, field: Field, value: Tensor) -> str:
+    if missing(value) or field.name in SLOTS:
         return ""
-    text = kind.show(field, value)
-    return "" if isinstance(text, str) and len(text) > LONGEST else text
+    text = str(kind.show(field, value))
+    return "" if len(text) > LONGEST else text
 
 
 def missing(value: Tensor) -> bool:

@@ -153,8 +153,8 @@ class ArrayKind(PlainKind):
         return torch.from_numpy(np.ascontiguousarray(value))
 
     def show(self, field: Field, value: Tensor) -> str:
-        """JSON; a missing number is null."""
-        return json.dumps(_listed(value.tolist()), separators=(",", ":"))
+        """JSON, each number as short as it can be; a missing one is null."""
+        return json.dumps(_listed(value.float().numpy()), separators=(",", ":"))
 
     def hint(self, field: Field) -> str:
         return f"{'×'.join(map(str, field.shape))} numbers as [[...]], or @FILE.npy"
@@ -187,9 +187,9 @@ class ImageKind(ArrayKind):
 
 
 def _listed(values: Any) -> Any:
-    if isinstance(values, list):
+    if getattr(values, "ndim", 0):
         return [_listed(v) for v in values]
-    return None if math.isnan(values) else values
+    return None if math.isnan(values) else float(str(values))  # of single precision 0.1 is 0.1
 
 
 def _filled(values: Any) -> Any:

@@ -13,7 +13,8 @@ import numpy as np
 
 OWN = "own"  # the path that a model was trained on
 PLAIN = ("model_hash", "weights", "num_steps", "sampler", "guidance", "dtype", "studio", "torch")
-MAYBE: dict[str, Any] = {"path": OWN, "conditions": {}, "borrowed": {}}  # what is meant where nothing is said
+# what is meant where nothing is said
+MAYBE: dict[str, Any] = {"path": OWN, "conditions": {}, "fields": {}, "borrowed": {}}
 FOREIGN = ("init", "mask", "strength", "source", "direction")  # of pictures that did not start from noise
 MARK = b"drift-studio"
 LENGTH = len(MARK) + 1 + 16 + 1 + 12 + 1

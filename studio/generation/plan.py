@@ -20,6 +20,7 @@ from guidance.grammar import CUSTOM
 from studio import sampling
 from studio.checkpoints import own_network
 from studio.data import load_data
+from studio.data.conditions import LONGEST
 from studio.data.labels import labels_text, word
 from studio.generation import identity
 from studio.generation.identity import MAYBE, OWN
@@ -59,7 +60,7 @@ class Plan:
         """What the manifest pins. Batch size, device and the number of processes are not among it."""
         model, r = self.model, self.request
         fixed = sampling.fixed_rows(model.info.shape)
-        numbers = model.recipes(self.batch([0]))[0].get("conditions", {})
+        recipe = model.recipes(self.batch([0]))[0]
         tree = model.config.tree()
         return {
             "model_hash": model.hash,
@@ -72,7 +73,8 @@ class Plan:
             "num": self.num,
             "seeds": ranges(self.seeds),
             "labels": self.labels.rule,
-            "conditions": numbers,
+            "conditions": recipe.get("conditions", {}),
+            **({"fields": recipe["fields"]} if "fields" in recipe else {}),
             "sampler": r.sampler,
             "num_steps": r.num_steps,
             "guidance": r.guidance,
@@ -152,6 +154,11 @@ def make_plan(
         raise ValueError(
             "got a sampler as an object that no line describes, expected one of the registry or a line "
             "such as 'heun', for the manifest to record"
+        )
+    if unkept := request.unkept():
+        raise ValueError(
+            f"got values of {' and '.join(unkept)} that no recipe keeps, expected ones that the manifest can "
+            f"record, of at most {LONGEST:,} characters"
         )
     if model.path == CUSTOM:
         raise ValueError(

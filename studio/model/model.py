@@ -20,7 +20,6 @@ from samplers.names import canonical
 from samplers.paths import Path as NoisePath
 from samplers.reparameterised import Reparameterised, on_path
 from studio import sampling
-from studio.data.conditions import missing
 from studio.data.labels import NO_LABEL, no_label
 from studio.model import display, guiding_models
 from studio.model.checked_request import checked_request
@@ -139,11 +138,7 @@ class Model(Loaded):
         given_here = {k: options[k] for k in ("init", "mask") if options.get(k) is not None} | (
             {} if request.noise is None else {"noise": None}
         )
-        given_here |= {
-            f.name: None
-            for f in self.info.fields
-            if not missing(request.fields[f.name]) and "" in request.texts[f.name]
-        }
+        given_here |= dict.fromkeys(request.unkept())
         origin = {
             **{k: str(v) for k, v in given_here.items() if isinstance(v, str | Path)},
             **{k: plain(v) for k, v in dict(origin or {}).items()},
@@ -213,8 +208,8 @@ class Model(Loaded):
                 recipe["conditions"] = dict(request.values) or {
                     n: float(f"{v * s + m:.12g}") for n, v, m, s in raw if v == v
                 }
-            if texts := {k: v[i] for k, v in request.texts.items() if v[i] != ""}:
-                recipe["conditions"] = {**recipe.get("conditions", {}), **texts}
+            if texts := {k: v[i] for k, v in request.texts.items() if v[i]}:
+                recipe["fields"] = texts
             if request.atoms is not None:
                 recipe["conditions"] = {**recipe.get("conditions", {}), "atoms": request.atoms}
             out.append(recipe)

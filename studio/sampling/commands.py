@@ -77,7 +77,7 @@ def settings(recipe: Mapping[str, Any], look: bool = True) -> list[tuple[str, An
     return [
         *(
             ("--set", f"{name}={value if isinstance(value, str) else repr(value)}")
-            for name, value in (recipe.get("conditions") or {}).items()
+            for name, value in conditions_in(recipe).items()
         ),
         ("--num-steps", recipe["num_steps"]),
         ("--sampler", sampler_text(recipe, look=look)),
@@ -85,6 +85,11 @@ def settings(recipe: Mapping[str, Any], look: bool = True) -> list[tuple[str, An
         ("--weights", recipe["weights"]),
         ("--dtype", recipe["dtype"]),
     ]
+
+
+def conditions_in(recipe: Mapping[str, Any]) -> dict[str, float | str]:
+    """What a recipe asks for beside the label: numbers, and other conditions as texts."""
+    return {**(recipe.get("conditions") or {}), **(recipe.get("fields") or {})}
 
 
 def sampler_text(recipe: Mapping[str, Any], fit: Fit | None = None, *, look: bool = True) -> str:
@@ -139,7 +144,7 @@ def python_of(recipe: Mapping[str, Any], network: str) -> str:
     path = path_text(recipe.get("path"))
     options = {
         "labels": recipe.get("label"),
-        "conditions": recipe.get("conditions"),
+        "conditions": conditions_in(recipe) or None,
         "num_steps": recipe["num_steps"],
         "sampler": recipe["sampler"],
         "guidance": recipe["guidance"],

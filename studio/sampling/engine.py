@@ -22,6 +22,7 @@ from samplers.denoiser import Denoiser, Queryable
 from samplers.reparameterised import Reparameterised
 from samplers.solvers.base import Sampler, Step
 from samplers.solvers.bridge import facing
+from studio.data.conditions import missing
 from studio.runtime.finite import check_step
 from studio.runtime.signals import Stopped
 from studio.sampling import starts
@@ -61,7 +62,11 @@ class Request:
     solver: Sampler | None = field(default=None, compare=False)
     noise: Any = field(default=None, compare=False)
     fields: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
-    texts: Mapping[str, tuple[str | float, ...]] = field(default_factory=dict)
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def unkept(self) -> tuple[str, ...]:
+        """Names of the conditions of which values are given that no recipe keeps."""
+        return tuple(k for k, v in self.fields.items() if "" in self.texts.get(k, ("",)) and not missing(v))
 
     def of(self, rows: Sequence[int], seeds: tuple[int, ...], labels: tuple[int, ...] | None) -> "Request":
         """The same of other samples, whose conditions but for labels are those of these ``rows``."""

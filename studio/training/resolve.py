@@ -72,9 +72,11 @@ def filled(
 
 
 def _check(config: Config, data: Data, info: Info, objective: Objective, *, own: bool) -> None:
-    if info.fields and not own and "fields" not in config.backbone:
+    encoded = [entry["name"] for entry in config.backbone.get("fields", ())]
+    unheard = [f.name for f in info.fields if f.name not in encoded]
+    if unheard and not own:
         raise ValueError(
-            f"got items with {' and '.join(f.name for f in info.fields)}, which the backbone "
+            f"got items with {' and '.join(unheard)}, which the backbone "
             f"{config.backbone.get('name')} is not asked by, expected labels and numbers; leave it out, or "
             "train a network of your own: backbone=NET"
         )

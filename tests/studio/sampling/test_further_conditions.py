@@ -63,10 +63,7 @@ def test_the_command_of_a_recipe_makes_the_same(model: Model, tmp_path: Path) ->
     line = ["sample", str(model.folder), "--seeds", "5", "--set", "season=autumn, late"]
     run_studio(*line, "--set", f"wind=@{tmp_path / 'w=1.npy'}", "--out", str(tmp_path / "one"), cwd=tmp_path)
     recipe = json.loads((tmp_path / "one" / "recipe.json").read_text())[0]
-    assert recipe["conditions"] == {
-        "season": "autumn, late",
-        "wind": "[0.30000001192092896,-0.699999988079071]",
-    }
+    assert recipe["fields"] == {"season": "autumn, late", "wind": "[0.3,-0.7]"}
     words = re.findall(r"(?:'[^']*'|\S)+", command_of(recipe))  # as a shell reads it: no quote is in a value
     words = [w.replace("'", "") for w in words][1:]
     words[words.index("again")] = str(tmp_path / "two")
@@ -117,15 +114,20 @@ def test_sets_pin_them(model: Model, tmp_path: Path) -> None:
     with np.load(tmp_path / "set" / "samples.npz") as file:
         expected = model.sample(seeds=range(5), conditions=asked).values.numpy()
         np.testing.assert_allclose(file["arr_0"], expected, rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match="conditions"):
+    with pytest.raises(ValueError, match="fields: it has"):
         studio.generate(model, tmp_path / "set", num=5, conditions={**asked, "wind": "[0.5,0.4]"})
 
 
-def test_what_is_too_long_for_a_recipe_has_no_command(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_long_for_a_recipe_has_no_command(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("studio.data.conditions.LONGEST", 8)
     made = model.sample(seeds=[0], conditions={"wind": [0.125, 0.5]})
     with pytest.raises(NoCommand, match="wind came as values in Python"):
         command_of(made.recipes[0])
+    with pytest.raises(ValueError, match="got values of wind that no recipe keeps"):
+        studio.generate(model, tmp_path / "set", num=5, conditions={"wind": [0.125, 0.5]})
+    assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.parametrize(
