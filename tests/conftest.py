@@ -26,8 +26,48 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 torch.set_num_threads(2 if ALONE else 1)
 
+# begun first, so that no process is left alone with one of them at the end; the longest first
+LONG = (
+    "ui/test_browser",
+    "studio/generation/test_generate",
+    "samplers/test_contracts_samplers",
+    "samplers/test_from_diffusers",
+    "ui/test_translate",
+    "studio/training/test_processes",
+    "studio/training/test_going_on",
+    "studio/generation/test_generate_kills",
+    "studio/training/test_kills",
+    "studio/evaluation/test_evaluate",
+    "studio/sampling/test_recipe_commands",
+    "ui/test_clients",
+    "samplers/test_known_entries",
+    "studio/convert/test_convert_models",
+    "studio/generation/test_generate_more",
+    "studio/training/test_resume",
+    "studio/training/test_bridges",
+    "samplers/test_graph_steps",
+    "studio/reproduce/test_wcfm_bars",
+    "studio/codecs/test_graph_codec",
+    "backbones/test_wkv",
+    "backbones/test_compile",
+    "ui/test_engine",
+    "studio/training/test_one_clock",
+    "studio/cli/test_cli_and_api",
+    "samplers/test_own_coupling",
+    "backbones/test_contracts_backbones",
+    "studio/checkpoints/test_power_cut",
+    "studio/reproduce/test_reproduce",
+    "studio/training/test_chosen",
+    "guidance/test_branches",
+)
 GOLDEN = Path(__file__).parent / "golden"
 Golden = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    place = {here / f"{name}.py": k for k, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
 
 
 @pytest.fixture(autouse=True)

@@ -30,21 +30,27 @@ def points(run: Path) -> dict[str, tuple[list[float], list[float]]]:
 def draw(run: Path) -> Path | None:
     """Draw it anew; None where nothing is logged yet."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     found = points(run)
     if not found:
         return None
     figure = Figure(figsize=(6, 3.4), dpi=100)
-    axes = figure.add_axes((0.12, 0.14, 0.85, 0.8))
+    axes = figure.add_axes((0.14, 0.14, 0.83, 0.8))
     for key, (steps, values) in found.items():
         axes.plot(
             steps, values, marker="." if len(steps) < 20 else None, linewidth=1.2, label=key.replace("_", " ")
         )
-    if all(v > 0 for _, values in found.values() for v in values):
+    losses = [v for _, values in found.values() for v in values]
+    if min(losses) > 0:
         axes.set_yscale("log")
+        # plain numbers; powers of ten would be set as mathematics, which takes longer than all the rest
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(losses) < 100 * min(losses) else (1,)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
-    axes.grid(alpha=0.3, which="both")
+    axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     with files.replacing(run / NAME) as draft:
         figure.savefig(draft, format="png", metadata={"Software": None})

@@ -2,21 +2,15 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+import warm
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_example_of_an_own_coupling() -> None:
-    done = subprocess.run(
-        [sys.executable, "examples/own_coupling.py"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = warm.run(["examples/own_coupling.py"], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     far = {
         name: float(value) for name, value in re.findall(r"(\w+): two steps are ([\d.]+) away", done.stdout)

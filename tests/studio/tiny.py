@@ -6,7 +6,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import warm
 
 from studio.cli.main import main
 
@@ -155,24 +155,20 @@ def environment() -> dict[str, str]:
     return inherited | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200"}
 
 
-def studio_command(*arguments: Any, python: tuple[str, ...] = ()) -> list[str]:
-    return [sys.executable, *python, "-m", "studio", *map(str, arguments)]
+def studio_words(*arguments: Any) -> list[str]:
+    return ["-m", "studio", *map(str, arguments)]
 
 
-def run_studio(
-    *arguments: Any, cwd: Path, process: bool = False, timeout: float = 240
-) -> "subprocess.CompletedProcess[str]":
+def start_studio(*arguments: Any, cwd: Path | None = None) -> warm.Process:
+    """``python -m studio ARGUMENTS`` as a process of its own, to be signalled."""
+    return warm.Process(studio_words(*arguments), cwd=cwd or Path.cwd(), env=environment())
+
+
+def run_studio(*arguments: Any, cwd: Path, process: bool = False) -> "subprocess.CompletedProcess[str]":
     """``python -m studio ARGUMENTS`` to its end: by default within this process, which has torch loaded
     already; else as a ``process`` of its own."""
     if process:
-        return subprocess.run(
-            studio_command(*arguments),
-            cwd=cwd,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        return warm.run(studio_words(*arguments), cwd=cwd, env=environment())
     here, threads, variables, random_state = (
         os.getcwd(),
         torch.get_num_threads(),
@@ -202,7 +198,7 @@ def run_studio(
 
 
 def kill_until_done(
-    start: Callable[[], "subprocess.Popen[str]"],
+    start: Callable[[], warm.Process],
     trace: Callable[[], Any],
     rng: random.Random,
     most: int,

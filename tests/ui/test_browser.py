@@ -19,8 +19,9 @@ box.bottom > frame.bottom + 1;
 }"""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(browser: Any, served: tuple[str, Engine]) -> Any:
+    """One tab for all, as it takes seconds to build; each test begins with a model or a field of its own."""
     tab = browser.new_page(viewport={"width": 1400, "height": 900})
     tab.goto(served[0])
     tab.wait_for_selector("#card .chips")

@@ -5,8 +5,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 
 import pytest
 from gradio_client import Client
+from warm import Process
 
 ROOT = Path(__file__).parents[2]
 LONG: dict[str, Any] = {"seeds": "0-127", "num_steps": 20_000, "sampler": "euler", "api_name": "/generate"}
@@ -24,8 +23,7 @@ LONG: dict[str, Any] = {"seeds": "0-127", "num_steps": 20_000, "sampler": "euler
 class Page:
     url: str
     out: Path
-    words: Path  # what its process says on both streams
-    process: "subprocess.Popen[bytes]"
+    process: Process
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +32,7 @@ def page(shelf: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = home / "words.txt"
     command = [
-        sys.executable,
         "-m",
         "studio",
         "ui",
@@ -49,22 +45,13 @@ def page(shelf: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]
         "--threads",
         "1",
     ]
-    with open(words, "wb") as stream:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(
-            command, cwd=home, stdout=stream, stderr=subprocess.STDOUT, env=environment, preexec_fn=heard
-        )
+    process = Process(command, cwd=home, env={**os.environ, "PYTHONPATH": str(ROOT)})
     until(lambda: answers(port) or process.poll() is not None, 120)
-    assert process.poll() is None, words.read_text()
-    yield Page(f"http://127.0.0.1:{port}/", home / "out", words, process)
+    assert process.poll() is None, process.told()
+    yield Page(f"http://127.0.0.1:{port}/", home / "out", process)
     process.send_signal(signal.SIGINT)
     process.wait(30)
-    assert "Traceback" not in words.read_text()
-
-
-def heard() -> None:
-    """Ctrl-C is heard, also where these tests run in the background of a shell, whose programs ignore it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    assert "Traceback" not in "".join(process.told())
 
 
 def answers(port: int) -> bool:
@@ -102,25 +89,27 @@ def test_a_cancelled_job_ends_at_once_and_the_next_one_runs(page: Page, shelf: A
         shelf.pictures, seeds="5", num_steps=1, api_name="/generate"
     )
     assert [r["seed"] for r in made["recipes"]] == [5] and time.monotonic() - start < 20  # of minutes
-    assert "Traceback" not in page.words.read_text()
+    assert "Traceback" not in "".join(page.process.told())
 
 
-def test_a_client_that_goes_away_leaves_no_traceback_and_nothing_running(page: Page, shelf: Any) -> None:
+def test_a_client_that_goes_away_leaves_no_traceback_and_nothing_running(
+    page: Page, shelf: Any, tmp_path: Path
+) -> None:
     script = (
         "import json, sys, time; from gradio_client import Client\n"
         "job = Client(sys.argv[1], verbose=False).submit(sys.argv[2], **json.loads(sys.argv[3]))\n"
         "while not any('done' in told for told in job.outputs()): time.sleep(0.05)\n"
         "print('runs', flush=True); time.sleep(600)"
     )
-    gone = subprocess.Popen(
-        [sys.executable, "-c", script, page.url, shelf.pictures, json.dumps(LONG)], stdout=subprocess.PIPE
+    gone = Process(
+        ["-c", script, page.url, shelf.pictures, json.dumps(LONG)], cwd=tmp_path, env=dict(os.environ)
     )
-    assert gone.stdout is not None and gone.stdout.readline() == b"runs\n"
+    until(lambda: gone.told()[0] == "runs\n" or gone.poll() is not None, 60)
     gone.kill()
-    gone.wait()
+    assert gone.communicate()[0] == "runs\n"
     start = time.monotonic()
     made = Client(page.url, verbose=False).predict(
         shelf.pictures, seeds="6", num_steps=1, api_name="/generate"
     )
     assert [r["seed"] for r in made["recipes"]] == [6] and time.monotonic() - start < 40
-    assert "Traceback" not in page.words.read_text()
+    assert "Traceback" not in "".join(page.process.told())

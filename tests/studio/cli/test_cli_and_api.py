@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import torch
+import warm
 from PIL import Image
-from tiny import ROOT, run_studio
+from tiny import ROOT, environment, run_studio
 
 import studio
 import studio.sampling
@@ -180,11 +181,5 @@ def test_on_step_stops(picture_model: Model) -> None:
 
 
 def test_the_example_of_own_network_and_data() -> None:
-    done = subprocess.run(
-        [sys.executable, "examples/own_network_and_data.py"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**__import__("os").environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = warm.run(["examples/own_network_and_data.py"], cwd=ROOT, env=environment())
     assert done.returncode == 0 and "torch.Size([4, 1, 8, 8])" in done.stdout, done.stderr

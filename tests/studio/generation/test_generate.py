@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import warm
 from PIL import Image
 from tiny import environment, files_below, run_studio
 
@@ -348,12 +349,7 @@ def test_out_of_memory_halves_the_batch(picture_run: Run, tmp_path: Path) -> Non
         result = studio.generate(model, sys.argv[1], **options)
         assert result.missing == 0 and result.written == 4096, result
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "out")],
-        env=environment() | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+    done = warm.run(["-c", textwrap.dedent(script), tmp_path / "out"], cwd=tmp_path, env=environment())
     assert done.returncode == 0, done.stderr
     assert "out of memory: going on with batches of 2048" in done.stderr
 

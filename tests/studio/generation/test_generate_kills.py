@@ -4,7 +4,6 @@ of processes each time."""
 import os
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import environment, kill_until_done, run_studio, studio_command
+from tiny import kill_until_done, run_studio, start_studio
+from warm import Process
 
 from studio.runtime.recipes import read_recipe
 from studio.training.run import Run
@@ -44,11 +44,8 @@ def words(run: Run, out: Path, *, batch: int, workers: int, deterministic: bool)
     ]
 
 
-def start(run: Run, out: Path, **options: Any) -> subprocess.Popen[str]:
-    command = studio_command(*words(run, out, **options))
-    return subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def start(run: Run, out: Path, **options: Any) -> Process:
+    return start_studio(*words(run, out, **options))
 
 
 def count(out: Path) -> int:

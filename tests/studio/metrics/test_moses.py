@@ -63,7 +63,7 @@ def test_unique_at_k(tmp_path: Path) -> None:
         and moses.unique_at(smiles, 3) == (pytest.approx(2 / 3), 3)
         and moses.unique_at(smiles, 99) == (0.75, 4)
     )
-    rows = ["C" * (1 + i % 600) for i in range(1200)]
+    rows = ["F" + "C" * (1 + i % 25) + "N" + "C" * (i // 25 % 24) for i in range(1200)]  # 600 and again
     found = evaluate(
         table(tmp_path / "s.csv", *rows),
         table(tmp_path / "r.csv", "CCO"),

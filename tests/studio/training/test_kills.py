@@ -4,7 +4,6 @@ was left alone."""
 import json
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,13 @@ from tiny import (
     checkpoint_differences,
     checkpoints,
     dit_config,
-    environment,
     kill_until_done,
     last_checkpoint,
     metrics,
     run_studio,
-    studio_command,
+    start_studio,
 )
+from warm import Process
 
 from studio.config import from_tree
 
@@ -31,13 +30,10 @@ def config_file(pictures: Path, where: Path, **train: object) -> Path:
     return path
 
 
-def start(config: Path, out: Path) -> subprocess.Popen[str]:
+def start(config: Path, out: Path) -> Process:
     """Begin a run, or go on with it."""
     resume = ("--resume",) if (out / "config.yaml").is_file() else ()
-    command = studio_command("train", config, "--out", out, *resume, "--threads", "1", "--device", "cpu")
-    return subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return start_studio("train", config, "--out", out, *resume, "--threads", "1", "--device", "cpu")
 
 
 def steps_logged(out: Path) -> int:
@@ -45,7 +41,7 @@ def steps_logged(out: Path) -> int:
     return path.read_text().count("\n") if path.is_file() else 0
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], limit: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], process: Process, limit: float = 120) -> None:
     """Until the condition holds or the process has ended."""
     end = time.monotonic() + limit
     while not condition() and process.poll() is None:

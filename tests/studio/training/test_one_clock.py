@@ -4,12 +4,12 @@ is, and none waits for the other."""
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from safetensors.torch import load_file
 from tiny import checkpoints, environment, metrics
 
@@ -65,22 +65,8 @@ f"{OUT}-{RANK}.pt")
 def together(mode: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     script = tmp_path / "own.py"
     script.write_text(SCRIPT)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        str(script),
-        mode,
-        str(tmp_path / "run"),
-    ]
-    env = environment() | {"OMP_NUM_THREADS": "1"}
-    env["PYTHONPATH"] = os.pathsep.join(
-        [str(Path(__file__).parents[1]), str(Path(__file__).parents[3]), env.get("PYTHONPATH", "")]
-    )
-    return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    env = environment() | {"PYTHONPATH": os.pathsep.join(str(Path(__file__).parents[k]) for k in (1, 2, 3))}
+    return warm.together([script, mode, tmp_path / "run"], cwd=tmp_path, env=env)
 
 
 @pytest.mark.parametrize("mode", ["minutes", "stop"])

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm
 from safetensors.torch import load_file
-from tiny import checkpoints, dit_config, environment, last_checkpoint, metrics
+from tiny import checkpoints, dit_config, environment, last_checkpoint, metrics, studio_words
 
 import studio
 from studio.config import from_tree
@@ -119,25 +120,7 @@ def test_every_process_finds_the_last_checkpoint(pictures: Path, tmp_path: Path)
     config, script = tmp_path / "tiny.yaml", tmp_path / "script.py"
     config.write_text(from_tree(dit_config(pictures)).yaml())
     script.write_text(SLOW_DISK)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        script,
-        config,
-        tmp_path / "run",
-    ]
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=tmp_path,
-        env=environment() | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = warm.together([script, config, tmp_path / "run"], cwd=tmp_path, env=environment())
     assert done.returncode == 0, done.stderr
 
 
@@ -146,10 +129,11 @@ def test_overwriting_with_two_processes(pictures: Path, tmp_path: Path) -> None:
     config = tmp_path / "tiny.yaml"
     config.write_text(from_tree(dit_config(pictures, steps=4, save_every=2)).yaml())
     studio.train(config, ["train.steps=3", "train.save_every=1"], out=tmp_path / "run", quiet=True)
-    done = torchrun("train", config, "--out", tmp_path / "run", "--overwrite", "--threads", "1", cwd=tmp_path)
+    words = ("train", config, "--out", tmp_path / "run", "--threads", "1")
+    done = warm.together(studio_words(*words, "--overwrite"), cwd=tmp_path, env=environment())
     assert done.returncode == 0, done.stderr
     assert checkpoints(tmp_path / "run") == [2, 4]
-    refused = torchrun("train", config, "--out", tmp_path / "run", cwd=tmp_path)
+    refused = warm.together(studio_words(*words), cwd=tmp_path, env=environment())
     assert refused.returncode != 0 and "--resume" in refused.stderr
 
 

@@ -4,8 +4,6 @@ that was trained is lost."""
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 import torch
 from tiny import checkpoint_differences, checkpoints, environment, last_checkpoint, metrics, points_config
 from torch import Tensor
+from warm import Process
 
 import studio
 from studio.runtime.signals import StopSignal
@@ -145,7 +144,7 @@ def test_a_signal_while_the_last_checkpoint_is_written_is_only_noted(
 
 SCRIPT = """
 import sys, studio
-sys.path.insert(0, {tests!r})
+sys.path += {tests!r}
 from tiny import points_config
 for k in range(3):
     run = studio.train(points_config(steps=10**6, log_every=1, schedule="constant"), out=f"run-{{k}}", \
@@ -156,19 +155,12 @@ device="cpu")
 """
 
 
-def begin(script: str, tmp_path: Path) -> "subprocess.Popen[str]":
-    (tmp_path / "loop.py").write_text(script.format(tests=str(Path(__file__).parents[1])))
-    return subprocess.Popen(
-        [sys.executable, "loop.py"],
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def begin(script: str, tmp_path: Path) -> Process:
+    (tmp_path / "loop.py").write_text(script.format(tests=[str(Path(__file__).parents[k]) for k in (1, 2)]))
+    return Process(["loop.py"], cwd=tmp_path, env=environment())
 
 
-def until_it_trains(process: "subprocess.Popen[str]", log: Path) -> None:
+def until_it_trains(process: Process, log: Path) -> None:
     end = time.monotonic() + 120
     while not (log.is_file() and log.stat().st_size) and process.poll() is None:
         assert time.monotonic() < end
