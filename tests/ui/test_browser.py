@@ -19,12 +19,24 @@ box.bottom > frame.bottom + 1;
 }"""
 
 
-@pytest.fixture(scope="module")
-def page(browser: Any, served: tuple[str, Engine]) -> Any:
-    """One tab for all, as it takes seconds to build; each test begins with a model or a field of its own."""
+def opened(browser: Any, url: str) -> Any:
     tab = browser.new_page(viewport={"width": 1400, "height": 900})
-    tab.goto(served[0])
+    tab.goto(url)
     tab.wait_for_selector("#card .chips")
+    return tab
+
+
+@pytest.fixture
+def page(browser: Any, served: tuple[str, Engine]) -> Any:
+    tab = opened(browser, served[0])
+    yield tab
+    tab.close()
+
+
+@pytest.fixture(scope="module")
+def gallery(browser: Any, served: tuple[str, Engine]) -> Any:
+    """A page for galleries of all sizes, one after the other, as it takes seconds to build."""
+    tab = opened(browser, served[0])
     yield tab
     tab.close()
 
@@ -71,7 +83,8 @@ def test_the_newest_of_many_picks_counts_and_the_run_waits_for_it(
 
 
 @pytest.mark.parametrize("count", [1, 10, 40, 200])
-def test_the_gallery_never_clips(page: Any, count: int) -> None:
+def test_the_gallery_never_clips(gallery: Any, count: int) -> None:
+    page = gallery
     pick(page, "squares")
     page.fill(FIELDS["seeds"], f"0-{count - 1}")
     page.click("#generate")

@@ -54,12 +54,17 @@ def steps_of(run: Path) -> int | None:
 # ---- which run is meant --------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return studio.train(short(), out=tmp_path_factory.mktemp("trained") / "first", quiet=True).folder
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Four steps of dots, in a folder that is not called after the config; the working folder is beside
     it."""
     monkeypatch.chdir(tmp_path)
-    return studio.train(short(), out=tmp_path / "mine" / "first", quiet=True).folder
+    return shutil.copytree(trained, tmp_path / "mine" / "first")
 
 
 @pytest.mark.parametrize("form", ["config", "folder", "relative", "linked folder", "linked config", "inside"])
