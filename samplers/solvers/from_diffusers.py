@@ -12,10 +12,12 @@ Schedulers compute in float32. Each run makes its own, so no state is shared; dr
 generator a sample.
 """
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -201,7 +203,7 @@ class Diffusers(Sampler):
                 "sigma_min": max(own["sigma_min"], low),
                 "sigma_max": min(own["sigma_max"], top),
             } | options
-        made = self.kind(**options)
+        made = _new(self.kind, options)
         if self.scale == "flow":
             made.sigma_min = max(float(made.sigma_min), low / (1 + low))
             if self.lambda_min is not None:  # it has no table that could end there
@@ -410,6 +412,21 @@ def _table(path: Path, begin: float, size: int = 1000) -> Tensor:
     else:  # there is no table of nothing but noise
         t = 1 - (torch.arange(size, dtype=torch.float64) + 0.5) / size
     return torch.sigmoid(path.log_snr(t))
+
+
+def _new(kind: Callable[..., Any], options: Options) -> Any:
+    """A scheduler of its own: a copy of one with these options, as some take a second to be made."""
+    flat = tuple((k, tuple(v) if type(v) is list else v) for k, v in options.items())
+    try:
+        hash(flat)
+    except TypeError:  # an option of lists within lists
+        return kind(**options)
+    return copy.deepcopy(_made(kind, flat))
+
+
+@lru_cache(maxsize=8)
+def _made(kind: Callable[..., Any], options: tuple[tuple[str, Any], ...]) -> Any:
+    return kind(**{k: list(v) if type(v) is tuple else v for k, v in options})
 
 
 def _log_snr(level: float) -> float:

@@ -47,7 +47,12 @@ def test_log_snr_and_its_inverse(path: object) -> None:
     torch.testing.assert_close(path.log_snr(t), (c.alpha / c.sigma).square().log(), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(path.time_of(path.log_snr(t)), t, rtol=0, atol=1e-9)
     assert bool((path.log_snr(t).diff() > 0).all())
-    assert abs(float(path.time_of(path.log_snr(0.25))) - 0.25) < 1e-9  # a plain number works as well
+    # plain numbers work as well
+    levels = path.log_snr(t)[1:-1].tolist()
+    one_by_one = [float(path.time_of(level)) for level in levels]
+    assert one_by_one == pytest.approx(
+        path.time_of(torch.tensor(levels, dtype=torch.float64)).tolist(), abs=1e-13
+    )
     assert float(path.time_of(math.inf)) == pytest.approx(1.0, abs=1e-12)
 
 
