@@ -141,7 +141,7 @@ class Registry(MutableMapping[str, str]):
 
     def __iter__(self) -> Iterator[str]:
         yield from self.own
-        yield from (offer.name for offer in self.offers() if not offer.fault)
+        yield from (offer.name for offer in self.offers() if offer.fault == "")
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

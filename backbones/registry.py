@@ -9,6 +9,7 @@ import paths. One that takes lines of plug-ins is a `backbones.plugins.Registry`
 import difflib
 import inspect
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -33,6 +34,41 @@ def build(registry: Mapping[str, str], name: str, kind: str, options: Mapping[st
     """Call the entry with keyword options that were checked against its signature."""
     target = resolve(registry, name, kind)
     return target(**check_options(target, options or {}, f"{kind} {name!r}"))
+
+
+def described(registry: Mapping[str, str], thing: Any) -> tuple[dict[str, Any] | None, str]:
+    """``{"name": ..., options}`` by which `build` makes an object again: its class is an entry, whose options
+    it has as attributes of the same names. Otherwise None, and of an entry's class the reason."""
+    kind = type(thing)
+    own = f"{kind.__module__}:{kind.__qualname__}"
+    name = next((n for n, t in registry.items() if t == own or _stands_for(t, kind)), None)
+    if name is None:
+        return None, ""
+    options = {}
+    for key, parameter in inspect.signature(kind).parameters.items():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            return None, f"{kind.__name__} takes *{key}, which no config can say"
+        if not hasattr(thing, key):
+            return None, f"{kind.__name__} has no attribute {key}, which it was made with; set self.{key}"
+        options[key] = plain(getattr(thing, key))
+        if not _written(options[key]):
+            return None, f"{key} of {kind.__name__} is a {type(options[key]).__name__}, which no config holds"
+    return {"name": name, **options}, ""
+
+
+def _stands_for(target: str, kind: type) -> bool:
+    """Whether a line of a registry leads to a class by another way than its own module; nothing is
+    imported."""
+    return target.partition(":")[0] in sys.modules and imported(target) is kind
+
+
+def _written(value: Any) -> bool:
+    """Whether a config can hold it."""
+    if isinstance(value, list | tuple):
+        return all(map(_written, value))
+    if isinstance(value, dict):
+        return all(isinstance(k, str) for k in value) and all(map(_written, value.values()))
+    return value is None or isinstance(value, str | int | float)
 
 
 def suggest(word: str, known: typing.Iterable[str]) -> str:

@@ -1,12 +1,12 @@
-"""A coupling of one's own: along a random direction, the k-th source goes to the k-th data point. Registered
-by name, used in a config."""
+"""A coupling of one's own, given as an object: along a random direction, the k-th source goes to the k-th
+data point."""
 
 import tempfile
 
 import torch
 
 import studio
-from samplers.couplings import coupling
+from samplers import Coupled
 
 
 class Sliced:
@@ -17,20 +17,19 @@ class Sliced:
         which = torch.empty_like(along_data, dtype=torch.long)
         which[along_data.argsort()] = along_source.argsort()
         # data stay in their places, and their conditions with them
-        return coupling.Coupled(source[which], data, cond)
+        return Coupled(source[which], data, cond)
 
-
-coupling.REGISTRY["sliced"] = f"{__name__}:Sliced"
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("independent", "sliced"):
+        for name, coupling in {"independent": "independent", "sliced": Sliced()}.items():
             config = {
                 "data": {"name": "points", "kind": "eight_gaussians"},
                 "backbone": {"name": "mlp", "width": 64},
-                "objective": {"coupling": name},
                 "train": {"steps": 200, "batch_size": 256, "lr": 0.005, "preview": False},
             }
-            model = studio.load(studio.train(config, out=f"{folder}/{name}", quiet=True).folder)
+            model = studio.load(
+                studio.train(config, coupling=coupling, out=f"{folder}/{name}", quiet=True).folder
+            )
             few, many = (model.sample(seeds=range(512), sampler="euler", num_steps=n).values for n in (2, 50))
             print(f"{name}: two steps are {float((few - many).norm(dim=1).mean()):.2f} away from fifty")

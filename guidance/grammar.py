@@ -24,7 +24,7 @@ _SHORT = {"prior": "prior_swap", "cfg_zero": "cfg_zero_star", "cfgpp": "cfg_plus
 _FORMAL = {"prior_swap": "prior"}
 _SPANS = ("interval", "interval_sigma")
 CUSTOM = "custom"  # what stands in a recipe for rules that no line describes
-Spec = str | float | Sequence[Any] | Mapping[str, Any] | None
+Spec = str | float | Rule | Sequence[Any] | Mapping[str, Any] | None
 
 
 def value_of(text: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from backbones.registry import build, check_options, resolve
+from backbones.registry import build, check_options, coerce, resolve
 from backbones.types import Backbone, NoiseSource, RunContext
 from samplers import spaces
 from samplers import times as time_samplers
@@ -59,8 +59,10 @@ class TrainingPath(Protocol):
     def energy(self, pairs: Coupled, t: Tensor) -> Tensor | None: ...
 
 
-def _entry(registry: Mapping[str, str], spec: str | Mapping[str, Any], kind: str) -> Any:
-    """Build from ``"name"`` or ``{"name": ..., options}``."""
+def _entry(registry: Mapping[str, str], spec: Any, kind: str) -> Any:
+    """Build from ``"name"`` or ``{"name": ..., options}``; an object is itself."""
+    if not isinstance(spec, str | Mapping):
+        return spec
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
     if "name" not in options:
         raise ValueError(
@@ -170,25 +172,25 @@ def _mean(value: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def build_objective(
-    path: str | dict[str, Any] = "linear",
-    parameterization: str | dict[str, Any] = "velocity",
-    coupling: str | dict[str, Any] = "independent",
-    times: str | dict[str, Any] = "uniform",
-    weight: str | dict[str, Any] = "",
+    path: str | dict[str, Any] | TrainingPath = "linear",
+    parameterization: str | dict[str, Any] | Head = "velocity",
+    coupling: str | dict[str, Any] | Coupling = "independent",
+    times: str | dict[str, Any] | time_samplers.TimeSampler = "uniform",
+    weight: str | dict[str, Any] | LossWeight = "",
     cond_drop: float = 0.0,
     bound_weight: float = 1.0,
     space: str = "",
     drop_each: float = 0.0,
 ) -> Objective:
-    """An objective from names or ``{name: ..., options}`` trees, as configs write them. A path takes its own
-    head where the config is silent and it has no ``velocity``. Raises ``ValueError`` for what a path does not
-    have."""
+    """An objective from names or ``{name: ..., options}`` trees, as configs write them, or from the parts
+    themselves. A path takes its own head where the config is silent and it has no ``velocity``. Raises
+    ``ValueError`` for what a path does not have."""
     path, parameterization, coupling = (
         canonical(kind, spec)
         for kind, spec in (("path", path), ("parameterization", parameterization), ("coupling", coupling))
     )
-    name = path if isinstance(path, str) else path.get("name")
-    kind = resolve(EVERY, name, "path") if name in EVERY else None
+    name = path if isinstance(path, str) else path.get("name") if isinstance(path, Mapping) else ""
+    kind = resolve(EVERY, str(name), "path") if name in EVERY else path
     given = {
         "coupling": (coupling, "independent"),
         "weight": (weight, ""),
@@ -199,12 +201,13 @@ def build_objective(
         value, plain = given[key]
         if value not in (plain, kind.space if key == "space" else plain):
             raise ValueError(
-                f"got {key}={value!r} on the path {name}, which has no such choice; leave it out"
+                f"got {key}={value!r} on the path {name or type(path).__name__}, which has no such "
+                "choice; leave it out"
             )
     way = _entry(EVERY, path, "path")
     if parameterization == "velocity" and "velocity" not in way.heads:  # the signature's default
         parameterization = way.head
-    pairing = way.coupling(coupling)
+    pairing = way.coupling(coupling) if isinstance(coupling, str | Mapping) else coupling
     return Objective(
         way,
         _entry(way.heads, parameterization, "parameterization"),
@@ -219,5 +222,8 @@ def build_objective(
 
 
 def objective_options(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A config's ``objective`` section, checked."""
+    """A config's ``objective`` section, checked; its parts are names."""
+    for key in ("path", "parameterization", "coupling", "times", "weight"):
+        if key in tree:
+            coerce(tree[key], str | dict[str, Any], f"objective option {key!r}")
     return check_options(build_objective, tree, "objective")

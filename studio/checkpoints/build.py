@@ -10,6 +10,7 @@ from torch import nn
 
 import backbones
 from backbones.registry import resolve
+from guidance.grammar import CUSTOM
 from samplers.denoiser import Denoiser, Head
 from samplers.heads.bridge import OneHead, TwoWay
 from samplers.objective import Objective, build_objective, objective_options
@@ -199,8 +200,11 @@ def built_buffers(config: Config) -> dict[str, torch.Tensor]:
     }
 
 
-def objective_of(config: Config) -> Objective:
-    return build_objective(**objective_options(config.objective))
+def objective_of(config: Config, parts: Mapping[str, Any] | None = None) -> Objective:
+    """The objective of a config. ``parts``: objects in the place of some names; a part that was one and is
+    not given, which only training asks, is the usual one."""
+    tree = {k: v for k, v in config.objective.items() if v != CUSTOM and k not in (parts or {})}
+    return build_objective(**objective_options(tree), **(parts or {}))
 
 
 def starts_of(objective: Objective, *, source: bool = False) -> str:

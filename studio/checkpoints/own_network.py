@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+import backbones
+from backbones.registry import described
 from studio.checkpoints import checkpoint
 from studio.checkpoints.find import locate
 from studio.config import load_config
@@ -33,6 +36,25 @@ def twin(backbone: Any) -> nn.Module:
     """A module of its own to load weights into: the caller's stays as it is, and two models never share
     one."""
     return copy.deepcopy(checked(backbone))
+
+
+def section(backbone: nn.Module) -> tuple[dict[str, Any], str]:
+    """The ``backbone`` section of a run that trains this module: that of a registry's class whose options are
+    attributes of the module, so that any command can build it again; otherwise ``custom``, and of such a
+    class the reason."""
+    spec, why = described(backbones.REGISTRY, backbone)
+    if spec is not None:
+        name = spec["name"]
+        with torch.random.fork_rng(devices=[]):
+            again = backbones.build(**spec)
+        if _shapes(again) == _shapes(backbone):
+            return spec, ""
+        why = f"{type(backbone).__name__} was changed after it was made, so that {name} is another network"
+    return {"name": "custom"}, why
+
+
+def _shapes(net: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {k: tuple(v.shape) for k, v in net.state_dict().items()}
 
 
 def called(folder: Path) -> str:

@@ -15,7 +15,7 @@ from studio import tasks
 from studio.checkpoints.find import list_models
 from studio.codecs import codec
 from studio.config import load_config, shipped
-from studio.data import REGISTRY
+from studio.data import REGISTRY, conditions
 from studio.model.catalog import name_of
 from studio.training import procedure
 
@@ -49,6 +49,7 @@ OPEN: dict[str, Registry] = {
         EVERY,
         coupling.REGISTRY,
         times.REGISTRY,
+        conditions.KINDS,
     )
 }
 
@@ -131,6 +132,7 @@ KINDS: dict[str, Callable[[], Mapping[str, str]]] = {
     "codecs": lambda: codec.REGISTRY.own,
     "procedures": lambda: procedure.REGISTRY.own,
     "conditions": _conditions,
+    "kinds": lambda: conditions.KINDS.own,
     "plugins": _plugins,
 }
 

@@ -254,7 +254,7 @@ def list_(
         str,
         typer.Argument(
             help="models, configs, backbones, samplers, guidance, data, paths, couplings, "
-            "parameterisations, times, spaces, tasks, codecs, procedures, conditions or plugins."
+            "parameterisations, times, spaces, tasks, codecs, procedures, conditions, kinds or plugins."
         ),
     ] = "models",
     roots: Annotated[list[Path] | None, typer.Option("--models", help="Folders to look for runs in.")] = None,

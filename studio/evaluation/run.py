@@ -17,6 +17,7 @@ from studio.metrics.features import Extractor
 from studio.model.loading import load
 from studio.model.model import Model
 from studio.runtime.progress import notebook_bar
+from studio.sampling.forms import Conditions, Guidance, Labels, Seeds, Solver
 
 if TYPE_CHECKING:
     from studio.generation.plan import Plan
@@ -38,18 +39,54 @@ def evaluate(
     test_scaffolds: str | None = None,
     size: int | None = None,
     channels: int | None = None,
-    **sampling: Any,
+    num: int | None = None,
+    seeds: Seeds = None,
+    labels: Labels = None,
+    conditions: Conditions = None,
+    num_steps: int | None = None,
+    guidance: Guidance = "default",
+    sampler: Solver = None,
+    deterministic: bool = False,
+    threads: int | None = None,
+    weights: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
 ) -> Result:
-    """Measure a set of samples, or a MODEL (``num=``, ``seeds=``, ``labels=``, ``guidance=`` ... as in
-    `generate`; no pictures are written).
+    """Measure a set of samples, or a MODEL, of which no pictures are written.
 
-    ``ref``: a reference file of `studio.evaluation.make_reference`, an ADM .npz, a folder or a data set.
-    ``features``: inception, lenet, efficientnet or an `Extractor`; by default inception where its weights are
-    given, lenet for 1×28×28. ``filters`` and ``test_scaffolds`` of molecules: MOSES's rule lists and scaffold
-    split, or the wheel of molsets that holds them. ``size`` and ``channels`` (1 or 3) fit pictures of both
-    sides first (`studio.evaluation.fitting`). Raises ``ValueError`` for what does not fit together; a single
-    measure that cannot be computed is listed in ``failed``.
+    - ``samples``: a folder, an .npz, a data set such as ``images:DIR``, a MODEL.
+    - ``ref``: a reference file of `studio.evaluation.make_reference`, an ADM .npz, a folder or a data set.
+    - ``metrics``: names of measures, "fd,kid"; by default all that these samples have.
+    - ``features``: inception, lenet, efficientnet or an `Extractor`; by default inception where its weights
+      are given, lenet for 1×28×28.
+    - ``inception``: the file with FID's weights.
+    - ``allow_small``: Fréchet distances of fewer samples than dimensions.
+    - ``batch``: samples of a model computed at once, "auto" or a number.
+    - ``on_progress``: called with how many samples are made, and of how many.
+    - ``filters``, ``test_scaffolds``: of molecules, MOSES's rule lists and scaffold split, or the wheel of
+      molsets that holds them.
+    - ``size``, ``channels`` (1 or 3): fit pictures of both sides first (`studio.evaluation.fitting`).
+    - ``num``, ``seeds``, ``labels``, ``conditions``, ``num_steps``, ``guidance``, ``sampler``,
+      ``deterministic``, ``threads``, ``weights``, ``device``, ``dtype``: of a MODEL, as in `studio.generate`;
+      10,000 samples unless told otherwise.
+
+    Raises ``ValueError`` for what does not fit together; a single measure that cannot be computed is listed
+    in ``failed``.
     """
+    sampling: dict[str, Any] = dict(
+        num=num,
+        seeds=seeds,
+        labels=labels,
+        conditions=conditions,
+        num_steps=num_steps,
+        guidance=guidance,
+        sampler=sampler,
+        deterministic=deterministic,
+        threads=threads,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+    )
     ruler: dict[str, Any] = dict(
         metrics=metrics,
         features=features,

@@ -6,7 +6,7 @@ process that started it.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from studio.model.model import Model
 from studio.runtime.devices import cores, set_threads
 from studio.runtime.progress import CountingBar
 from studio.runtime.signals import StopSignal
+from studio.sampling.forms import Conditions, Guidance, Labels, Seeds, Solver
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,12 @@ def generate(
     out: str | Path,
     *,
     num: int | None = None,
-    seeds: Any = None,
-    labels: Any = None,
-    conditions: Mapping[str, Any] | None = None,
+    seeds: Seeds = None,
+    labels: Labels = None,
+    conditions: Conditions = None,
     num_steps: int | None = None,
-    guidance: Any = "default",
-    sampler: Any = None,
+    guidance: Guidance = "default",
+    sampler: Solver = None,
     batch: int | str = "auto",
     format: str | None = None,
     deterministic: bool = False,
@@ -73,14 +74,27 @@ def generate(
 ) -> Generated:
     """Make ``num`` samples in the folder ``out``, or those of them that are not there yet.
 
-    ``seeds``: "0-49999", by default 0 … num − 1. ``labels``: balanced (the default), random, data (as often
-    as in training), a list repeated in turn, or a file. ``format``: png, npz, both, or tar (archives of a
-    thousand PNGs, their digests beside them); points and molecules are always npz, molecules also .smi, .csv,
-    .sdf and a sheet. ``batch``: "auto" or a number. ``workers``: local processes, "auto" or a number.
-    ``shard``: "3/8" is the third of eight machines, "env" what ``RANK`` and ``WORLD_SIZE`` or Slurm's
-    variables say. A set that is there may grow: a larger ``num`` keeps what it has. ``path``: sample on
-    another path than the model's own, as `Model.on_path`. Raises ``ValueError`` and ``FileExistsError``
-    before anything is written, for settings that do not fit or differ from the manifest's.
+    A set that is there may grow: a larger ``num`` keeps what it has.
+
+    - ``num``: how many, by default as many as there are seeds.
+    - ``seeds``: "0-49999", by default 0 … num − 1.
+    - ``labels``: balanced (the default), random, data (as often as in training), a list repeated in turn, or
+      a file.
+    - ``conditions``, ``num_steps``, ``guidance``, ``sampler``, ``deterministic``: as in `Model.sample`.
+    - ``batch``: samples computed at once, "auto" or a number.
+    - ``format``: png, npz, both, or tar (archives of a thousand PNGs, their digests beside them); points and
+      molecules are always npz, molecules also .smi, .csv, .sdf and a sheet.
+    - ``overwrite``: remove the set that is there and start again.
+    - ``weights``, ``device``, ``dtype``: as in `studio.load`.
+    - ``threads``: of each process.
+    - ``workers``: local processes, "auto" or a number.
+    - ``shard``: "3/8" is the third of eight machines, "env" what ``RANK`` and ``WORLD_SIZE`` or Slurm's
+      variables say.
+    - ``path``: sample on another path than the model's own, as `Model.on_path`.
+    - ``quiet``: no bar; ``on_progress``: called with how many samples are made, and of how many.
+
+    Raises ``ValueError`` and ``FileExistsError`` before anything is written, for settings that do not fit or
+    differ from the manifest's.
     """
     p = prepared(
         model,

@@ -25,10 +25,16 @@ def load(
     dtype: str = "auto",
     backbone: nn.Module | None = None,
 ) -> Model:
-    """A `Model` by name. ``weights``: ema (the first average), raw, a profile such as ``ema-0.999``, or auto:
-    ema, raw where there is none. ``backbone``: the module of a model that was trained with a network of your
-    own, which stays as it is: the weights go into a copy. Raises ``ValueError`` for a model that cannot be
-    read, with the way out."""
+    """A `Model` by name: a folder, ``RUN@step``, ``hf:org/name`` or a bundled one.
+
+    - ``weights``: ema (the first average), raw, a profile such as ``ema-0.999``, or auto: ema, raw where
+      there is none.
+    - ``device``: "auto", "cpu", "cuda", "cuda:1" ...; ``dtype``: "auto", "fp32", "bf16" or "fp16".
+    - ``backbone``: the module of a model that was trained with a network of your own, which stays as it is:
+      the weights go into a copy.
+
+    Raises ``ValueError`` for a model that cannot be read, with the way out.
+    """
     folder, step = locate(name)
     where = pick_device(device)
     kind = pick_dtype(dtype, where)

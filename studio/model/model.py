@@ -29,6 +29,7 @@ from studio.runtime.progress import notebook_bar
 from studio.runtime.version import __version__
 from studio.sampling import inputs, sampler_spec
 from studio.sampling.commands import path_text
+from studio.sampling.forms import Conditions, Guidance, Labels, Picture, Seeds, Solver
 from studio.sampling.samples import Samples, places
 
 
@@ -44,15 +45,85 @@ class Model(Loaded):
     def _repr_html_(self) -> str:
         return display.rich(self)
 
-    def request(self, **options: Any) -> tuple[sampling.Request, list[Rule] | None]:
+    def request(
+        self,
+        *,
+        labels: Labels = None,
+        seeds: Seeds = None,
+        num_steps: int | None = None,
+        guidance: Guidance = "default",
+        sampler: Solver = None,
+        conditions: Conditions = None,
+        init: Picture = None,
+        strength: float | None = None,
+        mask: Picture = None,
+        noise: Any = None,
+        batch: int = 64,
+        deterministic: bool = False,
+        sources: Tensor | None = None,
+        direction: str = "forward",
+        files: bool = True,
+    ) -> tuple[sampling.Request, list[Rule] | None]:
         """A checked request for the options of `sample`, and the guidance as rules where no line describes
-        them (`guidance.grammar.CUSTOM`). Raises ``ValueError`` for anything that does not fit."""
-        return checked_request(self, rules_of=self.rules, **options)
+        them (`guidance.grammar.CUSTOM`). ``files``: whether conditions may name files. Raises ``ValueError`` for anything that does not fit."""
+        return checked_request(
+            self,
+            labels=labels,
+            seeds=seeds,
+            num_steps=num_steps,
+            guidance=guidance,
+            sampler=sampler,
+            conditions=conditions,
+            init=init,
+            strength=strength,
+            mask=mask,
+            noise=noise,
+            batch=batch,
+            deterministic=deterministic,
+            sources=sources,
+            direction=direction,
+            files=files,
+            rules_of=self.rules,
+        )
 
-    def refuse(self, out: str | Path, *, overwrite: bool = False, **options: Any) -> None:
+    def refuse(
+        self,
+        out: str | Path,
+        *,
+        overwrite: bool = False,
+        labels: Labels = None,
+        seeds: Seeds = None,
+        num_steps: int | None = None,
+        guidance: Guidance = "default",
+        sampler: Solver = None,
+        conditions: Conditions = None,
+        init: Picture = None,
+        strength: float | None = None,
+        mask: Picture = None,
+        noise: Any = None,
+        batch: int = 64,
+        deterministic: bool = False,
+        sources: Tensor | None = None,
+        direction: str = "forward",
+    ) -> None:
         """Raises whatever `sample` with these options, or `Samples.save` of them to the folder ``out``, would
         refuse; nothing is computed or written."""
-        request, rules = self.request(**options)
+        request, rules = self.request(
+            labels=labels,
+            seeds=seeds,
+            num_steps=num_steps,
+            guidance=guidance,
+            sampler=sampler,
+            conditions=conditions,
+            init=init,
+            strength=strength,
+            mask=mask,
+            noise=noise,
+            batch=batch,
+            deterministic=deterministic,
+            sources=sources,
+            direction=direction,
+        )
         places(
             Path(out),
             self.recipes(request, None, rules),
@@ -62,21 +133,56 @@ class Model(Loaded):
         )
 
     def translate(
-        self, sources: Any, *, on_step: Callable[[sampling.Progress], Any] | None = None, **options: Any
+        self,
+        sources: Any,
+        *,
+        direction: str = "forward",
+        labels: Labels = NO_LABEL,
+        seeds: Seeds = None,
+        num_steps: int | None = None,
+        guidance: Guidance = "default",
+        sampler: Solver = None,
+        conditions: Conditions = None,
+        mask: Picture = None,
+        noise: Any = None,
+        batch: int = 64,
+        deterministic: bool = False,
+        on_step: Callable[[sampling.Progress], Any] | None = None,
+        origin: Mapping[str, Any] | None = None,
+        probe: list[dict[str, Any]] | None = None,
     ) -> Samples:
-        """`Samples` made from ``sources``: (N, C, H, W) uint8 (or floats in 0..1) or (N, d) float, as files
-        hold them, or a list of files or PIL pictures. Options as in `sample`, but seeds are 0, 1, … and
-        labels −1 unless given, and ``direction="backward"`` for models that know the way back. Raises
-        ``ValueError`` for a model that starts from noise."""
+        """`Samples` made from others by a model that starts from data; options as in `sample`, but:
+
+        - ``sources``: (N, C, H, W) uint8 (or floats in 0..1) or (N, d) float, as files hold them, or a list
+          of files or PIL pictures.
+        - ``direction``: ``backward`` for models that know the way back.
+        - ``labels``: −1, none, unless given; ``seeds``: 0, 1, … unless given.
+
+        Raises ``ValueError`` for a model that starts from noise.
+        """
         one_by_one = isinstance(sources, list | tuple) and any(
             inputs.is_picture(s) or hasattr(s, "shape") for s in sources
         )
         pick = self.picture if len(self.sample_shape) == 3 else torch.as_tensor
         values = torch.stack([pick(s) for s in sources]) if one_by_one else torch.as_tensor(sources)  # type: ignore[misc]
-        asked = "label" in (options.get("conditions") or {}) or "class" in (options.get("conditions") or {})
-        seeds = range(len(values)) if options.get("noise") is None else None
-        defaults: dict[str, Any] = {"seeds": seeds, "labels": None if asked else NO_LABEL}
-        return self.sample(sources=values, on_step=on_step, **{**defaults, **options})
+        asked = "label" in (conditions or {}) or "class" in (conditions or {})
+        return self.sample(
+            sources=values,
+            direction=direction,
+            labels=None if asked and isinstance(labels, int) and labels == NO_LABEL else labels,
+            seeds=range(len(values)) if seeds is None and noise is None else seeds,
+            num_steps=num_steps,
+            guidance=guidance,
+            sampler=sampler,
+            conditions=conditions,
+            mask=mask,
+            noise=noise,
+            batch=batch,
+            deterministic=deterministic,
+            on_step=on_step,
+            origin=origin,
+            probe=probe,
+        )
 
     def rules(self, spec: Any) -> list[Rule]:
         """The rules of a guidance line, number or list, with the models they name loaded (once for this
@@ -116,26 +222,67 @@ class Model(Loaded):
     def sample(
         self,
         *,
+        labels: Labels = None,
+        seeds: Seeds = None,
+        num_steps: int | None = None,
+        guidance: Guidance = "default",
+        sampler: Solver = None,
+        conditions: Conditions = None,
+        init: Picture = None,
+        strength: float | None = None,
+        mask: Picture = None,
+        noise: Any = None,
+        batch: int = 64,
+        deterministic: bool = False,
         on_step: Callable[[sampling.Progress], Any] | None = None,
         origin: Mapping[str, Any] | None = None,
         probe: list[dict[str, Any]] | None = None,
-        **options: Any,
+        sources: Tensor | None = None,
+        direction: str = "forward",
     ) -> Samples:
-        """Samples for ``labels=`` and ``seeds=`` (0 to 7 unless given), with ``num_steps=, guidance=,
-        sampler=, conditions=, init=, strength=, mask=, noise=, batch=, deterministic=``.
+        """`Samples` of this model. Numbers may be numpy's or torch's.
 
-        ``guidance``: a line ("cfg=2.0,interval=0.1:0.9"), a number (the cfg scale), a rule, a list of these,
-        "default", "none" or None. ``sampler``: a line, a tree ``{"name": ..., options}`` or a
-        `samplers.Sampler`, which counts as the line that makes it; of rules and samplers that no line
-        describes the recipes say ``custom``, and no command makes them again. ``init``, ``mask``: files, PIL
-        pictures, arrays or tensors (`studio.sampling.inputs`). ``noise``: where to start from, or a source of
-        all draws (`studio.sampling.starts`). Numbers may be numpy's or torch's. ``on_step(progress)`` stops
-        the run by returning False. ``origin`` adds entries (such as file names) to the recipes. ``probe``: a
-        list that gets what guidance did in each step (`guidance.probe`).
+        - ``labels``: names or numbers of classes, one or as many as seeds; −1 is none.
+        - ``seeds``: 0 to 7 unless given; a list, or a text such as "0-7,12".
+        - ``num_steps``: of the solver; the model's own unless given.
+        - ``guidance``: a line ("cfg=2.0,interval=0.1:0.9"), a number (the cfg scale), a rule, a tree, a list
+          of these, "default", "none" or None.
+        - ``sampler``: a line ("ddim(eta=0.5)"), a tree ``{"name": ..., options}`` or a `samplers.Sampler`,
+          which counts as the line that makes it. Of rules and samplers that no line describes the recipes say
+          ``custom``, and no command makes them again.
+        - ``conditions``: values by name, in their own units.
+        - ``init``: a picture to start from; of molecules the piece that stays. A file, PIL picture, array or
+          tensor (`studio.sampling.inputs`).
+        - ``strength``: how much of the way is run anew: 0 keeps ``init``, 1 ignores it.
+        - ``mask``: what of ``init`` may change: white, or true.
+        - ``noise``: where to start from, or a source of all draws (`studio.sampling.starts`).
+        - ``batch``: samples computed at once.
+        - ``deterministic``: bytes that do not depend on what is sampled beside.
+        - ``on_step``: called with every step's `Progress`; stops the run by returning False.
+        - ``origin``: entries (such as file names) for the recipes.
+        - ``probe``: a list that gets what guidance did in each step (`guidance.probe`).
+        - ``sources``, ``direction``: what a bridge starts from; see `translate`.
+
+        Raises ``ValueError`` for anything that does not fit, before anything is computed.
         """
         started = time.perf_counter()
-        request, rules = self.request(**options)
-        given_here = {k: options[k] for k in ("init", "mask") if options.get(k) is not None} | (
+        request, rules = self.request(
+            labels=labels,
+            seeds=seeds,
+            num_steps=num_steps,
+            guidance=guidance,
+            sampler=sampler,
+            conditions=conditions,
+            init=init,
+            strength=strength,
+            mask=mask,
+            noise=noise,
+            batch=batch,
+            deterministic=deterministic,
+            sources=sources,
+            direction=direction,
+        )
+        given_here = {k: v for k, v in (("init", init), ("mask", mask)) if v is not None} | (
             {} if request.noise is None else {"noise": None}
         )
         given_here |= dict.fromkeys(request.unkept())

@@ -1,8 +1,9 @@
 """From a config that leaves things open, and the data, to what a run consists of. Whatever does not fit
 together is refused here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
@@ -17,7 +18,7 @@ from studio.training.procedure import Procedure, build_procedure
 
 @dataclass(frozen=True)
 class Resolved:
-    """A config with nothing left open, and what it says. ``own``: a network that no config describes."""
+    """A config with nothing left open, and what it says. ``own``: a network that was given as a module."""
 
     config: Config
     data: Data
@@ -37,15 +38,28 @@ def resolve(
     info: Info | None = None,
     *,
     own: nn.Module | None = None,
+    section: Mapping[str, Any] | None = None,
     recorded: Config | None = None,
     overrides: Sequence[str] = (),
+    parts: Mapping[str, Any] | None = None,
 ) -> Resolved:
-    """A config filled from its data: statistics of the path, sizes of the backbone, the sampler. ``info``:
-    what a model will know of the data, by default all that it tells; ``own``: a network in the backbone's
-    place; ``recorded``: of the run that goes on, whose sampler stays unless ``overrides`` of this call ask
-    for another. Raises ``ValueError`` for parts that do not fit one another."""
+    """A config filled from its data: statistics of the path, sizes of the backbone, the sampler.
+
+    - ``info``: what a model will know of the data, by default all that it tells.
+    - ``own``: a network in the backbone's place, which the config records as ``section``.
+    - ``recorded``: of the run that goes on, whose sampler stays unless ``overrides`` of this call ask for
+      another.
+    - ``parts``: of the objective, those that are objects.
+
+    Raises ``ValueError`` for parts that do not fit one another.
+    """
     info = Info.of(data) if info is None else info
-    config, objective = filled(config, info, data, own=own is not None)
+    config, objective = filled(config, info, data, own=section, parts=parts)
+    if recorded is not None and section is not None and config.backbone != recorded.backbone:
+        raise ValueError(
+            f"got the network {config.backbone} for a run that trains {recorded.backbone}, expected the "
+            "same; pass it as it was, or start another run"
+        )
     procedure = build_procedure(config.procedure)
     _check(config, data, info, objective, own=own is not None)
     procedure.check(objective, data)
@@ -60,14 +74,20 @@ def resolve(
 
 
 def filled(
-    config: Config, info: Info, data: Data | None = None, *, own: bool = False
+    config: Config,
+    info: Info,
+    data: Data | None = None,
+    *,
+    own: Mapping[str, Any] | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> tuple[Config, Objective]:
     """A config with the path and the backbone that its data asks for (a path that needs no data without it),
-    and its objective."""
+    and its objective. ``own``: the section of a network that was given; ``parts``: of the objective, those
+    that are objects."""
     if data is not None:
         config = replace(config, objective=fill_path(config.objective, data))
-    objective = objective_of(config)
-    backbone = {"name": "custom"} if own else fill_backbone(config.backbone, info, objective.parameterization)
+    objective = objective_of(config, parts)
+    backbone = dict(own or fill_backbone(config.backbone, info, objective.parameterization))
     return replace(config, backbone=backbone), objective
 
 

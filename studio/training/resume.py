@@ -310,6 +310,15 @@ def _compare(
             _refuse(f"{section}.{name}", where, theirs.get(name), ours.get(name), folder)
 
 
+def check_parts(recorded: Config, now: Config, keys: Sequence[str], folder: Path) -> None:
+    """Raises where parts of the objective that were given to this call are not those of the run."""
+    for key in keys:
+        if _bare(now.objective.get(key)) != _bare(recorded.objective.get(key)):
+            _refuse(
+                f"objective.{key}", "this call", now.objective.get(key), recorded.objective.get(key), folder
+            )
+
+
 def _refuse_meaning(key: str, where: Path, got: Any, was: Any, folder: Path) -> None:
     section, _, name = key.partition(".")
     if section in MEANING and not (section == "data" and name in READING):

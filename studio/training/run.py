@@ -9,7 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from samplers.objective import Objective
+from samplers.couplings.coupling import Coupling
+from samplers.objective import Head, Objective, TrainingPath
+from samplers.times import TimeSampler
+from samplers.weights import LossWeight
 from studio.checkpoints import own_network, repair
 from studio.checkpoints.build import Info
 from studio.codecs.codec import build_codec
@@ -24,7 +27,9 @@ from studio.model.model import Model
 from studio.runtime.devices import keep_freed_memory, pick_device, pick_dtype
 from studio.runtime.lock import RunLock
 from studio.runtime.progress import silent
+from studio.sampling.forms import Guidance, Solver
 from studio.tasks import build_task
+from studio.training import objects
 from studio.training.defaults import settled
 from studio.training.loop import Diverged, Trainer
 from studio.training.processes import is_first
@@ -32,6 +37,7 @@ from studio.training.resolve import resolve
 from studio.training.resume import (
     check_base,
     check_folder,
+    check_parts,
     check_source,
     folder_of,
     meta_of,
@@ -73,9 +79,18 @@ class Run:
             + (f"\n  {last}" if last else "")
         )
 
-    def load(self, **options: Any) -> Model:
-        """The trained `studio.Model`; of a network of your own with a copy of that network."""
-        return load_model(self.folder, **{"backbone": self.backbone, **options})
+    def load(
+        self,
+        *,
+        weights: str = "auto",
+        device: str = "auto",
+        dtype: str = "auto",
+        backbone: nn.Module | None = None,
+    ) -> Model:
+        """The trained `studio.Model`, as `studio.load` has it; of a network of your own with a copy of that
+        network, or of ``backbone``."""
+        net = self.backbone if backbone is None else backbone
+        return load_model(self.folder, weights=weights, device=device, dtype=dtype, backbone=net)
 
 
 def train(
@@ -87,6 +102,13 @@ def train(
     held_out: Any = None,
     classes: Any = None,
     backbone: nn.Module | None = None,
+    path: str | Mapping[str, Any] | TrainingPath | None = None,
+    parameterization: str | Mapping[str, Any] | Head | None = None,
+    coupling: str | Mapping[str, Any] | Coupling | None = None,
+    times: str | Mapping[str, Any] | TimeSampler | None = None,
+    weight: str | Mapping[str, Any] | LossWeight | None = None,
+    sampler: Solver = None,
+    guidance: Guidance = None,
     resume: bool = False,
     overwrite: bool = False,
     start_from: str | None = None,
@@ -96,20 +118,31 @@ def train(
 ) -> Run:
     """Train as a config says and return the `Run`.
 
-    ``source``: YAML file, shipped config, run, ``images:DIR``, ``npz:FILE``, dict or Config; ``overrides``:
-    ``key=value``. ``out``: run folder, by default the run that the source lies in, otherwise ``runs/<name>``;
-    one process at a time (`studio.runtime.lock`); ``resume`` goes on with it, see `studio.training.resume`.
-    ``data``/``held_out``: your own map-style data sets, of items as `studio.data.items` lists them, of which
-    ``classes`` tells how many there are or their names where they do not (`studio.data.own`); ``backbone``:
-    your own module ``net(x, t, cond, ctx)``. ``start_from``: a MODEL whose weights to begin with, its
-    averaged ones; see `studio.model.finetune`. ``on_log`` is called with every line of metrics: it ends the
-    run by returning False, and an exception in it is raised when the run has its checkpoint. A signal ends
-    this training alone, see `Run`. Raises ``FileExistsError`` for an existing run without ``resume`` or
-    ``overwrite``, ``ValueError`` for anything in the config or data that does not fit, `Diverged` when the
-    loss stops being finite.
+    - ``source``: YAML file, shipped config, run, ``images:DIR``, ``npz:FILE``, dict or Config.
+    - ``overrides``: ``key=value`` on top of it.
+    - ``out``: run folder, by default the run that the source lies in, otherwise ``runs/<name>``; one process
+      at a time (`studio.runtime.lock`).
+    - ``data``, ``held_out``: your own map-style data sets, of items as `studio.data.items` lists them; or a
+      `studio.data.Data`, as `studio.data.from_arrays` makes one.
+    - ``classes``: how many there are in your own data, or their names, where it does not tell.
+    - ``backbone``: your own module ``net(x, t, cond, ctx)``; of a class that a registry has, with its options
+      as attributes, it is recorded by its name, so that every command can build it again.
+    - ``path``, ``parameterization``, ``coupling``, ``times``, ``weight``: parts of the objective, as names,
+      trees or objects; of objects that no config can name see `studio.training.objects`.
+    - ``sampler``, ``guidance``: what the model samples with unless told otherwise, as in `Model.sample`.
+    - ``resume``: go on with a run, see `studio.training.resume`; ``overwrite``: remove it and start again.
+    - ``start_from``: a MODEL whose weights to begin with, its averaged ones; see `studio.model.finetune`.
+    - ``device``: as in `studio.load`; ``quiet``: tell nothing.
+    - ``on_log``: called with every line of metrics. It ends the run by returning False, and an exception in
+      it is raised when the run has its checkpoint. A signal ends this training alone, see `Run`.
+
+    Raises ``FileExistsError`` for an existing run without ``resume`` or ``overwrite``, ``ValueError`` for
+    anything in the config or data that does not fit, `Diverged` when the loss stops being finite.
     """
     if backbone is not None:
         own_network.checked(backbone)
+    parts = dict(path=path, parameterization=parameterization, coupling=coupling, times=times, weight=weight)
+    overrides = [*overrides, *objects.sampled(sampler, guidance)]
     if resume:
         check_source(source)
     folder = folder_of(source, overrides, out, resume)
@@ -134,6 +167,7 @@ def train(
             held_out=held_out,
             classes=classes,
             backbone=backbone,
+            parts=parts,
             resume=resume,
             start_from=start_from,
             device=device,
@@ -164,6 +198,7 @@ def prepared(
     held_out: Any = None,
     classes: Any = None,
     backbone: nn.Module | None = None,
+    parts: Mapping[str, Any] | None = None,
     resume: bool = False,
     start_from: str | None = None,
     device: str = "auto",
@@ -174,16 +209,25 @@ def prepared(
     config, given = load_config(source, overrides), plain(tree_of(source))
     recorded = recorded_config(folder) if resume and (folder / "config.yaml").is_file() else None
     base = None
+    section, unnamed = (None, "") if backbone is None else own_network.section(backbone)
     if recorded is not None:
         if start_from is not None:
             check_base(start_from, folder)
-        config, given, changes = resumed(
-            recorded, folder, source, overrides, own_network=backbone is not None
+        if section is not None and recorded.backbone.get("name") == "custom":
+            section = recorded.backbone  # what a run could not name stays so
+        own = section is not None and (
+            section["name"] == "custom" or section["name"] != recorded.backbone.get("name")
         )
+        config, given, changes = resumed(recorded, folder, source, overrides, own_network=own)
         notes += changes
     elif start_from is not None:
         base = load_model(start_from, device="cpu", dtype="fp32")
         config = load_config(_of_base(source, base), overrides)
+    asked = [k for k, v in (parts or {}).items() if v is not None]
+    config, parts, unsaid = objects.recorded(config, parts or {})
+    notes += unsaid
+    if recorded is not None:
+        check_parts(recorded, config, asked, folder)
     if config.train.steps is None and config.train.minutes is None:
         raise ValueError("train has neither steps nor minutes, expected one; set e.g. train.steps=10000")
     where = pick_device(device)
@@ -212,11 +256,22 @@ def prepared(
         source_data, info, changes = _as_base(source_data, info, base)
         notes += changes
     source_data = as_recorded(source_data, info.codec)
-    resolved = resolve(config, source_data, info, own=backbone, recorded=recorded, overrides=overrides)
+    resolved = resolve(
+        config,
+        source_data,
+        info,
+        own=backbone,
+        section=section,
+        parts=parts,
+        recorded=recorded,
+        overrides=overrides,
+    )
     if where.type == "cpu":
         keep_freed_memory()
     net = resolved.network()
     config = _adapted(resolved.config, net, info, base)
+    if unnamed:
+        notes = (*notes, f"the network is recorded as custom, which no command can load: {unnamed}")
     notes = (*notes, *source_data.notes, *_of_deviation(resolved.objective, source_data, info))
     source_data = replace(source_data, notes=notes)
     return Trainer(
