@@ -96,10 +96,16 @@ def compare(
     seed: int = 0,
     on_progress: Callable[[int, int], Any] | None = None,
 ) -> Comparison:
-    """Two sets of samples that are there, against one reference; ``metrics``, ``features``, ``inception`` and
-    ``allow_small`` as in `studio.evaluate`, by default without the slow ones. ``rounds`` of drawing again,
-    from ``seed``; ``level`` of the intervals. Raises ``ValueError`` for what does not fit together, before
-    anything is measured; a single measure that cannot be computed is listed in ``failed``."""
+    """Two sets of samples that are there, against one reference.
+
+    - ``metrics``, ``features``, ``inception``, ``allow_small``: as in `studio.evaluate`, by default without
+      the slow measures.
+    - ``rounds``: of drawing again, from ``seed``; ``level``: of the intervals.
+    - ``on_progress``: called with how many rounds are done, and of how many.
+
+    Raises ``ValueError`` for what does not fit together, before anything is measured; a single measure that
+    cannot be computed is listed in ``failed``.
+    """
     if not FEWEST <= rounds <= MOST:
         raise ValueError(f"got rounds={rounds}, expected {FEWEST} to {MOST:,}; 200 tell a 95 % interval")
     if not 0.5 <= level < 1:

@@ -32,7 +32,7 @@ class MySampler(Euler):
 
 
 def train(out: Path, *overrides: str, **options: Any) -> studio.Run:
-    return studio.train(points_config(), list(overrides), out=out, **{"quiet": True, **options})
+    return studio.train(points_config(labels=True), list(overrides), out=out, **{"quiet": True, **options})
 
 
 def test_a_coupling_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,9 +62,14 @@ def test_objects_that_a_registry_has_are_their_names(tmp_path: Path) -> None:
         guidance=CFG(1.5, interval=(0.1, 0.9)),
     )
     assert objects.config.objective["path"]["name"] == "linear"
-    assert objects.config.objective["times"] == {"name": "logit_normal", "mean": -0.4, "std": 1.0}
+    assert objects.config.objective["times"] == {
+        "name": "logit_normal",
+        "mean": -0.4,
+        "std": 1.0,
+        "shift": 1.0,
+    }
     assert objects.config.objective["coupling"] == {"name": "gibbs", "eps": 2.0}
-    assert objects.config.sample.sampler == "heun(shift=2.0)"
+    assert objects.config.sample.sampler == "heun(shift=2)"
     again = studio.train(objects.config, out=tmp_path / "b", quiet=True)  # from what was recorded
     assert not checkpoint_differences(*(checkpoint.find(r.folder) for r in (objects, again)))
     assert train(tmp_path / "a", "train.steps=9", resume=True, path=LinearPath()).step == 9
