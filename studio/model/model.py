@@ -65,7 +65,8 @@ class Model(Loaded):
         files: bool = True,
     ) -> tuple[sampling.Request, list[Rule] | None]:
         """A checked request for the options of `sample`, and the guidance as rules where no line describes
-        them (`guidance.grammar.CUSTOM`). ``files``: whether conditions may name files. Raises ``ValueError`` for anything that does not fit."""
+        them (`guidance.grammar.CUSTOM`). ``files``: whether conditions may name files, which a stranger may
+        not. Raises ``ValueError`` for anything that does not fit."""
         return checked_request(
             self,
             labels=labels,

@@ -92,8 +92,8 @@ def test_the_command(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_other_kinds_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(
         ValueError,
-        match="expected one of models, configs, .*couplings, parameterisations, .*, conditions, kinds, plugins; "
-        "did you mean 'couplings'",
+        match="expected one of models, configs, .*couplings, parameterisations, .*, conditions, kinds, "
+        "plugins; did you mean 'couplings'",
     ):
         catalogue("coupling", [])
     assert all(KINDS[kind]() for kind in KINDS if kind != "plugins")
