@@ -33,6 +33,7 @@ from studio.codecs.codec import build_codec
 from studio.config import load_config
 from studio.data import load_data
 from studio.runtime.devices import pick_dtype
+from studio.tasks import build_task
 from studio.training.batches import Feed
 from studio.training.procedure import Phase
 
@@ -72,7 +73,9 @@ def step_of(name: str) -> Callable[[], None]:
         objective.coupling.slow = False  # type: ignore[attr-defined]
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6, fused=True)
     phase = Phase("main", ("net",), "net", objective, data)
-    steps: Iterator[Any] = Feed(config, build_codec(data.codec), device).steps(phase, 0, 0, RunContext())
+    steps: Iterator[Any] = Feed(
+        config, build_codec(data.codec), build_task(data.task, data.codec), device
+    ).steps(phase, 0, 0, RunContext())
 
     def step() -> None:
         (ready,) = next(steps)

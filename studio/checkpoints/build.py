@@ -15,6 +15,7 @@ from samplers.denoiser import Denoiser, Head
 from samplers.heads.bridge import OneHead, TwoWay
 from samplers.objective import Objective, build_objective, objective_options
 from samplers.paths import GRAPHS
+from studio.codecs.codec import build_codec, kind_of
 from studio.config import Config
 from studio.data import Data
 from studio.data.conditions import Field, conditions_of, encoders_of, field_of
@@ -117,15 +118,7 @@ def fill_backbone(spec: dict[str, Any], info: Info, head: Any = None) -> dict[st
     known: dict[str, Any] = {"num_classes": len(info.classes), "num_numeric": len(info.numeric)}
     if encoders := encoders_of(info):
         known["fields"] = encoders
-    if info.codec.get("name") == "graph":
-        known |= {"max_atoms": info.codec["size"], "atom_types": len(info.codec["atoms"])}
-    elif len(info.shape) == 3:
-        known |= {
-            "in_channels": info.shape[0],
-            "input_size": info.shape[1] if info.shape[1] == info.shape[2] else info.shape[1:],
-        }
-    else:
-        known |= {"dim": info.shape[0]}
+    known |= build_codec(info.codec).sizes(info.shape)
     if getattr(head, "cond_source", False):
         if len(info.shape) != 3:
             raise ValueError(
@@ -150,7 +143,7 @@ def fill_path(objective: dict[str, Any], data: Data) -> dict[str, Any]:
     path = {"name": path} if isinstance(path, str) else path
     if not isinstance(path, dict) or path.get("name") not in GRAPHS or "atoms" in path:
         return objective
-    if data.codec.get("name") != "graph":
+    if kind_of(data.codec).space != resolve(GRAPHS, path["name"], "path").space:
         raise ValueError(
             f"got the path {path['name']} for data of {data.task}, expected molecules; choose another "
             "objective.path"

@@ -1,6 +1,8 @@
 """Data ↔ what the network sees. A codec belongs to the model and acts at its edges."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,21 +10,49 @@ import torch
 from torch import Tensor
 
 from backbones.plugins import Registry
-from backbones.registry import build, resolve
+from backbones.registry import build, plain, resolve
 from backbones.types import Cond, Noise
 from samplers.spaces.euclid import Euclid
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A whole number from ``low`` to ``high`` that a start can be told beside conditions (``--set``)."""
+
+    low: int
+    high: int
+
+    def checked(self, name: str, given: Any) -> int:
+        """Raises ``ValueError`` for what is no such number, given as a number or text."""
+        try:
+            asked = float(plain(given))
+        except (TypeError, ValueError):
+            asked = math.nan
+        if not asked.is_integer() or not self.low <= asked <= self.high:
+            told = f"{asked:g}" if math.isfinite(asked) else given
+            raise ValueError(f"got {told} {name}, expected {self.low} to {self.high} on this model")
+        return int(asked)
 
 
 class Codec(Protocol):
     """``bound``: of what `encode` makes, where data has a range of its own; None for data without one.
     ``pictures``: whether it decodes to uint8 pictures, which a PNG holds exactly; what else it decodes to is
-    kept as an array."""
+    kept as an array. ``rescales``: whether a state is the data's own numbers on another scale. ``space``:
+    where states live. ``parts``: whether a part that is given goes into the start; otherwise it is noised.
+    ``judges``: what of a step has to be finite."""
 
     name: str
     bound: float | None
     pictures: bool
+    rescales: bool
+    space: str
     parts: bool
     judges: str
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """What a start can be told of the samples beside conditions."""
+        ...
 
     def encode(self, data: Tensor) -> Tensor: ...
     def decode(self, x: Tensor) -> Tensor: ...
@@ -33,21 +63,38 @@ class Codec(Protocol):
         path: Any,
         shape: Sequence[int],
         *,
-        number: int | None = None,
+        settings: Mapping[str, Any] | None = None,
         part: Tensor | None = None,
         free: Tensor | None = None,
     ) -> tuple[Tensor, Cond]:
         """Where a run starts (B, *shape), and its conditions with what is then known of the samples.
-        ``number``, ``part`` and ``free``: of codecs with ``parts``, how large samples are, and what of them
-        stays."""
+        ``settings`` by name; of codecs with ``parts`` what of the samples is given, and what of it is
+        ``free`` to change."""
+        ...
+
+    def sizes(self, shape: Sequence[int]) -> dict[str, Any]:
+        """What a backbone's constructor can ask for of states of this shape, by the names of its options."""
+        ...
+
+    def misread(self, made_for: "Codec", model: str) -> str:
+        """Why this codec, of ``model``, does not read data that was made for another one of its name; empty
+        where it does."""
+        ...
+
+    def apart(self, other: "Codec", mine: str, theirs: str) -> str:
+        """Why the states of another codec of this name mean something else, empty where they do not;
+        ``mine`` and ``theirs`` name the models."""
         ...
 
 
 class FromNoise:
-    """What codecs of real numbers share: they start from the path's prior. ``parts``: whether a part that is
-    given goes into the start; otherwise it is a picture, which is noised."""
+    """What codecs of real numbers share: they start from the path's prior."""
 
-    parts, judges = False, "state"  # judges: what of a step has to be finite
+    rescales, space, parts, judges = False, "euclid", False, "state"
+
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        return {}
 
     def start(
         self,
@@ -56,12 +103,26 @@ class FromNoise:
         path: Any,
         shape: Sequence[int],
         *,
-        number: int | None = None,
+        settings: Mapping[str, Any] | None = None,
         part: Tensor | None = None,
         free: Tensor | None = None,
     ) -> tuple[Tensor, Cond]:
         """See `Codec`."""
         return Euclid().prior(noise, tuple(shape), scale=path.prior_scale), cond
+
+    def sizes(self, shape: Sequence[int]) -> dict[str, Any]:
+        """``dim`` of vectors; ``in_channels`` and ``input_size`` (a number where all sides are equal) of what
+        has sides."""
+        channels, *sides = shape
+        if not sides:
+            return {"dim": channels}
+        return {"in_channels": channels, "input_size": sides[0] if len({*sides}) == 1 else tuple(sides)}
+
+    def misread(self, made_for: Codec, model: str) -> str:
+        return ""
+
+    def apart(self, other: Codec, mine: str, theirs: str) -> str:
+        return ""
 
 
 SLACK = 1e-4  # beyond 0..1 by rounding
@@ -71,7 +132,7 @@ class Pixels(FromNoise):
     """uint8 (B, C, H, W) in 0…255, or floats in 0..1 ↔ float32 in [−1, 1]; decoded to uint8. Raises
     ``ValueError`` for floats beyond 0..1."""
 
-    name, bound, pictures = "pixels", 1.0, True
+    name, bound, pictures, rescales = "pixels", 1.0, True, True
 
     def encode(self, data: Tensor) -> Tensor:
         if data.is_floating_point():
@@ -94,7 +155,7 @@ class Scale(FromNoise):
     """Real data divided by one number, the data's standard deviation: (B, ...) float ↔ the same about unit
     scale."""
 
-    name, bound, pictures = "scale", None, False
+    name, bound, pictures, rescales = "scale", None, False, True
 
     def __init__(self, *, std: float = 1.0):
         self.std = std
@@ -104,6 +165,15 @@ class Scale(FromNoise):
 
     def decode(self, x: Tensor) -> Tensor:
         return x.float() * self.std
+
+    def apart(self, other: Codec, mine: str, theirs: str) -> str:
+        std = getattr(other, "std", 1.0)
+        if self.std == std:
+            return ""
+        return (
+            f"{theirs} divides its data by {std:g}, {mine} by {self.std:g}; choose a model of the same "
+            "scale, such as the base it was fine-tuned from"
+        )
 
 
 REGISTRY = Registry(
@@ -118,9 +188,20 @@ REGISTRY = Registry(
 )
 
 
+def decoded_shape(codec: Codec, shape: Sequence[int]) -> tuple[int, ...]:
+    """Of one decoded sample, for a state of ``shape``."""
+    decoded = getattr(codec, "decoded_shape", None)
+    return tuple(shape if decoded is None else decoded(tuple(shape)))
+
+
+def kind_of(spec: Mapping[str, Any]) -> Any:
+    """The class of the codec that a spec names, which says what does not depend on options."""
+    return resolve(REGISTRY, spec["name"], "codec")
+
+
 def range_of(spec: Mapping[str, Any]) -> float | None:
     """The ``bound`` of the codec that a spec names."""
-    return getattr(resolve(REGISTRY, spec["name"], "codec"), "bound", None)
+    return getattr(kind_of(spec), "bound", None)
 
 
 def build_codec(spec: dict, home: Path | None = None) -> Codec:
@@ -133,4 +214,9 @@ def build_codec(spec: dict, home: Path | None = None) -> Codec:
 
 def makes_pictures(spec: Mapping[str, Any]) -> bool:
     """Whether the codec of a spec decodes to uint8 pictures."""
-    return bool(resolve(REGISTRY, spec["name"], "codec").pictures)
+    return bool(kind_of(spec).pictures)
+
+
+def are_numbers(spec: Mapping[str, Any], *, pictures: bool) -> bool:
+    """Whether states are the data's own numbers: those of uint8 pictures, or of none."""
+    return bool(kind_of(spec).rescales) and makes_pictures(spec) == pictures

@@ -6,8 +6,7 @@ weighed by the Gaussian that (number, y) would be: mean m + C_ny C_yy⁻¹ (y �
 C_yn, over the properties that are there.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from backbones.types import Cond, NoiseSource
 from samplers.paths.graph import BONDS, GraphPath, category, draw, mask, pack, unpack
+from studio.codecs.codec import Setting
 
 
 class GraphCodec:
@@ -24,7 +24,8 @@ class GraphCodec:
     (1 + K,) and cov (1 + K, 1 + K) of the number and the standardised conditions, where there are any;
     ``aromatic``: whether bond class 4 is used."""
 
-    name, bound, pictures, parts, judges = "graph", None, False, True, "prediction"
+    name, bound, pictures, rescales, space = "graph", None, False, False, "graph"
+    parts, judges = True, "prediction"
 
     def __init__(
         self,
@@ -62,14 +63,6 @@ class GraphCodec:
         one = pack(F.one_hot((codes - 1).clamp_min(0), self.types).float(), F.one_hot(bonds, BONDS).float())
         return mask(one, valid, self.types)
 
-    def reorder(self, data: Tensor, noise: NoiseSource) -> Tensor:
-        """(B, n, n + 1) with the atoms of each graph in a new order (stream ``order``): that of a random walk
-        that goes deep first, as SMILES are written; see `walk`."""
-        order = walk(data, noise.uniform((self.size,), stream="order"))
-        rows = data.gather(1, order[..., None].expand_as(data))
-        columns = F.pad(order + 1, (1, 0))  # the atom's type stays in front
-        return rows.gather(2, columns[:, None].expand_as(data))
-
     def decode(self, x: Tensor) -> Tensor:
         """The likeliest class of every atom and bond, (B, n, n + 1) uint8; rows without any are padding."""
         atoms, bonds = unpack(x, self.types)
@@ -77,17 +70,31 @@ class GraphCodec:
         classes = bonds.argmax(-1) * (codes > 0)[:, :, None] * (codes > 0)[:, None]
         return torch.cat([codes[..., None], classes], dim=-1).to(torch.uint8)
 
-    def check_number(self, number: Any) -> int:
-        """A number of atoms that was asked for, as a number or text. Raises ``ValueError`` for one that does
-        not fit."""
-        try:
-            asked = float(number)
-        except (TypeError, ValueError):
-            asked = math.nan
-        if not asked.is_integer() or not 1 <= asked <= self.size:
-            told = f"{asked:g}" if math.isfinite(asked) else number
-            raise ValueError(f"got {told} atoms, expected 1 to {self.size} on this model")
-        return int(asked)
+    @property
+    def settings(self) -> Mapping[str, Setting]:
+        """``atoms``: how many a molecule gets."""
+        return {"atoms": Setting(1, self.size)}
+
+    def sizes(self, shape: Sequence[int]) -> dict[str, Any]:
+        return {"max_atoms": self.size, "atom_types": self.types}
+
+    def misread(self, made_for: "GraphCodec", model: str) -> str:
+        """Graphs count atom types, so the same numbers mean other molecules elsewhere."""
+        if (list(self.atoms), self.size, self.aromatic) == (
+            list(made_for.atoms),
+            made_for.size,
+            made_for.aromatic,
+        ):
+            return ""
+        return (
+            f"got molecules of atoms {', '.join(made_for.atoms)} in graphs of {made_for.size}, {model} "
+            f"knows {', '.join(self.atoms)} in {self.size}; read them as it does: "
+            f"data.atoms=[{','.join(self.atoms)}] data.size={self.size} data.max_atoms={self.size} "
+            f"data.aromatic={str(self.aromatic).lower()}"
+        )
+
+    def apart(self, other: "GraphCodec", mine: str, theirs: str) -> str:
+        return self.misread(other, mine)
 
     def valid(self, numbers: Tensor) -> Tensor:
         """(B, n) from (B,) numbers of atoms."""
@@ -130,17 +137,19 @@ class GraphCodec:
         path: GraphPath,
         shape: Sequence[int] = (),
         *,
-        number: int | None = None,
+        settings: Mapping[str, Any] | None = None,
         part: Tensor | None = None,
         free: Tensor | None = None,
     ) -> tuple[Tensor, Cond]:
-        """Pure noise (B, n, F) and the conditions with the padding told, for a new run, of ``number`` atoms
-        or as many as `numbers` says. ``part`` (n, n + 1) uint8 is a piece of a molecule that stays; ``free``
-        (n, n + 1) bool what of it may change all the same, by default all but its atoms and the bonds between
-        them. Raises ``ValueError`` for fewer atoms than the piece has."""
+        """Pure noise (B, n, F) and the conditions with the padding told, for a new run, of as many atoms as
+        ``settings`` has, or as `numbers` says. ``part`` (n, n + 1) uint8 is a piece of a molecule that stays;
+        ``free`` (n, n + 1) bool what of it may change all the same, by default all but its atoms and the
+        bonds between them. Raises ``ValueError`` for fewer atoms than the piece has."""
         numbers = self.numbers(noise, cond.numeric if isinstance(cond.numeric, Tensor) else None)
+        number = (settings or {}).get("atoms")
         if number is not None:
-            numbers = torch.full_like(numbers, self.check_number(number))
+            number = self.settings["atoms"].checked("atoms", number)
+            numbers = torch.full_like(numbers, number)
         held = None
         if part is not None:
             there = part[:, 0] > 0
@@ -167,20 +176,3 @@ class GraphCodec:
             known = held.repeat_interleave(widths, dim=1).to(noise.device).expand(len(numbers), -1, -1)
             cond = replace(cond, known=known, given=mask(given, valid, self.types))
         return x, cond
-
-
-def walk(data: Tensor, u: Tensor) -> Tensor:
-    """(B, n) int64, the atoms of graphs (B, n, n + 1) in the order of a depth-first walk: next comes a
-    neighbour of the atom visited last that has any left, the one with the greatest ``u`` (B, n) in (0, 1); a
-    new piece begins anywhere; padding stays behind."""
-    batch, n = u.shape
-    linked = data[..., 1:] > 0
-    each = torch.arange(batch, device=u.device)
-    rank = torch.where(data[..., 0] > 0, u, u - 1)  # + k + 1 of a neighbour visited in step k
-    order = []
-    for k in range(n):
-        chosen = rank.argmax(1)
-        order.append(chosen)
-        rank = torch.where(linked[each, chosen] & (rank > -1), u + k + 1, rank)
-        rank[each, chosen] = -2
-    return torch.stack(order, 1)

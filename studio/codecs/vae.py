@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from studio.codecs.codec import FromNoise
-from studio.runtime import pretrained
+from studio.runtime import files, pretrained
 from studio.runtime.finite import check_decoded
 
 FOLDER, VARIABLE, SCALE = "codec", "STUDIO_VAE", 0.18215
@@ -130,6 +130,20 @@ class VAECodec(FromNoise):
             self._each(lambda z: vae.decode(z / self.scale).sample, x), "the VAE's decoder"
         )
         return ((pictures + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    def apart(self, other: "VAECodec", mine: str, theirs: str) -> str:
+        if abs(self.scale - other.scale) > 1e-6 * abs(self.scale):
+            return (
+                f"{theirs} scales its latents by {other.scale:g}, {mine} by {self.scale:g}; choose a model "
+                "of the same latent scale"
+            )
+        if self.digest() != other.digest():
+            return f"{theirs} and {mine} have different VAEs; choose a model in the same latent space"
+        return ""
+
+    def digest(self) -> list[str]:
+        """Of the files of its weights."""
+        return [files.sha256(p) for p in sorted(self.home().glob("*.safetensors"))]
 
     def _each(self, fn: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         with torch.no_grad(), torch.autocast(values.device.type, enabled=False):

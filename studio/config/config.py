@@ -46,7 +46,7 @@ class TrainConfig:
     the effective one: split over processes and over ``accumulate`` micro-batches. Intervals are in steps; 0
     switches off, as it does for ``warmup`` and ``clip``, the greatest norm of a gradient. ``final_lr`` is a
     share of ``lr``. ``warmup`` `AUTO`: a twentieth of the run, at most 200 steps; a number is steps, however
-    short the run."""
+    short the run. ``augment``: further augmentations that the data's task has, by name."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -66,6 +66,7 @@ class TrainConfig:
     compile: bool = False
     flip: bool = False
     reorder: bool = False
+    augment: tuple[str, ...] = ()
     workers: int = 0
     log_every: int = 50
     eval_every: int = 1000
@@ -77,6 +78,11 @@ class TrainConfig:
     preview: bool = True
     trackers: tuple[str, ...] = ()
     ddp: DDPConfig = field(default_factory=DDPConfig)
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """What training does to samples, by the names of the task."""
+        return tuple(name for name in ("reorder", "flip") if getattr(self, name)) + self.augment
 
 
 @dataclass

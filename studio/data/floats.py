@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from studio.codecs.codec import SLACK
+from studio.codecs.codec import SLACK, makes_pictures
 from studio.data.colour import MODES
 
 FOUND = "floats that all lie in 0..1"
@@ -57,7 +57,7 @@ def taken(data: Any) -> bool:
 
 def as_recorded(data: Any, codec: Mapping[str, Any]) -> Any:
     """A `Data` that tells of its floats what is true of a run or base which uses them as they are."""
-    if not taken(data) or codec["name"] == "pixels":
+    if not taken(data) or makes_pictures(codec):
         return data
     others = tuple(note for note in data.notes if not note.startswith(FOUND))
     return replace(data, notes=(f"{FOUND}: used as they are, as before", *others))

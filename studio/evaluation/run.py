@@ -22,7 +22,7 @@ from studio.sampling.forms import Conditions, Guidance, Labels, Seeds, Solver
 if TYPE_CHECKING:
     from studio.generation.plan import Plan
 
-__all__ = ["choose_extractor", "evaluate", "family_of", "generated", "parse_metrics"]
+__all__ = ["choose_extractor", "evaluate", "generated", "parse_metrics"]
 
 
 def evaluate(
@@ -135,18 +135,14 @@ def opened(samples: Any, sampling: dict[str, Any]) -> SampleSet | None:
     return open_set(samples)
 
 
-def family_of(model: Model) -> str:
-    """The measures that a model's samples have: of pictures, points or molecules. Raises ``ValueError`` for
-    samples that have none."""
-    family = model.task.judged
-    # arrays of one's own, which no extractor sees
-    if not family or (family == "image" and model.codec.name == "scale"):
+def check_measured(model: Model) -> None:
+    """Raises ``ValueError`` for a model whose samples have no measures."""
+    if not model.task.measures:
         raise ValueError(
             f"{model.name} makes {model.task.name} samples that are arrays of {model.sample_shape}, for "
             "which there are no measures; "
             "generate them and measure them yourself"
         )
-    return family
 
 
 def planned(
@@ -167,7 +163,7 @@ def planned(
     loaded = (
         model if isinstance(model, Model) else load(str(model), weights=weights, device=device, dtype=dtype)
     )
-    family_of(loaded)
+    check_measured(loaded)
     if num is None and options.get("seeds") is None:
         num = 10000
     plan = make_plan(loaded, num=num, batch=parse_batch(batch, loaded), **options)

@@ -16,7 +16,7 @@ from samplers.paths import EVERY
 from studio.checkpoints import checkpoint
 from studio.checkpoints.build import Info
 from studio.checkpoints.find import Card, bundled, choose_weights, locate, spot_of
-from studio.codecs.codec import REGISTRY as CODECS
+from studio.codecs.codec import Codec, build_codec
 from studio.config import SampleConfig, load_config
 from studio.data.conditions import hint_of, numbers_of
 from studio.runtime import files
@@ -39,9 +39,8 @@ def _space(card: Card) -> str:
     return str(resolve(EVERY, name, "path").space)
 
 
-def _has_parts(card: Card) -> bool:
-    """Whether samples have a size that can be asked for, and parts that stay."""
-    return bool(resolve(CODECS, checkpoint.read_meta(card.folder)["codec"]["name"], "codec").parts)
+def _codec(card: Card) -> Codec:
+    return build_codec(checkpoint.read_meta(card.folder)["codec"], card.folder)
 
 
 def check_sampler(spec: str) -> str:
@@ -76,7 +75,7 @@ def fit_of(card: Card) -> sampler_spec.Fit:
 
 
 def settable(card: Card) -> tuple[str, ...]:
-    """What ``--set`` takes beside a class: the other conditions, and of graphs the number of atoms."""
+    """What ``--set`` takes beside a class: the other conditions, and what its codec's start can be told."""
     return tuple(conditions_of(card))
 
 
@@ -89,9 +88,8 @@ def conditions_of(card: Card) -> dict[str, list[float] | str | None]:
         f.name: None if f.range is None else [float(v) for v in f.range] for f in numbers_of(info)
     }
     found |= {f.name: hint_of(f) for f in info.fields}
-    return found | (
-        {"atoms": [1.0, float(meta["codec"]["size"])]} if _has_parts(card) and "atoms" not in found else {}
-    )
+    own = {name: [float(s.low), float(s.high)] for name, s in _codec(card).settings.items()}
+    return {**found, **{name: limits for name, limits in own.items() if name not in found}}
 
 
 def shown_together(card: Card) -> bool:
@@ -101,7 +99,7 @@ def shown_together(card: Card) -> bool:
 
 def one_file_each(card: Card) -> bool:
     """Whether every sample is a picture of its own (False: one plot shows them all)."""
-    return _task(card).suffix == ".png"
+    return _task(card).one_each
 
 
 def _task(card: Card) -> Task:

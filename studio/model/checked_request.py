@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 import guidance as guidance_floor
@@ -15,7 +14,6 @@ from guidance.grammar import CUSTOM
 from guidance.rules import Rule
 from samplers.solvers.bridge import facing
 from studio import sampling
-from studio.codecs.graph import GraphCodec
 from studio.data.conditions import Asked, asked
 from studio.data.labels import parse_labels
 from studio.model.loaded import Loaded
@@ -70,11 +68,13 @@ def checked_request(
                     "leave one out"
                 )
             labels = values.pop(name)
-    atoms: int | None = None
-    if isinstance(model.codec, GraphCodec):
-        if "atoms" in values and "atoms" not in own_names:
-            atoms = model.codec.check_number(values.pop("atoms"))
-        init, mask = _piece(model, init, mask)
+    settings = {
+        name: setting.checked(name, values.pop(name))
+        for name, setting in model.codec.settings.items()
+        if name in values and name not in own_names
+    }
+    if model.codec.parts:
+        init, mask = model.task.part(init, mask)
     given = asked(model.info, values, len(chosen), files=files)
     guidance = defaults.guidance if isinstance(guidance, str) and guidance == "default" else guidance
     line = describe(guidance)
@@ -99,7 +99,7 @@ def checked_request(
     sampling.check_guided(model.denoiser, rules_of(line if rules is None else rules), solver)
     if model.denoiser.starts == "source":
         facing(model.denoiser, solver.needs, direction)
-    if not isinstance(model.codec, GraphCodec):
+    if not model.codec.parts:
         init, mask = model.picture(init), model.mask(mask)
     share = real(strength, "strength") if strength is not None else (1.0 if mask is not None else 0.6)
     if init is not None:
@@ -118,7 +118,7 @@ def checked_request(
         deterministic,
         sources,
         direction,
-        atoms,
+        settings,
         given.values,
         solver if spec == CUSTOM else None,
         own.noise,
@@ -138,16 +138,6 @@ def _warn_of_range(model: Loaded, given: Asked) -> None:
                 f"{name}={value} is outside what {model.name} was trained on, {seen}: it has to guess",
                 stacklevel=5,
             )
-
-
-def _piece(model: Loaded, init: Any, mask: Any) -> tuple[Tensor | None, Tensor | None]:
-    """A piece of a molecule that stays (SMILES, or a graph) and the mask of what may change."""
-    if init is None or isinstance(init, Tensor):
-        return init, mask
-    from studio.chem.completion import part
-
-    graph, known = part(str(init), model.codec.atoms, model.codec.size, aromatic=model.codec.aromatic)
-    return torch.from_numpy(graph), torch.from_numpy(~known)
 
 
 def _check_start(model: Loaded, sources: Tensor | None, direction: str, init: Any, count: int) -> None:

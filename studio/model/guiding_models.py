@@ -18,9 +18,7 @@ from guidance import Autoguidance, PriorSwap, Rule
 from guidance.borrowed import Borrowed
 from samplers.prediction import Prediction
 from studio.checkpoints import checkpoint
-from studio.codecs.vae import VAECodec
 from studio.model.loaded import Loaded
-from studio.runtime import files
 from studio.runtime.devices import DTYPE_NAMES
 
 BASE = "base"
@@ -63,9 +61,9 @@ def _with_model(model: Loaded, rule: Any, load: Callable[..., Loaded]) -> Rule:
     if checked not in model.loans.channels:  # once: the hash of a VAE reads all of it
         model.loans.channels[checked] = check(model, other, conditions=checked[1])
     channels = model.loans.channels[checked]
-    if made.clip is None and other.codec.name == "pixels" and other.denoiser.path.native == "noise":
-        # pixels lie in [−1, 1]; where there is only noise, a noise prediction would put the data anywhere
-        made.clip = 1.0
+    if made.clip is None and other.codec.bound is not None and other.denoiser.path.native == "noise":
+        # where there is only noise, a noise prediction would put such data anywhere
+        made.clip = other.codec.bound
     if isinstance(made, PriorSwap) and channels is not None:
         if made.channels not in (None, channels):
             raise ValueError(
@@ -193,23 +191,5 @@ def _same_codec(model: Loaded, other: Loaded) -> None:
             f"{other.name} works on {theirs.name}, {model.name} on {ours.name}; their states are "
             "different things, choose a model of the same codec"
         )
-    if isinstance(ours, VAECodec) and isinstance(theirs, VAECodec):
-        if abs(ours.scale - theirs.scale) > 1e-6 * abs(ours.scale):
-            raise ValueError(
-                f"{other.name} scales its latents by {theirs.scale:g}, {model.name} by {ours.scale:g}; "
-                "choose a model of the same latent scale"
-            )
-        if _digest(ours) != _digest(theirs):
-            raise ValueError(
-                f"{other.name} and {model.name} have different VAEs; choose a model in the same latent space"
-            )
-    elif getattr(ours, "std", 1.0) != getattr(theirs, "std", 1.0):
-        raise ValueError(
-            f"{other.name} divides its data by {theirs.std:g}, {model.name} by {ours.std:g}; "
-            "choose a model of the same scale, such as the base it was "
-            "fine-tuned from"
-        )
-
-
-def _digest(codec: VAECodec) -> list[str]:
-    return [files.sha256(p) for p in sorted(codec.home().glob("*.safetensors"))]
+    if why := ours.apart(theirs, model.name, other.name):
+        raise ValueError(why)

@@ -10,7 +10,7 @@ from torch import Tensor
 from samplers.denoiser import Denoiser
 from samplers.reparameterised import Reparameterised
 from studio.checkpoints.build import Info
-from studio.codecs.codec import Codec
+from studio.codecs.codec import Codec, decoded_shape
 from studio.config import Config
 from studio.data.depth import Reading
 from studio.sampling import inputs, sampler_spec
@@ -51,8 +51,7 @@ class Loaded:
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """(C, H, W) or (d,) of a decoded sample."""
-        decoded = getattr(self.codec, "decoded_shape", None)
-        return tuple(decoded(self.info.shape) if decoded is not None else self.info.shape)
+        return decoded_shape(self.codec, self.info.shape)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -358,8 +358,8 @@ class Model(Loaded):
                 }
             if texts := {k: v[i] for k, v in request.texts.items() if v[i]}:
                 recipe["fields"] = texts
-            if request.atoms is not None:
-                recipe["conditions"] = {**recipe.get("conditions", {}), "atoms": request.atoms}
+            if request.settings:
+                recipe["conditions"] = {**recipe.get("conditions", {}), **request.settings}
             out.append(recipe)
         return tuple(out)
 

@@ -38,11 +38,12 @@ class Request:
     """What is asked for. ``labels`` (class numbers, −1 = none) and ``numeric`` rows go with ``seeds``.
     ``init`` (C, H, W) uint8 with ``strength`` in (0, 1] starts from a picture; ``mask`` (H, W) bool marks
     what may change, the rest of ``init`` is kept. ``sources`` (N, ...), as files hold them, is where a bridge
-    starts, one for each seed; ``direction`` forward or backward. ``atoms``: how many a molecule has; drawn
-    where it is None. For molecules ``init`` (n, n + 1) is a part of one and ``mask``, of the same shape, what
-    of it may change. ``values``: the conditions that ``numeric`` was made of, as they were given. ``solver``:
-    a sampler that no line describes. ``noise``: see `studio.sampling.starts`. ``fields``: (N, ...) conditions
-    of other kinds by name, as the network sees them, and ``texts`` what recipes keep of them."""
+    starts, one for each seed; ``direction`` forward or backward. ``settings``: what a codec's start is told
+    beside conditions, by name. Of codecs with ``parts`` ``init`` is a part and ``mask``, of the same shape,
+    what of it may change. ``values``: the conditions that ``numeric`` was made of, as they were given.
+    ``solver``: a sampler that no line describes. ``noise``: see `studio.sampling.starts`. ``fields``: (N,
+    ...) conditions of other kinds by name, as the network sees them, and ``texts`` what recipes keep of
+    them."""
 
     seeds: tuple[int, ...]
     labels: tuple[int, ...] | None = None
@@ -57,7 +58,7 @@ class Request:
     deterministic: bool = False
     sources: Tensor | None = field(default=None, compare=False)
     direction: str = "forward"
-    atoms: int | None = None
+    settings: Mapping[str, int] = field(default_factory=dict)
     values: tuple[tuple[str, float], ...] = ()
     solver: Sampler | None = field(default=None, compare=False)
     noise: Any = field(default=None, compare=False)
@@ -193,8 +194,10 @@ def stream(
     for rows in batches:
         noise = starts.draws(request.noise, request.seeds, rows, device)
         cond = _cond(request, rows, device)
-        asked = {"number": request.atoms, "part": request.init, "free": request.mask} if codec.parts else {}
-        prior, cond = codec.start(cond, noise, denoiser.path, shape, **asked)
+        part, free = (request.init, request.mask) if codec.parts else (None, None)
+        prior, cond = codec.start(
+            cond, noise, denoiser.path, shape, settings=request.settings, part=part, free=free
+        )
         x = prior if abs(ahead - 1) < 1e-3 else ahead * prior
         if request.sources is not None:
             given = [0 if i is None else i for i in rows]

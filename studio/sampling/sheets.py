@@ -94,7 +94,7 @@ def heat_map(path: Path, name: str, axes: Sequence[Axis], grid: np.ndarray) -> N
 
 def before_and_after(task: Task, sources: Tensor | None, values: Tensor) -> Image.Image:
     """A sheet of samples; of a bridge, rows of sources with rows of what became of them below."""
-    if sources is None or values.ndim != 4:
+    if sources is None or task.together:
         return task.sheet(values)
     columns = min(10, len(values))
     rows = []

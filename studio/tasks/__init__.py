@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from backbones.plugins import Registry
 from backbones.registry import resolve
 from studio.codecs.codec import makes_pictures
@@ -21,10 +23,23 @@ REGISTRY = Registry(
 )
 
 
+def name_of(name: str, codec: Mapping[str, Any] | None = None) -> str:
+    """The task of data that calls itself so: what a codec does not decode to pictures is a field of
+    numbers."""
+    return "field" if name == "image" and codec is not None and not makes_pictures(codec) else name
+
+
+def guessed(array: Any, legend: Mapping[str, Any]) -> str:
+    """The task of arrays (N, ...) whose maker recorded none."""
+    if "atoms" in legend or array.dtype.kind == "U":
+        return "molecule"
+    if len(array.shape) == 2:
+        return "points"
+    return "image" if len(array.shape) == 4 and array.dtype == np.uint8 else "field"
+
+
 def build_task(name: str, codec: Mapping[str, Any] | None = None) -> Task:
     """A task by name, with what its constructor asks for of the data's codec; what a codec does not decode to
     pictures is a field of numbers. Raises ``ValueError`` for an unknown one."""
-    if name == "image" and codec is not None and not makes_pictures(codec):
-        name = "field"
-    kind = resolve(REGISTRY, name, "task")
+    kind = resolve(REGISTRY, name_of(name, codec), "task")
     return kind(**{k: v for k, v in (codec or {}).items() if k in inspect.signature(kind).parameters})

@@ -1,42 +1,97 @@
 """The verbs of a task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
+from backbones.types import NoiseSource
+
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Augment:
+    """``turn`` (B, ...) with draws of its own for every sample: of data as files hold it, or, not ``raw``, of
+    what the network sees. Both ends of a pair are turned by the same draws."""
+
+    turn: Callable[[Tensor, NoiseSource], Tensor]
+    raw: bool = True
 
 
 class Task(Protocol):
     """``values`` are decoded samples (B, ...), as the codec gives them.
 
     ``suffix`` is .png where each sample is a picture of its own; others lie together in ``samples.npz``, with
-    ``dtype`` and, so that the file can be read alone, the arrays of ``legend``. ``listing`` names further
-    files that a whole set is written to by `write`. ``together``: one drawing shows them all; ``beside``: a
-    picture of each is saved beside the arrays. ``judged``: the family of measures in `studio.evaluation`
-    (image, points or molecule), empty where there is none.
+    ``dtype`` and, so that the file can be read alone, the arrays of ``legend``. ``channels_last``: such a
+    file holds (N, C, H, W) as (N, H, W, C). ``listing`` names further files that a whole set is written to by
+    `write`. ``together``: one drawing shows them all; ``beside``: a picture of each is saved beside the
+    arrays. ``previewed``: samples of a preview in training.
+
+    ``measures``: what such samples are measured by, in `studio.evaluation.judges`: a mapping of names to
+    functions of two sets, a `Judge`, or a string ``module:attribute`` that names either; empty where there is
+    none. ``augments``: what training can do to samples, by the names that its config has.
     """
 
     name: str
-    suffix: str
+    suffix: str = ".npz"
+    dtype: str = "float32"
+    channels_last: bool = False
     together: bool = False
     beside: bool = False
-    dtype: str = "float32"
+    previewed: int = 20
     listing: tuple[str, ...] = ()
-    judged: str = ""
+    measures: Any = ""
+
+    @property
+    def one_each(self) -> bool:
+        """Whether every sample is a picture file of its own."""
+        return self.suffix == ".png"
+
+    @property
+    def says(self) -> str:
+        """What the samples are called in a sentence."""
+        return self.name
 
     @property
     def legend(self) -> Mapping[str, np.ndarray]:
         return {}
 
+    @property
+    def augments(self) -> Mapping[str, Augment]:
+        return {}
+
+    def augment(self, name: str) -> Augment:
+        """Raises ``ValueError`` for one that such samples do not have."""
+        if name not in self.augments:
+            raise ValueError(
+                f"got train.{name}=true on {self.name} data, expected "
+                f"{' or '.join(self.augments) or 'no augmentation'}; take it out"
+            )
+        return self.augments[name]
+
     def ready(self) -> None:
         """Raises ``ImportError`` where what draws and lists these samples is not installed; asked before any
         is made."""
         return
+
+    def shows(self, shape: Sequence[int]) -> bool:
+        """Whether decoded samples of this shape can be drawn."""
+        return True
+
+    def misfit(self, array: np.ndarray) -> str:
+        """What a file's array (N, ...) should have been, where it holds no samples of this task; empty where
+        it does."""
+        return ""
+
+    def part(self, init: Any, mask: Any) -> tuple[Tensor | None, Tensor | None]:
+        """Of codecs with ``parts``: what is given of a sample, and the mask of what may change. Raises
+        ``ValueError`` for what is no such part."""
+        return init, mask
 
     def pictures(self, values: Tensor) -> "list[Image]": ...
     def sheet(

@@ -10,15 +10,19 @@ from PIL import Image
 from torch import Tensor
 
 from studio.runtime import files
-from studio.tasks.base import Task
+from studio.tasks.base import Augment, Task
 from studio.tasks.image import ImageTask, contact_sheet
 
 SHOWN = 100  # of a whole set, on its sheet
 
 
 class FieldTask(Task):
-    name, suffix, beside = "image", ".npz", True
+    name, beside, says = "field", True, "floats of its own"
     listing = ("sheet.png",)
+
+    @property
+    def augments(self) -> Mapping[str, Augment]:
+        return ImageTask().augments
 
     def pictures(self, values: Tensor) -> list[Image.Image]:
         """0 is middle grey; −1 is black and 1 is white, or as far as the greatest of these values goes. One

@@ -1,18 +1,29 @@
 """Pictures: (B, C, H, W) uint8 with 1, 3 or 4 channels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from studio.tasks.base import Task
+from backbones.types import NoiseSource
+from studio.tasks.base import Augment, Task
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 class ImageTask(Task):
-    name, suffix, dtype, judged = "image", ".png", "uint8", "image"
+    name, suffix, dtype, channels_last = "image", ".png", "uint8", True
+    measures = "studio.evaluation.picture_judge:JUDGE"
+
+    @property
+    def augments(self) -> Mapping[str, Augment]:
+        """``flip``: half of the samples mirrored, left to right."""
+        return {"flip": Augment(mirrored, raw=False)}
+
+    def shows(self, shape: Sequence[int]) -> bool:
+        return shape[0] in MODES
 
     def pictures(self, values: Tensor) -> list[Image.Image]:
         """PIL pictures at their own size. Raises ``ValueError`` for a number of channels that is not a
@@ -29,6 +40,12 @@ class ImageTask(Task):
     ) -> Image.Image:
         """A contact sheet; small pictures are enlarged by a whole factor, captions stand below each."""
         return contact_sheet(self.pictures(values), columns=columns, captions=captions)
+
+
+def mirrored(values: Tensor, noise: NoiseSource) -> Tensor:
+    """(B, ..., W) with each row of numbers turned round, of half of the samples (stream ``flip``)."""
+    turned = noise.uniform(stream="flip") < 0.5
+    return torch.where(turned.view(-1, *[1] * (values.ndim - 1)), values.flip(-1), values)
 
 
 def contact_sheet(

@@ -6,26 +6,47 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
-from studio.tasks.base import Task
+from studio.tasks.base import Augment, Task
+from studio.tasks.graph_order import reordered
 from studio.tasks.image import contact_sheet
 
 
 class MoleculeTask(Task):
-    """``atoms``: the types that the graphs count, ``aromatic``: how rings are written; both are the
-    codec's."""
+    """``atoms``: the types that the graphs count, ``size`` n, ``aromatic``: how rings are written; all are
+    the codec's."""
 
-    name, suffix, dtype, judged = "molecule", ".smi", "uint8", "molecule"
+    name, dtype = "molecule", "uint8"
+    measures = "studio.evaluation.molecule_judge:JUDGE"
     listing = ("samples.smi", "samples.csv", "samples.sdf", "sheet.svg")
 
-    def __init__(self, atoms: Sequence[str] = (), aromatic: bool = False):
-        self.atoms, self.aromatic = tuple(atoms), aromatic
+    def __init__(self, atoms: Sequence[str] = (), size: int = 0, aromatic: bool = False):
+        self.atoms, self.size, self.aromatic = tuple(atoms), size, aromatic
 
     @property
     def legend(self) -> Mapping[str, np.ndarray]:
         return {"atoms": np.array(self.atoms)}
+
+    @property
+    def augments(self) -> Mapping[str, Augment]:
+        """``reorder``: the atoms of each graph in another order."""
+        return {"reorder": Augment(reordered)}
+
+    def misfit(self, array: np.ndarray) -> str:
+        good = array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == array.shape[1] + 1
+        return "" if good else "uint8 graphs (N, n, n + 1)"
+
+    def part(self, init: Any, mask: Any) -> tuple[Tensor | None, Tensor | None]:
+        """(n, n + 1) of a SMILES or a graph that stays, and what of it may change."""
+        if init is None or isinstance(init, Tensor):
+            return init, mask
+        from studio.chem.completion import part
+
+        graph, known = part(str(init), self.atoms, self.size, aromatic=self.aromatic)
+        return torch.from_numpy(graph), torch.from_numpy(~known)
 
     def ready(self) -> None:
         importlib.import_module("studio.chem.toolkit")  # says which extra it is

@@ -14,7 +14,8 @@ from studio.tasks.base import Task
 
 
 class PointsTask(Task):
-    name, suffix, together, judged = "points", ".npz", True, "points"
+    name, together, previewed = "points", True, 512
+    measures = "studio.evaluation.point_measures:MEASURES"
 
     def pictures(self, values: Tensor) -> list[Image.Image]:
         """One scatter plot of all samples."""

@@ -13,6 +13,7 @@ from samplers.objective import Batch
 from studio.codecs.codec import Codec
 from studio.config import Config
 from studio.data.loader import Draw, draws
+from studio.tasks.base import Task
 from studio.training.procedure import Phase
 
 
@@ -26,10 +27,20 @@ class Ready:
 
 
 class Feed:
-    """The batches of one process of a run: number ``rank`` of ``world``."""
+    """The batches of one process of a run: number ``rank`` of ``world``. ``task``: whose samples they are,
+    which has the augmentations."""
 
-    def __init__(self, config: Config, codec: Codec, device: torch.device, rank: int = 0, world: int = 1):
+    def __init__(
+        self,
+        config: Config,
+        codec: Codec,
+        task: Task,
+        device: torch.device,
+        rank: int = 0,
+        world: int = 1,
+    ):
         self.config, self.codec, self.device, self.rank, self.world = config, codec, device, rank, world
+        self.augments = [task.augment(name) for name in config.train.augmentations]
         share = config.train.batch_size // world
         self.places = slice(rank * share, (rank + 1) * share)  # of this process in the effective batch
 
@@ -75,15 +86,15 @@ class Feed:
             ends = []
             for value in (draw.values, draw.source):
                 end = None if value is None else value[rows].to(self.device, non_blocking=True)
-                if cfg.reorder and end is not None:
-                    end = self.codec.reorder(end, noise)
-                ends.append(end if end is None or draw.encoded else self.codec.encode(end))
-            if cfg.flip:
-                turned = noise.uniform(stream="flip") < 0.5
-                ends = [
-                    e if e is None else torch.where(turned.view(-1, *[1] * (e.ndim - 1)), e.flip(-1), e)
-                    for e in ends
-                ]
+                if end is None or draw.encoded:
+                    ends.append(end)
+                    continue
+                for augment in self.augments:
+                    end = augment.turn(end, noise) if augment.raw else end
+                ends.append(self.codec.encode(end))
+            for augment in self.augments:
+                if not augment.raw:
+                    ends = [e if e is None else augment.turn(e, noise) for e in ends]
             assert ends[0] is not None
             batch = Batch(ends[0], draw.cond.index(rows).to(self.device), ends[1])
             out.append(

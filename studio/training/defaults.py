@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from studio.checkpoints.build import Info
+from studio.codecs.codec import are_numbers
 from studio.config import Config, load_config
 from studio.data.colour import background_of
 from studio.data.look import Look, look
@@ -86,9 +87,7 @@ def choose(
     whose network, size and channels stay. Raises ``ValueError`` for keys that do not fit."""
     tree, typed = config.tree(), {o.partition("=")[0].strip().replace("-", "_") for o in overrides}
     root = Path(str(config.data.get("path", ""))).expanduser()
-    if not root.is_dir() or (
-        like is not None and (like.task != "image" or like.codec.get("name") != "pixels")
-    ):
+    if not root.is_dir() or (like is not None and not are_numbers(like.codec, pictures=True)):
         return tree, []
     seen = look(root, background_of(config.data.get("background", "white")))
     if seen is None:

@@ -14,7 +14,7 @@ from samplers.objective import Batch
 from samplers.times import on_entries
 from studio import sampling
 from studio.checkpoints.build import Info, denoiser_of
-from studio.codecs.codec import Codec, makes_pictures
+from studio.codecs.codec import Codec, decoded_shape
 from studio.config import Config
 from studio.data import Data
 from studio.data.labels import parse_labels
@@ -22,7 +22,6 @@ from studio.data.loader import fetch, head_source, spread
 from studio.sampling import sampler_spec
 from studio.sampling.sheets import before_and_after
 from studio.tasks import build_task
-from studio.tasks.image import MODES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -82,10 +81,11 @@ def preview(
     dtype: torch.dtype,
 ) -> "Image | None":
     """A grid from seeds 0, 1, … (from held-out sources where the data has them, which are shown above what
-    becomes of them) with the config's own sampling, or None for channels that make no picture."""
-    if info.task == "image" and makes_pictures(info.codec) and info.shape[0] not in MODES:
+    becomes of them) with the config's own sampling, or None for samples that its task does not draw."""
+    task = build_task(info.task, info.codec)
+    if not task.shows(decoded_shape(codec, info.shape)):
         return None
-    seeds = tuple(range(512 if info.task == "points" else 20))
+    seeds = tuple(range(task.previewed))
     labels, numeric, fields = _asked(info, data, seeds)
     request = sampling.Request(
         seeds,
@@ -104,7 +104,7 @@ def preview(
     values = sampling.run(
         sampling.stream(denoiser, info.shape, codec, request, device=device, rules=rules), codec, len(seeds)
     )
-    return before_and_after(build_task(info.task, info.codec), request.sources, values)
+    return before_and_after(task, request.sources, values)
 
 
 def _asked(info: Info, data: Data, seeds: Sequence[int]) -> tuple[Any, Any, dict[str, Tensor]]:

@@ -33,6 +33,7 @@ from studio.runtime.progress import Bar, memory_mb, step_text
 from studio.runtime.signals import StopSignal
 from studio.runtime.strict_json import to_json
 from studio.runtime.version import __version__
+from studio.tasks import build_task
 from studio.training import loss_curve
 from studio.training.batches import Feed, Ready
 from studio.training.ema import EMA
@@ -118,7 +119,8 @@ class Trainer:
         }
         self.optimizers = build_optimizers(self.networks, cfg)
         self.context = RunContext()  # what couplings and samplers of time remember lives in its ``states``
-        self.feed = Feed(config, self.codec, self.device, self.group.rank, world)
+        task = build_task(info.task, info.codec)
+        self.feed = Feed(config, self.codec, task, self.device, self.group.rank, world)
         self.step, self.elapsed, self.phase, self.phase_start, self.saved = 0, 0.0, 0, 0, -1
         # a sixteenth of so short a run is nothing
         self.weak_done = not cfg.weak_snapshot or (cfg.steps is not None and cfg.steps < 16)

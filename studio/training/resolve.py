@@ -13,6 +13,7 @@ from studio.checkpoints.build import Info, build_network, fill_backbone, fill_pa
 from studio.config import Config, SampleConfig
 from studio.data import Data
 from studio.sampling import sampler_spec
+from studio.tasks import build_task
 from studio.training.procedure import Procedure, build_procedure
 
 
@@ -107,10 +108,9 @@ def _check(config: Config, data: Data, info: Info, objective: Objective, *, own:
             "got cond_source=true, which gives the network its source as the image, and items with an image "
             "of their own; call theirs by another name"
         )
-    if config.train.reorder and data.codec["name"] != "graph":
-        raise ValueError(f"got train.reorder=true on {data.task} data, expected graphs; take it out")
-    if config.train.flip and data.task != "image":
-        raise ValueError(f"got train.flip=true on {data.task} data, expected pictures; take it out")
+    task = build_task(data.task, data.codec)
+    for name in config.train.augmentations:
+        task.augment(name)  # refuses what such samples do not have
     if data.source is None and getattr(objective.coupling, "needs_source", False):
         raise ValueError(
             "objective.coupling is paired, but this data brings no sources; use data with pairs, or the "

@@ -15,7 +15,7 @@ from samplers.times import TimeSampler
 from samplers.weights import LossWeight
 from studio.checkpoints import own_network, repair
 from studio.checkpoints.build import Info
-from studio.codecs.codec import build_codec
+from studio.codecs.codec import are_numbers, build_codec, kind_of, makes_pictures
 from studio.config import Config, load_config, tree_of
 from studio.data import Data, from_dataset, load_data
 from studio.data.finite import check_data
@@ -297,7 +297,7 @@ def _adapted(config: Config, net: nn.Module, info: Info, base: Model | None) -> 
 def _as_base(data: Data, info: Info, base: Model) -> tuple[Data, Info, tuple[str, ...]]:
     """Data as a base reads it, what is then known of it, and what a user should be told."""
     # it learned from such floats as they are
-    own = taken(data) and base.info.codec.get("name") == "scale"
+    own = taken(data) and are_numbers(base.info.codec, pictures=False)
     info = _after_base(replace(info, codec=base.info.codec) if own else info, base)
     if info.numeric != base.info.numeric or (info.numeric_mean, info.numeric_std) == (
         base.info.numeric_mean,
@@ -349,7 +349,8 @@ def _after_base(info: Info, base: Model) -> Info:
     """The data's info with the base's name and codec. Raises ``ValueError`` where the base works on something
     else."""
     if info.task != base.info.task or info.shape != base.info.shape:
-        hint = f"; set data.size={base.info.shape[-1]}" if info.task == base.info.task == "image" else ""
+        pictures = info.task == base.info.task and makes_pictures(info.codec)
+        hint = f"; set data.size={base.info.shape[-1]}" if pictures else ""
         raise ValueError(
             f"got {info.task} of shape {info.shape} to fine-tune {base.name}, which works on "
             f"{base.info.task} of {base.info.shape}{hint}"
@@ -359,17 +360,8 @@ def _after_base(info: Info, base: Model) -> Info:
             f"got data for the codec {info.codec.get('name')}, {base.name} uses "
             f"{base.info.codec.get('name')}; choose another base"
         )
-    ours, theirs = info.codec, base.info.codec
-    if ours.get("name") == "graph" and any(
-        list(ours[k]) != list(theirs[k]) if k == "atoms" else ours[k] != theirs[k]
-        for k in ("atoms", "size", "aromatic")
-    ):
-        raise ValueError(
-            f"got molecules of atoms {', '.join(ours['atoms'])} in graphs of {ours['size']}, {base.name} "
-            f"knows {', '.join(theirs['atoms'])} in {theirs['size']}; read them "
-            f"as it does: data.atoms=[{','.join(theirs['atoms'])}] data.size={theirs['size']} "
-            f"data.max_atoms={theirs['size']} data.aromatic={str(theirs['aromatic']).lower()}"
-        )
+    if why := base.codec.misread(build_codec(info.codec), base.name):
+        raise ValueError(why)
     return replace(info, codec=base.info.codec, base=finetune.entry_of(base))
 
 
@@ -377,7 +369,7 @@ def _of_deviation(objective: Objective, data: Data, info: Info) -> tuple[str, ..
     """A note where preconditioning counts on data of another deviation than the network will see; measured on
     pixels and numbers, not on latents."""
     assumed = getattr(objective.parameterization, "sigma_data", None)
-    if assumed is None or info.codec.get("name") not in ("pixels", "scale"):
+    if assumed is None or not kind_of(info.codec).rescales:
         return ()
     values = fetch(data.train, [(0, i) for i in spread(data.train, LOOKED_AT)])[0]
     found = float(build_codec(info.codec).encode(values).std())

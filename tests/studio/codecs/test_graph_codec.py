@@ -14,11 +14,12 @@ import studio
 from backbones import Cond, NoiseSource
 from studio import sampling
 from studio.checkpoints.find import card
-from studio.codecs.graph import GraphCodec, walk
+from studio.codecs.graph import GraphCodec
 from studio.data.arrays import Arrays, Data
 from studio.generation.engine import compute
 from studio.generation.plan import make_plan
 from studio.model import catalog
+from studio.tasks.graph_order import reordered, walk
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE, TYPES = 5, ("C", "N", "O")
@@ -77,7 +78,7 @@ def test_a_new_order_is_the_same_graph_walked_deep_first() -> None:
         torch.equal(order.sort(1).values, torch.arange(SIZE).expand(64, -1))
         and len(order[:32].unique(dim=0)) > 10
     )
-    made = GraphCodec(atoms=TYPES, size=SIZE).reorder(data, noise)
+    made = reordered(data, noise)
     # padding stays behind
     assert made.dtype == torch.uint8 and bool((made[32:, :3, 0] > 0).all()) and not made[32:, 3:].any()
     for old, new, place in zip(data, made, order):
@@ -111,7 +112,7 @@ def test_numbers_of_atoms_follow_the_training_set_and_the_properties() -> None:
         y = torch.tensor([[(number - numbers.mean()) / numbers.std(), torch.nan]]).expand(2000, 2)
         assert float((codec.numbers(noise, y) == number).float().mean()) > 0.7
     with pytest.raises(ValueError, match="1 to 5"):
-        codec.check_number(6)
+        codec.settings["atoms"].checked("atoms", 6)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     numeric = ((carbon - carbon.mean()) / carbon.std())[:, None]
     data = Data(
         "chains",
-        "points",
+        "molecule",
         (SIZE, SIZE + 1),
         Arrays(values[:350], None, numeric[:350]),
         Arrays(values[350:], None, numeric[350:]),
@@ -161,7 +162,7 @@ def test_interrupted_is_as_never_interrupted(run: Path, tmp_path: Path) -> None:
     """Four steps and four more give the bytes of eight, atoms in new orders or not; generated molecules do
     not depend on what is made beside them. Graphs are not flipped."""
     values = molecules(60)
-    data = Data("chains", "points", (SIZE, SIZE + 1), Arrays(values), None, (), codec_of(values), "chains")
+    data = Data("chains", "molecule", (SIZE, SIZE + 1), Arrays(values), None, (), codec_of(values), "chains")
     config = {
         "backbone": {"name": "graph_dit", "hidden_size": 16, "depth": 1, "num_heads": 2},
         "objective": {"path": {"name": "graph", "num": 10}},
@@ -196,7 +197,7 @@ def test_interrupted_is_as_never_interrupted(run: Path, tmp_path: Path) -> None:
     )
     turned = (tmp_path / "turned" / last).read_bytes()
     assert turned == (tmp_path / "again" / last).read_bytes() != (tmp_path / "whole" / last).read_bytes()
-    with pytest.raises(ValueError, match="train.flip=true on points data"):
+    with pytest.raises(ValueError, match="train.flip=true on molecule data"):
         studio.train(config, ["train.flip=true"], data=data, out=tmp_path / "flipped", quiet=True)
     model = studio.load(run)
     alone = model.sample(seeds=[7], deterministic=True, num_steps=5).values
@@ -221,7 +222,7 @@ def test_fine_tuning_needs_the_same_atoms(run: Path, tmp_path: Path) -> None:
     def data(codec: dict[str, Any]) -> Data:
         return Data(
             "new",
-            "points",
+            "molecule",
             (SIZE, SIZE + 1),
             Arrays(values, None, numeric),
             None,
@@ -317,7 +318,7 @@ def test_a_piece_stays(run: Path) -> None:
     model, part = studio.load(run), torch.zeros(SIZE, SIZE + 1, dtype=torch.uint8)
     part[0, 0], part[1, 0], part[0, 2], part[1, 1] = 1, 3, 2, 2
     request = sampling.Request(
-        tuple(range(20)), None, ((float("nan"),),) * 20, 25, "graph", "", init=part, atoms=4
+        tuple(range(20)), None, ((float("nan"),),) * 20, 25, "graph", "", init=part, settings={"atoms": 4}
     )
     values = sampling.run(model.stream(request), model.codec, 20)
     assert bool((values[:, :2, 0] == part[:2, 0]).all()) and bool((values[:, :2, 1:3] == part[:2, 1:3]).all())

@@ -18,6 +18,7 @@ from studio.evaluation.sets import of_data
 from studio.evaluation.sweep import applied, jobs_of, parse_axis, sweep
 from studio.metrics.features import from_callable
 from studio.model.model import Model
+from studio.tasks import build_task
 from studio.training.run import Run
 
 BASE = {
@@ -199,7 +200,8 @@ def test_arrays_of_one_s_own_are_refused_and_never_called_pictures(
 ) -> None:
     """What is not flat was taken for pictures, whatever the model makes."""
     codec = replace(picture_model.info, codec={"name": "scale", "std": 1.0})
-    arrays = replace(picture_model, info=codec, codec=build_codec({"name": "scale", "std": 1.0}))
+    spec = codec.codec
+    arrays = replace(picture_model, info=codec, codec=build_codec(spec), task=build_task(codec.task, spec))
     for act in (
         lambda: list(sweep(arrays, tmp_path / "out", [parse_axis("num_steps=1,2")], num=4)),
         lambda: evaluate(arrays, "fashion-mnist", num=4),
