@@ -131,7 +131,7 @@ class VAECodec(FromNoise):
         )
         return ((pictures + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
-    def apart(self, other: "VAECodec", mine: str, theirs: str) -> str:
+    def apart(self, other: Any, mine: str, theirs: str) -> str:
         if abs(self.scale - other.scale) > 1e-6 * abs(self.scale):
             return (
                 f"{theirs} scales its latents by {other.scale:g}, {mine} by {self.scale:g}; choose a model "

@@ -325,7 +325,9 @@ def test_a_piece_stays(run: Path) -> None:
     assert ((values[:, :, 0] > 0).sum(1) == 4).all() and float((values[:, 2:, 0] > 0).float().sum()) > 0
     with pytest.raises(ValueError, match="at least 2"):
         sampling.run(
-            model.stream(sampling.Request((0,), None, ((0.0,),), 5, "graph", "", init=part, atoms=1)),
+            model.stream(
+                sampling.Request((0,), None, ((0.0,),), 5, "graph", "", init=part, settings={"atoms": 1})
+            ),
             model.codec,
             1,
         )
