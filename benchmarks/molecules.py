@@ -26,7 +26,7 @@ import studio
 from benchmarks.common import finish, parser_of
 from studio.chem import properties
 from studio.data import load_data
-from studio.evaluation.molecule_measures import evaluate
+from studio.evaluation.molecule_judge import decoded, evaluate
 from studio.evaluation.sets import SampleSet, of_data
 from studio.metrics import molecules, property_floors
 from studio.reproduce.graph_control import made
@@ -97,7 +97,7 @@ def main() -> None:
     if reference.test is None:
         sys.exit(f"got data of {options.run} of which nothing is held out; nothing can be asked for")
     names, spread = model.info.numeric, np.array(model.info.numeric_std)
-    train, test = reference.decoded, reference.test.decoded
+    train, test = decoded(reference), decoded(reference.test)
     known, wanted = train.properties(names), test.properties(names)
     asked = np.resize(wanted, (options.num, len(names)))
     print(
@@ -141,8 +141,8 @@ def main() -> None:
         graphs, seconds = made(
             model, asked, scale=scale, steps=options.steps, sampler=model.config.sample.sampler
         )
-        samples = SampleSet(options.run, graphs, atoms=reference.atoms)
-        mols, error = samples.decoded.mols, np.full(asked.shape, np.nan)
+        samples = SampleSet(options.run, graphs, legend=reference.legend)
+        mols, error = decoded(samples).mols, np.full(asked.shape, np.nan)
         good = np.array([m is not None for m in mols])
         if good.any():
             error[good] = np.abs(measure([m for m in mols if m is not None]) - asked[good])

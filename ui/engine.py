@@ -170,7 +170,7 @@ class Engine:
             (sheet,)
             if model.task.together
             else written
-            if model.task.suffix == ".png"
+            if model.task.one_each
             else tuple(samples.save_pictures(folder))
         )
         told = tuple(dict.fromkeys([*written, *pictures, sheet]))

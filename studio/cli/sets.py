@@ -270,7 +270,7 @@ def evaluate(
         )
     if beside:
         judge, against = (
-            result.protocol.get("extractor", "points"),
+            result.protocol.get("extractor") or result.protocol["task"],
             str(result.protocol["reference_hash"])[:8],
         )
         out = folder / f"evaluation-{judge}-{against}.json"

@@ -3,32 +3,27 @@
 Both sets are measured at the number of the smaller one, as most measures depend on it. The interval of a
 difference is that of the bootstrap (Efron 1979): both sets are drawn again with replacement, and the
 quantiles of the differences around their mean lie around the difference that was measured, so that what
-drawing itself adds to a distance falls out. Measures for which a sample must not be there twice (`ONCE`) are
-drawn without replacement, half of a set at a time, which varies as much. The reference stays as it is. Sets
-of the same seeds and classes are drawn together, sample by sample.
+drawing itself adds to a distance falls out. Measures for which a sample must not be there twice
+(`Ruler.once`) are drawn without replacement, half of a set at a time, which varies as much. The reference
+stays as it is. Sets of the same seeds and classes are drawn together, sample by sample.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from studio.evaluation import measures, molecule_measures, point_measures
-from studio.evaluation.decoded import Decoded
-from studio.evaluation.reference import Reference, side_of
-from studio.evaluation.ruler import Ruler, parse_metrics, promised, ruler_for
+from studio.evaluation.judges import Asked, Ruler, names_of
+from studio.evaluation.reference import Reference
+from studio.evaluation.ruler import judge_of, ruler_for
 from studio.evaluation.run import opened
 from studio.evaluation.sets import SampleSet
 from studio.metrics.features import Extractor
 from studio.runtime import files
 from studio.runtime.progress import notebook_bar
 
-ONCE = ("kid", "pr", "dc", "uniqueness", "diversity", "IntDiv", "IntDiv2", "unique@1k", "unique@10k", "w2")
-# measured where they are asked for
-SLOW = ("kid", "pr", "dc", "nn", "w2", "fcd", "fragments", "scaffolds", "similarity", "targets")
-WHOLE = ("sfid",)  # kept of a set as a whole only
 APART = ("_std", "_test")  # endings of numbers that are not the set's own
 FEWEST, MOST = 20, 100_000
 Measure = Callable[[Sequence[str], np.ndarray], tuple[dict[str, float], dict[str, str]]]
@@ -112,15 +107,13 @@ def compare(
         raise ValueError(f"got level={level}, expected a share from 0.5 to below 1, such as 0.95")
     sets = [_set(one) for one in (a, b)]
     _check(*sets)
-    ruler = ruler_for(
-        sets[0], ref, metrics=metrics, features=features, inception=inception, allow_small=allow_small
-    )
+    ruler = ruler_for(sets[0], ref, Asked(names_of(metrics), features, inception, allow_small))
     names, failed = _names(ruler, sets, metrics)
     count = min(map(len, sets))
     rng = np.random.Generator(np.random.Philox(key=seed))
-    cut = [s if len(s) == count else _take(s, np.sort(rng.permutation(len(s))[:count])) for s in sets]
+    cut = [s if len(s) == count else s.take(np.sort(rng.permutation(len(s))[:count])) for s in sets]
     paired = _paired(*sets)
-    judges = [_judge(ruler, s) for s in cut]
+    judges = [ruler.by_rows(s) for s in cut]
     every = np.arange(count)
     found = []
     for judge in judges:
@@ -129,7 +122,7 @@ def compare(
         failed |= why
     keys = [k for k in found[0] if k in found[1] and not k.endswith(APART)]
     drawn: dict[str, list[float]] = {k: [] for k in keys}
-    groups = [[n for n in names if n not in failed and (n in ONCE) == once] for once in (False, True)]
+    groups = [[n for n in names if n not in failed and (n in ruler.once) == once] for once in (False, True)]
     with notebook_bar("comparing", shown=None if on_progress is None else False) as bar:
         for done in range(rounds):
             for once, group in enumerate(groups):
@@ -145,7 +138,7 @@ def compare(
         "samples": count,
         "of": [len(s) for s in sets],
         "sample_hash": [s.hash for s in sets],
-        **_about(ruler, sets[0]),
+        **ruler.about,
         "rounds": rounds,
         "level": level,
         "seed": seed,
@@ -179,7 +172,7 @@ def _check(a: SampleSet, b: SampleSet) -> None:
         raise ValueError(
             f"got {a.task} samples in {a.name} and {b.task} in {b.name}, expected the same kind of both"
         )
-    if a.task != "molecule" and a.shape != b.shape:
+    if not judge_of(a).any_shape and a.shape != b.shape:
         raise ValueError(
             f"got samples of {a.shape} in {a.name} and of {b.shape} in {b.name}, expected the same shape; "
             "resize one first"
@@ -192,28 +185,11 @@ def _check(a: SampleSet, b: SampleSet) -> None:
 
 def _names(ruler: Ruler, sets: Sequence[SampleSet], metrics: Any) -> tuple[list[str], dict[str, str]]:
     """What to measure, and what cannot be. Raises ``ValueError`` where that was asked for by name."""
-    if isinstance(ruler.reference, Reference) and ruler.extractor is not None:
-        wanted, options = (
-            parse_metrics(ruler.metrics, ruler.extractor),
-            measures.options_of(ruler.extractor, ruler.allow_small),
-        )
-        seen = ruler.extractor(_probe(sets[0], ruler.extractor))
-        failed: dict[str, str] = {}
-        for one in sets:
-            failed |= measures.refused(
-                [n for n in wanted if n not in WHOLE], promised(one, seen), ruler.reference.side, options
-            )
-    else:
-        wanted, failed = (
-            point_measures.parse_metrics(metrics)
-            if sets[0].task == "points"
-            else molecule_measures.parse_metrics(metrics, sets[0]),
-            {},
-        )
+    wanted, failed = ruler.names(sets)
     if metrics is None:
-        wanted = [n for n in wanted if n not in (*SLOW, *WHOLE, *molecule_measures.moses_measures.MEASURES)]
+        wanted = [n for n in wanted if n not in ruler.slow | ruler.whole]
         return [n for n in wanted if n not in failed], {n: why for n, why in failed.items() if n in wanted}
-    if whole := [n for n in wanted if n in WHOLE]:
+    if whole := [n for n in wanted if n in ruler.whole]:
         raise ValueError(
             f"got the metric {whole[0]}, which is kept of a set as a whole, so it has no interval; "
             "leave it out"
@@ -222,21 +198,6 @@ def _names(ruler: Ruler, sets: Sequence[SampleSet], metrics: Any) -> tuple[list[
         name, why = next(iter(failed.items()))
         raise ValueError(f"{name} cannot be computed: {why}; or leave it out of the metrics")
     return list(wanted), {}
-
-
-def _probe(samples: SampleSet, extractor: Extractor) -> Any:
-    """One black picture of a set, as an extractor takes it."""
-    import torch
-
-    from studio.metrics.features import with_channels
-
-    return with_channels(torch.zeros((1, *samples.shape), dtype=torch.uint8), extractor)
-
-
-def _take(samples: SampleSet, index: np.ndarray) -> SampleSet:
-    return replace(
-        samples.take(index), asked={k: v[index] for k, v in samples.asked.items()}, reading=samples.reading
-    )
 
 
 def _paired(a: SampleSet, b: SampleSet) -> bool:
@@ -248,52 +209,6 @@ def _paired(a: SampleSet, b: SampleSet) -> bool:
         and (a.labels is None) == (b.labels is None)
         and (a.labels is None or b.labels is None or np.array_equal(a.labels, b.labels))
     )
-
-
-def _judge(ruler: Ruler, samples: SampleSet) -> Measure:
-    """Measures by rows of a set; what an extractor or a parser sees of it is seen once."""
-    reference, extractor = ruler.reference, ruler.extractor
-    if isinstance(reference, Reference):
-        assert extractor is not None
-        side = side_of(samples, extractor)
-        options = measures.options_of(extractor, ruler.allow_small)
-        return lambda names, rows: measures.measured(
-            names, side.part(rows), reference.side, replace(options, memo={}, notes={})
-        )
-    if samples.task == "points":
-
-        def of_points(names: Sequence[str], rows: np.ndarray) -> tuple[dict[str, float], dict[str, str]]:
-            result = point_measures.evaluate(_take(samples, rows), reference, names)
-            return result.values, result.failed
-
-        return of_points
-    sides, _ = molecule_measures.compared_sides(samples, reference)
-
-    def of_molecules(names: Sequence[str], rows: np.ndarray) -> tuple[dict[str, float], dict[str, str]]:
-        own = _rows(sides.own, rows)
-        part = replace(
-            sides, own=own, mine=own if sides.mine is sides.own else _rows(sides.mine, rows), made={}
-        )
-        values: dict[str, float] = {}
-        failed: dict[str, str] = {}
-        for name in names:
-            try:
-                values |= molecule_measures.MEASURES[name](part)[0]
-            except ValueError as error:
-                failed[name] = str(error)
-        return values, failed
-
-    return of_molecules
-
-
-def _rows(molecules: Decoded, rows: np.ndarray) -> Decoded:
-    """With the texts and prints that are there."""
-    part = molecules.part(rows)
-    part.__dict__ |= {
-        "stereo": molecules.stereo,
-        "smiles": [molecules.smiles[i] for i in rows],
-    }
-    return part
 
 
 def _draw(
@@ -323,20 +238,3 @@ def _around(value: float, drawn: Sequence[float], level: float) -> tuple[float, 
     """The interval of a difference from those of the rounds."""
     low, high = np.quantile(np.asarray(drawn) - np.mean(drawn), [(1 - level) / 2, (1 + level) / 2])
     return value + float(low), value + float(high)
-
-
-def _about(ruler: Ruler, samples: SampleSet) -> dict[str, Any]:
-    """What both were measured by."""
-    if isinstance(ruler.reference, Reference) and ruler.extractor is not None:
-        return {
-            "extractor": ruler.extractor.name,
-            "extractor_hash": ruler.extractor.hash,
-            **ruler.reference.about,
-        }
-    assert isinstance(ruler.reference, SampleSet)
-    return {
-        "extractor": samples.task,
-        "reference": ruler.reference.name,
-        "reference_hash": ruler.reference.hash,
-        "reference_n": len(ruler.reference),
-    }

@@ -10,7 +10,9 @@ from PIL import Image
 
 from backbones.registry import plain, whole
 from studio.data.images import decode
-from studio.evaluation.sets import PictureFiles, SampleSet
+from studio.evaluation.picture_files import PictureFiles
+from studio.evaluation.samples import SampleSet
+from studio.tasks import kind_of
 
 
 class Fitted:
@@ -44,7 +46,7 @@ def fitted(found: SampleSet, size: Any = None, channels: Any = None) -> SampleSe
     size, channels = None if size is None else whole(size, "size"), plain(channels)
     if channels not in (None, 1, 3):
         raise ValueError(f"got channels={channels!r}, expected 1 (grey) or 3 (RGB)")
-    if found.task != "image":
+    if not kind_of(found.task).one_each:
         raise ValueError(
             f"got {'size' if size is not None else 'channels'} for {found.task} samples, expected "
             "pictures; leave it out"

@@ -24,6 +24,7 @@ from studio.runtime import files
 from studio.runtime.npz import npz_array, npz_members
 from studio.runtime.strict_json import to_json
 from studio.runtime.version import __version__
+from studio.tasks import kind_of
 
 KEEP = 10000
 
@@ -192,7 +193,7 @@ def make_reference(
     unless ``overwrite``."""
     path = check_reference(out, keep=keep, overwrite=overwrite)
     real = source if isinstance(source, SampleSet) else open_set(source)
-    if real.task != "image":
+    if not kind_of(real.task).one_each:
         raise ValueError(
             f"got {real.task} samples, expected pictures: others are measured against the set itself, as "
             f"in --ref {source}"

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from studio.evaluation.fitting import fitted
+from studio.evaluation.judges import Asked, names_of
+from studio.evaluation.made import asked_of
+from studio.evaluation.picture_judge import choose_extractor, parse_metrics
 from studio.evaluation.reference import Reference, located
 from studio.evaluation.results import Result
-from studio.evaluation.ruler import choose_extractor, parse_metrics, ruler_for
+from studio.evaluation.ruler import ruler_for
 from studio.evaluation.sets import SampleSet, is_data, open_set
 from studio.metrics.features import Extractor
 from studio.model.loading import load
@@ -87,23 +90,16 @@ def evaluate(
         device=device,
         dtype=dtype,
     )
-    ruler: dict[str, Any] = dict(
-        metrics=metrics,
-        features=features,
-        inception=inception,
-        allow_small=allow_small,
-        filters=filters,
-        test_scaffolds=test_scaffolds,
-    )
+    asked = Asked(names_of(metrics), features, inception, allow_small, filters, test_scaffolds)
     there = opened(samples, sampling)
     if there is not None:
         there = fitted(there, size, channels)
-        return ruler_for(there, _fitted_ref(ref, there, size, channels), **ruler).measure(there)
+        return ruler_for(there, _fitted_ref(ref, there, size, channels), asked).measure(there)
     assert not isinstance(samples, SampleSet)  # which would be there
     coming, plan = planned(samples, batch=batch, **sampling)
     shown = fitted(coming, size, channels)
     measure = ruler_for(
-        shown, _fitted_ref(ref, shown, size, channels), **ruler, made=False
+        shown, _fitted_ref(ref, shown, size, channels), replace(asked, made=False)
     ).measure  # everything is refused here, before a sample is made
     return measure(fitted(generated(coming, plan, on_progress), size, channels))
 
@@ -188,13 +184,20 @@ def planned(
         "data": loaded.info.data,
         "deterministic": pinned["deterministic"] is not None,
     }
-    atoms = tuple(loaded.info.codec.get("atoms", ()))
-    asked = {k: np.full(plan.num, float(v)) for k, v in (about["conditions"] or {}).items()} if atoms else {}
     values = np.broadcast_to(np.zeros((), loaded.task.dtype), (plan.num, *loaded.sample_shape))
     known = None if labels is None else np.array(labels)
-    return SampleSet(
-        loaded.name, values, known, loaded.classes, about, atoms=atoms, asked=asked, reading=loaded.reading
-    ), plan
+    coming = SampleSet(
+        loaded.name,
+        values,
+        known,
+        loaded.classes,
+        about,
+        legend=dict(loaded.task.legend),
+        asked=asked_of(about["conditions"], plan.num),
+        reading=loaded.reading,
+        task=loaded.task.name,
+    )
+    return coming, plan
 
 
 def generated(

@@ -20,6 +20,7 @@ import guidance
 from backbones.registry import suggest
 from guidance import grammar
 from guidance.grammar import value_of
+from studio.evaluation.judges import Asked, names_of
 from studio.evaluation.reference import located
 from studio.evaluation.results import Result, load_result, table
 from studio.evaluation.ruler import ruler_for
@@ -184,11 +185,7 @@ def sweep(
         ruler = ruler_for(
             coming,
             _real(model, ref),
-            metrics=metrics,
-            features=features,
-            inception=inception,
-            allow_small=allow_small,
-            made=False,
+            Asked(names_of(metrics), features, inception, allow_small, made=False),
         )
     elif features is not None or inception is not None:
         raise ValueError(
@@ -205,7 +202,7 @@ def sweep(
             "num": num,
         },
     )
-    extractor = None if ruler is None or ruler.extractor is None else ruler.extractor.hash
+    extractor = None if ruler is None else ruler.seen_by
     common = [
         model.hash,
         num,

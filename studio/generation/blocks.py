@@ -186,7 +186,7 @@ class Vectors(Blocks):
 
     def __init__(self, root: Path, plan: Plan, digest: str):
         super().__init__(root, plan, digest)
-        self.shape, self.dtype = tuple(plan.model.info.shape), np.dtype(plan.model.task.dtype)
+        self.shape, self.dtype = tuple(plan.model.sample_shape), np.dtype(plan.model.task.dtype)
 
     def rows(self, values: Tensor, recipes: Sequence[dict[str, Any]]) -> np.ndarray:
         return values.to(getattr(torch, self.dtype.name)).numpy()

@@ -137,7 +137,7 @@ def _size(p: Prepared, values: Tensor, rows: Sequence[int]) -> tuple[float, floa
     """Bytes that a sample takes on disk, and seconds of making its file."""
     shape, dtype = stores.layout(p.plan)
     array = math.prod(shape[1:]) * np.dtype(dtype).itemsize
-    if p.plan.model.task.suffix != ".png":
+    if not p.plan.model.task.one_each:
         return 2.0 * array, 0.0  # in files of a thousand and in samples.npz
     if p.form == "npz":
         return float(array), 0.0

@@ -227,6 +227,7 @@ def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
                     {
                         "format": FORMAT,
                         "model": plan.model.name,
+                        "task": plan.model.task.name,
                         "classes": list(plan.model.classes),
                         "pinned": wanted,
                     },

@@ -165,7 +165,7 @@ def parse_batch(batch: int | str, model: Model) -> int:
 
 
 def _format(format: str | None, plan: Plan, folder: Path, overwrite: bool) -> str:
-    pictures, archives = plan.model.task.suffix == ".png", not overwrite and stores.in_archives(folder)
+    pictures, archives = plan.model.task.one_each, not overwrite and stores.in_archives(folder)
     if format is None:
         return "tar" if archives and pictures else "png" if pictures else "both"
     if format not in ("png", "npz", "both", "tar"):

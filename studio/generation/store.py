@@ -163,7 +163,7 @@ def store_of(root: Path, plan: Plan, form: str = "") -> Store:
         return Tar(root, plan, identity.digest(plan.pinned()))
     return (
         Pictures(root, plan)
-        if plan.model.task.suffix == ".png"
+        if plan.model.task.one_each
         else Vectors(root, plan, identity.digest(plan.pinned()))
     )
 
@@ -283,6 +283,7 @@ def write_npz(path: Path, store: Store, plan: Plan) -> None:
                 out.write(_header((plan.num,), "int64"))
                 out.write(np.asarray(labels, dtype=np.int64).tobytes())
         about = {"identity": np.array(identity.digest(plan.pinned()))}
+        about |= {"task": np.array(plan.model.task.name)}
         about |= {"classes": np.array(plan.model.classes)} if labels is not None else {}
         for name, array in {**plan.model.task.legend, **about}.items():
             with archive.open(f"{name}.npy", "w") as out:
@@ -307,7 +308,7 @@ def unpack(path: Path, store: Store, plan: Plan) -> None:
     for a in range(0, len(rows), FOLDER):
         index = list(range(a, min(a + FOLDER, len(rows))))
         block = np.ascontiguousarray(rows[a : a + FOLDER])
-        values = torch.from_numpy(block.transpose(0, 3, 1, 2) if plan.model.task.suffix == ".png" else block)
+        values = torch.from_numpy(block.transpose(0, 3, 1, 2) if plan.model.task.channels_last else block)
         recipes = plan.model.recipes(plan.batch(index)) if store.unit == 1 else ()
         if store.unit > 1 and store.absent(index[:: store.step]):
             store.write(a, values, recipes)
@@ -319,7 +320,7 @@ def unpack(path: Path, store: Store, plan: Plan) -> None:
 def layout(plan: Plan) -> tuple[tuple[int, ...], str]:
     """Shape and dtype of all samples in one array: pictures stand as (N, H, W, C)."""
     task, (c, *rest) = plan.model.task, plan.model.sample_shape
-    return (plan.num, *rest, c) if task.suffix == ".png" else (plan.num, c, *rest), task.dtype
+    return (plan.num, *rest, c) if task.channels_last else (plan.num, c, *rest), task.dtype
 
 
 def _read_all(store: Store, plan: Plan) -> Iterator[np.ndarray]:

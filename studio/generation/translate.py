@@ -130,10 +130,9 @@ def translate(
             f"{model.name} starts from noise and translates nothing; use `studio sample {model.name} "
             "--init PICTURE`"
         )
-    if model.task.suffix != ".png":
-        kind = model.info.task if model.info.task != "image" else "floats of its own"
+    if not model.task.one_each:
         raise ValueError(
-            f"{model.name} makes {kind}, not picture files; use model.translate(values) in Python"
+            f"{model.name} makes {model.task.says}, not picture files; use model.translate(values) in Python"
         )
     folder, found = Path(out), gather(inputs)
     sources: dict[Path, Tensor] = {}

@@ -130,7 +130,7 @@ class Samples(Sequence[Sample]):
         folder = Path(out)
         wanted = places(folder, self.recipes, self.task, need=self.values.numel() * 2, overwrite=overwrite)
         folder.mkdir(parents=True, exist_ok=True)
-        if self.task.suffix == ".png":
+        if self.task.one_each:
             self.save_pictures(folder)
         else:
             import numpy as np
@@ -139,6 +139,7 @@ class Samples(Sequence[Sample]):
                 wanted[0],
                 arr_0=self.values.numpy(),
                 seeds=np.array([r["seed"] for r in self.recipes]),
+                task=np.array(self.task.name),
                 **cast(Mapping[str, Any], self.task.legend),
             )
             self.task.write(folder, self.values, self.recipes)
@@ -187,7 +188,7 @@ def places(
     task.ready()
     files.check_writable(folder, need=need)
     pictures = [folder / f"{n}.png" for n in _names(recipes)]
-    wanted = pictures if task.suffix == ".png" else [folder / n for n in ("samples.npz", *task.listing)]
+    wanted = pictures if task.one_each else [folder / n for n in ("samples.npz", *task.listing)]
     wanted = wanted + pictures if task.beside else wanted
     for path in (*wanted, folder / "grid.png", folder / "recipe.json"):
         if path.is_dir() or (path.exists() and not overwrite):

@@ -29,6 +29,12 @@ def name_of(name: str, codec: Mapping[str, Any] | None = None) -> str:
     return "field" if name == "image" and codec is not None and not makes_pictures(codec) else name
 
 
+def kind_of(name: str) -> Any:
+    """The class of a task, which says what does not depend on a codec. Raises ``ValueError`` for an unknown
+    one."""
+    return resolve(REGISTRY, name, "task")
+
+
 def guessed(array: Any, legend: Mapping[str, Any]) -> str:
     """The task of arrays (N, ...) whose maker recorded none."""
     if "atoms" in legend or array.dtype.kind == "U":

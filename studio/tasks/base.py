@@ -26,7 +26,7 @@ class Augment:
 class Task(Protocol):
     """``values`` are decoded samples (B, ...), as the codec gives them.
 
-    ``suffix`` is .png where each sample is a picture of its own; others lie together in ``samples.npz``, with
+    ``one_each``: every sample is a picture file of its own; others lie together in ``samples.npz``, with
     ``dtype`` and, so that the file can be read alone, the arrays of ``legend``. ``channels_last``: such a
     file holds (N, C, H, W) as (N, H, W, C). ``listing`` names further files that a whole set is written to by
     `write`. ``together``: one drawing shows them all; ``beside``: a picture of each is saved beside the
@@ -38,7 +38,7 @@ class Task(Protocol):
     """
 
     name: str
-    suffix: str = ".npz"
+    one_each: bool = False
     dtype: str = "float32"
     channels_last: bool = False
     together: bool = False
@@ -46,11 +46,6 @@ class Task(Protocol):
     previewed: int = 20
     listing: tuple[str, ...] = ()
     measures: Any = ""
-
-    @property
-    def one_each(self) -> bool:
-        """Whether every sample is a picture file of its own."""
-        return self.suffix == ".png"
 
     @property
     def says(self) -> str:
@@ -83,7 +78,8 @@ class Task(Protocol):
         """Whether decoded samples of this shape can be drawn."""
         return True
 
-    def misfit(self, array: np.ndarray) -> str:
+    @classmethod
+    def misfit(cls, array: np.ndarray) -> str:
         """What a file's array (N, ...) should have been, where it holds no samples of this task; empty where
         it does."""
         return ""

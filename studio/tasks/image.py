@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -14,13 +15,17 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 class ImageTask(Task):
-    name, suffix, dtype, channels_last = "image", ".png", "uint8", True
+    name, dtype, one_each, channels_last = "image", "uint8", True, True
     measures = "studio.evaluation.picture_judge:JUDGE"
 
     @property
     def augments(self) -> Mapping[str, Augment]:
         """``flip``: half of the samples mirrored, left to right."""
         return {"flip": Augment(mirrored, raw=False)}
+
+    @classmethod
+    def misfit(cls, array: np.ndarray) -> str:
+        return "" if array.dtype == np.uint8 and array.ndim in (3, 4) else "uint8 pictures (N, H, W[, C])"
 
     def shows(self, shape: Sequence[int]) -> bool:
         return shape[0] in MODES

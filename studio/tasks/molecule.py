@@ -35,7 +35,8 @@ class MoleculeTask(Task):
         """``reorder``: the atoms of each graph in another order."""
         return {"reorder": Augment(reordered)}
 
-    def misfit(self, array: np.ndarray) -> str:
+    @classmethod
+    def misfit(cls, array: np.ndarray) -> str:
         good = array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == array.shape[1] + 1
         return "" if good else "uint8 graphs (N, n, n + 1)"
 

@@ -15,6 +15,7 @@ from studio.chem.collect import collect
 from studio.chem.reading import read_table
 from studio.chem.toolkit import Chem, read_smiles
 from studio.evaluation import evaluate
+from studio.evaluation.molecule_judge import decoded
 from studio.evaluation.sets import open_set
 from studio.tasks import build_task
 
@@ -143,7 +144,7 @@ def test_correction_is_of_graphs_only(reference: Path, tmp_path: Path) -> None:
 def test_radicals_stay_radicals(tmp_path: Path) -> None:
     real = write(tmp_path / "real.csv", "CCC", "CCO")
     path = write(tmp_path / "a.csv", "[CH2]CC", "CCC", "[O]CC")
-    assert open_set(path).decoded.smiles == ["[CH2]CC", "CCC", "CC[O]"]
+    assert decoded(open_set(path)).smiles == ["[CH2]CC", "CCC", "CC[O]"]
     found = evaluate(path, real, metrics="validity,uniqueness,novelty")
     assert (found.values["valid"], found.values["unique"], found.values["new"]) == (
         1.0,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from studio.evaluation import evaluate
+from studio.evaluation.molecule_judge import decoded
 from studio.evaluation.sets import open_set
 
 pytest.importorskip("rdkit")
@@ -46,7 +47,7 @@ def test_copies_of_a_file_are_known(file: Path) -> None:
 def test_a_part_is_what_training_makes_of_it_and_says_what_it_left_out(file: Path) -> None:
     train, rest = (open_set(f"molecules:{file}@{part}") for part in ("train", "held_out"))
     assert len(train) + len(rest) == len(
-        set(open_set(table(file.parent / "short.csv", SHORT)).decoded.smiles)
+        set(decoded(open_set(table(file.parent / "short.csv", SHORT))).smiles)
     )
     told = evaluate(file, f"molecules:{file}@train", metrics="novelty").protocol
     assert told["reference_part"] == "train" and told["training_n"] == len(train)

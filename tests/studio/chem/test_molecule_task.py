@@ -175,7 +175,10 @@ def test_a_generated_folder(samples: Samples, tmp_path: Path) -> None:
     stores.write_listing(tmp_path, store, plan)
     assert all((tmp_path / name).is_file() for name in samples.task.listing)
     found = open_set(tmp_path / "samples.npz")
-    assert np.array_equal(found.values, samples.values.numpy()) and found.atoms == samples.task.atoms
+    assert (
+        np.array_equal(found.values, samples.values.numpy())
+        and tuple(found.legend["atoms"]) == samples.task.atoms
+    )
     stores.remove(tmp_path, samples.task.listing)
     assert not [p for p in tmp_path.iterdir() if p.is_file()]
 

@@ -160,7 +160,7 @@ def test_what_does_not_fit_is_refused_first(
     change: dict[str, Any], words: str, reference: SampleSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("studio.evaluation.measures.measured", never)
-    monkeypatch.setattr("studio.evaluation.comparing.side_of", never)
+    monkeypatch.setattr("studio.evaluation.picture_judge.side_of", never)
     options = {
         "a": pictures(0, 1),
         "b": pictures(0, 2),

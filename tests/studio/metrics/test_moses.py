@@ -187,5 +187,5 @@ def test_what_cannot_be_computed_is_refused_first(wheel: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match="expected a file that is there"):
         evaluate(samples, samples, metrics="Scaf", test_scaffolds=str(tmp_path / "no.whl"))
     np.save(tmp_path / "points.npy", np.zeros((4, 2), np.float32))
-    with pytest.raises(ValueError, match="got filters for points, expected molecules"):
+    with pytest.raises(ValueError, match="got filters=.* for points, expected molecules"):
         evaluate(tmp_path / "points.npy", tmp_path / "points.npy", filters=str(wheel))
