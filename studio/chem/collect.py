@@ -2,69 +2,22 @@
 duplicates and checked one by one; what is left out is told with its line. Every graph that is kept gives its
 molecule back, or the row is left out too."""
 
-import contextlib
-import hashlib
-import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from studio.chem import decode, graphs, properties
-from studio.chem.reading import Rejected, Table, has_commas, number, read_table, read_text
-from studio.chem.toolkit import LONGEST, Chem, canonical, quiet, read_smiles, version
-from studio.runtime.files import cache_home, used, write_bytes
+from studio.chem.collection import Collection, digest, read, write
+from studio.chem.reading import Rejected, Table, has_commas, number, read_table
+from studio.chem.toolkit import canonical, read_smiles, version
+from studio.runtime.files import cache_home
 
 FORMAT = 2
 MOST_BYTES = 4_000_000_000  # of all graphs together
-ASKED = "asked_"  # columns of a file of samples that hold targets
-TOO_LONG = "(too long)"  # what stands for text that is no SMILES of ours
-
-
-@dataclass(frozen=True, eq=False)
-class Collection:
-    """``smiles`` canonical, without stereochemistry; ``graphs`` (N, n, n + 1) uint8 over the atom types
-    ``atoms``; ``numeric`` (N, K) float64, NaN = missing; ``extra`` a further column's text, if one was asked
-    for; ``rejected`` rows and why; ``salts``: rows cut to their largest fragment; ``duplicates``: rows whose
-    graph was there before, the first one is kept; ``unread``: cells that are no numbers, in rows that are
-    kept."""
-
-    smiles: tuple[str, ...]
-    graphs: np.ndarray
-    atoms: tuple[str, ...]
-    numeric: np.ndarray
-    extra: tuple[str, ...]
-    rejected: tuple[Rejected, ...]
-    salts: int
-    duplicates: int
-    unread: tuple[Rejected, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.smiles)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a user is told about the rows that did not come in as they stood."""
-        found = (
-            (len(self.rejected), "rows were left out, first line {}: {}"),
-            (self.salts, "rows were cut to their largest fragment"),
-            (self.duplicates, "rows are duplicates and were left out"),
-        )
-        first = min(self.rejected, key=lambda r: r.line, default=None)
-        told = [
-            f"{n:,} {text.format(first and first.line, first and first.reason)}" for n, text in found if n
-        ]
-        if self.unread:
-            one = self.unread[0]
-            told.append(
-                f"{len(self.unread):,} cells are no numbers and count as missing, their molecules are "
-                f"kept, first line {one.line}: {one.reason}"
-            )
-        return tuple(told)
 
 
 class Column(NamedTuple):
@@ -151,9 +104,9 @@ def collect(
         FORMAT,
     ]
     store = (
-        cache_home() / "molecules" / f"{_digest(where, options)}.npz" if cache and where.is_file() else None
+        cache_home() / "molecules" / f"{digest(where, options)}.npz" if cache and where.is_file() else None
     )
-    found = _read(store) if store is not None else None
+    found = read(store) if store is not None else None
     if found is None:
         found = _collect(
             read_table(where),
@@ -167,7 +120,7 @@ def collect(
             extra,
         )
         if store is not None:
-            _write(store, found)
+            write(store, found)
     return found
 
 
@@ -318,96 +271,3 @@ def _check(types: Sequence[str], bonds: np.ndarray, text: str) -> None:
         raise ValueError(
             f"got {text}, which a graph without hydrogens does not hold (it gives {found or 'no molecule'})"
         )
-
-
-def _digest(path: Path, options: Sequence[object]) -> str:
-    return hashlib.sha256(path.read_bytes() + json.dumps(options).encode()).hexdigest()[:24]
-
-
-def _write(store: Path, found: Collection) -> None:
-    """Best effort: a cache that cannot be written costs time, never the run."""
-    notes = {k: getattr(found, k) for k in ("smiles", "atoms", "extra", "salts", "duplicates")}
-    notes |= {k: [[r.line, r.text, r.reason] for r in getattr(found, k)] for k in ("rejected", "unread")}
-    tables: dict[str, Any] = {
-        "graphs": found.graphs,
-        "numeric": found.numeric,
-        "notes": np.frombuffer(json.dumps(notes).encode(), np.uint8),
-    }
-    with contextlib.suppress(OSError):
-        write_bytes(store, lambda handle: np.savez_compressed(handle, **tables))
-
-
-def _read(store: Path) -> Collection | None:
-    """None for what is not there or damaged: it is made again."""
-    try:
-        with np.load(store, allow_pickle=False) as file:
-            values, numeric, notes = file["graphs"], file["numeric"], json.loads(file["notes"].tobytes())
-        rejected, unread = (tuple(Rejected(*r) for r in notes[k]) for k in ("rejected", "unread"))
-        texts = (tuple(notes[k]) for k in ("smiles", "atoms", "extra"))
-        smiles, atoms, extra = texts
-        used(store)
-        return Collection(
-            smiles, values, atoms, numeric, extra, rejected, notes["salts"], notes["duplicates"], unread
-        )
-    except Exception:  # whatever a damaged file makes numpy, zipfile or json raise
-        return None
-
-
-def texts_of_file(path: str | Path, *, smiles: str | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """(N,) SMILES of every row of a file of samples, as they stand (with stereochemistry, radicals and
-    pieces), and the columns named ``asked_NAME``, by NAME. A row without a molecule has an empty text.
-    Nothing is left out: what is none, and what is there twice, is what samples are judged by.
-
-    Raises ``ValueError`` for a file in which nothing is a molecule though rows have text, and for rows that
-    have more or fewer cells than the header.
-    """
-    where = Path(path).expanduser()
-    if where.name.removesuffix(".gz").endswith(".sdf"):
-        texts, columns = read_sdf(where)
-    else:
-        table = read_table(where, blank=True)
-        if table.broken:
-            raise ValueError(
-                f"{where}, line {table.broken[0].line}: {table.broken[0].reason}; each row is a sample, "
-                "quote cells with separators"
-            )
-        place = table.smiles(smiles)
-        texts = [row[place] for row in table.rows]
-        columns = {
-            c: [row[i] for row in table.rows] for i, c in enumerate(table.columns) if c.startswith(ASKED)
-        }
-    if any(texts) and not any(map(is_molecule, texts)):
-        raise ValueError(
-            f"{where} has no valid molecule among {len(texts)} rows, expected at least one; is it the "
-            "right column?"
-        )
-    asked = {
-        c.removeprefix(ASKED): np.array([number(v, c.removeprefix(ASKED)) for v in column])
-        for c, column in columns.items()
-    }
-    return np.array([t if len(t) <= LONGEST else TOO_LONG for t in texts]), asked
-
-
-def read_sdf(where: Path) -> tuple[list[str], dict[str, list[str]]]:
-    """SMILES of the records of an .sdf, also gzipped, empty for one that is no molecule, and the data named
-    ``asked_NAME``. Raises ``ValueError`` for no record."""
-    blocks = read_text(where).split("$$$$\n")
-    blocks = blocks if blocks[-1].strip() else blocks[:-1]
-    if not blocks:
-        raise ValueError(f"{where} holds no record, expected an .sdf of molecules")
-    texts, found = [], []
-    with quiet():
-        for block in blocks:
-            mol = Chem.MolFromMolBlock(block)
-            texts.append("" if mol is None or not mol.GetNumAtoms() else Chem.MolToSmiles(mol))
-            found.append(dict(re.findall(r"^>.*<(.+)>.*\n(.*)$", block, re.MULTILINE)))
-    names = dict.fromkeys(k for data in found for k in data if k.startswith(ASKED))
-    return texts, {k: [data.get(k, "") for data in found] for k in names}
-
-
-def is_molecule(text: str) -> bool:
-    try:
-        read_smiles(text)
-    except ValueError:
-        return False
-    return True

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli import cache, compare, convert, reproduce, sets, translate
+from studio.cli import cache, compare, convert, generate, reproduce, sets, sweep, translate
 from studio.cli.options import (
     WIDTH,
     AsJson,
@@ -352,11 +352,11 @@ def ui(
 
 
 for _command in (
-    sets.generate,
+    generate.generate,
     sets.evaluate,
     compare.compare,
     sets.reference,
-    sets.sweep,
+    sweep.sweep,
     convert.convert,
     translate.translate,
     reproduce.reproduce,

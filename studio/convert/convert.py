@@ -23,6 +23,7 @@ from samplers.objective import Objective
 from studio.checkpoints import checkpoint
 from studio.checkpoints.build import Info, build_network, objective_of
 from studio.checkpoints.find import locate
+from studio.codecs.codec import are_numbers
 from studio.codecs.vae import FOLDER, SCALE, read_vae, vae_folder
 from studio.config import Config, load_config
 from studio.model.loading import load
@@ -304,16 +305,21 @@ def factor_of(codec: Mapping[str, Any], vae: Any) -> int | None:
     """Pixels a side of what the network sees: 1 for pixels, None for latents of a VAE that is not at hand."""
     return (
         1
-        if codec["name"] == "pixels"
+        if are_numbers(codec, pictures=True)
         else None
         if vae is None
         else 2 ** (len(vae.config.block_out_channels) - 1)
     )
 
 
+def plain_pixels(codec: str) -> bool:
+    """Whether pixels were asked for by name."""
+    return codec != "auto" and are_numbers({"name": codec}, pictures=True)
+
+
 def codec_of(channels: int, vae: Any, codec: str) -> dict[str, Any]:
     """The codec's spec: pixels for 1 or 3 channels without a VAE, otherwise the VAE in the model's folder."""
-    if codec == "pixels" or (codec == "auto" and vae is None and channels in (1, 3)):
+    if plain_pixels(codec) or (codec == "auto" and vae is None and channels in (1, 3)):
         if vae is not None:
             raise ValueError("got a VAE and codec=pixels, expected one of them; leave --vae out")
         return {"name": "pixels"}

@@ -29,9 +29,9 @@ from backbones.originals.dit import (
 from samplers.paths import VPPath
 from samplers.solvers.ancestral import DDIM, DDPM, Ancestral
 from studio.checkpoints.build import Info
-from studio.codecs.codec import Pixels
-from studio.codecs.vae import VAECodec, read_vae
-from studio.convert.convert import ORIGIN, Draft, Imported, class_names, codec_of, size_of
+from studio.codecs.codec import are_numbers
+from studio.codecs.vae import read_vae
+from studio.convert.convert import ORIGIN, Draft, Imported, class_names, codec_of, plain_pixels, size_of
 from studio.model.model import Model
 from studio.runtime import files, pretrained
 from studio.runtime.version import __version__
@@ -89,7 +89,7 @@ def read(
         tensors = {k: v.to(next(iter(kinds))) if v.is_floating_point() else v for k, v in tensors.items()}
     file = pretrained.module_files(home)[0].name
     del model
-    if vae is None and (folder / "vae" / "config.json").is_file() and codec != "pixels":
+    if vae is None and (folder / "vae" / "config.json").is_file() and not plain_pixels(codec):
         vae = read_vae(folder / "vae")
     labels = index.get("id2label") or (
         pretrained.read_json(folder / NAMES) if (folder / NAMES).is_file() else None
@@ -281,16 +281,17 @@ def model_names(model: Model) -> dict[str, str]:
 
 def _vae(model: Model, given: Any) -> Any:
     """The autoencoder to write, None for a model in pixels."""
-    if isinstance(model.codec, VAECodec):
-        autoencoder = given if given is not None else read_vae(model.codec.home())
+    codec: Any = model.codec
+    if codec.pictures and not codec.rescales:
+        autoencoder = given if given is not None else read_vae(codec.home())
         if autoencoder.config.latent_channels != model.info.shape[0]:
             raise ValueError(
                 f"the VAE's latents have {autoencoder.config.latent_channels} channels, this model's "
                 f"{model.info.shape[0]}; give its own VAE"
             )
-        autoencoder.register_to_config(scaling_factor=model.codec.scale)
+        autoencoder.register_to_config(scaling_factor=codec.scale)
         return autoencoder
-    if given is not None or not isinstance(model.codec, Pixels):
+    if given is not None or not are_numbers(model.info.codec, pictures=True):
         raise ValueError(
             f"this model works in {model.codec.name}, "
             + ("leave --vae out" if given is not None else "expected pixels or latents of a VAE")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from studio.codecs.codec import makes_pictures
 from studio.data.arrays import Data
 from studio.data.depth import Reading, Span
 from studio.data.labels import listed
@@ -31,9 +32,10 @@ def several(count: int, what: str = "picture") -> str:
 KEEPS, EVERY = "data.channels=4 keeps transparency", "data.frames=all reads them as pictures of their own"
 
 
-def of_data(data: Data) -> str:
-    """What was read: how many samples of which shape, with which classes, from what."""
-    kind = {"image": "pictures (C, H, W)", "molecule": "graphs"}.get(data.task, "points")
+def of_data(data: Data, says: str = "samples") -> str:
+    """What was read: how many samples of which shape, with which classes, from what. ``says``: what samples
+    that are no pictures are called."""
+    kind = "pictures (C, H, W)" if makes_pictures(data.codec) else says
     text = f"{data.name}: {len(data.train):,} {kind} of {tuple(data.shape)}"
     text += f", {len(data.held_out):,} held out" if data.held_out is not None else ", none held out"
     if data.classes:

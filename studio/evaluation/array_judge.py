@@ -19,9 +19,9 @@ from studio.runtime.version import __version__
 @dataclass(frozen=True)
 class Measure:
     """``of(samples, real)`` gives a number, or numbers by name; ``real``: as many real samples, or, of
-    measures ``against_all``, the whole reference. ``needs(real)`` raises ``ValueError`` for a reference it cannot be
-    computed with. ``notes``: what the protocol tells. ``slow``: not measured by `studio compare` unless asked
-    for; ``once``: a sample must not be there twice."""
+    measures ``against_all``, the whole reference. ``needs(real)`` raises ``ValueError`` for a reference it
+    cannot be computed with. ``notes``: what the protocol tells. ``slow``: `studio compare` measures it only
+    where it is asked for; ``once``: a sample must not be there twice."""
 
     of: Callable[[SampleSet, SampleSet], float | Mapping[str, float]]
     against_all: bool = False

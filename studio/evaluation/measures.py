@@ -285,7 +285,8 @@ def refused(names: Sequence[str], samples: Side, reference: Side, options: Optio
     found = {}
     for name in names:
         try:
-            CONDITIONS[name](samples, reference, options)
+            if name in CONDITIONS:
+                CONDITIONS[name](samples, reference, options)
         except ValueError as error:
             found[name] = str(error)
     return found

@@ -39,7 +39,7 @@ def pictures(folder: Path, reading: Reading | None = None) -> SampleSet:
 def molecules(path: Path) -> SampleSet:
     """Text as it stands; rows that are no molecule count as what they are. Columns ``asked_NAME`` are
     targets."""
-    from studio.chem.collect import texts_of_file
+    from studio.chem.samples import texts_of_file
 
     values, asked = texts_of_file(path)
     return SampleSet(str(path), values, asked=asked)

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from studio.chem.collect import texts_of_file
 from studio.chem.reading import read_text
+from studio.chem.samples import texts_of_file
 from studio.chem.toolkit import Chem, quiet
 from studio.metrics.molecules import Mols
 

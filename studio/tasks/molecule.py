@@ -19,7 +19,7 @@ class MoleculeTask(Task):
     """``atoms``: the types that the graphs count, ``size`` n, ``aromatic``: how rings are written; all are
     the codec's."""
 
-    name, dtype = "molecule", "uint8"
+    name, dtype, says = "molecule", "uint8", "graphs"
     measures = "studio.evaluation.molecule_judge:JUDGE"
     listing = ("samples.smi", "samples.csv", "samples.sdf", "sheet.svg")
 

@@ -163,7 +163,7 @@ class Trainer:
             )
         if self.main:
             self._write_header()
-        bar.note(of_data(self.data))
+        bar.note(of_data(self.data, build_task(self.info.task, self.info.codec).says))
         if self.data.skipped:
             bar.note(f"{self.data.skipped} files did not decode and were left out")
         for note in (*self.data.notes, *self._warnings()):
