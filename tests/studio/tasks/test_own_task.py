@@ -92,6 +92,7 @@ CONFIG: dict[str, Any] = {
         "steps": 4,
         "batch_size": 8,
         "warmup": 0,
+        "schedule": "constant",
         "ema": ["0.9"],
         "dtype": "fp32",
         "eval_every": 2,
@@ -123,7 +124,7 @@ def test_it_trains_resumes_and_is_previewed(run: Any, tmp_path: Path) -> None:
         assert preview.size == (3, LENGTH)
     out = tmp_path / "parts"
     studio.train(CONFIG, ["train.steps=2"], out=out, quiet=True)
-    studio.train(CONFIG, out=out, resume=True, quiet=True)
+    studio.train(CONFIG, ["train.steps=4"], out=out, resume=True, quiet=True)
     weights = f"{last}/net.safetensors"
     whole = (run.folder / weights).read_bytes()
     assert (out / weights).read_bytes() == whole
