@@ -160,7 +160,7 @@ def test_its_samples_are_kept_read_and_measured(run: Any, tmp_path: Path) -> Non
 def test_a_sweep_and_what_it_refuses(run: Any, tmp_path: Path) -> None:
     model = run.load(device="cpu", dtype="fp32")
     axes = [parse_axis("num_steps=1,3")]
-    found = list(sweep(model, tmp_path / "out", axes, num=24, images=2))
+    found = list(sweep(model, tmp_path / "out", axes, metrics="roughness", num=24, images=2))
     assert [set(r.values) for _, r, *_ in found if r is not None] == [{"roughness"}] * 2
     assert (tmp_path / "out" / "heat-roughness.png").is_file()
     assert all(load_result(p).protocol["task"] == "curve" for p in (tmp_path / "out" / "jobs").glob("*.json"))
