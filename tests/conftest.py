@@ -32,6 +32,7 @@ LONG = (
     "studio/generation/test_generate",
     "samplers/test_contracts_samplers",
     "samplers/test_from_diffusers",
+    "samplers/test_wrapped_levels",
     "ui/test_translate",
     "studio/training/test_processes",
     "studio/training/test_going_on",

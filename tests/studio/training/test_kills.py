@@ -49,12 +49,16 @@ def wait_until(condition: Callable[[], bool], process: Process, limit: float = 1
         time.sleep(0.002)
 
 
-def killed(config: Path, out: Path, rng: random.Random, most: int) -> int:
-    """Resume and kill a random while after something was logged, then to the end; the number of kills."""
-    log = out / "metrics.jsonl"
-    return kill_until_done(
-        lambda: start(config, out), lambda: log.stat().st_mtime_ns if log.is_file() else 0, rng, most, 0.4
-    )
+def kept(out: Path) -> list[int]:
+    """The checkpoints so far."""
+    return checkpoints(out) if (out / "checkpoints").is_dir() else []
+
+
+def killed(
+    config: Path, out: Path, rng: random.Random, most: int, trace: Callable[[Path], object] = steps_logged
+) -> int:
+    """Resume and kill a random while after ``trace`` changed, then to the end; the number of kills."""
+    return kill_until_done(lambda: start(config, out), lambda: trace(out), rng, most, 0.4)
 
 
 def assert_as_if_undisturbed(whole: Path, killed: Path) -> None:
@@ -80,7 +84,7 @@ def test_two_kills_leave_no_trace(pictures: Path, tmp_path: Path) -> None:
         "train", config, "--out", tmp_path / "whole", "--threads", "1", "--device", "cpu", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    killed(config, tmp_path / "killed", random.Random(1), 2)
+    killed(config, tmp_path / "killed", random.Random(1), 2, kept)  # with something to resume from
     assert_as_if_undisturbed(tmp_path / "whole", tmp_path / "killed")
 
 
