@@ -257,10 +257,10 @@ def test_the_reference_is_looked_at_last(
     picture_model: Model, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Its features take minutes: a typing error does not wait for them."""
-    from studio.evaluation import reference, ruler
+    from studio.evaluation import picture_judge, reference
 
     monkeypatch.setattr(
-        ruler, "open_reference", lambda *a: pytest.fail("features of the reference were asked for")
+        picture_judge, "open_reference", lambda *a: pytest.fail("features of the reference were asked for")
     )
     monkeypatch.setattr(
         reference, "features_of", lambda *a: pytest.fail("features of the reference were asked for")
