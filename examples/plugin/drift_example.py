@@ -76,3 +76,9 @@ def rings(*, count: int = 1000, radius: float = 2.0) -> Data:
     points = torch.stack([angle.cos(), angle.sin()], 1) * radius * (1 + label[:, None])
     points = points + 0.05 * draws.normal((2,), stream="jitter")
     return from_arrays("rings", points, label, ["inner", "outer"], codec={"name": "scale", "std": 2.0})
+
+
+def gap(samples, reference, options):
+    """The distance between the means of what an extractor saw of two sets of pictures."""
+    means = (side.need("features").mean(0) for side in (samples, reference))
+    return {"gap": float(torch.dist(*means))}

@@ -2,22 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import backbones
-import guidance
-import samplers
-from backbones.plugins import PREFIX, Registry, installed
+from backbones.plugins import PREFIX, Registry, imported, installed
 from backbones.registry import suggest
-from samplers import spaces, times
-from samplers.couplings import coupling
 from samplers.names import PARTS
-from samplers.paths import EVERY
-from studio import tasks
 from studio.checkpoints.find import list_models
-from studio.codecs import codec
 from studio.config import load_config, shipped
-from studio.data import REGISTRY, conditions
 from studio.model.catalog import name_of
-from studio.training import procedure
 
 CONDITIONS = {
     "label": "a class, by name or number: --labels, or --set label=NAME; −1 or none leaves it open",
@@ -34,24 +24,28 @@ SPELLINGS = {
     "rules": "guidance",
     "plug-ins": "plugins",
 }
-# by the names of their entry points
-OPEN: dict[str, Registry] = {
-    r.group: r
-    for r in (
-        backbones.REGISTRY,
-        samplers.REGISTRY,
-        guidance.REGISTRY,
-        REGISTRY,
-        tasks.REGISTRY,
-        codec.REGISTRY,
-        procedure.REGISTRY,
-        spaces.REGISTRY,
-        EVERY,
-        coupling.REGISTRY,
-        times.REGISTRY,
-        conditions.KINDS,
-    )
+OPEN = {  # to plug-ins, by the names of their entry points
+    "backbones": "backbones:REGISTRY",
+    "samplers": "samplers:REGISTRY",
+    "rules": "guidance:REGISTRY",
+    "data": "studio.data:REGISTRY",
+    "paths": "samplers.paths:EVERY",
+    "couplings": "samplers.couplings.coupling:REGISTRY",
+    "times": "samplers.times:REGISTRY",
+    "spaces": "samplers.spaces:REGISTRY",
+    "tasks": "studio.tasks:REGISTRY",
+    "codecs": "studio.codecs.codec:REGISTRY",
+    "procedures": "studio.training.procedure:REGISTRY",
+    "kinds": "studio.data.conditions:KINDS",
+    "encoders": "backbones.encoders:REGISTRY",
+    "measures": "studio.evaluation.measures:MEASURES",
 }
+
+
+def registry(group: str) -> Registry:
+    """One that is open, by the name of its entry points."""
+    found: Registry = imported(OPEN[group])
+    return found
 
 
 def _parts(kind: str) -> dict[str, str]:
@@ -61,10 +55,10 @@ def _parts(kind: str) -> dict[str, str]:
     return told
 
 
-def _brought(registry: Registry) -> dict[str, str]:
+def _brought(known: Registry) -> dict[str, str]:
     """What plug-ins add to a registry, and what of them is left out."""
     told: dict[str, str] = {}
-    for offer in registry.offers():
+    for offer in known.offers():
         key = f"{offer.name} ({offer.package})" if offer.fault else offer.name
         told[key] = f"left out: {offer.fault}" if offer.fault else f"{offer.target}, of {offer.package}"
     return told
@@ -74,12 +68,11 @@ def _plugins() -> dict[str, str]:
     """Every line of every plug-in that is installed."""
     told = {}
     for offer in installed():
-        known = OPEN.get(offer.group)
         said = f"of {offer.package}"
-        if known is None:
+        if offer.group not in OPEN:
             close = suggest(offer.group, OPEN)
             said = f"left out: there is no {PREFIX}{offer.group}, {said}{close}"
-        elif next(o for o in known.offers() if o is offer).fault:
+        elif next(o for o in registry(offer.group).offers() if o is offer).fault:
             said = f"left out: {offer.fault}, {said}"
         told[f"{offer.group}: {offer.name}"] = said
     return told
@@ -119,20 +112,22 @@ def _conditions() -> dict[str, str]:
 
 KINDS: dict[str, Callable[[], Mapping[str, str]]] = {
     "configs": _configs,
-    "backbones": lambda: backbones.REGISTRY.own,
-    "samplers": lambda: samplers.REGISTRY.own,
-    "guidance": lambda: guidance.REGISTRY.own,
-    "data": lambda: REGISTRY.own,
+    "backbones": lambda: registry("backbones").own,
+    "samplers": lambda: registry("samplers").own,
+    "guidance": lambda: registry("rules").own,
+    "data": lambda: registry("data").own,
     "paths": lambda: _parts("path"),
     "couplings": lambda: _parts("coupling"),
     "parameterisations": lambda: _parts("parameterization"),
-    "times": lambda: times.REGISTRY.own,
-    "spaces": lambda: spaces.REGISTRY.own,
-    "tasks": lambda: tasks.REGISTRY.own,
-    "codecs": lambda: codec.REGISTRY.own,
-    "procedures": lambda: procedure.REGISTRY.own,
+    "times": lambda: registry("times").own,
+    "spaces": lambda: registry("spaces").own,
+    "tasks": lambda: registry("tasks").own,
+    "codecs": lambda: registry("codecs").own,
+    "procedures": lambda: registry("procedures").own,
     "conditions": _conditions,
-    "kinds": lambda: conditions.KINDS.own,
+    "kinds": lambda: registry("kinds").own,
+    "encoders": lambda: registry("encoders").own,
+    "measures": lambda: registry("measures").own,
     "plugins": _plugins,
 }
 
@@ -145,5 +140,5 @@ def catalogue(kind: str, roots: Sequence[str]) -> dict[str, str]:
     if kind not in KINDS:
         known = ["models", *KINDS]
         raise ValueError(f"got {kind!r}, expected one of {', '.join(known)}{suggest(kind, known)}")
-    registry = OPEN.get("rules" if kind == "guidance" else kind)
-    return {**KINDS[kind](), **({} if registry is None else _brought(registry))}
+    group = "rules" if kind == "guidance" else kind
+    return {**KINDS[kind](), **(_brought(registry(group)) if group in OPEN else {})}

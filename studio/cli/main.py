@@ -254,7 +254,8 @@ def list_(
         str,
         typer.Argument(
             help="models, configs, backbones, samplers, guidance, data, paths, couplings, "
-            "parameterisations, times, spaces, tasks, codecs, procedures, conditions, kinds or plugins."
+            "parameterisations, times, spaces, tasks, codecs, procedures, conditions, kinds, "
+            "encoders, measures or plugins."
         ),
     ] = "models",
     roots: Annotated[list[Path] | None, typer.Option("--models", help="Folders to look for runs in.")] = None,

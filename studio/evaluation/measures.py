@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backbones.plugins import Registry
+from backbones.registry import resolve
 from studio.evaluation.classes import onto
 from studio.metrics import distances, manifold, memorisation
 from studio.metrics.distances import Moments
@@ -245,18 +247,21 @@ def memorised(a: Side, b: Side, options: Options) -> dict[str, float]:
     }
 
 
-MEASURES: dict[str, Callable[[Side, Side, Options], dict[str, float]]] = {
-    "fid": fid,
-    "sfid": sfid,
-    "fd": fd,
-    "fd_class": fd_class,
-    "kid": kid,
-    "is": inception_score,
-    "pr": precision_recall,
-    "dc": density_coverage,
-    "acc": accuracy,
-    "nn": memorised,
-}
+MEASURES = Registry(
+    "measures",
+    {
+        "fid": "studio.evaluation.measures:fid",
+        "sfid": "studio.evaluation.measures:sfid",
+        "fd": "studio.evaluation.measures:fd",
+        "fd_class": "studio.evaluation.measures:fd_class",
+        "kid": "studio.evaluation.measures:kid",
+        "is": "studio.evaluation.measures:inception_score",
+        "pr": "studio.evaluation.measures:precision_recall",
+        "dc": "studio.evaluation.measures:density_coverage",
+        "acc": "studio.evaluation.measures:accuracy",
+        "nn": "studio.evaluation.measures:memorised",
+    },
+)
 CONDITIONS: dict[str, Callable[[Side, Side, Options], Any]] = {
     "fid": _can_fid,
     "sfid": _can_sfid,
@@ -300,7 +305,7 @@ def measured(
     failed: dict[str, str] = {}
     for name in names:
         try:
-            found = MEASURES[name](samples, reference, options)
+            found = resolve(MEASURES, name, "metric")(samples, reference, options)
             if not all(math.isfinite(v) for v in found.values()):
                 raise ValueError(f"the result is {found}, expected finite numbers")
             values |= found

@@ -21,6 +21,9 @@ from backbones import plugins
 from samplers import FunctionDenoiser, LinearPath, Prediction
 from studio.cli.main import main
 from studio.config import load_config
+from studio.evaluation.measures import Options, Side, measured, refused
+from studio.evaluation.sets import open_set
+from studio.metrics.distances import Moments
 from studio.model import catalog
 from studio.training.run import Run
 from ui.engine import Engine
@@ -98,6 +101,15 @@ def test_ralstons_method_is_of_order_two(site: Path) -> None:
     assert 3.6 < errors[0] / errors[1] < 4.4
 
 
+def test_its_measure_and_its_data_are_compared_with(site: Path) -> None:
+    features = torch.arange(12.0).view(4, 3)
+    a, b = (Side(4, Moments.of(f), f) for f in (features, features + 2))
+    values, failed = measured(["gap", "fd"], a, b, Options(allow_small=True))
+    assert values["gap"] == pytest.approx(2 * 3**0.5) and values["fd"] == pytest.approx(12, abs=1e-3)
+    assert not failed and refused(["gap"], a, b, Options()) == {}
+    assert len(open_set("rings@train").values) == 950 and len(open_set("rings@held_out").values) == 50
+
+
 def test_list_tells_whose_a_name_is(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for kind, name in (
         ("backbones", "waves"),
@@ -121,7 +133,7 @@ def test_in_a_process_of_its_own(site: Path) -> None:
     )
     lines = [line for line in done.stdout.splitlines() if line.split(":")[0] in plugins_of(site)]
     assert "samplers: torn        left out: No module named 'no_such_module', of torn 0.1.0" in lines
-    assert "backbones: waves      of drift-studio-example 0.1.0" in lines and len(lines) == 6
+    assert "backbones: waves      of drift-studio-example 0.1.0" in lines and len(lines) == 7
     (told,) = [line for line in done.stderr.splitlines() if "torn" in line]
     assert told.startswith(
         "warning: 'torn' of the plug-in torn 0.1.0 (drift_studio.samplers) is left out: No m"

@@ -92,7 +92,7 @@ def test_the_command(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_other_kinds_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(
         ValueError,
-        match="expected one of models, configs, .*couplings, parameterisations, .*, conditions, kinds, "
+        match="expected one of models, configs, .*couplings, parameterisations, .*, conditions, kinds, .*, "
         "plugins; did you mean 'couplings'",
     ):
         catalogue("coupling", [])
