@@ -207,6 +207,10 @@ class DiS(nn.Module):
             if self.conditional:
                 nn.init.zeros_(self.final_layer["adaLN_modulation"][1].weight)  # type: ignore[index]
 
+    def tokens(self, shape: Sequence[int]) -> int:
+        """How many patches a picture (C, H, W) has."""
+        return math.prod(grid_of(shape[-2], shape[-1], self.patch_size))
+
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
     ) -> Tensor:

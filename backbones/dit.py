@@ -8,6 +8,7 @@ Xie, 2212.09748).
 At initialisation the output is exactly 0. B batch, N tokens, D width, C channels, P patch.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from backbones.encoders import (
     grid_positions,
 )
 from backbones.inference import activated
+from backbones.patches import grid_of
 from backbones.stem import ConvHead, ConvStem
 from backbones.types import Cond, RunContext
 
@@ -134,20 +136,12 @@ class DiT(nn.Module):
         if stem_channels:
             patch_size = 2 ** len(stem_channels)
         height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
-        if height % patch_size or width % patch_size:
-            raise ValueError(
-                f"got pictures of {height}×{width}, expected multiples of the patch size {patch_size}; "
-                "pad or resize them"
-            )
+        grid = grid_of(height, width, patch_size)
         if hidden_size % num_heads:
             raise ValueError(
                 f"got width {hidden_size} and {num_heads} heads, expected a width divisible by the heads"
             )
-        self.patch_size, self.grid, self.num_classes = (
-            patch_size,
-            (height // patch_size, width // patch_size),
-            num_classes,
-        )
+        self.patch_size, self.grid, self.num_classes = patch_size, grid, num_classes
         self.in_channels, self.out_channels, self.learn_sigma = (
             in_channels,
             (out_channels or in_channels) * (2 if learn_sigma else 1),
@@ -212,16 +206,14 @@ class DiT(nn.Module):
         time, numbers = self.t_embedder(t), self.n_embedder
         return conditioned(time, cond, t, label=self.y_embedder, numeric=numbers, named=self.f_embedders)
 
+    def tokens(self, shape: Sequence[int]) -> int:
+        """How many patches a picture (C, H, W) has."""
+        return math.prod(grid_of(shape[-2], shape[-1], self.patch_size))
+
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
     ) -> Tensor:
-        height, width = x.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f"got pictures of {height}×{width}, expected multiples of the patch size "
-                f"{self.patch_size}; pad or resize them"
-            )
-        grid = (height // self.patch_size, width // self.patch_size)
+        grid = grid_of(x.shape[-2], x.shape[-1], self.patch_size)
         if t.ndim == 0:
             t = t.expand(len(x))
         c = self.encode(t, cond if cond is not None else Cond())  # (B, D)

@@ -131,6 +131,7 @@ class GraphDiT(nn.Module):
     Raises ``ValueError`` for graphs of another size.
     """
 
+    few_tokens = 1024  # 32 graphs of 32 atoms
     # see backbones.inference
     low_precision = (
         "t_embedder",
@@ -221,6 +222,10 @@ class GraphDiT(nn.Module):
         """(B, D) of time and conditions; what is absent counts as missing."""
         time, numbers = self.t_embedder(t), self.y_embedding_list
         return conditioned(time, cond, t, numeric=numbers, label=self.y_embedder, named=self.f_embedders)
+
+    def tokens(self, shape: Sequence[int]) -> int:
+        """An atom is a token."""
+        return shape[0]
 
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None

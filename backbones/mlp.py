@@ -39,6 +39,10 @@ class MLPBackbone(nn.Module):
         nn.init.zeros_(self.out.bias)
         self.f_embedders = NamedEncoders(fields, width)
 
+    def tokens(self, shape: Sequence[int]) -> int:
+        """One: a point is seen at once."""
+        return 1
+
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
     ) -> Tensor:

@@ -241,6 +241,10 @@ class DiffusionRWKV(nn.Module):
         time, numbers = self.time_embed(t), self.n_embedder
         return conditioned(time, cond, t, label=self.label_emb, numeric=numbers, named=self.f_embedders)
 
+    def tokens(self, shape: Sequence[int]) -> int:
+        """How many patches a picture (C, H, W) has."""
+        return math.prod(grid_of(shape[-2], shape[-1], self.patch_size))
+
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
     ) -> Tensor:

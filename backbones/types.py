@@ -1,5 +1,6 @@
 """What travels with a batch (`Cond`), with a run (`RunContext`) and with a draw (`NoiseSource`)."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
@@ -25,9 +26,18 @@ class Noise(Protocol):
 
 
 class Backbone(Protocol):
-    """A network: ``(B, ...), (B,), Cond -> (B, ...)``. Knows shapes, not noise."""
+    """A network: ``(B, ...), (B,), Cond -> (B, ...)``. Knows shapes, not noise. It may say what a sample
+    costs it: ``tokens(shape)``, in how many pieces it sees one of a shape (`tokens_of`), and ``few_tokens``,
+    how many in a batch are too few to fill a CPU."""
 
     def __call__(self, x: Tensor, t: Tensor, cond: "Cond", ctx: "RunContext | None" = None) -> Tensor: ...
+
+
+def tokens_of(net: Any, shape: Sequence[int]) -> int:
+    """In how many pieces a network sees a sample of a shape: as it says itself (``tokens``), otherwise the
+    places of the sample, all axes but the channels in front."""
+    own = getattr(net, "tokens", None)
+    return own(shape) if callable(own) else math.prod(shape[1:])
 
 
 def _each(value: Field, fn: Callable[[Tensor], Tensor]) -> Field:
@@ -111,6 +121,10 @@ class Cond:
 
     def to(self, device: torch.device | str) -> "Cond":
         return self._map(lambda v: v.to(device, non_blocking=True))
+
+    def clone(self) -> "Cond":
+        """A copy, which gradients can pass where they could not before (tensors of inference mode)."""
+        return self._map(torch.clone)
 
     def drop(self, p: float, noise: NoiseSource, *, each: float = 0.0) -> "Cond":
         """Classifier-free dropout: each sample loses all its conditions with probability ``p`` (stream

@@ -11,8 +11,7 @@ heads, N tokens; that form is used below 32 tokens, and the lengths after it sho
 import torch
 
 from benchmarks.common import finish, interleave, parser_of, table
-from samplers.heads.graph import softmax
-from samplers.paths.graph import BONDS, pack, unpack
+from samplers.spaces.packing import BONDS, pack, softmax, unpack
 
 ATOMS, TYPES = 26, 7
 

@@ -3,7 +3,7 @@
 A query makes the conditional prediction, then the branches that active rules need (each from the rule that
 provides it, otherwise from the model itself without conditions), lets rules transform them in their own space
 and combines. Where no active rule needs another branch, the conditional prediction is returned and nothing
-else is computed.
+else is computed. Last come rules that query: they see the prediction, and the model as it was asked for it.
 """
 
 import math
@@ -40,6 +40,11 @@ class Guided:
             if rule.provides and any(r.provides == rule.provides for r in self.stages if r is not rule):
                 raise ValueError(f"got two rules that provide the {rule.provides} branch, expected one")
             rule.check(denoiser)
+            if rule.queries and getattr(denoiser, "grad", "none") == "input":
+                raise ValueError(
+                    f"got {type(rule).__name__}, which follows gradients of the prediction, for a model "
+                    "whose head gives none through its own (grad 'input'), expected 'double'; leave it out"
+                )
 
     @property
     def path(self) -> Path:
@@ -66,6 +71,23 @@ class Guided:
         ctx = ctx if ctx is not None else RunContext()
         start = ctx.t if ctx.t is not None else float(t.reshape(-1)[0] if isinstance(t, Tensor) else t)
         active = [(i, rule) for i, rule in enumerate(self.stages) if rule.active(start, self.path)]
+        guiding = [(i, rule) for i, rule in active if not rule.queries]
+        result = self._guided(x, t, cond, ctx, guiding, start)
+        for i, rule in active:
+            if rule.queries:
+                result = self._finished(rule, _state(ctx, i), result, x, t, cond, ctx, guiding, start)
+        return result
+
+    def _guided(
+        self,
+        x: Tensor,
+        t: Time,
+        cond: Cond,
+        ctx: RunContext,
+        active: Sequence[tuple[int, Rule]],
+        start: float,
+    ) -> Prediction:
+        """What the rules make of the branches that they need."""
         branches = self._ask(x, t, cond, ctx, [rule for _, rule in active])
         ours = branches["cond"]
         if len(branches) == 1:
@@ -95,6 +117,39 @@ class Guided:
         if "probe" in ctx.taps and ctx.accepted:
             record(ctx.taps["probe"], asked, result, ctx.step, start)
         return result
+
+    def _finished(
+        self,
+        rule: Rule,
+        state: dict[str, Any],
+        made: Prediction,
+        x: Tensor,
+        t: Time,
+        cond: Cond,
+        ctx: RunContext,
+        guiding: Sequence[tuple[int, Rule]],
+        start: float,
+    ) -> Prediction:
+        """What a rule that queries makes of a prediction. The run itself has no gradients, nor what it is
+        given back, unless its start asks for them."""
+        if not x.is_floating_point():
+            raise ValueError(
+                f"got {type(rule).__name__}, which follows gradients in the state, for a model of "
+                f"{self.space}, whose states are whole numbers; leave it out"
+            )
+        kept = torch.is_grad_enabled()
+        asking = replace(ctx, accepted=False, taps={})  # other rules' states are those of the step
+        with torch.inference_mode(False), torch.enable_grad():
+            if x.is_inference():
+                x, cond = x.clone(), cond.clone()
+            at = x if kept and x.requires_grad else x.detach().requires_grad_()
+
+            def query(x: Tensor, t: Time) -> Prediction:
+                with torch.enable_grad():
+                    return self._guided(x, t, cond, asking, guiding, start)
+
+            found = rule.finish(made, query=query, x=at, t=t, path=self.path, state=state)
+        return found if kept else replace(found, value=found.value.detach(), x=x)
 
     def _ask(
         self, x: Tensor, t: Time, cond: Cond, ctx: RunContext, active: Sequence[Rule]

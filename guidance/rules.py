@@ -4,14 +4,15 @@
               and with what
     change    ``transform(predictions, ...)`` changes branches before they are combined
     combine   ``combine(predictions, ...)`` returns the guided tensor, which later rules find as "guided"
-    finish    the same, after every rule that combines
+    finish    the same, after every rule that combines; one that ``queries`` is given the whole prediction by
+              ``finish(prediction, query=..., ...)`` instead, and may ask the model again
 
 The engine runs the stages in this order and the rules of a stage in theirs. Tensors come by branch name
 ("cond", "uncond", ...) in the rule's space. A rule has no state of its own: ``state`` is its dict in the run,
 with the run's ``step`` and ``num_steps``; what it writes is kept once per step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,15 +22,17 @@ from backbones.registry import plain
 from backbones.types import Cond
 from samplers.denoiser import Queryable
 from samplers.paths import Path, Time, sigma_of
+from samplers.prediction import Prediction
 
 STAGES = ("source", "change", "combine", "finish")
 Tensors = Mapping[str, Tensor]
+Query = Callable[[Tensor, Time], Prediction]
 
 
 class Rule:
     """Base: combines, active everywhere, needs the unconditional branch, does nothing. ``changes``: branches
     that it transforms where others need them. ``demands``: heads that a sampler must follow for the rule to
-    mean anything."""
+    mean anything. ``queries``: it asks the model itself, see ``finish``."""
 
     space: str = "native"
     stage: str = "combine"
@@ -37,6 +40,7 @@ class Rule:
     changes: frozenset[str] = frozenset()
     provides: str = ""
     demands: frozenset[str] = frozenset()
+    queries: bool = False
 
     def check(self, denoiser: Queryable) -> None:
         """Raise ``ValueError`` where the rule makes no sense for a model. Called when a model is guided,
@@ -67,6 +71,21 @@ class Rule:
         self, predictions: Tensors, *, x: Tensor, t: Time, path: Path, state: dict[str, Any]
     ) -> Tensor | None:
         return None
+
+    def finish(
+        self,
+        prediction: Prediction,
+        *,
+        query: Query,
+        x: Tensor,
+        t: Time,
+        path: Path,
+        state: dict[str, Any],
+    ) -> Prediction:
+        """The prediction in place of the one that the other rules made. ``query(x, t)`` is the model as they
+        guide it, at any state of the batch; x asks for gradients, which go through it: of a loss of
+        ``query(x, t).to("data")`` take ``torch.autograd.grad(loss, x)``."""
+        return prediction
 
     def heads(self, predictions: Tensors) -> dict[str, Tensor]:
         """Heads, in the rule's space, that the guided prediction carries besides its value."""

@@ -20,6 +20,15 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Ends:
+    """What a path goes between: ``source`` and ``data`` (B, ...), with the conditions of the data."""
+
+    source: Tensor
+    data: Tensor
+    cond: Cond
+
+
+@dataclass(frozen=True)
 class State:
     """A place on a path: ``x`` (B, ...) at times ``t`` (B,), the conditions that go with it, and what can be
     learned there by name, such as the ``data`` and the ``noise`` (B, ...) that x was made of."""

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from backbones.inference import lowered
-from backbones.types import Cond, RunContext
+from backbones.types import Cond, RunContext, tokens_of
+from samplers.heads.gradient import check_forms, grad_of, told
 from samplers.paths import Path, Time
 from samplers.prediction import Prediction
+from samplers.spaces import name_of
 
 LOW = (torch.bfloat16, torch.float16)
-# by the dimensions of x: 32 graphs of 32 atoms; of pictures as benchmarks/guidance.py measures it
-FEW_TOKENS = {3: 1024, 4: 256}
+FEW_TOKENS = 256  # in a batch, as benchmarks/guidance.py measures it; a backbone may say another number
 
 
 @runtime_checkable
@@ -45,7 +46,8 @@ class Head(Protocol):
 
 class Denoiser(nn.Module):
     """Network + path + parameterisation. ``dtype`` torch.bfloat16 or float16 runs the network under autocast;
-    x and the prediction keep x's dtype. ``known_trained``: the network saw clean known entries in training (a
+    x and the prediction keep x's dtype; raises ``ValueError`` for a head that
+    forbids it. ``known_trained``: the network saw clean known entries in training (a
     sampler then puts them back clean). ``starts``: ``source`` for a model that starts from data instead of
     noise."""
 
@@ -60,6 +62,7 @@ class Denoiser(nn.Module):
         starts: str = "noise",
     ):
         super().__init__()
+        check_forms(parameterization, dtype=dtype)
         self.net, self.path, self.parameterization, self.dtype, self.known_trained = (
             net,
             path,
@@ -67,7 +70,17 @@ class Denoiser(nn.Module):
             dtype,
             known_trained,
         )
-        self.starts, self.space = starts, getattr(path, "space", "euclid")
+        self.starts = starts
+
+    @property
+    def space(self) -> str:
+        """The name of what its samples are made of."""
+        return name_of(self.path.space)
+
+    @property
+    def grad(self) -> str:
+        """Which gradient its head takes of the network (`samplers.heads.gradient`)."""
+        return grad_of(self.parameterization)
 
     def lowered(self) -> "Denoiser":
         """A twin for a run in which the weights do not change: those that autocast would cast at every call
@@ -76,12 +89,14 @@ class Denoiser(nn.Module):
             return self
         return self.with_net(lowered(self.net, self.dtype))
 
-    def with_net(self, net: nn.Module, dtype: torch.dtype | None = None) -> "Denoiser":
-        """The same model with another network, and precision where one is given."""
+    def with_net(
+        self, net: nn.Module, dtype: torch.dtype | None = None, *, head: Head | None = None
+    ) -> "Denoiser":
+        """The same model with another network, and another precision or head where one is given."""
         return Denoiser(
             net,
             self.path,
-            self.parameterization,
+            head or self.parameterization,
             dtype=dtype or self.dtype,
             known_trained=self.known_trained,
             starts=self.starts,
@@ -90,20 +105,15 @@ class Denoiser(nn.Module):
     def doubles(self, x: Tensor) -> bool:
         """Whether one call of twice the batch is faster than two: on a CPU with few tokens in all, on other
         devices always."""
-        tokens = (
-            x.shape[-2] * x.shape[-1] // getattr(self.net, "patch_size", 1) ** 2
-            if x.ndim == 4
-            else x.shape[1]
-            if x.ndim == 3
-            else 1
-        )
-        return x.device.type != "cpu" or len(x) * tokens <= FEW_TOKENS.get(x.ndim, 256)
+        few = getattr(self.net, "few_tokens", FEW_TOKENS)
+        return x.device.type != "cpu" or len(x) * tokens_of(self.net, x.shape[1:]) <= few
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
         """(B, ...) state at time t (a float or (B,)) to a prediction at the same place."""
         low = self.dtype if self.dtype in LOW else None
         with torch.autocast(x.device.type, dtype=low, enabled=low is not None):
-            return self.parameterization.predict(self.net, x, t, cond, self.path, ctx)
+            head = self.parameterization
+            return head.predict(self.net, x, t, cond, self.path, told(head, ctx))
 
 
 class FunctionDenoiser:
@@ -112,7 +122,11 @@ class FunctionDenoiser:
     starts, known_trained = "noise", False
 
     def __init__(self, path: Path, fn: Callable[[Tensor, Time, Cond], Prediction]):
-        self.path, self.fn, self.space = path, fn, getattr(path, "space", "euclid")
+        self.path, self.fn = path, fn
+
+    @property
+    def space(self) -> str:
+        return name_of(self.path.space)
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
         return self.fn(x, t, cond)

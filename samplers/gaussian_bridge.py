@@ -15,8 +15,9 @@ from torch import Tensor
 
 from backbones.types import Cond
 from samplers.denoiser import FunctionDenoiser
-from samplers.paths.bridge import BridgePrediction, BrownianBridge
+from samplers.paths.bridge import BrownianBridge
 from samplers.paths.coefficients import Time
+from samplers.prediction import Prediction
 
 
 def root(matrix: Tensor, power: float = 0.5) -> Tensor:
@@ -69,13 +70,13 @@ class GaussianBridge:
         source = self.a + gain @ ((1 - t) * self.A + t * self.cross).mT
         return source, self.b + gain @ ((1 - t) * self.cross + t * self.B)
 
-    def predict(self, x: Tensor, t: Time, cond: Cond) -> BridgePrediction:
+    def predict(self, x: Tensor, t: Time, cond: Cond) -> Prediction:
         """Flow and score at (B, d); t a float. The limits at the ends are taken at 1e-9 from them."""
         at = min(max(float(t), 1e-9), 1 - 1e-9)
         source, data = self.ends(x, at)
         ahead, behind = (data - x.double()) / (1 - at), (source - x.double()) / at
         half = {"half_score": ((ahead + behind) / 2).to(x)}
-        return BridgePrediction(
+        return Prediction(
             "velocity", ((ahead - behind) / 2).to(x), x, t, BrownianBridge(sigma=self.sigma), half
         )
 

@@ -18,19 +18,20 @@ from backbones.registry import build, check_options, coerce, resolve
 from backbones.types import Backbone, NoiseSource, RunContext
 from samplers import spaces
 from samplers import times as time_samplers
-from samplers.batch import Batch, Error, Loss, State, check_drop
+from samplers.batch import Batch, Error, Loss, State, check_drop, with_known
 from samplers.couplings import coupling as couplings
 from samplers.couplings.coupling import Coupled, Coupling
+from samplers.heads.gradient import told
 from samplers.names import canonical
 from samplers.paths import EVERY
 from samplers.prediction import Prediction
-from samplers.spaces.euclid import Space
+from samplers.spaces import Space
 from samplers.weights import LossWeight
 
 
 class Head(Protocol):
     """What a network emits. ``channels``: how many it emits for each of the sample's; ``cond_source``:
-    whether it reads the source beside x."""
+    whether it reads the source beside x. ``grad``, where it has one: see `samplers.heads.gradient`."""
 
     channels: int
     cond_source: bool
@@ -46,7 +47,7 @@ class TrainingPath(Protocol):
     own, by name; ``head`` and ``weight`` the ones that it takes unless told otherwise; ``fixed``: options
     that it does not have."""
 
-    space: str
+    space: Any
     heads: Mapping[str, str]
     head: str
     weights: Mapping[str, str]
@@ -94,12 +95,17 @@ class Objective:
         self.path, self.parameterization, self.bound_weight = path, parameterization, bound_weight
         self.coupling = coupling or (couplings.Independent() if path.coupling("independent") else None)
         self.times, self.cond_drop, self.drop_each = times or time_samplers.Uniform(), cond_drop, drop_each
-        self.space: Space = space or _entry(spaces.REGISTRY, path.space, "space")
+        self.space: Space = spaces.of(path.space) if space is None else space
         self.weight: LossWeight = (
             _entry(path.weights, weight or path.weight, "loss weight")
             if isinstance(weight, str | Mapping)
             else weight
         )
+        if self.space.name != (theirs := spaces.name_of(path.space)):
+            raise ValueError(
+                f"got the space {self.space.name} on the path {type(path).__name__}, whose law is on "
+                f"{theirs}; leave it out, or choose a path of that space"
+            )
         needs = getattr(self.weight, "needs", "")
         if needs and needs not in getattr(parameterization, "emits", ()):
             raise ValueError(
@@ -116,15 +122,17 @@ class Objective:
         return couplings.pair(self.coupling, self.space, batch.source, batch.data, cond, noise, ctx)
 
     def state(self, pairs: Coupled, t: Tensor, noise: Any) -> State:
-        """The state between the pairs at times (B,), as the network sees it."""
+        """The state between the pairs at times (B,), as the network sees it: known entries are clean."""
         state = self.path.state(self.space, pairs, t, noise)
+        state = replace(state, x=with_known(state.x, pairs.data, pairs.cond))
         if self.parameterization.cond_source:
             state = replace(state, cond=replace(state.cond, image=pairs.source))
         return state
 
     def predict(self, net: Backbone, state: State, ctx: RunContext | None = None) -> Prediction:
         """The network's prediction there."""
-        return self.parameterization.predict(net, state.x, state.t, state.cond, self.path, ctx)
+        head = self.parameterization
+        return head.predict(net, state.x, state.t, state.cond, self.path, told(head, ctx))
 
     def loss(
         self,
@@ -199,7 +207,7 @@ def build_objective(
     }
     for key in getattr(kind, "fixed", ()):  # before it is built, which may need more than is known yet
         value, plain = given[key]
-        if value not in (plain, kind.space if key == "space" else plain):
+        if value not in (plain, spaces.name_of(kind.space) if key == "space" else plain):
             raise ValueError(
                 f"got {key}={value!r} on the path {name or type(path).__name__}, which has no such "
                 "choice; leave it out"
@@ -217,7 +225,7 @@ def build_objective(
         cond_drop=cond_drop,
         drop_each=drop_each,
         bound_weight=bound_weight,
-        space=_entry(spaces.REGISTRY, space or way.space, "space"),
+        space=_entry(spaces.REGISTRY, space, "space") if space else None,
     )
 
 

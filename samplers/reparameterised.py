@@ -12,13 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backbones.registry import build
+from backbones.registry import build, resolve
 from backbones.types import Cond, RunContext
-from samplers.denoiser import Denoiser, Queryable
-from samplers.heads.graph import SeenGraph
+from samplers.denoiser import Queryable
 from samplers.names import canonical
-from samplers.paths import PATHS, Path, Time, VPPath, as_time, last_trained
-from samplers.paths.graph import GraphPath
+from samplers.paths import PATHS, Path, Time, as_time
 from samplers.prediction import Prediction, expand
 
 
@@ -28,8 +26,8 @@ class Reparameterised:
     learned variance) are left out. ``clip`` bounds the data prediction: that of a model of noise is anything
     where there is nothing but noise."""
 
-    def __init__(self, denoiser: Queryable, path: Path, *, snap: bool = False, clip: float | None = None):
-        if snap and not isinstance(denoiser.path, VPPath):
+    def __init__(self, denoiser: Any, path: Any, *, snap: bool = False, clip: float | None = None):
+        if snap and not denoiser.path.tabled:
             raise ValueError("got snap=True for a model that was not trained on a VP table; leave it out")
         self.denoiser, self.path, self.snap, self.clip = denoiser, path, snap, clip
         self.known_trained, self.starts, self.space = (
@@ -44,29 +42,32 @@ class Reparameterised:
         return self.denoiser.net
 
     @property
+    def grad(self) -> str:
+        """See `Denoiser.grad`."""
+        return getattr(self.denoiser, "grad", "none")
+
+    @property
     def dtype(self) -> torch.dtype | None:
         """What the network runs in."""
         return getattr(self.denoiser, "dtype", None)
 
     def lowered(self) -> "Reparameterised":
         """See `Denoiser.lowered`."""
-        inner = self.denoiser.lowered() if isinstance(self.denoiser, Denoiser) else self.denoiser
+        lowered = getattr(self.denoiser, "lowered", None)
+        inner = self.denoiser if lowered is None else lowered()
         return Reparameterised(inner, self.path, snap=self.snap, clip=self.clip)
 
     def doubles(self, x: Tensor) -> bool:
         """See `Denoiser.doubles`."""
-        return isinstance(self.denoiser, Denoiser) and self.denoiser.doubles(x)
+        doubles = getattr(self.denoiser, "doubles", None)
+        return doubles is not None and doubles(x)
 
     def place(self, t: Time) -> tuple[Tensor, Tensor]:
         """(t', s): where on the trained path, and by what factor the state is larger there."""
         trained, here = self.denoiser.path, self.path.coefficients(t)
         log_snr = self.path.log_snr(t)
-        there = (
-            trained.time_of(log_snr, snap=True)
-            if self.snap and isinstance(trained, VPPath)
-            else trained.time_of(log_snr)
-        )
-        there = as_time(there).clamp(trained.t_start, last_trained(trained))
+        there = trained.nearest(log_snr) if self.snap else trained.time_of(log_snr)
+        there = as_time(there).clamp(trained.t_start, trained.last_trained)
         c = trained.coefficients(there)
         return there, torch.hypot(c.alpha, c.sigma) / torch.hypot(here.alpha, here.sigma)
 
@@ -86,28 +87,22 @@ class Reparameterised:
 
 def same_path(a: Path, b: Path) -> bool:
     """Whether two paths pass the same states at the same times."""
-    if a is b:
-        return True
-    if isinstance(a, GraphPath) or isinstance(b, GraphPath):
-        return isinstance(a, GraphPath) and isinstance(b, GraphPath) and a.same_as(b)
-    if type(a) is not type(b) or a.t_start != b.t_start:
-        return False
-    times = torch.linspace(a.t_start, 1, 1001, dtype=torch.float64)
-    ours, theirs = a.coefficients(times), b.coefficients(times)
-    return (
-        torch.equal(ours.alpha, theirs.alpha)
-        and torch.equal(ours.sigma, theirs.sigma)
-        and torch.equal(a.network_time(times), b.network_time(times))
-    )
+    return a is b or a.same_as(b)
 
 
 def seen_from(denoiser: Queryable, path: Path, *, snap: bool = False, clip: float | None = None) -> Queryable:
-    """A model asked on another model's path: itself where the paths are one."""
-    if same_path(denoiser.path, path):
+    """A model asked on another model's path: itself where the paths are one, otherwise the ``view`` that both
+    paths have in common. Raises ``ValueError`` where they have none."""
+    theirs = denoiser.path
+    if same_path(theirs, path):
         return denoiser
-    if isinstance(denoiser.path, GraphPath) or isinstance(path, GraphPath):
-        return SeenGraph(denoiser, path)  # type: ignore[arg-type, return-value]
-    return Reparameterised(denoiser, path, snap=snap and isinstance(denoiser.path, VPPath), clip=clip)
+    if not path.view or theirs.view != path.view:
+        raise ValueError(
+            f"got a model on the path {type(theirs).__name__} beside one on {type(path).__name__}, from "
+            "where it cannot be asked; choose another model"
+        )
+    view = resolve({"view": path.view}, "view", "view")
+    return view(denoiser, path, snap=snap and theirs.tabled, clip=clip)
 
 
 def on_path(denoiser: Queryable, path: Path | str | dict[str, Any], *, snap: bool = False) -> Reparameterised:

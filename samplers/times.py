@@ -1,21 +1,22 @@
 """How training times are drawn, one draw a sample (stream ``time``). ``shift`` and ``skew`` bend the clock as
 `samplers.paths.warp` does."""
 
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from backbones.plugins import Registry
 from backbones.types import NoiseSource
-from samplers.paths import Path, VPPath, check_warp, warp
+from samplers.paths import check_warp, warp
 
 
 class TimeSampler(Protocol):
-    def __call__(self, noise: NoiseSource, path: Path) -> Tensor: ...
+    def __call__(self, noise: NoiseSource, path: Any) -> Tensor: ...
 
 
-def on_entries(t: Tensor, path: Path) -> Tensor:
+def on_entries(t: Tensor, path: Any) -> Tensor:
     """On a path with a table the next entry towards the noise; elsewhere t itself."""
     on_table = getattr(path, "on_table", None)
     return t if on_table is None else on_table(t)
@@ -29,17 +30,11 @@ class Uniform:
         check_warp(shift, skew)
         self.shift, self.skew = shift, skew
 
-    def __call__(self, noise: NoiseSource, path: Path) -> Tensor:
+    def __call__(self, noise: NoiseSource, path: Any) -> Tensor:
         """(B,) float64 times."""
         u = noise.uniform(stream="time", dtype=torch.float64)
-        if isinstance(path, VPPath):  # u counts from the data there
-            t = 1 - ((u * path.size).floor() + 1) / path.size
-            return (
-                t
-                if self.shift == self.skew == 1
-                else on_entries(warp(path, 1 - u, self.shift, self.skew), path)
-            )
-        return warp(path, path.t_start + (1 - path.t_start) * u, self.shift, self.skew)
+        bend = None if self.shift == self.skew == 1 else partial(warp, path, shift=self.shift, skew=self.skew)
+        return path.even(u, bend)
 
 
 class LogitNormal:
@@ -52,7 +47,7 @@ class LogitNormal:
         check_warp(shift, 1.0)
         self.mean, self.std, self.shift = mean, std, shift
 
-    def __call__(self, noise: NoiseSource, path: Path) -> Tensor:
+    def __call__(self, noise: NoiseSource, path: Any) -> Tensor:
         """(B,) float64 times; on a VP table the next entry towards the noise."""
         t = torch.sigmoid(self.mean + self.std * noise.normal(stream="time", dtype=torch.float64))
         return on_entries(warp(path, t, self.shift), path)
@@ -67,10 +62,10 @@ class LogNormal:
             raise ValueError(f"got std={std}, expected a positive number")
         self.mean, self.std = mean, std
 
-    def __call__(self, noise: NoiseSource, path: Path) -> Tensor:
+    def __call__(self, noise: NoiseSource, path: Any) -> Tensor:
         """(B,) float64 times."""
         log_snr = -2 * (self.mean + self.std * noise.normal(stream="time", dtype=torch.float64))
-        return path.time_of(log_snr, snap=True) if isinstance(path, VPPath) else path.time_of(log_snr)
+        return path.nearest(log_snr)
 
 
 class Constant:
@@ -81,7 +76,7 @@ class Constant:
             raise ValueError(f"got t={t}, expected a time from 0 (source) to 1 (data)")
         self.t = t
 
-    def __call__(self, noise: NoiseSource, path: Path) -> Tensor:
+    def __call__(self, noise: NoiseSource, path: Any) -> Tensor:
         """(B,) float64 times."""
         return on_entries(torch.full_like(noise.uniform(stream="time", dtype=torch.float64), self.t), path)
 
@@ -102,9 +97,9 @@ class Importance:
             )
         self.history, self.uniform = history, uniform
 
-    def shares(self, path: Path, state: dict[str, Tensor] | None) -> Tensor:
+    def shares(self, path: Any, state: dict[str, Tensor] | None) -> Tensor:
         """(T,) float64 probabilities of the entries. Raises ``ValueError`` on a path without a table."""
-        if not isinstance(path, VPPath):
+        if not path.tabled:
             raise ValueError(
                 "got times: importance on a path without a table, expected vp; use uniform, logit_normal "
                 "or log_normal"
@@ -115,7 +110,7 @@ class Importance:
         share = state["losses"].square().mean(1).sqrt()
         return (1 - self.uniform) * share / share.sum().clamp_min(1e-300) + self.uniform * even
 
-    def __call__(self, noise: NoiseSource, path: Path, *, state: dict[str, Tensor] | None = None) -> Tensor:
+    def __call__(self, noise: NoiseSource, path: Any, *, state: dict[str, Tensor] | None = None) -> Tensor:
         """(B,) float64 times."""
         shares = self.shares(path, state).to(noise.device)
         k = torch.searchsorted(shares.cumsum(0), noise.uniform(stream="time", dtype=torch.float64)).clamp_max(
@@ -123,7 +118,7 @@ class Importance:
         )
         return 1 - (k + 1).double() / len(shares)
 
-    def balance(self, path: Path, t: Tensor, loss: Tensor, state: dict[str, Tensor] | None) -> Tensor:
+    def balance(self, path: Any, t: Tensor, loss: Tensor, state: dict[str, Tensor] | None) -> Tensor:
         """The losses (B,) divided by share × entries; they are remembered as they came."""
         shares = self.shares(path, state)
         k = (len(shares) * (1 - t) - 1).round().long().cpu()

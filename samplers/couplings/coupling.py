@@ -24,21 +24,19 @@ from torch import Tensor
 
 from backbones.plugins import Registry
 from backbones.types import Cond, NoiseSource, RunContext
+from samplers.batch import Ends
 from samplers.couplings import sinkhorn, transport
-from samplers.spaces.euclid import Space
+from samplers.spaces import Space
 
 COSTS = ("l2", "l2sq")
 Chosen = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
-class Coupled:
+class Coupled(Ends):
     """A batch of pairs. ``weight`` (B,) has mean 1 over the batch (unless a coupling is told otherwise), or
     is None for all ones. ``logs``: detached scalars."""
 
-    source: Tensor
-    data: Tensor
-    cond: Cond
     weight: Tensor | None = None
     logs: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -67,9 +65,10 @@ def pair(
             "got a batch without a source, expected pairs; use data that brings a source for each "
             "sample, or the coupling independent"
         )
-    start = source if source is not None else space.prior(noise, data.shape[1:], dtype=data.dtype)
+    if source is None:
+        source, cond = space.start(noise, data.shape[1:], cond, dtype=data.dtype)
     return coupling(
-        start,
+        source,
         data,
         cond,
         noise,

@@ -26,9 +26,9 @@ from backbones.types import Backbone, Cond, RunContext
 from samplers.batch import Error, State, squared
 from samplers.heads.parameterization import call, is_timed
 from samplers.paths.bridge import HEADS as REGISTRY
-from samplers.paths.bridge import BridgePath, BridgePrediction
-from samplers.paths.coefficients import Time
-from samplers.prediction import expand
+from samplers.paths.bridge import BridgePath
+from samplers.paths.coefficients import Time, expand
+from samplers.prediction import Prediction
 
 
 class BridgeHead(Protocol):
@@ -39,8 +39,9 @@ class BridgeHead(Protocol):
 
     def predict(
         self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None
-    ) -> BridgePrediction: ...
-    def errors(self, p: BridgePrediction, state: State, space: Any) -> list[Error]: ...
+    ) -> Prediction: ...
+    def errors(self, p: Prediction, state: State, space: Any) -> list[Error]: ...
+    def both_ways(self, path: BridgePath) -> bool: ...
 
 
 class OneHead:
@@ -53,22 +54,26 @@ class OneHead:
 
     def predict(
         self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None
-    ) -> BridgePrediction:
+    ) -> Prediction:
         out = query(net, x, t, cond, path, ctx, timed=self.timed, cond_source=self.cond_source)
         if self.space != "displacement":
-            return BridgePrediction(self.space, out, x, t, path)
-        return BridgePrediction("data", x - self._reach(path, t, x) * out, x, t, path)
+            return Prediction(self.space, out, x, t, path)
+        return Prediction("data", x - self._reach(path, t, x) * out, x, t, path)
+
+    def both_ways(self, path: BridgePath) -> bool:
+        """Whether it knows the way back too: of a velocity without noise it is the same."""
+        return self.space == "velocity" and path.sigma == 0
 
     def _reach(self, path: BridgePath, t: Time, x: Tensor) -> Tensor:
         """Standard deviation of what lies between x_t and the data; that of the clock alone where the path
         has no noise."""
         return expand((path.sigma or path.unit) * path.coefficients(t).sigma.clamp_min(0).sqrt(), x)
 
-    def errors(self, p: BridgePrediction, state: State, space: Any) -> list[Error]:
+    def errors(self, p: Prediction, state: State, space: Any) -> list[Error]:
         """The squared difference, with the variance () or (B,) of its target."""
         return squared(self.differences(p, state), state, space)
 
-    def differences(self, p: BridgePrediction, state: State) -> list[tuple[str, Tensor, Tensor]]:
+    def differences(self, p: Prediction, state: State) -> list[tuple[str, Tensor, Tensor]]:
         """(B, ...) of prediction and target, in the network's own units, and the variance of that target."""
         data, source, z = (state.targets[k] for k in ("data", "source", "z"))
         c, sigma = p.path.coefficients(p.t), p.path.sigma
@@ -95,7 +100,7 @@ class FlowScore:
 
     def predict(
         self, net: Backbone, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None
-    ) -> BridgePrediction:
+    ) -> Prediction:
         if path.sigma == 0:
             raise ValueError(
                 "got flow_score on a bridge without noise, which has no score; set sigma above 0 or "
@@ -103,13 +108,16 @@ class FlowScore:
             )
         out = query(net, x, t, cond, path, ctx, timed=self.timed, cond_source=self.cond_source)
         velocity, half = out.chunk(2, dim=1)
-        return BridgePrediction("velocity", velocity, x, t, path, {"half_score": half})
+        return Prediction("velocity", velocity, x, t, path, {"half_score": half})
 
-    def errors(self, p: BridgePrediction, state: State, space: Any) -> list[Error]:
+    def both_ways(self, path: BridgePath) -> bool:
+        return True
+
+    def errors(self, p: Prediction, state: State, space: Any) -> list[Error]:
         """As in `OneHead`, the flow's and the score's."""
         return squared(self.differences(p, state), state, space)
 
-    def differences(self, p: BridgePrediction, state: State) -> list[tuple[str, Tensor, Tensor]]:
+    def differences(self, p: Prediction, state: State) -> list[tuple[str, Tensor, Tensor]]:
         """As in `OneHead`."""
         data, source, z = (state.targets[k] for k in ("data", "source", "z"))
         c, sigma = p.path.coefficients(p.t), p.path.sigma
@@ -130,14 +138,15 @@ class TwoWay:
     def __init__(self, side: OneHead):
         self.side = side
 
+    def both_ways(self, path: BridgePath) -> bool:
+        return True
+
     def predict(
         self, net: Any, x: Tensor, t: Time, cond: Cond, path: BridgePath, ctx: RunContext | None = None
-    ) -> BridgePrediction:
+    ) -> Prediction:
         ahead = self.side.predict(net["to_data"], x, t, cond, path, ctx).value
         behind = self.side.predict(net["to_source"], x, 1 - t, cond, path, ctx).value
-        return BridgePrediction(
-            "velocity", (ahead - behind) / 2, x, t, path, {"half_score": (ahead + behind) / 2}
-        )
+        return Prediction("velocity", (ahead - behind) / 2, x, t, path, {"half_score": (ahead + behind) / 2})
 
 
 def flow(path: BridgePath, m: Tensor, slope: Tensor, data: Tensor, source: Tensor, z: Tensor) -> Tensor:

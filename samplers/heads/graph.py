@@ -6,100 +6,31 @@ the mean over a graph's own. Guidance is linear in them, that is in log p(z_0 | 
 the space ``logp``, in the log p(z_s | z_t) of the next state that the noise's kernel gives.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from backbones.types import Backbone, Cond, RunContext
 from samplers.batch import Error, State
-from samplers.paths.graph import BONDS, GraphPath, mask, pack, unpack, valid_of
+from samplers.paths.graph import GraphPath
+from samplers.prediction import Prediction
+from samplers.spaces.packing import unpack, valid_of
 
-SPACES = ("logits", "probs", "logp", "data")
-LEAST = 1e-10  # of a probability, before its logarithm
 
+@dataclass(frozen=True, kw_only=True)
+class GraphPrediction(Prediction):
+    """Logits (B, n, dx + 5n) of the clean graph, or ``logp`` of the state at ``s``; ``valid`` (B, n): which
+    atoms are real."""
 
-@dataclass(frozen=True)
-class GraphPrediction:
-    """``value`` (B, n, dx + 5n) in ``space`` (logits of the data, or logp of the state at ``s``), made at the
-    state ``x`` and time ``t``. The verbs of `samplers.prediction.Prediction`."""
-
-    space: str
-    value: Tensor
-    x: Tensor
-    t: float | Tensor
     path: GraphPath
     valid: Tensor
     s: float
-    heads: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def to(self, space: str) -> Tensor:
-        """Raises ``ValueError`` for a space that graphs do not have."""
-        space = self.path.native if space == "native" else space
-        if space not in SPACES:
-            raise ValueError(
-                f"got space {space!r} on a graph model, expected one of {', '.join(SPACES)}; graphs have "
-                "neither noise nor velocity"
-            )
-        if space == self.space:
-            return self.value
-        if space == "data":
-            return self.likeliest()
-        if self.space != "logits":
-            raise ValueError(
-                f"got a graph prediction in {self.space}, which does not tell the {space} of the data; "
-                "leave out space=logp"
-            )
-        if space == "probs":
-            return softmax(self.value, self.path.types)
-        return self.following().clamp_min(LEAST).log().to(self.value.dtype)
-
-    def following(self) -> Tensor:
-        """(B, n, F) probabilities p(z_s | z_t) of the next state."""
-        if self.space == "logp":
-            return softmax(self.value, self.path.types)
-        return self.path.posterior(self.x, self.to("probs"), float(self.t), self.s, self.valid)
-
-    def likeliest(self) -> Tensor:
-        """(B, n, F) one-hot: the most probable class of every atom and bond."""
-        atoms, bonds = unpack(self.value, self.path.types)
-        upper = bonds.argmax(-1).triu(1)
-        best = pack(
-            F.one_hot(atoms.argmax(-1), atoms.shape[-1]).float(),
-            F.one_hot(upper + upper.transpose(1, 2), BONDS).float(),
-        )
-        return mask(best, self.valid, self.path.types)
-
-    def with_(self, space: str, value: Tensor) -> "GraphPrediction":
-        return replace(self, space=self.path.native if space == "native" else space, value=value)
 
     def rows(self, rows: slice, x: Tensor, t: float | Tensor) -> "GraphPrediction":
-        return replace(
-            self,
-            value=self.value[rows],
-            x=x,
-            t=t,
-            valid=self.valid[rows],
-            heads={k: v[rows] for k, v in self.heads.items()},
-        )
-
-    def head(self, name: str) -> Any:
-        raise ValueError(f"graph models have no {name} head; choose the sampler graph")
-
-
-def softmax(logits: Tensor, types: int) -> Tensor:
-    """Of the atoms, and of every bond; float32. Written out: torch's own is slow over so few classes
-    (benchmarks/softmax.py)."""
-
-    def of(x: Tensor) -> Tensor:
-        e = (x - x.amax(-1, keepdim=True)).exp()
-        return e / e.sum(-1, keepdim=True)
-
-    atoms, bonds = unpack(logits.float(), types)
-    return pack(of(atoms), of(bonds))
+        heads = {k: v[rows] for k, v in self.heads.items()}
+        return replace(self, value=self.value[rows], x=x, t=t, valid=self.valid[rows], heads=heads)
 
 
 class Logits:
@@ -125,7 +56,8 @@ class Logits:
         one it is the table's next."""
         clock = path.network_time(t).to(x).expand(len(x))
         value = net(x, clock, cond, ctx)
-        return GraphPrediction("logits", value, x, t, path, valid_of(x, cond, path.types), path.next(t, ctx))
+        valid, s = valid_of(x, cond, path.types), path.next(t, ctx)
+        return GraphPrediction(space="logits", value=value, x=x, t=t, path=path, valid=valid, s=s)
 
     def errors(self, p: GraphPrediction, state: State, space: Any) -> list[Error]:
         """Mean cross-entropies of the atoms and of the bonds that are not known."""
@@ -153,12 +85,10 @@ class SeenGraph:
 
     space, starts = "graph", "noise"
 
-    def __init__(self, denoiser: Any, path: GraphPath):
-        theirs = denoiser.path
-        if not isinstance(theirs, GraphPath) or not isinstance(path, GraphPath) or theirs.types != path.types:
+    def __init__(self, denoiser: Any, path: GraphPath, *, snap: bool = False, clip: float | None = None):
+        if denoiser.path.types != path.types:
             raise ValueError(
-                "got a model of graphs beside one that is none, or of other atom types, expected the "
-                "same; choose another model"
+                "got a model of graphs of other atom types, expected the same; choose another model"
             )
         self.denoiser, self.path, self.known_trained = denoiser, path, denoiser.known_trained
 

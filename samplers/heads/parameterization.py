@@ -17,8 +17,9 @@ from backbones.types import Backbone, Cond, RunContext
 from samplers.batch import Error, State, squared
 from samplers.heads.variational import bound
 from samplers.paths import Path, Time
-from samplers.paths.coefficients import Coefficients
-from samplers.prediction import Prediction, expand, ratio
+from samplers.paths.coefficients import Coefficients, expand
+from samplers.paths.conversions import expanded, ratio
+from samplers.prediction import Prediction
 
 
 class Parameterization(Protocol):
@@ -96,7 +97,7 @@ class Direct(OnNoise):
             return prediction.value - data
         if self.space == "noise":
             return prediction.value - noise
-        c = prediction._coefficients()
+        c = expanded(prediction)
         if self.space == "score":
             return c.sigma * prediction.value + noise
         target = (

@@ -6,15 +6,16 @@ Gaussian binned to 256 grey levels.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from samplers.paths import VPPath
-from samplers.prediction import Prediction, expand
+from samplers.paths.coefficients import expand
+from samplers.prediction import Prediction
 
 
-def log_variances(path: VPPath, k: Tensor) -> tuple[Tensor, Tensor]:
+def log_variances(path: Any, k: Tensor) -> tuple[Tensor, Tensor]:
     """(log beta_k, log posterior variance_k), the latter clipped at k = 0 to that of k = 1; shape of k,
     float64."""
     bar = torch.cat([torch.ones(1, dtype=torch.float64), path.alpha_bar])
@@ -27,7 +28,6 @@ def log_variances(path: VPPath, k: Tensor) -> tuple[Tensor, Tensor]:
 def log_variance_of(prediction: Prediction, k: Tensor) -> Tensor:
     """(B, ...) log variance of the learned-range head: f·log beta + (1 − f)·log posterior variance, f = (head
     + 1)/2."""
-    assert isinstance(prediction.path, VPPath)
     large, small = log_variances(prediction.path, k)
     f = (prediction.head("variance") + 1) / 2
     return f * expand(large, f) + (1 - f) * expand(small, f)
@@ -58,8 +58,8 @@ def _binned_nll(data: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
 def bound(prediction: Prediction, data: Tensor) -> Tensor:
     """(B,) term of the bound at the prediction's time, in bits per dimension. The mean is detached: it trains
     the variance only."""
-    path = prediction.path
-    if not isinstance(path, VPPath):
+    path: Any = prediction.path
+    if not path.tabled:
         raise ValueError("the variational bound of a learned variance needs a VP path; use path: vp")
     k = path.index(prediction.t).round().long().clamp(0, path.size - 1).to(data.device).expand(len(data))
     bar = torch.cat([torch.ones(1, dtype=torch.float64), path.alpha_bar]).to(data.device)

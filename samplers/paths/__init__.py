@@ -2,7 +2,8 @@
 
     x_t = alpha(t)·data + sigma(t)·noise
 
-`coefficients` has what they share, `flows`, `vp` and `ve` the paths themselves. ``warp`` bends a clock: with
+`base` has what they share (`AnyPath` is the base of paths of one's own), `flows`, `vp` and `ve` the paths
+themselves. ``warp`` bends a clock: with
 τ in [0, 1] along the path,
 
     τ ← τ^skew,   τ ← τ / (τ + shift·(1 − τ))
@@ -14,18 +15,21 @@ that of Esser et al. 2403.03206, which on the linear path multiplies sigma/alpha
 from torch import Tensor
 
 from backbones.plugins import Registry
-from samplers.paths.coefficients import Coefficients, Path, Time, as_time, check_steps, no_spacing, sigma_of
+from samplers.paths.base import AnyPath, GaussianPath, Path
+from samplers.paths.coefficients import Coefficients, Time, as_time, check_steps, no_spacing, sigma_of
 from samplers.paths.flows import Flow, LinearPath, LipmanPath, TrigPath
 from samplers.paths.ve import EDMPath
 from samplers.paths.vp import VPPath, beta_table
 
 __all__ = [
+    "AnyPath",
     "BRIDGES",
     "EVERY",
     "GRAPHS",
     "Coefficients",
     "EDMPath",
     "Flow",
+    "GaussianPath",
     "LinearPath",
     "LipmanPath",
     "PATHS",
@@ -37,7 +41,6 @@ __all__ = [
     "beta_table",
     "check_steps",
     "check_warp",
-    "last_trained",
     "no_spacing",
     "sigma_of",
     "warp",
@@ -53,17 +56,6 @@ PATHS = {  # from noise
 BRIDGES = {"brownian": "samplers.paths.bridge:BrownianBridge", "i2sb": "samplers.paths.bridge:I2SBPath"}
 GRAPHS = {"graph": "samplers.paths.graph:GraphPath"}
 EVERY = Registry("paths", {**PATHS, **BRIDGES, **GRAPHS})
-
-
-def last_trained(path: Path) -> float:
-    """The time nearest to the data that a network on this path was trained at."""
-    return (
-        path.time(0)
-        if isinstance(path, VPPath)
-        else 1 / (1 + path.sigma_min)
-        if isinstance(path, EDMPath)
-        else 1.0
-    )
 
 
 def check_warp(shift: float, skew: float) -> None:

@@ -20,16 +20,18 @@ So a prediction of one end gives one drift, and flow and score together give eve
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from backbones.types import Noise
-from samplers.batch import State, with_known
-from samplers.paths.coefficients import Coefficients, Time, as_time, check_steps, no_spacing
-from samplers.prediction import Prediction, expand, ratio
+from backbones.types import Cond, Noise
+from samplers.batch import Ends, State
+from samplers.paths.base import AnyPath, Restore
+from samplers.paths.coefficients import Coefficients, Time, as_time, check_steps, expand, no_spacing
+from samplers.paths.conversions import ratio
+from samplers.paths.gaussian import mixed
 
 HEADS = {name: f"samplers.heads.bridge:{name}" for name in ("data", "displacement", "drift", "velocity")} | {
     "flow_score": "samplers.heads.bridge:FlowScore"
@@ -39,19 +41,19 @@ WEIGHTS = {
     "uniform": "samplers.weights:Even",
     "sf2m": "samplers.weights:SF2M",
 }
+SPACES = ("data", "source", "drift", "backward", "velocity", "score")
 EDGE = 1e-3  # training keeps this far from both ends, where targets have infinite variance
 
 
-class BridgePath:
+class BridgePath(AnyPath):
     """Base: a subclass writes ``share`` and ``rate``. ``sigma`` is the reference's standard deviation over
     the whole way, 0 for straight lines; ``unit`` the scale of the way itself, which a path without noise
     keeps."""
 
-    native, t_start, prior_scale, unit = "velocity", 0.0, 1.0, 1.0
-    space, heads, head, weights, weight = "euclid", HEADS, "velocity", WEIGHTS, "inverse_variance"
-    starts = "source"  # what its runs start from
-    sampler = ""  # where there is but one for it
-    fixed: tuple[str, ...] = ("bound_weight", "space")
+    unit = 1.0
+    heads, weights, weight = HEADS, WEIGHTS, "inverse_variance"
+    starts = "source"
+    fixed = ("bound_weight", "space")
     sigma: float
 
     def share(self, t: Time) -> Tensor:
@@ -72,10 +74,6 @@ class BridgePath:
         m = self.share(t)
         return m, 1 - m, self.sigma * (m * (1 - m)).clamp_min(0).sqrt()
 
-    def spread(self, t: Time) -> float:
-        """1: a run begins at the source itself."""
-        return 1.0
-
     def trained_time(self, t: Tensor) -> Tensor:
         """Times in (0, 1) moved to where training may look."""
         return t.clamp(EDGE if self.sigma > 0 else 0.0, 1 - EDGE)
@@ -89,21 +87,25 @@ class BridgePath:
             options["reg"] = 2 * self.sigma**2
         return options
 
-    def state(self, space: Any, pairs: Any, t: Tensor, noise: Noise) -> State:
-        """Between the pairs at times (B,); known entries are in their clean place. ``z`` is the normal draw
-        in x."""
+    def state(self, space: Any, pairs: Ends, t: Tensor, noise: Noise) -> State:
+        """Between the pairs at times (B,). ``z`` is the normal draw in x."""
         a, b, s = (expand(v, pairs.data) for v in self.marginal(t))
         z = noise.normal(pairs.data.shape[1:], stream="jitter", dtype=pairs.data.dtype)
-        x = with_known(a * pairs.data + b * pairs.source + s * z, pairs.data, pairs.cond)
-        return State(x, t, pairs.cond, {"data": pairs.data, "source": pairs.source, "z": z})
+        return State(
+            a * pairs.data + b * pairs.source + s * z,
+            t,
+            pairs.cond,
+            {"data": pairs.data, "source": pairs.source, "z": z},
+        )
 
     @torch.no_grad()
-    def energy(self, pairs: Any, t: Tensor) -> Tensor | None:
+    def energy(self, pairs: Ends, t: Tensor) -> Tensor | None:
         """(B,) squared distance of the pairs."""
         return (pairs.data - pairs.source).flatten(1).float().square().sum(1)
 
-    def network_time(self, t: Time) -> Tensor:
-        return 1000 * as_time(t)
+    def restorer(self, given: Tensor, known: Tensor, cond: Cond, noise: Noise) -> Restore:
+        """As if the source were noise."""
+        return mixed(self, given, known, noise)
 
     def log_snr(self, t: Time) -> Tensor:
         raise ValueError(
@@ -116,9 +118,45 @@ class BridgePath:
 
     def grid(self, num_steps: int, spacing: str | None = None, *, begin: float | None = None) -> list[float]:
         """Evenly spaced times. ``begin``: none but the source."""
-        check_steps(num_steps)
         no_spacing(spacing, "bridge")
-        return [i / num_steps for i in range(num_steps + 1)]
+        return super().grid(num_steps)
+
+    def convert(self, prediction: Any, to: str) -> Tensor:
+        """A prediction as data, source, drift (towards the data), backward (towards the source, in reversed
+        time), velocity or score."""
+        if to not in SPACES:
+            raise ValueError(f"got space {to!r}, expected one of {', '.join(SPACES)} or native")
+        c, x = self.coefficients(prediction.t), prediction.x
+        m, rest, slope = (expand(v, x) for v in (c.alpha, c.sigma, c.d_alpha))
+        ahead, behind = self._drifts(prediction, m, rest, slope)
+        if to in ("drift", "data") and ahead is not None:
+            return ahead if to == "drift" else x + rest / slope * ahead
+        if to in ("backward", "source") and behind is not None:
+            return behind if to == "backward" else x + m / slope * behind
+        if ahead is not None and behind is not None:
+            if to == "velocity":
+                return (ahead - behind) / 2
+            if to == "score" and self.sigma > 0:
+                return (ahead + behind) / (self.sigma**2 * slope)
+        raise ValueError(
+            f"this bridge predicts {prediction.space} only, from which {to} does not follow; choose the "
+            "sampler bridge or bridge_sde, or train flow_score"
+        )
+
+    def _drifts(self, p: Any, m: Tensor, rest: Tensor, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """f and g, None where the prediction does not know them."""
+        if p.space == "velocity":
+            half = p.heads.get("half_score", torch.zeros_like(p.value) if self.sigma == 0 else None)
+            return (None, None) if half is None else (p.value + half, half - p.value)
+        towards = {
+            "drift": lambda: p.value,
+            "data": lambda: ratio(slope * (p.value - p.x), rest),
+            "backward": lambda: p.value,
+            "source": lambda: ratio(slope * (p.value - p.x), m),
+        }.get(p.space)
+        if towards is None:
+            raise ValueError(f"got a prediction in the unknown space {p.space!r}")
+        return (towards(), None) if p.space in ("drift", "data") else (None, towards())
 
 
 class BrownianBridge(BridgePath):
@@ -205,68 +243,17 @@ class I2SBPath(BridgePath):
         return [*(1 - (entries + 1) / self.size).tolist(), 1.0]
 
 
-SPACES = ("data", "source", "drift", "backward", "velocity", "score")
+TURNED = {
+    "data": "source",
+    "source": "data",
+    "drift": "backward",
+    "backward": "drift",
+    "velocity": "velocity",
+    "score": "score",
+}
 
 
-@dataclass(frozen=True)
-class BridgePrediction(Prediction):
-    """A `Prediction` on a bridge. The head ``half_score`` is (f + g)/2 = sigma² m' score/2 of a model that
-    knows both drifts. Raises ``ValueError`` from `to` for what this model cannot say."""
-
-    path: BridgePath
-
-    def to(self, space: str) -> Tensor:
-        """(B, ...) in another space: data, source, drift (towards the data), backward (towards the source, in
-        reversed time), velocity or score."""
-        space = self.path.native if space == "native" else space
-        if space == self.space:
-            return self.value
-        if space not in SPACES:
-            raise ValueError(f"got space {space!r}, expected one of {', '.join(SPACES)} or native")
-        c = self.path.coefficients(self.t)
-        m, rest, slope = (expand(v, self.x) for v in (c.alpha, c.sigma, c.d_alpha))
-        ahead, behind = self._drifts(m, rest, slope)
-        if space in ("drift", "data") and ahead is not None:
-            return ahead if space == "drift" else self.x + rest / slope * ahead
-        if space in ("backward", "source") and behind is not None:
-            return behind if space == "backward" else self.x + m / slope * behind
-        if ahead is not None and behind is not None:
-            if space == "velocity":
-                return (ahead - behind) / 2
-            if space == "score" and self.path.sigma > 0:
-                return (ahead + behind) / (self.path.sigma**2 * slope)
-        raise ValueError(
-            f"this bridge predicts {self.space} only, from which {space} does not follow; choose the "
-            "sampler bridge or bridge_sde, or train flow_score"
-        )
-
-    def _drifts(self, m: Tensor, rest: Tensor, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """f and g, None where this prediction does not know them."""
-        if self.space == "velocity":
-            half = self.heads.get(
-                "half_score", torch.zeros_like(self.value) if self.path.sigma == 0 else None
-            )
-            return (None, None) if half is None else (self.value + half, half - self.value)
-        towards = {
-            "drift": lambda: self.value,
-            "data": lambda: ratio(slope * (self.value - self.x), rest),
-            "backward": lambda: self.value,
-            "source": lambda: ratio(slope * (self.value - self.x), m),
-        }.get(self.space)
-        if towards is None:
-            raise ValueError(f"got a prediction in the unknown space {self.space!r}")
-        return (towards(), None) if self.space in ("drift", "data") else (None, towards())
-
-    def reversed(self, x: Tensor, t: float | Tensor) -> "BridgePrediction":
-        """The same, seen by someone who walks from the data to the source."""
-        turned = {
-            "data": "source",
-            "source": "data",
-            "drift": "backward",
-            "backward": "drift",
-            "velocity": "velocity",
-            "score": "score",
-        }[self.space]
-        return BridgePrediction(
-            turned, -self.value if turned == "velocity" else self.value, x, t, self.path, self.heads
-        )
+def turned(p: Any, x: Tensor, t: Time) -> Any:
+    """A prediction as someone sees it who walks from the data to the source."""
+    space = TURNED[p.space]
+    return replace(p, space=space, value=-p.value if space == "velocity" else p.value, x=x, t=t)

@@ -1,5 +1,5 @@
-"""What every path has: x_t = alpha(t)·data + sigma(t)·noise, with t = 0 the source (noise) end and t = 1 the
-data.
+"""Factors of data and noise, x_t = alpha(t)·data + sigma(t)·noise, with t = 0 the source (noise) end and
+t = 1 the data.
 
 Coefficients are functions of a float or a tensor of times and are computed in float64 (float32 on devices
 without it). log SNR is 2 log(alpha/sigma); `time_of` is its inverse.
@@ -7,7 +7,7 @@ without it). log SNR is 2 log(alpha/sigma); `time_of` is its inverse.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,31 +25,16 @@ class Coefficients:
     d_sigma: Tensor
 
 
-class Path(Protocol):
-    """``native`` is the space its users call the model's output, ``space`` what its states are made of;
-    ``t_start`` where sampling begins; ``prior_scale`` the noise's scale there. ``grid`` runs from ``begin``
-    (``t_start`` unless given) to 1."""
-
-    native: str
-    space: str
-    t_start: float
-    prior_scale: float
-
-    def coefficients(self, t: Time) -> Coefficients: ...
-    def log_snr(self, t: Time) -> Tensor: ...
-    def time_of(self, log_snr: Time) -> Tensor: ...
-    def network_time(self, t: Time) -> Tensor: ...
-    def spread(self, t: Time) -> float: ...
-    def grid(
-        self, num_steps: int, spacing: str | None = None, *, begin: float | None = None
-    ) -> list[float]: ...
-
-
 def as_time(t: Time) -> Tensor:
     """A float or tensor as a float64 tensor (float32 on MPS)."""
     if not isinstance(t, Tensor):
         return torch.tensor(t, dtype=torch.float64)  # as_tensor would round a Python float to float32
     return t.float() if t.device.type == "mps" else t.double()
+
+
+def mix(c: Coefficients, source: Tensor, data: Tensor) -> Tensor:
+    """alpha·data + sigma·source; coefficients of shape () or (B,)."""
+    return expand(c.alpha, data) * data + expand(c.sigma, data) * source
 
 
 def expand(c: Tensor, x: Tensor) -> Tensor:
@@ -81,7 +66,7 @@ def no_spacing(spacing: str | None, path: str) -> None:
         )
 
 
-def sigma_of(path: Path, t: Time) -> Tensor:
+def sigma_of(path: Any, t: Time) -> Tensor:
     """The noise level in EDM's sense, sigma(t)/alpha(t)."""
     c = path.coefficients(t)
     return torch.where(c.alpha > 0, c.sigma / c.alpha.clamp_min(1e-30), torch.full_like(c.alpha, math.inf))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from backbones.types import Noise
-from samplers.batch import State, with_known
+from samplers.batch import Ends, State
 from samplers.paths.coefficients import (
     Coefficients,
     Time,
@@ -27,6 +27,7 @@ from samplers.paths.coefficients import (
     check_begin,
     check_steps,
     expand,
+    mix,
     no_spacing,
 )
 from samplers.paths.gaussian import Gaussian
@@ -35,8 +36,6 @@ from samplers.paths.gaussian import Gaussian
 class Flow(Gaussian):
     """Base: a subclass writes ``ends`` and, where it has a closed form, ``_time_of``. The network sees
     time_scale·t: 1000·t unless it was trained elsewhere with another clock (t itself: 1)."""
-
-    native, t_start = "velocity", 0.0
 
     def __init__(self, *, sigma: float = 0.0, time_scale: float = 1000.0):
         if sigma < 0:
@@ -59,20 +58,20 @@ class Flow(Gaussian):
         total = (c.sigma**2 + self.sigma**2).sqrt()
         return Coefficients(c.alpha, total, c.d_alpha, c.sigma * c.d_sigma / total)
 
-    def state(self, space: Any, pairs: Any, t: Tensor, noise: Noise) -> State:
+    def state(self, space: Any, pairs: Ends, t: Tensor, noise: Noise) -> State:
         """As `Gaussian.state`. Where the path adds noise, the noise in x is that and the source together, and
         the velocity to learn is the pair's."""
         if self.sigma == 0:
             return super().state(space, pairs, t, noise)
         ends, total = self.ends(t), self.coefficients(t).sigma
         jitter = noise.normal(pairs.data.shape[1:], stream="jitter", dtype=pairs.data.dtype)
-        x = space.interpolate(pairs.source, pairs.data, ends) + self.sigma * jitter
+        x = mix(ends, pairs.source, pairs.data) + self.sigma * jitter
         mixed = (
             expand(ends.sigma / total, pairs.data) * pairs.source
             + expand(self.sigma / total, pairs.data) * jitter
         )
         targets = {"data": pairs.data, "noise": mixed, "velocity": self.velocity(pairs, t)}
-        return State(with_known(x, pairs.data, pairs.cond), t, pairs.cond, targets)
+        return State(x, t, pairs.cond, targets)
 
     def velocity(self, pairs: Any, t: Tensor) -> Tensor:
         """(B, ...) of the way between the pairs."""

@@ -1,15 +1,17 @@
 """How paths between Gaussian noise and data are trained on: the state between a pair, and what is learned
 there."""
 
-from collections.abc import Mapping
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from backbones.types import Noise
-from samplers.batch import State, with_known
-from samplers.paths.coefficients import Coefficients, Time
+from backbones.types import Cond, Noise
+from samplers.batch import Ends, State
+from samplers.paths.base import AnyPath, Restore
+from samplers.paths.coefficients import Coefficients, Time, mix
+from samplers.paths.conversions import convert
 
 HEADS = {
     name: f"samplers.heads.parameterization:{name}" for name in ("noise", "data", "v", "velocity", "score")
@@ -22,40 +24,68 @@ WEIGHTS = {
 }
 
 
-class Gaussian:
-    """Base of such paths. A subclass writes ``coefficients`` and the clock; what its users may choose beside
-    it lies in ``heads`` and ``weights``, by name."""
+def mixed(path: Any, given: Tensor, known: Tensor, noise: Noise) -> Restore:
+    """Known entries with the noise of a time, always the same (stream ``known``)."""
+    fixed = noise.normal(given.shape[1:], stream="known", dtype=given.dtype)
 
-    space, heads, head, weights, weight = "euclid", HEADS, "velocity", WEIGHTS, "uniform"
-    starts = "noise"  # what its runs start from
-    sampler = ""  # where there is but one for it
-    fixed: tuple[str, ...] = ()  # of an objective's options, those that it does not have
+    def restore(x: Tensor, t: float) -> Tensor:
+        c = path.coefficients(t)
+        return torch.where(known, c.alpha * given + c.sigma * fixed, x)
+
+    return restore
+
+
+class Gaussian(AnyPath):
+    """Base of such paths. A subclass writes ``coefficients``, ``log_snr``, ``time_of`` and ``network_time``;
+    what its users may choose beside it lies in ``heads`` and ``weights``, by name."""
+
+    heads, head, weights, weight = HEADS, "velocity", WEIGHTS, "uniform"
+    levels, view, karras = True, "samplers.reparameterised:Reparameterised", {}  # type: bool, str, Mapping[str, float]
 
     def coefficients(self, t: Time) -> Coefficients:
         raise TypeError(f"{type(self).__name__} has no coefficients: subclass Gaussian and write them")
 
+    def time_of(self, log_snr: Time) -> Tensor:
+        raise TypeError(f"{type(self).__name__} has no inverse of its log SNR: write time_of")
+
+    def convert(self, prediction: Any, to: str) -> Tensor:
+        return convert(prediction, to)
+
+    def restorer(self, given: Tensor, known: Tensor, cond: Cond, noise: Noise) -> Restore:
+        return mixed(self, given, known, noise)
+
+    def open_end(self, s: float) -> bool:
+        return not math.isfinite(float(self.coefficients(s).d_sigma))
+
+    @property
+    def last_trained(self) -> float:
+        """The time nearest to the data that a network on it was trained at."""
+        return 1.0
+
+    def nearest(self, log_snr: Time) -> Tensor:
+        """The time of a level where training may look."""
+        return self.time_of(log_snr)
+
+    def first(self, begin: float) -> float:
+        """The first time of a grid that begins there."""
+        return begin
+
+    def same_as(self, other: Any) -> bool:
+        if type(other) is not type(self) or other.t_start != self.t_start:
+            return False
+        times = torch.linspace(self.t_start, 1, 1001, dtype=torch.float64)
+        ours, theirs = self.coefficients(times), other.coefficients(times)
+        return (
+            torch.equal(ours.alpha, theirs.alpha)
+            and torch.equal(ours.sigma, theirs.sigma)
+            and torch.equal(self.network_time(times), other.network_time(times))
+        )
+
     def spread(self, t: Time) -> float:
-        """How large a state is, data of deviation 1: a run that begins further down the path is given a
-        smaller one."""
         c = self.coefficients(t)
         return float(torch.hypot(c.alpha, c.sigma))
 
-    def trained_time(self, t: Tensor) -> Tensor:
-        """Drawn times moved to where training may look: everywhere."""
-        return t
-
-    def coupling(self, spec: str | Mapping[str, Any]) -> str | Mapping[str, Any] | None:
-        """What pairs its ends where a config says ``spec``; None: data alone."""
-        return spec
-
-    def state(self, space: Any, pairs: Any, t: Tensor, noise: Noise) -> State:
-        """Between the pairs at times (B,); known entries are in their clean place."""
-        x = with_known(
-            space.interpolate(pairs.source, pairs.data, self.coefficients(t)), pairs.data, pairs.cond
-        )
+    def state(self, space: Any, pairs: Ends, t: Tensor, noise: Noise) -> State:
+        """Between the pairs at times (B,)."""
+        x = mix(self.coefficients(t), pairs.source, pairs.data)
         return State(x, t, pairs.cond, {"data": pairs.data, "noise": pairs.source})
-
-    @torch.no_grad()
-    def energy(self, pairs: Any, t: Tensor) -> Tensor | None:
-        """(B,) squared norm of the velocity of the pairs, where that is what is learned."""
-        return None

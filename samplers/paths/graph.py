@@ -1,9 +1,8 @@
 """Noise on molecular graphs: every atom and every bond is a category, and is replaced by a random one ever
 more often.
 
-A graph is packed as x (B, n, dx + 5n): one-hot atom types, then of each atom a row of one-hot bond classes
-(none, single, double, triple, aromatic), zero on padding and on the diagonal. ᾱ falls from 1 (data, step 0)
-to 0 (step T) by a cosine; t = 1 − step/T. Three modes say what takes the place of a category:
+Graphs are packed as `samplers.spaces.packing` has it. ᾱ falls from 1 (data, step 0) to 0 (step T) by a
+cosine; t = 1 − step/T. Three modes say what takes the place of a category:
 
     marginal    q(z_t|z_0) = ᾱ z_0 + (1 − ᾱ) m, with the marginals m of atoms and of bonds (Vignac et al.
                 2209.14734)
@@ -20,9 +19,7 @@ Statistics: ``atoms`` (dx,) frequencies of types, ``bonds`` of bond classes wher
 ``joint`` (dx, dx, 5) frequencies of (type, type, bond) over ordered pairs of different atoms, none included.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -31,85 +28,24 @@ from torch import Tensor
 
 from backbones.types import Cond, RunContext
 from backbones.types import NoiseSource as Noise
-from samplers.batch import State, with_known
+from samplers.batch import Ends, State
+from samplers.paths.base import AnyPath, Restore
+from samplers.paths.graph_tables import TINY, Statistics, cosine_table
+from samplers.spaces.packing import BONDS, draw, mask, pack, softmax, unpack, valid_of
 
 HEADS = {"logits": "samplers.heads.graph:Logits"}
 WEIGHTS = {"shares": "samplers.weights:Shares"}
-BONDS = 5
 MODES = ("corrected", "marginal", "reference")
-TINY = 1e-30
+SPACES = ("logits", "probs", "logp", "data")
+LEAST = 1e-10  # of a probability, before its logarithm
 
 
-def cosine_table(num: int, *, exact: bool = True) -> Tensor:
-    """(num + 1,) float64 ᾱ of steps 0 … num: cos² as in the original. ``exact``: ᾱ_0 = 1, otherwise the
-    original's slightly smaller one."""
-    length = num + 2
-    x = torch.linspace(0, length, length, dtype=torch.float64)
-    bar = torch.cos(0.5 * math.pi * (x / length + 0.008) / 1.008) ** 2
-    bar = bar / bar[0].clone()
-    betas = (1 - bar[1:] / bar[:-1]).clamp(0, 0.9999)
-    table = torch.cumprod(1 - betas, 0)
-    return table / table[0].clone() if exact else table
-
-
-def unpack(x: Tensor, types: int) -> tuple[Tensor, Tensor]:
-    """(B, n, dx + 5n) → atoms (B, n, dx) and bonds (B, n, n, 5), views."""
-    return x[..., :types], x[..., types:].unflatten(2, (x.shape[1], BONDS))
-
-
-def pack(atoms: Tensor, bonds: Tensor) -> Tensor:
-    return torch.cat([atoms, bonds.flatten(2)], dim=-1)
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What the modes need, float64: marginals, P(bond | atom, atom) and the published tables."""
-
-    atoms: Tensor  # (dx,)
-    bonds: Tensor  # (5,)
-    between: Tensor  # (dx, dx, 5); a pair that was never seen has no bond
-    of_atom: Tensor  # (dx, 5), published: the average over partner types, not weighed by how often they occur
-    of_bond: Tensor  # (5, dx), published: the same table read the other way
-
-    @staticmethod
-    def of(
-        atoms: Sequence[float] | Tensor, joint: Sequence[object] | Tensor, bonds: Sequence[float] = ()
-    ) -> "Statistics":
-        """``bonds``: their marginal, where it is not the joint's. Raises ``ValueError`` for tables that are
-        negative, empty or of shapes that do not fit."""
-        a, j = torch.as_tensor(atoms, dtype=torch.float64), torch.as_tensor(joint, dtype=torch.float64)
-        if a.ndim != 1 or tuple(j.shape) != (len(a), len(a), BONDS):
-            raise ValueError(
-                f"got statistics of shapes {tuple(a.shape)} and {tuple(j.shape)}, expected (types,) and "
-                f"(types, types, {BONDS})"
-            )
-        if bool((a < 0).any()) or bool((j < 0).any()) or float(a.sum()) <= 0 or float(j.sum()) <= 0:
-            raise ValueError(
-                "got statistics that are negative or all zero; they are counts or frequencies over a data set"
-            )
-        pairs = j.sum(2, keepdim=True)
-        none = torch.zeros(BONDS, dtype=torch.float64)
-        none[0] = 1.0
-        between = torch.where(pairs > 0, j / pairs.clamp_min(TINY), none)
-        mean = between.sum(1)
-        of_atom = mean / mean.sum(1, keepdim=True)
-        of_bond = of_atom.T / of_atom.T.sum(1, keepdim=True).clamp_min(TINY)
-        marginal = torch.as_tensor(bonds, dtype=torch.float64) if len(bonds) else j.sum((0, 1))
-        if tuple(marginal.shape) != (BONDS,) or bool((marginal < 0).any()) or float(marginal.sum()) <= 0:
-            raise ValueError(
-                f"got the bond frequencies {list(bonds)}, expected {BONDS} that are not negative"
-            )
-        return Statistics(a / a.sum(), marginal / marginal.sum(), between, of_atom, of_bond)
-
-
-class GraphPath:
+class GraphPath(AnyPath):
     """See the module. ``num`` steps; ``time_scale``: what the network's clock, which runs from 0 at the data
     to this, is at pure noise (1 in the original)."""
 
-    native, prior_scale, t_start = "logits", 1.0, 0.0
-    space, heads, head, weights, weight = "graph", HEADS, "logits", WEIGHTS, "shares"
-    starts = "noise"
-    sampler = "graph"  # where there is but one for it
+    native, space, sampler, view = "logits", "graph", "graph", "samplers.heads.graph:SeenGraph"
+    heads, weights, weight = HEADS, WEIGHTS, "shares"
     fixed = ("coupling", "weight", "bound_weight", "space")
 
     def __init__(
@@ -142,8 +78,9 @@ class GraphPath:
             faded[k] = (1 - beta) * faded[k - 1] + beta * (1 - self.table[k])
         self.faded = faded
 
-    def same_as(self, other: "GraphPath") -> bool:
-        """Whether two paths pass the same states at the same times, and tell a network the same."""
+    def same_as(self, other: Any) -> bool:
+        if type(other) is not type(self):
+            return False
         ours, theirs = self.statistics, other.statistics
         return (self.mode, self.num, self.types, self.time_scale) == (
             other.mode,
@@ -154,10 +91,6 @@ class GraphPath:
 
     # ---- training --------------------------------------------------------------------------------
 
-    def spread(self, t: float | Tensor) -> float:
-        """1: categories have no size."""
-        return 1.0
-
     def trained_time(self, t: Tensor) -> Tensor:
         """Times moved to the table's noisier step."""
         return (t.double() * self.num - 1e-9).floor().clamp(0, self.num - 1) / self.num
@@ -165,15 +98,12 @@ class GraphPath:
     def coupling(self, spec: str | Mapping[str, Any]) -> None:
         """Graphs have no sources: noise is drawn from the data."""
 
-    def state(self, space: Any, pairs: Any, t: Tensor, noise: Noise) -> State:
-        """The data with noise at times (B,); known entries are clean."""
+    def state(self, space: Any, pairs: Ends, t: Tensor, noise: Noise) -> State:
+        """The data with noise at times (B,)."""
         valid = valid_of(pairs.data, pairs.cond, self.types)
         p = self.noised(pairs.data, t, valid)
         noised = draw(p, noise, valid, self.types, stream="graph", loops=self.mode == "reference")
-        return State(with_known(noised, pairs.data, pairs.cond), t, pairs.cond, {"data": pairs.data})
-
-    def energy(self, pairs: Any, t: Tensor) -> None:
-        """None: nothing moves."""
+        return State(noised, t, pairs.cond, {"data": pairs.data})
 
     # ---- time ------------------------------------------------------------------------------------
 
@@ -184,7 +114,7 @@ class GraphPath:
     def network_time(self, t: float | Tensor) -> Tensor:
         return self.time_scale * self.step_of(t).double() / self.num
 
-    def grid(self, num_steps: int, spacing: str | None = None) -> list[float]:
+    def grid(self, num_steps: int, spacing: str | None = None, *, begin: float | None = None) -> list[float]:
         """num_steps + 1 times from 0 to 1, on steps of the table. Raises ``ValueError`` for more steps than
         it has."""
         if not 1 <= num_steps <= self.num:
@@ -192,12 +122,6 @@ class GraphPath:
         if spacing is not None:
             raise ValueError(f"got spacing={spacing!r}, which graph models do not have; leave it out")
         return [1 - round(self.num * (1 - i / num_steps)) / self.num for i in range(num_steps + 1)]
-
-    def coefficients(self, t: float | Tensor) -> object:
-        raise ValueError(
-            "a graph has no factors of data and noise: its noise is on categories; choose the sampler "
-            "graph, and rules in log-probabilities"
-        )
 
     def log_snr(self, t: float | Tensor) -> Tensor:
         """log ᾱ/(1 − ᾱ)."""
@@ -261,11 +185,7 @@ class GraphPath:
         )
         return (1 - w) * between + w * self.statistics.bonds.to(between.device)
 
-    def restorer(
-        self, given: Tensor, known: Tensor, cond: Cond, noise: Noise
-    ) -> Callable[[Tensor, float], Tensor]:
-        """The function that puts known atoms and bonds (masks and values (B, n, F)) back at a time, as noisy
-        as the rest: always by the same draw."""
+    def restorer(self, given: Tensor, known: Tensor, cond: Cond, noise: Any) -> Restore:
         valid = valid_of(given, cond, self.types)
 
         def restore(x: Tensor, t: float) -> Tensor:
@@ -301,6 +221,44 @@ class GraphPath:
         between = ((1 - at) * now - keep * (1 - as_) * then) / (1 - keep).clamp_min(TINY)
         second = _bayes(bonds, hat_bonds, now, then, between.clamp_min(0), at, as_, keep)
         return mask(self._normal(pack(first, second)), valid, self.types)
+
+    # ---- predictions -----------------------------------------------------------------------------
+
+    def convert(self, prediction: Any, to: str) -> Tensor:
+        """A prediction (`samplers.heads.graph.GraphPrediction`) as logits or probabilities of the clean
+        graph, as its likeliest one (``data``), or as ``logp`` of the next state."""
+        if to not in SPACES:
+            raise ValueError(
+                f"got space {to!r} on a graph model, expected one of {', '.join(SPACES)}; graphs have "
+                "neither noise nor velocity"
+            )
+        if to == "data":
+            return self.likeliest(prediction.value, prediction.valid)
+        if prediction.space != "logits":
+            raise ValueError(
+                f"got a graph prediction in {prediction.space}, which does not tell the {to} of the data; "
+                "leave out space=logp"
+            )
+        if to == "probs":
+            return softmax(prediction.value, self.types)
+        return self.following(prediction).clamp_min(LEAST).log().to(prediction.value.dtype)
+
+    def following(self, prediction: Any) -> Tensor:
+        """(B, n, F) probabilities p(z_s | z_t) of the next state."""
+        if prediction.space == "logp":
+            return softmax(prediction.value, self.types)
+        p = prediction.to("probs")
+        return self.posterior(prediction.x, p, float(prediction.t), prediction.s, prediction.valid)
+
+    def likeliest(self, value: Tensor, valid: Tensor) -> Tensor:
+        """(B, n, F) one-hot: the most probable class of every atom and bond."""
+        atoms, bonds = unpack(value, self.types)
+        upper = bonds.argmax(-1).triu(1)
+        best = pack(
+            F.one_hot(atoms.argmax(-1), atoms.shape[-1]).float(),
+            F.one_hot(upper + upper.transpose(1, 2), BONDS).float(),
+        )
+        return mask(best, valid, self.types)
 
     # ---- the published matrix --------------------------------------------------------------------
 
@@ -357,37 +315,3 @@ def _bayes(
     share = clean / (at * z + (1 - at) * seen).clamp_min(TINY)
     step = keep * z + (1 - keep) * (between * z).sum(-1, keepdim=True)
     return step * (as_ * share + (1 - as_) * then * share.sum(-1, keepdim=True))
-
-
-def valid_of(x: Tensor, cond: Cond, types: int) -> Tensor:
-    """(B, n) which atoms are real: as the conditions say, otherwise those that have a type."""
-    return cond.valid if cond.valid is not None else x[..., :types].sum(-1) > 0.5
-
-
-def mask(x: Tensor, valid: Tensor, types: int) -> Tensor:
-    """Zero on padding and on the diagonal of the bonds."""
-    atoms, bonds = unpack(x, types)
-    both = valid[:, :, None] & valid[:, None] & ~torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
-    return pack(atoms * valid[..., None], bonds * both[..., None])
-
-
-def draw(p: Tensor, noise: Noise, valid: Tensor, types: int, *, stream: str, loops: bool = False) -> Tensor:
-    """One-hot float32 draws (B, n, F) from block probabilities, one uniform number for each atom and each
-    pair: bonds of pairs i < j, mirrored. ``loops``: atoms are marked as not bonded to themselves, as the
-    original's noisy graphs are."""
-    n = p.shape[1]
-    u = noise.uniform((n + n * n,), stream=stream, dtype=torch.float64).to(p.device)
-    atoms, bonds = unpack(p, types)
-    a = category(atoms, u[:, :n])
-    b = category(bonds, u[:, n:].view(-1, n, n)).triu(1)
-    b = b + b.transpose(1, 2)
-    one = mask(pack(F.one_hot(a, types).float(), F.one_hot(b, BONDS).float()), valid, types)
-    if loops:
-        unpack(one, types)[1].diagonal(dim1=1, dim2=2)[:, 0] = valid.float()
-    return one
-
-
-def category(p: Tensor, u: Tensor) -> Tensor:
-    """(...,) class numbers by the inverse of the distribution function."""
-    steps = p.cumsum(-1)
-    return (steps < (u * steps[..., -1])[..., None]).sum(-1).clamp_max(p.shape[-1] - 1)

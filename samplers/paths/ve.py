@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from samplers.paths.clock import Level
 from samplers.paths.coefficients import Coefficients, Time, as_time, check_begin, check_steps, no_spacing
 from samplers.paths.gaussian import Gaussian
 
@@ -14,7 +15,7 @@ class EDMPath(Gaussian):
     The grid is theirs: sigma_i^(1/rho) evenly spaced from sigma_max to sigma_min, then 0.
     """
 
-    native = "data"
+    native, clock = "data", Level()
 
     def __init__(self, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0):
         if not 0 < sigma_min < sigma_max:
@@ -23,6 +24,15 @@ class EDMPath(Gaussian):
             )
         self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
         self.t_start, self.prior_scale = 1 / (1 + sigma_max), sigma_max
+        self.karras = {"sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho}
+
+    @property
+    def last_trained(self) -> float:
+        return 1 / (1 + self.sigma_min)
+
+    def open_end(self, s: float) -> bool:
+        """Also at the data, where the network's clock, the logarithm of the noise, has no value."""
+        return s == 1 or super().open_end(s)
 
     def coefficients(self, t: Time) -> Coefficients:
         t = as_time(t)

@@ -1,6 +1,7 @@
 """Variance-preserving tables (Ho et al. 2006.11239): alpha² + sigma² = 1, given by the betas of a chain of T
 steps."""
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -52,7 +53,7 @@ class VPPath(Gaussian):
     with ``snap=True``.
     """
 
-    native, prior_scale = "noise", 1.0
+    native, tabled = "noise", True
 
     def __init__(
         self,
@@ -84,7 +85,6 @@ class VPPath(Gaussian):
         )
         slope[0], slope[-1] = 2 * self._log[1] - self._log[2] / 2, self._log[-1] - self._log[-2]
         self._slope = slope
-        self.t_start = 0.0
 
     def time(self, k: int | float) -> float:
         """The time of table entry k (−1 is data)."""
@@ -93,6 +93,24 @@ class VPPath(Gaussian):
     def index(self, t: Time) -> Tensor:
         """Continuous table index of a time."""
         return self.size * (1 - as_time(t)) - 1
+
+    @property
+    def last_trained(self) -> float:
+        return self.time(0)
+
+    def first(self, begin: float) -> float:
+        """The time of the first entry from there on."""
+        return self.time(self.used(begin) - 1)
+
+    def nearest(self, log_snr: Time) -> Tensor:
+        """The time of the entry with the nearest level."""
+        return self.time_of(log_snr, snap=True)
+
+    def even(self, u: Tensor, bend: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Even over the entries."""
+        if bend is None:
+            return 1 - ((u * self.size).floor() + 1) / self.size  # u counts from the data here
+        return self.on_table(bend(1 - u))
 
     def on_table(self, t: Tensor) -> Tensor:
         """Times moved to the next entry towards the noise."""

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from backbones.types import Cond, Noise, NoiseSource, RunContext
 from samplers.denoiser import Queryable
-from samplers.paths import last_trained
 from samplers.prediction import Prediction
-from samplers.solvers.base import Step, _restorer, _Run
-from samplers.solvers.ode import ODE, Clock
+from samplers.solvers.base import Step
+from samplers.solvers.ode import ODE
+from samplers.solvers.run import Run, restorer
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
@@ -42,6 +42,7 @@ class TorchDiffEq(ODE):
     for its ends; fixed ones step on it. ``alone`` solves sample by sample, so that no sample's steps depend
     on its company; steps are then reported for one sample after the other."""
 
+    geometries = ()  # its steps are sums of numbers
     resamples = False
 
     method: str = "dopri5"
@@ -117,19 +118,19 @@ class TorchDiffEq(ODE):
     ) -> Iterator[Step]:
         from torchdiffeq import odeint
 
-        restore, grad = _restorer(denoiser, cond, noise, x), torch.is_grad_enabled() and x.requires_grad
+        restore, grad = restorer(denoiser, cond, noise, x), torch.is_grad_enabled() and x.requires_grad
         run, path, fixed = (
-            _Run(self, denoiser, cond, ctx, restore, grad=grad),
+            Run(self, denoiser, cond, ctx, restore, grad=grad),
             denoiser.path,
             self.method in FIXED,
         )
-        clock = Clock(path)
+        clock = path.clock
         grid = torch.tensor([clock.at(t) for t in times[start:]], dtype=torch.float64)
-        finite_end = not clock.open_end(times[-1])
+        finite_end = not path.open_end(times[-1])
         # stop at the last place the network was trained for, else short of the data, and take the data
         # prediction there
         if not finite_end:
-            entry = clock.at(last_trained(path))
+            entry = clock.at(path.last_trained)
             if entry - grid[-2] > 1e-9:
                 grid[-1] = entry
             elif len(grid) > 2:

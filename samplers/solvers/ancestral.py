@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from backbones.types import Noise
-from samplers.paths import Path, VPPath, check_steps
+from samplers.paths import GaussianPath, check_steps
 from samplers.prediction import Prediction
 from samplers.solvers.base import Predict, Sampler
 
@@ -28,11 +28,11 @@ class Ancestral(Sampler):
 
     respacing: str | None = None
 
-    def grid(self, path: Path, num_steps: int) -> list[float]:
+    def grid(self, path: Any, num_steps: int) -> list[float]:
         check_steps(num_steps)
         if self.respacing is None:
             return super().grid(path, num_steps)
-        if not isinstance(path, VPPath):
+        if not path.tabled:
             raise ValueError(
                 f"got respacing={self.respacing!r}, which needs a VP table; leave it out for this model"
             )
@@ -48,7 +48,7 @@ class Ancestral(Sampler):
         return noise.normal(x.shape[1:], stream="step", dtype=x.dtype).to(x.device)
 
 
-def transition(path: Path, t: float, s: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def transition(path: GaussianPath, t: float, s: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(factor of x, factor of data, small variance, large variance β, sigma_s), float64 scalars."""
     now, then = path.coefficients(t), path.coefficients(s)
     a = now.alpha / then.alpha

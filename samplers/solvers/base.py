@@ -6,7 +6,7 @@ every query: clean for networks trained with them, re-noised to the query's own 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from backbones.types import Cond, Noise, RunContext
+from samplers import spaces
 from samplers.denoiser import Queryable
-from samplers.paths import Path, VPPath, check_warp, warp
+from samplers.paths import Path, check_warp, warp
 from samplers.prediction import Prediction
-from samplers.spaces.euclid import Euclid
-
-Predict = Callable[..., Prediction]
+from samplers.solvers.run import Predict, Run, at_noise, noised_back, restorer
+from samplers.spaces import Space
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Sampler:
     re-noised (RePaint, Lugmayr et al. 2201.09865): before it is taken again the state is noised back to where
     it began, so that the free entries fit the known ones; multistep solvers restart their history there.
 
-    ``spaces``: what the states that it steps are made of; ``starts``: whether from noise or from a source;
+    ``spaces``: what the states that it steps are made of, by name, and ``geometries`` of others (see
+    `samplers.spaces.space`) that it steps too; ``starts``: whether from noise or from a source;
     ``mixes``: whether its steps depend on the batch, so that a sample is the same only by itself.
     ``needs``: which side of a bridge it asks for, the velocity or the drift towards the data. ``follows``:
     heads besides the value that its steps heed. ``differentiable``: whether gradients in the start pass
@@ -63,6 +64,7 @@ class Sampler:
     """
 
     spaces: ClassVar[tuple[str, ...]] = ("euclid",)
+    geometries: ClassVar[tuple[str, ...]] = ()
     starts: ClassVar[tuple[str, ...]] = ("noise",)
     needs: ClassVar[str] = "velocity"
     follows: ClassVar[frozenset[str]] = frozenset()
@@ -98,13 +100,13 @@ class Sampler:
                 "take again; choose ddpm, ddim or euler"
             )
 
-    def begin_time(self, path: Path) -> float:
+    def begin_time(self, path: Any) -> float:
         """Where grids start: the time of ``lambda_min`` (on a table, of the first entry after it), or the
         path's own start where that is later."""
         if self.lambda_min is None:
             return path.t_start
         begin = max(path.t_start, float(path.time_of(2 * self.lambda_min)))
-        return path.time(path.used(begin) - 1) if isinstance(path, VPPath) else begin
+        return path.first(begin)
 
     def times(self, path: Path, num_steps: int) -> list[float]:
         """num_steps + 1 increasing times ending at 1 (data)."""
@@ -141,13 +143,21 @@ class Sampler:
             return prediction
         return prediction.with_("data", self.bound(prediction.to("data")))
 
+    @classmethod
+    def fits(cls, space: str | Space) -> bool:
+        """Whether it can step in a space."""
+        found = spaces.of(space)
+        return found.name in cls.spaces or found.geometry in cls.geometries
+
     def check(self, denoiser: Queryable) -> None:
         """Raise ``ValueError`` when the sampler does not fit what the model is made of or starts from, or
         does not follow what its guidance asks for."""
-        if denoiser.space not in self.spaces:
+        path = denoiser.path
+        if not self.fits(path.space):
+            others = f" and other {' or '.join(self.geometries)} spaces" if self.geometries else ""
             raise ValueError(
-                f"the sampler {type(self).__name__} is for models of {' and '.join(self.spaces)}, got one of "
-                f"{denoiser.space}; choose {getattr(denoiser.path, 'sampler', '') or 'another sampler'}"
+                f"the sampler {type(self).__name__} is for models of {' and '.join(self.spaces)}{others}, "
+                f"got one of {denoiser.space}; choose {path.sampler or 'another sampler'}"
             )
         if denoiser.starts not in self.starts:
             raise ValueError(
@@ -165,6 +175,13 @@ class Sampler:
                 "data, where they have no meaning; leave "
                 "them out (the samplers bridge and bridge_sde take clip and threshold)"
             )
+        if denoiser.starts == "noise" and not path.levels:
+            options = {"lambda_min": None, "clip": None, "threshold": None, "resample": 1}
+            if given := [name for name, unset in options.items() if getattr(self, name) != unset]:
+                raise ValueError(
+                    f"got {' and '.join(given)} for {type(self).__name__} on the path {type(path).__name__}, "
+                    "which has no levels of noise; leave them out"
+                )
         unheard: frozenset[str] = getattr(denoiser, "demands", frozenset()) - self.follows
         if unheard:
             raise ValueError(
@@ -234,10 +251,11 @@ class Sampler:
         start: int,
         ctx: RunContext,
     ) -> Iterator[Step]:
-        restore = _restorer(denoiser, cond, noise, x)
-        run = _Run(self, denoiser, cond, ctx, restore, grad=torch.is_grad_enabled() and x.requires_grad)
+        restore = restorer(denoiser, cond, noise, x)
+        run = Run(self, denoiser, cond, ctx, restore, grad=torch.is_grad_enabled() and x.requires_grad)
         history = self.begin(denoiser.path, times, start)
         n = ctx.num_steps = len(times) - 1
+        space = spaces.of(denoiser.path.space)
         with run.mode():
             x = restore(x, times[start])
         for place in range(start * self.resample, n * self.resample):
@@ -253,7 +271,7 @@ class Sampler:
                         self.begin(denoiser.path, times, i),
                     )
                 x = self.step(x, t, s, run.predict, page, history)
-                x = restore(Euclid().project(x), s)
+                x = restore(space.project(x, cond), s)
             assert run.first is not None
             yield Step(place, n * self.resample, t, s, x, run.first, run.count)
 
@@ -269,82 +287,3 @@ class Sampler:
         for step in self.steps(denoiser, x, cond, noise, **options):
             x = step.x
         return x
-
-
-def noised_back(path: Path, x: Tensor, t: float, s: float, noise: Noise | None) -> Tensor:
-    """(B, ...) a state at s taken back to t < s: x_t = a x_s + √(sigma_t² − a² sigma_s²) z, a =
-    alpha_t/alpha_s, by the stream ``jump``."""
-    assert noise is not None  # as known entries that are re-noised need it
-    now, then = path.coefficients(t), path.coefficients(s)
-    a = now.alpha / then.alpha
-    z = noise.normal(x.shape[1:], stream="jump", dtype=x.dtype).to(x.device)
-    return a * x + (now.sigma**2 - a**2 * then.sigma**2).clamp_min(0).sqrt() * z
-
-
-def at_noise(prediction: Prediction) -> bool:
-    """Whether all of a prediction was made where there is noise."""
-    return bool((prediction.path.coefficients(prediction.t).sigma > 0).all())
-
-
-class _Run:
-    """Queries of one run: puts known entries back, bounds the answers, counts them and keeps the first of
-    every step."""
-
-    def __init__(
-        self,
-        sampler: Sampler,
-        denoiser: Queryable,
-        cond: Cond,
-        ctx: RunContext,
-        restore: Callable[[Tensor, float], Tensor],
-        *,
-        grad: bool,
-    ):
-        self.sampler, self.denoiser, self.cond, self.ctx, self.restore, self.grad = (
-            sampler,
-            denoiser,
-            cond,
-            ctx,
-            restore,
-            grad,
-        )
-        self.count, self.first = 0, None  # type: int, Prediction | None
-
-    def mode(self) -> Any:
-        return torch.set_grad_enabled(self.grad)
-
-    def predict(self, x: Tensor, t: float) -> Prediction:
-        self.ctx.accepted = self.first is None  # the first query of a step is where rules commit their state
-        prediction = self.sampler.bounded(self.denoiser.predict(self.restore(x, t), t, self.cond, self.ctx))
-        self.ctx.evaluation += 1
-        self.count += 1
-        if self.first is None:
-            self.first = prediction
-        return prediction
-
-
-def _restorer(
-    denoiser: Queryable, cond: Cond, noise: Noise | None, x: Tensor
-) -> Callable[[Tensor, float], Tensor]:
-    """The function that puts known entries back at a time."""
-    if cond.known is None:
-        return lambda x, t: x
-    if cond.given is None:
-        raise ValueError("got known entries without their values; set Cond.given beside Cond.known")
-    given, known = cond.given.to(x), cond.known
-    if denoiser.known_trained:
-        return lambda x, t: torch.where(known, given, x)
-    if noise is None:
-        raise ValueError(
-            "known entries are re-noised for this model, which needs noise; pass noise=NoiseSource(seeds)"
-        )
-    own = getattr(denoiser.path, "restorer", None)  # a path whose noise is no sum with factors
-    if own is not None:
-        return own(given, known, cond, noise)
-    fixed = noise.normal(x.shape[1:], stream="known", dtype=x.dtype)
-
-    def restore(x: Tensor, t: float) -> Tensor:
-        c = denoiser.path.coefficients(t)
-        return torch.where(known, c.alpha * given + c.sigma * fixed, x)
-
-    return restore

@@ -13,9 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from backbones.types import Cond, Noise, RunContext
-from samplers.denoiser import Denoiser, Queryable
-from samplers.heads.bridge import FlowScore, OneHead, TwoWay
-from samplers.paths.bridge import BridgePath
+from samplers.denoiser import Queryable
+from samplers.paths.bridge import BridgePath, turned
 from samplers.paths.coefficients import Time
 from samplers.solvers.base import Predict, Sampler
 from samplers.solvers.stochastic import draw
@@ -86,21 +85,20 @@ def facing(denoiser: Queryable, needs: str, direction: str = "forward") -> Query
     if direction not in ("forward", "backward"):
         raise ValueError(f"got direction {direction!r}, expected forward (source to data) or backward")
     head = getattr(denoiser, "parameterization", None)
-    if isinstance(denoiser, Denoiser) and isinstance(head, TwoWay) and needs == "drift":
-        side = denoiser.with_net(denoiser.net["to_data" if direction == "forward" else "to_source"])  # type: ignore[index]
-        side.parameterization = head.side
-        return side
+    if needs == "drift" and (side := getattr(head, "side", None)) is not None:
+        return denoiser.with_net(denoiser.net[SIDES[direction]], head=side)  # type: ignore[attr-defined]
     if direction == "forward":
         return denoiser
-    both_ways = isinstance(head, TwoWay | FlowScore) or (
-        isinstance(head, OneHead) and head.space == "velocity" and denoiser.path.sigma == 0
-    )
-    if not both_ways:
+    both_ways = getattr(head, "both_ways", None)
+    if both_ways is None or not both_ways(denoiser.path):
         raise ValueError(
             "got direction backward, but this model was trained towards its data only; train flow_score "
             "or procedure: {name: dsbm}"
         )
     return Reversed(denoiser)
+
+
+SIDES = {"forward": "to_data", "backward": "to_source"}
 
 
 class Reversed:
@@ -113,5 +111,4 @@ class Reversed:
         self.inner, self.path, self.space = inner, inner.path, inner.space
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Any:
-        prediction: Any = self.inner.predict(x, 1 - t, cond, ctx)
-        return prediction.reversed(x, t)
+        return turned(self.inner.predict(x, 1 - t, cond, ctx), x, t)

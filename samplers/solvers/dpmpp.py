@@ -15,7 +15,6 @@ from typing import Any
 from torch import Tensor
 
 from backbones.types import Noise
-from samplers.paths import Path, VPPath
 from samplers.solvers.base import Predict, Sampler
 
 
@@ -23,8 +22,8 @@ class DPMpp1(Sampler):
     """First order; with ``spacing`` leading or linspace its grid is DPM-Solver++'s (n + 1 points without the
     last)."""
 
-    def grid(self, path: Path, num_steps: int) -> list[float]:
-        if not isinstance(path, VPPath):
+    def grid(self, path: Any, num_steps: int) -> list[float]:
+        if not path.tabled:
             return super().grid(path, num_steps)
         return path.grid(
             num_steps, self.spacing, extra=1, begin=None if self.lambda_min is None else self.begin_time(path)

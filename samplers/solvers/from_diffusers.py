@@ -25,7 +25,7 @@ from torch import Tensor
 
 from backbones.registry import check_options, suggest
 from backbones.types import Noise
-from samplers.paths import EDMPath, Path, VPPath, check_steps, last_trained, sigma_of
+from samplers.paths import check_steps, sigma_of
 from samplers.prediction import Prediction
 from samplers.solvers.base import Predict, Sampler
 
@@ -164,7 +164,7 @@ class Diffusers(Sampler):
         rest = {k: v for k, v in options.items() if k not in ours}
         return ours | ({"options": {**(ours.get("options") or {}), **rest}} if rest else {})
 
-    def make(self, path: Path, num_steps: int) -> Any:
+    def make(self, path: Any, num_steps: int) -> Any:
         """A scheduler for this path, set to its steps."""
         options, begin = dict(self.options), self.begin_time(path)
         top = float(sigma_of(path, begin))
@@ -187,16 +187,12 @@ class Diffusers(Sampler):
                     options = {"prediction_type": "sample"} | options
         if self.spacing is not None and "timestep_spacing" in self.accepts:
             options["timestep_spacing"] = self.spacing
-        elif self.by_step and "timestep_spacing" in self.accepts and not isinstance(path, VPPath):
+        elif self.by_step and "timestep_spacing" in self.accepts and not path.tabled:
             # their own default leaves out the noisiest entries, which VP alone forgives
             options = {"timestep_spacing": "trailing"} | options
-        low = float(sigma_of(path, last_trained(path)))
-        if isinstance(path, EDMPath) and self.scale == "edm":
-            options = {
-                "sigma_min": path.sigma_min,
-                "sigma_max": top if self.lambda_min is not None else path.sigma_max,
-                "rho": path.rho,
-            } | options
+        low = float(sigma_of(path, path.last_trained))
+        if path.karras and self.scale == "edm":
+            options = dict(path.karras) | ({} if self.lambda_min is None else {"sigma_max": top}) | options
         elif self.scale == "edm":
             own = {k: self.accepts[k].default for k in ("sigma_min", "sigma_max")}
             options = {
@@ -230,7 +226,7 @@ class Diffusers(Sampler):
                 "lower sigma_max, or leave it out"
             )
 
-    def grid(self, path: Path, num_steps: int) -> list[float]:
+    def grid(self, path: Any, num_steps: int) -> list[float]:
         check_steps(num_steps)
         super().grid(path, num_steps)  # refuses what the path refuses
         made = self.make(path, num_steps)
@@ -244,7 +240,7 @@ class Diffusers(Sampler):
             )
         return times
 
-    def begin(self, path: Path, times: list[float], start: int) -> list[Any]:
+    def begin(self, path: Any, times: list[float], start: int) -> list[Any]:
         made = self.make(path, len(times) - 1)
         if hasattr(made, "set_begin_index"):
             made.set_begin_index(start * getattr(made, "order", 1))
@@ -271,7 +267,7 @@ class Diffusers(Sampler):
                 made, "scale_model_input"
             ) else None
             # it steps by T//n, which need not lead to its next entry
-            if self.scheduler.startswith("DDIM") and not isinstance(path, VPPath):
+            if self.scheduler.startswith("DDIM") and not path.tabled:
                 ahead = int(made.timesteps[call + 1]) if call + 1 < calls else -1
                 made.num_inference_steps = Fraction(
                     len(made.alphas_cumprod), int(made.timesteps[call]) - ahead
@@ -334,20 +330,20 @@ class Diffusers(Sampler):
     def _scale(self, made: Any) -> str:
         return "flow" if getattr(made.config, "use_flow_sigmas", False) else self.scale
 
-    def _time(self, made: Any, path: Path, call: int) -> float:
+    def _time(self, made: Any, path: Any, call: int) -> float:
         """The path's time of a call; a table's own entry where the scheduler names one."""
         begin = self.begin_time(path)
         level, top = self._level(made, call), float(sigma_of(path, begin))
         if math.isfinite(top) and abs(level / top - 1) < 1e-4:
             return begin  # but for float32, where the state is drawn
         t = min(max(float(path.time_of(_log_snr(level))), begin), 1.0)
-        if isinstance(path, VPPath):
+        if path.tabled:
             k = float(made.timesteps[call])
             if k.is_integer() and 0 <= k < path.size and abs(float(path.index(t)) - k) < 0.005:
                 return path.time(int(k))
         return t
 
-    def _factor(self, made: Any, path: Path, t: float, level: float) -> float:
+    def _factor(self, made: Any, path: Any, t: float, level: float) -> float:
         """By which a state at t is larger on the scheduler's scale."""
         scale, c = self._scale(made), path.coefficients(t)
         there = (
@@ -400,10 +396,10 @@ def _ancestral_levels(made: Any) -> None:
         )
 
 
-def _table(path: Path, begin: float, size: int = 1000) -> Tensor:
+def _table(path: Any, begin: float, size: int = 1000) -> Tensor:
     """(T,) float64: the ᾱ of a VP table with the path's noise levels, from the data to the time ``begin``:
     its own, or ``size`` of them."""
-    if isinstance(path, VPPath):
+    if path.tabled:
         return path.alpha_bar[: path.used(begin)]
     if begin > path.t_start:
         t = torch.tensor(path.grid(size, begin=begin)[-2::-1], dtype=torch.float64)

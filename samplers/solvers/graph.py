@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from backbones.types import Noise
-from samplers.heads.graph import LEAST, softmax
-from samplers.paths.graph import draw
+from samplers.paths.graph import LEAST
 from samplers.solvers.base import Predict, Sampler
+from samplers.spaces.packing import draw, softmax
 
 
 class GraphAncestral(Sampler):
@@ -47,7 +47,7 @@ class GraphAncestral(Sampler):
         prediction: Any = predict(x, t)
         path, valid = prediction.path, prediction.valid
         forget = self.renoise if s < self.until else 0.0
-        p = prediction.following() if forget < 1 else 0.0
+        p = path.following(prediction) if forget < 1 else 0.0
         if forget:
             p = (1 - forget) * p + forget * path.noised(prediction.to("probs"), s, valid)
         if self.temperature != 1:

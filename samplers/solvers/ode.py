@@ -11,83 +11,63 @@ then DDIM and heun Algorithm 1 of Karras et al. 2206.00364. Where the ODE cannot
 tables, the EDM path), heun and rk4 end with a step that does not (euler and midpoint).
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from backbones.types import Noise
-from samplers.paths import EDMPath, Path
-from samplers.prediction import Prediction
-from samplers.solvers.base import Predict, Sampler
+from samplers import spaces
+from samplers.paths import Path
+from samplers.solvers.base import Sampler
+from samplers.solvers.run import Predict
+from samplers.spaces import Space
 
 
-@dataclass(frozen=True)
-class Clock:
-    """The variable τ in which a path's ODE is solved; it grows with t."""
-
-    path: Path
-
-    def at(self, t: float) -> float:
-        return (t - 1) / t if isinstance(self.path, EDMPath) else t
-
-    def time(self, tau: float) -> float:
-        """The t of a τ, the inverse of ``at``."""
-        return 1 / (1 - tau) if isinstance(self.path, EDMPath) else tau
-
-    def slope(self, prediction: Prediction) -> Tensor:
-        """dx/dτ."""
-        return -prediction.to("noise") if isinstance(self.path, EDMPath) else prediction.to("velocity")
-
-    def open_end(self, s: float) -> bool:
-        """Whether s is a place where the slope has no limit or the network no input."""
-        return (
-            s == 1
-            and isinstance(self.path, EDMPath)
-            or not math.isfinite(float(self.path.coefficients(s).d_sigma))
-        )
-
-
-def start(predict: Predict, x: Tensor, t: float, s: float) -> tuple[Clock, float, Tensor]:
-    """The clock, h and the slope at t."""
+def start(predict: Predict, x: Tensor, t: float, s: float) -> tuple[Path, Space, float, Tensor]:
+    """The path, its space, h and the slope at t."""
     first = predict(x, t)
-    clock = Clock(first.path)
-    return clock, clock.at(s) - clock.at(t), clock.slope(first)
+    path = first.path
+    return path, spaces.of(path.space), path.clock.at(s) - path.clock.at(t), path.clock.slope(first)
 
 
 class ODE(Sampler):
-    """What solves a velocity, wherever it starts."""
+    """What solves a velocity, wherever it starts. Slopes of two places are added, so a space has to be
+    flat."""
 
+    geometries = ("flat",)
     starts = ("noise", "source")
 
 
 class Euler(ODE):
+    geometries = ("flat", "curved")
+
     def step(
         self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
     ) -> Tensor:
-        _, h, u = start(predict, x, t, s)
-        return x + h * u
+        _, space, h, u = start(predict, x, t, s)
+        return space.step(x, h * u)
 
 
 class AB2(ODE):
     def step(
         self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
     ) -> Tensor:
-        _, h, u = start(predict, x, t, s)
+        _, space, h, u = start(predict, x, t, s)
         before = history[-1] if history else None
         history[:] = [(h, u)]
         if before is None:
-            return x + h * u
-        return x + h * (u + h / (2 * before[0]) * (u - before[1]))
+            return space.step(x, h * u)
+        return space.step(x, h * (u + h / (2 * before[0]) * (u - before[1])))
 
 
 class Midpoint(ODE):
     def step(
         self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
     ) -> Tensor:
-        clock, h, u = start(predict, x, t, s)
-        return x + h * clock.slope(predict(x + h / 2 * u, clock.time(clock.at(t) + h / 2)))
+        path, space, h, u = start(predict, x, t, s)
+        middle = path.clock.time(path.clock.at(t) + h / 2)
+        return space.step(x, h * path.clock.slope(predict(space.step(x, h / 2 * u), middle)))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -107,21 +87,23 @@ class Heun(ODE):
     def step(
         self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
     ) -> Tensor:
-        clock, h, u = start(predict, x, t, s)
-        if clock.open_end(s) or s == 1 and self.last == "euler":
-            return x + h * u
-        return x + h / 2 * (u + clock.slope(predict(x + h * u, s)))
+        path, space, h, u = start(predict, x, t, s)
+        ahead = space.step(x, h * u)
+        if path.open_end(s) or s == 1 and self.last == "euler":
+            return ahead
+        return space.step(x, h / 2 * (u + path.clock.slope(predict(ahead, s))))
 
 
 class RK4(ODE):
     def step(
         self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
     ) -> Tensor:
-        clock, h, k1 = start(predict, x, t, s)
+        path, space, h, k1 = start(predict, x, t, s)
+        clock = path.clock
         middle = clock.time(clock.at(t) + h / 2)
-        k2 = clock.slope(predict(x + h / 2 * k1, middle))
-        if clock.open_end(s):
-            return x + h * k2
-        k3 = clock.slope(predict(x + h / 2 * k2, middle))
-        k4 = clock.slope(predict(x + h * k3, s))
-        return x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        k2 = clock.slope(predict(space.step(x, h / 2 * k1), middle))
+        if path.open_end(s):
+            return space.step(x, h * k2)
+        k3 = clock.slope(predict(space.step(x, h / 2 * k2), middle))
+        k4 = clock.slope(predict(space.step(x, h * k3), s))
+        return space.step(x, h / 6 * (k1 + 2 * k2 + 2 * k3 + k4))

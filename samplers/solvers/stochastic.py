@@ -22,10 +22,9 @@ from typing import Any
 from torch import Tensor
 
 from backbones.types import Noise
-from samplers.paths import EDMPath, Path, sigma_of
+from samplers.paths import GaussianPath, sigma_of
 from samplers.solvers.ancestral import transition
 from samplers.solvers.base import Predict, Sampler
-from samplers.solvers.ode import Clock
 
 # a fall of the level in one step, far above the data's own scale of about 1, over which a mean of both ends
 # says nothing
@@ -60,7 +59,7 @@ class EDMHeun(Sampler):
                 "least 0 and 0 <= s_min <= s_max"
             )
 
-    def begin(self, path: Path, times: list[float], start: int) -> list[Any]:
+    def begin(self, path: GaussianPath, times: list[float], start: int) -> list[Any]:
         return [(path, len(times) - 1)]
 
     def step(
@@ -72,13 +71,13 @@ class EDMHeun(Sampler):
         path, eps = first.path, first.to("noise")
         then, level, next_level = path.coefficients(s), float(sigma_of(path, t)), float(sigma_of(path, s))
         out = then.alpha * first.to("data") + then.sigma * eps
-        far = math.isinf(level) or (level > LEAP * max(next_level, 1.0) and not isinstance(path, EDMPath))
+        far = math.isinf(level) or (level > LEAP * max(next_level, 1.0) and not path.karras)
         if next_level == 0 or far:  # at the data there is no noise to predict; where alpha is 0 there is no y
             return out
         return out + then.alpha * ((next_level - level) / 2) * (predict(out, s).to("noise") - eps)
 
     def churn(
-        self, x: Tensor, t: float, noise: Noise | None, path: Path, num_steps: int
+        self, x: Tensor, t: float, noise: Noise | None, path: GaussianPath, num_steps: int
     ) -> tuple[Tensor, float]:
         """The state with noise added, and the earlier time it now belongs to."""
         level = float(sigma_of(path, t))
@@ -114,7 +113,7 @@ class EulerMaruyama(Sampler):
     ) -> Tensor:
         prediction = predict(x, t)
         path = prediction.path
-        clock, c = Clock(path), path.coefficients(t)
+        clock, c = path.clock, path.coefficients(t)
         if self.scale == 0:
             return x + (clock.at(s) - clock.at(t)) * clock.slope(prediction)
         if s == 1:
@@ -123,8 +122,8 @@ class EulerMaruyama(Sampler):
             c_x, c_data, variance, _, _ = transition(path, t, s)
             return c_x * x + c_data * prediction.to("data") + variance.sqrt() * draw(self, x, noise)
         h = clock.at(s) - clock.at(t)
-        pace = t**2 if isinstance(path, EDMPath) else 1.0  # dt/dτ: its clock is τ = −sigma = 1 − 1/t
-        rate = self.scale * 2 * (c.sigma**2 * c.d_alpha / c.alpha - c.sigma * c.d_sigma) * pace  # g² dt/dτ
+        rate = self.scale * 2 * (c.sigma**2 * c.d_alpha / c.alpha - c.sigma * c.d_sigma)  # g²
+        rate = rate * clock.pace(t)  # dt/dτ
         rate = rate.clamp(0, float(path.coefficients(s).sigma) ** 2 / h)
         return (
             x

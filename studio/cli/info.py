@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from samplers.paths.graph import BONDS
+from samplers.spaces.packing import BONDS
 from studio.checkpoints import checkpoint, own_network
 from studio.checkpoints.build import Info, build_network
 from studio.checkpoints.find import card, locate, spot_of, weights_in

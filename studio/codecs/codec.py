@@ -12,7 +12,7 @@ from torch import Tensor
 from backbones.plugins import Registry
 from backbones.registry import build, plain, resolve
 from backbones.types import Cond, Noise
-from samplers.spaces.euclid import Euclid
+from samplers import spaces
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class FromNoise:
         free: Tensor | None = None,
     ) -> tuple[Tensor, Cond]:
         """See `Codec`."""
-        return Euclid().prior(noise, tuple(shape), scale=path.prior_scale), cond
+        return spaces.of(path.space).start(noise, tuple(shape), cond, scale=path.prior_scale)
 
     def sizes(self, shape: Sequence[int]) -> dict[str, Any]:
         """``dim`` of vectors; ``in_channels`` and ``input_size`` (a number where all sides are equal) of what

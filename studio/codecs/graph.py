@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backbones.types import Cond, NoiseSource
-from samplers.paths.graph import BONDS, GraphPath, category, draw, mask, pack, unpack
+from samplers.paths.graph import GraphPath
+from samplers.spaces.packing import BONDS, category, draw, mask, pack, unpack
 from studio.codecs.codec import Setting
 
 

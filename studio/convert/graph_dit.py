@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from backbones.originals.graph_dit import graph_state
-from samplers.paths.graph import BONDS
+from samplers.spaces.packing import BONDS
 from studio.checkpoints.build import Info
 from studio.convert.checkpoint import Weights, read_state
 from studio.convert.convert import Imported

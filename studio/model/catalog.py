@@ -11,6 +11,7 @@ from pathlib import Path
 import guidance
 import samplers
 from backbones.registry import resolve
+from samplers import spaces
 from samplers.names import canonical
 from samplers.paths import EVERY
 from studio.checkpoints import checkpoint
@@ -30,13 +31,13 @@ def sampler_names(card: Card | None = None) -> list[str]:
     """Those that start from noise, in the registry's order; of a model those that step what it is made of."""
     space = "euclid" if card is None else _space(card)
     kinds = {name: resolve(samplers.REGISTRY, name, "sampler") for name in samplers.REGISTRY}
-    return [name for name, kind in kinds.items() if "noise" in kind.starts and space in kind.spaces]
+    return [name for name, kind in kinds.items() if "noise" in kind.starts and kind.fits(space)]
 
 
 def _space(card: Card) -> str:
     path = load_config(card.folder / "config.yaml").objective.get("path", "linear")
     name = canonical("path", path if isinstance(path, str) else path.get("name"))
-    return str(resolve(EVERY, name, "path").space)
+    return spaces.name_of(resolve(EVERY, name, "path").space)
 
 
 def _codec(card: Card) -> Codec:

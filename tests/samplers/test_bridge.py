@@ -214,11 +214,11 @@ def test_i2sb_with_the_exact_data_ends_on_it(num_steps: int) -> None:
     """A prediction that knows the data brings every source to it; the law of what lies between is the
     bridge's."""
     from samplers.denoiser import FunctionDenoiser
-    from samplers.paths.bridge import BridgePrediction
+    from samplers.prediction import Prediction
 
     path, n = I2SBPath(), 4000
     data, source = torch.full((n, 1), 0.5, dtype=torch.float64), torch.full((n, 1), -1.0, dtype=torch.float64)
-    model = FunctionDenoiser(path, lambda x, t, cond: BridgePrediction("data", data, x, t, path))
+    model = FunctionDenoiser(path, lambda x, t, cond: Prediction("data", data, x, t, path))
     model.starts = "source"
     steps = list(build("bridge").steps(model, source, noise=NoiseSource(range(n)), num_steps=num_steps))
     assert torch.equal(steps[-1].x, data)

@@ -56,7 +56,7 @@ def test_few_steps(name: str, where: str, num_steps: int) -> None:
     for options in variants(name):
         for dtype in (torch.float32, torch.float64):
             noise = NoiseSource(range(16))
-            x = Euclid().prior(noise, (2,), scale=path.prior_scale, dtype=dtype)
+            x = Euclid().start(noise, (2,), scale=path.prior_scale, dtype=dtype)[0]
             steps = list(
                 build(name, **options).steps(MIX.denoiser(path), x, noise=noise, num_steps=num_steps)
             )
@@ -86,7 +86,7 @@ def test_the_flow_or_the_law_of_a_gaussian(name: str, where: str) -> None:
         sampler = build(name, **options)
         times = sampler.times(path, 250)
         c, noise = path.coefficients(times[0]), NoiseSource(range(n))
-        z = Euclid().prior(noise, (1,), dtype=torch.float64)
+        z = Euclid().start(noise, (1,), dtype=torch.float64)[0]
         x = sampler.sample(
             model, c.alpha * m + (c.alpha**2 * std**2 + c.sigma**2).sqrt() * z, noise=noise, num_steps=250
         )
@@ -114,7 +114,7 @@ def test_the_covariance_of_a_gaussian(name: str, where: str) -> None:
         sampler, noise = build(name, **options), NoiseSource(range(n))
         c, z = (
             path.coefficients(sampler.times(path, 200)[0]),
-            Euclid().prior(noise, (2,), dtype=torch.float64),
+            Euclid().start(noise, (2,), dtype=torch.float64)[0],
         )
         start = c.alpha * mean + z @ root(c.alpha**2 * cov + c.sigma**2 * torch.eye(2, dtype=torch.float64))
         x = sampler.sample(correlated(path, mean, cov), start, noise=noise, num_steps=200)
@@ -171,7 +171,10 @@ def test_both_modes_of_a_mixture(name: str) -> None:
     for options in variants(name):
         noise = NoiseSource(range(n))
         x = build(name, **options).sample(
-            MIX.denoiser(path), Euclid().prior(noise, (2,), dtype=torch.float64), noise=noise, num_steps=100
+            MIX.denoiser(path),
+            Euclid().start(noise, (2,), dtype=torch.float64)[0],
+            noise=noise,
+            num_steps=100,
         )
         left = (x - torch.tensor(MIX.means[0])).norm(dim=1) < (x - torch.tensor(MIX.means[1])).norm(dim=1)
         assert abs(float(left.double().mean()) - 0.4) < 0.035
@@ -214,6 +217,14 @@ def test_conditions_reach_the_model(name: str) -> None:
     assert seen and all(c is cond for c in seen)
 
 
+class Tokens(Euclid):
+    name, geometry = "tokens", "discrete"
+
+
+class OnTokens(LinearPath):
+    space = Tokens()
+
+
 @every_sampler
 def test_refusals(name: str) -> None:
     x = points(2)
@@ -230,10 +241,8 @@ def test_refusals(name: str) -> None:
             noise=NoiseSource([0, 1]),
             num_steps=9,
         )
-    other = MIX.denoiser(LinearPath())
-    other.space = "tokens"
     with pytest.raises(
         ValueError,
-        match=f"{type(build(name)).__name__} is for models of euclid, got one of tokens",
+        match=f"{type(build(name)).__name__} is for models of euclid.*, got one of tokens; choose another",
     ):
-        build(name).sample(other, x)
+        build(name).sample(MIX.denoiser(OnTokens()), x)

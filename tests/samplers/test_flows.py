@@ -13,6 +13,7 @@ from torch import Tensor
 from backbones import Cond, NoiseSource, RecordedNoise
 from samplers import Batch, LinearPath, LipmanPath, Objective, TrigPath, build, build_objective
 from samplers.heads.parameterization import EDM, Direct
+from samplers.paths.coefficients import mix
 from samplers.paths.flows import Flow
 from samplers.spaces.euclid import Euclid
 
@@ -118,7 +119,7 @@ def test_the_regressed_field_is_the_paths_own(path: Flow, kind: str) -> None:
     state = objective.state(pairs, t, noise)
     silent, x = objective.predict(net, state), state.x
     jitter = noise.normal(data.shape[1:], stream="jitter", dtype=data.dtype)
-    between = Euclid().interpolate(pairs.source, pairs.data, path.ends(t))
+    between = mix(path.ends(t), pairs.source, pairs.data)
     torch.testing.assert_close(x, between + path.sigma * jitter)
     ((_, lacking, _),) = objective.parameterization.differences(silent, state)
     target = -lacking  # of the network's output
@@ -154,7 +155,7 @@ def test_samplers_run_on_every_flow(path: Flow, name: str) -> None:
     """From the prior, whose scale counts the noise between the ends, to data with that noise left in it."""
     m, std, n = 0.7, 0.5, 4096
     noise = NoiseSource(range(n))
-    z = Euclid().prior(noise, (1,), dtype=torch.float64)
+    z = Euclid().start(noise, (1,), dtype=torch.float64)[0]
     x = build(name).sample(gaussian(m, std).denoiser(path), path.prior_scale * z, noise=noise, num_steps=60)
     left = float(path.coefficients(1.0).sigma)
     if name == "ddpm":

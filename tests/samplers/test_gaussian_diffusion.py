@@ -13,8 +13,8 @@ from samplers import Batch, Denoiser, Objective, Prediction, VPPath, build
 from samplers.heads.parameterization import data as data_output
 from samplers.heads.parameterization import noise as noise_output
 from samplers.heads.variational import bound, log_variance_of, log_variances
+from samplers.paths.coefficients import mix
 from samplers.solvers.ancestral import transition
-from samplers.spaces.euclid import Euclid
 
 PATH = VPPath()
 
@@ -82,7 +82,7 @@ def test_respaced_tables(recorded: Any, n: int) -> None:
 
 def test_q_sample(recorded: Any) -> None:
     g = recorded[0]
-    x = Euclid().interpolate(g["input.noise"], g["input.x0"], PATH.coefficients(time_of(g["input.t"])))
+    x = mix(PATH.coefficients(time_of(g["input.t"])), g["input.noise"], g["input.x0"])
     close(x, g["output.q_sample"], 1e-6)
 
 

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backbones import NoiseSource
-from samplers.paths.graph import BONDS, GraphPath, Statistics, cosine_table, draw, mask, pack, unpack
+from samplers.paths.graph import GraphPath
+from samplers.paths.graph_tables import Statistics, cosine_table
+from samplers.spaces.packing import BONDS, draw, mask, pack, unpack
 
 TYPES, ATOMS = 3, 3
 

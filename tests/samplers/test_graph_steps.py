@@ -14,8 +14,9 @@ from backbones import Cond, NoiseSource, RunContext
 from backbones.graph_dit import GraphDiT
 from guidance import Guided
 from samplers import Batch, Denoiser, build_objective
-from samplers.heads.graph import GraphPrediction, Logits, softmax
-from samplers.paths.graph import BONDS, GraphPath, draw, pack, unpack
+from samplers.heads.graph import GraphPrediction, Logits
+from samplers.paths.graph import GraphPath
+from samplers.spaces.packing import BONDS, draw, pack, softmax, unpack
 
 TYPES, N = 2, 2
 
@@ -78,7 +79,8 @@ class Exact:
             if ctx is not None and ctx.t_next is not None
             else min(1.0, float(t) + 1 / self.path.num)
         )
-        return GraphPrediction("logits", mean.clamp_min(1e-30).log(), x, t, self.path, valid, s)
+        logits = mean.clamp_min(1e-30).log()
+        return GraphPrediction(space="logits", value=logits, x=x, t=t, path=self.path, valid=valid, s=s)
 
 
 def counts(x: Tensor) -> Tensor:
@@ -130,9 +132,9 @@ def test_a_renoised_step_by_hand() -> None:
     for s in (0.5, 0.95):
         p = Exact(path).predict(x, s - 0.02, Cond(), RunContext(t=s - 0.02, t_next=s))
         want = (
-            p.following()
+            path.following(p)
             if s > 0.9
-            else 0.4 * p.following() + 0.6 * path.noised(softmax(p.value, TYPES), s, valid)
+            else 0.4 * path.following(p) + 0.6 * path.noised(softmax(p.value, TYPES), s, valid)
         )
         noise = NoiseSource(range(4)).at(3)
         seen[s] = samplers.build("graph", renoise=0.6).step(x, s - 0.02, s, lambda x, t, p=p: p, noise, [])
@@ -151,7 +153,7 @@ def test_guidance_is_a_product_of_powers() -> None:
         made: Any = Guided(Exact(path), [guidance.build("cfg", scale=w, space=space)]).predict(
             x, 0.5, cond, RunContext(t=0.5, t_next=0.52)
         )
-        got = made.following() if space == "logp" else made.to("probs")
+        got = path.following(made) if space == "logp" else made.to("probs")
         for want, have in zip(map(torch.exp, powers(ask, w)), unpack(got, TYPES)):
             want = want / want.sum(-1, keepdim=True)
             off = (

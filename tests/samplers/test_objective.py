@@ -32,7 +32,7 @@ class Constant(nn.Module):
 
 
 def prior(noise: NoiseSource, data: Tensor) -> Tensor:
-    return Euclid().prior(noise, data.shape[1:], dtype=data.dtype)
+    return Euclid().start(noise, data.shape[1:], dtype=data.dtype)[0]
 
 
 def test_a_silent_network_loses_the_target() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from backbones import RecordedNoise
 from samplers import Coefficients, Prediction, VPPath, beta_table, build
-from samplers.spaces.euclid import Euclid
+from samplers.paths.coefficients import mix
 
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
 SPACES = {"epsilon": "noise", "sample": "data", "v_prediction": "v"}
@@ -168,7 +168,7 @@ def test_noising_and_v_target(steps: dict[str, Tensor], schedule: str) -> None:
         torch.tensor([1 - (k + 1) / 1000 for k in (0, 250, 500, 999)], dtype=torch.float64),
     )
     data, noise = steps["in.sample"].double(), steps["in.noise"].double()
-    x = Euclid().interpolate(noise, data, path.coefficients(t))
+    x = mix(path.coefficients(t), noise, data)
     assert error(x, steps[f"add_noise.{schedule}.t0_250_500_999"]) < 1e-5
     assert (
         error(

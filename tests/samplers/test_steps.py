@@ -14,6 +14,7 @@ from backbones import Cond, NoiseSource, RecordedNoise, RunContext
 from samplers import Denoiser, EDMPath, FunctionDenoiser, LinearPath, Prediction, Sampler, VPPath, build
 from samplers.heads.parameterization import noise as noise_output
 from samplers.heads.parameterization import velocity as velocity_output
+from samplers.paths.graph import GraphPath
 from samplers.spaces.euclid import Euclid
 
 MIX = Mixture()
@@ -28,7 +29,7 @@ ours = pytest.mark.parametrize("name, options", OURS, ids=[n for n, _ in OURS])
 
 
 def start(path: Any, noise: NoiseSource, dim: int = 2) -> Tensor:
-    return Euclid().prior(noise, (dim,), scale=path.prior_scale, dtype=torch.float64)
+    return Euclid().start(noise, (dim,), scale=path.prior_scale, dtype=torch.float64)[0]
 
 
 @every_path
@@ -264,13 +265,13 @@ def test_dpmpp_bounds_its_data(name: str) -> None:
 
 def test_refusals() -> None:
     x, model = points(2), MIX.denoiser(VPPath())
-    graph = FunctionDenoiser(VPPath(), model.fn)
-    graph.space = "graph"
+    atoms, joint = (1.0,), (((1.0, 1.0, 0.0, 0.0, 0.0),),)
+    graph = FunctionDenoiser(GraphPath(atoms=atoms, joint=joint), model.fn)
     known = Cond(known=torch.ones(2, 2, dtype=torch.bool))
     for call, message in (
         (
             lambda: build("euler").sample(graph, x),
-            "Euler is for models of euclid, got one of graph; choose another sampler",
+            "Euler is for models of euclid and other flat or curved spaces, got one of graph; choose graph",
         ),
         (
             lambda: build("euler", spacing="leading").sample(MIX.denoiser(LinearPath()), x),

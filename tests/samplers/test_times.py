@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from backbones import NoiseSource, RunContext
+from backbones import Cond, NoiseSource, RunContext
 from samplers import Batch, EDMPath, LinearPath, TrigPath, VPPath
 from samplers.heads.parameterization import Direct
 from samplers.objective import Objective, build_objective
@@ -73,9 +73,9 @@ def test_options() -> None:
 
 
 def test_prior_and_projection() -> None:
-    x = Euclid().prior(NoiseSource([1]), (N,), scale=80.0, dtype=torch.float64)
+    x = Euclid().start(NoiseSource([1]), (N,), scale=80.0, dtype=torch.float64)[0]
     assert stats.kstest(x[0].numpy() / 80, "norm").pvalue > 1e-3
-    assert torch.equal(Euclid().project(x), x)
+    assert torch.equal(Euclid().project(x, Cond()), x)
 
 
 @pytest.mark.parametrize("mean, std", [(-1.2, 1.2), (0.0, 0.8)])

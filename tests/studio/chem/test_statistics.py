@@ -6,7 +6,7 @@ import torch
 
 pytest.importorskip("rdkit", reason="pip install 'drift-studio[chem]'")
 
-from samplers.paths.graph import Statistics
+from samplers.paths.graph_tables import Statistics
 from studio.chem import graphs
 from studio.chem.statistics import count, published
 from studio.chem.toolkit import read_smiles
