@@ -131,7 +131,7 @@ class GraphDiT(nn.Module):
     Raises ``ValueError`` for graphs of another size.
     """
 
-    few_tokens = 1024  # 32 graphs of 32 atoms
+    few_tokens, fixed_rows = 1024, 32  # 32 graphs of 32 atoms; see backbones.types.Backbone
     # see backbones.inference
     low_precision = (
         "t_embedder",

@@ -27,8 +27,9 @@ class Noise(Protocol):
 
 class Backbone(Protocol):
     """A network: ``(B, ...), (B,), Cond -> (B, ...)``. Knows shapes, not noise. It may say what a sample
-    costs it: ``tokens(shape)``, in how many pieces it sees one of a shape (`tokens_of`), and ``few_tokens``,
-    how many in a batch are too few to fill a CPU."""
+    costs it: ``tokens(shape)``, in how many pieces it sees one of a shape (`tokens_of`), ``few_tokens``, how
+    many in a batch are too few to fill a CPU, and ``fixed_rows``, how many samples make a batch of fixed
+    size."""
 
     def __call__(self, x: Tensor, t: Tensor, cond: "Cond", ctx: "RunContext | None" = None) -> Tensor: ...
 

@@ -142,7 +142,7 @@ def count_flops(what: str, overrides: Sequence[str]) -> dict[str, Any]:
     DiT's tables do)."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from backbones.types import Cond
+    from backbones.types import Cond, tokens_of
     from guidance.grammar import value_of
 
     kind, _, size = what.partition(":")
@@ -175,11 +175,10 @@ def count_flops(what: str, overrides: Sequence[str]) -> dict[str, Any]:
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             net(torch.empty(1, *shape), torch.empty(1), Cond())
-    grid = getattr(net, "grid", None)
     return {
         "parameters": sum(p.numel() for p in net.parameters()),
         "macs": counter.get_total_flops() // 2,
         "gmacs": round(counter.get_total_flops() / 2e9, 3),
-        "tokens": grid[0] * grid[1] if grid else shape[0] if "atom_types" in config.backbone else 1,
+        "tokens": tokens_of(net, shape),
         "shape": list(shape),
     }

@@ -172,7 +172,10 @@ class Blocks(ABC):
     def run(self, total: int, count: int) -> int:
         """How many pieces in a row one of ``count`` gets, so that all have work and batches are full; whole
         files where there are many."""
-        whole, rows = UNIT // self.step, max(RUN, fixed_rows(self.plan.model.info.shape))
+        whole, rows = (
+            UNIT // self.step,
+            max(RUN, fixed_rows(self.plan.model.denoiser, self.plan.model.info.shape)),
+        )
         return whole if total >= 4 * count * whole else max(1, min(-(-rows // self.step), total // count))
 
     share = run

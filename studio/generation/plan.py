@@ -59,7 +59,7 @@ class Plan:
     def pinned(self) -> dict[str, Any]:
         """What the manifest pins. Batch size, device and the number of processes are not among it."""
         model, r = self.model, self.request
-        fixed = sampling.fixed_rows(model.info.shape)
+        fixed = sampling.fixed_rows(model.denoiser, model.info.shape)
         recipe = model.recipes(self.batch([0]))[0]
         tree = model.config.tree()
         return {

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 import guidance as guidance_floor
-from backbones.types import Cond, RunContext
+from backbones.types import Cond, RunContext, tokens_of
 from guidance.rules import Rule
-from samplers.denoiser import Denoiser, Queryable
-from samplers.reparameterised import Reparameterised
+from samplers.denoiser import Queryable
 from samplers.solvers.base import Sampler, Step
 from samplers.solvers.bridge import facing
 from studio.data.conditions import missing
@@ -29,8 +28,7 @@ from studio.sampling import starts
 from studio.sampling.sampler_spec import build_sampler
 
 FIXED_BATCH = 8
-# by the dimensions of a sample: points have small networks, graphs and sequences few tokens
-FIXED_ROWS = {1: 256, 2: 32}
+FIXED_POINTS = 256  # of what a network sees in one piece
 
 
 @dataclass(frozen=True)
@@ -98,9 +96,12 @@ class Progress:
         return self.step.s == 1.0 and self.step.index + 1 == self.step.num_steps
 
 
-def fixed_rows(shape: Sequence[int]) -> int:
-    """How many samples of a shape a micro-batch of fixed size has."""
-    return FIXED_ROWS.get(len(shape), FIXED_BATCH)
+def fixed_rows(denoiser: Any, shape: Sequence[int]) -> int:
+    """How many samples of a shape a micro-batch of fixed size has: as many as the network says
+    (``fixed_rows``)."""
+    net = getattr(denoiser, "net", None)
+    usual = FIXED_POINTS if tokens_of(net, shape) == 1 else FIXED_BATCH
+    return int(getattr(net, "fixed_rows", usual))
 
 
 def micro_batches(
@@ -175,11 +176,12 @@ def stream(
     fast = denoiser
     if denoiser.starts == "source":
         fast = facing(denoiser, sampler.needs, request.direction)
-    fast = fast.lowered() if isinstance(fast, Denoiser | Reparameterised) else fast
+    lowered = getattr(fast, "lowered", None)
+    fast = fast if lowered is None else lowered()
     model: Queryable = guidance_floor.Guided(fast, chosen) if chosen else fast
     rounded = device.type == "cpu" and getattr(denoiser, "dtype", None) == torch.bfloat16
     batches = micro_batches(
-        request, alone=sampler.mixes, fixed=rounded and not sampler.mixes, size=fixed_rows(shape)
+        request, alone=sampler.mixes, fixed=rounded and not sampler.mixes, size=fixed_rows(denoiser, shape)
     )
     if starts.whole(request.noise):
         batches = [list(range(len(request.seeds)))]
