@@ -26,6 +26,23 @@ ROOMS = [  # of studio, from the ground up
     "reproduce",
     "cli",
 ]
+INNER = {  # of the floors below it: rooms and files, a line of those that do not import each other
+    "samplers": [
+        "names batch",
+        "spaces",
+        "paths",
+        "prediction times weights",
+        "heads couplings",
+        "denoiser objective",
+        "solvers reparameterised gaussian_bridge",
+    ],
+    "guidance": [
+        "rules",
+        "borrowed probe",
+        "apg autoguidance cfg dual plus_plus prior rescale tangential zero_star",
+        "guided grammar",
+    ],
+}
 PRESENT = [p for p in ORDER if (ROOT / p).is_dir()]
 
 
@@ -107,6 +124,20 @@ def test_rooms_of_studio_import_those_below(module: str) -> None:
     assert above(module, of(module)) == []
 
 
+def beside(module: str, names: set[str]) -> list[str]:
+    """Of what a module of a floor with an inner order imports of its own floor: what lies in its own line, or
+    one above, but not in its own room."""
+    floor, own = module.split(".")[:2]
+    line = {name: i for i, names in enumerate(INNER[floor]) for name in names.split()}
+    rooms = {n: n.split(".")[1] if "." in n else "" for n in names if n.split(".")[0] == floor}
+    return sorted(n for n, r in rooms.items() if r != own and (not r or line[r] >= line[own]))
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if "." in m and m.split(".")[0] in INNER])
+def test_rooms_of_a_floor_import_those_below(module: str) -> None:
+    assert beside(module, of(module)) == []
+
+
 def test_few_files_of_studio_lie_outside_a_room() -> None:
     outside = [m for m in MODULES if m.split(".")[0] == "studio" and not room(m)]
     assert len(outside) <= 6 and {room(m) for m in MODULES if m.startswith("studio.")} - {""} == set(ROOMS)
@@ -166,6 +197,13 @@ def test_this_test_can_fail() -> None:
         "studio",
         "studio.api",
         "studio.model.loading",
+    ]
+    assert beside("samplers.paths.x", {"samplers.batch", "samplers.paths.vp", "samplers", "torch"}) == [
+        "samplers"
+    ]
+    assert beside("samplers.times", {"samplers.weights", "samplers.heads.x"}) == [
+        "samplers.heads.x",
+        "samplers.weights",
     ]
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()}) == ["a", "b", "c", "d"]
     assert PRESENT[:3] == ORDER[:3] and "backbones.dit" in MODULES
