@@ -14,7 +14,7 @@ from samplers import Batch, Denoiser, FunctionDenoiser, Objective, Prediction, b
 from samplers.batch import Ends, Error, State
 from samplers.heads.plain import Target
 from samplers.objective import build_objective
-from samplers.paths import AnyPath
+from samplers.paths import AnyPath, as_time
 from samplers.solvers.base import Sampler
 from samplers.spaces import REGISTRY, Space, of
 from samplers.spaces.euclid import Euclid
@@ -70,7 +70,7 @@ class Geodesic(AnyPath):
         """The data lie where the way that is left leads."""
         if (prediction.space, to) != ("velocity", "data"):
             return super().convert(prediction, to)
-        left = 1 - torch.as_tensor(prediction.t).to(prediction.x).reshape(-1, 1)
+        left = (1 - as_time(prediction.t)).to(prediction.x).reshape(-1, 1)
         return of(self.space).step(prediction.x, left * prediction.value)
 
 
