@@ -5,8 +5,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from samplers.heads.gradient import grad_of
 from studio.checkpoints import checkpoint, own_network, repair
-from studio.checkpoints.build import Info, build_network, denoiser_of
+from studio.checkpoints.build import Info, build_network, denoiser_of, objective_of
 from studio.checkpoints.find import choose_weights, live_buffers, locate, parted, read_weights, spot_of
 from studio.codecs.codec import build_codec
 from studio.config import Config, load_config
@@ -37,9 +38,10 @@ def load(
     """
     folder, step = locate(name)
     where = pick_device(device)
-    kind = pick_dtype(dtype, where)
     repair.check(folder)
     config = load_config(folder / "config.yaml")
+    exact = grad_of(objective_of(config).parameterization) != "none"
+    kind = pick_dtype(dtype, where, exact=exact)
     meta = checkpoint.read_meta(folder)
     info = Info.from_meta(meta)
     spot = spot_of(folder, step)

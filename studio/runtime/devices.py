@@ -39,12 +39,12 @@ def fast_bf16(device: torch.device) -> bool:
     return False
 
 
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bf16 where the hardware has it, otherwise fp32. Raises ``ValueError`` for fp16 on a CPU,
-    where it is slow and overflows."""
+def pick_dtype(name: str, device: torch.device, *, exact: bool = False) -> torch.dtype:
+    """``auto`` is bf16 where the hardware has it and nobody asks for ``exact`` numbers, otherwise fp32. Raises
+    ``ValueError`` for fp16 on a CPU, where it is slow and overflows."""
     choices = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if name == "auto":
-        return torch.bfloat16 if fast_bf16(device) else torch.float32
+        return torch.bfloat16 if not exact and fast_bf16(device) else torch.float32
     if name not in choices:
         raise ValueError(f"got dtype {name!r}, expected auto, {', '.join(choices)}")
     if name == "fp16" and device.type == "cpu":

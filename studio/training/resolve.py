@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 import guidance
+from samplers.heads.gradient import check_forms
 from samplers.objective import Objective
 from studio.checkpoints.build import Info, build_network, fill_backbone, fill_path, objective_of
 from studio.config import Config, SampleConfig
@@ -111,6 +113,8 @@ def _check(config: Config, data: Data, info: Info, objective: Objective, *, own:
     task = build_task(data.task, data.codec)
     for name in config.train.augmentations:
         task.augment(name)  # refuses what such samples do not have
+    low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.train.dtype)
+    check_forms(objective.parameterization, dtype=low, compiled=config.train.compile)
     if data.source is None and getattr(objective.coupling, "needs_source", False):
         raise ValueError(
             "objective.coupling is paired, but this data brings no sources; use data with pairs, or the "

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from samplers.couplings.coupling import Coupling
+from samplers.heads.gradient import grad_of
 from samplers.objective import Head, Objective, TrainingPath
 from samplers.times import TimeSampler
 from samplers.weights import LossWeight
@@ -268,6 +270,9 @@ def prepared(
     )
     if where.type == "cpu":
         keep_freed_memory()
+    if dtype != torch.float32 and grad_of(resolved.objective.parameterization) != "none":
+        dtype = torch.float32
+        notes = (*notes, "train.dtype: auto is fp32, since the head takes gradients of its network")
     net = resolved.network()
     config = _adapted(resolved.config, net, info, base)
     if unnamed:
