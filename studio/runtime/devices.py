@@ -40,8 +40,8 @@ def fast_bf16(device: torch.device) -> bool:
 
 
 def pick_dtype(name: str, device: torch.device, *, exact: bool = False) -> torch.dtype:
-    """``auto`` is bf16 where the hardware has it and nobody asks for ``exact`` numbers, otherwise fp32. Raises
-    ``ValueError`` for fp16 on a CPU, where it is slow and overflows."""
+    """``auto`` is bf16 where the hardware has it and nobody asks for ``exact`` numbers, otherwise fp32.
+    Raises ``ValueError`` for fp16 on a CPU, where it is slow and overflows."""
     choices = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if name == "auto":
         return torch.bfloat16 if not exact and fast_bf16(device) else torch.float32
