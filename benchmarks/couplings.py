@@ -28,14 +28,14 @@ from backbones.types import RunContext
 from benchmarks.common import finish, interleave, parser_of, table
 from samplers.couplings.coupling import OT, Sinkhorn
 from samplers.couplings.gibbs import Gibbs
-from studio.checkpoints.build import Info, build_network, fill_backbone, objective_of
 from studio.codecs.codec import build_codec
 from studio.config import load_config
 from studio.data import load_data
 from studio.runtime.devices import pick_dtype
 from studio.tasks import build_task
 from studio.training.batches import Feed
-from studio.training.procedure import Phase
+from studio.training.procedure import Dataset, NetworkLoss, Update
+from studio.training.resolve import resolve
 
 EMOJI = Path(__file__).parents[1] / "data" / "emoji32.npz"
 KINDS: dict[str, Any] = {
@@ -67,15 +67,16 @@ def step_of(name: str) -> Callable[[], None]:
     config = load_config("fashion-dit", ["train.batch_size=128"])
     config.objective["coupling"] = KINDS[name]
     data, device = load_data(config.data), torch.device("cpu")
-    config.backbone = fill_backbone(config.backbone, Info.of(data))
-    net, objective, low = build_network(config), objective_of(config), pick_dtype("auto", device)
+    resolved = resolve(config, data)
+    (net,), objective, low = resolved.networks().values(), resolved.objective, pick_dtype("auto", device)
     if name.endswith("in line"):
         objective.coupling.slow = False  # type: ignore[attr-defined]
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6, fused=True)
-    phase = Phase("main", ("net",), "net", objective, data)
-    steps: Iterator[Any] = Feed(
-        config, build_codec(data.codec), build_task(data.task, data.codec), device
-    ).steps(phase, 0, 0, RunContext())
+    source = Dataset(data, config.train.batch_size, seed=config.seed)
+    update = Update(("net",), NetworkLoss(objective, "net"), source)
+    codec, task = build_codec(data.codec), build_task(data.task, data.codec)
+    feed = Feed(resolved.config, codec, task, device)
+    steps: Iterator[Any] = feed.steps(update, 0, 0, 0, RunContext())
 
     def step() -> None:
         (ready,) = next(steps)

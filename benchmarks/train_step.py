@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from benchmarks.common import THREADS, Side, arguments, finish, serve, table, take_turns
-from studio.checkpoints.build import Info, build_network, fill_backbone, objective_of
 from studio.config import load_config
 from studio.data import Arrays, Data
 from studio.training.loop import Trainer
@@ -94,29 +93,17 @@ def ours(size: dict[str, int], dtype: str, folder: str) -> Callable[[], None]:
     )
     arrays = Arrays(values.numpy(), labels.numpy())
     data = Data("bench", "image", tuple(values.shape[1:]), arrays, arrays, tuple(map(str, range(10))))
-    config.backbone = fill_backbone(config.backbone, Info.of(data))
     from studio.runtime.devices import pick_device, pick_dtype
-    from studio.training.procedure import Phase
+    from studio.training.resolve import resolve
 
     device = pick_device("cpu")
-    trainer = Trainer(
-        config,
-        Path(folder),
-        data,
-        Info.of(data),
-        build_network(config),
-        objective_of(config),
-        device,
-        pick_dtype(dtype, device),
-        True,
-        None,
-    )
-    phase = Phase("main", ("net",), "net", trainer.objective, data)
-    batches = trainer.feed.steps(phase, 0, 0, trainer.context)
+    resolved = resolve(config, data)
+    trainer = Trainer(resolved, resolved.networks(), Path(folder), device, pick_dtype(dtype, device))
+    phase = trainer.phases()[0]
+    batches = trainer.streams(phase)
 
     def step() -> None:
-        trainer._step(phase, next(batches))
-        trainer.step += 1
+        trainer.train_step(phase, batches)
 
     return step
 

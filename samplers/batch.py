@@ -52,11 +52,12 @@ class Error:
 
 @dataclass(frozen=True)
 class Loss:
-    """``per_sample`` (B,), weights included; ``logs`` are detached scalars; ``t`` (B,) the times."""
+    """``per_sample`` (B,), weights included; ``logs`` are detached scalars; ``t`` (B,) the times of a loss
+    along a path."""
 
     per_sample: Tensor
-    logs: dict[str, Tensor]
-    t: Tensor
+    logs: dict[str, Tensor] = field(default_factory=dict)
+    t: Tensor | None = None
 
 
 def check_drop(cond_drop: float, drop_each: float) -> None:

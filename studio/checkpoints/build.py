@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,10 +11,18 @@ from torch import nn
 import backbones
 from backbones.registry import resolve
 from guidance.grammar import CUSTOM
-from samplers.denoiser import Denoiser, Head
-from samplers.heads.bridge import OneHead, TwoWay
+from samplers.denoiser import Denoiser
 from samplers.objective import Objective, build_objective, objective_options
 from samplers.paths import GRAPHS
+from studio.checkpoints.networks import (
+    Named,
+    apart,
+    build_networks,
+    build_specs,
+    is_custom,
+    procedure_of,
+    together,
+)
 from studio.codecs.codec import build_codec, kind_of
 from studio.config import Config
 from studio.data import Data
@@ -168,28 +176,25 @@ def unfilled(recorded: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, An
     return {**recorded, "path": bare["name"] if wanted == bare["name"] and len(bare) == 1 else bare}
 
 
-def build_network(config: Config) -> nn.Module:
-    """A freshly initialised backbone, or a module dict of two where the procedure trains both directions; the
-    same seed gives the same weights and the global generator is left alone."""
-    options = dict(config.backbone)
-    name = options.pop("name")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        if config.procedure.get("name") == "dsbm":
-            return nn.ModuleDict(
-                {side: backbones.build(name, **options) for side in ("to_data", "to_source")}
-            )
-        return backbones.build(name, **options)
+def build_network(config: Config, procedure: Any = None, own: nn.Module | None = None) -> nn.Module:
+    """Freshly initialised networks as one module, see `studio.checkpoints.networks`; ``procedure`` and
+    ``own`` are objects that a config cannot name."""
+    return together(build_networks(config, procedure_of(config, procedure), own))
 
 
-def built_buffers(config: Config) -> dict[str, torch.Tensor]:
+def built_buffers(config: Config, procedure: Named) -> dict[str, torch.Tensor]:
     """``network.buffer`` as the config builds it, for networks that it builds."""
-    if config.backbone.get("name") == "custom":
+    described = {
+        name: spec
+        for name, spec in procedure.networks(config).items()
+        if isinstance(spec.backbone, Mapping) and not is_custom(spec)
+    }
+    if not described:
         return {}
-    net = build_network(config)
-    networks = dict(net.items()) if isinstance(net, nn.ModuleDict) else {"net": net}
     return {
-        f"{name}.{key}": value for name, module in networks.items() for key, value in module.named_buffers()
+        f"{name}.{key}": value
+        for name, module in build_specs(described, config.seed).items()
+        for key, value in module.named_buffers()
     }
 
 
@@ -207,14 +212,23 @@ def starts_of(objective: Objective, *, source: bool = False) -> str:
 
 
 def denoiser_of(
-    config: Config, net: nn.Module, *, dtype: torch.dtype | None = None, source: bool = False
+    config: Config,
+    net: nn.Module,
+    *,
+    dtype: torch.dtype | None = None,
+    source: bool = False,
+    procedure: Any = None,
 ) -> Denoiser:
-    """The queryable form of a trained network. ``source``: it starts from data of its own."""
-    objective = objective_of(config)
-    head: Head = (
-        TwoWay(cast(OneHead, objective.parameterization))
-        if isinstance(net, nn.ModuleDict)
-        else objective.parameterization
-    )
+    """The queryable form of a trained model, of all its networks as one module. ``source``: it starts from
+    data of its own; ``procedure``: one that the config cannot name."""
+    objective, how = objective_of(config), procedure_of(config, procedure)
+    asked = how.denoiser(apart(net, how, config), objective)
     starts = starts_of(objective, source=source)
-    return Denoiser(net, objective.path, head, dtype=dtype, starts=starts, known_trained=starts == "source")
+    return Denoiser(
+        asked.net,
+        asked.path,
+        asked.parameterization,
+        dtype=dtype,
+        starts=starts,
+        known_trained=starts == "source",
+    )

@@ -109,9 +109,11 @@ def weights_in(folder: Path) -> dict[str, Path]:
     )
     # a training script's "model" is what it trained, beside its average
     own = "raw" if taken in ("raw", "model") else "ema"
-    for stem, name in (("to_data", "raw"), ("net", "raw"), ("adapter", own), ("model", own)):
+    for stem in ("adapter", "model"):
         if (folder / f"{stem}.safetensors").is_file():
-            found[name] = folder / f"{stem}.safetensors"
+            found[own] = folder / f"{stem}.safetensors"
+    if alone is None and (networks := networks_in(folder)):
+        found["raw"] = networks[0]
     return found
 
 
@@ -138,18 +140,25 @@ def choose_weights(spot: Path, weights: str = "auto") -> tuple[str, Path]:
     return key, there[key]
 
 
+def networks_in(folder: Path) -> list[Path]:
+    """The files of a checkpoint's networks, which are called as these are."""
+    return [p for p in sorted(folder.glob("*.safetensors")) if not p.stem.startswith("ema-")]
+
+
 def read_weights(key: str, path: Path) -> dict[str, Tensor]:
-    """A model's tensors by the names its network has; the two files of a model of two networks as one."""
-    if key == "raw" and path.stem == "to_data":
-        return {
-            f"{side}.{k}": v
-            for side in ("to_data", "to_source")
-            for k, v in files.load_tensors(path.with_stem(side)).items()
-        }
-    return {
-        k.removeprefix("net.") if key.startswith("ema-") else k: v
-        for k, v in files.load_tensors(path).items()
-    }
+    """A model's tensors by the names that `studio.checkpoints.networks.together` gives them. Of several
+    networks those without an average are taken from their own files."""
+    tensors = files.load_tensors(path)
+    if path.stem in ("model", "adapter"):
+        return tensors
+    if not key.startswith("ema-"):
+        tensors = {f"{path.stem}.{k}": v for k, v in tensors.items()}
+    networks = networks_in(path.parent)
+    for file in networks:
+        if not any(k.startswith(f"{file.stem}.") for k in tensors):
+            tensors |= {f"{file.stem}.{k}": v for k, v in files.load_tensors(file).items()}
+    single = all(file.stem == "net" for file in networks)
+    return {k.removeprefix("net."): v for k, v in tensors.items()} if single else tensors
 
 
 def live_buffers(key: str, path: Path, have: Collection[str]) -> dict[str, Tensor]:

@@ -72,9 +72,11 @@ def called_here(model: str) -> str:
         return ""
 
 
-def loaded(model: str, network: str, **options: Any) -> str:
+def loaded(model: str, network: str = "", *, procedure: str = "", **options: Any) -> str:
     """``studio.load('RUN', backbone=Net())``."""
-    return f"studio.load({model!r}, backbone={network}(){options_text(options)})"
+    own = {"backbone": network, "procedure": procedure}
+    given = "".join(f", {name}={called}()" for name, called in own.items() if called)
+    return f"studio.load({model!r}{given}{options_text(options)})"
 
 
 def card_line(model: str, network: str, *, translates: bool) -> str:

@@ -8,8 +8,9 @@ import torch
 
 from samplers.spaces.packing import BONDS
 from studio.checkpoints import checkpoint, own_network
-from studio.checkpoints.build import Info, build_network
+from studio.checkpoints.build import Info
 from studio.checkpoints.find import card, locate, spot_of, weights_in
+from studio.checkpoints.networks import build_networks, procedure_of
 from studio.config import from_tree, load_config
 from studio.data.labels import SHOWN, listed
 from studio.model.catalog import conditions_of, defaults_of
@@ -166,9 +167,12 @@ def count_flops(what: str, overrides: Sequence[str]) -> dict[str, Any]:
             resolved = resolve(config, load_data(config.data), overrides=overrides)
             config, shape = resolved.config, resolved.info.shape
     with torch.device("meta"):
-        net = build_network(config).eval()
-        # one evaluation asks one of the two
-        net = net["to_data"] if isinstance(net, torch.nn.ModuleDict) else net
+        procedure = procedure_of(config)
+        described = (n for n, s in procedure.networks(config).items() if s.backbone == config.backbone)
+        name = next(described, None)  # one evaluation asks one of those of the backbone section
+        if name is None:
+            raise ValueError(f"{what} builds its networks in Python, expected a backbone section to count")
+        net = build_networks(config, procedure)[name].eval()
         shape = (config.backbone.get("in_channels", shape[0]), *shape[1:])
         if "atom_types" in config.backbone:  # graphs: an atom is a token
             shape = (shape[0], config.backbone["atom_types"] + BONDS * shape[0])

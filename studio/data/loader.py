@@ -5,7 +5,8 @@ What a process gets is its slice of the effective batch, so neither the number o
 changes which samples a step sees.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import tee
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ UNPAIRED = 0x5EED  # the order of sources that go with nothing in particular
 
 
 class Batches:
-    """``batches.at(step)`` or, prefetched, ``batches.starting(step)`` give (values (B, ...), Cond).
+    """``batches.at(step)`` or, prefetched, ``batches.along(steps)`` give (values (B, ...), Cond).
     ``local``: this process's places in the batch."""
 
     def __init__(
@@ -55,22 +56,14 @@ class Batches:
     def at(self, step: int) -> tuple[Tensor, Cond]:
         return fetch(self.dataset, self.places(step), self.seed)
 
-    def starting(self, step: int) -> Iterator[tuple[Tensor, Cond]]:
-        """All steps from ``step`` on, read ahead by ``workers`` processes where there are any."""
+    def along(self, steps: Iterable[int]) -> Iterator[tuple[Tensor, Cond]]:
+        """Some steps in order, read ahead by ``workers`` processes where there are any."""
         if not self.workers:
-            while True:
-                yield self.at(step)
-                step += 1
-
-        def order() -> Iterator[list[tuple[int, int]]]:
-            k = step
-            while True:
-                yield self.places(k)
-                k += 1
-
+            yield from map(self.at, steps)
+            return
         loader = torch.utils.data.DataLoader(
             _Whole(self.dataset, self.seed),
-            batch_sampler=_Endless(order()),
+            batch_sampler=_InOrder(map(self.places, steps)),
             num_workers=self.workers,
             collate_fn=_first,
             persistent_workers=True,
@@ -90,7 +83,7 @@ class _Whole(torch.utils.data.Dataset):
         return [fetch(self.dataset, places, self.seed)]
 
 
-class _Endless:
+class _InOrder:
     def __init__(self, order: Iterator[list[tuple[int, int]]]):
         self.order = order
 
@@ -121,29 +114,45 @@ class Draw(NamedTuple):
     encoded: bool = False
 
 
-def draws(
-    data: Data,
-    batch_size: int,
-    step: int,
-    *,
-    seed: int,
-    rank: int = 0,
-    world: int = 1,
-    workers: int = 0,
-    swap: bool = False,
-) -> Iterator[Draw]:
-    """All batches from a step on, sources beside their data; paired ones share the order, others have their
-    own. ``swap`` exchanges the ends."""
-    options: dict[str, Any] = dict(rank=rank, world=world, workers=workers)
-    values = Batches(data.train, batch_size, seed=seed, **options).starting(step)
-    if data.source is None:
-        for value, cond in values:
-            yield Draw(value, cond)
-    sources = Batches(
-        data.source, batch_size, seed=seed if data.paired else seed ^ UNPAIRED, **options
-    ).starting(step)
-    for (value, cond), (source, own) in zip(values, sources):
-        yield Draw(source, own, value) if swap else Draw(value, cond, source)
+class Draws:
+    """Batches of data with sources beside them: paired ones share the order, others have their own. ``swap``
+    exchanges the ends."""
+
+    def __init__(
+        self,
+        data: Data,
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+        swap: bool = False,
+    ):
+        options: dict[str, Any] = dict(rank=rank, world=world, workers=workers)
+        self.values, self.swap = Batches(data.train, batch_size, seed=seed, **options), swap
+        self.sources = (
+            None
+            if data.source is None
+            else Batches(data.source, batch_size, seed=seed if data.paired else seed ^ UNPAIRED, **options)
+        )
+
+    def at(self, step: int) -> Draw:
+        return self._beside(self.values.at(step), None if self.sources is None else self.sources.at(step))
+
+    def along(self, steps: Iterable[int]) -> Iterator[Draw]:
+        """Some steps in order, read ahead by ``workers`` processes where there are any."""
+        if self.sources is None:
+            yield from (self._beside(value, None) for value in self.values.along(steps))
+            return
+        one, other = tee(steps)
+        for value, source in zip(self.values.along(one), self.sources.along(other)):
+            yield self._beside(value, source)
+
+    def _beside(self, value: tuple[Tensor, Cond], source: tuple[Tensor, Cond] | None) -> Draw:
+        if source is None:
+            return Draw(*value)
+        return Draw(source[0], source[1], value[0]) if self.swap else Draw(*value, source[0])
 
 
 def head_source(data: Data, count: int, *, held_out: bool = True) -> Tensor | None:

@@ -2,6 +2,7 @@
 weights put in."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -9,6 +10,7 @@ from samplers.heads.gradient import grad_of
 from studio.checkpoints import checkpoint, own_network, repair
 from studio.checkpoints.build import Info, build_network, denoiser_of, objective_of
 from studio.checkpoints.find import choose_weights, live_buffers, locate, parted, read_weights, spot_of
+from studio.checkpoints.networks import CUSTOM
 from studio.codecs.codec import build_codec
 from studio.config import Config, load_config
 from studio.model import finetune, guiding_models
@@ -25,6 +27,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     backbone: nn.Module | None = None,
+    procedure: Any = None,
 ) -> Model:
     """A `Model` by name: a folder, ``RUN@step``, ``hf:org/name`` or a bundled one.
 
@@ -33,6 +36,7 @@ def load(
     - ``device``: "auto", "cpu", "cuda", "cuda:1" ...; ``dtype``: "auto", "fp32", "bf16" or "fp16".
     - ``backbone``: the module of a model that was trained with a network of your own, which stays as it is:
       the weights go into a copy.
+    - ``procedure``: the object that trained it, where it was one of your own.
 
     Raises ``ValueError`` for a model that cannot be read, with the way out.
     """
@@ -54,7 +58,11 @@ def load(
     if config.backbone.get("name") == "custom" and backbone is None:
         way = own_network.loaded(str(name), own_network.called(folder))
         raise ValueError(f"{name} was trained with a network of its own; pass it in Python: {way}")
-    net = own_network.twin(backbone) if backbone is not None else build_network(config)
+    if config.procedure.get("name") == CUSTOM and procedure is None:
+        way = own_network.loaded(str(name), procedure=str(meta.get("trained_by", "OBJECT")))
+        raise ValueError(f"{name} was trained by a procedure of its own; pass it in Python: {way}")
+    own = None if backbone is None else own_network.twin(backbone)
+    net = build_network(config, procedure, own)
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in read_weights(key, path).items()}
     if config.lora:
         tensors = _adapted(net, config, tensors, info, path)
@@ -72,7 +80,9 @@ def load(
         name=label,
         config=config,
         info=info,
-        denoiser=denoiser_of(config, net, dtype=kind, source=bool(info.starts_from)).eval(),
+        denoiser=denoiser_of(
+            config, net, dtype=kind, source=bool(info.starts_from), procedure=procedure
+        ).eval(),
         codec=build_codec(info.codec, folder),
         task=build_task(info.task, info.codec),
         device=where,

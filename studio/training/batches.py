@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 
@@ -12,9 +13,9 @@ from samplers.couplings.coupling import Coupled
 from samplers.objective import Batch
 from studio.codecs.codec import Codec
 from studio.config import Config
-from studio.data.loader import Draw, draws
+from studio.data.loader import Draw
 from studio.tasks.base import Task
-from studio.training.procedure import Phase
+from studio.training.procedure import Step, Update
 
 
 @dataclass(frozen=True)
@@ -44,45 +45,40 @@ class Feed:
         share = config.train.batch_size // world
         self.places = slice(rank * share, (rank + 1) * share)  # of this process in the effective batch
 
-    def steps(self, phase: Phase, start: int, phase_start: int, ctx: RunContext) -> Iterator[list[Ready]]:
-        """The micro-batches of every step from ``start`` on. Pairs that take long to find (a coupling with
-        ``slow``) are found one step ahead in a thread, which changes nothing else."""
-        cfg = self.config.train
-        if phase.pairs is not None:
-            step = start
-            while True:
-                yield self._ready(phase, phase.pairs(step - phase_start), step, ctx)
-                step += 1
-        batches = draws(
-            phase.data,
-            cfg.batch_size,
-            start,
-            seed=self.config.seed,
-            rank=self.rank,
-            world=self.world,
-            workers=cfg.workers,
-            swap=phase.swap,
-        )
-        if not getattr(getattr(phase.objective, "coupling", None), "slow", False):
-            for step, draw in enumerate(batches, start):
-                yield self._ready(phase, draw, step, ctx)
+    def steps(
+        self, update: Update, number: int, start: int, phase_start: int, ctx: RunContext
+    ) -> Iterator[list[Ready]]:
+        """The micro-batches of every draw of an update, the phase's ``number``-th, from step ``start`` of the
+        run on. What cannot be known ahead is drawn when it is asked for; pairs that take long to find (a loss
+        with ``slow``) are found one draw ahead in a thread, which changes nothing else."""
+        along = getattr(update.source, "along", None)
+        if along is None:
+            for step in draws_of(update, start, phase_start):
+                yield self._ready(update, number, update.source.at(step, self.places, ctx), step, ctx)
+            return
+        runs = (step.run for step in draws_of(update, start, phase_start))
+        ready = zip(draws_of(update, start, phase_start), along(runs, self.places))
+        if not getattr(update.loss, "slow", False):
+            for step, draw in ready:
+                yield self._ready(update, number, draw, step, ctx)
+            return
         with ThreadPoolExecutor(1) as pool:
             ahead = None
-            for step, draw in enumerate(batches, start):
-                following = pool.submit(self._ready, phase, draw, step, ctx, paired=True)
+            for step, draw in ready:
+                following = pool.submit(self._ready, update, number, draw, step, ctx, paired=True)
                 if ahead is not None:
                     yield ahead.result()
                 ahead = following
 
     def _ready(
-        self, phase: Phase, draw: Draw, step: int, ctx: RunContext, *, paired: bool = False
+        self, update: Update, number: int, draw: Draw, step: Step, ctx: RunContext, *, paired: bool = False
     ) -> list[Ready]:
-        cfg = self.config.train
+        cfg, seed = self.config.train, seed_of(self.config.seed, number)
         size, out = len(draw.values) // cfg.accumulate, []
         for k in range(cfg.accumulate):
             rows = slice(k * size, (k + 1) * size)
             place = torch.arange(k * size, (k + 1) * size) + self.places.start
-            noise = NoiseSource([self.config.seed] * size, index=place, step=step, device=self.device)
+            noise = NoiseSource([seed] * size, index=place, step=step.run, device=self.device)
             ends = []
             for value in (draw.values, draw.source):
                 end = None if value is None else value[rows].to(self.device, non_blocking=True)
@@ -97,7 +93,19 @@ class Feed:
                     ends = [e if e is None else augment.turn(e, noise) for e in ends]
             assert ends[0] is not None
             batch = Batch(ends[0], draw.cond.index(rows).to(self.device), ends[1])
-            out.append(
-                Ready(batch, noise, phase.objective.sample_pairs(batch, noise, ctx) if paired else None)
-            )
+            found = update.loss.objective.sample_pairs(batch, noise, ctx) if paired else None
+            out.append(Ready(batch, noise, found))
         return out
+
+
+def draws_of(update: Update, start: int, phase_start: int) -> Iterator[Step]:
+    """The draws of an update from a step of the run on."""
+    for step in count(start):
+        if (step - phase_start) % update.every == 0:
+            for k in range(update.repeat):
+                yield Step(step * update.repeat + k, (step - phase_start) * update.repeat + k)
+
+
+def seed_of(seed: int, number: int) -> int:
+    """Of a phase's ``number``-th update, so that no two share their noise."""
+    return (seed + number * 0x9E3779B97F4A7C15) % 2**63

@@ -14,10 +14,8 @@ from torch import Tensor
 from studio.checkpoints import checkpoint
 from studio.config import Config, load_config
 from studio.runtime import files
-from studio.runtime.progress import Bar, duration, memory_mb
+from studio.runtime.progress import duration, memory_mb
 from studio.training.loop import Trainer
-from studio.training.optim import state_of
-from studio.training.procedure import build_procedure
 from studio.training.resume import check_folder, check_source, folder_of, run_of
 from studio.training.run import prepared
 from studio.training.tracking import accelerates
@@ -81,7 +79,7 @@ def of_training(
     return {
         "yaml": config.yaml(),
         "run": str(folder),
-        "parameters": sum(p.numel() for net in trainer.networks.values() for p in net.parameters()),
+        "parameters": sum(p.numel() for net in trainer.learner.networks.values() for p in net.parameters()),
         "samples": len(data.train),
         "held_out": len(data.held_out) if data.held_out is not None else 0,
         "classes": list(data.classes),
@@ -127,13 +125,11 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 def _step_seconds(trainer: Trainer) -> float:
     """The median of a few steps of the first phase, batches and averages included."""
-    bar = Bar(trainer.config.name, 1, quiet=True)
-    phase = next(iter(build_procedure(trainer.config.procedure)(trainer._setting(bar))))
-    stream, taken, began = trainer.feed.steps(phase, 0, 0, trainer.context), [], time.monotonic()
+    phase = trainer.phases()[0]
+    streams, taken, began = trainer.streams(phase), [], time.monotonic()
     for _ in range(STEPS + 1):
         start = time.monotonic()
-        trainer._step(phase, next(stream))
-        trainer.step += 1
+        trainer.train_step(phase, streams)
         if trainer.device.type == "cuda":
             torch.cuda.synchronize(trainer.device)
         taken.append(time.monotonic() - start)
@@ -145,14 +141,12 @@ def _step_seconds(trainer: Trainer) -> float:
 def _checkpoint_bytes(trainer: Trainer) -> int:
     """Of the networks, their averages and the optimisers' moments, as they are after a step."""
     weights = sum(
-        t.numel() * t.element_size() for net in trainer.networks.values() for t in net.state_dict().values()
+        t.numel() * t.element_size()
+        for net in trainer.learner.networks.values()
+        for t in net.state_dict().values()
     )
-    averages = sum(t.numel() * 4 for shadow in trainer.ema.shadow.values() for t in shadow)
-    return (
-        weights
-        + averages
-        + sum(t.numel() * t.element_size() for t in _tensors(state_of(trainer.networks, trainer.optimizers)))
-    )
+    averages = sum(t.numel() * 4 for shadow in trainer.learner.ema.shadow.values() for t in shadow)
+    return weights + averages + sum(t.numel() * t.element_size() for t in _tensors(trainer.learner.state()))
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:

@@ -11,28 +11,39 @@ bridge. Pairs are a function of (seed, phase, refresh) and of the other network'
 change in the phase: a run that stops inside a phase goes on to the same bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import samplers
-from backbones.types import Cond, NoiseSource
+from backbones.types import Cond, NoiseSource, RunContext
 from samplers.couplings import coupling as couplings
 from samplers.denoiser import Denoiser
-from samplers.heads.bridge import OneHead
+from samplers.heads.bridge import OneHead, TwoWay
+from samplers.objective import Objective
 from samplers.paths.bridge import BridgePath
+from studio.config import Config
 from studio.data import Data
 from studio.data.loader import Draw, fetch
-from studio.training.procedure import Phase, Setting
+from studio.training.procedure import (
+    NetworkLoss,
+    NetworkSpec,
+    Phase,
+    Plain,
+    Setting,
+    Source,
+    Step,
+    Update,
+)
 
 SIDES = ("to_source", "to_data")
 ROWS, PAIRS = 0, 1  # what randomness is used for
 
 
-class DSBM:
+class DSBM(Plain):
     """``shares``: lengths of the phases, made to sum to 1. ``num_pairs`` are simulated in ``num_steps`` steps
     and replaced after ``refresh`` training steps. ``warm_start``: a network goes on from its own last phase
     (false starts it from its first weights again, and its average and moments with them)."""
@@ -66,7 +77,7 @@ class DSBM:
         self.start, self.num_pairs, self.num_steps, self.refresh = start, num_pairs, num_steps, refresh
         self.warm_start, self.simulate_batch = warm_start, simulate_batch
 
-    def check(self, objective: Any, data: Data) -> None:
+    def check(self, objective: Objective, data: Data) -> None:
         """Raises ``ValueError`` for an objective that is no bridge of one drift, for one whose network reads
         the source, and for data without a source."""
         if (
@@ -89,15 +100,10 @@ class DSBM:
                 "data.source"
             )
 
-    def __call__(self, setting: Setting) -> Iterator[Phase]:
-        """Called before a run is resumed, with its first weights."""
-        first = {
-            side: {k: v.detach().clone() for k, v in net.state_dict().items()}
-            for side, net in setting.networks.items()
-        }
-        return self._phases(setting, {} if self.warm_start else first)
+    def networks(self, config: Config) -> dict[str, NetworkSpec]:
+        return {side: NetworkSpec(config.backbone) for side in ("to_data", "to_source")}
 
-    def _phases(self, setting: Setting, first: dict[str, dict[str, Tensor]]) -> Iterator[Phase]:
+    def phases(self, setting: Setting) -> Iterator[Phase]:
         objective = setting.objective
         paired = type(objective)(
             objective.path,
@@ -108,21 +114,21 @@ class DSBM:
         )
         for i, until in enumerate(self.until):
             side = SIDES[i % 2]
-            backward = side == "to_source"
-            pairs = None if i == 0 and self.start == "imf" else Simulated(self, setting, i, side)
-            until = 1.0 if i + 1 == len(self.until) else float(until)
-            restart = {side: first[side]} if pairs is not None and first else {}
+            simulated = i > 0 or self.start == "ipf"
+            source: Source = (
+                Simulated(self, setting, i, side) if simulated else setting.dataset(swap=side == "to_source")
+            )
             yield Phase(
                 f"{side}-{i}",
-                (side,),
-                side,
-                objective if pairs is None else paired,
-                setting.data,
-                until,
-                swap=backward,
-                pairs=pairs,
-                restart=restart,
+                (Update((side,), NetworkLoss(paired if simulated else objective, side), source),),
+                1.0 if i + 1 == len(self.until) else float(until),
+                fresh=(side,) if simulated and not self.warm_start else (),
             )
+
+    def denoiser(self, nets: Mapping[str, nn.Module], objective: Objective) -> Denoiser:
+        """Both networks, each in its own direction."""
+        side: Any = objective.parameterization
+        return Denoiser(nn.ModuleDict(dict(nets)), objective.path, TwoWay(side))
 
 
 class Simulated:
@@ -133,15 +139,13 @@ class Simulated:
         self.plan, self.setting, self.phase, self.side = plan, setting, phase, side
         self.round, self.ends = -1, (torch.zeros(0), torch.zeros(0))
 
-    def __call__(self, step: int) -> Draw:
-        """Of a step of the phase, as the network sees it: what is trained towards as values, where it came
-        from as source."""
-        if step // self.plan.refresh != self.round:
-            self.round = step // self.plan.refresh
+    def at(self, step: Step, places: slice, ctx: RunContext) -> Draw:
+        """What is trained towards as values, where it came from as source, as the network sees them."""
+        if step.phase // self.plan.refresh != self.round:
+            self.round = step.phase // self.plan.refresh
             self.ends = self._simulate()
-        rows = torch.from_numpy(
-            self._chance(ROWS, step).integers(0, len(self.ends[0]), self.setting.batch_size)
-        )[self.setting.places]
+        chosen = self._chance(ROWS, step.phase).integers(0, len(self.ends[0]), self.setting.batch_size)
+        rows = torch.from_numpy(chosen)[places]
         return Draw(self.ends[0][rows], Cond(), self.ends[1][rows], encoded=True)
 
     def _chance(self, use: int, at: int) -> np.random.Generator:

@@ -1,16 +1,16 @@
 """Looking at a network in training: the held-out loss along the path (ten bins of time, fixed noise, the same
 samples every time) and a grid of samples from fixed seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 import guidance
-from backbones.types import Cond, NoiseSource
+from backbones.types import Cond, NoiseSource, RunContext
 from guidance.borrowed import Borrowed
-from samplers.objective import Batch
+from samplers.batch import Batch, Loss
 from samplers.times import on_entries
 from studio import sampling
 from studio.checkpoints.build import Info, denoiser_of
@@ -70,6 +70,41 @@ def held_out_loss(
     return [float(v) for v in losses / len(values)]
 
 
+@torch.no_grad()
+def plain_loss(
+    nets: Mapping[str, nn.Module],
+    loss: Callable[..., Loss],
+    codec: Codec,
+    values: Tensor,
+    cond: Cond,
+    *,
+    source: Tensor | None = None,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    batch: int = 128,
+) -> float:
+    """Mean of a loss that knows no path, with all networks in eval mode; sample i meets the same noise every
+    time."""
+    low, total = dtype if dtype != torch.float32 else None, 0.0
+    modes = [(module, module.training) for net in nets.values() for module in net.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        for a in range(0, len(values), batch):
+            rows = torch.arange(a, min(a + batch, len(values)))
+            noise = NoiseSource([seed] * len(rows), index=rows, device=device)
+            data = codec.encode(values[rows].to(device))
+            start_from = None if source is None else codec.encode(source[rows].to(device))
+            given = Batch(data, cond.index(rows).to(device), start_from)
+            with torch.autocast(device.type, dtype=low, enabled=low is not None):
+                total += float(loss(nets, given, noise, RunContext()).per_sample.double().sum())
+    finally:
+        for module, training in modes:
+            module.training = training
+    return total / len(values)
+
+
 def preview(
     net: nn.Module,
     config: Config,
@@ -79,6 +114,7 @@ def preview(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    procedure: Any = None,
 ) -> "Image | None":
     """A grid from seeds 0, 1, … (from held-out sources where the data has them, which are shown above what
     becomes of them) with the config's own sampling, or None for samples that its task does not draw."""
@@ -100,7 +136,7 @@ def preview(
     )
     # other models are left out of previews
     rules = [rule for rule in guidance.parse(config.sample.guidance) if not isinstance(rule, Borrowed)]
-    denoiser = denoiser_of(config, net, dtype=dtype, source=bool(info.starts_from))
+    denoiser = denoiser_of(config, net, dtype=dtype, source=bool(info.starts_from), procedure=procedure)
     values = sampling.run(
         sampling.stream(denoiser, info.shape, codec, request, device=device, rules=rules), codec, len(seeds)
     )

@@ -11,12 +11,13 @@ from torch import nn
 import guidance
 from samplers.heads.gradient import check_forms
 from samplers.objective import Objective
-from studio.checkpoints.build import Info, build_network, fill_backbone, fill_path, objective_of
+from studio.checkpoints.build import Info, fill_backbone, fill_path, objective_of
+from studio.checkpoints.networks import CUSTOM, build_networks, procedure_of
 from studio.config import Config, SampleConfig
 from studio.data import Data
 from studio.sampling import sampler_spec
 from studio.tasks import build_task
-from studio.training.procedure import Procedure, build_procedure
+from studio.training.procedure import Procedure
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,14 @@ class Resolved:
     procedure: Procedure
     own: nn.Module | None = None
 
-    def network(self) -> nn.Module:
-        """The network as a run begins it: a new one of the config's, or the own."""
-        return build_network(self.config) if self.own is None else self.own
+    @property
+    def custom(self) -> bool:
+        """Whether the procedure is an object that no config describes."""
+        return self.config.procedure.get("name") == CUSTOM
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks as a run begins them: new ones, and the own."""
+        return build_networks(self.config, self.procedure, self.own)
 
 
 def resolve(
@@ -42,6 +48,7 @@ def resolve(
     *,
     own: nn.Module | None = None,
     section: Mapping[str, Any] | None = None,
+    procedure: Procedure | None = None,
     recorded: Config | None = None,
     overrides: Sequence[str] = (),
     parts: Mapping[str, Any] | None = None,
@@ -50,6 +57,7 @@ def resolve(
 
     - ``info``: what a model will know of the data, by default all that it tells.
     - ``own``: a network in the backbone's place, which the config records as ``section``.
+    - ``procedure``: an object in place of the config's.
     - ``recorded``: of the run that goes on, whose sampler stays unless ``overrides`` of this call ask for
       another.
     - ``parts``: of the objective, those that are objects.
@@ -63,9 +71,16 @@ def resolve(
             f"got the network {config.backbone} for a run that trains {recorded.backbone}, expected the "
             "same; pass it as it was, or start another run"
         )
-    procedure = build_procedure(config.procedure)
+    if procedure is not None:
+        if config.procedure.get("name", CUSTOM) != CUSTOM:
+            raise ValueError(
+                f"got a procedure of your own beside procedure.name={config.procedure['name']}, expected one "
+                "of them; leave the other out"
+            )
+        config = replace(config, procedure={"name": CUSTOM})
+    found: Procedure = procedure_of(config, procedure)
     _check(config, data, info, objective, own=own is not None)
-    procedure.check(objective, data)
+    found.check(objective, data)
     if (
         recorded is None
         or config.sample.sampler != recorded.sample.sampler
@@ -73,7 +88,7 @@ def resolve(
     ):  # what a run has recorded stays as it is
         config = replace(config, sample=replace(config.sample, sampler=sampler_spec.of_new(config, info)))
     config = replace(config, sample=_checked_sample(config, info, objective, overrides))
-    return Resolved(config, data, info, objective, procedure, own)
+    return Resolved(config, data, info, objective, found, own)
 
 
 def filled(

@@ -18,6 +18,7 @@ from backbones import registry
 from studio.checkpoints import checkpoint
 from studio.checkpoints.build import unfilled
 from studio.checkpoints.find import locate, parted
+from studio.checkpoints.networks import CUSTOM
 from studio.config import Config, former_name, from_tree, load_config, shipped, tree_of
 from studio.runtime import files, lock
 from studio.training.rollback import ASIDE, only_begun
@@ -220,7 +221,13 @@ def plain(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resumed(
-    recorded: Config, folder: Path, source: Any, overrides: Sequence[str], *, own_network: bool = False
+    recorded: Config,
+    folder: Path,
+    source: Any,
+    overrides: Sequence[str],
+    *,
+    own_network: bool = False,
+    own_procedure: bool = False,
 ) -> tuple[Config, dict[str, Any], tuple[str, ...]]:
     """The config to go on with, the source to keep as its record, and what a user should be told of changes.
     Raises ``ValueError`` for a change of what is trained: in the source, in the run's own config.yaml, or in
@@ -231,14 +238,21 @@ def resumed(
         for key in _differing(before, now):
             _refuse_meaning(key, folder / "config.yaml", _at(now, key), _at(before, key), folder)
             told.append(f"{key} {_at(before, key)} → {_at(now, key)} in {folder / 'config.yaml'}")
-    custom = recorded.backbone.get("name") == "custom"
+    custom = recorded.backbone.get("name") == CUSTOM
     if custom and not own_network:
         raise ValueError(f"{folder} trains a network of your own; pass it again: backbone=MyNet()")
+    mine = recorded.procedure.get("name") == CUSTOM
+    if mine and not own_procedure:
+        raise ValueError(
+            f"{folder} is trained by a procedure of your own ({meta.get('trained_by', 'an object')}); pass "
+            "it again: procedure=OBJECT"
+        )
     home = run_of(source)
     asked, kept = recorded, meta.get("source")
     if home is None or home.resolve() != folder.resolve():
         asked = load_config(source) if kept is not None else load_config(source, overrides)
         asked = replace(asked, backbone=recorded.backbone) if custom else asked
+        asked = replace(asked, procedure=recorded.procedure) if mine else asked
         given = plain(tree_of(source))
         changed = _differing(kept, given) if kept is not None else _differing({}, given)
         for section in dict.fromkeys(key.partition(".")[0] for key in changed):
@@ -271,6 +285,11 @@ def resumed(
         raise ValueError(
             "backbone differs from the run being resumed: got a network of your own, it has "
             f"{recorded.backbone.get('name')}; {way_out(folder)}"
+        )
+    if own_procedure and not mine:
+        raise ValueError(
+            "procedure differs from the run being resumed: got an object of your own, it has "
+            f"{recorded.procedure.get('name', 'plain')}; {way_out(folder)}"
         )
     notes: tuple[str, ...] = (f"changed since the run was last started: {', '.join(told)}",) if told else ()
     if not checkpoint.listing(folder):

@@ -17,6 +17,7 @@ from samplers.times import TimeSampler
 from samplers.weights import LossWeight
 from studio.checkpoints import own_network, repair
 from studio.checkpoints.build import Info
+from studio.checkpoints.networks import together
 from studio.codecs.codec import are_numbers, build_codec, kind_of, makes_pictures
 from studio.config import Config, load_config, tree_of
 from studio.data import Data, from_dataset, load_data
@@ -34,6 +35,7 @@ from studio.tasks import build_task
 from studio.training import objects
 from studio.training.defaults import settled
 from studio.training.loop import Diverged, Trainer
+from studio.training.procedure import Procedure
 from studio.training.processes import is_first
 from studio.training.resolve import resolve
 from studio.training.resume import (
@@ -70,6 +72,7 @@ class Run:
     metrics: dict[str, Any]
     interrupted: bool = False
     backbone: nn.Module | None = field(default=None, repr=False, compare=False)
+    procedure: Procedure | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         last = ", ".join(
@@ -90,9 +93,16 @@ class Run:
         backbone: nn.Module | None = None,
     ) -> Model:
         """The trained `studio.Model`, as `studio.load` has it; of a network of your own with a copy of that
-        network, or of ``backbone``."""
+        network, or of ``backbone``; of a procedure of your own with that."""
         net = self.backbone if backbone is None else backbone
-        return load_model(self.folder, weights=weights, device=device, dtype=dtype, backbone=net)
+        return load_model(
+            self.folder,
+            weights=weights,
+            device=device,
+            dtype=dtype,
+            backbone=net,
+            procedure=self.procedure,
+        )
 
 
 def train(
@@ -111,6 +121,7 @@ def train(
     weight: str | Mapping[str, Any] | LossWeight | None = None,
     sampler: Solver = None,
     guidance: Guidance = None,
+    procedure: Procedure | None = None,
     resume: bool = False,
     overwrite: bool = False,
     start_from: str | None = None,
@@ -129,6 +140,7 @@ def train(
     - ``classes``: how many there are in your own data, or their names, where it does not tell.
     - ``backbone``: your own module ``net(x, t, cond, ctx)``; of a class that a registry has, with its options
       as attributes, it is recorded by its name, so that every command can build it again.
+    - ``procedure``: an object such as `studio.training.procedure.Plain`, passed again to resume and to load.
     - ``path``, ``parameterization``, ``coupling``, ``times``, ``weight``: parts of the objective, as names,
       trees or objects; of objects that no config can name see `studio.training.objects`.
     - ``sampler``, ``guidance``: what the model samples with unless told otherwise, as in `Model.sample`.
@@ -170,6 +182,7 @@ def train(
             classes=classes,
             backbone=backbone,
             parts=parts,
+            procedure=procedure,
             resume=resume,
             start_from=start_from,
             device=device,
@@ -183,10 +196,11 @@ def train(
         )
         trainer.accelerator.wait_for_everyone()  # nothing of the new run can be refused any more
         if start is not None:
-            trainer.kept = start.kept
+            trainer.observer.kept = start.kept
         with start or nullcontext():
             interrupted = trainer.run()
-        return Run(folder, trainer.config, trainer.step, trainer.last, interrupted, backbone)
+        last = trainer.observer.last
+        return Run(folder, trainer.config, trainer.at.step, last, interrupted, backbone, procedure)
 
 
 def prepared(
@@ -201,6 +215,7 @@ def prepared(
     classes: Any = None,
     backbone: nn.Module | None = None,
     parts: Mapping[str, Any] | None = None,
+    procedure: Procedure | None = None,
     resume: bool = False,
     start_from: str | None = None,
     device: str = "auto",
@@ -220,7 +235,9 @@ def prepared(
         own = section is not None and (
             section["name"] == "custom" or section["name"] != recorded.backbone.get("name")
         )
-        config, given, changes = resumed(recorded, folder, source, overrides, own_network=own)
+        config, given, changes = resumed(
+            recorded, folder, source, overrides, own_network=own, own_procedure=procedure is not None
+        )
         notes += changes
     elif start_from is not None:
         base = load_model(start_from, device="cpu", dtype="fp32")
@@ -265,6 +282,7 @@ def prepared(
         own=backbone,
         section=section,
         parts=parts,
+        procedure=procedure,
         recorded=recorded,
         overrides=overrides,
     )
@@ -273,15 +291,13 @@ def prepared(
     if dtype != torch.float32 and grad_of(resolved.objective.parameterization) != "none":
         dtype = torch.float32
         notes = (*notes, "train.dtype: auto is fp32, since the head takes gradients of its network")
-    net = resolved.network()
-    config = _adapted(resolved.config, net, info, base)
+    networks = resolved.networks()
+    config = _adapted(resolved.config, together(networks), info, base)
     if unnamed:
         notes = (*notes, f"the network is recorded as custom, which no command can load: {unnamed}")
     notes = (*notes, *source_data.notes, *_of_deviation(resolved.objective, source_data, info))
-    source_data = replace(source_data, notes=notes)
-    return Trainer(
-        config, folder, source_data, info, net, resolved.objective, where, dtype, quiet, on_log, given, lock
-    )
+    resolved = replace(resolved, config=config, data=replace(source_data, notes=notes))
+    return Trainer(resolved, networks, folder, where, dtype, quiet, on_log, given, lock)
 
 
 def _adapted(config: Config, net: nn.Module, info: Info, base: Model | None) -> Config:

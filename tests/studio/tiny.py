@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import subprocess
 import time
 import traceback
@@ -142,6 +143,15 @@ def checkpoints(run: Path) -> list[int]:
 
 def last_checkpoint(run: Path) -> Path:
     return run / "checkpoints" / f"{checkpoints(run)[-1]:09d}"
+
+
+def killed(run: Path, to: Path, at: int) -> Path:
+    """A copy of a run as a kill after its checkpoint ``at`` leaves it."""
+    shutil.copytree(run, to)
+    for step in checkpoints(to):
+        if step > at:
+            shutil.rmtree(to / "checkpoints" / f"{step:09d}")
+    return to
 
 
 def files_below(folder: Path) -> dict[str, bytes]:

@@ -1,7 +1,7 @@
 """Which samples a step sees is a function of (seed, step): not of workers, of how the batch is split, or of
 where a run was resumed."""
 
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_workers_change_nothing(workers: int) -> None:
     plain = Batches(numbers(23), 8, seed=4)
     read_ahead = Batches(numbers(23), 8, seed=4, workers=workers)
     for start in (0, 5):
-        for k, (values, cond) in enumerate(islice(read_ahead.starting(start), 9)):
+        for k, (values, cond) in enumerate(islice(read_ahead.along(count(start)), 9)):
             want, want_cond = plain.at(start + k)
             assert (
                 torch.equal(values, want)

@@ -52,7 +52,7 @@ def test_files_results_and_output(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_held_out_loss_that_is_not_finite_is_null_in_the_log_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("studio.training.loop.held_out_loss", lambda *a, **k: [0.5] * 9 + [math.nan])
+    monkeypatch.setattr("studio.training.looking.held_out_loss", lambda *a, **k: [0.5] * 9 + [math.nan])
     run = studio.train(points_config(steps=4, eval_every=2, log_every=1), out=tmp_path / "run")
     lines = [strictly(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["held_out"] for line in lines if "held_out" in line] == [None, None]

@@ -129,7 +129,7 @@ def test_previews_are_left_out_and_said(
     def lost(*a: Any, **k: Any) -> None:
         raise NotFinite("got numbers that are not finite in step 1 of 4")
 
-    monkeypatch.setattr("studio.training.loop.preview", lost)
+    monkeypatch.setattr("studio.training.looking.preview", lost)
     run = studio.train(points_config(steps=4, preview=True), out=tmp_path / "run")
     assert run.step == 4 and not list(run.folder.rglob("preview.png"))
     assert "step 4: no preview: got numbers that are not finite in step 1 of 4" in capsys.readouterr().err

@@ -15,12 +15,12 @@ from thinned import thinned
 from tiny import files_below, last_checkpoint, metrics, points_config, run_studio
 
 import studio
-from backbones import Cond
+from backbones import Cond, RunContext
 from studio.checkpoints.find import card
 from studio.cli.info import describe
 from studio.data import load_data
 from studio.data.arrays import Arrays, Data
-from studio.data.loader import draws
+from studio.data.loader import Draws
 from studio.model.export import export
 from studio.runtime.recipes import read_recipe
 
@@ -120,18 +120,18 @@ def inputs(tmp_path: Path) -> Path:
 
 
 def test_paired_sources_travel_with_their_data() -> None:
-    for draw, _ in zip(draws(paired_pictures(), 8, 5, seed=3), range(6)):
+    for draw in Draws(paired_pictures(), 8, seed=3).along(range(5, 11)):
         assert torch.equal(draw.source, 255 - draw.values) and draw.cond.label is not None
 
 
 def test_unpaired_sources_have_an_order_of_their_own() -> None:
     data = load_data({"name": "points", "kind": "moons", "source": "eight_gaussians", "count": 200})
-    first = next(iter(draws(data, 16, 0, seed=3)))
+    first = Draws(data, 16, seed=3).at(0)
     assert first.source is not None and float(first.source.norm(dim=1).mean()) == pytest.approx(5, abs=0.6)
-    swapped = next(iter(draws(data, 16, 0, seed=3, swap=True)))
+    swapped = Draws(data, 16, seed=3, swap=True).at(0)
     assert torch.equal(swapped.values, first.source) and torch.equal(swapped.source, first.values)
-    ahead = next(iter(draws(data, 16, 7, seed=3, workers=2)))
-    again = [d for d, _ in zip(draws(data, 16, 0, seed=3), range(8))][7]
+    ahead = next(Draws(data, 16, seed=3, workers=2).along([7, 8]))
+    again = list(Draws(data, 16, seed=3).along(range(8)))[7]
     assert torch.equal(ahead.values, again.values) and torch.equal(ahead.source, again.source)
 
 
@@ -219,18 +219,18 @@ def test_the_two_networks_of_dsbm_translate_both_ways(tmp_path: Path) -> None:
 
 def test_simulated_pairs_are_shared_out_between_processes(tmp_path: Path) -> None:
     """Two processes take the two halves of the batch that one would have."""
-    from dataclasses import replace
-
-    from studio.checkpoints.build import build_network, objective_of
+    from studio.checkpoints.build import objective_of
+    from studio.checkpoints.networks import build_networks, procedure_of
     from studio.codecs.codec import build_codec
     from studio.config import from_tree
-    from studio.training.procedure import Setting, build_procedure
+    from studio.training.procedure import Setting, Step
 
     config, data = (
         from_tree(dsbm_config(start="ipf") | {"backbone": {"name": "mlp", "width": 8, "depth": 1}}),
         load_data(dsbm_config()["data"]),
     )
-    networks = dict(build_network(config).items())
+    procedure = procedure_of(config)
+    networks = build_networks(config, procedure)
     setting = Setting(
         networks,
         networks.__getitem__,
@@ -238,7 +238,6 @@ def test_simulated_pairs_are_shared_out_between_processes(tmp_path: Path) -> Non
         data,
         build_codec(data.codec),
         32,
-        slice(0, 32),
         0,
         torch.device("cpu"),
         torch.float32,
@@ -246,8 +245,8 @@ def test_simulated_pairs_are_shared_out_between_processes(tmp_path: Path) -> Non
     )
     batches = []
     for places in (slice(0, 32), slice(0, 16), slice(16, 32)):
-        phases = build_procedure(config.procedure)(replace(setting, places=places))
-        batches.append([phase.pairs(4) for phase in phases])
+        sources = [phase.updates[0].source for phase in procedure.phases(setting)]
+        batches.append([source.at(Step(4, 4), places, RunContext()) for source in sources])
     for whole, first, second in zip(*batches):
         assert len(whole.values) == 32 and whole.source is not None
         assert torch.equal(whole.values, torch.cat([first.values, second.values])) and torch.equal(

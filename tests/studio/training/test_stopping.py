@@ -78,8 +78,8 @@ def test_an_error_between_steps_does_not_lose_the_run(
 
     steps = Feed.steps
 
-    def failing(self: Feed, phase: Any, step: int, *rest: Any) -> Any:
-        for k, work in enumerate(steps(self, phase, step, *rest), step):
+    def failing(self: Feed, update: Any, number: int, step: int, *rest: Any) -> Any:
+        for k, work in enumerate(steps(self, update, number, step, *rest), step):
             if k == 6:
                 raise OSError("the disk of the data is gone")
             yield work
