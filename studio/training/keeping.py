@@ -94,7 +94,9 @@ class Keeper:
             "parameters": parameters,
             **_versions(),
         }
-        if self.resolved.own is not None and config.backbone.get("name") == CUSTOM:  # to tell how it is loaded
+        if (
+            self.resolved.own is not None and config.backbone.get("name") == CUSTOM
+        ):  # to tell how it is loaded
             entries["network"] = type(self.resolved.own).__name__
         if self.resolved.custom:
             entries["trained_by"] = type(self.resolved.procedure).__name__
