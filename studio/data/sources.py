@@ -12,6 +12,7 @@ import numpy as np
 from backbones.registry import suggest
 from studio.data.arrays import Arrays, Data, content_hash, from_arrays
 from studio.data.classes import labelled, named, names_for
+from studio.data.conditions import KINDS
 from studio.data.finite import check_values
 from studio.data.layout import channels_first, unflattened
 from studio.data.parts import HELD_OUT, parted
@@ -73,6 +74,7 @@ def npz(
     images: str | None = None,
     labels: str | None = None,
     layout: Literal["chw", "hwc"] | None = None,
+    conditions: tuple[str, ...] = (),
     held_out: float = HELD_OUT,
     stratify: bool = True,
 ) -> Data:
@@ -80,7 +82,8 @@ def npz(
     vectors (N, d) under ``images``, by default ``images`` or ``arr_0``, class numbers or names (N,) under
     ``labels``, by default ``labels`` or, beside ``arr_0``, ``arr_1`` (none where it says ``none``), names
     ``classes``, and numeric conditions ``numeric`` (N, K; NaN = missing) with ``numeric_names`` if there are
-    any. ``layout``: where the channels are, for shapes that do not tell. ``held_out``: the share kept from
+    any. ``conditions``: further ones, each ``NAME:KIND`` of an array and of `studio.data.conditions.KINDS`.
+    ``layout``: where the channels are, for shapes that do not tell. ``held_out``: the share kept from
     training, of each class (of all together without ``stratify``). Pickled arrays are refused.
     """
     where = Path(path).expanduser()
@@ -118,6 +121,16 @@ def npz(
             else None
         )
         numeric_names = None if known is None else [str(c) for c in known]
+        further = {}
+        for line in conditions:
+            name, _, kind = line.rpartition(":")
+            if not name or not kind:
+                raise ValueError(
+                    f"got data.conditions with {line!r}, expected NAME:KIND, such as wind:array; kinds are "
+                    f"{', '.join(KINDS)}"
+                )
+            column = named_array(list(file), name, (), "conditions", where)
+            further[name] = (kind, array_of(file, str(column), where, "values of one kind"))
     if values.ndim == 0 or len(values) == 0:
         raise ValueError(f"{where} holds no samples")
     classes: tuple[str, ...] | None = named(names, str(where)) if names is not None else None
@@ -146,6 +159,7 @@ def npz(
     extra: dict[str, Any] = {
         "numeric": numeric,
         "numeric_names": numeric_names or [],
+        "conditions": further,
         "read_from": f"the array {found}" if found else "",
     }
     if values.ndim == 2:

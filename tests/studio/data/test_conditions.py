@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from studio.data.conditions import Field, asked, field_of, fitted, kind_of, missing
 
 from studio.checkpoints.build import Info
+from studio.data import load_data
 from studio.data.arrays import from_arrays
-from studio.data.conditions import Field, asked, field_of, fitted, kind_of, missing
 from studio.data.own import from_dataset
 
 NASTY = ("a, b", "x=y", "none", "0-3", " padded ", "[1]", "@file", "Ä", "ä ", "7", "-", "'\"")
@@ -137,6 +138,23 @@ def test_meta_keeps_them_and_reads_what_was_written_before() -> None:
     assert [f.name for f in info().conditions] == ["label", "t", "season", "wind"]
     older = Info.from_meta({**tree, "fields": {"tokens": [4, 8], "image": [1, 2, 2]}})
     assert older.fields == (Field("tokens", "array", (4, 8)), Field("image", "image", (1, 2, 2)))
+
+
+def test_an_npz_brings_them(tmp_path: Path) -> None:
+    pictures, winds = np.zeros((6, 4, 4), np.uint8), np.arange(12.0).reshape(6, 2)
+    np.savez(tmp_path / "a.npz", images=pictures, wind=winds, season=np.array(["a", "b"] * 3))
+    spec = {"name": "npz", "path": str(tmp_path / "a.npz"), "held_out": 0}
+    data = load_data({**spec, "conditions": ["wind:array", "season:class"]})
+    assert data.fields == (Field("wind", "array", (2,)), Field("season", "class", names=("a", "b")))
+    cond = data.train.__getitems__([1, 4])[1]
+    assert cond.named["wind"].tolist() == [[2, 3], [8, 9]] and cond.named["season"].tolist() == [1, 0]
+    for line, message in (
+        ("wnd:array", "'wnd' among them as data.conditions says; did you mean 'wind'"),
+        ("wind:arry", "got kind of the condition 'wind' 'arry', expected one of .*did you mean 'array'"),
+        ("wind", "got data.conditions with 'wind', expected NAME:KIND, such as wind:array"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_data({**spec, "conditions": [line]})
 
 
 def test_arrays_and_own_items_bring_them() -> None:
