@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from studio.data.conditions import Field, asked, field_of, fitted, kind_of, missing
 
 from studio.checkpoints.build import Info
 from studio.data import load_data
 from studio.data.arrays import from_arrays
+from studio.data.conditions import Field, asked, field_of, fitted, kind_of, missing
 from studio.data.own import from_dataset
 
 NASTY = ("a, b", "x=y", "none", "0-3", " padded ", "[1]", "@file", "Ä", "ä ", "7", "-", "'\"")
