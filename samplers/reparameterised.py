@@ -113,4 +113,4 @@ def on_path(denoiser: Queryable, path: Path | str | dict[str, Any], *, snap: boo
         if "name" not in options:
             raise ValueError(f"got a path without a name: {options}, expected e.g. {{'name': 'linear'}}")
         path = build(PATHS, canonical("path", options.pop("name")), "path", options)
-    return Reparameterised(denoiser, path, snap=snap)  # type: ignore[arg-type]
+    return Reparameterised(denoiser, path, snap=snap)

@@ -64,7 +64,7 @@ class OneHead:
         """Whether it knows the way back too: of a velocity without noise it is the same."""
         return self.space == "velocity" and path.sigma == 0
 
-    def _reach(self, path: BridgePath, t: Time, x: Tensor) -> Tensor:
+    def _reach(self, path: Any, t: Time, x: Tensor) -> Tensor:
         """Standard deviation of what lies between x_t and the data; that of the clock alone where the path
         has no noise."""
         return expand((path.sigma or path.unit) * path.coefficients(t).sigma.clamp_min(0).sqrt(), x)
@@ -149,7 +149,7 @@ class TwoWay:
         return Prediction("velocity", (ahead - behind) / 2, x, t, path, {"half_score": (ahead + behind) / 2})
 
 
-def flow(path: BridgePath, m: Tensor, slope: Tensor, data: Tensor, source: Tensor, z: Tensor) -> Tensor:
+def flow(path: Any, m: Tensor, slope: Tensor, data: Tensor, source: Tensor, z: Tensor) -> Tensor:
     """(B, ...) velocity of one bridge."""
     if path.sigma == 0:
         return expand(slope, data) * (data - source)

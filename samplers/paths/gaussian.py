@@ -2,6 +2,7 @@
 there."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -40,7 +41,8 @@ class Gaussian(AnyPath):
     what its users may choose beside it lies in ``heads`` and ``weights``, by name."""
 
     heads, head, weights, weight = HEADS, "velocity", WEIGHTS, "uniform"
-    levels, view, karras = True, "samplers.reparameterised:Reparameterised", {}  # type: bool, str, Mapping[str, float]
+    levels, view = True, "samplers.reparameterised:Reparameterised"
+    karras: Mapping[str, float] = {}
 
     def coefficients(self, t: Time) -> Coefficients:
         raise TypeError(f"{type(self).__name__} has no coefficients: subclass Gaussian and write them")

@@ -27,7 +27,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backbones.types import Cond, RunContext
-from backbones.types import NoiseSource as Noise
 from samplers.batch import Ends, State
 from samplers.paths.base import AnyPath, Restore
 from samplers.paths.graph_tables import TINY, Statistics, cosine_table
@@ -98,7 +97,7 @@ class GraphPath(AnyPath):
     def coupling(self, spec: str | Mapping[str, Any]) -> None:
         """Graphs have no sources: noise is drawn from the data."""
 
-    def state(self, space: Any, pairs: Ends, t: Tensor, noise: Noise) -> State:
+    def state(self, space: Any, pairs: Ends, t: Tensor, noise: Any) -> State:
         """The data with noise at times (B,)."""
         valid = valid_of(pairs.data, pairs.cond, self.types)
         p = self.noised(pairs.data, t, valid)

@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class TorchDiffEq(ODE):
     for its ends; fixed ones step on it. ``alone`` solves sample by sample, so that no sample's steps depend
     on its company; steps are then reported for one sample after the other."""
 
-    geometries = ()  # its steps are sums of numbers
+    geometries: ClassVar[tuple[str, ...]] = ()  # its steps are sums of numbers
     resamples = False
 
     method: str = "dopri5"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from backbones.types import Noise
-from samplers.paths import GaussianPath, check_steps
+from samplers.paths import check_steps
 from samplers.prediction import Prediction
 from samplers.solvers.base import Predict, Sampler
 
@@ -48,7 +48,7 @@ class Ancestral(Sampler):
         return noise.normal(x.shape[1:], stream="step", dtype=x.dtype).to(x.device)
 
 
-def transition(path: GaussianPath, t: float, s: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def transition(path: Any, t: float, s: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(factor of x, factor of data, small variance, large variance β, sigma_s), float64 scalars."""
     now, then = path.coefficients(t), path.coefficients(s)
     a = now.alpha / then.alpha

@@ -12,7 +12,7 @@ tables, the EDM path), heun and rk4 end with a step that does not (euler and mid
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -35,7 +35,7 @@ class ODE(Sampler):
     """What solves a velocity, wherever it starts. Slopes of two places are added, so a space has to be
     flat."""
 
-    geometries = ("flat",)
+    geometries: ClassVar[tuple[str, ...]] = ("flat",)
     starts = ("noise", "source")
 
 

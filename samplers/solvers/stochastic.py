@@ -59,7 +59,7 @@ class EDMHeun(Sampler):
                 "least 0 and 0 <= s_min <= s_max"
             )
 
-    def begin(self, path: GaussianPath, times: list[float], start: int) -> list[Any]:
+    def begin(self, path: Any, times: list[float], start: int) -> list[Any]:
         return [(path, len(times) - 1)]
 
     def step(

@@ -130,7 +130,7 @@ def jobs_of(
     if len({a.key for a in axes}) < len(axes):
         raise ValueError("got one setting on two axes, expected different ones")
     defaults = model.config.sample
-    base = {
+    base: dict[str, Any] = {
         "guidance": defaults.guidance if guidance_line == "default" else guidance_line or "",
         "sampler": sampler_spec.resolved(sampler_spec.said(sampler), model.fit),
         "num_steps": num_steps or defaults.num_steps,

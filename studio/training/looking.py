@@ -111,7 +111,7 @@ class Observer:
             )
             if objective is None:
                 return [plain_loss(nets, watched.loss, self.codec, kept.values, kept.cond, **options)]
-            net = nets[watched.loss.network]  # type: ignore[attr-defined]
+            net = nets[watched.loss.network]
             return held_out_loss(net, objective, self.codec, kept.values, kept.cond, **options)
 
         entry: dict[str, Any] = _told("held_out", bins_of(self.learner.networks))
