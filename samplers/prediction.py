@@ -10,6 +10,7 @@ from torch import Tensor
 from samplers.paths.base import Path
 from samplers.paths.coefficients import expand as expand
 from samplers.paths.conversions import SPACES as SPACES
+from samplers.paths.conversions import convert
 from samplers.paths.conversions import ratio as ratio
 
 
@@ -27,10 +28,12 @@ class Prediction:
     heads: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, space: str) -> Tensor:
-        """The prediction in another space, ``native`` the path's own. Raises ``ValueError`` for one that the
-        path does not have."""
+        """The prediction in another space, ``native`` the path's own; a path that has coefficients and no
+        ``convert`` is read as one of noise. Raises ``ValueError`` for a space that the path does not have."""
         space = self.path.native if space == "native" else space
-        return self.value if space == self.space else self.path.convert(self, space)
+        if space == self.space:
+            return self.value
+        return getattr(self.path, "convert", convert)(self, space)
 
     def with_(self, space: str, value: Tensor) -> "Prediction":
         """The same place with another value."""

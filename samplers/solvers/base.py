@@ -153,7 +153,7 @@ class Sampler:
         """Raise ``ValueError`` when the sampler does not fit what the model is made of or starts from, or
         does not follow what its guidance asks for."""
         path = denoiser.path
-        if not self.fits(path.space):
+        if denoiser.space not in self.spaces and not self.fits(path.space):
             others = f" and other {' or '.join(self.geometries)} spaces" if self.geometries else ""
             raise ValueError(
                 f"the sampler {type(self).__name__} is for models of {' and '.join(self.spaces)}{others}, "

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+USUAL = {"flip": "pictures", "reorder": "graphs"}  # what has the augmentations that configs name
+
+
 @dataclass(frozen=True)
 class Augment:
     """``turn`` (B, ...) with draws of its own for every sample: of data as files hold it, or, not ``raw``, of
@@ -63,10 +66,8 @@ class Task(Protocol):
     def augment(self, name: str) -> Augment:
         """Raises ``ValueError`` for one that such samples do not have."""
         if name not in self.augments:
-            raise ValueError(
-                f"got train.{name}=true on {self.name} data, expected "
-                f"{' or '.join(self.augments) or 'no augmentation'}; take it out"
-            )
+            whose = USUAL.get(name) or " or ".join(self.augments) or "no augmentation"
+            raise ValueError(f"got train.{name}=true on {self.name} data, expected {whose}; take it out")
         return self.augments[name]
 
     def ready(self) -> None:

@@ -130,7 +130,7 @@ def test_it_trains_resumes_and_is_previewed(run: Any, tmp_path: Path) -> None:
     assert (out / weights).read_bytes() == whole
     plain = studio.train(CONFIG, ["train.augment=[]"], out=tmp_path / "plain", quiet=True)
     assert (plain.folder / weights).read_bytes() != whole
-    with pytest.raises(ValueError, match="train.flip=true on curve data, expected reverse"):
+    with pytest.raises(ValueError, match="train.flip=true on curve data, expected pictures"):
         studio.train(CONFIG, ["train.flip=true"], out=tmp_path / "flipped", quiet=True)
     assert not (tmp_path / "flipped").exists()
 

@@ -39,8 +39,8 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "override, said",
     [
-        ("train.flip=true", "expected no augmentation"),
-        ("train.reorder=true", "expected no augmentation"),
+        ("train.flip=true", "expected pictures"),
+        ("train.reorder=true", "expected graphs"),
         ("objective.coupling=paired", "brings no sources"),
         ("procedure.name=dsbm", "drifts of a bridge"),
         ("sample.guidance=cfg=2", "no conditions"),
