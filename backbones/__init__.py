@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from backbones import registry
-from backbones.attention import Bias, Full, attend
+from backbones.attention import Bias, BlockDiagonal, Full, Window, attend
 from backbones.dit import DiT
 from backbones.noise import NoiseSource, RecordedNoise
 from backbones.plugins import Registry
@@ -15,6 +15,7 @@ from backbones.types import Backbone, Cond, RunContext
 __all__ = [
     "Backbone",
     "Bias",
+    "BlockDiagonal",
     "Cond",
     "DiT",
     "Full",
@@ -22,6 +23,7 @@ __all__ = [
     "REGISTRY",
     "RecordedNoise",
     "RunContext",
+    "Window",
     "attend",
     "build",
     "from_original",

@@ -1,7 +1,7 @@
 """One function for attention: ``attend(q, k, v, spec, ctx)``; softmax(q kᵀ / √d + mask) v.
 
-`choose` picks the form of `BACKENDS` by thresholds that were measured: torch's own, or two products and a
-softmax.
+Backends are entries of `BACKENDS`; `supports` says whether one can serve a call and why not. `auto` picks by
+thresholds that were measured; an explicit choice that cannot be honoured raises.
 """
 
 import math
@@ -22,6 +22,21 @@ class Full:
     """Every query sees every key."""
 
 
+@dataclass(frozen=True)
+class Window:
+    """Query i sees keys i − left … i + right of the flattened order."""
+
+    left: int
+    right: int
+
+
+@dataclass(frozen=True)
+class BlockDiagonal:
+    """The sequence is a row of independent pieces of these lengths."""
+
+    lengths: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Bias:
     """An additive mask, broadcastable to (B, H, N, M); −inf forbids. A query with no key left gets zeros;
@@ -31,16 +46,31 @@ class Bias:
     blind: bool = True
 
 
-Spec = Full | Bias
+Spec = Full | Window | BlockDiagonal | Bias
 
 
-def mask_of(spec: Spec, like: Tensor) -> Tensor | None:
-    """The additive mask of a spec; None for Full."""
-    return spec.bias.to(like.dtype) if isinstance(spec, Bias) else None
+def mask_of(spec: Spec, n: int, m: int, like: Tensor) -> Tensor | None:
+    """The additive mask of a spec, (N, M) or the bias itself; None for Full."""
+    if isinstance(spec, Full):
+        return None
+    if isinstance(spec, Bias):
+        return spec.bias.to(like.dtype)
+    if isinstance(spec, Window):
+        offset = torch.arange(m, device=like.device)[None] - torch.arange(n, device=like.device)[:, None]
+        seen = (offset >= -spec.left) & (offset <= spec.right)
+    else:
+        if sum(spec.lengths) != n or n != m:
+            raise ValueError(f"block lengths sum to {sum(spec.lengths)}, expected {n} tokens")
+        owner = torch.repeat_interleave(
+            torch.arange(len(spec.lengths), device=like.device),
+            torch.tensor(spec.lengths, device=like.device),
+        )
+        seen = owner[:, None] == owner[None]
+    return torch.zeros(n, m, dtype=like.dtype, device=like.device).masked_fill(~seen, -math.inf)
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
-    mask = mask_of(spec, q)
+    mask = mask_of(spec, q.shape[-2], k.shape[-2], q)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
@@ -53,7 +83,7 @@ def _explicit(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
     scores = torch.baddbmm(q.new_zeros(()), q.reshape(b * h, n, d), keys, beta=0, alpha=d**-0.5).view(
         b, h, n, -1
     )
-    mask = mask_of(spec, q)
+    mask = mask_of(spec, q.shape[-2], k.shape[-2], q)
     if mask is None:
         return _softmax(scores) @ v
     if isinstance(spec, Bias) and not spec.blind:
@@ -75,10 +105,18 @@ def _softmax(scores: Tensor) -> Tensor:
 BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Spec], Tensor]] = {"sdpa": _sdpa, "explicit": _explicit}
 
 
+def supports(name: str, q: Tensor, spec: Spec, *, double_backward: bool = False) -> str | None:
+    """None when backend ``name`` can serve this call, else the reason in words."""
+    if name not in BACKENDS:
+        return f"there is no attention backend {name!r}; choose one of auto, {', '.join(BACKENDS)}"
+    if name == "sdpa" and double_backward and q.device.type == "cpu":
+        return "SDPA on the CPU has no double backward; choose 'explicit'"
+    return None
+
+
 def choose(q: Tensor, spec: Spec, *, double_backward: bool = False) -> str:
-    """The fastest form: on CPUs in bf16 the explicit form up to 1,024 tokens in training and 512 without
-    gradient; otherwise SDPA.
-    Torch's own has no second derivative on a CPU."""
+    """The backend of `auto`: on CPUs in bf16 the explicit form up to 1,024 tokens in training and 512 without
+    gradient; otherwise SDPA."""
     if double_backward:
         return "explicit"
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
@@ -91,6 +129,14 @@ def choose(q: Tensor, spec: Spec, *, double_backward: bool = False) -> str:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, spec: Spec = Full(), ctx: RunContext | None = None) -> Tensor:
-    """Attention of (B, H, N, D) queries over (B, H, M, D) keys and values; returns (B, H, N, D)."""
+    """Attention of (B, H, N, D) queries over (B, H, M, D) keys and values; returns (B, H, N, D).
+
+    Raises ``ValueError`` when ``ctx.attention`` names a backend that does not exist or cannot serve the call.
+    """
+    name = "auto" if ctx is None else ctx.attention
     twice = ctx is not None and ctx.double_backward
-    return BACKENDS[choose(q, spec, double_backward=twice)](q, k, v, spec)
+    if name == "auto":
+        name = choose(q, spec, double_backward=twice)
+    elif reason := supports(name, q, spec, double_backward=twice):
+        raise ValueError(reason)
+    return BACKENDS[name](q, k, v, spec)

@@ -160,9 +160,10 @@ class RunContext:
 
     ``step`` of ``num_steps`` from time ``t`` to ``t_next`` (``t`` is None where steps are not known ahead),
     ``evaluation`` within the step; ``branch`` ("cond", "uncond", "weak", "perturbed"); ``accepted``: whether
-    this evaluation belongs to an accepted step (rules commit their state only then); ``states``: free storage
-    by owner, split per branch by the owner; ``double_backward``: ask for a form that can be differentiated
-    twice; ``taps``: names to record -> tensors.
+    this evaluation belongs to an accepted step (rules commit their state only then); ``caches`` and
+    ``states``: free storage by owner, split per branch by the owner; ``attention``: backend name or "auto";
+    ``double_backward``: ask for a form that can be differentiated twice; ``taps``: names to record ->
+    tensors.
     """
 
     step: int = 0
@@ -172,7 +173,9 @@ class RunContext:
     t_next: float | None = None
     branch: str = "cond"
     accepted: bool = True
+    attention: str = "auto"
     double_backward: bool = False
+    caches: dict[str, Any] = field(default_factory=dict)
     states: dict[Any, Any] = field(default_factory=dict)
     taps: dict[str, Any] = field(default_factory=dict)
 

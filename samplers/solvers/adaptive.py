@@ -94,8 +94,8 @@ class TorchDiffEq(ODE):
         index, count = start, 0
         for i in range(len(x)):
             row, done = slice(i, i + 1), count
-            # what rules keep belongs to one sample
-            own = replace(ctx, states={}, taps={})
+            # what rules and caches keep belongs to one sample
+            own = replace(ctx, caches={}, states={}, taps={})
             draws = noise.select(row) if isinstance(noise, NoiseSource) else noise
             for step in self._solve(denoiser, x[row], cond.index(row), draws, times, start, own):
                 before, state, data, count = state, state.clone(), data.clone(), done + step.evaluations

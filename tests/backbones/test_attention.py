@@ -1,5 +1,5 @@
-"""`attend`: every form against the formula written out, fully masked rows, second derivatives, and how a form
-is chosen."""
+"""`attend`: every backend against the formula written out, fully masked rows, second derivatives, and how a
+backend is chosen."""
 
 import math
 from collections.abc import Callable
@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbones import Bias, DiT, Full, RunContext, attend
+from backbones import Bias, BlockDiagonal, DiT, Full, RunContext, Window, attend
 from backbones import attention as module
-from backbones.attention import BACKENDS, choose
+from backbones.attention import BACKENDS, choose, supports
 
 B, H, N, D = 2, 3, 7, 4
 
@@ -44,11 +44,13 @@ def by_hand(q: Tensor, k: Tensor, v: Tensor, bias: Callable[[int, int, int, int]
 
 TABLE = torch.randn(B, 1, N, N, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 TABLE[1, 0, :, 4] = -math.inf
-AHEAD = torch.arange(N) - torch.arange(N)[:, None]
-WINDOW = torch.zeros(N, N, dtype=torch.float64).masked_fill((AHEAD < -2) | (AHEAD > 1), -math.inf)
 SPECS = {
     "full": (Full(), lambda b, h, i, j: 0.0),
-    "window": (Bias(WINDOW), lambda b, h, i, j: float(WINDOW[i, j])),
+    "window": (Window(2, 1), lambda b, h, i, j: 0.0 if i - 2 <= j <= i + 1 else -math.inf),
+    "blocks": (
+        BlockDiagonal((3, 1, 3)),
+        lambda b, h, i, j: 0.0 if (i < 3) == (j < 3) and (i == 3) == (j == 3) else -math.inf,
+    ),
     "bias": (Bias(TABLE), lambda b, h, i, j: float(TABLE[b, 0, i, j])),
 }
 every_backend = pytest.mark.parametrize("backend", sorted(BACKENDS))
@@ -59,26 +61,27 @@ every_backend = pytest.mark.parametrize("backend", sorted(BACKENDS))
 def test_against_the_formula(backend: str, spec: str) -> None:
     q, k, v = qkv()
     chosen, bias = SPECS[spec]
-    torch.testing.assert_close(BACKENDS[backend](q, k, v, chosen), by_hand(q, k, v, bias), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        attend(q, k, v, chosen, RunContext(attention=backend)), by_hand(q, k, v, bias), rtol=0, atol=1e-12
+    )
 
 
 @every_backend
 def test_more_keys_than_queries(backend: str) -> None:
     q, k, v = qkv(11)
+    ctx = RunContext(attention=backend)
     torch.testing.assert_close(
-        BACKENDS[backend](q, k, v, Full()), by_hand(q, k, v, lambda b, h, i, j: 0.0), rtol=0, atol=1e-12
+        attend(q, k, v, Full(), ctx), by_hand(q, k, v, lambda b, h, i, j: 0.0), rtol=0, atol=1e-12
     )
-    far = torch.arange(11) - torch.arange(N)[:, None]
-    bias = torch.zeros(N, 11, dtype=torch.float64).masked_fill((far < 0) | (far > 2), -math.inf)
-    expected = by_hand(q, k, v, lambda b, h, i, j: float(bias[i, j]))
-    torch.testing.assert_close(BACKENDS[backend](q, k, v, Bias(bias)), expected, rtol=0, atol=1e-12)
+    expected = by_hand(q, k, v, lambda b, h, i, j: 0.0 if i <= j <= i + 2 else -math.inf)
+    torch.testing.assert_close(attend(q, k, v, Window(0, 2), ctx), expected, rtol=0, atol=1e-12)
 
 
 @every_backend
 @pytest.mark.parametrize("dtype, atol", [(torch.float32, 2e-6), (torch.bfloat16, 3e-2)])
 def test_low_precision(backend: str, dtype: torch.dtype, atol: float) -> None:
     q, k, v = qkv(dtype=dtype)
-    out = BACKENDS[backend](q, k, v, Bias(WINDOW))
+    out = attend(q, k, v, Window(2, 1), RunContext(attention=backend))
     assert out.dtype == dtype
     torch.testing.assert_close(
         out.double(), by_hand(q.double(), k.double(), v.double(), SPECS["window"][1]), rtol=0, atol=atol
@@ -92,8 +95,8 @@ def test_a_query_that_sees_nothing_gives_zeros(backend: str, dtype: torch.dtype)
     q, k, v = qkv(dtype=dtype, grad=True)
     bias = torch.zeros(N, N, dtype=dtype)
     bias[2] = -math.inf
-    out = BACKENDS[backend](q, k, v, Bias(bias))
-    free = BACKENDS[backend](q, k, v, Full())
+    out = attend(q, k, v, Bias(bias), RunContext(attention=backend))
+    free = attend(q, k, v, Full(), RunContext(attention=backend))
     others = [i for i in range(N) if i != 2]
     assert torch.equal(out[:, :, 2], torch.zeros(B, H, D, dtype=dtype))
     torch.testing.assert_close(out[:, :, others], free[:, :, others])
@@ -106,11 +109,11 @@ def test_a_query_that_sees_nothing_gives_zeros(backend: str, dtype: torch.dtype)
 ONE_BLIND = torch.tensor([[0.0, -math.inf, 0.5], [-math.inf] * 3, [0.0, 0.0, 0.0]], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("spec", [Full(), Bias(ONE_BLIND)], ids=["full", "bias"])
+@pytest.mark.parametrize("spec", [Full(), Window(1, 1), Bias(ONE_BLIND)], ids=["full", "window", "bias"])
 def test_explicit_form_differentiates_twice(spec: module.Spec) -> None:
     g = torch.Generator().manual_seed(3)
     q, k, v = (torch.randn(1, 2, 3, 1, generator=g, dtype=torch.float64).requires_grad_() for _ in range(3))
-    run = lambda q, k, v: BACKENDS["explicit"](q, k, v, spec)  # noqa: E731
+    run = lambda q, k, v: attend(q, k, v, spec, RunContext(attention="explicit"))  # noqa: E731
     assert torch.autograd.gradcheck(run, (q, k, v)) and torch.autograd.gradgradcheck(run, (q, k, v))
 
 
@@ -118,7 +121,8 @@ def test_backends_agree_on_gradients() -> None:
     q, k, v = qkv(grad=True)
     for spec, _ in SPECS.values():
         grads = [
-            torch.autograd.grad(BACKENDS[b](q, k, v, spec).cos().sum(), (q, k, v)) for b in sorted(BACKENDS)
+            torch.autograd.grad(attend(q, k, v, spec, RunContext(attention=b)).cos().sum(), (q, k, v))
+            for b in sorted(BACKENDS)
         ]
         for other in grads[1:]:
             for a, b in zip(grads[0], other):
@@ -135,12 +139,14 @@ def test_context_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(BACKENDS):
         monkeypatch.setitem(BACKENDS, name, recorder(name))
     q, k, v = qkv()
+    for name in sorted(BACKENDS):
+        attend(q, k, v, Full(), RunContext(attention=name))
     attend(q, k, v, Full(), RunContext(double_backward=True))
     attend(q, k, v)
-    assert calls == ["explicit", "sdpa"]
+    assert calls == ["explicit", "sdpa", "explicit", "sdpa"]
     calls.clear()
     net = DiT(input_size=4, in_channels=1, hidden_size=8, depth=3, num_heads=2, num_classes=0)
-    net(torch.zeros(1, 1, 4, 4), torch.zeros(1), None, RunContext(double_backward=True))
+    net(torch.zeros(1, 1, 4, 4), torch.zeros(1), None, RunContext(attention="explicit"))
     assert calls == ["explicit"] * 3
 
 
@@ -173,3 +179,14 @@ def test_double_backward_through_a_network() -> None:
     ahead, behind = (gradient((x + side * h * d).detach().requires_grad_(), graph=False) for side in (1, -1))
     difference = (ahead - behind) / (2 * h)
     torch.testing.assert_close(product, difference, rtol=1e-6, atol=1e-7)
+
+
+def test_what_cannot_be_honoured_raises() -> None:
+    q, k, v = qkv()
+    with pytest.raises(ValueError, match="no attention backend 'flash9'; choose one of auto, sdpa, explicit"):
+        attend(q, k, v, Full(), RunContext(attention="flash9"))
+    with pytest.raises(ValueError, match="no double backward; choose 'explicit'"):
+        attend(q, k, v, Full(), RunContext(attention="sdpa", double_backward=True))
+    assert supports("explicit", q, Full(), double_backward=True) is None
+    with pytest.raises(ValueError, match="block lengths sum to 6, expected 7 tokens"):
+        attend(q, k, v, BlockDiagonal((3, 3)))

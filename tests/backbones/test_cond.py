@@ -147,10 +147,17 @@ def test_to_moves_every_field() -> None:
 
 
 def test_run_context_branches_share_their_storage() -> None:
-    ctx = RunContext(step=3, t=0.5)
+    ctx = RunContext(step=3, t=0.5, attention="explicit")
     other = ctx.on("uncond")
-    assert (other.branch, other.step, other.t, ctx.branch) == ("uncond", 3, 0.5, "cond")
+    assert (other.branch, other.step, other.t, other.attention, ctx.branch) == (
+        "uncond",
+        3,
+        0.5,
+        "explicit",
+        "cond",
+    )
+    other.caches["a"] = 1
     other.states[("rule", 0)] = {"m": 2}
     other.taps["h"] = 3
-    assert ctx.states == {("rule", 0): {"m": 2}} and ctx.taps == {"h": 3}
-    assert RunContext().states == {}  # and no two runs do
+    assert ctx.caches == {"a": 1} and ctx.states == {("rule", 0): {"m": 2}} and ctx.taps == {"h": 3}
+    assert RunContext().caches == {}  # and no two runs do
