@@ -37,8 +37,6 @@ def critic():
 
 
 class Adversarial(Plain):
-    penalty = 2.0
-
     def networks(self, config):
         return {"generator": NetworkSpec(config.backbone), "critic": NetworkSpec(critic, average=False)}
 
@@ -51,7 +49,7 @@ class Adversarial(Plain):
             real = batch.data.requires_grad_(True)
             says, of_fakes = nets["critic"](real), nets["critic"](batch.source)
             (slope,) = torch.autograd.grad(says.sum(), real, create_graph=True)  # R1
-            return Loss((softplus(-says) + softplus(of_fakes))[:, 0] + self.penalty * slope.square().sum(1))
+            return Loss((softplus(-says) + softplus(of_fakes))[:, 0] + 2 * slope.square().sum(1))
 
         def generate(nets, batch, noise, ctx):
             assert not any(p.requires_grad for p in nets["critic"].parameters())
@@ -70,7 +68,8 @@ def test_a_pair_learns_and_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch
     config["train"] |= {"betas": (0.5, 0.9), "schedule": "constant"}
     config["backbone"] |= {"width": 64}
     config |= {"procedure": {"name": "adversarial"}, "objective": {"parameterization": "data"}}
-    run = studio.train(config, ["sample.num_steps=1"], out=tmp_path / "whole", quiet=True)
+    config["sample"] |= {"sampler": "euler", "num_steps": 1}
+    run = studio.train(config, out=tmp_path / "whole", quiet=True)
     made = run.load().sample(seeds=range(1000)).values
     assert 0.25 < float((made[:, 0] < made[:, 1] + 0.2).float().mean()) < 0.55  # 0.4 lies left
     assert torch.allclose(made.mean(0), torch.tensor([0.0, -0.4]), atol=0.25)
