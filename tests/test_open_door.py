@@ -238,6 +238,7 @@ def test_sets_are_made_evaluated_and_swept(run: studio.Run, tmp_path: Path) -> N
     studio.generate(run.load(device="cpu"), tmp_path / "east", num=100, conditions=east, quiet=True)
     studio.generate(run.load(device="cpu"), tmp_path / "all", num=100, quiet=True)
     narrow, wide = (studio.evaluate(tmp_path / name, "winds") for name in ("east", "all"))
+    assert narrow.protocol["fields"] == {"bearing": "90.0°"} and "fields" not in wide.protocol
     assert narrow.protocol["task"] == "compass" and narrow.values["spread"] < 0.1 < wide.values["spread"]
     rows = studio.sweep(run.load(device="cpu"), tmp_path / "sweep", {"num_steps": [1, 8]}, num=64)
     assert [set(row) for row in rows] == [{"num_steps", "spread"}] * 2

@@ -108,4 +108,5 @@ def names_of(metrics: str | Sequence[str] | None) -> list[str] | None:
 
 
 def maker_of(samples: SampleSet) -> dict[str, Any]:
-    return {k: samples.about.get(k) for k in MAKERS}
+    further = {k: samples.about[k] for k in ("fields",) if k in samples.about}
+    return {k: samples.about.get(k) for k in MAKERS} | further

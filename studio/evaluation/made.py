@@ -13,7 +13,7 @@ from studio.evaluation.picture_files import PictureFiles
 from studio.evaluation.sample_files import arrays
 from studio.evaluation.samples import SampleSet
 from studio.generation.identity import differing
-from studio.generation.plan import read_manifest
+from studio.generation.plan import read_manifest, settings_of
 from studio.generation.tar import Shards
 from studio.runtime.files import sha256
 from studio.runtime.recipes import read_recipe
@@ -24,21 +24,7 @@ def generated(folder: Path) -> SampleSet:
     manifest = read_manifest(folder)
     pinned = manifest["pinned"]
     num = int(pinned["num"])
-    about = {
-        k: pinned.get(k)
-        for k in (
-            "sampler",
-            "num_steps",
-            "guidance",
-            "labels",
-            "seeds",
-            "weights",
-            "dtype",
-            "model_hash",
-            "conditions",
-            "path",
-        )
-    }
+    about = settings_of(pinned)
     task = str(manifest.get("task", ""))
     about |= {"model": manifest.get("model"), "deterministic": pinned.get("deterministic") is not None}
     found = sorted(folder.glob("[0-9]*/[0-9]*.png"), key=lambda p: int(p.stem))

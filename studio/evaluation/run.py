@@ -153,7 +153,7 @@ def planned(
 ) -> tuple[SampleSet, "Plan"]:
     """The set that a model's samples will be, all but its values (which take no memory yet), with what makes
     them in ``about``; and the checked plan."""
-    from studio.generation.plan import make_plan
+    from studio.generation.plan import make_plan, settings_of
     from studio.generation.prepare import parse_batch
 
     loaded = (
@@ -164,21 +164,7 @@ def planned(
         num = 10000
     plan = make_plan(loaded, num=num, batch=parse_batch(batch, loaded), **options)
     labels, pinned = plan.labels.of(range(plan.num), plan.seeds), plan.pinned()
-    about = {
-        k: pinned[k]
-        for k in (
-            "sampler",
-            "num_steps",
-            "guidance",
-            "labels",
-            "seeds",
-            "weights",
-            "dtype",
-            "model_hash",
-            "conditions",
-            "path",
-        )
-    }
+    about = settings_of(pinned)
     about |= {
         "model": loaded.name,
         "data": loaded.info.data,

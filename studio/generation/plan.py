@@ -36,6 +36,18 @@ from studio.sampling import commands, sampler_spec
 MANIFEST = "manifest.json"
 FORMAT = 1
 GROWING = ("num", "seeds", "labels")  # of what a manifest pins: a set may grow
+SETTINGS = (
+    "sampler",
+    "num_steps",
+    "guidance",
+    "labels",
+    "seeds",
+    "weights",
+    "dtype",
+    "model_hash",
+    "conditions",
+    "path",
+)
 _RULE = re.compile(r"none|balanced|random|data|file [0-9a-f]+|list -?[0-9]{1,6}(,-?[0-9]{1,6})*")
 
 
@@ -83,6 +95,11 @@ class Plan:
             "studio": __version__,
             "torch": torch.__version__.split("+")[0],
         }
+
+
+def settings_of(pinned: Mapping[str, Any]) -> dict[str, Any]:
+    """What a measure tells of how a set was made, by what its manifest pins."""
+    return {k: pinned.get(k) for k in SETTINGS} | {k: pinned[k] for k in ("fields",) if k in pinned}
 
 
 def class_counts(model: Model) -> tuple[int, ...]:
