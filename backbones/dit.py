@@ -190,10 +190,11 @@ class DiT(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         if self.stem is None:
-            patches, last = self.x_embedder["proj"], self.final_layer["linear"]
-            nn.init.xavier_uniform_(patches.weight.view(len(patches.weight), -1))  # type: ignore[operator, arg-type]
+            patches: Any = self.x_embedder["proj"]
+            last: Any = self.final_layer["linear"]
+            nn.init.xavier_uniform_(patches.weight.view(len(patches.weight), -1))
             for zero in (patches.bias, last.weight, last.bias):
-                nn.init.zeros_(zero)  # type: ignore[arg-type]
+                nn.init.zeros_(zero)
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """(1, N, D) positions of a grid; another grid than the native one is stretched to the same extent."""
@@ -223,8 +224,9 @@ class DiT(nn.Module):
             parts[len(self.blocks)],
             list(parts[len(self.blocks) + 1 :]),
         )
+        down = 0 if self.stem is None else len(self.stem.blocks)
         if self.stem is not None:
-            h, skips = self.stem(x, extra[: len(self.stem.blocks)])
+            h, skips = self.stem(x, extra[:down])
         else:
             h, skips = self.x_embedder["proj"](x).flatten(2).transpose(1, 2).contiguous(), []  # (B, N, D)
         h = h + self.positions(grid)
@@ -232,7 +234,7 @@ class DiT(nn.Module):
             h = block(h, modulation, ctx)
         h = modulate(self.final_norm(h), *final.chunk(2, dim=1))
         if self.head is not None:
-            return self.head(h, grid, skips, extra[len(self.stem.blocks) :])
+            return self.head(h, grid, skips, extra[down:])
         return self.unpatchify(self.final_layer["linear"](h), grid)
 
     def modulate_all(self, c: Tensor, low: torch.dtype | None) -> Tensor:

@@ -160,8 +160,8 @@ def conditioned(c: Tensor | None, cond: Cond, like: Tensor, /, **encoders: Any) 
     for name, encoder in pairs:
         if encoder is None:
             continue
-        value = cond.get(name)
-        value = encoder.absent(len(like), like.device) if value is None else value
+        given = cond.get(name)
+        value: Any = encoder.absent(len(like), like.device) if given is None else given
         part = encoder(value.to(c.dtype) if c is not None and value.is_floating_point() else value)
         c = part if c is None else c + part
     assert c is not None

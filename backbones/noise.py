@@ -11,6 +11,7 @@ import copy
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -73,13 +74,13 @@ class NoiseSource:
     def __len__(self) -> int:
         return len(self.seeds)
 
-    def at(self, step: int) -> "NoiseSource":
+    def at(self, step: int) -> Self:
         """The same streams at another step."""
         other = copy.copy(self)
         other.step = int(step)
         return other
 
-    def select(self, i: Tensor | slice) -> "NoiseSource":
+    def select(self, i: Tensor | slice) -> Self:
         """The streams of some of the samples."""
         other = copy.copy(self)
         other.seeds, other.index = self.seeds[i], self.index[i]

@@ -222,10 +222,11 @@ class DiffusionRWKV(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if "linear" in self.final_layer:
-            proj = self.patch_embed["proj"]
-            nn.init.xavier_uniform_(proj.weight.view(len(proj.weight), -1))  # type: ignore[operator, arg-type]
-            nn.init.zeros_(proj.bias)  # type: ignore[arg-type]
-            nn.init.zeros_(self.final_layer["linear"].weight)  # type: ignore[arg-type]
+            proj: Any = self.patch_embed["proj"]
+            last: Any = self.final_layer["linear"]
+            nn.init.xavier_uniform_(proj.weight.view(len(proj.weight), -1))
+            nn.init.zeros_(proj.bias)
+            nn.init.zeros_(last.weight)
         for module in self.time_embed.mlp:
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)

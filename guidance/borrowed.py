@@ -57,8 +57,9 @@ class Borrowed:
 
     def rest(self) -> None:
         """Nobody asks the model in this step."""
-        if self.free and hasattr(self.model, "release"):
-            self.model.release()
+        release = getattr(self.model, "release", None)
+        if self.free and release is not None:
+            release()
 
     def on(self, path: Path) -> Queryable:
         """The model asked on the guided model's path."""

@@ -94,7 +94,8 @@ class Objective:
         check_drop(cond_drop, drop_each)
         self.path, self.parameterization, self.bound_weight = path, parameterization, bound_weight
         self.coupling = coupling or (couplings.Independent() if path.coupling("independent") else None)
-        self.times, self.cond_drop, self.drop_each = times or time_samplers.Uniform(), cond_drop, drop_each
+        self.times: Any = times or time_samplers.Uniform()  # one that ``remembers`` is asked for more
+        self.cond_drop, self.drop_each = cond_drop, drop_each
         self.space: Space = spaces.of(path.space) if space is None else space
         self.weight: LossWeight = (
             _entry(path.weights, weight or path.weight, "loss weight")
@@ -198,7 +199,7 @@ def build_objective(
         for kind, spec in (("path", path), ("parameterization", parameterization), ("coupling", coupling))
     )
     name = path if isinstance(path, str) else path.get("name") if isinstance(path, Mapping) else ""
-    kind = resolve(EVERY, str(name), "path") if name in EVERY else path
+    kind: Any = resolve(EVERY, str(name), "path") if name in EVERY else path
     given = {
         "coupling": (coupling, "independent"),
         "weight": (weight, ""),

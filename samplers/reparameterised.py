@@ -54,8 +54,14 @@ class Reparameterised:
     def lowered(self) -> "Reparameterised":
         """See `Denoiser.lowered`."""
         lowered = getattr(self.denoiser, "lowered", None)
-        inner = self.denoiser if lowered is None else lowered()
-        return Reparameterised(inner, self.path, snap=self.snap, clip=self.clip)
+        return self._with(self.denoiser if lowered is None else lowered())
+
+    def with_net(self, net: nn.Module, dtype: torch.dtype | None = None) -> "Reparameterised":
+        """See `Denoiser.with_net`."""
+        return self._with(self.denoiser.with_net(net, dtype))
+
+    def _with(self, denoiser: Any) -> "Reparameterised":
+        return Reparameterised(denoiser, self.path, snap=self.snap, clip=self.clip)
 
     def doubles(self, x: Tensor) -> bool:
         """See `Denoiser.doubles`."""

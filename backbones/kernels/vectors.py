@@ -7,6 +7,8 @@ exponent's bits, times a polynomial of degree 2 for what is left. Without AVX-51
 table, it is the nearest integer and a polynomial of degree 5. Relative error 2e-7 either way.
 """
 
+from typing import Any
+
 import llvmlite.binding
 import numba
 import numpy as np
@@ -38,9 +40,10 @@ TABLE = np.exp2(STEPS / (1 << FINE)).astype(np.float32).view(np.int32) - (STEPS 
 NEAR = _fit(lambda f: np.exp2(f) - 1, -1 / 64, 1 / 64, 2)
 LOG1P = _fit(np.log1p, 0.0, 1.0, 11)  # log(1 + e)/e on [0, 1]
 
+SETTINGS: Any = numba.config  # whose names numba sets as it is imported
 AVX512 = (
-    numba.config.CPU_NAME is None
-    and numba.config.CPU_FEATURES is None
+    SETTINGS.CPU_NAME is None
+    and SETTINGS.CPU_FEATURES is None
     and bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
 )
 

@@ -6,12 +6,12 @@ Ours keeps the original names but for the adaLN projections: ``blocks.i.adaLN_mo
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from backbones.dit import DiT
+from backbones.dit import Block, DiT
 from backbones.encoders import sinusoid
 
 FAMILIES = {
@@ -22,7 +22,11 @@ FAMILIES = {
 }
 
 
-def load(net: nn.Module, state: Mapping[str, Tensor], what: str) -> nn.Module:
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def load(net: Net, state: Mapping[str, Tensor], what: str) -> Net:
+    """The network with these weights, in eval mode. Raises ``ValueError`` where they do not fit ``what``."""
     try:
         missing, unexpected = net.load_state_dict(dict(state), strict=False)
     except RuntimeError as error:  # a size that differs
@@ -79,13 +83,10 @@ def original_state(state_dict: Mapping[str, Tensor], depth: int) -> dict[str, Te
     state = dict(state_dict)
     names = [f"blocks.{i}.adaLN_modulation.1" for i in range(depth)] + ["final_layer.adaLN_modulation.1"]
     for part in ("weight", "bias"):
-        rows = [state.pop(f"{n}.{part}", None) for n in names]
-        if any(r is None for r in rows):
-            raise ValueError(
-                f"the weights lack {next(n for n, r in zip(names, rows) if r is None)}.{part}; expected "
-                f"an adaLN-Zero DiT of depth {depth}"
-            )
-        state[f"modulation.{part}"] = torch.cat(rows)
+        keys = [f"{name}.{part}" for name in names]
+        if missing := next((key for key in keys if key not in state), ""):
+            raise ValueError(f"the weights lack {missing}; expected an adaLN-Zero DiT of depth {depth}")
+        state[f"modulation.{part}"] = torch.cat([state.pop(key) for key in keys])
     return state
 
 
@@ -198,14 +199,13 @@ def dit_to_diffusers(net: DiT) -> nn.Module:
             f"frequency_shift={net.t_embedder.shift}, grid {net.grid}; "
             "train with frequency_shift=1 or export to the original format"
         )
-    state, heads = dit_to_original(net), net.blocks[0].attn.heads
-    width = net.pos_embed.shape[-1]
-    if net.blocks[0].mlp.fc1.out_features != 4 * width:
-        raise ValueError(
-            f"diffusers' DiT has an MLP ratio of 4, got {net.blocks[0].mlp.fc1.out_features / width:g}"
-        )
+    state, first, width = dit_to_original(net), net.blocks[0], net.pos_embed.shape[-1]
+    assert isinstance(first, Block)
+    heads, hidden = first.attn.heads, first.mlp.fc1.out_features
+    if hidden != 4 * width:
+        raise ValueError(f"diffusers' DiT has an MLP ratio of 4, got {hidden / width:g}")
     with torch.random.fork_rng(devices=[]):
-        model = DiTTransformer2DModel(
+        model: Any = DiTTransformer2DModel(
             num_attention_heads=heads,
             attention_head_dim=width // heads,
             in_channels=net.in_channels,
@@ -214,7 +214,7 @@ def dit_to_diffusers(net: DiT) -> nn.Module:
             sample_size=net.grid[0] * net.patch_size,
             patch_size=net.patch_size,
             num_embeds_ada_norm=net.num_classes,
-            norm_eps=net.blocks[0].norm2.eps,
+            norm_eps=first.norm2.eps,
         )
     if not torch.allclose(model.pos_embed.pos_embed, net.pos_embed.cpu(), atol=1e-4):
         raise ValueError(
@@ -277,7 +277,7 @@ def diffusers_options(config: Any) -> dict[str, Any]:
     )
 
 
-def dit_from_diffusers(model: nn.Module) -> DiT:
+def dit_from_diffusers(model: Any) -> DiT:
     """Our DiT with the function of a diffusers ``DiTTransformer2DModel``. diffusers repeats the embedders in
     every block; they must agree."""
     config, theirs = model.config, model.state_dict()

@@ -62,7 +62,7 @@ def graph_dit_from_original(
         together=compat,
         original=True,
     )
-    return load(net, graph_state(state_dict), f"Graph DiT {dict(config)}")  # type: ignore[return-value]
+    return load(net, graph_state(state_dict), f"Graph DiT {dict(config)}")
 
 
 def graph_state(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

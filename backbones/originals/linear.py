@@ -67,7 +67,7 @@ def dis_from_original(
     options = _options(config, {"rms_norm": "rms_norm", "drop_path_rate": "drop_path"}, "DiS")
     null = _has_null(state_dict, options["num_classes"])
     net = DiS(**{"rms_norm": True, **options}, null_class=null, original_init=compat)
-    return load(net, state_dict, f"DiS {options}")  # type: ignore[return-value]
+    return load(net, state_dict, f"DiS {options}")
 
 
 def rwkv_from_original(
@@ -82,7 +82,7 @@ def rwkv_from_original(
     )
     null = _has_null(state_dict, options["num_classes"])
     net = DiffusionRWKV(**options, null_class=null, wkv="kernel" if compat else "paper")
-    return load(net, state_dict, f"Diffusion-RWKV {options}")  # type: ignore[return-value]
+    return load(net, state_dict, f"Diffusion-RWKV {options}")
 
 
 def _has_null(state_dict: Mapping[str, Tensor], classes: int) -> bool:

@@ -109,7 +109,8 @@ def _(
     reverse: bool,
 ) -> Nine:
     given = (u, delta, A, B, C, D, z, bias, begin)
-    return tuple(u.new_empty(len(u), 0, u.shape[2]) if v is None else v.new_empty(v.shape) for v in given)  # type: ignore[return-value]
+    made: Any = [u.new_empty(len(u), 0, u.shape[2]) if v is None else v.new_empty(v.shape) for v in given]
+    return tuple(made)
 
 
 def _keep_scan(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

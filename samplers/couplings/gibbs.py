@@ -221,10 +221,10 @@ class Gibbs:
         beta = inverse_temperature(costs, self.ess)
         if not self.balance or float(beta) == 0:
             return beta
-        part, log_beta = grid[:128, :128], math.log(float(beta))
+        part, log_beta, wanted = grid[:128, :128], math.log(float(beta)), self.ess
 
         def excess(place: float) -> float:
-            return float(ess_of(self._balanced(part, math.exp(place)).diagonal())) - self.ess  # type: ignore[operator]
+            return float(ess_of(self._balanced(part, math.exp(place)).diagonal())) - wanted
 
         low, high = log_beta - 1, log_beta + 4  # balanced weights are more even: the temperature can be lower
         return torch.tensor(math.exp(root(excess, low, high)), dtype=costs.dtype, device=costs.device)

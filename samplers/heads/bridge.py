@@ -76,18 +76,19 @@ class OneHead:
     def differences(self, p: Prediction, state: State) -> list[tuple[str, Tensor, Tensor]]:
         """(B, ...) of prediction and target, in the network's own units, and the variance of that target."""
         data, source, z = (state.targets[k] for k in ("data", "source", "z"))
-        c, sigma = p.path.coefficients(p.t), p.path.sigma
+        path: Any = p.path
+        c, sigma = path.coefficients(p.t), path.sigma
         m, rest, slope = c.alpha, c.sigma, c.d_alpha
         one = torch.ones_like(m)
         if self.space == "data":
             return [("error", p.value - data, one)]
         if self.space == "displacement":
-            return [("error", (p.value - data) / self._reach(p.path, p.t, data), one)]
+            return [("error", (p.value - data) / self._reach(path, p.t, data), one)]
         if self.space == "drift":
             target = expand(slope / rest, data) * (data - p.x)
             return [("error", p.value - target, slope**2 * (2 + sigma**2 * m / rest))]
         bend = sigma**2 * (1 - 2 * m) ** 2 / (4 * m * rest)
-        return [("error", p.value - flow(p.path, m, slope, data, source, z), slope**2 * (2 + bend))]
+        return [("error", p.value - flow(path, m, slope, data, source, z), slope**2 * (2 + bend))]
 
 
 class FlowScore:
@@ -120,11 +121,12 @@ class FlowScore:
     def differences(self, p: Prediction, state: State) -> list[tuple[str, Tensor, Tensor]]:
         """As in `OneHead`."""
         data, source, z = (state.targets[k] for k in ("data", "source", "z"))
-        c, sigma = p.path.coefficients(p.t), p.path.sigma
+        path: Any = p.path
+        c, sigma = path.coefficients(p.t), path.sigma
         m, rest, slope = c.alpha, c.sigma, c.d_alpha
         spread = sigma**2 / (4 * m * rest)
         half = expand(-slope * spread.sqrt(), data) * z
-        bent = p.value - flow(p.path, m, slope, data, source, z)
+        bent = p.value - flow(path, m, slope, data, source, z)
         return [
             ("flow", bent, slope**2 * (2 + (1 - 2 * m) ** 2 * spread)),
             ("score", p.heads["half_score"] - half, slope**2 * spread),

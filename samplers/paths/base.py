@@ -1,7 +1,7 @@
 """What samplers, guidance and training ask of a path, and what a path need not say for itself.
 
-`Path` is what all have. `GaussianPath` adds what only noise has that is a sum with factors: coefficients and
-levels of noise.
+`Path` is what all have; those without factors or levels of noise say so where they are asked for them.
+`GaussianPath` adds places among the levels.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,8 +25,9 @@ class Path(Protocol):
     scale there; ``clock`` the variable in which its ODE is solved. ``starts``: what runs start from.
     ``sampler``: the name of the one it has, where there is but one. ``levels``: whether it is a
     `GaussianPath`; ``tabled``: whether its levels are the entries of a VP table. ``view``: the class by
-    which a model on another path of that view is asked on this one (`samplers.reparameterised`). ``grid``
-    runs from ``begin`` (``t_start`` unless given) to 1."""
+    which a model on another path of that view is asked on this one (`samplers.reparameterised`). ``karras``:
+    options of Karras' grid, where that is the path's. ``grid`` runs from ``begin`` (``t_start`` unless given)
+    to 1."""
 
     native: str
     space: Any
@@ -38,6 +39,22 @@ class Path(Protocol):
     levels: bool
     tabled: bool
     view: str
+    karras: Mapping[str, float]
+
+    @property
+    def last_trained(self) -> float:
+        """The time nearest to the data that a network on it was trained at."""
+        ...
+
+    def coefficients(self, t: Time) -> Coefficients:
+        """Factors of data and source. Raises ``ValueError`` where the path has none, as the next two do where
+        it has no levels of noise."""
+        ...
+
+    def log_snr(self, t: Time) -> Tensor: ...
+    def time_of(self, log_snr: Time) -> Tensor:
+        """The inverse of ``log_snr``."""
+        ...
 
     def convert(self, prediction: Any, to: str) -> Tensor:
         """A prediction made on this path, read in another space than its own. Raises ``ValueError`` for
@@ -65,20 +82,7 @@ class Path(Protocol):
 
 
 class GaussianPath(Path, Protocol):
-    """x = alpha·data + sigma·noise. ``karras``: options of Karras' grid, where that is the path's."""
-
-    karras: Mapping[str, float]
-
-    @property
-    def last_trained(self) -> float:
-        """The time nearest to the data that a network on it was trained at."""
-        ...
-
-    def coefficients(self, t: Time) -> Coefficients: ...
-    def log_snr(self, t: Time) -> Tensor: ...
-    def time_of(self, log_snr: Time) -> Tensor:
-        """The inverse of ``log_snr``."""
-        ...
+    """x = alpha·data + sigma·noise."""
 
     def nearest(self, log_snr: Time) -> Tensor:
         """The time of a level where training may look: on a table its nearest entry."""
@@ -99,6 +103,7 @@ class AnyPath:
     t_start, prior_scale, clock = 0.0, 1.0, Clock()
     starts, sampler, levels, tabled = "noise", "", False, False
     view = ""
+    karras: Mapping[str, float] = {}
     heads: Mapping[str, str] = {name: f"samplers.heads.plain:{name}" for name in ("velocity", "data")}
     weights: Mapping[str, str] = {"even": "samplers.weights:Even"}
     weight = "even"
@@ -144,9 +149,18 @@ class AnyPath:
             "do without"
         )
 
+    def log_snr(self, t: Time) -> Tensor:
+        """As ``coefficients``."""
+        return self.coefficients(t).alpha
+
     def time_of(self, log_snr: Time) -> Tensor:
         """As ``coefficients``."""
         return self.coefficients(0.0).alpha
+
+    @property
+    def last_trained(self) -> float:
+        """The time nearest to the data that a network on it was trained at."""
+        return 1.0
 
     def open_end(self, s: float) -> bool:
         return False

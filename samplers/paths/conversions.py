@@ -69,8 +69,8 @@ def convert(p: Any, space: str) -> Tensor:
         )
     c = expanded(p)
     a, s, x, value = c.alpha, c.sigma, p.x, p.value
-    data: Tensor | None
-    noise: Tensor | None
+    data: Any  # None where it is still to follow from the noise, and the other way round
+    noise: Any
     if p.space == "noise" or p.space == "score":
         noise = value if p.space == "noise" else -s * value
         data = None
@@ -88,9 +88,9 @@ def convert(p: Any, space: str) -> Tensor:
     else:
         raise ValueError(f"got a prediction in the unknown space {p.space!r}")
     if space == "data":
-        return data if data is not None else ratio(x - s * noise, a + torch.zeros_like(x))  # type: ignore[operator]
+        return data if data is not None else ratio(x - s * noise, a + torch.zeros_like(x))
     if noise is None:
-        noise = ratio(x - a * data, s + torch.zeros_like(x))  # type: ignore[operator]
+        noise = ratio(x - a * data, s + torch.zeros_like(x))
     if space == "noise":
         return noise
     if space == "score":

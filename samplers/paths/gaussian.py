@@ -2,7 +2,6 @@
 there."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -42,7 +41,6 @@ class Gaussian(AnyPath):
 
     heads, head, weights, weight = HEADS, "velocity", WEIGHTS, "uniform"
     levels, view = True, "samplers.reparameterised:Reparameterised"
-    karras: Mapping[str, float] = {}
 
     def coefficients(self, t: Time) -> Coefficients:
         raise TypeError(f"{type(self).__name__} has no coefficients: subclass Gaussian and write them")
@@ -58,11 +56,6 @@ class Gaussian(AnyPath):
 
     def open_end(self, s: float) -> bool:
         return not math.isfinite(float(self.coefficients(s).d_sigma))
-
-    @property
-    def last_trained(self) -> float:
-        """The time nearest to the data that a network on it was trained at."""
-        return 1.0
 
     def nearest(self, log_snr: Time) -> Tensor:
         """The time of a level where training may look."""

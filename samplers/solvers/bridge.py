@@ -86,7 +86,8 @@ def facing(denoiser: Queryable, needs: str, direction: str = "forward") -> Query
         raise ValueError(f"got direction {direction!r}, expected forward (source to data) or backward")
     head = getattr(denoiser, "parameterization", None)
     if needs == "drift" and (side := getattr(head, "side", None)) is not None:
-        return denoiser.with_net(denoiser.net[SIDES[direction]], head=side)
+        both: Any = denoiser
+        return both.with_net(both.net[SIDES[direction]], head=side)
     if direction == "forward":
         return denoiser
     both_ways = getattr(head, "both_ways", None)

@@ -47,9 +47,10 @@ class GraphAncestral(Sampler):
         prediction: Any = predict(x, t)
         path, valid = prediction.path, prediction.valid
         forget = self.renoise if s < self.until else 0.0
-        p = path.following(prediction) if forget < 1 else 0.0
+        p: Any = path.following(prediction) if forget < 1 else 0.0
         if forget:
             p = (1 - forget) * p + forget * path.noised(prediction.to("probs"), s, valid)
         if self.temperature != 1:
             p = softmax(p.clamp_min(LEAST).log() / self.temperature, path.types)
-        return draw(p, noise, valid, path.types, stream="step", loops=path.mode == "reference" and s < 1)  # type: ignore[arg-type]
+        loops = path.mode == "reference" and s < 1
+        return draw(p, noise, valid, path.types, stream="step", loops=loops)  # type: ignore[arg-type]

@@ -13,9 +13,9 @@ from studio.chem.toolkit import Chem
 
 
 def logp(mol: Chem.Mol) -> float:
-    from rdkit.Chem import Crippen
+    from rdkit.Chem.rdMolDescriptors import CalcCrippenDescriptors
 
-    return Crippen.MolLogP(mol)
+    return CalcCrippenDescriptors(mol)[0]
 
 
 def qed(mol: Chem.Mol) -> float:

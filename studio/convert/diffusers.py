@@ -212,7 +212,7 @@ def prepare(
             "its guidance would be wrong"
         )
     config, spacing = _scheduler(model)
-    scheduler = DDIMScheduler(**config)
+    scheduler: Any = DDIMScheduler(**config)
     assert isinstance(path, VPPath)
     if not torch.allclose(scheduler.alphas_cumprod.double(), path.alpha_bar, rtol=1e-3, atol=1e-7):
         raise ValueError(
@@ -264,7 +264,8 @@ def prepare(
             scheduler.save_pretrained(folder / "scheduler")
             files.write_json(folder / NAMES, names)
             return
-        DiTPipeline(transformer=transformer, vae=autoencoder, scheduler=scheduler).save_pretrained(folder)
+        pipeline: Any = DiTPipeline(transformer=transformer, vae=autoencoder, scheduler=scheduler)
+        pipeline.save_pretrained(folder)
         index = json.loads((folder / "model_index.json").read_text())
         files.write_json(folder / "model_index.json", {**index, "id2label": names})
 
@@ -313,7 +314,7 @@ def _scheduler(model: Model) -> tuple[dict[str, Any], str]:
             "diffusers' DiT samples on a VP table (linear, scaled_linear or cosine), this model's path "
             f"is {spec}; it cannot be expressed"
         )
-    kind = model.denoiser.parameterization
+    kind = getattr(model.denoiser, "parameterization", None)  # on another path than its own it has none
     predicts = {ours: theirs for theirs, ours in SPACES.items()}.get(getattr(kind, "space", ""))
     if predicts is None:
         raise ValueError(

@@ -138,9 +138,8 @@ def numbers_of(known: Schema) -> tuple[Field, ...]:
 def field_of(entry: Mapping[str, Any]) -> Field:
     """From JSON, where tuples are lists."""
     known = {f.name for f in fields(Field)}
-    return Field(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k in known}  # type: ignore[arg-type]
-    )
+    told: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k in known}
+    return Field(**told)
 
 
 def kind_of(field: Field) -> Kind:

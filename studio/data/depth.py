@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -99,8 +100,9 @@ def values(reopen: Callable[[], Image.Image]) -> np.ndarray:
     return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
 
 
-def _with_rawmode(picture: Image.Image, change: Callable[[str], str]) -> Image.Image:
-    """A picture that is not read yet, whose bytes are to be unpacked in another way."""
+def _with_rawmode(picture: Any, change: Callable[[str], str]) -> Image.Image:
+    """A picture that is not read yet, whose bytes are to be unpacked in another way. It has ``tile``,
+    as pictures that are opened from files do."""
     made = []
     for codec, extents, offset, args in picture.tile:
         if isinstance(args, tuple):

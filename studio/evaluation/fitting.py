@@ -51,10 +51,9 @@ def fitted(found: SampleSet, size: Any = None, channels: Any = None) -> SampleSe
             f"got {'size' if size is not None else 'channels'} for {found.task} samples, expected "
             "pictures; leave it out"
         )
-    files = isinstance(found.values, PictureFiles)
     values = (
-        PictureFiles(found.values.paths, found.values.reading, size, channels)
-        if files
+        PictureFiles(list(found.values.paths), found.values.reading, size, channels)
+        if isinstance(found.values, PictureFiles)
         else Fitted(found.values, size, channels)
     )
     told = ", ".join(

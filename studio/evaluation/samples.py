@@ -67,7 +67,8 @@ class SampleSet:
     @cached_property
     def hash(self) -> str:
         """16 hex digits of the content."""
-        return content_hash(self.values, np.zeros(0) if self.labels is None else self.labels)  # type: ignore[arg-type]
+        values: Any = self.values  # read block by block, as an array is
+        return content_hash(values, np.zeros(0) if self.labels is None else self.labels)
 
     def batches(self, size: int = BLOCK) -> Iterator[Tensor]:
         """Values in order, (B, ...)."""

@@ -48,7 +48,8 @@ class Tar(Blocks):
         data = path.read_bytes()
         self._check(path, hashlib.sha256(data).hexdigest())
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            return [archive.extractfile(m).read() for m in self._members(archive, path, first)]
+            found = [archive.extractfile(m) for m in self._members(archive, path, first)]
+            return [file.read() for file in found if file is not None]  # None of what is no plain file
 
     def count(self, path: Path, first: int) -> int:
         try:

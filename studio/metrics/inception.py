@@ -302,7 +302,8 @@ def load_inception(path: str | Path) -> Inception:
         )
     net.load_state_dict({k: state[k].float() for k in own}, strict=False)
     net.hash = sha256(file)
-    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.eval().requires_grad_(False)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class InceptionExtractor:

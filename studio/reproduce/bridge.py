@@ -50,8 +50,9 @@ def points(settings: Mapping[str, Any], work: Path) -> Outcome:
         made[sampler] = model.translate(test.source, sampler=sampler, num_steps=steps).values
         values[f"w2_{sampler}"] = wasserstein2(made[sampler], test.data)
     velocity = facing(model.denoiser, "velocity")
-    std = model.codec.std
-    _, energy = toy.converged(velocity, model.codec.encode(test.source), steps=50)  # type: ignore[arg-type]
+    codec: Any = model.codec
+    std = codec.std
+    _, energy = toy.converged(velocity, codec.encode(test.source), steps=50)  # type: ignore[arg-type]
     values |= {
         "pe": energy * std**2,
         "w2sq_ends": wasserstein2(test.source, test.data) ** 2,

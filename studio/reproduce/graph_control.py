@@ -121,7 +121,8 @@ def decoded(graphs: np.ndarray, model: Model) -> list[Any]:
     """Molecules of graphs, without any correction."""
     from studio.metrics import molecules
 
-    return molecules.decoded(graphs, model.codec.atoms)
+    codec: Any = model.codec
+    return molecules.decoded(graphs, codec.atoms)
 
 
 def sweep(settings: Mapping[str, Any], work: Path) -> Outcome:

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import ImageFile
 
 MOST_PIXELS = 178_956_970  # where Pillow ends
 LONGEST = 4_000_000  # characters: the sheet of a hundred thousand samples has half of that
@@ -19,7 +19,7 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
 _QUIET = Lock()
 
 
-def open_picture(file: str | Path, formats: list[str] | None = None) -> "Image.Image":
+def open_picture(file: str | Path, formats: list[str] | None = None) -> "ImageFile.ImageFile":
     """``PIL.Image.open`` without its warning of large pictures, which are left to the caller's own limit;
     beyond Pillow's own (179 million pixels) its ``DecompressionBombError`` is raised. One thread at a time:
     filters of warnings belong to the whole process, and two threads that set them aside would each put back

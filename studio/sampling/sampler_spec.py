@@ -242,7 +242,8 @@ def _plain_values(name: str, options: Options) -> Options:
     """What the options of a sampler are where they are not given; with those of a scheduler that it wraps."""
     targets = [resolve(samplers.REGISTRY, name, "sampler")]
     if options.get("scheduler"):
-        targets.append(samplers.build(name, scheduler=options["scheduler"]).kind)
+        wrapped: Any = samplers.build(name, scheduler=options["scheduler"])
+        targets.append(wrapped.kind)
     return {
         k: p.default
         for target in reversed(targets)

@@ -9,7 +9,7 @@ is still its seed's. Given as a source (`backbones.noise.NoiseSource`, or anythi
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -27,10 +27,10 @@ class Started(NoiseSource):
         super().__init__(seeds, device=device)
         self.start = start.to(device)
 
-    def select(self, i: Tensor | slice) -> "Started":
+    def select(self, i: Tensor | slice) -> Self:
         other = super().select(i)
         other.start = self.start[i]
-        return other  # type: ignore[return-value]
+        return other
 
     def normal(self, shape: Sequence[int] = (), *, stream: str, dtype: torch.dtype = torch.float32) -> Tensor:
         return (

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import torch
 
@@ -93,7 +94,8 @@ class Feed:
                     ends = [e if e is None else augment.turn(e, noise) for e in ends]
             assert ends[0] is not None
             batch = Batch(ends[0], draw.cond.index(rows).to(self.device), ends[1])
-            found = update.loss.objective.sample_pairs(batch, noise, ctx) if paired else None
+            loss: Any = update.loss  # a `NetworkLoss` where pairs are found ahead
+            found = loss.objective.sample_pairs(batch, noise, ctx) if paired else None
             out.append(Ready(batch, noise, found))
         return out
 

@@ -100,7 +100,8 @@ class Observer:
         kept = held_out(self.resolved.config.train.eval_samples)
         if kept is None:
             return
-        objective = getattr(watched.loss, "objective", None)
+        loss: Any = watched.loss
+        objective = getattr(loss, "objective", None)
 
         def bins_of(nets: Mapping[str, nn.Module]) -> list[float]:
             options: dict[str, Any] = dict(
@@ -110,8 +111,8 @@ class Observer:
                 dtype=self.looking_dtype(),
             )
             if objective is None:
-                return [plain_loss(nets, watched.loss, self.codec, kept.values, kept.cond, **options)]
-            net = nets[watched.loss.network]
+                return [plain_loss(nets, loss, self.codec, kept.values, kept.cond, **options)]
+            net = nets[loss.network]
             return held_out_loss(net, objective, self.codec, kept.values, kept.cond, **options)
 
         entry: dict[str, Any] = _told("held_out", bins_of(self.learner.networks))

@@ -66,7 +66,7 @@ class Muon:
             if not rows:
                 continue
             params: list[Tensor] = [everything[i] for i in rows]
-            grads = torch.stack([p.grad.reshape(shape) for p in params])  # (n, r, c)
+            grads = torch.stack([p.grad.reshape(shape) for p in params if p.grad is not None])  # (n, r, c)
             whole = len(rows) == len(everything)
             buffer = (self.buffers[shape] if whole else self.buffers[shape][rows]).lerp_(
                 grads, 1 - self.momentum
