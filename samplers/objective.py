@@ -126,9 +126,14 @@ class Objective:
         """The state between the pairs at times (B,), as the network sees it: known entries are clean."""
         state = self.path.state(self.space, pairs, t, noise)
         state = replace(state, x=with_known(state.x, pairs.data, pairs.cond))
-        if self.parameterization.cond_source:
-            state = replace(state, cond=replace(state.cond, image=pairs.source))
+        if self.fills:
+            state = replace(state, cond=replace(state.cond, **{self.fills: pairs.source}))
         return state
+
+    @property
+    def fills(self) -> str:
+        """The condition as which the network is given its source; empty where it is given none."""
+        return "image" if getattr(self.parameterization, "cond_source", False) else ""
 
     def predict(self, net: Backbone, state: State, ctx: RunContext | None = None) -> Prediction:
         """The network's prediction there."""

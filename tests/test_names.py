@@ -1,12 +1,16 @@
-"""Who asks whom: outside of the rooms that own them, nothing is compared with the name of a task or a codec,
-with a family, or with the class of one. Tasks and codecs say what they can do."""
+"""Who asks whom: outside of the rooms that own them, nothing is compared with the name of a task, a codec, a
+backbone, a data set or a condition, with a family, or with the class of one; and nothing is decided by how
+many sides a shape has. Tasks, codecs, backbones and data sets say what they can do."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
+from backbones import REGISTRY as BACKBONES
 from studio.codecs.codec import REGISTRY as CODECS
+from studio.data import REGISTRY as DATA
+from studio.data.conditions import SLOTS
 from studio.tasks import REGISTRY as TASKS
 
 ROOT = Path(__file__).parents[1]
@@ -19,6 +23,10 @@ FILES = sorted(
 )
 NAMES = {*TASKS.own, *CODECS.own}
 KINDS = {"task", "codec", "family"}  # what holds such a name
+READ = {*BACKBONES.own, *DATA.own, *SLOTS}  # names that count where they are read, see `reads_a_name`
+# where a name is read as text, and where a shape is taken apart
+SOURCES = ("studio/config/config.py", "studio/evaluation/data_sets.py")
+SHAPES = ("studio/data/", "studio/sampling/inputs.py")
 CLASSES = {target.partition(":")[2] for registry in (TASKS, CODECS) for target in registry.own.values()} | {
     "Task",
     "Codec",
@@ -38,22 +46,60 @@ def holds_a_kind(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and node.id in KINDS
 
 
+def reads_a_name(node: ast.expr) -> bool:
+    """``x.name``, ``spec["name"]``, ``spec.get("name")``, ``source.partition(":")[0]``."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "name"
+    if isinstance(node, ast.Subscript):
+        inner = node.value
+        cut = isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute)
+        return texts(node.slice) == {"name"} or (cut and inner.func.attr in ("partition", "split"))
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "get"
+        and bool(node.args)
+        and texts(node.args[0]) == {"name"}
+    )
+
+
+def counts_sides(node: ast.expr) -> bool:
+    """``len(x.shape)``, ``len(self.sample_shape)``."""
+    return (
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "len"
+        and ast.unparse(node.args[0]).endswith("shape")
+    )
+
+
 def texts(node: ast.expr) -> set[str]:
     """Names that are written out, alone or in brackets."""
     parts = node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else [node]
     return {p.value for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str)}
 
 
-def comparisons(source: str) -> list[int]:
-    """Lines that compare a task, codec or family with a name of one, look one up in a table of such names, or
-    ask for the class of one."""
+def comparisons(source: str, *, sources: bool = True, shapes: bool = True) -> list[int]:
+    """Lines that compare a task, codec or family with a name of one, look one up in a table of such names,
+    choose between two of them, or ask for the class of one; and lines that compare another name that is read,
+    or (``shapes``) how many sides a shape has, with a constant. ``sources``: names read of text count."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
             named = set().union(*(texts(s) for s in sides)) & NAMES
-            if named and any(holds_a_kind(s) for s in sides):
+            said = set().union(*(texts(s) for s in sides)) & READ
+            number = any(isinstance(s, ast.Constant) and isinstance(s.value, int) for s in sides)
+            if (
+                (named and any(holds_a_kind(s) for s in sides))
+                or (sources and said and any(reads_a_name(s) for s in sides))
+                or (shapes and number and any(counts_sides(s) for s in sides))
+            ):
                 found.append(node.lineno)
+        elif (
+            isinstance(node, ast.IfExp)
+            and len((texts(node.body) | texts(node.orelse)) & TASKS.own.keys()) > 1
+        ):
+            found.append(node.lineno)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
             if CLASSES & set(ast.unparse(node.args[1]).replace("|", " ").replace(".", " ").split()):
                 found.append(node.lineno)
@@ -65,8 +111,12 @@ def comparisons(source: str) -> list[int]:
 
 
 def test_no_name_is_compared_outside_the_rooms_that_own_it() -> None:
-    found = {str(p.relative_to(ROOT)): comparisons(p.read_text()) for p in FILES}
-    assert {k: v for k, v in found.items() if v} == {}, "ask the task or the codec what it can do"
+    found = {}
+    for path in FILES:
+        name = str(path.relative_to(ROOT))
+        studio = name.startswith("studio/") and not name.startswith(SHAPES)
+        found[name] = comparisons(path.read_text(), sources=name not in SOURCES, shapes=studio)
+    assert {k: v for k, v in found.items() if v} == {}, "ask the task, the codec, ... what it can do"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +128,13 @@ def test_no_name_is_compared_outside_the_rooms_that_own_it() -> None:
         'x.codec.get("name") in ("pixels", "scale")',
         'other.codec.name == "pixels"',
         "isinstance(model.codec, GraphCodec)",
+        "if len(self.sample_shape) == 3: pass",
+        "pick = a if len(info.shape) != 3 else b",
+        'asked.backbone.get("name") == "dit"',
+        'spec["name"] in ("images", "npz")',
+        'source.partition(":")[0] in ("images", "npz")',
+        'any(f.name == "image" for f in fields)',
+        'task = "image" if value.ndim == 3 else "points"',
         'said = {"image": "pictures", "molecule": "graphs"}.get(data.task, "points")',
     ],
 )
@@ -87,3 +144,6 @@ def test_this_test_can_fail(source: str) -> None:
 
 def test_what_is_no_comparison_of_names_passes() -> None:
     assert comparisons('a.task == b.task\nkind == "points"\nname = "image"\nt == "graph"') == []
+    assert (
+        comparisons('a.name == b.name\nname == "sfid"\nlen(a.shape) == len(b.shape)\nx.name == "mine"') == []
+    )

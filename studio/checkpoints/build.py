@@ -23,7 +23,7 @@ from studio.checkpoints.networks import (
     procedure_of,
     together,
 )
-from studio.codecs.codec import build_codec, kind_of
+from studio.codecs.codec import build_codec, has_channels, kind_of
 from studio.config import Config
 from studio.data import Data
 from studio.data.conditions import Field, conditions_of, encoders_of, field_of
@@ -126,11 +126,13 @@ def fill_backbone(spec: dict[str, Any], info: Info, head: Any = None) -> dict[st
     known: dict[str, Any] = {"num_classes": len(info.classes), "num_numeric": len(info.numeric)}
     if encoders := encoders_of(info):
         known["fields"] = encoders
-    known |= build_codec(info.codec).sizes(info.shape)
+    codec = build_codec(info.codec)
+    known |= codec.sizes(info.shape)
     if getattr(head, "cond_source", False):
-        if len(info.shape) != 3:
+        if not has_channels(codec, info.shape):
             raise ValueError(
-                "got cond_source=true for data that is not pictures, expected (C, H, W); leave it out"
+                f"got cond_source=true for {info.task}, which have no channels, expected data such as "
+                "pictures (C, H, W); leave it out"
             )
         known |= {"in_channels": 2 * info.shape[0], "out_channels": info.shape[0]}
     if getattr(head, "channels", 1) == 2:

@@ -194,6 +194,11 @@ def decoded_shape(codec: Codec, shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(shape if decoded is None else decoded(tuple(shape)))
 
 
+def has_channels(codec: Codec, shape: Sequence[int]) -> bool:
+    """Whether states of this shape have channels, which others can have more or fewer of."""
+    return "in_channels" in codec.sizes(shape)
+
+
 def kind_of(spec: Mapping[str, Any]) -> Any:
     """The class of the codec that a spec names, which says what does not depend on options."""
     return resolve(REGISTRY, spec["name"], "codec")

@@ -27,6 +27,7 @@ from studio.config.decay import check_profile
 from studio.runtime.name_clash import HOME
 
 SCHEMA = 1
+FILES = ("images", "npz")  # data sets whose place alone is a source; the shipped configs of their names
 AUTO: Literal["auto"] = "auto"
 
 
@@ -253,10 +254,17 @@ def shipped() -> list[str]:
     return sorted(p.name.removesuffix(".yaml") for p in (HOME / "configs").iterdir() if p.suffix == ".yaml")
 
 
+def files_of(source: Any) -> tuple[str, str] | None:
+    """Data set and place of ``images:DIR`` and ``npz:FILE``, which say no more than that; None of any other
+    source."""
+    kind, _, place = source.partition(":") if isinstance(source, str) else ("", "", "")
+    return (kind, place) if kind in FILES and place else None
+
+
 def _tree_of(source: str | Path) -> dict[str, Any]:
     text = str(source)
-    kind, _, rest = text.partition(":")
-    if kind in ("images", "npz") and rest:
+    if files := files_of(text):
+        kind, rest = files
         tree = _tree_of(kind)
         tree["data"] = {**tree.get("data", {}), "path": str(Path(rest).expanduser().resolve())}
         tree["name"] = _name_of(Path(rest).expanduser().resolve()) or kind
@@ -317,12 +325,8 @@ def _name_of(path: Path) -> str:
 def former_name(source: Any) -> str:
     """The default name that earlier versions gave a source: one for all files without a name, and a folder's
     without what looked like a suffix."""
-    kind, _, rest = str(source).partition(":")
-    return (
-        Path(rest).expanduser().resolve().stem
-        if isinstance(source, str) and kind in ("images", "npz") and rest
-        else Config.name
-    )
+    files = files_of(source)
+    return Path(files[1]).expanduser().resolve().stem if files else Config.name
 
 
 def tree_of(source: str | Path | Mapping[str, Any] | Config) -> dict[str, Any]:

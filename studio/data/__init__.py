@@ -1,16 +1,17 @@
 """Data sets. A source is a function in `REGISTRY` that returns a `Data`; a user's own
 ``torch.utils.data.Dataset`` becomes one by `from_dataset`, arrays by `from_arrays`."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from backbones.plugins import Registry
-from backbones.registry import build
+from backbones.registry import build, resolve
 from studio.data.arrays import Arrays, Data
 from studio.data.in_memory import from_arrays
 from studio.data.own import from_dataset
 
-__all__ = ["Arrays", "Data", "REGISTRY", "from_arrays", "from_dataset", "load_data"]
+__all__ = ["Arrays", "Data", "REGISTRY", "from_arrays", "from_dataset", "load_data", "takes"]
 
 REGISTRY = Registry(
     "data",
@@ -25,6 +26,11 @@ REGISTRY = Registry(
         "moses": "studio.data.molecules:moses",
     },
 )
+
+
+def takes(name: Any, option: str) -> bool:
+    """Whether a data set by name has an option."""
+    return name in REGISTRY and option in inspect.signature(resolve(REGISTRY, name, "data")).parameters
 
 
 def load_data(spec: Mapping[str, Any]) -> Data:

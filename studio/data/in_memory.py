@@ -16,7 +16,7 @@ from studio.data.conditions import Field, column_of
 from studio.data.finite import check_values
 from studio.data.floats import codec_of
 from studio.data.items import as_array
-from studio.data.own import check_value
+from studio.data.own import task_of
 from studio.data.parts import HELD_OUT, parted
 
 
@@ -56,8 +56,7 @@ def from_arrays(
     train = _numbers(values, name)
     first = torch.from_numpy(train[0])
     if task is None:
-        check_value(first, name)
-        task = "image" if first.ndim == 3 else "points"
+        task = task_of(first, name)
     y, names = _labels(labels, classes, name, len(train))
     columns = _columns(numbers, name, len(train))
     share = isinstance(held_out, float | int)

@@ -29,6 +29,8 @@ from studio.data.item_numbers import names_of, numbers_of, some_of
 from studio.data.items import Item, as_array, label_in, read
 from studio.data.layout import looks_last
 
+TASKS = {1: "points", 3: "image"}  # of values (d,) and (C, H, W)
+
 
 class Form(NamedTuple):
     """What every item of a data set must be: shape and dtype of its value, shapes of its conditions by name,
@@ -250,7 +252,7 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
     names = named(classes, where) if classes is not None else classes_of(dataset)
     first = (probe := Own(dataset, fields=declared(dataset))).item(0)
     value, conditions = first.value, first.conditions
-    check_value(value, where)
+    task = task_of(value, where)
     number, labels, said = 0, None, ""
     if "label" not in conditions:
         if classes is not None and names:
@@ -291,7 +293,7 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
         rest = rest and rest.standardised(found.mean, found.std)
     return Data(
         where,
-        "image" if value.ndim == 3 else "points",
+        task,
         tuple(value.shape),
         train,
         rest,
@@ -324,21 +326,27 @@ def _fitted(own: Own) -> tuple[Field, ...]:
     return tuple(kind_of(f).fit(f, [given[f.name] for given in items]) for f in own.fields)
 
 
-def check_value(value: Tensor, where: str) -> None:
-    if value.ndim not in (1, 3):
+def task_of(value: Tensor, where: str) -> str:
+    """The task of data that names none, from one of its values. Raises ``ValueError`` for what is neither a
+    point nor a picture."""
+    task = TASKS.get(value.ndim)
+    if task is None:
         raise ValueError(
             f"got items of shape {tuple(value.shape)}, expected (C, H, W) pictures or (d,) points"
         )
-    if value.ndim == 3 and looks_last(tuple(value.shape)):
+    if value.ndim == 1:
+        return task
+    if looks_last(tuple(value.shape)):
         raise ValueError(
             f"{where}: got items of shape {tuple(value.shape)}, which look like (H, W, C), expected (C, "
             "H, W); try value.permute(2, 0, 1), or give PIL pictures"
         )
-    if value.ndim == 3 and value.dtype != torch.uint8 and not value.is_floating_point():
+    if value.dtype != torch.uint8 and not value.is_floating_point():
         raise ValueError(
             f"{where}: got pictures of {str(value.dtype).removeprefix('torch.')}, expected uint8 (0 to "
             "255) or floats; try value.to(torch.uint8)"
         )
+    return task
 
 
 def _labels(

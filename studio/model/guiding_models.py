@@ -18,6 +18,7 @@ from guidance import Autoguidance, PriorSwap, Rule
 from guidance.borrowed import Borrowed
 from samplers.prediction import Prediction
 from studio.checkpoints import checkpoint
+from studio.codecs.codec import has_channels
 from studio.model.loaded import Loaded
 from studio.runtime.devices import DTYPE_NAMES
 
@@ -163,7 +164,7 @@ def check(model: Loaded, other: Loaded, *, conditions: bool) -> int | None:
     if (
         ours.shape[1:] != theirs.shape[1:]
         or theirs.shape[0] > ours.shape[0]
-        or (len(ours.shape) == 1 and ours.shape != theirs.shape)
+        or (ours.shape != theirs.shape and not has_channels(model.codec, ours.shape))
     ):
         raise ValueError(
             f"{other.name} works on shape {theirs.shape}, {model.name} on {ours.shape}; choose a model of "

@@ -70,7 +70,7 @@ class Loaded:
     def numbers(self, values: Tensor) -> Tensor:
         """Decoded samples (..., *sample_shape) as files hold them, of tensors that hold them otherwise: see
         `studio.sampling.inputs.numbers`."""
-        if len(self.sample_shape) != 3:
+        if not inputs.has_sides(self.sample_shape):
             return values
         return inputs.numbers(inputs.laid_out(values, self.sample_shape), pictures=self.codec.pictures)
 
@@ -81,6 +81,10 @@ class Loaded:
             if init is None
             else inputs.picture(init, self.sample_shape, pictures=self.codec.pictures, reading=self.reading)
         )
+
+    def source(self, given: Any) -> Tensor:
+        """(*sample_shape) of one sample to start from, in any form of `studio.sampling.inputs`."""
+        return inputs.source(given, self.sample_shape, pictures=self.codec.pictures, reading=self.reading)
 
     def mask(self, mask: Any) -> Tensor | None:
         """(H, W) bool of what may change, as the network sees it."""

@@ -164,9 +164,7 @@ class Model(Loaded):
         one_by_one = isinstance(sources, list | tuple) and any(
             inputs.is_picture(s) or hasattr(s, "shape") for s in sources
         )
-        pick: Any = self.picture if len(self.sample_shape) == 3 else torch.as_tensor
-        given: Any = [pick(s) for s in sources] if one_by_one else sources
-        values = torch.stack(given) if one_by_one else torch.as_tensor(given)
+        values = torch.stack([*map(self.source, sources)]) if one_by_one else torch.as_tensor(sources)
         asked = "label" in (conditions or {}) or "class" in (conditions or {})
         return self.sample(
             sources=values,

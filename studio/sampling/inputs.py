@@ -41,6 +41,18 @@ def picture(given: Any, shape: Sequence[int], *, pictures: bool, reading: Readin
     return value
 
 
+def has_sides(shape: Sequence[int]) -> bool:
+    """Whether samples are (C, H, W): pictures, or numbers that lie like them."""
+    return len(shape) == 3
+
+
+def source(given: Any, shape: Sequence[int], *, pictures: bool, reading: Reading) -> Tensor:
+    """One sample to start from: as `picture`, or numbers as they are where samples have no sides."""
+    if not has_sides(shape):
+        return torch.as_tensor(given)
+    return picture(given, shape, pictures=pictures, reading=reading)
+
+
 def is_picture(given: Any) -> bool:
     """Whether something is a file or a PIL picture, which has to be decoded."""
     return isinstance(given, str | Path | Image.Image)
@@ -74,6 +86,8 @@ def _tensor(given: Any) -> Tensor:
 
 def laid_out(value: Tensor, shape: Sequence[int]) -> Tensor:
     """(..., H, W, C), or (..., H, W) of one channel, as (..., C, H, W) where it fits no other way."""
+    if not has_sides(shape):
+        return value
     c, *sides = shape
     lead = value.ndim - 3
     if lead >= 0 and tuple(value.shape[lead:]) == tuple(shape):

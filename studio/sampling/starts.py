@@ -86,7 +86,7 @@ def numbers(noise: Any, shape: Sequence[int]) -> Tensor:
         raise ValueError(
             f"got noise of {type(noise).__name__}, expected an array or a tensor of numbers, or a NoiseSource"
         ) from None
-    value = laid_out(value, shape) if len(shape) == 3 else value
+    value = laid_out(value, shape)
     if tuple(value.shape[-len(shape) :]) != tuple(shape) or value.ndim > len(shape) + 1:
         raise ValueError(
             f"got noise of shape {tuple(value.shape)}, expected (N, {', '.join(map(str, shape))}), one "

@@ -15,7 +15,8 @@ import torch
 
 from studio.checkpoints.build import Info
 from studio.codecs.codec import are_numbers
-from studio.config import Config, load_config
+from studio.config import Config, files_of, load_config
+from studio.data import takes
 from studio.data.colour import background_of
 from studio.data.look import Look, look
 from studio.data.parts import HELD_OUT
@@ -23,6 +24,7 @@ from studio.runtime.devices import keep_freed_memory
 from studio.training.processes import agreed, is_first
 from studio.training.speed import step_seconds
 
+USUAL = "images"  # the config that a folder of pictures is trained by
 LONGEST, SHORTEST = 30.0, 2.0  # minutes
 SIDES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 LARGEST = {"cpu": 64, "mps": 64, "cuda": 128}  # beyond it a user decides
@@ -38,9 +40,10 @@ CROPPED = 0.97  # of a picture: where a square keeps more, nothing is said of th
 
 
 def is_open(source: Any) -> bool:
-    """Whether a source leaves its settings to the studio: a folder of pictures without a config of its
-    own."""
-    return isinstance(source, str) and source.startswith("images:") and source != "images:"
+    """Whether a source leaves its settings to the studio: files without a config of their own, of pictures
+    that can be brought to a size."""
+    files = files_of(source)
+    return files is not None and takes(files[0], "size")
 
 
 def settled(
@@ -111,10 +114,10 @@ def levels_of(sides: Sequence[int]) -> int:
     return level
 
 
-def network(sides: Sequence[int], width: int) -> dict[str, Any]:
+def network(name: str, sides: Sequence[int], width: int) -> dict[str, Any]:
     """A backbone section for pictures of these sides."""
     depth, heads = WIDTHS[width]
-    level, form = levels_of(sides), {"name": "dit", "hidden_size": width, "depth": depth, "num_heads": heads}
+    level, form = levels_of(sides), {"name": name, "hidden_size": width, "depth": depth, "num_heads": heads}
     if level and max(sides) // 2**level <= MOST_TOKENS:
         return {**form, "stem_channels": list(STEMS[level]), "stem_blocks": 2}
     patch = next(
@@ -152,8 +155,11 @@ class _Choosing:
         )
         self.device, self.dtype = device, dtype
         self.told: list[str] = []
+        self.name = str(asked.backbone.get("name"))  # forms are of the network that `USUAL` has
         self.own_network = (
-            like is None and not typed & {"backbone", "backbone.size"} and asked.backbone.get("name") == "dit"
+            like is None
+            and not typed & {"backbone", "backbone.size"}
+            and self.name == load_config(USUAL).backbone["name"]
         )
         share = asked.data.get("held_out")
         self.count = max(1, round(seen.count * (1 - (HELD_OUT if share is None else float(share)))))
@@ -340,7 +346,7 @@ class _Choosing:
         """Put a network for this size into the tree; seconds a picture takes."""
         if self.own_network:
             given = {k.partition(".")[2] for k in self.typed if k.startswith("backbone.")}
-            form = network(self._sides(size), width)
+            form = network(self.name, self._sides(size), width)
             if "patch_size" in given:
                 form = {k: v for k, v in form.items() if not k.startswith("stem")}
             if "hidden_size" in given and "num_heads" not in given:

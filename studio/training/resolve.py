@@ -118,12 +118,10 @@ def _check(config: Config, data: Data, info: Info, objective: Objective, *, own:
             f"{config.backbone.get('name')} is not asked by, expected labels and numbers; leave it out, or "
             "train a network of your own: backbone=NET"
         )
-    if getattr(objective.parameterization, "cond_source", False) and any(
-        f.name == "image" for f in info.fields
-    ):
+    if objective.fills in [f.name for f in info.fields]:
         raise ValueError(
-            "got cond_source=true, which gives the network its source as the image, and items with an image "
-            "of their own; call theirs by another name"
+            f"got cond_source=true, which gives the network its source as the {objective.fills}, and items "
+            "with one of their own; call theirs by another name"
         )
     task = build_task(data.task, data.codec)
     for name in config.train.augmentations:

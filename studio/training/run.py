@@ -19,8 +19,8 @@ from studio.checkpoints import own_network, repair
 from studio.checkpoints.build import Info
 from studio.checkpoints.networks import together
 from studio.codecs.codec import are_numbers, build_codec, kind_of, makes_pictures
-from studio.config import Config, load_config, tree_of
-from studio.data import Data, from_dataset, load_data
+from studio.config import Config, files_of, load_config, tree_of
+from studio.data import Data, from_dataset, load_data, takes
 from studio.data.finite import check_data
 from studio.data.floats import as_recorded, taken
 from studio.data.loader import fetch, spread
@@ -340,7 +340,7 @@ def _read(config: Config, recorded: Config | None, folder: Path) -> Data:
     if (
         recorded is not None
         and (meta := meta_of(folder))
-        and spec.get("name") in ("images", "npz")
+        and takes(spec.get("name"), "stratify")
         and not meta.get("stratified")
     ):
         spec["stratify"] = False  # what an older run kept from training stays the same
@@ -357,7 +357,7 @@ def _read(config: Config, recorded: Config | None, folder: Path) -> Data:
 
 def _of_base(source: Any, base: Model) -> Any:
     """Data without a config of its own takes the base's network and objective."""
-    if not (isinstance(source, str) and source.partition(":")[0] in ("images", "npz")):
+    if files_of(source) is None:
         return source
     given = base.config
     backbone = {k: v for k, v in given.backbone.items() if k not in ("num_classes", "num_numeric", "fields")}

@@ -226,7 +226,7 @@ def test_every_side_has_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for sides in ((8, 8), (28, 28), (33, 33), (24, 40), (64, 64)):
         config = load_config("images", ["train.batch_size=1"])
-        config.backbone = defaults.network(sides, 128)
+        config.backbone = defaults.network("dit", sides, 128)
         info = Info("image", (1, *sides), ("x",), {"name": "pixels"})
         monkeypatch.setattr("studio.training.speed.STEPS", 1)
         assert 0 < step_seconds(config, info, CPU, torch.float32) < 60
