@@ -72,9 +72,9 @@ def called_here(model: str) -> str:
         return ""
 
 
-def loaded(model: str, network: str = "", *, procedure: str = "", **options: Any) -> str:
+def loaded(model: str, network: str = "", *, procedure: str = "", task: str = "", **options: Any) -> str:
     """``studio.load('RUN', backbone=Net())``."""
-    own = {"backbone": network, "procedure": procedure}
+    own = {"backbone": network, "procedure": procedure, "task": task}
     given = "".join(f", {name}={called}()" for name, called in own.items() if called)
     return f"studio.load({model!r}{given}{options_text(options)})"
 

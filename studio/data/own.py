@@ -233,14 +233,15 @@ def declared(dataset: Any) -> tuple[Field, ...]:
     return tuple(field for field in map(checked, made) if not kind_of(field).packed)
 
 
-def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> Data:
+def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None, task: str = "") -> Data:
     """A user's map-style data set, of items of any form of `studio.data.items`. uint8 values and PIL pictures
     are pictures (C, H, W), as are floats in 0..1; other floats are used as they are. Numbers as conditions
     are standardised, and asked for as they were given.
 
     ``classes``: how many there are, or their names; by default what the attribute ``classes`` says, or what
     is found in labels that lie open. 0 leaves labels out. An attribute ``numeric`` names the numbers of items
-    that come without names, ``conditions`` declares further ones (`studio.data.items`). Raises ``ValueError``
+    that come without names, ``conditions`` declares further ones (`studio.data.items`). ``task``: the name of
+    one for values of any shape; by default ``image`` or ``points``. Raises ``ValueError``
     for items of another form, and for labels that are not whole or out of range, with their index.
     """
     if len(dataset) == 0:
@@ -252,7 +253,7 @@ def from_dataset(dataset: Any, held_out: Any = None, *, classes: Any = None) -> 
     names = named(classes, where) if classes is not None else classes_of(dataset)
     first = (probe := Own(dataset, fields=declared(dataset))).item(0)
     value, conditions = first.value, first.conditions
-    task = task_of(value, where)
+    task = task or task_of(value, where)
     number, labels, said = 0, None, ""
     if "label" not in conditions:
         if classes is not None and names:

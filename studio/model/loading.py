@@ -17,7 +17,9 @@ from studio.model import finetune, guiding_models
 from studio.model.model import Model
 from studio.runtime import files
 from studio.runtime.devices import pick_device, pick_dtype
-from studio.tasks import build_task
+from studio.tasks import REGISTRY as TASKS
+from studio.tasks import build_task, name_of_own
+from studio.tasks.base import Task
 
 
 def load(
@@ -28,6 +30,7 @@ def load(
     dtype: str = "auto",
     backbone: nn.Module | None = None,
     procedure: Any = None,
+    task: Task | None = None,
 ) -> Model:
     """A `Model` by name: a folder, ``RUN@step``, ``hf:org/name`` or a bundled one.
 
@@ -36,7 +39,8 @@ def load(
     - ``device``: "auto", "cpu", "cuda", "cuda:1" ...; ``dtype``: "auto", "fp32", "bf16" or "fp16".
     - ``backbone``: the module of a model that was trained with a network of your own, which stays as it is:
       the weights go into a copy.
-    - ``procedure``: the object that trained it, where it was one of your own.
+    - ``procedure``: the object that trained it, where it was one of your own; ``task``: the same of the task
+      that shows its samples.
 
     Raises ``ValueError`` for a model that cannot be read, with the way out.
     """
@@ -61,6 +65,11 @@ def load(
     if config.procedure.get("name") == CUSTOM and procedure is None:
         way = own_network.loaded(str(name), procedure=str(meta.get("trained_by", "OBJECT")))
         raise ValueError(f"{name} was trained by a procedure of its own; pass it in Python: {way}")
+    if "shown_by" in meta and info.task not in TASKS and task is None:
+        way = own_network.loaded(str(name), task=str(meta["shown_by"]))
+        raise ValueError(f"{name} makes samples of a task of its own; pass it in Python: {way}")
+    if task is not None and (called := name_of_own(task)) != info.task:
+        raise ValueError(f"got the task {called} for {name}, which makes {info.task}; leave it out")
     own = None if backbone is None else own_network.twin(backbone)
     net = build_network(config, procedure, own)
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in read_weights(key, path).items()}
@@ -84,7 +93,7 @@ def load(
             config, net, dtype=kind, source=bool(info.starts_from), procedure=procedure
         ).eval(),
         codec=build_codec(info.codec, folder),
-        task=build_task(info.task, info.codec),
+        task=build_task(info.task, info.codec, task),
         device=where,
         weights=key,
         hash=files.sha256(path)[:16],

@@ -44,8 +44,29 @@ def guessed(array: Any, legend: Mapping[str, Any]) -> str:
     return "image" if len(array.shape) == 4 and array.dtype == np.uint8 else "field"
 
 
-def build_task(name: str, codec: Mapping[str, Any] | None = None) -> Task:
+def name_of_own(task: Any) -> str:
+    """What data and files call a task that is given as an object. Raises ``ValueError`` for what is no task,
+    and for one that is called like another."""
+    if isinstance(task, type):
+        raise ValueError(
+            f"got the class {task.__name__} as the task, expected an object; try {task.__name__}()"
+        )
+    name = getattr(task, "name", None)
+    if not isinstance(name, str) or not name or not hasattr(task, "sheet"):
+        raise ValueError(
+            f"got {type(task).__name__} as the task, expected an object such as studio.tasks.base.Task, with "
+            "a name"
+        )
+    if name in REGISTRY and type(task) is not kind_of(name):
+        raise ValueError(f"got a task of your own called {name}, as another is called; give it another name")
+    return name
+
+
+def build_task(name: str, codec: Mapping[str, Any] | None = None, own: Task | None = None) -> Task:
     """A task by name, with what its constructor asks for of the data's codec; what a codec does not decode to
-    pictures is a field of numbers. Raises ``ValueError`` for an unknown one."""
+    pictures is a field of numbers. ``own``: an object in its place. Raises ``ValueError`` for an unknown
+    one."""
+    if own is not None:
+        return own
     kind = resolve(REGISTRY, name_of(name, codec), "task")
     return kind(**{k: v for k, v in (codec or {}).items() if k in inspect.signature(kind).parameters})

@@ -21,7 +21,7 @@ from studio.data.labels import parse_labels
 from studio.data.loader import fetch, head_source, spread
 from studio.sampling import sampler_spec
 from studio.sampling.sheets import before_and_after
-from studio.tasks import build_task
+from studio.tasks.base import Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -111,6 +111,7 @@ def preview(
     info: Info,
     codec: Codec,
     data: Data,
+    task: Task,
     *,
     device: torch.device,
     dtype: torch.dtype,
@@ -118,7 +119,6 @@ def preview(
 ) -> "Image | None":
     """A grid from seeds 0, 1, … (from held-out sources where the data has them, which are shown above what
     becomes of them) with the config's own sampling, or None for samples that its task does not draw."""
-    task = build_task(info.task, info.codec)
     if not task.shows(decoded_shape(codec, info.shape)):
         return None
     seeds = tuple(range(task.previewed))

@@ -100,6 +100,8 @@ class Keeper:
             entries["network"] = type(self.resolved.own).__name__
         if self.resolved.custom:
             entries["trained_by"] = type(self.resolved.procedure).__name__
+        if self.resolved.own_task:
+            entries["shown_by"] = type(self.resolved.task).__name__
         return {**entries, "source": self.source, "config": config.tree()}
 
     def save(self, preview: Callable[[], Any], *, keep: bool = False) -> Any:

@@ -138,6 +138,7 @@ class Observer:
                 resolved.info,
                 self.codec,
                 resolved.data,
+                resolved.task,
                 device=self.learner.group.device,
                 dtype=self.looking_dtype(),
                 procedure=resolved.procedure,

@@ -22,7 +22,6 @@ from studio.data.notes import of_data
 from studio.runtime.lock import RunLock
 from studio.runtime.progress import Bar, step_text
 from studio.runtime.signals import StopSignal
-from studio.tasks import build_task
 from studio.training.batches import Feed, Ready
 from studio.training.keeping import Diverged, Keeper, Position
 from studio.training.learner import Learner
@@ -74,7 +73,7 @@ class Trainer:
             )
         self.quiet = quiet or not self.main
         self.codec = build_codec(resolved.info.codec)
-        self.task = build_task(resolved.info.task, resolved.info.codec)
+        self.task = resolved.task
         self.learner = Learner(resolved, networks, self.group, dtype)
         self.feed = Feed(self.config, self.codec, self.task, self.device, self.group.rank, world)
         # a sixteenth of so short a run is nothing

@@ -16,20 +16,28 @@ from studio.checkpoints.networks import CUSTOM, build_networks, procedure_of
 from studio.config import Config, SampleConfig
 from studio.data import Data
 from studio.sampling import sampler_spec
+from studio.tasks import REGISTRY as TASKS
 from studio.tasks import build_task
+from studio.tasks.base import Task
 from studio.training.procedure import Procedure
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A config with nothing left open, and what it says. ``own``: a network that was given as a module."""
+    """A config with nothing left open, and what it says. ``own``: a network that was given as a module;
+    ``own_task``: whether the task is an object that no name stands for."""
 
     config: Config
     data: Data
     info: Info
     objective: Objective
     procedure: Procedure
+    task: Task
     own: nn.Module | None = None
+
+    @property
+    def own_task(self) -> bool:
+        return self.info.task not in TASKS
 
     @property
     def custom(self) -> bool:
@@ -49,6 +57,7 @@ def resolve(
     own: nn.Module | None = None,
     section: Mapping[str, Any] | None = None,
     procedure: Procedure | None = None,
+    task: Task | None = None,
     recorded: Config | None = None,
     overrides: Sequence[str] = (),
     parts: Mapping[str, Any] | None = None,
@@ -57,7 +66,7 @@ def resolve(
 
     - ``info``: what a model will know of the data, by default all that it tells.
     - ``own``: a network in the backbone's place, which the config records as ``section``.
-    - ``procedure``: an object in place of the config's.
+    - ``procedure``: an object in place of the config's; ``task``: one in place of the data's.
     - ``recorded``: of the run that goes on, whose sampler stays unless ``overrides`` of this call ask for
       another.
     - ``parts``: of the objective, those that are objects.
@@ -79,7 +88,8 @@ def resolve(
             )
         config = replace(config, procedure={"name": CUSTOM})
     found: Procedure = procedure_of(config, procedure)
-    _check(config, data, info, objective, own=own is not None)
+    shown = build_task(info.task, info.codec, task)
+    _check(config, data, info, objective, task, own=own is not None)
     found.check(objective, data)
     if (
         recorded is None
@@ -88,7 +98,7 @@ def resolve(
     ):  # what a run has recorded stays as it is
         config = replace(config, sample=replace(config.sample, sampler=sampler_spec.of_new(config, info)))
     config = replace(config, sample=_checked_sample(config, info, objective, overrides))
-    return Resolved(config, data, info, objective, found, own)
+    return Resolved(config, data, info, objective, found, shown, own)
 
 
 def filled(
@@ -109,7 +119,9 @@ def filled(
     return replace(config, backbone=backbone), objective
 
 
-def _check(config: Config, data: Data, info: Info, objective: Objective, *, own: bool) -> None:
+def _check(
+    config: Config, data: Data, info: Info, objective: Objective, task: Task | None, *, own: bool
+) -> None:
     encoded = [entry["name"] for entry in config.backbone.get("fields", ())]
     unheard = [f.name for f in info.fields if f.name not in encoded]
     if unheard and not own:
@@ -123,9 +135,9 @@ def _check(config: Config, data: Data, info: Info, objective: Objective, *, own:
             f"got cond_source=true, which gives the network its source as the {objective.fills}, and items "
             "with one of their own; call theirs by another name"
         )
-    task = build_task(data.task, data.codec)
+    shown = build_task(data.task, data.codec, task)
     for name in config.train.augmentations:
-        task.augment(name)  # refuses what such samples do not have
+        shown.augment(name)  # refuses what such samples do not have
     low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.train.dtype)
     check_forms(objective.parameterization, dtype=low, compiled=config.train.compile)
     if data.source is None and getattr(objective.coupling, "needs_source", False):

@@ -21,6 +21,7 @@ from studio.checkpoints.find import locate, parted
 from studio.checkpoints.networks import CUSTOM
 from studio.config import Config, former_name, from_tree, load_config, shipped, tree_of
 from studio.runtime import files, lock
+from studio.tasks import REGISTRY as TASKS
 from studio.training.rollback import ASIDE, only_begun
 
 MEANING = ("backbone", "objective", "procedure", "lora", "data", "seed")  # what is trained, on what
@@ -204,6 +205,15 @@ def _home(model: str) -> str:
         return str(locate(name)[0].resolve())
     except ValueError:  # it is gone, which does not hinder
         return str(Path(name).expanduser().resolve())
+
+
+def check_task(folder: Path, task: Any) -> None:
+    """Raises ``ValueError`` for a run whose task is an object and is not given again."""
+    meta = meta_of(folder)
+    if task is None and "shown_by" in meta and meta.get("task") not in TASKS:
+        raise ValueError(
+            f"{folder} makes samples of a task of your own ({meta['shown_by']}); pass it again: task=OBJECT"
+        )
 
 
 def meta_of(folder: Path) -> dict[str, Any]:

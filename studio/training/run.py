@@ -31,7 +31,8 @@ from studio.runtime.devices import keep_freed_memory, pick_device, pick_dtype
 from studio.runtime.lock import RunLock
 from studio.runtime.progress import silent
 from studio.sampling.forms import Guidance, Solver
-from studio.tasks import build_task
+from studio.tasks import build_task, name_of_own
+from studio.tasks.base import Task
 from studio.training import objects
 from studio.training.defaults import settled
 from studio.training.loop import Diverged, Trainer
@@ -43,6 +44,7 @@ from studio.training.resume import (
     check_folder,
     check_parts,
     check_source,
+    check_task,
     folder_of,
     meta_of,
     plain,
@@ -73,6 +75,7 @@ class Run:
     interrupted: bool = False
     backbone: nn.Module | None = field(default=None, repr=False, compare=False)
     procedure: Procedure | None = field(default=None, repr=False, compare=False)
+    task: Task | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         last = ", ".join(
@@ -93,7 +96,7 @@ class Run:
         backbone: nn.Module | None = None,
     ) -> Model:
         """The trained `studio.Model`, as `studio.load` has it; of a network of your own with a copy of that
-        network, or of ``backbone``; of a procedure of your own with that."""
+        network, or of ``backbone``; of a procedure or a task of your own with that."""
         net = self.backbone if backbone is None else backbone
         return load_model(
             self.folder,
@@ -102,6 +105,7 @@ class Run:
             dtype=dtype,
             backbone=net,
             procedure=self.procedure,
+            task=self.task,
         )
 
 
@@ -122,6 +126,7 @@ def train(
     sampler: Solver = None,
     guidance: Guidance = None,
     procedure: Procedure | None = None,
+    task: Task | None = None,
     resume: bool = False,
     overwrite: bool = False,
     start_from: str | None = None,
@@ -141,6 +146,8 @@ def train(
     - ``backbone``: your own module ``net(x, t, cond, ctx)``; of a class that a registry has, with its options
       as attributes, it is recorded by its name, so that every command can build it again.
     - ``procedure``: an object such as `studio.training.procedure.Plain`, passed again to resume and to load.
+    - ``task``: an object such as `studio.tasks.base.Task`, by which your own ``data`` is shown, listed and
+      augmented instead of by the task that it names; passed again to resume and to load.
     - ``path``, ``parameterization``, ``coupling``, ``times``, ``weight``: parts of the objective, as names,
       trees or objects; of objects that no config can name see `studio.training.objects`.
     - ``sampler``, ``guidance``: what the model samples with unless told otherwise, as in `Model.sample`.
@@ -183,6 +190,7 @@ def train(
             backbone=backbone,
             parts=parts,
             procedure=procedure,
+            task=task,
             resume=resume,
             start_from=start_from,
             device=device,
@@ -200,7 +208,7 @@ def train(
         with start or nullcontext():
             interrupted = trainer.run()
         last = trainer.observer.last
-        return Run(folder, trainer.config, trainer.at.step, last, interrupted, backbone, procedure)
+        return Run(folder, trainer.config, trainer.at.step, last, interrupted, backbone, procedure, task)
 
 
 def prepared(
@@ -216,6 +224,7 @@ def prepared(
     backbone: nn.Module | None = None,
     parts: Mapping[str, Any] | None = None,
     procedure: Procedure | None = None,
+    task: Task | None = None,
     resume: bool = False,
     start_from: str | None = None,
     device: str = "auto",
@@ -238,6 +247,7 @@ def prepared(
         config, given, changes = resumed(
             recorded, folder, source, overrides, own_network=own, own_procedure=procedure is not None
         )
+        check_task(folder, task)
         notes += changes
     elif start_from is not None:
         base = load_model(start_from, device="cpu", dtype="fp32")
@@ -260,14 +270,16 @@ def prepared(
             "got classes without a data set of your own, expected data=DATASET; what is read from files "
             "tells its own classes"
         )
+    called = "" if task is None else name_of_own(task)
     if data is None or isinstance(data, Data):
         with silent(quiet):
             source_data = _read(config, recorded, folder) if data is None else data
         check_data(source_data)
     else:
-        source_data = from_dataset(data, held_out, classes=classes)
+        source_data = from_dataset(data, held_out, classes=classes, task=called)
+    source_data = replace(source_data, task=called or source_data.task)
     info = Info.of(source_data)
-    build_task(info.task, info.codec)  # a name that nobody has is refused now
+    build_task(info.task, info.codec, task)  # a name that nobody has is refused now
     if recorded is not None:
         moved = data is None and config.data.get("path") != recorded.data.get("path")
         source_data, info = same_data(folder, source_data, info, moved=moved)
@@ -283,6 +295,7 @@ def prepared(
         section=section,
         parts=parts,
         procedure=procedure,
+        task=task,
         recorded=recorded,
         overrides=overrides,
     )
