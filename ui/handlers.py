@@ -1,5 +1,5 @@
 """Handlers of the Sample tab: plain functions and one generator. Each returns values in the order of `SHOWN`
-or `FOUND`, or an answer that sets many controls at once (`ui.answers`); the layout is `ui.app`'s.
+or `FOUND`, or an answer that sets many controls at once (`ui.answers`); the layout is `ui.layout`'s.
 
 What a user can mend becomes a toast with the plain message; anything else is a bug and keeps its traceback.
 """

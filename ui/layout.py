@@ -1,0 +1,185 @@
+"""What stands on the page. Left: model, condition, seeds, a picture to restore from. Centre: the run and its
+pictures. Right: sampler and guidance. Below: the recipe. Each part gives its controls by name."""
+
+from typing import Any
+
+import gradio as gr
+
+from ui import html
+from ui.limits import DTYPES, MOST_STEPS
+from ui.settings import OWN
+
+DRIFT: dict[str, Any] = {"elem_classes": "drift"}  # controls that answers set: the script watches them
+EXAMPLE = "cfg=2.0,interval=0.1:0.9"
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "sans-serif"]
+HEIGHT = 400  # of the pictures that are shown, in pixels; the style sheet knows it as --shown-height
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
+
+
+def theme() -> gr.themes.Base:
+    """Quiet greys and one accent; fonts of the system, so that nothing is fetched."""
+    return gr.themes.Base(
+        primary_hue="teal",
+        secondary_hue="teal",
+        neutral_hue="slate",
+        spacing_size="sm",
+        radius_size="md",
+        font=FONTS,
+        font_mono=MONO,
+    ).set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_text_color="white",
+        block_label_text_weight="500",
+        block_title_text_weight="500",
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+        slider_color="*primary_600",
+    )
+
+
+def left() -> dict[str, Any]:
+    p: dict[str, Any] = {}
+    with gr.Group(elem_id="picker"):
+        p["model"] = gr.Dropdown(label="Model", allow_custom_value=True, elem_id="model", **DRIFT)
+        p["refresh"] = gr.Button("Refresh", size="sm", elem_id="refresh")
+        p["card"] = gr.HTML(elem_id="card")
+    with gr.Group():
+        p["label"] = gr.Dropdown(
+            label="Class", choices=[OWN], value=OWN, allow_custom_value=True, elem_id="label", **DRIFT
+        )
+        p["seeds"] = gr.Textbox(
+            label="Seeds",
+            value="0-9",
+            placeholder="0-7,12",
+            info="One sample each, such as 0-7,12",
+            max_lines=1,
+            elem_id="seeds",
+            **DRIFT,
+        )
+        p["conditions"] = gr.Textbox(
+            label="Conditions", visible=False, max_lines=1, elem_id="conditions", **DRIFT
+        )
+    with gr.Row(elem_classes="tight"):
+        p["generate"] = gr.Button("Generate", variant="primary", scale=3, min_width=120, elem_id="generate")
+        p["stop"] = gr.Button(
+            "Stop", variant="stop", scale=1, min_width=70, interactive=False, elem_id="stop"
+        )
+    p["drop"] = gr.File(
+        label="Restore from a picture", file_types=[".png"], type="filepath", height=96, elem_id="drop"
+    )
+    with gr.Group(visible=False, elem_id="found") as p["found"]:
+        p["found_note"] = gr.HTML(elem_id="found-note")
+        p["found_recipe"] = gr.JSON(label="Recipe", max_height=220, elem_id="found-recipe")
+        p["found_command"] = gr.Code(
+            label="The command that makes it again",
+            language="shell",
+            interactive=False,
+            wrap_lines=True,
+            lines=3,
+            max_lines=6,
+            buttons=["copy"],
+            elem_id="found-command",
+        )
+        p["apply"] = gr.Button("Use these settings", size="sm", elem_id="apply")
+    return p
+
+
+def centre() -> dict[str, Any]:
+    p: dict[str, Any] = {
+        "status": gr.HTML(html.idle(), elem_id="status"),
+        "preview": gr.HTML(html.empty(), elem_id="preview"),
+    }
+    with gr.Column(visible=False, elem_id="results") as p["results"]:
+        with gr.Tabs():
+            with gr.Tab("Pictures"):
+                p["gallery"] = gr.Gallery(
+                    show_label=False,
+                    columns=5,
+                    height=HEIGHT,
+                    object_fit="contain",
+                    interactive=False,
+                    buttons=["download", "fullscreen"],
+                    elem_id="gallery",
+                )
+            with gr.Tab("Contact sheet"):
+                p["sheet"] = gr.Image(
+                    show_label=False,
+                    type="filepath",
+                    format="png",
+                    interactive=False,
+                    height=HEIGHT,
+                    buttons=["download", "fullscreen"],
+                    elem_id="sheet",
+                )
+    p["paths"], p["selected"] = gr.State([]), gr.State(None)
+    return p
+
+
+def right() -> dict[str, Any]:
+    p: dict[str, Any] = {}
+    with gr.Group():
+        p["num_steps"] = gr.Slider(
+            1, MOST_STEPS, value=20, step=1, precision=0, label="Steps", elem_id="num_steps", **DRIFT
+        )
+        p["sampler"] = gr.Dropdown(
+            label="Sampler",
+            allow_custom_value=True,
+            info="Options in brackets: ddim(eta=0.5)",
+            elem_id="sampler",
+            **DRIFT,
+        )
+        p["sampler_note"] = gr.HTML(elem_classes="inset")
+    with gr.Group():
+        p["guidance"] = gr.Textbox(
+            label="Guidance",
+            placeholder="off",
+            info="Example: " + EXAMPLE,
+            max_lines=1,
+            elem_id="guidance",
+            **DRIFT,
+        )
+        p["guidance_note"] = gr.HTML(elem_classes="inset")
+    with gr.Group():
+        p["weights"] = gr.Dropdown(label="Weights", allow_custom_value=True, elem_id="weights", **DRIFT)
+        p["live"] = gr.Checkbox(label="Live preview", value=True, elem_id="live")
+    with gr.Accordion("Precision", open=False):
+        p["dtype"] = gr.Dropdown(
+            label="Number format", choices=list(DTYPES), value="auto", elem_id="dtype", **DRIFT
+        )
+        p["deterministic"] = gr.Checkbox(
+            label="Same bytes whatever is sampled beside", elem_id="deterministic", **DRIFT
+        )
+    return p
+
+
+def bottom() -> dict[str, Any]:
+    p: dict[str, Any] = {}
+    with gr.Row(visible=False, elem_id="bottom", equal_height=False) as p["bottom"]:
+        with gr.Column(scale=11, min_width=420):
+            p["recipe"] = gr.JSON(label="Recipe", max_height=200, elem_id="recipe")
+        with gr.Column(scale=10, min_width=420):
+            p["command"] = gr.Code(
+                label="The command that makes it again",
+                language="shell",
+                interactive=False,
+                wrap_lines=True,
+                lines=3,
+                max_lines=6,
+                buttons=["copy"],
+                elem_id="command",
+            )
+            with gr.Row(elem_classes="tight"):
+                p["download"] = gr.DownloadButton("Download", size="sm", elem_id="download")
+                p["again"] = gr.Button("Use these settings", size="sm", elem_id="again")
+    return p
+
+
+def hidden() -> dict[str, Any]:
+    """What questions and answers travel in."""
+    p: dict[str, Any] = {}
+    for name in ("asked", "answer", "bridge_asked", "bridge_answer"):
+        p[name] = gr.JSON(visible="hidden")
+    p["ticket"] = gr.Number(visible="hidden")
+    p["tickets"] = gr.JSON(visible="hidden")
+    return p

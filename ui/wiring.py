@@ -1,0 +1,147 @@
+"""Which handler each control of the page calls, and how what it answers is shown."""
+
+import json
+from typing import Any
+
+import gradio as gr
+
+from ui import html, translate
+from ui.answers import BRIDGE, CONTROLS
+from ui.api import Api
+from ui.engine import Engine
+from ui.handlers import BOTTOM, FOUND, SHOWN, STOP_WAIT, Handlers
+from ui.toasts import owner
+
+TOGETHER = 32  # runs that may stand in the line for the device at a time; the engine runs one
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+MANY: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 8}
+SAMPLE = (*CONTROLS, "card")
+TRANSLATE = (*BRIDGE, "bridge-card")
+
+
+def _applied(event: Any, p: dict[str, Any], form: str, names: tuple[str, ...], answer: Any) -> Any:
+    """After an event that has given an answer: the controls take from it what they still want."""
+    js = f"(answer) => drift.apply({json.dumps(form)}, answer, {json.dumps(names)})"
+    after = event.success(None, answer, [p[name] for name in names], js=js, **QUIET)
+    after.then(None, js=f"() => drift.done({json.dumps(form)})", **QUIET)
+    event.failure(None, js=f"() => drift.fail({json.dumps(form)})", **QUIET)
+    return after
+
+
+def _picked(
+    p: dict[str, Any],
+    form: str,
+    control: str,
+    rest: str,
+    names: tuple[str, ...],
+    asked: Any,
+    answer: Any,
+    choose: Any,
+) -> None:
+    """One call for each model that is picked, and its answer."""
+    js = f"(model, rest) => drift.pick({json.dumps(form)}, {json.dumps(control)}, model, rest)"
+    p[control].input(None, [p[control], p[rest]], asked, js=js, **QUIET)
+    _applied(asked.change(choose, asked, answer, **MANY, **QUIET), p, form, names, answer)
+
+
+def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
+    controls, shown, bottom, found = (
+        [p[name] for name in names] for names in (CONTROLS, SHOWN, BOTTOM, FOUND)
+    )
+    loaded = page.load(
+        h.open, p["ticket"], p["answer"], js="() => [drift.ask('sample', undefined, 0)]", **QUIET
+    )
+    _applied(loaded, p, "sample", SAMPLE, p["answer"])
+    page.unload(h.leave)
+
+    p["refresh"].click(h.refresh, p["model"], p["model"], **QUIET)
+    _picked(p, "sample", "model", "seeds", SAMPLE, p["asked"], p["answer"], h.choose)
+    gr.on(
+        [p["guidance"].change, p["guidance"].submit],
+        h.check_guidance,
+        p["guidance"],
+        p["guidance_note"],
+        trigger_mode="always_last",
+        **QUIET,
+    )
+    p["sampler"].change(h.check_sampler, p["sampler"], p["sampler_note"], trigger_mode="always_last", **QUIET)
+
+    picked = p["gallery"].select(h.select, p["paths"], bottom, **QUIET)
+    said = json.dumps(
+        [
+            html.idle("Waiting for the device …"),
+            {"__type__": "update", "interactive": True},
+            {"__type__": "update", "interactive": False},
+        ]
+    )
+    armed = gr.on(
+        [p["generate"].click, p["seeds"].submit],
+        None,
+        None,
+        [p[k] for k in ("status", "stop", "generate")],
+        js=f"() => {said}",
+        cancels=[picked],
+        **QUIET,
+    )
+    ready = armed.then(None, js="() => drift.settled('sample')", **QUIET)
+    run = ready.then(
+        h.generate, [*controls, p["live"], p["paths"]], shown, concurrency_limit=TOGETHER, **QUIET
+    )
+    run.failure(
+        None, None, [p["stop"], p["generate"]], js=f"() => {json.dumps(json.loads(said)[:0:-1])}", **QUIET
+    )
+    p["stop"].click(h.stop, None, shown, queue=False, **QUIET)
+
+    p["drop"].upload(h.look, p["drop"], found, **QUIET)
+    p["drop"].clear(h.look, p["drop"], found, **QUIET)
+    for button, path in ((p["apply"], p["drop"]), (p["again"], p["selected"])):
+        asked = button.click(
+            h.apply,
+            [path, p["tickets"]],
+            p["answer"],
+            js="(path) => [path, {sample: drift.ask('sample', undefined, performance.now()), "
+            "translate: drift.ask('translate', undefined, performance.now())}]",
+            **QUIET,
+        )
+        _applied(asked, p, "sample", SAMPLE, p["answer"])
+        _applied(asked, p, "translate", TRANSLATE, p["answer"])
+        asked.success(
+            None,
+            p["answer"],
+            p["tabs"],
+            js="(answer) => ({__type__: 'update', selected: answer.form})",
+            **QUIET,
+        )
+
+
+def wire_translate(p: dict[str, Any], engine: Engine) -> None:
+    def press(request: gr.Request, *values: Any) -> Any:
+        yield from translate.press(engine, request, *values)
+
+    def stop(request: gr.Request) -> Any:
+        engine.stop_soon(owner(request, translate.ROOM), STOP_WAIT)
+        return gr.update(interactive=False)
+
+    _picked(
+        p,
+        "translate",
+        "bridge",
+        "bridge-steps",
+        TRANSLATE,
+        p["bridge_asked"],
+        p["bridge_answer"],
+        lambda asked: translate.choose(engine, asked),
+    )
+    shown = [p[k] for k in ("bridge-status", "bridge-sheet", "translated", "bridge-stop", "translate")]
+    inputs = [p[k] for k in ("bridge", "sources", "bridge-steps", "bridge-seed", "bridge-resize")]
+    ready = p["translate"].click(None, js="() => drift.settled('translate')", **QUIET)
+    ready.then(
+        press, inputs, shown, api_visibility="private", show_progress="hidden", concurrency_limit=TOGETHER
+    )
+    p["bridge-stop"].click(stop, None, p["bridge-stop"], queue=False, **QUIET)
+
+
+def wire_api(api: Api) -> None:
+    gr.api(api.generate, api_name="generate", concurrency_limit=TOGETHER)
+    gr.api(api.stop, api_name="stop", queue=False)
+    gr.api(api.models, api_name="models")
