@@ -26,8 +26,8 @@ from torch import Tensor
 from backbones import Cond, NoiseSource
 from backbones.types import RunContext
 from benchmarks.common import finish, interleave, parser_of, table
-from samplers.couplings.coupling import OT, Sinkhorn
 from samplers.couplings.gibbs import Gibbs
+from samplers.couplings.planned import OT, Sinkhorn
 from studio.codecs.codec import build_codec
 from studio.config import load_config
 from studio.data import load_data

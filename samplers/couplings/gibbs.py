@@ -21,7 +21,8 @@ from torch import Tensor
 
 from backbones.types import Cond, NoiseSource
 from samplers.couplings import transport
-from samplers.couplings.coupling import Coupled, Once, check, check_cost, free_entries, pair_costs
+from samplers.couplings.costs import check, check_cost, free_entries, pair_costs
+from samplers.couplings.coupling import Coupled, Once
 
 NORMALISE = ("batch", "running", "none")
 FEW = 16  # a smaller batch says too little of its own diagnostics to warn

@@ -6,24 +6,21 @@ Heavy imports wait until a command runs, so ``--help`` answers at once.
 
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from studio.cli import cache, compare, convert, generate, reproduce, sets, sweep, translate
+from studio.cli import cache, compare, convert, generate, reproduce, sample, sets, sweep, train, translate
 from studio.cli.options import (
     WIDTH,
     AsJson,
-    Conditions,
     Device,
     Dtype,
-    Steps,
     Threads,
     Weights,
-    conditions_of,
     emit,
-    guidance_of,
 )
 
 UI = "ui.app:main"
@@ -40,191 +37,12 @@ app = typer.Typer(
 )
 
 
-@app.command(context_settings=WIDTH)
-def train(
-    config: Annotated[
-        str,
-        typer.Argument(help="A YAML file, a shipped config (studio list configs), images:DIR or npz:FILE."),
-    ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value, such as train.steps=1000.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with an existing run.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Remove an existing run and start again.")] = False,
-    start_from: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            help="A MODEL to fine-tune: its weights to begin with; lora.rank=8 trains adapters only.",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            help="Print the resolved config, and how long it would take in what memory and on what disk; "
-            "write nothing."
-        ),
-    ] = False,
-    strict: Annotated[bool, typer.Option(help="A picture that does not decode is an error.")] = False,
-    device: Device = "auto",
-    dtype: Dtype = "",
-    threads: Threads = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train a model. Ctrl-C saves a checkpoint; `--resume` goes on to the same bytes.
-
-    Examples: `studio train fashion-dit` · `studio train images:photos data.size=64 train.minutes=30 --out
-    runs/photos` · `studio train runs/photos/config.yaml --resume` · `studio train images:new-photos --from
-    runs/photos lora.rank=8 train.minutes=10`
-    """
-    from studio.runtime.devices import set_threads
-
-    changes = (
-        list(overrides or [])
-        + ([f"train.dtype={dtype}"] if dtype else [])
-        + (["data.strict=true"] if strict else [])
-    )
-    set_threads(threads)
-    if dry_run:
-        from studio.cli.info import brief
-        from studio.training.dry_run import lines, of_training
-
-        result = of_training(
-            config, changes, out=out, resume=resume, overwrite=overwrite, start_from=start_from, device=device
-        )
-        return emit(result, as_json, lines(brief(result) | {"yaml": result["yaml"]}))
-    from studio.cli.info import use_of
-    from studio.runtime.recipes import told
-    from studio.training.run import train as run_training
-
-    run = run_training(
-        config, changes, out=out, resume=resume, overwrite=overwrite, start_from=start_from, device=device
-    )
-    result = {
-        "run": str(run.folder),
-        "step": run.step,
-        "interrupted": run.interrupted,
-        **{k: v for k, v in run.metrics.items() if k != "step"},
-    }
-    emit(
-        result,
-        as_json,
-        [
-            f"{run.folder}  step {run.step}"
-            + ("  (stopped; go on with --resume)" if run.interrupted else ""),
-            told(lambda: use_of(str(run.folder))),
-        ],
-    )
-    if run.interrupted:
-        raise SystemExit(130)
+def _add(*commands: Callable[..., None]) -> None:
+    for command in commands:
+        app.command(context_settings=WIDTH)(command)
 
 
-@app.command(context_settings=WIDTH)
-def sample(
-    model: Annotated[
-        str, typer.Argument(help="A run or exported folder, RUN@step, hf:org/name or a bundled model.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for pictures, grid.png and recipe.json.")],
-    seeds: Annotated[
-        str, typer.Option(help="Numbers and ranges: 0-7,12; at most 100,000 (studio generate makes more).")
-    ] = "0-7",
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            help='Names, numbers and ranges of classes, or a JSON list such as ["a, b", 3, -1]; one or as '
-            "many as seeds; none = unconditional."
-        ),
-    ] = None,
-    set_: Conditions = None,
-    num_steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Such as ab2, heun, 'ddim(eta=0.5)'.")] = None,
-    guidance: Annotated[
-        str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")
-    ] = "default",
-    path: Annotated[
-        str,
-        typer.Option(
-            help="Sample on another path than the model's own: linear, lipman, trig, edm or "
-            "'vp(schedule=cosine)'."
-        ),
-    ] = "",
-    init: Annotated[
-        str | None,
-        typer.Option(help="A picture to start from; for molecules the SMILES of a piece that stays."),
-    ] = None,
-    strength: Annotated[
-        float | None, typer.Option(help="How much of the way is run anew: 0 keeps the picture, 1 ignores it.")
-    ] = None,
-    mask: Annotated[Path | None, typer.Option(help="With --init: white may change, black is kept.")] = None,
-    batch: Annotated[int, typer.Option(help="Samples computed at once (8, fixed, in bf16 on a CPU).")] = 64,
-    deterministic: Annotated[
-        bool, typer.Option(help="Bytes that do not depend on what is sampled beside.")
-    ] = False,
-    probe: Annotated[
-        bool, typer.Option(help="Also write what guidance did in each step: probe.csv and probe.png.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace files of the same names.")] = False,
-    weights: Weights = "auto",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    threads: Threads = None,
-    as_json: AsJson = False,
-) -> None:
-    """Sample a few pictures with their recipes inside, and a grid.
-
-    Examples: `studio sample fashion-dit --out pictures --seeds 0-7` · `studio sample fashion-dit --out bags
-    --labels Bag --guidance cfg=2` · `studio sample fashion-dit --out again --init shoe.png --strength 0.5` ·
-    `studio sample fashion-dit --out probed --guidance tcfg,cfg=3 --probe`
-    """
-    from studio.model.loading import load
-    from studio.runtime.devices import set_threads
-    from studio.runtime.seeds import AT_ONCE, parse_seeds
-
-    chosen = parse_seeds(seeds, most=AT_ONCE)
-    set_threads(threads)
-    loaded = load(model, weights=weights, device=device, dtype=dtype)
-    loaded = loaded.on_path(path) if path else loaded
-    origin = {k: str(v) for k, v in (("init", init), ("mask", mask)) if v is not None}
-    options: dict[str, Any] = dict(
-        labels=labels,
-        seeds=chosen,
-        conditions=conditions_of(set_),
-        num_steps=num_steps,
-        sampler=sampler,
-        guidance=guidance_of(guidance),
-        init=init,
-        strength=strength,
-        mask=mask,
-        batch=batch,
-        deterministic=deterministic,
-    )
-    # what cannot be written is refused before anything is computed
-    loaded.refuse(out, overwrite=overwrite, **options)
-    rows: list[dict[str, Any]] | None = None
-    if probe:
-        from studio.model.probing import check_guided, places, save_probe
-
-        places(out, overwrite)
-        check_guided(loaded, options)
-        rows = []
-    with Steps() as bar:
-        samples = loaded.sample(origin=origin, on_step=bar, probe=rows, **options)
-    written = samples.save(out, overwrite=overwrite)
-    if rows:
-        written += save_probe(rows, out, overwrite=overwrite)
-    elif rows is not None:
-        print(
-            "no step was guided, so there is no probe: the interval of the guidance lies between two steps",
-            file=sys.stderr,
-        )
-    result: dict[str, Any] = {
-        "files": [str(p) for p in written],
-        "grid": str(out / "grid.png"),
-        "seconds": round(samples.seconds, 3),
-        "recipe": samples.recipes[0],
-    }
-    emit(result, as_json, [*result["files"], result["grid"]])
+_add(train.train, sample.sample)
 
 
 @app.command(context_settings=WIDTH)
@@ -352,7 +170,7 @@ def ui(
     )
 
 
-for _command in (
+_add(
     generate.generate,
     sets.evaluate,
     compare.compare,
@@ -362,8 +180,7 @@ for _command in (
     translate.translate,
     reproduce.reproduce,
     cache.cache,
-):
-    app.command(context_settings=WIDTH)(_command)
+)
 
 
 def main(arguments: list[str] | None = None) -> None:

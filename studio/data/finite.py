@@ -36,7 +36,7 @@ def check_values(values: Any, where: str, *, names: Any = None) -> None:
 
 def check_data(data: Any) -> None:
     """All arrays of a `Data` that lie in memory; items of other data sets are looked at as they come
-    (`studio.data.own`)."""
+    (`studio.data.own_items`)."""
     for name in ("train", "held_out", "source", "held_out_source"):
         values = getattr(getattr(data, name), "values", None)
         if isinstance(values, np.ndarray):

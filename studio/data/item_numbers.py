@@ -26,7 +26,7 @@ def names_of(dataset: Any, first: Item) -> tuple[str, ...]:
 
 
 class Checked(Protocol):
-    """A data set whose items are checked (`studio.data.own.Own`)."""
+    """A data set whose items are checked (`studio.data.own_items.Own`)."""
 
     dataset: Any
     name: str

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from backbones.registry import plain
 from studio.data.classes import NO_LABEL, class_numbers
+from studio.data.decode import decode
 from studio.data.depth import is_deep
-from studio.data.images import decode
 
 # of several the first is the value
 VALUES = ("value", "image", "pixel_values", "img", "picture", "data", "x")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from backbones.registry import plain
 from studio.data.conditions import Field, Kind
-from studio.data.images import decode
+from studio.data.decode import decode
 from studio.data.labels import NO_LABEL, labels_text, listed, names_of
 
 ARRAYS = (".npy", ".json")

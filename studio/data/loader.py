@@ -15,7 +15,7 @@ from torch import Tensor
 
 from backbones.types import Cond
 from studio.data.arrays import Arrays, Data
-from studio.data.own import Own
+from studio.data.own_items import Own
 
 UNPAIRED = 0x5EED  # the order of sources that go with nothing in particular
 

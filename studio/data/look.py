@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from studio.data.colour import GREY, ORIENTATION
+from studio.data.decode import decode
 from studio.data.depth import Reading
 from studio.data.folders import listing
-from studio.data.images import decode
 from studio.runtime.untrusted import open_picture
 
 HEADERS, LOOKED = 2000, 240

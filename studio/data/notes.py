@@ -59,7 +59,7 @@ def of_data(data: Data, says: str = "samples") -> str:
 def of_pictures(
     told: Sequence[tuple[str, Mapping[str, str]]], background: tuple[int, int, int], fix: str = KEEPS
 ) -> list[str]:
-    """``told``: the name of every picture and what was done to it (`studio.data.images.decode`); ``fix``:
+    """``told``: the name of every picture and what was done to it (`studio.data.decode.decode`); ``fix``:
     what keeps transparency, if anything."""
     lines = []
     for kind, text in KINDS.items():

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from backbones.registry import plain, whole
-from studio.data.images import decode
+from studio.data.decode import decode
 from studio.evaluation.picture_files import PictureFiles
 from studio.evaluation.samples import SampleSet
 from studio.tasks import kind_of

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from studio.data.decode import decode
 from studio.data.depth import Misfit, Reading
-from studio.data.images import decode
 
 
 class Transposed:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from guidance.grammar import CUSTOM
 from studio.data import notes
+from studio.data.decode import decode
 from studio.data.depth import Misfit, Reading
-from studio.data.images import decode
 from studio.data.labels import NO_LABEL
 from studio.data.walk import suffixes, walk
 from studio.model.model import Model

@@ -1,9 +1,9 @@
 """The pages there are, by the name that `studio reproduce` takes."""
 
 PAGES = {
-    "wcfm": "studio.reproduce.wcfm:page",
+    "wcfm": "studio.reproduce.wcfm_page:page",
     "balanced": "studio.reproduce.balanced:page",
-    "bridge": "studio.reproduce.bridge:page",
+    "bridge": "studio.reproduce.bridge_page:page",
     "ddpm": "studio.reproduce.ddpm:page",
     "noise-starts": "studio.reproduce.noise_starts:page",
     "noise-free-conditioning": "studio.reproduce.noise_free:page",
@@ -11,6 +11,6 @@ PAGES = {
     "prior-swap": "studio.reproduce.prior_swap:page",
     "guidance-frontier": "studio.reproduce.frontier:page",
     "linear-cost": "studio.reproduce.linear_cost:page",
-    "graph-control": "studio.reproduce.graph_control:page",
+    "graph-control": "studio.reproduce.graph_control_page:page",
     "backbones": "studio.reproduce.without_attention:page",
 }

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from studio.data.decode import decode
 from studio.data.depth import Reading, bits_for
-from studio.data.images import decode
 
 
 def picture(given: Any, shape: Sequence[int], *, pictures: bool, reading: Reading) -> Tensor:

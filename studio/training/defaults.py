@@ -2,8 +2,7 @@
 this machine is.
 
 What was typed always wins. What is chosen is part of the run's own config, so that going on with the run
-chooses nothing again. The networks are of the form that trained best on small pictures: a convolutional stem
-and head around a transformer over some sixty to a hundred and fifty tokens.
+chooses nothing again. The form of the network is `studio.training.form`'s.
 """
 
 import sys
@@ -21,6 +20,7 @@ from studio.data.colour import background_of
 from studio.data.look import Look, look
 from studio.data.parts import HELD_OUT
 from studio.runtime.devices import keep_freed_memory
+from studio.training.form import MOST_TOKENS, levels_of, network
 from studio.training.processes import agreed, is_first
 from studio.training.speed import step_seconds
 
@@ -28,9 +28,6 @@ USUAL = "images"  # the config that a folder of pictures is trained by
 LONGEST, SHORTEST = 30.0, 2.0  # minutes
 SIDES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 LARGEST = {"cpu": 64, "mps": 64, "cuda": 128}  # beyond it a user decides
-WIDTHS = {128: (4, 2), 192: (4, 3), 256: (6, 4), 384: (8, 6)}  # depth and heads
-STEMS = {1: (32,), 2: (24, 64), 3: (24, 48, 96), 4: (16, 32, 64, 128), 5: (16, 32, 64, 96, 128)}
-TOKENS, MOST_TOKENS = 12, 24  # along a side: what is aimed at, and what one step of a stem may leave
 BATCHES, STEPS = (64, 32, 16, 8), 2000  # the largest batch that leaves a run so many steps
 # pictures that a run should see, repeats counted: of each so many, but at least and at most
 SEEN = (60, 12_000, 100_000)
@@ -99,36 +96,6 @@ def choose(
     choosing.pictures()
     choosing.network_and_length()
     return choosing.tree, choosing.told
-
-
-def levels_of(sides: Sequence[int]) -> int:
-    """Halvings of a stem that bring pictures to about `TOKENS` tokens along a side; 0 where they cannot be
-    halved."""
-    level = 0
-    while (
-        all(s % 2 ** (level + 1) == 0 and s // 2 ** (level + 1) >= 4 for s in sides)
-        and max(sides) / 2**level > TOKENS
-        and level < max(STEMS)
-    ):
-        level += 1
-    return level
-
-
-def network(name: str, sides: Sequence[int], width: int) -> dict[str, Any]:
-    """A backbone section for pictures of these sides."""
-    depth, heads = WIDTHS[width]
-    level, form = levels_of(sides), {"name": name, "hidden_size": width, "depth": depth, "num_heads": heads}
-    if level and max(sides) // 2**level <= MOST_TOKENS:
-        return {**form, "stem_channels": list(STEMS[level]), "stem_blocks": 2}
-    patch = next(
-        (
-            p
-            for p in range(1, max(sides) + 1)
-            if all(s % p == 0 for s in sides) and max(sides) // p <= MOST_TOKENS
-        ),
-        1,
-    )
-    return {**form, "patch_size": patch}
 
 
 class _Choosing:

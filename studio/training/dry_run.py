@@ -16,8 +16,8 @@ from studio.config import Config, load_config
 from studio.runtime import files
 from studio.runtime.progress import duration, memory_mb
 from studio.training.loop import Trainer
-from studio.training.resume import check_folder, check_source, folder_of, run_of
-from studio.training.run import prepared
+from studio.training.prepare import prepared
+from studio.training.run_folder import check_folder, check_source, folder_of, run_of
 from studio.training.tracking import accelerates
 
 # timed steps at most, after a first one, and the seconds after which no further one begins

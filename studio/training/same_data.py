@@ -13,7 +13,7 @@ import numpy as np
 
 from studio.checkpoints.build import Info
 from studio.data import Arrays, Data
-from studio.data.own import Own
+from studio.data.own_items import Own
 from studio.training.resume import meta_of, way_out
 
 

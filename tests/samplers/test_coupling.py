@@ -11,8 +11,9 @@ from torch import Tensor
 from backbones import Cond, NoiseSource
 from samplers import Batch, LinearPath, Objective, build_objective
 from samplers.couplings import transport
-from samplers.couplings.coupling import OT, REGISTRY, Coupled, Independent, Once, Paired, Sinkhorn
+from samplers.couplings.coupling import REGISTRY, Coupled, Independent, Once, Paired
 from samplers.couplings.gibbs import Gibbs
+from samplers.couplings.planned import OT, Sinkhorn
 from samplers.heads.parameterization import Direct
 
 N = 24

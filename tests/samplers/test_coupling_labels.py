@@ -9,7 +9,9 @@ from mixture import points
 from torch import Tensor
 
 from backbones import Cond, NoiseSource
-from samplers.couplings.coupling import OT, Coupled, Sinkhorn, condition_distance, groups_of
+from samplers.couplings.costs import condition_distance, groups_of
+from samplers.couplings.coupling import Coupled
+from samplers.couplings.planned import OT, Sinkhorn
 
 N = 24
 SOURCE, DATA, NOISE = points(N, 3), 2 * points(N, 3, 1) + 1, NoiseSource(range(N))

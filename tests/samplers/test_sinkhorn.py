@@ -9,8 +9,8 @@ import torch
 
 from backbones import Cond, NoiseSource
 from samplers.couplings import transport
-from samplers.couplings.coupling import Sinkhorn
 from samplers.couplings.gibbs import Gibbs
+from samplers.couplings.planned import Sinkhorn
 from samplers.couplings.sinkhorn import converged_plan, row_error
 
 

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from samplers.couplings import transport
-from samplers.couplings.coupling import Sinkhorn
+from samplers.couplings.planned import Sinkhorn
 
 CASES = ("n8d2", "n32d2", "n16d64")
 

@@ -13,7 +13,7 @@ from PIL import Image
 import studio.data.images as source
 from studio.codecs.codec import Pixels, Scale
 from studio.data import Data, load_data
-from studio.data.images import TooLarge, decode
+from studio.data.decode import TooLarge, decode
 
 
 def put(path: Path, array: np.ndarray, **options: object) -> None:
@@ -173,7 +173,7 @@ def test_broken_and_large_pictures(folder: Path, monkeypatch: pytest.MonkeyPatch
         ValueError, match=r"c.png does not decode.*1 of 5 pictures do not; mend or remove them"
     ):
         load(folder, strict=True, cache=False)
-    monkeypatch.setattr(source, "MAX_PIXELS", 35)
+    monkeypatch.setattr("studio.data.decode.MAX_PIXELS", 35)
     with pytest.raises(TooLarge, match=r"has 6×6 pixels, expected at most 35; scale it down first"):
         decode(folder / "10" / "a.png")
     with pytest.raises(

@@ -255,7 +255,7 @@ def test_an_older_run_keeps_what_it_held_out(tmp_path: Path) -> None:
 
     import studio
     from studio.data.arrays import split
-    from studio.training.run import _read
+    from studio.training.prepare import _read
 
     pictures = write_pictures(tmp_path / "p.npz", count=62)
     run = studio.train(

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from studio.data import Data, load_data
-from studio.data.images import decode
+from studio.data.decode import decode
 from studio.data.notes import of_data
 from studio.evaluation.sets import open_set
 from studio.generation.translate import gather

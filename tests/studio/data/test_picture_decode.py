@@ -12,8 +12,8 @@ from PIL import Image, ImageCms
 
 from studio.data import Data, load_data
 from studio.data.colour import background_of
+from studio.data.decode import decode
 from studio.data.depth import Misfit, Reading
-from studio.data.images import decode
 
 RNG = np.random.default_rng(0)
 # no two turns of it are equal

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from studio.cli.main import main
-from studio.data.images import decode
+from studio.data.decode import decode
 from studio.evaluation import evaluate
 from studio.evaluation.fitting import fitted
 from studio.evaluation.sets import SampleSet, open_set

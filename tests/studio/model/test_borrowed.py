@@ -125,7 +125,7 @@ def test_generated_files_are_the_samples(picture_run: Run, tmp_path: Path) -> No
     )
     assert done.exit_code == 0, done.output
     alone = studio.load(picture_run.folder, dtype="fp32").sample(seeds=range(3), guidance=line).values
-    from studio.data.images import decode
+    from studio.data.decode import decode
 
     made = [
         torch.from_numpy(decode(p, channels=1).copy())

@@ -351,8 +351,8 @@ def test_jobs_have_names_of_their_own_and_fit_into_twenty_minutes(name: str) -> 
 def test_jobs_in_the_plane_run_on_every_method(tmp_path: Path) -> None:
     small = [
         j
-        for p in (wcfm.page, noise_free.page)
-        for j in p.jobs(True)
+        for jobs in (wcfm.jobs, noise_free.page.jobs)
+        for j in jobs(True)
         if j.run in (wcfm.points, wcfm.labelled, wcfm.tilt, noise_free.points)
     ]
     for job in small:

@@ -404,7 +404,7 @@ def test_the_recorded_codec_and_standardisation_win(tmp_path: Path) -> None:
     }
     (run / "meta.json").write_text(json.dumps({**meta, **kept}))
     seen: list[Any] = []
-    from studio.training.run import Trainer
+    from studio.training.loop import Trainer
 
     begin = Trainer.run
     with pytest.MonkeyPatch.context() as patch:

@@ -1,0 +1,126 @@
+"""`studio sample`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from studio.cli.options import (
+    AsJson,
+    Conditions,
+    Device,
+    Dtype,
+    Steps,
+    Threads,
+    Weights,
+    conditions_of,
+    emit,
+    guidance_of,
+)
+
+
+def sample(
+    model: Annotated[
+        str, typer.Argument(help="A run or exported folder, RUN@step, hf:org/name or a bundled model.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for pictures, grid.png and recipe.json.")],
+    seeds: Annotated[
+        str, typer.Option(help="Numbers and ranges: 0-7,12; at most 100,000 (studio generate makes more).")
+    ] = "0-7",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help='Names, numbers and ranges of classes, or a JSON list such as ["a, b", 3, -1]; one or as '
+            "many as seeds; none = unconditional."
+        ),
+    ] = None,
+    set_: Conditions = None,
+    num_steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Such as ab2, heun, 'ddim(eta=0.5)'.")] = None,
+    guidance: Annotated[
+        str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")
+    ] = "default",
+    path: Annotated[
+        str,
+        typer.Option(
+            help="Sample on another path than the model's own: linear, lipman, trig, edm or "
+            "'vp(schedule=cosine)'."
+        ),
+    ] = "",
+    init: Annotated[
+        str | None,
+        typer.Option(help="A picture to start from; for molecules the SMILES of a piece that stays."),
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How much of the way is run anew: 0 keeps the picture, 1 ignores it.")
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="With --init: white may change, black is kept.")] = None,
+    batch: Annotated[int, typer.Option(help="Samples computed at once (8, fixed, in bf16 on a CPU).")] = 64,
+    deterministic: Annotated[
+        bool, typer.Option(help="Bytes that do not depend on what is sampled beside.")
+    ] = False,
+    probe: Annotated[
+        bool, typer.Option(help="Also write what guidance did in each step: probe.csv and probe.png.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace files of the same names.")] = False,
+    weights: Weights = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sample a few pictures with their recipes inside, and a grid.
+
+    Examples: `studio sample fashion-dit --out pictures --seeds 0-7` · `studio sample fashion-dit --out bags
+    --labels Bag --guidance cfg=2` · `studio sample fashion-dit --out again --init shoe.png --strength 0.5` ·
+    `studio sample fashion-dit --out probed --guidance tcfg,cfg=3 --probe`
+    """
+    from studio.model.loading import load
+    from studio.runtime.devices import set_threads
+    from studio.runtime.seeds import AT_ONCE, parse_seeds
+
+    chosen = parse_seeds(seeds, most=AT_ONCE)
+    set_threads(threads)
+    loaded = load(model, weights=weights, device=device, dtype=dtype)
+    loaded = loaded.on_path(path) if path else loaded
+    origin = {k: str(v) for k, v in (("init", init), ("mask", mask)) if v is not None}
+    options: dict[str, Any] = dict(
+        labels=labels,
+        seeds=chosen,
+        conditions=conditions_of(set_),
+        num_steps=num_steps,
+        sampler=sampler,
+        guidance=guidance_of(guidance),
+        init=init,
+        strength=strength,
+        mask=mask,
+        batch=batch,
+        deterministic=deterministic,
+    )
+    # what cannot be written is refused before anything is computed
+    loaded.refuse(out, overwrite=overwrite, **options)
+    rows: list[dict[str, Any]] | None = None
+    if probe:
+        from studio.model.probing import check_guided, places, save_probe
+
+        places(out, overwrite)
+        check_guided(loaded, options)
+        rows = []
+    with Steps() as bar:
+        samples = loaded.sample(origin=origin, on_step=bar, probe=rows, **options)
+    written = samples.save(out, overwrite=overwrite)
+    if rows:
+        written += save_probe(rows, out, overwrite=overwrite)
+    elif rows is not None:
+        print(
+            "no step was guided, so there is no probe: the interval of the guidance lies between two steps",
+            file=sys.stderr,
+        )
+    result: dict[str, Any] = {
+        "files": [str(p) for p in written],
+        "grid": str(out / "grid.png"),
+        "seconds": round(samples.seconds, 3),
+        "recipe": samples.recipes[0],
+    }
+    emit(result, as_json, [*result["files"], result["grid"]])
