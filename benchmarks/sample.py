@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 
 from backbones import Cond, DiT, NoiseSource
-from backbones.originals.dit import dit_to_diffusers
+from backbones.originals.diffusers import dit_to_diffusers
 from benchmarks.common import THREADS, Side, arguments, finish, serve, table, take_turns
 from guidance import CFG, Guided
 from samplers import Denoiser, VPPath, build

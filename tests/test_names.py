@@ -24,8 +24,7 @@ FILES = sorted(
 NAMES = {*TASKS.own, *CODECS.own}
 KINDS = {"task", "codec", "family"}  # what holds such a name
 READ = {*BACKBONES.own, *DATA.own, *SLOTS}  # names that count where they are read, see `reads_a_name`
-# where a name is read as text, and where a shape is taken apart
-SOURCES = ("studio/config/config.py", "studio/evaluation/data_sets.py")
+# where a shape is taken apart
 SHAPES = ("studio/data/", "studio/sampling/inputs.py")
 CLASSES = {target.partition(":")[2] for registry in (TASKS, CODECS) for target in registry.own.values()} | {
     "Task",
@@ -78,10 +77,10 @@ def texts(node: ast.expr) -> set[str]:
     return {p.value for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str)}
 
 
-def comparisons(source: str, *, sources: bool = True, shapes: bool = True) -> list[int]:
+def comparisons(source: str, *, shapes: bool = True) -> list[int]:
     """Lines that compare a task, codec or family with a name of one, look one up in a table of such names,
     choose between two of them, or ask for the class of one; and lines that compare another name that is read,
-    or (``shapes``) how many sides a shape has, with a constant. ``sources``: names read of text count."""
+    or (``shapes``) how many sides a shape has, with a constant."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Compare):
@@ -91,7 +90,7 @@ def comparisons(source: str, *, sources: bool = True, shapes: bool = True) -> li
             number = any(isinstance(s, ast.Constant) and isinstance(s.value, int) for s in sides)
             if (
                 (named and any(holds_a_kind(s) for s in sides))
-                or (sources and said and any(reads_a_name(s) for s in sides))
+                or (said and any(reads_a_name(s) for s in sides))
                 or (shapes and number and any(counts_sides(s) for s in sides))
             ):
                 found.append(node.lineno)
@@ -115,7 +114,7 @@ def test_no_name_is_compared_outside_the_rooms_that_own_it() -> None:
     for path in FILES:
         name = str(path.relative_to(ROOT))
         studio = name.startswith("studio/") and not name.startswith(SHAPES)
-        found[name] = comparisons(path.read_text(), sources=name not in SOURCES, shapes=studio)
+        found[name] = comparisons(path.read_text(), shapes=studio)
     assert {k: v for k, v in found.items() if v} == {}, "ask the task, the codec, ... what it can do"
 
 

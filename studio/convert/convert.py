@@ -40,7 +40,7 @@ FAMILIES = {
     "rwkv": "studio.convert.linear:read_rwkv",
     "graph_dit": "studio.convert.graph_dit:read",
 }
-TARGETS = {"diffusers": "studio.convert.diffusers:prepare"}
+TARGETS = {"diffusers": "studio.convert.to_diffusers:prepare"}
 ORIGIN = "drift-studio.json"  # what a target writes beside its files: where they come from, and notes
 HUB = ("model_index.json", "config.json", "diffusion_pytorch_model*", "transformer/*", "vae/*", "scheduler/*")
 

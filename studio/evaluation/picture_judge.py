@@ -20,7 +20,7 @@ from studio.evaluation.results import Result
 from studio.evaluation.sets import SampleSet, open_set
 from studio.metrics.distances import Moments
 from studio.metrics.features import Extractor, build_extractor, with_channels
-from studio.metrics.inception import find_inception
+from studio.metrics.inception_extractor import find_inception
 from studio.metrics.lenet import class_names
 from studio.runtime.npz import npz_members
 from studio.runtime.version import __version__

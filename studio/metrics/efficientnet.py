@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from studio.metrics.inception import read_state
+from studio.metrics.inception_extractor import read_state
 from studio.runtime.files import sha256
 
 SIZE = 224

@@ -22,7 +22,7 @@ from studio.metrics.distances import Moments
 from studio.runtime.files import cache_home, save_tensors, used
 
 REGISTRY = {
-    "inception": "studio.metrics.inception:InceptionExtractor",
+    "inception": "studio.metrics.inception_extractor:InceptionExtractor",
     "lenet": "studio.metrics.lenet:LeNetExtractor",
     "efficientnet": "studio.metrics.efficientnet:EfficientNetExtractor",
 }

@@ -7,10 +7,10 @@ PAGES = {
     "ddpm": "studio.reproduce.ddpm:page",
     "noise-starts": "studio.reproduce.noise_starts:page",
     "noise-free-conditioning": "studio.reproduce.noise_free:page",
-    "tcfg": "studio.reproduce.tangential:page",
+    "tcfg": "studio.reproduce.tangential_page:page",
     "prior-swap": "studio.reproduce.prior_swap:page",
     "guidance-frontier": "studio.reproduce.frontier:page",
     "linear-cost": "studio.reproduce.linear_cost:page",
     "graph-control": "studio.reproduce.graph_control_page:page",
-    "backbones": "studio.reproduce.without_attention:page",
+    "backbones": "studio.reproduce.without_attention_page:page",
 }

@@ -8,7 +8,8 @@ from torch import Tensor
 
 import backbones
 from backbones import Cond, DiT
-from backbones.originals.dit import dit_from_diffusers, dit_to_diffusers, dit_to_original
+from backbones.originals.diffusers import dit_from_diffusers, dit_to_diffusers
+from backbones.originals.dit import dit_to_original
 
 CONFIG = {
     "input_size": 8,

@@ -21,7 +21,8 @@ import backbones
 import studio
 from backbones import Cond, DiT, NoiseSource
 from backbones.encoders import TimeEncoder, sinusoid
-from backbones.originals.dit import dit_to_original, original_shapes, shifted_time_embedding
+from backbones.originals.diffusers import shifted_time_embedding
+from backbones.originals.dit import dit_to_original, original_shapes
 from samplers.paths import VPPath
 from studio.checkpoints.build import Info
 from studio.checkpoints.find import card

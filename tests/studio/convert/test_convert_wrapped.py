@@ -16,7 +16,8 @@ from torch.optim.swa_utils import AveragedModel
 import backbones
 import studio
 from backbones import Cond, DiT
-from backbones.originals.dit import dit_to_diffusers, dit_to_original
+from backbones.originals.diffusers import dit_to_diffusers
+from backbones.originals.dit import dit_to_original
 from studio.convert.convert import convert
 from studio.runtime import pretrained
 

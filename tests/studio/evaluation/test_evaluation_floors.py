@@ -15,7 +15,7 @@ from studio.evaluation.sets import SampleSet, open_set
 from studio.metrics.distances import Moments
 from studio.metrics.efficientnet import EfficientNetExtractor
 from studio.metrics.features import from_callable
-from studio.metrics.inception import InceptionExtractor
+from studio.metrics.inception_extractor import InceptionExtractor
 
 
 def drawn(count: int, seed: int, test: int = 0) -> SampleSet:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from studio.metrics.distances import frechet, inception_score, kernel_distance
 from studio.metrics.features import build_extractor, extract
-from studio.metrics.inception import TAPS, Inception, find_inception, load_inception, resize
+from studio.metrics.inception import TAPS, Inception, resize
+from studio.metrics.inception_extractor import find_inception, load_inception
 from studio.runtime.files import save_tensors, sha256
 
 GOLDEN = Path(__file__).parents[2] / "golden"
