@@ -1,19 +1,25 @@
 """What is known of a trained model that was loaded: what it makes, of what, and with which weights."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from guidance.grammar import CUSTOM
 from samplers.denoiser import Denoiser
-from samplers.reparameterised import Reparameterised
+from samplers.names import canonical
+from samplers.paths import Path as NoisePath
+from samplers.reparameterised import Reparameterised, on_path
 from studio.checkpoints.build import Info
 from studio.codecs.codec import Codec, decoded_shape
 from studio.config import Config
 from studio.data.depth import Reading
+from studio.runtime.devices import pick_dtype
 from studio.sampling import inputs, sampler_spec
+from studio.sampling.commands import path_text
 from studio.tasks.base import Task
 
 
@@ -89,3 +95,42 @@ class Loaded:
     def mask(self, mask: Any) -> Tensor | None:
         """(H, W) bool of what may change, as the network sees it."""
         return None if mask is None else inputs.mask(mask, self.info.shape[1:], self.sample_shape[1:])
+
+    def on_path(self, path: str | Mapping[str, Any] | NoisePath) -> Self:
+        """The same model sampled on another path (`samplers.reparameterised`): ``"trig"``,
+        ``"vp(schedule=cosine)"``, ``{"name": ..., options}`` or a path. Recipes name it, and say ``custom``
+        of one that no text describes.
+
+        Raises ``ValueError`` for an unknown path or option, and for a model that starts from data.
+        """
+        if self.denoiser.starts != "noise" or self.codec.parts:
+            why = "starts from data" if self.denoiser.starts != "noise" else f"makes {self.info.task}"
+            raise ValueError(f"{self.name} {why}, so it has no other path; sample it on its own")
+        tree: Any = path
+        if isinstance(path, str):
+            name, options = sampler_spec.parse(path, "path")
+            tree = {"name": name, **options}
+        tree = canonical("path", tree)
+        denoiser = on_path(self.denoiser, dict(tree) if isinstance(tree, Mapping) else tree)
+        return replace(self, denoiser=denoiser, path=_path_line(tree))
+
+    def with_dtype(self, dtype: str) -> Self:
+        """The same weights run in another precision."""
+        if self.path:
+            raise ValueError(
+                "got a precision for a model on another path; choose it first: "
+                "model.with_dtype(...).on_path(...)"
+            )
+        return replace(
+            self, denoiser=self.denoiser.with_net(self.denoiser.net, pick_dtype(dtype, self.device))
+        )
+
+
+def _path_line(tree: Any) -> str:
+    """The text of a path that gives it back, or `CUSTOM`."""
+    if isinstance(tree, Mapping) and all(isinstance(v, str | int | float | None) for v in tree.values()):
+        line = str(path_text(tree))
+        name, options = sampler_spec.parse(line, "path")
+        if {"name": name, **options} == dict(tree):
+            return line
+    return CUSTOM

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,18 @@ from torch import Tensor
 
 import guidance as guidance_floor
 from backbones.registry import plain
-from guidance.grammar import CUSTOM
 from guidance.rules import Rule
 from samplers.denoiser import Denoiser
-from samplers.names import canonical
-from samplers.paths import Path as NoisePath
-from samplers.reparameterised import Reparameterised, on_path
+from samplers.reparameterised import Reparameterised
 from studio import sampling
 from studio.data.labels import NO_LABEL, no_label
 from studio.model import display, guiding_models
 from studio.model.checked_request import checked_request
 from studio.model.loaded import Loaded
-from studio.runtime.devices import DTYPE_NAMES, pick_dtype
+from studio.runtime.devices import DTYPE_NAMES
 from studio.runtime.progress import notebook_bar
 from studio.runtime.version import __version__
-from studio.sampling import inputs, sampler_spec
-from studio.sampling.commands import path_text
+from studio.sampling import inputs
 from studio.sampling.forms import Conditions, Guidance, Labels, Picture, Seeds, Solver
 from studio.sampling.samples import Samples, places
 
@@ -361,42 +357,3 @@ class Model(Loaded):
                 recipe["conditions"] = {**recipe.get("conditions", {}), **request.settings}
             out.append(recipe)
         return tuple(out)
-
-    def on_path(self, path: str | Mapping[str, Any] | NoisePath) -> "Model":
-        """The same model sampled on another path (`samplers.reparameterised`): ``"trig"``,
-        ``"vp(schedule=cosine)"``, ``{"name": ..., options}`` or a path. Recipes name it, and say ``custom``
-        of one that no text describes.
-
-        Raises ``ValueError`` for an unknown path or option, and for a model that starts from data.
-        """
-        if self.denoiser.starts != "noise" or self.codec.parts:
-            why = "starts from data" if self.denoiser.starts != "noise" else f"makes {self.info.task}"
-            raise ValueError(f"{self.name} {why}, so it has no other path; sample it on its own")
-        tree: Any = path
-        if isinstance(path, str):
-            name, options = sampler_spec.parse(path, "path")
-            tree = {"name": name, **options}
-        tree = canonical("path", tree)
-        denoiser = on_path(self.denoiser, dict(tree) if isinstance(tree, Mapping) else tree)
-        return replace(self, denoiser=denoiser, path=_path_line(tree))
-
-    def with_dtype(self, dtype: str) -> "Model":
-        """The same weights run in another precision."""
-        if self.path:
-            raise ValueError(
-                "got a precision for a model on another path; choose it first: "
-                "model.with_dtype(...).on_path(...)"
-            )
-        return replace(
-            self, denoiser=self.denoiser.with_net(self.denoiser.net, pick_dtype(dtype, self.device))
-        )
-
-
-def _path_line(tree: Any) -> str:
-    """The text of a path that gives it back, or `CUSTOM`."""
-    if isinstance(tree, Mapping) and all(isinstance(v, str | int | float | None) for v in tree.values()):
-        line = str(path_text(tree))
-        name, options = sampler_spec.parse(line, "path")
-        if {"name": name, **options} == dict(tree):
-            return line
-    return CUSTOM
