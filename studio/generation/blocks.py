@@ -9,7 +9,7 @@ import re
 import shutil
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,9 @@ class Blocks(ABC):
         self.root, self.plan, self.digest = root, plan, digest
         self.step, self.older = step_of(plan.num), False
         self.earlier: tuple[str, ...] = ()
+
+    def hear(self, manifest: Mapping[str, Any]) -> None:
+        self.older, self.earlier = identity.older_and_earlier(manifest)
 
     @abstractmethod
     def rows(self, values: Tensor, recipes: Sequence[dict[str, Any]]) -> Any:

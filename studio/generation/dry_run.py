@@ -93,8 +93,8 @@ def _missing(p: Prepared, *, overwrite: bool) -> Sequence[int]:
     if again or check_claim(p.folder, p.plan) is None:
         return wanted
     manifest = read_manifest(p.folder)
-    p.store.older = "path" not in manifest["pinned"]
-    p.store.earlier = (*manifest.get("earlier", ()), identity.digest(manifest["pinned"]))
+    p.store.hear(manifest)
+    p.store.earlier = (*p.store.earlier, identity.digest(manifest["pinned"]))
     if p.form == "npz" and stores.npz_is_whole(p.folder / "samples.npz", p.plan, older=p.store.older):
         return []
     return p.store.absent(wanted)

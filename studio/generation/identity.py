@@ -25,6 +25,12 @@ def digest(pinned: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(pinned, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def older_and_earlier(manifest: Mapping[str, Any]) -> tuple[bool, tuple[str, ...]]:
+    """Whether a set was begun before its files said whose they are, and the digests that it had before it
+    grew."""
+    return "path" not in manifest["pinned"], tuple(manifest.get("earlier", ()))
+
+
 def differing(recipe: Mapping[str, Any], pinned: Mapping[str, Any]) -> list[str]:
     """In what the recipe of a picture differs from the settings of a set; its seed and label are another
     matter."""

@@ -246,6 +246,7 @@ def claim(folder: Path, plan: Plan, *, ours: bool = False) -> None:
                         "model": plan.model.name,
                         "task": plan.model.task.name,
                         "classes": list(plan.model.classes),
+                        "sealed": True,  # its pictures bear digests
                         "pinned": wanted,
                     },
                     indent=1,

@@ -129,8 +129,7 @@ def generate(
     )
     group = Group(rank, world)
     foreign = group.first((lambda: _open(folder, plan, overwrite, store, form)) if rank == 0 else None)
-    manifest = read_manifest(folder)
-    store.older, store.earlier = "path" not in manifest["pinned"], tuple(manifest.get("earlier", ()))
+    store.hear(read_manifest(folder))
     whole = form == "npz" and stores.npz_is_whole(folder / "samples.npz", plan, older=store.older)
     wanted = stores.units(plan, store, p.part)
     mine = stores.deal(wanted, world, store.run(len(wanted), world))[rank]
@@ -220,8 +219,7 @@ def _open(folder: Path, plan: Plan, overwrite: bool, store: stores.Store, form: 
         read_manifest(folder)
         stores.remove(folder, plan.model.task.listing)
     claim(folder, plan, ours=again)
-    manifest = read_manifest(folder)
-    store.older, store.earlier = "path" not in manifest["pinned"], tuple(manifest.get("earlier", ()))
+    store.hear(read_manifest(folder))
     store.grown()
     if form == "npz" and store.earlier:
         stores.unpack(folder / "samples.npz", store, plan)

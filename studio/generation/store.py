@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from studio.generation import identity
+from studio.generation import identity, seal
 from studio.generation.blocks import FOLDER as PIECES
 from studio.generation.blocks import READERS, Vectors
 from studio.generation.plan import MANIFEST, Plan
@@ -30,7 +30,7 @@ from studio.generation.tar import Tar
 from studio.runtime import files
 from studio.runtime.npz import npz_array
 from studio.runtime.recipes import KEY
-from studio.sampling.samples import save_png
+from studio.sampling.samples import png_bytes
 from studio.tasks.image import MODES
 
 FOLDER = 1000
@@ -41,9 +41,9 @@ SAMPLE = re.compile(r"\d{6,}\.png|\.\d{6,}\.png\.tmp")
 
 class Store(Protocol):
     """``unit``: samples of a file, ``step``: of what is dealt out and written at once. ``write`` takes the
-    values of such a part, ``read`` gives (n, ...) values of a file as the npz holds them. ``older``: of a set
-    that was begun before files said whose they are; ``earlier``: digests that it had before it grew.
-    ``grown``, ``join``: see `Blocks`."""
+    values of such a part, ``read`` gives (n, ...) values of a file as the npz holds them. ``hear`` is told
+    the manifest; ``older``: of a set that was begun before files said whose they are; ``earlier``: digests
+    that it had before it grew. ``grown``, ``join``: see `Blocks`."""
 
     root: Path
     unit: int
@@ -52,6 +52,7 @@ class Store(Protocol):
     older: bool
     earlier: tuple[str, ...]
 
+    def hear(self, manifest: Mapping[str, Any]) -> None: ...
     def path(self, first: int) -> Path: ...
     def write(self, first: int, values: Tensor, recipes: Sequence[dict[str, Any]]) -> None: ...
     def valid(self, first: int) -> bool: ...
@@ -65,14 +66,19 @@ class Store(Protocol):
 
 
 class Pictures:
-    """``NNN/NNNNNN.png``, each with its recipe inside."""
+    """``NNN/NNNNNN.png``, each with its recipe and its digest inside (`seal`; ``sealed``: also those of a set
+    that was begun before there were digests)."""
 
-    unit, step, told, older = 1, 1, True, False
+    unit, step, told, older, sealed = 1, 1, True, False, True
     earlier: tuple[str, ...] = ()
 
     def __init__(self, root: Path, plan: Plan):
         self.root, self.plan, self.task = root, plan, plan.model.task
         self.size, self.mode = tuple(plan.model.sample_shape[:0:-1]), MODES[plan.model.sample_shape[0]]
+
+    def hear(self, manifest: Mapping[str, Any]) -> None:
+        self.older, self.earlier = identity.older_and_earlier(manifest)
+        self.sealed = bool(manifest.get("sealed"))
 
     def path(self, first: int) -> Path:
         return self.root / f"{first // FOLDER:03d}" / f"{first:06d}.png"
@@ -80,7 +86,9 @@ class Pictures:
     def write(self, first: int, values: Tensor, recipes: Sequence[dict[str, Any]]) -> None:
         path = self.path(first)
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_png(path, self.task.pictures(values)[0], recipes[0], durable=False)
+        data = seal.sealed(png_bytes(self.task.pictures(values)[0], recipes[0]))
+        with files.replacing(path, durable=False) as draft:
+            draft.write_bytes(data)
 
     @cached_property
     def pinned(self) -> dict[str, Any]:
@@ -117,12 +125,17 @@ class Pictures:
         from PIL import Image
 
         try:
-            with Image.open(self.path(first)) as picture:
+            data = self.path(first).read_bytes()
+            whole = seal.holds(data)
+            with Image.open(io.BytesIO(data)) as picture:
+                if not whole and (self.sealed or seal.KEY in picture.info):
+                    return False
                 recipe = json.loads(picture.info[KEY])
                 fits = picture.format == "PNG" and picture.size == self.size and picture.mode == self.mode
                 if not fits or recipe["seed"] != self.plan.seeds[first] or recipe.get("label") != label:
                     return False
-                picture.verify()  # checksums, without decoding
+                if not whole:
+                    picture.verify()  # checksums, without decoding
                 return not identity.differing(recipe, self.pinned)
         except Exception:  # whatever a damaged file makes PIL or json raise, the sample is made again
             return False

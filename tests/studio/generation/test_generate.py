@@ -395,15 +395,15 @@ def test_a_write_error_in_the_thread_reaches_the_caller(
 
     from studio.generation import store
 
-    real, count = store.save_png, []
+    real, count = store.png_bytes, []
 
-    def full(*arguments: Any, **options: Any) -> None:
+    def full(*arguments: Any, **options: Any) -> bytes:
         count.append(1)
         if len(count) == 5:
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(*arguments, **options)
+        return real(*arguments, **options)
 
-    monkeypatch.setattr(store, "save_png", full)
+    monkeypatch.setattr(store, "png_bytes", full)
     with pytest.raises(OSError, match="No space left.*run the same command again"):
         generate(picture_run, tmp_path / "out")
     assert len(pictures_in(tmp_path / "out")) == 4

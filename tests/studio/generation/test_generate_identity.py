@@ -1,5 +1,6 @@
 """A file of samples belongs to one set: same seeds made under any other setting do not count as there."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -9,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tiny import files_below, run_studio
 
 import studio
 from studio.evaluation.sets import open_set
+from studio.generation import seal
 from studio.generation.plan import command_of_manifest, read_manifest
 from studio.model.model import Model
 from studio.sampling.samples import save_png
@@ -106,6 +109,57 @@ def test_what_is_damaged_anywhere_is_made_again_and_nothing_is_decoded(
 
     monkeypatch.setattr(PngImageFile, "load", lambda self: pytest.fail("a picture was decoded"))
     assert generate(picture_model, mixed).written == 0
+
+
+def retouched(path: Path) -> None:
+    """Other pixels, as a program writes them that keeps every text of a PNG: all its checksums hold."""
+    with Image.open(path) as picture:
+        picture.load()  # texts may stand behind the pixels
+        said = {k: v for k, v in picture.info.items() if isinstance(v, str)}
+        changed = picture.point(lambda value: 255 - value)
+    info = PngInfo()
+    for key, text in said.items():
+        info.add_text(key, text)
+    changed.save(path, format="PNG", pnginfo=info)
+
+
+@pytest.mark.parametrize("texts", ["all", "recipe"])
+def test_a_picture_is_what_its_digest_says(
+    whole: Path, picture_model: Model, tmp_path: Path, texts: str
+) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(whole, mixed)
+    path = mixed / "000" / "000003.png"
+    data = path.read_bytes()
+    assert seal.holds(data)
+    body = data[: -seal.LENGTH - seal.END]
+    assert hashlib.sha256(body).hexdigest().encode() in data[len(body) :]
+    if texts == "recipe":  # a program that drops the digest
+        path.write_bytes(body + data[-seal.END :])
+    retouched(path)
+    Image.open(path).verify()
+    assert not seal.holds(path.read_bytes())
+    assert generate(picture_model, mixed).written == 1 and files_below(mixed) == files_below(whole)
+
+
+def test_pictures_of_sets_without_digests_stay(whole: Path, picture_model: Model, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(whole, older)
+    manifest = json.loads((older / "manifest.json").read_text())
+    assert manifest.pop("sealed") is True
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    for path in older.glob("[0-9]*/*.png"):
+        data = path.read_bytes()
+        path.write_bytes(data[: -seal.LENGTH - seal.END] + data[-seal.END :])
+    before = files_below(older)
+    assert generate(picture_model, older).written == 0 and files_below(older) == before
+    path = older / "000" / "000003.png"
+    data = bytearray(path.read_bytes())
+    data[data.index(b"IDAT") + 8] ^= 1
+    path.write_bytes(data)
+    assert generate(picture_model, older).written == 1 and seal.holds(path.read_bytes())
+    retouched(path)  # what bears a digest is held to it
+    assert generate(picture_model, older).written == 1 and seal.holds(path.read_bytes())
 
 
 def test_the_path_is_part_of_a_set(whole: Path, picture_model: Model, tmp_path: Path) -> None:
