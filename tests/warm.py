@@ -49,6 +49,7 @@ class Process:
         request = {"words": self.args, "cwd": str(cwd), "env": dict(env)}
         with tempfile.TemporaryFile() as long:  # what is asked may be longer than a message
             long.write(json.dumps(request).encode())
+            long.flush()
             self.pid: int = _ask({}, long.fileno(), *(f.fileno() for f in self._told))
         self.returncode: int | None
 
