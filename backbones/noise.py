@@ -13,11 +13,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _MASK = 0xFFFFFFFF
 _M0, _M1, _W0, _W1 = 0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85
+FEW = 2**14  # numbers of a word, up to which numpy is faster than torch
 
 
 def philox(
@@ -25,6 +27,10 @@ def philox(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Philox4x32: four counter words and two key words (int64 tensors holding 32 bits, broadcastable) to four
     random words."""
+    if counter[0].device.type == "cpu":
+        words = [word.numpy() for word in (*counter, *key)]
+        if (whole := np.broadcast(*words)).size <= FEW:
+            return _philox_of_few(words[:4], words[4:], rounds, whole.shape)
     c0, c1, c2, c3 = counter
     # the keys of all rounds at once
     count = torch.arange(rounds, device=c0.device).view(-1, *[1] * key[0].dim())
@@ -38,6 +44,28 @@ def philox(
             p0 & _MASK,
         )
     return c0, c1, c2, c3
+
+
+def _philox_of_few(
+    counter: Sequence[np.ndarray], key: Sequence[np.ndarray], rounds: int, shape: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same words by numpy, whose operations on short arrays cost a tenth of torch's; words 0 and 2, which
+    are multiplied, in one array, 1 and 3 in another."""
+    factors, steps = (
+        np.array(pair, np.uint64).reshape(2, *[1] * len(shape)) for pair in ((_M0, _M1), (_W0, _W1))
+    )
+    high, low = np.uint64(32), np.uint64(_MASK)
+    even, odd, keys = (np.empty((2, *shape), np.uint64) for _ in range(3))
+    for into, words in ((even, counter[::2]), (odd, counter[1::2]), (keys, key)):
+        into[0], into[1] = words
+    for _ in range(rounds):
+        product = (even * factors)[::-1]
+        even, odd = (product >> high) ^ odd ^ keys, product & low
+        keys = (keys + steps) & low
+    first, second, third, fourth = torch.from_numpy(
+        np.stack([even, odd], 1).view(np.int64).reshape(4, *shape)
+    )
+    return first, second, third, fourth
 
 
 class NoiseSource:

@@ -177,8 +177,11 @@ class Learner:
         (seed, update, draw); the caller's is put back."""
         accelerator = self.group.accelerator
         place = (draw * self.accumulate + k) * accelerator.num_processes + accelerator.process_index
-        with torch.random.fork_rng(devices=[self.group.device] if self.group.device.type == "cuda" else []):
-            torch.manual_seed((seed_of(self.seed, number) * 0x9E3779B1 + place) % 2**63)
+        kind = self.group.device.type
+        # torch.manual_seed looks for every accelerator, which takes longer than a small network's step
+        seed = torch.default_generator.manual_seed if kind == "cpu" else torch.manual_seed
+        with torch.random.fork_rng(devices=[self.group.device] if kind == "cuda" else []):
+            seed((seed_of(self.seed, number) * 0x9E3779B1 + place) % 2**63)
             yield
 
     # ---- averages and state ----------------------------------------------------------------------

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from backbones import NoiseSource, RecordedNoise
+from backbones import NoiseSource, RecordedNoise, noise
 from backbones.noise import philox
 
 # Known-answer vectors of Random123 for philox4x32-10: counter, key, output
@@ -23,8 +23,13 @@ def words(text: str) -> list[Tensor]:
     return [torch.tensor(int(w, 16)) for w in text.split()]
 
 
+@pytest.mark.parametrize("few", [0, noise.FEW])
 @pytest.mark.parametrize("counter, key, expected", KNOWN)
-def test_philox_known_answers(counter: str, key: str, expected: str) -> None:
+def test_philox_known_answers(
+    counter: str, key: str, expected: str, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By torch and by numpy."""
+    monkeypatch.setattr(noise, "FEW", few)
     assert " ".join(f"{int(w):08x}" for w in philox(words(counter), words(key))) == expected
 
 
@@ -34,6 +39,12 @@ def test_philox_is_elementwise() -> None:
     keys = [torch.stack(c) for c in zip(*(words(k[1]) for k in KNOWN))]
     out = torch.stack(philox(counters, keys), dim=1)
     assert torch.equal(out, torch.stack([torch.stack(words(k[2])) for k in KNOWN]))
+
+
+def test_a_draw_is_the_same_beside_few_and_beside_many() -> None:
+    many = NoiseSource(range(5)).integers(2**32, (2 * noise.FEW,), stream="a")
+    few = NoiseSource(range(5)).integers(2**32, (noise.FEW // 2,), stream="a")
+    assert torch.equal(many[:, : few.shape[1]], few)
 
 
 def test_counter_layout() -> None:
