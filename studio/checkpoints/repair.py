@@ -5,6 +5,7 @@ where another file of the run has a copy.
 copy of the run's. Only a file that was cut is written again, never one that a user has changed.
 """
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,16 @@ def _is_cut(text: str, meta: dict[str, Any] | None) -> bool:
     if not start.strip() or "\0" in start:
         return True
     try:
-        whole = from_tree(meta["config"]).yaml() if meta is not None and "config" in meta else ""
+        whole = _written(json.dumps(meta["config"])) if meta is not None and "config" in meta else ""
     except ValueError:  # of another version
         return False
     return len(start) < len(whole) and whole.startswith(start)
+
+
+@functools.lru_cache(maxsize=256)
+def _written(config: str) -> str:
+    """The YAML of a config that stands in JSON."""
+    return from_tree(json.loads(config)).yaml()
 
 
 def _record(run: Path) -> tuple[dict[str, Any] | None, str]:

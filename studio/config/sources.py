@@ -1,6 +1,8 @@
 """What a config is read from: a YAML file, a run or a model, a shipped name, files of data, a dict; with
 overrides on top."""
 
+import copy
+import functools
 import io
 import typing
 from collections.abc import Mapping, Sequence
@@ -51,9 +53,7 @@ def _tree_of(source: str | Path) -> dict[str, Any]:
             )
         path = shelf
     try:
-        held = OmegaConf.to_container(
-            OmegaConf.load(io.StringIO(path.read_text(encoding="utf-8-sig"))), resolve=True
-        )
+        held = _held(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
         raise ValueError(f"{path} is not readable YAML: {_reason(error)}") from None
     if not isinstance(held, dict):
@@ -62,6 +62,19 @@ def _tree_of(source: str | Path) -> dict[str, Any]:
             "objective, train)"
         )
     return typing.cast(dict[str, Any], held)
+
+
+def _held(text: str) -> Any:
+    """What a YAML text holds, as plain containers. A text that stands only for itself is parsed once: lists
+    of models and recipes ask for the same few over and over."""
+    return _parsed(text) if "${" in text else copy.deepcopy(_parsed_once(text))
+
+
+def _parsed(text: str) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=True)
+
+
+_parsed_once = functools.lru_cache(maxsize=256)(_parsed)
 
 
 def _reason(error: Exception) -> str:
