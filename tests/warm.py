@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -52,18 +53,20 @@ class Process:
             long.flush()
             self.pid: int = _ask({}, long.fileno(), *(f.fileno() for f in self._told))
         self.returncode: int | None
+        self._end = os.pidfd_open(self.pid)  # readable when it has ended: nobody looks again and again
+
+    def __del__(self) -> None:
+        os.close(self._end)
 
     def poll(self) -> int | None:
-        if self.returncode is None:
+        if self.returncode is None and select.select([self._end], [], [], 0)[0]:
             self.returncode = _ask({"poll": self.pid})
         return self.returncode
 
     def wait(self, timeout: float = 240) -> int:
-        end = time.monotonic() + timeout
-        while self.poll() is None:
-            if time.monotonic() > end:
-                raise subprocess.TimeoutExpired(self.args, timeout, *self.told())
-            time.sleep(0.005)
+        select.select([self._end], [], [], timeout)
+        if self.poll() is None:
+            raise subprocess.TimeoutExpired(self.args, timeout, *self.told())
         assert self.returncode is not None
         return self.returncode
 
@@ -111,10 +114,10 @@ def together(
         end = time.monotonic() + 240
         while any(p.poll() is None for p in processes) and not any(p.returncode for p in processes):
             assert time.monotonic() < end, [p.told() for p in processes]
-            time.sleep(0.01)
+            time.sleep(0.02)
         end = time.monotonic() + 2
         while any(p.poll() is None for p in processes) and time.monotonic() < end:
-            time.sleep(0.01)
+            time.sleep(0.02)
         codes = [p.returncode or 0 for p in processes]
     finally:
         for p in processes:
@@ -153,9 +156,13 @@ def _become(job: int, out: int, error: int) -> None:
 
 def _wait() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
+    import accelerate  # noqa: F401
+    import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
     import numpy as np
+    import torch
 
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # loads a thousand modules
     import studio.cli.main
     import studio.generation
     import studio.model

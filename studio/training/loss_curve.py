@@ -30,7 +30,7 @@ def points(run: Path) -> dict[str, tuple[list[float], list[float]]]:
 def draw(run: Path) -> Path | None:
     """Draw it anew; None where nothing is logged yet."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     found = points(run)
     if not found:
@@ -48,10 +48,11 @@ def draw(run: Path) -> Path | None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(losses) < 100 * min(losses) else (1,)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))  # most of the time goes into ticks
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     with files.replacing(run / NAME) as draft:
-        figure.savefig(draft, format="png", metadata={"Software": None})
+        figure.savefig(draft, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1})
     return run / NAME

@@ -223,7 +223,7 @@ def kill_until_done(
             before, end = trace(), time.monotonic() + 120
             while trace() == before and process.poll() is None:
                 assert time.monotonic() < end, "the process makes no progress"
-                time.sleep(0.002)
+                time.sleep(0.01)
             time.sleep(rng.uniform(0.0, longest))
         if kills < most and process.poll() is None:
             process.kill()

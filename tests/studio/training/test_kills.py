@@ -46,7 +46,7 @@ def wait_until(condition: Callable[[], bool], process: Process, limit: float = 1
     end = time.monotonic() + limit
     while not condition() and process.poll() is None:
         assert time.monotonic() < end, "the process makes no progress"
-        time.sleep(0.002)
+        time.sleep(0.01)
 
 
 def kept(out: Path) -> list[int]:
@@ -72,11 +72,12 @@ def test_two_kills_leave_no_trace(pictures: Path, tmp_path: Path) -> None:
     config = config_file(
         pictures,
         tmp_path,
-        steps=80,
-        workers=2,
+        steps=48,
+        workers=1,
         log_every=1,
         save_every=4,
-        eval_every=7,
+        eval_every=14,
+        eval_samples=4,
         flip=True,
         accumulate=2,
     )
@@ -97,7 +98,7 @@ def test_twenty_kills_leave_no_trace(pictures: Path, tmp_path: Path) -> None:
         tmp_path,
         steps=400,
         optimizer="muon",
-        workers=1,
+        workers=2,
         log_every=1,
         save_every=3,
         eval_every=50,
