@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from studio.generation.seal import sealed
 from studio.runtime.devices import cores
 from studio.sampling.samples import png_bytes
 from studio.tasks.base import Task
@@ -33,7 +34,6 @@ def spread(act: Callable[[Any], Any], jobs: Iterable[Any], threads: int) -> Iter
 
 
 def encoded(task: Task, values: Tensor, recipes: Sequence[dict[str, Any]], threads: int = 1) -> list[bytes]:
-    """Decoded samples as PNGs with their recipes inside."""
-    return list(
-        spread(lambda pair: png_bytes(*pair), zip(task.pictures(values), recipes, strict=True), threads)
-    )
+    """Decoded samples as PNGs with their recipes and digests inside."""
+    pairs = zip(task.pictures(values), recipes, strict=True)
+    return list(spread(lambda pair: sealed(png_bytes(*pair)), pairs, threads))

@@ -25,12 +25,12 @@ from torch import Tensor
 from studio.generation import identity, seal
 from studio.generation.blocks import FOLDER as PIECES
 from studio.generation.blocks import READERS, Vectors
+from studio.generation.encoding import encoded
 from studio.generation.plan import MANIFEST, Plan
 from studio.generation.tar import Tar
 from studio.runtime import files
 from studio.runtime.npz import npz_array
 from studio.runtime.recipes import KEY
-from studio.sampling.samples import png_bytes
 from studio.tasks.image import MODES
 
 FOLDER = 1000
@@ -86,7 +86,7 @@ class Pictures:
     def write(self, first: int, values: Tensor, recipes: Sequence[dict[str, Any]]) -> None:
         path = self.path(first)
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = seal.sealed(png_bytes(self.task.pictures(values)[0], recipes[0]))
+        (data,) = encoded(self.task, values, recipes[:1])
         with files.replacing(path, durable=False) as draft:
             draft.write_bytes(data)
 

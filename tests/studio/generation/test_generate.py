@@ -248,7 +248,7 @@ def test_npz_streams_what_the_pictures_hold(whole: Path, picture_run: Run, tmp_p
 
 
 def test_points_come_in_blocks(points_run: Run, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"num": 2300, "guidance": None}
+    options: dict[str, Any] = {"num": 2300, "guidance": None, "workers": 1}
     first = generate(points_run, tmp_path / "a", **options)
     assert first.written == 2300 and first.npz is not None
     blocks = sorted((tmp_path / "a").glob("*.npy"))
@@ -395,15 +395,15 @@ def test_a_write_error_in_the_thread_reaches_the_caller(
 
     from studio.generation import store
 
-    real, count = store.png_bytes, []
+    real, count = store.encoded, []
 
-    def full(*arguments: Any, **options: Any) -> bytes:
+    def full(*arguments: Any, **options: Any) -> list[bytes]:
         count.append(1)
         if len(count) == 5:
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(store, "png_bytes", full)
+    monkeypatch.setattr(store, "encoded", full)
     with pytest.raises(OSError, match="No space left.*run the same command again"):
         generate(picture_run, tmp_path / "out")
     assert len(pictures_in(tmp_path / "out")) == 4

@@ -209,7 +209,7 @@ def test_a_polite_stop_and_workers(points_run: Run, tmp_path: Path) -> None:
         "--num",
         300,
         "--num-steps",
-        150,
+        50,
         "--device",
         "cpu",
         "--batch",

@@ -3,7 +3,8 @@ against 1,500 held-out points, whose floor is 0.25).
 
 The full form is the recipe of `studio.reproduce.toy` with three seeds; the short one has a quarter of its
 steps, one seed, and bounds a fifth or so above what it gives: CFM 0.40 converged with an NPE of 1.20,
-transport 0.40 after one step, weights at eps 3 0.55 after four, balanced weights 0.42.
+weights at eps 3 0.55 after four, balanced weights 0.42; transport, with an eighth of the steps, 0.51 after
+one.
 """
 
 from functools import lru_cache
@@ -53,7 +54,7 @@ def test_independent_pairs_arrive_by_detours(
 
 @pytest.mark.parametrize(
     "size, one, w2, npe",
-    [(SHORT, 0.48, 0.43, 0.12), pytest.param((3, 6000), 0.40, 0.34, 0.08, marks=pytest.mark.slow)],
+    [((1, 800), 0.6, 0.5, 0.12), pytest.param((3, 6000), 0.40, 0.34, 0.08, marks=pytest.mark.slow)],
 )
 def test_transport_needs_one_step(size: tuple[int, int], one: float, w2: float, npe: float) -> None:
     ot = found("ot", *size)
