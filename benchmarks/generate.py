@@ -22,9 +22,9 @@ import studio
 from benchmarks.common import arguments, finish, peak_mb, table
 from studio.generation.encoding import encoded
 from studio.generation.engine import Writer, compute
+from studio.generation.pictures import Pictures
 from studio.generation.plan import make_plan
 from studio.generation.prepare import parse_batch
-from studio.generation.store import Pictures
 from studio.runtime.devices import cores
 from studio.tasks import build_task
 

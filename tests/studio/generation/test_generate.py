@@ -393,9 +393,9 @@ def test_a_write_error_in_the_thread_reaches_the_caller(
     """The same where nothing may be mounted: the fifth file meets ENOSPC."""
     import errno
 
-    from studio.generation import store
+    from studio.generation import pictures
 
-    real, count = store.encoded, []
+    real, count = pictures.encoded, []
 
     def full(*arguments: Any, **options: Any) -> list[bytes]:
         count.append(1)
@@ -403,7 +403,7 @@ def test_a_write_error_in_the_thread_reaches_the_caller(
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(store, "encoded", full)
+    monkeypatch.setattr(pictures, "encoded", full)
     with pytest.raises(OSError, match="No space left.*run the same command again"):
         generate(picture_run, tmp_path / "out")
     assert len(pictures_in(tmp_path / "out")) == 4
