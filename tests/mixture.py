@@ -6,6 +6,7 @@ var_k) and E[data | x] = Σ r_k (m_k + a std_k² (x − a m_k) / var_k).
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,17 +24,18 @@ class Mixture:
     means: tuple[tuple[float, ...], ...] = ((-1.5, 0.5), (1.0, -1.0))
     stds: tuple[float, ...] = (0.35, 0.6)
 
+    @cached_property
+    def _made(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Means (K, d), variances and logarithms of the weights (K,)."""
+        m, std, w = (torch.tensor(v, dtype=torch.float64) for v in (self.means, self.stds, self.weights))
+        return m, std**2, w.log()
+
     def _terms(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        m = torch.tensor(self.means, dtype=torch.float64)  # (K, d)
-        v = torch.tensor(self.stds, dtype=torch.float64) ** 2  # (K,)
+        m, v, w = self._made
         a, s = (torch.as_tensor(c, dtype=torch.float64).reshape(-1, 1) for c in (a, s))  # (B or 1, 1)
         var = a**2 * v + s**2  # (B, K)
         off = x.double()[:, None] - a[..., None] * m  # (B, K, d)
-        log = (
-            torch.tensor(self.weights, dtype=torch.float64).log()
-            - off.square().sum(-1) / (2 * var)
-            - x.shape[1] / 2 * (2 * math.pi * var).log()
-        )
+        log = w - off.square().sum(-1) / (2 * var) - x.shape[1] / 2 * (2 * math.pi * var).log()
         return log, off, a * v / var, m
 
     def denoise(self, x: Tensor, a: float | Tensor, s: float | Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def test_few_steps(name: str, where: str, num_steps: int) -> None:
             assert all(a.evaluations < b.evaluations for a, b in zip(steps, steps[1:]))
 
 
-@pytest.mark.parametrize("name, where", thinned(4, FROM_NOISE, list(PATHS)))
+@pytest.mark.parametrize("name, where", thinned(5, FROM_NOISE, list(PATHS)))
 def test_the_flow_or_the_law_of_a_gaussian(name: str, where: str) -> None:
     """Deterministic samplers carry a m + √(a² v + s²) z to m + √v z for each z; random ones reproduce mean
     and variance."""

@@ -87,7 +87,7 @@ def filled(
     return float(last.x[:, 1].mean()), float(last.x[:, 1].var()), last.evaluations
 
 
-@pytest.mark.parametrize("spec, where", thinned(2, EVERY, list(PATHS)), ids=str)
+@pytest.mark.parametrize("spec, where", thinned(3, EVERY, list(PATHS)), ids=str)
 def test_every_query_sees_them_at_its_own_time(spec: tuple[str, dict[str, Any]], where: str) -> None:
     """As noisy as the query, by one noise for all of the run; clean for a network that was trained with
     them."""

@@ -38,7 +38,7 @@ PATHS = {
 PAIRS = [(a, b) for a in PATHS for b in PATHS if a != b]
 
 
-@pytest.mark.parametrize("pair, space", thinned(3, PAIRS, ["data", "noise", "velocity", "v"]))
+@pytest.mark.parametrize("pair, space", thinned(4, PAIRS, ["data", "noise", "velocity", "v"]))
 def test_predictions_are_those_of_a_model_made_for_the_path(pair: tuple[str, str], space: str) -> None:
     """In every space, for numbers and tensors of times, between the levels that both paths have."""
     trained, new = pair

@@ -48,7 +48,7 @@ def test_recorded_plans(plans: Any, case: str) -> None:
     regs = [k.rpartition("sinkhorn_reg")[2] for k in g if k.startswith(f"{case}.sinkhorn_reg")]
     assert len(regs) >= 2
     for reg in regs:
-        plan = Sinkhorn(reg=float(reg), iterations=10**6, tolerance=1e-13).plan(cost).exp()
+        plan = Sinkhorn(reg=float(reg), iterations=10**6, tolerance=1e-10).plan(cost).exp()
         # how far the recording's two algorithms are from each other
         recorded = notes[f"sinkhorn_reg{reg}"]["maxdiff_default_vs_log"]
         torch.testing.assert_close(

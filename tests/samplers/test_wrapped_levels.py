@@ -84,7 +84,7 @@ def check(
     return seen
 
 
-@pytest.mark.parametrize("scheduler, where", thinned(2, sorted(KNOWN), list(PATHS)))
+@pytest.mark.parametrize("scheduler, where", thinned(4, sorted(KNOWN), list(PATHS)))
 def test_asked_at_the_level_of_the_state(scheduler: str, where: str) -> None:
     if where == "zero" and scheduler not in ZERO:
         pytest.skip("refused there, or its first level is none that a number has")
@@ -226,7 +226,7 @@ def plain(
     return x, levels
 
 
-@pytest.mark.parametrize("name, where", thinned(2, sorted(KNOWN), ["linear", "edm", "vp", "cosine"]))
+@pytest.mark.parametrize("name, where", thinned(4, sorted(KNOWN), ["linear", "edm", "vp", "cosine"]))
 def test_it_is_the_schedulers_own_loop(name: str, where: str) -> None:
     """Final states and, by their bytes, the levels asked for; on VP tables with a scheduler that is made here
     as diffusers' users make it."""

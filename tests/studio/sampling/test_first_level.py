@@ -38,7 +38,7 @@ SAMPLERS = [
 ]
 
 
-@pytest.mark.parametrize("sampler, where", thinned(2, SAMPLERS, list(PATHS)))
+@pytest.mark.parametrize("sampler, where", thinned(4, SAMPLERS, list(PATHS)))
 def test_samples_have_the_spread_of_the_data(sampler: str, where: str) -> None:
     path = PATHS[where]
     request = Request(tuple(range(N)), num_steps=20 if "Flow" in sampler else 40, sampler=sampler, batch=N)
