@@ -97,7 +97,7 @@ def test_a_compiled_wkv(channels: int) -> None:
 
 NETS = [
     ("dis", {"hidden_size": 32, "depth": 2}),
-    ("rwkv", {"hidden_size": 64, "depth": 3}),
+    pytest.param("rwkv", {"hidden_size": 64, "depth": 3}, marks=pytest.mark.slow),
     pytest.param("rwkv", {"hidden_size": 64, "depth": 3, "wkv": "kernel"}, marks=pytest.mark.slow),
     pytest.param("dis", {"hidden_size": 24, "depth": 2, "rms_norm": False}, marks=pytest.mark.slow),
 ]
