@@ -119,7 +119,7 @@ def test_a_second_call_makes_what_is_missing_and_touches_nothing_else(
     assert generate(picture_run, out).written == 0
 
 
-@pytest.mark.parametrize("options", [{"batch": 3}, {"workers": 2}, {"batch": 100, "workers": 3}])
+@pytest.mark.parametrize("options", [{"batch": 3}, {"batch": 100, "workers": 3}])
 def test_batch_and_processes_change_no_byte(
     options: dict[str, Any], whole: Path, picture_run: Run, tmp_path: Path
 ) -> None:
