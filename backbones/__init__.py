@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from backbones import registry
-from backbones.attention import Bias, BlockDiagonal, Full, Window, attend
+from backbones.attention import Bias, BlockDiagonal, Full, GridWindow, Window, attend
 from backbones.dit import DiT
 from backbones.noise import NoiseSource, RecordedNoise
 from backbones.plugins import Registry
@@ -19,6 +19,7 @@ __all__ = [
     "Cond",
     "DiT",
     "Full",
+    "GridWindow",
     "NoiseSource",
     "REGISTRY",
     "RecordedNoise",

@@ -6,67 +6,40 @@ thresholds that were measured; an explicit choice that cannot be honoured raises
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from backbones.attention.specs import (
+    Bias,
+    BlockDiagonal,
+    Full,
+    GridWindow,
+    Local,
+    Spec,
+    Window,
+    check,
+    mask_of,
+    part_of,
+    reach,
+)
 from backbones.types import RunContext
 
+__all__ = [
+    "BACKENDS",
+    "Bias",
+    "BlockDiagonal",
+    "Full",
+    "GridWindow",
+    "Window",
+    "attend",
+    "choose",
+    "supports",
+]
+
 NARROW = 32  # numbers of bf16 in a vector of 512 bits
-
-
-@dataclass(frozen=True)
-class Full:
-    """Every query sees every key."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """Query i sees keys i − left … i + right of the flattened order."""
-
-    left: int
-    right: int
-
-
-@dataclass(frozen=True)
-class BlockDiagonal:
-    """The sequence is a row of independent pieces of these lengths."""
-
-    lengths: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Bias:
-    """An additive mask, broadcastable to (B, H, N, M); −inf forbids. A query with no key left gets zeros;
-    ``blind=False`` says that there is none, which saves looking for it."""
-
-    bias: Tensor
-    blind: bool = True
-
-
-Spec = Full | Window | BlockDiagonal | Bias
-
-
-def mask_of(spec: Spec, n: int, m: int, like: Tensor) -> Tensor | None:
-    """The additive mask of a spec, (N, M) or the bias itself; None for Full."""
-    if isinstance(spec, Full):
-        return None
-    if isinstance(spec, Bias):
-        return spec.bias.to(like.dtype)
-    if isinstance(spec, Window):
-        offset = torch.arange(m, device=like.device)[None] - torch.arange(n, device=like.device)[:, None]
-        seen = (offset >= -spec.left) & (offset <= spec.right)
-    else:
-        if sum(spec.lengths) != n or n != m:
-            raise ValueError(f"block lengths sum to {sum(spec.lengths)}, expected {n} tokens")
-        owner = torch.repeat_interleave(
-            torch.arange(len(spec.lengths), device=like.device),
-            torch.tensor(spec.lengths, device=like.device),
-        )
-        seen = owner[:, None] == owner[None]
-    return torch.zeros(n, m, dtype=like.dtype, device=like.device).masked_fill(~seen, -math.inf)
+ROWS = 64  # queries of a block, at least; more of them read the scores from memory
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
@@ -94,6 +67,37 @@ def _explicit(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
     return weights @ v
 
 
+def _blocks(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
+    """The explicit form for one block of queries after the other, each with the keys that it can see: its
+    scores stay in the cache, and a window costs what it sees."""
+    n, m = q.shape[-2], k.shape[-2]
+    check(spec, n, m)
+    made = []
+    for a, b in _stretches(spec, n):
+        low, high = reach(spec, a, b, m)
+        mask = part_of(spec, (a, b), (low, high), q)
+        part: Spec = Full() if mask is None else Bias(mask, blind=not isinstance(spec, Bias) or spec.blind)
+        made.append(_explicit(q[:, :, a:b], k[:, :, low:high], v[:, :, low:high], part))
+    return torch.cat(made, dim=2)
+
+
+def _stretches(spec: Spec, n: int) -> list[tuple[int, int]]:
+    """Queries that are taken together: as many as a window is wide to one side, whole rows of a grid, whole
+    pieces of a row of pieces."""
+    if isinstance(spec, BlockDiagonal):
+        ends = [0]
+        for length in spec.lengths:
+            ends.append(ends[-1] + length)
+        return [(a, b) for a, b in zip(ends, ends[1:]) if b > a]
+    rows = ROWS
+    if isinstance(spec, Window):
+        rows = max(ROWS, spec.left, spec.right)
+    elif isinstance(spec, GridWindow):
+        row = n // spec.grid[0]
+        rows = row * max(1, ROWS // row, spec.radius[0])
+    return [(a, min(n, a + rows)) for a in range(0, n, rows)]
+
+
 def _softmax(scores: Tensor) -> Tensor:
     """Over the last dimension. On CPUs torch's own in bf16 is slower than by way of float32 where a row is no
     whole vector (benchmarks/softmax.py)."""
@@ -102,7 +106,11 @@ def _softmax(scores: Tensor) -> Tensor:
     return scores.softmax(dim=-1)
 
 
-BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Spec], Tensor]] = {"sdpa": _sdpa, "explicit": _explicit}
+BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Spec], Tensor]] = {
+    "sdpa": _sdpa,
+    "explicit": _explicit,
+    "blocks": _blocks,
+}
 
 
 def supports(name: str, q: Tensor, spec: Spec, *, double_backward: bool = False) -> str | None:
@@ -115,8 +123,10 @@ def supports(name: str, q: Tensor, spec: Spec, *, double_backward: bool = False)
 
 
 def choose(q: Tensor, spec: Spec, *, double_backward: bool = False) -> str:
-    """The backend of `auto`: on CPUs in bf16 the explicit form up to 1,024 tokens in training and 512 without
-    gradient; otherwise SDPA."""
+    """The backend of `auto`: blocks for windows and pieces; for all else, on CPUs in bf16, the explicit form
+    up to 1,024 tokens in training and 512 without gradient; otherwise SDPA."""
+    if isinstance(spec, Local):
+        return "blocks"
     if double_backward:
         return "explicit"
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:

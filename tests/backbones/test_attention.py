@@ -10,7 +10,7 @@ from torch import Tensor
 
 from backbones import Bias, BlockDiagonal, DiT, Full, RunContext, Window, attend
 from backbones import attention as module
-from backbones.attention import BACKENDS, choose, supports
+from backbones.attention import BACKENDS, GridWindow, choose, supports
 
 B, H, N, D = 2, 3, 7, 4
 
@@ -51,6 +51,7 @@ SPECS = {
         BlockDiagonal((3, 1, 3)),
         lambda b, h, i, j: 0.0 if (i < 3) == (j < 3) and (i == 3) == (j == 3) else -math.inf,
     ),
+    "row": (GridWindow((N,), (2,)), lambda b, h, i, j: 0.0 if abs(i - j) <= 2 else -math.inf),
     "bias": (Bias(TABLE), lambda b, h, i, j: float(TABLE[b, 0, i, j])),
 }
 every_backend = pytest.mark.parametrize("backend", sorted(BACKENDS))
@@ -64,6 +65,57 @@ def test_against_the_formula(backend: str, spec: str) -> None:
     torch.testing.assert_close(
         attend(q, k, v, chosen, RunContext(attention=backend)), by_hand(q, k, v, bias), rtol=0, atol=1e-12
     )
+
+
+GRIDS = [((9, 11), (2, 3)), ((70, 3), (1, 1)), ((3, 70), (0, 5)), ((5, 6, 7), (1, 2, 9)), ((130,), (64,))]
+
+
+@every_backend
+@pytest.mark.parametrize("grid, radius", GRIDS, ids=str)
+def test_windows_on_grids(backend: str, grid: tuple[int, ...], radius: tuple[int, ...]) -> None:
+    """Each axis by itself, odd sizes, blocks that end inside a row."""
+    n, g = math.prod(grid), torch.Generator().manual_seed(4)
+    q, k, v = (torch.randn(1, 2, n, D, generator=g, dtype=torch.float64) for _ in range(3))
+    places = torch.stack(torch.meshgrid(*map(torch.arange, grid), indexing="ij"), -1).reshape(n, -1)
+    far = (places[:, None] - places[None]).abs()
+    bias = torch.zeros(n, n, dtype=torch.float64).masked_fill((far > torch.tensor(radius)).any(-1), -math.inf)
+    want = ((q @ k.transpose(2, 3)) / math.sqrt(D) + bias).softmax(-1) @ v
+    got = attend(q, k, v, GridWindow(grid, radius), RunContext(attention=backend))
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+
+
+@every_backend
+@pytest.mark.parametrize("n", [65, 128, 200])
+def test_windows_of_many_blocks(backend: str, n: int) -> None:
+    g = torch.Generator().manual_seed(5)
+    q, k, v = (torch.randn(2, 2, n, D, generator=g, dtype=torch.float64) for _ in range(3))
+    place = torch.arange(n)
+    for spec, seen in (
+        (Window(5, 70), (place - place[:, None] >= -5) & (place - place[:, None] <= 70)),
+        (Window(n, n), torch.ones(n, n, dtype=torch.bool)),
+        (BlockDiagonal((n - 7, 3, 4)), None),
+        (Full(), torch.ones(n, n, dtype=torch.bool)),
+    ):
+        if seen is None:
+            owner = torch.repeat_interleave(torch.arange(3), torch.tensor([n - 7, 3, 4]))
+            seen = owner[:, None] == owner
+        scores = ((q @ k.transpose(2, 3)) / math.sqrt(D)).masked_fill(~seen, -math.inf)
+        got = attend(q, k, v, spec, RunContext(attention=backend))
+        torch.testing.assert_close(got, scores.softmax(-1) @ v, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "spec, text",
+    [
+        (GridWindow((3, 3), (1, 1)), r"got the grid \(3, 3\) for 7 queries and 7 keys"),
+        (GridWindow((7,), (1, 1)), "expected one radius of at least 0 for each axis"),
+        (GridWindow((7,), (-1,)), "expected one radius of at least 0 for each axis"),
+    ],
+)
+@every_backend
+def test_grids_that_do_not_fit(backend: str, spec: GridWindow, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        attend(*qkv(), spec, RunContext(attention=backend))
 
 
 @every_backend
@@ -143,7 +195,7 @@ def test_context_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
         attend(q, k, v, Full(), RunContext(attention=name))
     attend(q, k, v, Full(), RunContext(double_backward=True))
     attend(q, k, v)
-    assert calls == ["explicit", "sdpa", "explicit", "sdpa"]
+    assert calls == ["blocks", "explicit", "sdpa", "explicit", "sdpa"]
     calls.clear()
     net = DiT(input_size=4, in_channels=1, hidden_size=8, depth=3, num_heads=2, num_classes=0)
     net(torch.zeros(1, 1, 4, 4), torch.zeros(1), None, RunContext(attention="explicit"))
@@ -183,7 +235,9 @@ def test_double_backward_through_a_network() -> None:
 
 def test_what_cannot_be_honoured_raises() -> None:
     q, k, v = qkv()
-    with pytest.raises(ValueError, match="no attention backend 'flash9'; choose one of auto, sdpa, explicit"):
+    with pytest.raises(
+        ValueError, match="no attention backend 'flash9'; choose one of auto, sdpa, explicit, blocks"
+    ):
         attend(q, k, v, Full(), RunContext(attention="flash9"))
     with pytest.raises(ValueError, match="no double backward; choose 'explicit'"):
         attend(q, k, v, Full(), RunContext(attention="sdpa", double_backward=True))
