@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studio.runtime import files
+
+if TYPE_CHECKING:
+    from matplotlib.ticker import Locator
 
 NAME = "curve.png"
 
@@ -27,10 +30,20 @@ def points(run: Path) -> dict[str, tuple[list[float], list[float]]]:
     return found
 
 
+def marks(low: float, high: float) -> "Locator":
+    """Where an axis of logarithms has its numbers, a handful of them: few powers of ten lie within less than
+    a decade."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    if low < high < 10 * low:
+        return MaxNLocator(5)
+    return LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,))
+
+
 def draw(run: Path) -> Path | None:
     """Draw it anew; None where nothing is logged yet."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import MaxNLocator, NullLocator
 
     found = points(run)
     if not found:
@@ -44,9 +57,9 @@ def draw(run: Path) -> Path | None:
     losses = [v for _, values in found.values() for v in values]
     if min(losses) > 0:
         axes.set_yscale("log")
-        # plain numbers; powers of ten would be set as mathematics, which takes longer than all the rest
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(losses) < 100 * min(losses) else (1,)))
+        axes.yaxis.set_major_locator(marks(min(losses), max(losses)))
         axes.yaxis.set_minor_locator(NullLocator())
+        # plain numbers; powers of ten would be set as mathematics, which takes longer than all the rest
         axes.yaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))  # most of the time goes into ticks
     axes.set_xlabel("step")

@@ -9,7 +9,7 @@ from PIL import Image
 from tiny import metrics, points_config
 
 import studio
-from studio.training.loss_curve import draw, points
+from studio.training.loss_curve import draw, marks, points
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,3 +55,10 @@ def test_the_curve_lies_beside_the_metrics(tmp_path: Path) -> None:
     )
     studio.train(points_config(steps=2, log_every=0), out=run.folder, overwrite=True, quiet=True)
     assert not (run.folder / "curve.png").exists()  # nothing was logged, and the old run's is gone
+
+
+@pytest.mark.parametrize("low, high", [(0.58, 1.7), (0.101, 0.104), (0.5, 18.0), (0.5, 2000.0), (1e-4, 3.0)])
+def test_a_handful_of_numbers_stands_at_the_axis(low: float, high: float) -> None:
+    """Also where the losses of a run lie within one decade."""
+    shown = [v for v in marks(low, high).tick_values(low, high) if low <= v <= high]
+    assert 3 <= len(shown) <= 7, shown
