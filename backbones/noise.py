@@ -49,8 +49,8 @@ def philox(
 def _philox_of_few(
     counter: Sequence[np.ndarray], key: Sequence[np.ndarray], rounds: int, shape: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The same words by numpy, whose operations on short arrays cost a tenth of torch's; words 0 and 2, which
-    are multiplied, in one array, 1 and 3 in another."""
+    """The same words by numpy, whose operations on short arrays cost far less than torch's; words 0 and 2,
+    which are multiplied, in one array, 1 and 3 in another."""
     factors, steps = (
         np.array(pair, np.uint64).reshape(2, *[1] * len(shape)) for pair in ((_M0, _M1), (_W0, _W1))
     )

@@ -8,6 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+KEPT = 2**18  # numbers of a mask that is not made anew for every call
+
 
 @dataclass(frozen=True)
 class Full:
@@ -85,7 +87,8 @@ def reach(spec: Spec, a: int, b: int, m: int) -> tuple[int, int]:
 
 
 def mask_of(spec: Spec, n: int, m: int, like: Tensor) -> Tensor | None:
-    """The additive mask of a spec, (N, M) or the bias itself; None for Full. Raises what `check` raises."""
+    """The additive mask of a spec, (N, M) or the bias itself; None where all is seen. Raises what `check`
+    raises."""
     check(spec, n, m)
     return part_of(spec, (0, n), (0, m), like)
 
@@ -98,16 +101,17 @@ def part_of(spec: Spec, rows: tuple[int, int], columns: tuple[int, int], like: T
         bias = spec.bias.to(like.dtype)
         bias = bias[..., slice(*rows), :] if bias.ndim > 1 and bias.shape[-2] > 1 else bias
         return bias[..., slice(*columns)] if bias.shape[-1] > 1 else bias
-    if isinstance(spec, Window):  # the same for every place that lies alike
-        shift = min(rows[0], columns[0])
+    if not isinstance(spec, BlockDiagonal):  # the same wherever they lie alike
+        step = math.prod(spec.grid[1:]) if isinstance(spec, GridWindow) else 1
+        shift = min(rows[0], columns[0]) // step * step
         rows, columns = (rows[0] - shift, rows[1] - shift), (columns[0] - shift, columns[1] - shift)
-    return _local(spec, rows, columns, like.dtype, like.device)
+    small = (rows[1] - rows[0]) * (columns[1] - columns[0]) <= KEPT
+    return (_kept if small else _local)(spec, rows, columns, like.dtype, like.device)
 
 
-@lru_cache(maxsize=64)
 def _local(
     spec: Local, rows: tuple[int, int], columns: tuple[int, int], dtype: torch.dtype, device: torch.device
-) -> Tensor:
+) -> Tensor | None:
     with torch.inference_mode(False):  # a mask that was made in a run serves a training step
         i, j = torch.arange(*rows, device=device)[:, None], torch.arange(*columns, device=device)[None]
         if isinstance(spec, Window):
@@ -121,4 +125,9 @@ def _local(
             ends = torch.tensor(spec.lengths, device=device).cumsum(0)
             seen = torch.bucketize(i, ends, right=True) == torch.bucketize(j, ends, right=True)
         shape = (rows[1] - rows[0], columns[1] - columns[0])
+        if bool(seen.all()):
+            return None
         return torch.zeros(shape, dtype=dtype, device=device).masked_fill(~seen, -math.inf)
+
+
+_kept = lru_cache(maxsize=64)(_local)

@@ -97,7 +97,7 @@ class LeNetExtractor:
 
     def __init__(self, *, device: str | torch.device = "cpu"):
         net, self.hash = load_lenet()
-        # two thirds of the time
+        # convolutions of few channels are faster so on a CPU
         self.net = nn.utils.convert_conv2d_weight_memory_format(net.to(device), torch.channels_last)
         self.classes = class_names()
 

@@ -178,7 +178,7 @@ class Learner:
         accelerator = self.group.accelerator
         place = (draw * self.accumulate + k) * accelerator.num_processes + accelerator.process_index
         kind = self.group.device.type
-        # torch.manual_seed looks for every accelerator, which takes longer than a small network's step
+        # torch.manual_seed looks for every accelerator, which takes milliseconds
         seed = torch.default_generator.manual_seed if kind == "cpu" else torch.manual_seed
         with torch.random.fork_rng(devices=[self.group.device] if kind == "cuda" else []):
             seed((seed_of(self.seed, number) * 0x9E3779B1 + place) % 2**63)

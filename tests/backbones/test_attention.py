@@ -10,7 +10,7 @@ from torch import Tensor
 
 from backbones import Bias, BlockDiagonal, DiT, Full, RunContext, Window, attend
 from backbones import attention as module
-from backbones.attention import BACKENDS, GridWindow, choose, supports
+from backbones.attention import BACKENDS, GridWindow, choose, specs, supports
 
 B, H, N, D = 2, 3, 7, 4
 
@@ -244,3 +244,18 @@ def test_what_cannot_be_honoured_raises() -> None:
     assert supports("explicit", q, Full(), double_backward=True) is None
     with pytest.raises(ValueError, match="block lengths sum to 6, expected 7 tokens"):
         attend(q, k, v, BlockDiagonal((3, 3)))
+
+
+def test_large_masks_are_not_kept() -> None:
+    """A mask of all tokens takes as much memory as the scores; what is kept serves the blocks of a window."""
+    specs._kept.cache_clear()
+    like = torch.zeros(())
+    assert (
+        specs.mask_of(Window(3, 3), 1024, 1024, like) is not None and specs._kept.cache_info().currsize == 0
+    )
+    q, k, v = (torch.randn(1, 1, 1024, D, generator=torch.Generator().manual_seed(6)) for _ in range(3))
+    attend(q, k, v, Window(3, 3))
+    attend(q, k, v, GridWindow((32, 32), (1, 1)))
+    assert specs._kept.cache_info().currsize == 6  # the first block, those in the middle, the last one
+    assert specs.part_of(BlockDiagonal((5, 2)), (0, 5), (0, 5), like) is None
+    assert specs.mask_of(Window(9, 9), 9, 9, like) is None
