@@ -1,5 +1,8 @@
 """Couplings by a transport plan of the batch: exact (`OT`) and entropic (`Sinkhorn`)."""
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -16,7 +19,18 @@ from samplers.couplings.costs import (
 from samplers.couplings.coupling import Coupled, Once
 
 ROUNDS = 500  # of Sinkhorn, before Newton steps are cheaper
-Chosen = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
+
+
+class Chosen(NamedTuple):
+    """Indices of the sources ``which``; ``rows`` of the data where it does not keep its places; ``weight``
+    (B,) where they are not all 1; the ``costs`` (B,) of the pairs where they are at hand; what else to
+    log."""
+
+    which: Tensor
+    rows: Tensor | None = None
+    weight: Tensor | None = None
+    costs: Tensor | None = None
+    logs: Mapping[str, Tensor] = {}
 
 
 class Planned:
@@ -55,7 +69,7 @@ class Planned:
             raise transport.memory_error(len(data), self.max_points)
         with transport.exact(data.device):
             free = free_entries(data, cond)
-            (which, rows, weight, costs), logs = self.chosen(
+            which, rows, weight, costs, logs = self.choose(
                 source, data, cond, free, self._groups(cond), noise
             )
         if rows is not None:
@@ -73,18 +87,6 @@ class Planned:
             logs={"mean_cost": (costs if weight is None else costs * weight.to(costs)).mean(), **logs},
         )
 
-    def chosen(
-        self,
-        source: Tensor,
-        data: Tensor,
-        cond: Cond,
-        free: Tensor | None,
-        groups: Tensor | None,
-        noise: NoiseSource,
-    ) -> tuple[Chosen, dict[str, Tensor]]:
-        """What `choose` returns, and what else to log."""
-        return self.choose(source, data, cond, free, groups, noise), {}
-
     def choose(
         self,
         source: Tensor,
@@ -94,8 +96,7 @@ class Planned:
         groups: Tensor | None,
         noise: NoiseSource,
     ) -> Chosen:
-        """Indices of the sources, of the data where it does not keep its places, weights (B,) where they are
-        not all 1, and the costs (B,) of the pairs where they are at hand."""
+        """The pairs of a batch; ``free``: entries that are not given, ``groups``: within which to pair."""
         raise TypeError(f"{type(self).__name__} chooses no pairs: subclass Planned and write choose")
 
     def costs(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None) -> Tensor:
@@ -176,14 +177,14 @@ class OT(Planned):
                     costs = grid[inside, rows]
             which[rows] = rows[inside]
         if not self.resample:
-            return which, None, None, costs
+            return Chosen(which, costs=costs)
         order = self.order(noise)
         rows = order[
             (noise.uniform(stream="pair_data", dtype=torch.float64) * len(order))
             .long()
             .clamp_max(len(order) - 1)
         ]
-        return which[rows], rows, None, None
+        return Chosen(which[rows], rows)
 
 
 class Sinkhorn(Planned):
@@ -268,17 +269,6 @@ class Sinkhorn(Planned):
         groups: Tensor | None,
         noise: NoiseSource,
     ) -> Chosen:
-        return self.chosen(source, data, cond, free, groups, noise)[0]
-
-    def chosen(
-        self,
-        source: Tensor,
-        data: Tensor,
-        cond: Cond,
-        free: Tensor | None,
-        groups: Tensor | None,
-        noise: NoiseSource,
-    ) -> tuple[Chosen, dict[str, Tensor]]:
         log_plan, error = self._solved(self.costs(source, data, cond, free), groups)
         order, rows, weight = self.order(noise), None, None
         mass = log_plan.logsumexp(0).exp()  # (B,) of each data point: 1/B unless unbalanced
@@ -289,4 +279,5 @@ class Sinkhorn(Planned):
         which = transport.draw(
             log_plan, order, noise.uniform(stream="pair_source", dtype=torch.float64), rows
         )
-        return (which, rows, weight, None), {"marginal_error": torch.tensor(error, device=data.device)}
+        logs = {"marginal_error": torch.tensor(error, device=data.device)}
+        return Chosen(which, rows, weight, logs=logs)

@@ -173,7 +173,7 @@ def test_sinkhorn_draws_from_its_plan() -> None:
         coupling, count, rounds = Sinkhorn(reg=1.0, resample=resample), torch.zeros(5, 5), 600
         plan = coupling.plan(coupling.costs(x, y, Cond(), None)).exp()
         for step in range(rounds):
-            chosen, rows, _, _ = coupling.choose(x, y, Cond(), None, None, NoiseSource(range(5), step=step))
+            chosen, rows, *_ = coupling.choose(x, y, Cond(), None, None, NoiseSource(range(5), step=step))
             count.index_put_(
                 (chosen, torch.arange(5) if rows is None else rows),
                 torch.tensor(1 / (5 * rounds)),
