@@ -9,6 +9,14 @@ from studio.reproduce import steered
 from studio.reproduce.jobs import Page, Result
 from studio.reproduce.tangential import MODELS, SCALES, SPACES, jobs
 
+HEADS = {
+    "space": "TCFG in the space of",
+    "scale": "w",
+    "half": "to CFG((1 + w)/2)",
+    "same": "to CFG(w)",
+    "cfg": "between the two CFGs",
+}
+
 
 def of(results: Mapping[str, Result], group: str, key: str) -> list[float]:
     """A number of all seeds."""
@@ -35,13 +43,6 @@ def _high(results: Mapping[str, Result]) -> str:
         for space in SPACES[:3]
         for w in scales
     ]
-    heads = {
-        "space": "TCFG in the space of",
-        "scale": "w",
-        "half": "to CFG((1 + w)/2)",
-        "same": "to CFG(w)",
-        "cfg": "between the two CFGs",
-    }
     told = [
         pages.compare(
             "TCFG(w)",
@@ -60,7 +61,7 @@ def _high(results: Mapping[str, Result]) -> str:
             f"Ten Gaussians of deviation 0.3, {size['steps']} DDIM steps, relative distance between "
             "samples of the same noise.",
             "",
-            pages.table(rows, heads),
+            pages.table(rows, HEADS),
             "",
             *(f"- {t}" for t in told),
         ]
@@ -139,13 +140,6 @@ def _model(results: Mapping[str, Result], model: str, folder: Path) -> str:
         for space in SPACES
         for w in same.settings["scales"]
     ]
-    heads = {
-        "space": "TCFG in the space of",
-        "scale": "w",
-        "half": "to CFG((1 + w)/2)",
-        "same": "to CFG(w)",
-        "cfg": "between the two CFGs",
-    }
     best = {name: min(zip(ys, xs)) for name, (xs, ys) in curves.items()}
     told = "; ".join(f"{name} {y[0]:.3f} at w = {x:g}" for name, (y, x) in best.items())
     return "\n".join(
@@ -161,7 +155,7 @@ def _model(results: Mapping[str, Result], model: str, folder: Path) -> str:
             "",
             f"Mean difference of {same.settings['count']} pictures of the same seeds, in grey levels of 255:",
             "",
-            pages.table(alike_rows, heads),
+            pages.table(alike_rows, HEADS),
             "",
             f"![Fréchet distance against the scale]({model}.png)",
             "",
