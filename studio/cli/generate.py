@@ -10,6 +10,10 @@ from studio.cli.options import (
     Conditions,
     Device,
     Dtype,
+    Guidance,
+    NumSteps,
+    OnPath,
+    Solver,
     Threads,
     Weights,
     conditions_of,
@@ -43,11 +47,9 @@ def generate(
         ),
     ] = None,
     set_: Conditions = None,
-    guidance: Annotated[
-        str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")
-    ] = "default",
-    sampler: Annotated[str | None, typer.Option(help="Such as ab2, heun, 'ddim(eta=0.5)'.")] = None,
-    num_steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
+    guidance: Guidance = "default",
+    sampler: Solver = None,
+    num_steps: NumSteps = None,
     batch: Annotated[str, typer.Option(help="Samples computed at once: auto or a number.")] = "auto",
     format: Annotated[
         str | None,
@@ -70,10 +72,7 @@ def generate(
             "or the variables of Slurm."
         ),
     ] = None,
-    path: Annotated[
-        str,
-        typer.Option(help="Sample on another path than the model's own: linear, lipman, trig, vp or edm."),
-    ] = "",
+    path: OnPath = "",
     dry_run: Annotated[
         bool,
         typer.Option(

@@ -19,6 +19,17 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads; default: the cor
 Weights = Annotated[
     str, typer.Option(help="auto (an average where there is one), ema, raw, or a profile such as ema-0.999.")
 ]
+Guidance = Annotated[str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")]
+NumSteps = Annotated[int | None, typer.Option(help="Solver steps.")]
+Solver = Annotated[str | None, typer.Option(help="Such as ab2, heun, 'ddim(eta=0.5)'.")]
+OnPath = Annotated[
+    str,
+    typer.Option(
+        help="Sample on another path than the model's own: linear, lipman, trig, edm or "
+        "'vp(schedule=cosine)'."
+    ),
+]
+Replace = Annotated[bool, typer.Option(help="Replace files of the same names.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Conditions = Annotated[
     list[str] | None, typer.Option("--set", help="NAME=VALUE for any condition; @FILE reads one.")

@@ -11,6 +11,11 @@ from studio.cli.options import (
     Conditions,
     Device,
     Dtype,
+    Guidance,
+    NumSteps,
+    OnPath,
+    Replace,
+    Solver,
     Steps,
     Threads,
     Weights,
@@ -36,18 +41,10 @@ def sample(
         ),
     ] = None,
     set_: Conditions = None,
-    num_steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Such as ab2, heun, 'ddim(eta=0.5)'.")] = None,
-    guidance: Annotated[
-        str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")
-    ] = "default",
-    path: Annotated[
-        str,
-        typer.Option(
-            help="Sample on another path than the model's own: linear, lipman, trig, edm or "
-            "'vp(schedule=cosine)'."
-        ),
-    ] = "",
+    num_steps: NumSteps = None,
+    sampler: Solver = None,
+    guidance: Guidance = "default",
+    path: OnPath = "",
     init: Annotated[
         str | None,
         typer.Option(help="A picture to start from; for molecules the SMILES of a piece that stays."),
@@ -63,7 +60,7 @@ def sample(
     probe: Annotated[
         bool, typer.Option(help="Also write what guidance did in each step: probe.csv and probe.png.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace files of the same names.")] = False,
+    overwrite: Replace = False,
     weights: Weights = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",

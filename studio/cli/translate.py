@@ -10,6 +10,9 @@ from studio.cli.options import (
     Conditions,
     Device,
     Dtype,
+    Guidance,
+    NumSteps,
+    Replace,
     Steps,
     Threads,
     Weights,
@@ -25,7 +28,7 @@ def translate(
     ],
     inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     out: Annotated[Path, typer.Option(help="Folder for the translated pictures and before-after.png.")],
-    num_steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
+    num_steps: NumSteps = None,
     sampler: Annotated[
         str | None, typer.Option(help="bridge, bridge_sde, or an ODE sampler for models that know both ways.")
     ] = None,
@@ -36,9 +39,7 @@ def translate(
         typer.Option("--label", "--labels", help="A class for all pictures, where the model has classes."),
     ] = None,
     set_: Conditions = None,
-    guidance: Annotated[
-        str, typer.Option(help="Such as cfg=2.0,interval=0.1:0.9; '' or none = off.")
-    ] = "default",
+    guidance: Guidance = "default",
     mask: Annotated[
         Path | None, typer.Option(help="White may change, black is kept, in every picture.")
     ] = None,
@@ -47,7 +48,7 @@ def translate(
     deterministic: Annotated[
         bool, typer.Option(help="Bytes that do not depend on what is translated beside.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace files of the same names.")] = False,
+    overwrite: Replace = False,
     weights: Weights = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
