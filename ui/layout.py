@@ -38,6 +38,19 @@ def theme() -> gr.themes.Base:
     )
 
 
+def _command(elem_id: str) -> gr.Code:
+    return gr.Code(
+        label="The command that makes it again",
+        language="shell",
+        interactive=False,
+        wrap_lines=True,
+        lines=3,
+        max_lines=6,
+        buttons=["copy"],
+        elem_id=elem_id,
+    )
+
+
 def left() -> dict[str, Any]:
     p: dict[str, Any] = {}
     with gr.Group(elem_id="picker"):
@@ -71,16 +84,7 @@ def left() -> dict[str, Any]:
     with gr.Group(visible=False, elem_id="found") as p["found"]:
         p["found_note"] = gr.HTML(elem_id="found-note")
         p["found_recipe"] = gr.JSON(label="Recipe", max_height=220, elem_id="found-recipe")
-        p["found_command"] = gr.Code(
-            label="The command that makes it again",
-            language="shell",
-            interactive=False,
-            wrap_lines=True,
-            lines=3,
-            max_lines=6,
-            buttons=["copy"],
-            elem_id="found-command",
-        )
+        p["found_command"] = _command("found-command")
         p["apply"] = gr.Button("Use these settings", size="sm", elem_id="apply")
     return p
 
@@ -159,16 +163,7 @@ def bottom() -> dict[str, Any]:
         with gr.Column(scale=11, min_width=420):
             p["recipe"] = gr.JSON(label="Recipe", max_height=200, elem_id="recipe")
         with gr.Column(scale=10, min_width=420):
-            p["command"] = gr.Code(
-                label="The command that makes it again",
-                language="shell",
-                interactive=False,
-                wrap_lines=True,
-                lines=3,
-                max_lines=6,
-                buttons=["copy"],
-                elem_id="command",
-            )
+            p["command"] = _command("command")
             with gr.Row(elem_classes="tight"):
                 p["download"] = gr.DownloadButton("Download", size="sm", elem_id="download")
                 p["again"] = gr.Button("Use these settings", size="sm", elem_id="again")
