@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.caching.reuse import through
 from backbones.encoders import ClassEncoder, NamedEncoders, NumericEncoder, conditioned, sinusoid
 from backbones.patches import DropPath, grid_of, named_size, resized, unpatchify
 from backbones.recurrences.conv import two_way_conv
@@ -233,16 +234,20 @@ class DiS(nn.Module):
             [table[:, : self.extras], resized(table[:, self.extras :], self.grid, grid)], dim=1
         )
         h = torch.cat([*(e[:, None].to(h.dtype) for e in extras), h], dim=1) + positions  # (B, extras + N, D)
-        r: Tensor | None = None
-        skips = []
-        for block in self.in_blocks:
-            h, r = block(h, r, None, ctx)
-            skips.append(h)
-        h, r = self.mid_block(h, r, None, ctx)
-        for block in self.out_blocks:
-            h, r = block(h, r, skips.pop(), ctx)
-        assert r is not None
-        h = self.final_norm(self.norm_f(r + self.last_drop(h)))
+
+        def blocks(h: Tensor) -> Tensor:
+            r: Tensor | None = None
+            skips = []
+            for block in self.in_blocks:
+                h, r = block(h, r, None, ctx)
+                skips.append(h)
+            h, r = self.mid_block(h, r, None, ctx)
+            for block in self.out_blocks:
+                h, r = block(h, r, skips.pop(), ctx)
+            assert r is not None
+            return r + self.last_drop(h)
+
+        h = self.final_norm(self.norm_f(through(blocks, h, ctx, self)))
         if condition is not None:
             shift, scale = self.final_layer["adaLN_modulation"](time + condition).chunk(2, dim=1)
             h = h * (1 + scale[:, None]) + shift[:, None]

@@ -16,7 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.attention import Full, attend
+from backbones.attention import attend
+from backbones.attention.specs import Spec
+from backbones.caching.attention import attended
+from backbones.caching.order import order_of
+from backbones.caching.reuse import through
 from backbones.encoders import (
     ClassEncoder,
     NamedEncoders,
@@ -59,9 +63,17 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, ctx: RunContext | None) -> Tensor:
+    def forward(self, x: Tensor, ctx: RunContext | None, gate: Tensor | None = None) -> Tensor:
+        return attended(self, x, ctx, gate)
+
+    def mix(self, x: Tensor, specs: Sequence[Spec], ctx: RunContext | None) -> list[Tensor]:
+        """(B, N, D) → (B, H, N, d) for each spec."""
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, N, d) each
-        return self.proj(attend(q, k, v, Full(), ctx).transpose(1, 2).flatten(2))
+        return [attend(q, k, v, spec, ctx) for spec in specs]
+
+    def project(self, mixed: Tensor) -> Tensor:
+        """(B, H, N, d) → (B, N, D)."""
+        return self.proj(mixed.transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -84,7 +96,7 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, modulation: Tensor, ctx: RunContext | None) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=1)  # (B, D) each
-        h = h + gate1[:, None] * self.attn(modulate(self.norm1(h), shift1, scale1), ctx)
+        h = h + gate1[:, None] * self.attn(modulate(self.norm1(h), shift1, scale1), ctx, gate1)
         return h + gate2[:, None] * self.mlp(modulate(self.norm2(h), shift2, scale2))
 
 
@@ -230,8 +242,15 @@ class DiT(nn.Module):
         else:
             h, skips = self.x_embedder["proj"](x).flatten(2).transpose(1, 2).contiguous(), []  # (B, N, D)
         h = h + self.positions(grid)
-        for block, modulation in zip(self.blocks, per_block):
-            h = block(h, modulation, ctx)
+
+        def blocks(h: Tensor) -> Tensor:
+            order = order_of(ctx, grid, h.device)
+            h = h if order is None else h[:, order]
+            for i, (block, modulation) in enumerate(zip(self.blocks, per_block)):
+                h = block(h, modulation, RunContext.at(ctx, i))
+            return h if order is None else torch.empty_like(h).index_copy_(1, order, h)
+
+        h = through(blocks, h, ctx, self)
         h = modulate(self.final_norm(h), *final.chunk(2, dim=1))
         if self.head is not None:
             return self.head(h, grid, skips, extra[down:])

@@ -15,6 +15,7 @@ output.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.attention import Bias, attend
+from backbones.caching.reuse import through
 from backbones.encoders import ClassEncoder, NamedEncoders, TimeEncoder, conditioned
 from backbones.graph_conditions import Conditions, grouped, modulated
 from backbones.inference import activated
@@ -227,6 +229,12 @@ class GraphDiT(nn.Module):
         """An atom is a token."""
         return shape[0]
 
+    def trunk(self, h: Tensor, *, c: Tensor, bias: Tensor, bonds: Tensor, ctx: RunContext | None) -> Tensor:
+        """(B, n, D) through all blocks; the rest as in `GraphBlock`."""
+        for block in self.blocks:
+            h = block(h, c, bias, bonds, ctx)
+        return h
+
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
     ) -> Tensor:
@@ -249,13 +257,11 @@ class GraphDiT(nn.Module):
         bias = torch.zeros_like(seen, dtype=h.dtype).masked_fill(~seen, -torch.inf)[:, None, None]
         bias = bias.repeat(1, 1, n, 1)  # (B, 1, n, n), laid out as the scores are
         if self.original:
-            for block in self.blocks:
-                h = block(h, c, bias, bonds, ctx)
+            h = through(partial(self.trunk, c=c, bias=bias, bonds=bonds, ctx=ctx), h, ctx, self)
             made = modulated(self.xedecoder(h), *self.last_modulation(c).chunk(2, dim=1))
         else:
             shared, last = self.modulation(c).split([6 * h.shape[-1], 2 * h.shape[-1]], dim=1)
-            for block in self.blocks:
-                h = block(h, shared, bias, bonds, ctx)
+            h = through(partial(self.trunk, c=shared, bias=bias, bonds=bonds, ctx=ctx), h, ctx, self)
             h = modulated(h, *last.chunk(2, dim=1))
             made = self.decoder(h)
         of_rows = made[..., dx:].reshape(batch, n, n, BONDS) if self.absolute else 0.0

@@ -7,6 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.caching.reuse import through
 from backbones.encoders import ClassEncoder, NamedEncoders, NumericEncoder, TimeEncoder, conditioned
 from backbones.types import Cond, RunContext
 
@@ -50,6 +51,11 @@ class MLPBackbone(nn.Module):
         c = self.t_embedder(t.expand(len(x)))
         c = conditioned(c, cond, x, label=self.y_embedder, numeric=self.n_embedder, named=self.f_embedders)
         h = self.inp(x) + c
-        for block in self.blocks:
-            h = h + block(F.silu(h))
+
+        def blocks(h: Tensor) -> Tensor:
+            for block in self.blocks:
+                h = h + block(F.silu(h))
+            return h
+
+        h = through(blocks, h, ctx, self)
         return self.out(F.silu(h))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from backbones.caching.reuse import through
 from backbones.encoders import (
     ClassEncoder,
     NamedEncoders,
@@ -256,13 +257,18 @@ class DiffusionRWKV(nn.Module):
         else:
             h = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)  # (B, T, D)
         h = h + resized(self.pos_embed, self.grid, grid)
-        skips = []
-        for block in self.in_blocks:
-            h = block(h, c, grid, None, ctx)
-            skips.append(h)
-        h = self.mid_block(h, c, grid, None, ctx)
-        for block in self.out_blocks:
-            h = block(h, c, grid, skips.pop(), ctx)
+
+        def blocks(h: Tensor) -> Tensor:
+            skips = []
+            for block in self.in_blocks:
+                h = block(h, c, grid, None, ctx)
+                skips.append(h)
+            h = self.mid_block(h, c, grid, None, ctx)
+            for block in self.out_blocks:
+                h = block(h, c, grid, skips.pop(), ctx)
+            return h
+
+        h = through(blocks, h, ctx, self)
         shift, scale = self.final_layer["adaLN_modulation"](c)[:, None].chunk(2, dim=-1)
         h = self.final_norm(self.norm_f(h)) * (1 + scale) + shift
         if self.frame is not None:

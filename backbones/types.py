@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from backbones.caching.plan import Plan
 from backbones.noise import NoiseSource, RecordedNoise
 
 __all__ = ["Cond", "RunContext", "NoiseSource", "RecordedNoise", "Backbone", "Noise"]
@@ -159,26 +160,35 @@ class RunContext:
     call.
 
     ``step`` of ``num_steps`` from time ``t`` to ``t_next`` (``t`` is None where steps are not known ahead),
-    ``evaluation`` within the step; ``branch`` ("cond", "uncond", "weak", "perturbed"); ``accepted``: whether
-    this evaluation belongs to an accepted step (rules commit their state only then); ``caches`` and
-    ``states``: free storage by owner, split per branch by the owner; ``attention``: backend name or "auto";
-    ``double_backward``: ask for a form that can be differentiated twice; ``taps``: names to record ->
-    tensors.
+    ``evaluation`` within the step, at ``time``; ``branch`` ("cond", "uncond", "both" in one call, "weak",
+    "perturbed"); ``layer`` of the network that is asked; ``accepted``: whether this evaluation belongs to an
+    accepted step (rules commit their state only then); ``caches`` and ``states``: free storage by owner,
+    split per branch by the owner; ``plan``: what is not computed but taken from before; ``attention``:
+    backend name or "auto"; ``double_backward``: ask for a form that can be differentiated twice; ``taps``:
+    names to record -> tensors.
     """
 
     step: int = 0
     num_steps: int = 0
     evaluation: int = 0
+    time: float | None = None
     t: float | None = None
     t_next: float | None = None
     branch: str = "cond"
+    layer: int = 0
     accepted: bool = True
+    plan: Plan | None = None
     attention: str = "auto"
     double_backward: bool = False
-    caches: dict[str, Any] = field(default_factory=dict)
+    caches: dict[Any, Any] = field(default_factory=dict)
     states: dict[Any, Any] = field(default_factory=dict)
     taps: dict[str, Any] = field(default_factory=dict)
 
     def on(self, branch: str) -> "RunContext":
         """The same run seen from another branch (storage is shared)."""
         return replace(self, branch=branch)
+
+    @staticmethod
+    def at(ctx: "RunContext | None", layer: int) -> "RunContext | None":
+        """The run seen from a layer, where a plan asks for its number."""
+        return ctx if ctx is None or ctx.plan is None else replace(ctx, layer=layer)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from backbones.types import Cond, RunContext
+from guidance import gap
 from guidance.probe import record
 from guidance.rules import STAGES, Rule
 from samplers.denoiser import Queryable
@@ -138,7 +139,8 @@ class Guided:
                 f"{self.space}, whose states are whole numbers; leave it out"
             )
         kept = torch.is_grad_enabled()
-        asking = replace(ctx, accepted=False, taps={})  # other rules' states are those of the step
+        # other rules' states are those of the step, and nothing is kept of what is asked besides
+        asking = replace(ctx, accepted=False, taps={}, plan=None)
         with torch.inference_mode(False), torch.enable_grad():
             if x.is_inference():
                 x, cond = x.clone(), cond.clone()
@@ -160,12 +162,21 @@ class Guided:
             if rule.provides and rule.provides not in needs:
                 rule.rest()
         sources = {rule.provides: rule for rule in active if rule.provides}
-        branches = self._both(x, t, cond, ctx) if "uncond" in needs and "uncond" not in sources else {}
+        apart = gap.foreseen(ctx, self) if "uncond" in needs else None
+        both = "uncond" in needs and "uncond" not in sources and apart is None
+        branches = self._both(x, t, cond, ctx) if both else {}
         if not branches:
             branches["cond"] = self.denoiser.predict(x, t, cond, ctx.on("cond"))
+        if apart is not None:
+            native = branches["cond"].to(self.path.native)
+            branches["uncond"] = branches["cond"].with_(self.path.native, native + apart)
         for name in sorted(needs - set(branches)):
             rule = sources.get(name, _OWN)
-            branches[name] = rule.branch(self.denoiser).predict(x, t, rule.condition(cond), ctx.on(name))
+            model = rule.branch(self.denoiser)
+            own = ctx if model is self.denoiser else replace(ctx, plan=None)  # a plan is of one model
+            branches[name] = model.predict(x, t, rule.condition(cond), own.on(name))
+        if apart is None and "uncond" in needs:
+            gap.keep(ctx, self, branches, self.path.native)
         return branches
 
     def _both(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext) -> dict[str, Prediction]:

@@ -20,6 +20,7 @@ ROOMS = [  # of studio, from the ground up
     "sampling",
     "model",
     "training",
+    "compression",
     "generation",
     "evaluation",
     "convert",
@@ -38,7 +39,7 @@ INNER = {  # of the floors below it: rooms and files, a line of those that do no
     ],
     "guidance": [
         "rules",
-        "borrowed probe",
+        "borrowed probe gap",
         "apg autoguidance cfg dual plus_plus prior rescale tangential zero_star",
         "guided grammar",
     ],

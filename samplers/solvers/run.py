@@ -58,6 +58,7 @@ class Run:
 
     def predict(self, x: Tensor, t: float) -> Prediction:
         self.ctx.accepted = self.first is None  # the first query of a step is where rules commit their state
+        self.ctx.time = float(t)
         prediction = self.sampler.bounded(self.denoiser.predict(self.restore(x, t), t, self.cond, self.ctx))
         self.ctx.evaluation += 1
         self.count += 1

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import backbones
 from backbones import Cond, RunContext
+from backbones.caching.plan import Plan
 
 SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {  # options, and the shape of one sample
     "dit": (
@@ -241,3 +242,24 @@ def test_weights_are_the_whole_state(name: str) -> None:
     second.load_state_dict(first.state_dict())
     x, t, cond = inputs(name)
     assert torch.equal(first(x, t, cond), second(x, t, cond))
+
+
+@every_backbone
+def test_blocks_that_see_the_same_again_need_not_run(name: str) -> None:
+    """One seam around the blocks of every backbone: a plan of one full evaluation and two that use its
+    change gives the same where nothing moved, and leaves the blocks out."""
+    net = made(name).double()
+    x, t, cond = inputs(name)
+    there = net(x, t, cond)
+    ctx = RunContext(plan=Plan((1, 1, 1), trunk="FRL"), time=0.0)
+    ran: list[int] = []
+    handle = next(iter(blocks_of(net))).register_forward_hook(lambda *_: ran.append(ctx.step))
+    for ctx.step in range(3):
+        torch.testing.assert_close(net(x, t, cond, ctx), there, rtol=1e-10, atol=1e-10)
+    handle.remove()
+    assert ran == [0]
+
+
+def blocks_of(net: nn.Module) -> nn.ModuleList:
+    """The first list of blocks of a backbone."""
+    return next(m for m in net.children() if isinstance(m, nn.ModuleList) and len(list(m.parameters())) > 2)
