@@ -19,6 +19,7 @@ REGISTRY = Registry(
         "fashion-mnist": "studio.data.sources:fashion_mnist",
         "fashion-restore": "studio.data.degraded:fashion_restore",
         "emoji": "studio.data.emoji:emoji",
+        "emoji-pictures": "studio.data.emoji:emoji_pictures",
         "npz": "studio.data.sources:npz",
         "images": "studio.data.images:images",
         "points": "studio.data.toy:points",
