@@ -15,6 +15,7 @@ from studio.cli.options import (
     OnPath,
     Solver,
     Threads,
+    UsePlan,
     Weights,
     conditions_of,
     emit,
@@ -73,6 +74,7 @@ def generate(
         ),
     ] = None,
     path: OnPath = "",
+    plan: UsePlan = "none",
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -117,6 +119,7 @@ def generate(
         workers=workers,
         shard=shard,
         path=path,
+        plan=plan,
     )
     if dry_run:
         from studio.generation.dry_run import lines as told

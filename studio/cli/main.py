@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from studio.cli import cache, compare, convert, generate, reproduce, sample, sets, sweep, train, translate
+from studio.cli import (
+    cache,
+    compare,
+    compress,
+    convert,
+    generate,
+    reproduce,
+    sample,
+    sets,
+    sweep,
+    train,
+    translate,
+)
 from studio.cli.options import (
     WIDTH,
     AsJson,
@@ -178,6 +190,7 @@ _add(
     sweep.sweep,
     convert.convert,
     translate.translate,
+    compress.compress,
     reproduce.reproduce,
     cache.cache,
 )

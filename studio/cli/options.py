@@ -29,6 +29,14 @@ OnPath = Annotated[
         "'vp(schedule=cosine)'."
     ),
 ]
+UsePlan = Annotated[
+    str,
+    typer.Option(
+        "--plan",
+        help="What of the network need not be computed at every step (studio compress): a name, a file, auto "
+        "or none.",
+    ),
+]
 Replace = Annotated[bool, typer.Option(help="Replace files of the same names.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Conditions = Annotated[

@@ -18,6 +18,7 @@ from studio.cli.options import (
     Solver,
     Steps,
     Threads,
+    UsePlan,
     Weights,
     conditions_of,
     emit,
@@ -45,6 +46,7 @@ def sample(
     sampler: Solver = None,
     guidance: Guidance = "default",
     path: OnPath = "",
+    plan: UsePlan = "none",
     init: Annotated[
         str | None,
         typer.Option(help="A picture to start from; for molecules the SMILES of a piece that stays."),
@@ -80,7 +82,7 @@ def sample(
     chosen = parse_seeds(seeds, most=AT_ONCE)
     set_threads(threads)
     loaded = load(model, weights=weights, device=device, dtype=dtype)
-    loaded = loaded.on_path(path) if path else loaded
+    loaded = (loaded.on_path(path) if path else loaded).planned(plan)
     origin = {k: str(v) for k, v in (("init", init), ("mask", mask)) if v is not None}
     options: dict[str, Any] = dict(
         labels=labels,

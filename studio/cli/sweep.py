@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli.options import AsJson, Device, Dtype, Threads, Weights, emit, guidance_of
+from studio.cli.options import AsJson, Device, Dtype, Threads, UsePlan, Weights, emit, guidance_of
 from studio.cli.sets import AllowSmall, Features, Inception, Metrics
 
 
@@ -40,6 +40,7 @@ def sweep(
     guidance: Annotated[str, typer.Option(help="What is not swept of it.")] = "default",
     sampler: Annotated[str | None, typer.Option(help="Where it is not swept.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="Where it is not swept.")] = None,
+    plan: UsePlan = "none",
     weights: Weights = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -58,7 +59,7 @@ def sweep(
 
     set_threads(threads)
     axes = [parse_axis(text) for text in (x, y, z) if text is not None]
-    loaded = load(model, weights=weights, device=device, dtype=dtype)
+    loaded = load(model, weights=weights, device=device, dtype=dtype).planned(plan)
     rows: list[dict[str, Any]] = []
     steps = run(
         loaded,

@@ -51,6 +51,7 @@ def evaluate(
     sampler: Solver = None,
     deterministic: bool = False,
     threads: int | None = None,
+    plan: str = "none",
     weights: str = "auto",
     device: str = "auto",
     dtype: str = "auto",
@@ -70,8 +71,8 @@ def evaluate(
       molsets that holds them.
     - ``size``, ``channels`` (1 or 3): fit pictures of both sides first (`studio.evaluation.fitting`).
     - ``num``, ``seeds``, ``labels``, ``conditions``, ``num_steps``, ``guidance``, ``sampler``,
-      ``deterministic``, ``threads``, ``weights``, ``device``, ``dtype``: of a MODEL, as in `studio.generate`;
-      10,000 samples unless told otherwise.
+      ``deterministic``, ``threads``, ``plan``, ``weights``, ``device``, ``dtype``: of a MODEL, as in
+      `studio.generate`; 10,000 samples unless told otherwise.
 
     Raises ``ValueError`` for what does not fit together; a single measure that cannot be computed is listed
     in ``failed``.
@@ -86,6 +87,7 @@ def evaluate(
         sampler=sampler,
         deterministic=deterministic,
         threads=threads,
+        plan=plan,
         weights=weights,
         device=device,
         dtype=dtype,
@@ -96,12 +98,12 @@ def evaluate(
         there = fitted(there, size, channels)
         return ruler_for(there, _fitted_ref(ref, there, size, channels), asked).measure(there)
     assert not isinstance(samples, SampleSet)  # which would be there
-    coming, plan = planned(samples, batch=batch, **sampling)
+    coming, made = planned(samples, batch=batch, **sampling)
     shown = fitted(coming, size, channels)
     measure = ruler_for(
         shown, _fitted_ref(ref, shown, size, channels), replace(asked, made=False)
     ).measure  # everything is refused here, before a sample is made
-    return measure(fitted(generated(coming, plan, on_progress), size, channels))
+    return measure(fitted(generated(coming, made, on_progress), size, channels))
 
 
 def _fitted_ref(ref: Any, samples: SampleSet, size: int | None, channels: int | None) -> Any:
@@ -122,7 +124,7 @@ def opened(samples: Any, sampling: dict[str, Any]) -> SampleSet | None:
     path = Path(samples).expanduser()
     if not (path.exists() and not (path / "config.yaml").is_file() or is_data(str(samples))):
         return None
-    given = [k for k, v in sampling.items() if v not in (None, "default", False, "ema", "auto", {})]
+    given = [k for k, v in sampling.items() if v not in (None, "default", False, "ema", "auto", "none", {})]
     if given:
         raise ValueError(
             f"got {given[0]}={sampling[given[0]]!r} for samples that are made already; leave it out, or "
@@ -149,6 +151,7 @@ def planned(
     device: str = "auto",
     dtype: str = "auto",
     batch: int | str = "auto",
+    plan: str = "none",
     **options: Any,
 ) -> tuple[SampleSet, "Plan"]:
     """The set that a model's samples will be, all but its values (which take no memory yet), with what makes
@@ -159,18 +162,19 @@ def planned(
     loaded = (
         model if isinstance(model, Model) else load(str(model), weights=weights, device=device, dtype=dtype)
     )
+    loaded = loaded if plan == "none" else loaded.planned(plan)
     check_measured(loaded)
     if num is None and options.get("seeds") is None:
         num = 10000
-    plan = make_plan(loaded, num=num, batch=parse_batch(batch, loaded), **options)
-    labels, pinned = plan.labels.of(range(plan.num), plan.seeds), plan.pinned()
+    made = make_plan(loaded, num=num, batch=parse_batch(batch, loaded), **options)
+    labels, pinned = made.labels.of(range(made.num), made.seeds), made.pinned()
     about = settings_of(pinned)
     about |= {
         "model": loaded.name,
         "data": loaded.info.data,
         "deterministic": pinned["deterministic"] is not None,
     }
-    values = np.broadcast_to(np.zeros((), loaded.task.dtype), (plan.num, *loaded.sample_shape))
+    values = np.broadcast_to(np.zeros((), loaded.task.dtype), (made.num, *loaded.sample_shape))
     known = None if labels is None else np.array(labels)
     coming = SampleSet(
         loaded.name,
@@ -179,11 +183,11 @@ def planned(
         loaded.classes,
         about,
         legend=dict(loaded.task.legend),
-        asked=asked_of(about["conditions"], plan.num),
+        asked=asked_of(about["conditions"], made.num),
         reading=loaded.reading,
         task=loaded.task.name,
     )
-    return coming, plan
+    return coming, made
 
 
 def generated(

@@ -49,11 +49,12 @@ class Axis:
 @dataclass(frozen=True)
 class Job:
     """``place``: index on each axis; ``settings``: the axis values by key; ``options``: what the model is
-    sampled with."""
+    sampled with; ``plan``: the hash of the plan that it follows, if any."""
 
     place: tuple[int, ...]
     settings: dict[str, str]
     options: dict[str, Any]
+    plan: str = ""
 
 
 def parse_axis(text: str) -> Axis:
@@ -145,7 +146,7 @@ def jobs_of(
             options = applied(options, key, value)
         request, _ = model.request(seeds=[0], labels=None, **options)
         options = {**options, "sampler": request.sampler}  # completed, as results depend on all of it
-        jobs.append(Job(place, settings, options))
+        jobs.append(Job(place, settings, options, "" if request.plan is None else request.plan.hash))
     return jobs
 
 
@@ -215,7 +216,9 @@ def sweep(
     stems = [
         folder
         / "jobs"
-        / hashlib.sha256(json.dumps([common, job.options], sort_keys=True).encode()).hexdigest()[:16]
+        / hashlib.sha256(
+            json.dumps([common, job.options, *([job.plan] if job.plan else [])], sort_keys=True).encode()
+        ).hexdigest()[:16]
         for job in jobs
     ]
     results: list[Result | None] = []

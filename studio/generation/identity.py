@@ -14,7 +14,7 @@ import numpy as np
 OWN = "own"  # the path that a model was trained on
 PLAIN = ("model_hash", "weights", "num_steps", "sampler", "guidance", "dtype", "studio", "torch")
 # what is meant where nothing is said
-MAYBE: dict[str, Any] = {"path": OWN, "conditions": {}, "fields": {}, "borrowed": {}}
+MAYBE: dict[str, Any] = {"path": OWN, "conditions": {}, "fields": {}, "borrowed": {}, "plan_hash": ""}
 FOREIGN = ("init", "mask", "strength", "source", "direction")  # of pictures that did not start from noise
 MARK = b"drift-studio"
 LENGTH = len(MARK) + 1 + 16 + 1 + 12 + 1

@@ -86,6 +86,7 @@ class Plan:
             "seeds": ranges(self.seeds),
             "labels": self.labels.rule,
             "conditions": recipe.get("conditions", {}),
+            **({k: recipe[k] for k in ("plan", "plan_hash")} if "plan" in recipe else {}),
             **({"fields": recipe["fields"]} if "fields" in recipe else {}),
             "sampler": r.sampler,
             "num_steps": r.num_steps,
@@ -99,7 +100,7 @@ class Plan:
 
 def settings_of(pinned: Mapping[str, Any]) -> dict[str, Any]:
     """What a measure tells of how a set was made, by what its manifest pins."""
-    return {k: pinned.get(k) for k in SETTINGS} | {k: pinned[k] for k in ("fields",) if k in pinned}
+    return {k: pinned.get(k) for k in SETTINGS} | {k: pinned[k] for k in ("fields", "plan") if k in pinned}
 
 
 def class_counts(model: Model) -> tuple[int, ...]:

@@ -67,6 +67,7 @@ def prepared(
     workers: int | str = "auto",
     shard: str | None = None,
     path: str = "",
+    plan: str = "none",
 ) -> Prepared:
     """The options are those of `studio.generate`. Raises ``ValueError`` for what does not fit; nothing is
     written."""
@@ -83,8 +84,9 @@ def prepared(
     device = _device(device, world, alone=shard == "env")
     loaded = model if isinstance(model, Model) else load(model, weights=weights, device=device, dtype=dtype)
     loaded = loaded.on_path(path) if path else loaded
+    loaded = loaded if plan == "none" else loaded.planned(plan)
     size = parse_batch(batch, loaded)
-    plan = make_plan(
+    made = make_plan(
         loaded,
         num=num,
         seeds=seeds,
@@ -98,25 +100,26 @@ def prepared(
         threads=threads,
     )
     folder = Path(out)
-    form = _format(format, plan, folder, overwrite)
+    form = _format(format, made, folder, overwrite)
     loaded.task.ready()
-    plan = plan if overwrite else continued(plan, folder, sampler)
+    made = made if overwrite else continued(made, folder, sampler)
     count = _workers(workers, model, loaded, world, threads)
-    store = stores.store_of(folder / ".parts" if form == "npz" else folder, plan, form)
+    store = stores.store_of(folder / ".parts" if form == "npz" else folder, made, form)
     job = {
         "model": loaded.name if isinstance(model, Model) else str(model),
-        "sampler": plan.request.sampler,
+        "sampler": made.request.sampler,
         "path": path,
+        "plan": loaded.plan,
         "weights": weights,
         "device": device,
         "dtype": dtype,
         "options": {
-            "num": plan.num,
-            "seeds": ranges(plan.seeds) if seeds is not None else None,
+            "num": made.num,
+            "seeds": ranges(made.seeds) if seeds is not None else None,
             "labels": labels,
             "conditions": conditions,
-            "num_steps": plan.request.num_steps,
-            "guidance": plan.request.guidance,
+            "num_steps": made.request.num_steps,
+            "guidance": made.request.guidance,
             "sampler": sampler,
             "batch": size,
             "deterministic": deterministic,
@@ -125,7 +128,7 @@ def prepared(
         "root": str(store.root),
         "form": form,
     }
-    return Prepared(plan, store, folder, form, part, rank, world, count, threads, workers == "auto", job)
+    return Prepared(made, store, folder, form, part, rank, world, count, threads, workers == "auto", job)
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:

@@ -69,6 +69,7 @@ def generate(
     workers: int | str = "auto",
     shard: str | None = None,
     path: str = "",
+    plan: str = "none",
     quiet: bool = False,
     on_progress: Callable[[int, int], Any] | None = None,
 ) -> Generated:
@@ -91,6 +92,7 @@ def generate(
     - ``shard``: "3/8" is the third of eight machines, "env" what ``RANK`` and ``WORLD_SIZE`` or Slurm's
       variables say.
     - ``path``: sample on another path than the model's own, as `Model.on_path`.
+    - ``plan``: what need not be computed at every step, as `Model.planned`.
     - ``quiet``: no bar; ``on_progress``: called with how many samples are made, and of how many.
 
     Raises ``ValueError`` and ``FileExistsError`` before anything is written, for settings that do not fit or
@@ -117,8 +119,9 @@ def generate(
         workers=workers,
         shard=shard,
         path=path,
+        plan=plan,
     )
-    plan, store, folder, form, rank, world, threads = (
+    made, store, folder, form, rank, world, threads = (
         p.plan,
         p.store,
         p.folder,
@@ -128,14 +131,14 @@ def generate(
         p.threads,
     )
     group = Group(rank, world)
-    foreign = group.first((lambda: _open(folder, plan, overwrite, store, form)) if rank == 0 else None)
+    foreign = group.first((lambda: _open(folder, made, overwrite, store, form)) if rank == 0 else None)
     store.hear(read_manifest(folder))
-    whole = form == "npz" and stores.npz_is_whole(folder / "samples.npz", plan, older=store.older)
-    wanted = stores.units(plan, store, p.part)
+    whole = form == "npz" and stores.npz_is_whole(folder / "samples.npz", made, older=store.older)
+    wanted = stores.units(made, store, p.part)
     mine = stores.deal(wanted, world, store.run(len(wanted), world))[rank]
     # each process looks at its own share: nobody waits for another's
     todo = [] if whole else store.absent(mine)
-    left = sum(stores.size_of(u, store, plan) for u in todo)
+    left = sum(stores.size_of(u, store, made) for u in todo)
     count = p.processes(left)
     bar = CountingBar("generating", left, unit="samples", quiet=quiet or rank > 0, on_progress=on_progress)
     if shard is None and world == 1 and int(number("WORLD_SIZE") or 1) > 1:
@@ -158,7 +161,7 @@ def generate(
                 set_threads(threads or max(1, cores() // world))
             try:
                 interrupted = work(
-                    plan, store, todo, stop=lambda: signal.asked, on_written=bar.add, note=bar.note
+                    made, store, todo, stop=lambda: signal.asked, on_written=bar.add, note=bar.note
                 )
             finally:
                 torch.set_num_threads(before)
@@ -167,12 +170,12 @@ def generate(
     written, missing = group.sum(bar.done), group.sum(left - bar.done)
     seconds = time.perf_counter() - started
     elsewhere, npz = group.share(
-        _finish(folder, form, plan, store, wanted, written, missing, whole) if rank == 0 else None
+        _finish(folder, form, made, store, wanted, written, missing, whole) if rank == 0 else None
     )
     group.end()
     rate = round(written / seconds, 2) if written else 0.0
     return Generated(
-        str(folder), plan.num, written, missing, elsewhere, round(seconds, 3), rate, foreign, npz, interrupted
+        str(folder), made.num, written, missing, elsewhere, round(seconds, 3), rate, foreign, npz, interrupted
     )
 
 

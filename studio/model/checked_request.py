@@ -3,6 +3,7 @@ computed."""
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +15,7 @@ from guidance.grammar import CUSTOM
 from guidance.rules import Rule
 from samplers.solvers.bridge import facing
 from studio import sampling
+from studio.checkpoints import plans
 from studio.data.conditions import Asked, asked
 from studio.data.labels import parse_labels
 from studio.model.loaded import Loaded
@@ -126,7 +128,30 @@ def checked_request(
         given.texts,
     )
     _warn_of_range(model, given)
-    return request, rules
+    return _planned(model, request), rules
+
+
+def _planned(model: Loaded, request: sampling.Request) -> sampling.Request:
+    """With the plan that the model's runs follow. Raises ``ValueError`` for one that is not for this run."""
+    if not model.plan:
+        return request
+    if CUSTOM in (request.sampler, request.guidance) or model.path == CUSTOM:
+        raise ValueError(
+            "got a plan for a run by objects that no line describes, so none can belong to it; give the "
+            "sampler and the guidance as lines, or leave the plan out"
+        )
+    found, instead = plans.chosen(model.plan, run_of(model, request), model.folder, model.name)
+    if instead:
+        warnings.warn(instead, stacklevel=5)
+    return request if found is None else replace(request, plan=found.plan, plan_name=found.name)
+
+
+def run_of(model: Loaded, request: sampling.Request) -> plans.Key:
+    """The runs that a plan for this request is for."""
+    sampler = request.sampler if not model.path else f"{request.sampler} on {model.path}"
+    return plans.Key(
+        model.hash, request.num_steps, sampler, request.guidance, tuple(model.info.shape), request.direction
+    )
 
 
 def _warn_of_range(model: Loaded, given: Asked) -> None:

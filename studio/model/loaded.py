@@ -13,6 +13,7 @@ from samplers.denoiser import Denoiser
 from samplers.names import canonical
 from samplers.paths import Path as NoisePath
 from samplers.reparameterised import Reparameterised, on_path
+from studio.checkpoints import plans
 from studio.checkpoints.build import Info
 from studio.codecs.codec import Codec, decoded_shape
 from studio.config import Config
@@ -39,7 +40,7 @@ class Loans:
 class Loaded:
     """``denoiser`` can be queried directly: ``model.denoiser.predict(x, t, Cond(label=...))``. ``weights``:
     which of them, and their ``hash``; ``path``: the text of another path than its own that it is sampled
-    on."""
+    on; ``plan``: the name or file of the plan that its runs follow."""
 
     name: str
     config: Config
@@ -52,6 +53,7 @@ class Loaded:
     hash: str
     folder: Path
     path: str = ""
+    plan: str = ""
     loans: Loans = field(default_factory=Loans, compare=False, repr=False)
 
     @property
@@ -113,6 +115,20 @@ class Loaded:
         tree = canonical("path", tree)
         denoiser = on_path(self.denoiser, dict(tree) if isinstance(tree, Mapping) else tree)
         return replace(self, denoiser=denoiser, path=_path_line(tree))
+
+    def planned(self, plan: str | Path) -> Self:
+        """The same model with runs that follow a plan of its own (`studio compress`): its name, a file, or
+        ``auto`` for the one that belongs to a run, where there is one; ``none`` for none.
+
+        Raises ``ValueError`` for one that is not there; runs that it is not for are refused when they are
+        asked for.
+        """
+        asked = str(plan)
+        if asked not in ("", plans.NONE, plans.AUTO) and not asked.endswith(".json"):
+            there = plans.listed(self.folder, self.hash)
+            if asked not in there:
+                raise ValueError(plans.unknown(asked, there, self.name))
+        return replace(self, plan="" if asked == plans.NONE else asked)
 
     def with_dtype(self, dtype: str) -> Self:
         """The same weights run in another precision."""

@@ -31,6 +31,7 @@ def load(
     backbone: nn.Module | None = None,
     procedure: Any = None,
     task: Task | None = None,
+    plan: str | Path = "none",
 ) -> Model:
     """A `Model` by name: a folder, ``RUN@step``, ``hf:org/name`` or a bundled one.
 
@@ -41,6 +42,7 @@ def load(
       the weights go into a copy.
     - ``procedure``: the object that trained it, where it was one of your own; ``task``: the same of the task
       that shows its samples.
+    - ``plan``: what need not be computed at every step, as `Model.planned`.
 
     Raises ``ValueError`` for a model that cannot be read, with the way out.
     """
@@ -85,7 +87,7 @@ def load(
         net = finetune.merged(net)
     net = net.to(where).eval().requires_grad_(False)
     label = str(name) if spot == folder else f"{parted(name)[0]}@{step}"
-    return Model(
+    loaded = Model(
         name=label,
         config=config,
         info=info,
@@ -100,6 +102,7 @@ def load(
         folder=folder,
         loader=load,
     )
+    return loaded if str(plan) == "none" else loaded.planned(plan)
 
 
 def _adapted(

@@ -14,7 +14,7 @@ from torch import Tensor
 import guidance as guidance_floor
 from backbones.registry import plain
 from guidance.rules import Rule
-from samplers.denoiser import Denoiser
+from samplers.denoiser import Denoiser, Queryable
 from samplers.reparameterised import Reparameterised
 from studio import sampling
 from studio.data.labels import NO_LABEL, no_label
@@ -201,6 +201,7 @@ class Model(Loaded):
         *,
         denoiser: Denoiser | Reparameterised | None = None,
         taps: dict[str, Any] | None = None,
+        around: Callable[[Queryable], Queryable] | None = None,
     ) -> Generator[sampling.Progress, None, None]:
         """Iterate the solver's steps; see `studio.sampling.stream`. ``rules`` replaces the request's
         guidance, ``denoiser`` the model's own."""
@@ -213,6 +214,7 @@ class Model(Loaded):
             device=self.device,
             rules=chosen,
             taps=taps,
+            around=around,
         )
 
     def sample(
@@ -333,6 +335,9 @@ class Model(Loaded):
             common["deterministic"] = True
         if self.path:
             common["path"] = self.path
+        if request.plan is not None:
+            common["plan"] = request.plan_name
+            common["plan_hash"] = request.plan.hash
         if request.sources is not None:
             common["direction"] = request.direction
         out = []

@@ -76,6 +76,8 @@ TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
             "direction",
             "source",
             "source_hash",
+            "plan",
+            "plan_hash",
         ),
         ("a text", _text),
     ),

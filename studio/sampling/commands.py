@@ -84,6 +84,7 @@ def settings(recipe: Mapping[str, Any], look: bool = True) -> list[tuple[str, An
         ("--guidance", recipe["guidance"]),
         ("--weights", recipe["weights"]),
         ("--dtype", recipe["dtype"]),
+        ("--plan", recipe.get("plan")),
     ]
 
 
@@ -157,5 +158,6 @@ def python_of(recipe: Mapping[str, Any], network: str) -> str:
         options = {"seeds": recipe["seed"], **options, "direction": recipe["direction"]}
         return f"{model}.translate([{recipe['source']!r}]{own_network.options_text(options)}).save('again')"
     there = f"{model}.on_path({path!r})" if path else model
+    there = f"{there}.planned({recipe['plan']!r})" if recipe.get("plan") else there
     line = f"{there}.sample(seeds={seeds_text(recipe['seed'])!r}{own_network.options_text(options)})"
     return f"{line}.save('again')"

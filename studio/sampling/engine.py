@@ -8,7 +8,7 @@ and where batches beyond a few samples gain nothing.
 """
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import guidance as guidance_floor
+from backbones.caching.plan import Plan
 from backbones.types import Cond, RunContext, tokens_of
 from guidance.rules import Rule
 from samplers.denoiser import Queryable
@@ -41,7 +42,7 @@ class Request:
     what of it may change. ``values``: the conditions that ``numeric`` was made of, as they were given.
     ``solver``: a sampler that no line describes. ``noise``: see `studio.sampling.starts`. ``fields``: (N,
     ...) conditions of other kinds by name, as the network sees them, and ``texts`` what recipes keep of
-    them."""
+    them. ``plan``: what of the network is not computed at every evaluation, and its name."""
 
     seeds: tuple[int, ...]
     labels: tuple[int, ...] | None = None
@@ -62,6 +63,8 @@ class Request:
     noise: Any = field(default=None, compare=False)
     fields: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    plan: Plan | None = None
+    plan_name: str = ""
 
     def unkept(self) -> tuple[str, ...]:
         """Names of the conditions of which values are given that no recipe keeps."""
@@ -158,10 +161,12 @@ def stream(
     device: torch.device,
     rules: Sequence[Rule] | None = None,
     taps: dict[str, Any] | None = None,
+    around: Callable[[Queryable], Queryable] | None = None,
 ) -> Generator[Progress, None, None]:
     """Iterate all steps of all micro-batches; the sampler is the request's line as it stands (`Model.request`
     completes it). ``rules`` replaces the request's guidance line by objects. ``taps``: what every run records
-    into (`RunContext.taps`). Raises `studio.runtime.finite.NotFinite` after a step whose state is not
+    into (`RunContext.taps`). ``around``: what is put around the guided model, which then runs in batches as
+    they are asked for. Raises `studio.runtime.finite.NotFinite` after a step whose state is not
     finite."""
     sampler = request.solver or build_sampler(request.sampler)
     chosen = list(rules) if rules is not None else guidance_floor.parse(request.guidance)
@@ -179,7 +184,8 @@ def stream(
     lowered = getattr(fast, "lowered", None)
     fast = fast if lowered is None else lowered()
     model: Queryable = guidance_floor.Guided(fast, chosen) if chosen else fast
-    rounded = device.type == "cpu" and getattr(denoiser, "dtype", None) == torch.bfloat16
+    model = model if around is None else around(model)
+    rounded = around is None and device.type == "cpu" and getattr(denoiser, "dtype", None) == torch.bfloat16
     batches = micro_batches(
         request, alone=sampler.mixes, fixed=rounded and not sampler.mixes, size=fixed_rows(denoiser, shape)
     )
@@ -215,9 +221,8 @@ def stream(
             if request.mask is not None:
                 free = request.mask.to(device).expand(len(rows), *shape)
                 cond = replace(cond, known=~free, given=init.expand(len(rows), *shape))
-        for step in sampler.steps(
-            model, x, cond, noise, num_steps=request.num_steps, start=start, ctx=RunContext(taps=taps or {})
-        ):
+        ctx = RunContext(taps=taps or {}, plan=request.plan)
+        for step in sampler.steps(model, x, cond, noise, num_steps=request.num_steps, start=start, ctx=ctx):
             done += 1
             check_step(
                 step,
