@@ -31,6 +31,7 @@ from backbones.encoders import (
 )
 from backbones.inference import activated
 from backbones.patches import grid_of
+from backbones.pointwise import gated, norm_modulated
 from backbones.stem import ConvHead, ConvStem
 from backbones.types import Cond, RunContext
 
@@ -48,11 +49,6 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
     """The dtype that autocast gives matrix products on x's device, None where it is off."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if kind != "meta" and torch.is_autocast_enabled(kind) else None
-
-
-def modulate(norm: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """norm·(1 + scale) + shift in one pass, in shift's dtype; (B, N, D) and (B, D)."""
-    return torch.addcmul(shift[:, None], norm.to(shift.dtype), 1 + scale[:, None])
 
 
 class Attention(nn.Module):
@@ -96,8 +92,8 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, modulation: Tensor, ctx: RunContext | None) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=1)  # (B, D) each
-        h = h + gate1[:, None] * self.attn(modulate(self.norm1(h), shift1, scale1), ctx, gate1)
-        return h + gate2[:, None] * self.mlp(modulate(self.norm2(h), shift2, scale2))
+        h = gated(h, gate1, self.attn(norm_modulated(h, shift1, scale1, self.norm1.eps), ctx, gate1))
+        return gated(h, gate2, self.mlp(norm_modulated(h, shift2, scale2, self.norm2.eps)))
 
 
 class DiT(nn.Module):
@@ -251,7 +247,8 @@ class DiT(nn.Module):
             return h if order is None else torch.empty_like(h).index_copy_(1, order, h)
 
         h = through(blocks, h, ctx, self)
-        h = modulate(self.final_norm(h), *final.chunk(2, dim=1))
+        shift, scale = final.chunk(2, dim=1)
+        h = norm_modulated(h, shift, scale, self.final_norm.eps)
         if self.head is not None:
             return self.head(h, grid, skips, extra[down:])
         return self.unpatchify(self.final_layer["linear"](h), grid)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.pointwise import gelu
+
 
 class PackedLinear(nn.Module):
     """A linear layer with its bf16 weight packed for the CPU. Where gradients or function transforms are
@@ -43,6 +45,8 @@ def activated(x: Tensor, linear: nn.Module, activation: str, form: str = "") -> 
     if isinstance(linear, PackedLinear):
         return linear(x, activation, form)
     out = linear(x)
+    if activation == "gelu" and form == "tanh":
+        return gelu(out)
     return (
         F.gelu(out, approximate=form)
         if activation == "gelu"
