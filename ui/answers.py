@@ -1,13 +1,15 @@
 """Answers that set many controls of a form at once. The page applies each where it is still wanted
 (`page.js`): only the newest of a form, and no control that a person has touched since asking."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from studio.checkpoints import plans
 from studio.checkpoints.find import Card, card
 from studio.model import catalog
-from ui import html, restore
+from ui import html, limits, restore
 from ui.engine import Engine
 from ui.settings import Settings, label_choices, own_word
 
@@ -45,9 +47,48 @@ def model(engine: Engine, name: str, seeds: str, ticket: int) -> dict[str, Any]:
     return of("sample", ticket, name, _controls(settings, shown, engine.cards()))
 
 
+def plan(name: str, chosen: str, ticket: int) -> dict[str, Any]:
+    """The settings that a plan of a model is for, as it is of no use with others; of auto and none nothing is
+    set. Raises ``ValueError`` for no model."""
+    shown = card(name)
+    own = catalog.plans_of(shown)
+    controls: dict[str, Update] = {"plan_note": {"value": _about(chosen, own)}}
+    if chosen in own:
+        key, samplers = own[chosen].key, catalog.sampler_names(shown)
+        weights = next(k for k, digest in catalog.digests(shown).items() if digest == key.model)
+        controls |= {
+            "num_steps": {"value": key.num_steps}
+            | ({"maximum": key.num_steps} if key.num_steps > LONG else {}),
+            "sampler": {"value": key.sampler, "choices": _pairs([*samplers, key.sampler])},
+            "guidance": {"value": key.guidance},
+            "weights": {"value": weights},
+        }
+    return of("sample", ticket, name, controls)
+
+
+def _about(chosen: str, own: Mapping[str, plans.Saved]) -> str:
+    """The line below the plan: what a chosen one is for and costs."""
+    if chosen in ("", plans.NONE):
+        return ""
+    if chosen == plans.AUTO:
+        return html.note("the plan of a run's own settings, where there is one")
+    if chosen in own:
+        return html.note(own[chosen].about)
+    return html.note(f"got plan {limits.brief(chosen)}, expected {', '.join(plan_choices(own))}", bad=True)
+
+
+def plan_choices(own: Iterable[str]) -> list[str]:
+    """What the control of plans offers for a model with these."""
+    return [plans.NONE, plans.AUTO, *own]
+
+
 def _controls(settings: Settings, shown: Card, known: dict[str, Card]) -> dict[str, Update]:
     """Every control set, with the choices that the model has."""
-    samplers, settable = catalog.sampler_names(shown), catalog.settable(shown)
+    samplers, settable, own = (
+        catalog.sampler_names(shown),
+        catalog.settable(shown),
+        catalog.plans_of(shown),
+    )
     more: dict[str, Update] = {
         "model": {"choices": choices(known, settings.model)},
         "weights": {"choices": _pairs([*shown.weights, settings.weights])},
@@ -59,10 +100,12 @@ def _controls(settings: Settings, shown: Card, known: dict[str, Card]) -> dict[s
             "visible": bool(settable),
             "info": _known(shown) if settable else None,
         },
+        "plan": {"choices": _pairs(plan_choices(own)), "visible": bool(own)},
     }
     values = asdict(settings) | {"label": settings.label or own_word(shown.classes)}
     return {name: more.get(name, {}) | {"value": value} for name, value in values.items()} | {
-        "card": {"value": html.card(shown, folder=str(shown.folder))}
+        "card": {"value": html.card(shown, folder=str(shown.folder))},
+        "plan_note": {"value": _about(settings.plan, own)},
     }
 
 

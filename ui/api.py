@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from studio.checkpoints import plans
 from studio.model import catalog
 from studio.runtime.signals import Stopped
 from ui.engine import Engine, Result
@@ -36,17 +37,29 @@ class Api:
         conditions: str = "",
         dtype: str = "auto",
         deterministic: bool = False,
+        plan: str = plans.NONE,
     ) -> Iterator[dict[str, Any]]:
         """Sample and save; the last answer has the files, those before it tell how far the run is. Paths are
         the server's: fetch one from ``/gradio_api/file=PATH``. Without a ``model`` the first that ``/models``
         lists; steps 0, sampler "" and guidance "default" are the model's own, and without a ``label`` each
-        seed has its own class. A job that is cancelled stops, and what it had finished is saved."""
+        seed has its own class. ``plan``: the name of one of the model's, auto or none; ``note`` in the last
+        answer says where auto found none. A job that is cancelled stops, and what is finished is saved."""
         with toasts():
             model = model or next(iter(self.engine.cards()), None)
             if model is None:
                 raise ValueError(PICK)
             settings = Settings(
-                model, weights, label, seeds, num_steps, sampler, guidance, conditions, dtype, deterministic
+                model,
+                weights,
+                label,
+                seeds,
+                num_steps,
+                sampler,
+                guidance,
+                conditions,
+                dtype,
+                deterministic,
+                plan,
             )
             settings.check()
             try:
@@ -71,7 +84,7 @@ class Api:
     def models(self) -> list[dict[str, Any]]:
         """The models there are: those that start from noise, for ``/generate``, and then bridges, which start
         from pictures. ``conditions``: what ``name=number`` may set, with the smallest and largest number that
-        the model has seen (null where that is not recorded)."""
+        the model has seen (null where that is not recorded); ``plans`` by name, with what they are for."""
         found = []
         for name, card in [*self.engine.cards().items(), *self.engine.bridges().items()]:
             own = catalog.defaults_of(card)
@@ -89,6 +102,14 @@ class Api:
                     "num_steps": own.num_steps,
                     "sampler": own.sampler,
                     "guidance": own.guidance,
+                    "plans": {
+                        name: {
+                            "num_steps": p.key.num_steps,
+                            "sampler": p.key.sampler,
+                            "guidance": p.key.guidance,
+                        }
+                        for name, p in catalog.plans_of(card).items()
+                    },
                 }
             )
         return found
@@ -103,4 +124,5 @@ def _told(result: Result) -> dict[str, Any]:
         "evaluations": result.evaluations,
         "seconds": round(result.seconds, 3),
         "stopped": result.stopped,
+        "note": result.note,
     }

@@ -12,8 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from studio.checkpoints import plans
 from studio.checkpoints.find import Card, card, list_models
 from studio.model import catalog
+from studio.model.checked_request import run_of
 from studio.model.loading import load
 from studio.model.model import Model
 from studio.runtime import files, signals
@@ -30,7 +32,7 @@ BATCH, POINTS_BATCH = 64, 1024  # samples computed at once; one solver step of t
 class Result:
     """A run on disk. ``pictures`` are what to look at (for points the one plot), ``files`` what was saved,
     ``recipes`` one per sample; ``asked`` how many samples the run was to have, and ``stopped`` how it ended
-    before it had them."""
+    before it had them; ``note``: that no plan belonged to it, where one was asked for by ``auto``."""
 
     folder: Path
     pictures: tuple[Path, ...]
@@ -41,6 +43,7 @@ class Result:
     seconds: float
     asked: int
     stopped: str = ""
+    note: str = ""
 
 
 class Engine:
@@ -133,6 +136,7 @@ class Engine:
         settings.check()
         files.check_writable(self.out)
         model = self.model(settings.model, weights=settings.weights, dtype=settings.dtype)
+        model = model.planned(settings.plan or plans.NONE)
         request, _ = model.request(
             **settings.options(model.classes, [f.name for f in model.info.fields]),
             files=False,
@@ -183,6 +187,7 @@ class Engine:
             run.evaluations,
             samples.seconds,
             len(run.request.seeds),
+            note=_without(run),
         )
 
     def fresh(self, name: str) -> Path:
@@ -199,6 +204,14 @@ class Engine:
                 continue
             return folder
         raise FileExistsError(f"{self.out / stem} and 998 more exist already; choose another --out")
+
+
+def _without(run: Run) -> str:
+    """What ``auto`` fell back to, "" where it found a plan or was not asked."""
+    model, request = run.model, run.request
+    if model.plan != plans.AUTO or request.plan is not None:
+        return ""
+    return plans.chosen(model.plan, run_of(model, request), model.folder, model.name)[1]
 
 
 def _finished(kept: Result) -> str:

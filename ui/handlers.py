@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from studio.checkpoints.find import card
 from studio.model import catalog
 from studio.runtime.signals import Stopped
 from ui import answers, html, restore
@@ -50,9 +51,15 @@ class Handlers:
             return answers.of("sample", ticket, "", {"card": {"value": html.no_models(self.engine.roots)}})
         return answers.model(self.engine, next(iter(known)), answers.PICTURES, ticket)
 
-    def refresh(self, current: str | None) -> Any:
-        """New models in the list; the choice stays."""
-        return gr.update(choices=answers.choices(self.engine.cards(), current))
+    def refresh(self, current: str | None) -> tuple[Any, Any]:
+        """New models in the list, and new plans of the one that is picked; the choices stay."""
+        models = gr.update(choices=answers.choices(self.engine.cards(), current))
+        with toasts():
+            try:
+                own = catalog.plans_of(card(current)) if current else {}
+            except ValueError:  # what was typed is no model
+                return models, gr.skip()
+        return models, gr.update(choices=answers.plan_choices(own), visible=bool(own))
 
     def choose(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Another model: its classes, weights and defaults."""
@@ -62,6 +69,13 @@ class Handlers:
             return answers.model(
                 self.engine, str(asked["model"]), str(asked.get("rest") or ""), asked["ticket"]
             )
+
+    def choose_plan(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """A plan: the settings that it is for."""
+        with toasts():
+            if not asked.get("model"):
+                raise ValueError(PICK)
+            return answers.plan(str(asked["model"]), str(asked.get("plan") or ""), asked["ticket"])
 
     def check_guidance(self, line: str) -> str:
         """What the grammar makes of the line, or what it does not understand."""

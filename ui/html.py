@@ -6,6 +6,7 @@ import io
 from html import escape
 from typing import TYPE_CHECKING
 
+from studio.checkpoints import plans
 from studio.checkpoints.find import Card
 from ui.engine import Result
 from ui.running import Update
@@ -78,6 +79,7 @@ def asked(settings: Settings) -> str:
         "conditions": settings.conditions,
         "weights": settings.weights,
         "precision": settings.dtype,
+        "plan": "" if settings.plan == plans.NONE else settings.plan or "",
     }
     words = [f"{name} {_short(value)}" for name, value in own.items() if value]
     return f'<div class="asked">{_chips(words, "What this run was asked for")}</div>'
@@ -125,7 +127,7 @@ def finished(result: Result, asked: str = "") -> str:
     )
     return (
         f'<div class="status done" title="{escape(str(folder))}">{text} · saved in '
-        f"<code>{escape(folder.name)}</code></div>{asked}"
+        f"<code>{escape(folder.name)}</code></div>{note(result.note)}{asked}"
     )
 
 

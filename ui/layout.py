@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from studio.checkpoints.plans import NONE as NO_PLAN
 from ui import html
 from ui.limits import DTYPES, MOST_STEPS
 from ui.settings import OWN
@@ -145,6 +146,17 @@ def right() -> dict[str, Any]:
         )
         p["guidance_note"] = gr.HTML(elem_classes="inset")
     with gr.Group():
+        p["plan"] = gr.Dropdown(
+            label="Plan",
+            choices=[NO_PLAN],
+            value=NO_PLAN,
+            allow_custom_value=True,
+            visible=False,
+            info="What need not be computed at every step; sets what it is for",
+            elem_id="plan",
+            **DRIFT,
+        )
+        p["plan_note"] = gr.HTML(elem_classes="inset")
         p["weights"] = gr.Dropdown(label="Weights", allow_custom_value=True, elem_id="weights", **DRIFT)
         p["live"] = gr.Checkbox(label="Live preview", value=True, elem_id="live")
     with gr.Accordion("Precision", open=False):
@@ -173,7 +185,7 @@ def bottom() -> dict[str, Any]:
 def hidden() -> dict[str, Any]:
     """What questions and answers travel in."""
     p: dict[str, Any] = {}
-    for name in ("asked", "answer", "bridge_asked", "bridge_answer"):
+    for name in ("asked", "answer", "plan_asked", "bridge_asked", "bridge_answer"):
         p[name] = gr.JSON(visible="hidden")
     p["ticket"] = gr.Number(visible="hidden")
     p["tickets"] = gr.JSON(visible="hidden")

@@ -22,6 +22,15 @@ def dtype(value: Any) -> None:
         raise ValueError(f"got the number format {brief(value)}, expected one of {', '.join(DTYPES)}")
 
 
+def plan(value: str) -> None:
+    """Raises ``ValueError`` for a plan that is a file: the page opens none that a stranger names."""
+    if value.endswith(".json"):
+        raise ValueError(
+            f"got plan {brief(value)}, expected auto, none, or the name of one of the model's plans: the "
+            "page opens no files"
+        )
+
+
 def text(name: str, value: str) -> None:
     """Raises ``ValueError`` for a field that holds a book."""
     if len(value) > LONGEST:

@@ -39,6 +39,13 @@ window.drift = (() => {
     return { ticket: ask(name, model, left[id] ?? performance.now()), model, rest };
   }
 
+  // A plan was picked: asked for after what is still awaited, so that no answer about the model is dropped for it, and not where the model was changed meanwhile.
+  async function plan(name, id, plan, model) {
+    const f = form(name), since = left[id] ?? performance.now(), source = f.source;
+    while (f.waiting) await f.waiting;
+    return f.source === source ? { ticket: ask(name, source, since), model: source ?? model, plan } : skip();
+  }
+
   function fail(name) {
     form(name).source = null;  // it may be picked again
     form(name).done();
@@ -64,10 +71,14 @@ window.drift = (() => {
     if (form(name).applied === form(name).ticket) form(name).done();
   }
 
-  // Until the controls say what the picked model has; never longer than ten seconds.
-  function settled(name) {
-    return Promise.race([form(name).waiting ?? Promise.resolve(), new Promise((resolve) => setTimeout(resolve, 10000))]);
+  async function quiet(name) {
+    while (form(name).waiting) await form(name).waiting;  // an answer may be followed by the next question
   }
 
-  return { ask, pick, fail, apply, done, settled };
+  // Until the controls say what the picked model has; never longer than ten seconds.
+  function settled(name) {
+    return Promise.race([quiet(name), new Promise((resolve) => setTimeout(resolve, 10000))]);
+  }
+
+  return { ask, pick, plan, fail, apply, done, settled };
 })();

@@ -6,12 +6,13 @@ models of the page's own shelf only, for the run and for what its guidance borro
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import guidance
 from guidance.grammar import CUSTOM
+from studio.checkpoints import plans
 from studio.checkpoints.find import Card, card
 from studio.data.labels import NO_LABEL
 from studio.model import catalog
@@ -105,6 +106,15 @@ def restore(path: str | Path, shelf: Shelf) -> Restored:
             f"The weights of {name} differ from those that made this picture ({limits.brief(digest)}): "
             "the same settings will give another picture."
         )
+    if recipe.get("plan", "") not in ("", plans.NONE):
+        own = catalog.plans_of(shown).get(recipe["plan"])
+        if own is not None and (own.plan.hash, own.key.model) == (recipe.get("plan_hash"), digest):
+            settings = replace(settings, plan=recipe["plan"])
+        else:
+            notes.append(
+                f"The plan {limits.brief(recipe['plan'])} that it followed is not here as it was: none was "
+                "chosen, so the same settings will give another picture."
+            )
     if recipe.get("init"):
         notes.append(
             "This picture was started from another picture, which the page cannot give; use the "
@@ -149,6 +159,7 @@ def translation(
         "mask": "mask" in recipe,
         "weights": recipe["weights"] != catalog.weights_file(shown)[0],
         "precision": bool(recipe.get("deterministic")),
+        "plan": bool(recipe.get("plan")),
     }
     if apart := [word for word, differs in told.items() if differs]:
         notes.append(

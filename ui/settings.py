@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guidance.grammar import CUSTOM
+from studio.checkpoints import plans
 from studio.data.labels import NO_LABEL, labels_text, no_label, says, word
 from studio.runtime.recipes import complete
 from studio.runtime.seeds import AT_ONCE, parse_seeds, seeds_text
@@ -22,7 +23,7 @@ NONE = "none"  # these two words stand in brackets where a class is called so
 class Settings:
     """One run as asked for. ``label``: `own_word`, or what `studio.data.labels` reads, None as the former;
     ``seeds``: ``0-7,12``; ``conditions``: ``name=value, ...`` for all others. ``guidance`` "default"
-    and ``num_steps`` 0 or ``sampler`` "" mean the model's own."""
+    and ``num_steps`` 0 or ``sampler`` "" mean the model's own. ``plan``: the name of one, auto or none."""
 
     model: str
     weights: str = "auto"
@@ -34,6 +35,7 @@ class Settings:
     conditions: str = ""
     dtype: str = "auto"
     deterministic: bool = False
+    plan: str = plans.NONE
 
     def check(self) -> None:
         """Raises ``ValueError`` for what no model could do, before one is opened."""
@@ -45,6 +47,7 @@ class Settings:
         if str(self.seeds or "").strip():
             parse_seeds(str(self.seeds), most=AT_ONCE)
         limits.dtype(self.dtype)
+        limits.plan(self.plan or "")
         parse_conditions(self.conditions, None)
 
     def options(self, classes: Sequence[str] = (), texts: Collection[str] = ()) -> dict[str, Any]:

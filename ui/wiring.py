@@ -15,7 +15,7 @@ from ui.toasts import owner
 TOGETHER = 32  # runs that may stand in the line for the device at a time; the engine runs one
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 MANY: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 8}
-SAMPLE = (*CONTROLS, "card")
+SAMPLE = (*CONTROLS, "card", "plan_note")
 TRANSLATE = (*BRIDGE, "bridge-card")
 
 
@@ -54,8 +54,13 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
     _applied(loaded, p, "sample", SAMPLE, p["answer"])
     page.unload(h.leave)
 
-    p["refresh"].click(h.refresh, p["model"], p["model"], **QUIET)
+    p["refresh"].click(h.refresh, p["model"], [p["model"], p["plan"]], **QUIET)
     _picked(p, "sample", "model", "seeds", SAMPLE, p["asked"], p["answer"], h.choose)
+    planned, js = p["plan_asked"], "(plan, model) => drift.plan('sample', 'plan', plan, model)"
+    p["plan"].input(None, [p["plan"], p["model"]], planned, js=js, **QUIET)
+    _applied(
+        planned.change(h.choose_plan, planned, p["answer"], **MANY, **QUIET), p, "sample", SAMPLE, p["answer"]
+    )
     gr.on(
         [p["guidance"].change, p["guidance"].submit],
         h.check_guidance,

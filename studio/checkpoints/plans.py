@@ -56,6 +56,22 @@ class Saved:
     plan: Plan
     measured: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def about(self) -> str:
+        """In one line the runs that it is for, and what it costs as far as that was measured."""
+        words = [f"{self.key.num_steps} steps of {self.key.sampler}, guidance {self.key.guidance or 'none'}"]
+        if (share := self.number("flops")) is not None:
+            words.append(f"{share:.0%} of the operations")
+        if (error := self.number("error")) is not None:
+            words.append(f"error {error:.3g}")
+        return ", ".join(words)
+
+    def number(self, name: str) -> float | None:
+        """What was measured under a name; None for what is no number from 0 on."""
+        value = self.measured.get(name)
+        good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+        return value if good else None
+
     def tree(self) -> dict[str, Any]:
         return {
             "format": FORMAT,

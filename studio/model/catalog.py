@@ -1,7 +1,8 @@
 """What a picker needs to know without loading weights: names of samplers, whether a line of text is
 understood, where a model's weights lie.
 
-Everything here reads YAML, JSON and file names; only `weights_hash` reads a weight file.
+Everything here reads YAML, JSON and file names; only `weights_hash` reads a weight file, and `digests` one
+whose digest was not recorded.
 """
 
 from collections.abc import Iterable
@@ -14,9 +15,9 @@ from backbones.registry import resolve
 from samplers import spaces
 from samplers.names import canonical
 from samplers.paths import EVERY
-from studio.checkpoints import checkpoint
+from studio.checkpoints import checkpoint, plans
 from studio.checkpoints.build import Info
-from studio.checkpoints.find import Card, bundled, choose_weights, locate, spot_of
+from studio.checkpoints.find import Card, bundled, choose_weights, locate, spot_of, weights_in
 from studio.codecs.codec import Codec, build_codec
 from studio.config import SampleConfig, load_config
 from studio.data.conditions import hint_of, numbers_of
@@ -116,6 +117,35 @@ def weights_file(card: Card, weights: str = "auto") -> tuple[str, Path]:
 def weights_hash(card: Card, weights: str = "auto") -> str:
     """The 16 hex digits that recipes record as ``model_hash``."""
     return files.sha256(weights_file(card, weights)[1])[:16]
+
+
+def digests(card: Card) -> dict[str, str]:
+    """The same of all weights by name, as they were recorded where that was done."""
+    spot = spot_of(card.folder, card.step)
+    listed = checkpoint.read_meta(spot).get("files", {})
+    return {
+        name: str(listed.get(path.name, {}).get("sha256") or files.sha256(path))[:16]
+        for name, path in weights_in(spot).items()
+    }
+
+
+def plan_files(card: Card) -> dict[str, Path]:
+    """All plans that lie with a model, whatever they are for, by name."""
+    return {name: path for d in digests(card).values() for name, path in plans.listed(card.folder, d).items()}
+
+
+def plans_of(card: Card) -> dict[str, plans.Saved]:
+    """The plans that runs of a model on its own path can follow, by name."""
+    known, found = set(digests(card).values()), {}
+    for name, path in plan_files(card).items():
+        try:
+            saved = plans.read(path)
+            check_sampler(saved.key.sampler)  # of another path it says more than that
+        except (ValueError, OSError):
+            continue
+        if saved.key.model in known:
+            found[name] = saved
+    return found
 
 
 def find_by_hash(digest: str, cards: Iterable[Card]) -> Card | None:
