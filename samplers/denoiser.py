@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from backbones.batching import doubles
 from backbones.inference import lowered
 from backbones.types import Cond, RunContext, tokens_of
 from samplers.heads.gradient import check_forms, grad_of, told
@@ -15,7 +16,6 @@ from samplers.prediction import Prediction
 from samplers.spaces import name_of
 
 LOW = (torch.bfloat16, torch.float16)
-FEW_TOKENS = 256  # in a batch, as benchmarks/guidance.py measures it; a backbone may say another number
 
 
 @runtime_checkable
@@ -103,10 +103,12 @@ class Denoiser(nn.Module):
         )
 
     def doubles(self, x: Tensor) -> bool:
-        """Whether one call of twice the batch is faster than two: on a CPU with few tokens in all, on other
-        devices always."""
-        few = getattr(self.net, "few_tokens", FEW_TOKENS)
-        return x.device.type != "cpu" or len(x) * tokens_of(self.net, x.shape[1:]) <= few
+        """Whether one call of twice the batch is faster than two: on a CPU as was measured, on other devices
+        always."""
+        if x.device.type != "cpu":
+            return True
+        tokens = len(x) * tokens_of(self.net, x.shape[1:])
+        return doubles(tokens, self.dtype, getattr(self.net, "few_tokens", None))
 
     def predict(self, x: Tensor, t: Time, cond: Cond, ctx: RunContext | None = None) -> Prediction:
         """(B, ...) state at time t (a float or (B,)) to a prediction at the same place."""

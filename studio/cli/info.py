@@ -78,6 +78,29 @@ def _brief(value: Any) -> Any:
     return value
 
 
+def measured_here() -> tuple[dict[str, Any], list[str]]:
+    """What the forms of attention and doubled batches take on this machine, as kept, or measured now, and
+    which are chosen; in the precision that products have here by default, for heads of 64."""
+    from backbones import batching, host
+    from backbones.attention import measured
+    from studio.runtime.devices import DTYPE_NAMES, pick_dtype
+
+    kind = pick_dtype("auto", torch.device("cpu")) or torch.float32
+    name = f"attention-{str(kind).removeprefix('torch.')}-64"
+    kept = host.remembered(name, lambda: measured.measure(kind, 64))
+    few = batching.filled(kind, torch.get_num_threads())
+    found = {**host.identity(), "dtype": DTYPE_NAMES[kind], **kept, "doubled_up_to_tokens": few}
+    lines = [f"{host.model_name()} ({host.instructions()}), {found['threads']} threads, {found['dtype']}"]
+    for doing, lengths in kept["times"].items():
+        lines.append(f"attention, {doing}, ms of one call (batch × tokens, the fastest is chosen):")
+        for tokens, times in lengths.items():
+            batch = measured.TOKENS.get(int(tokens), 1)
+            shown = "  ".join(f"{form} {ms:.2f}" for form, ms in sorted(times.items(), key=lambda kv: kv[1]))
+            lines.append(f"  {batch} × {tokens:<6}{shown}")
+    lines.append(f"guided calls are one of twice the batch up to {few} tokens in a batch")
+    return found, lines
+
+
 def use_of(what: str) -> str:
     """What samples a model, as it can be typed. Raises `NoCommand` for one whose network is a module of the
     user's own, with what to write in Python."""

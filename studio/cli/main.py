@@ -59,21 +59,35 @@ _add(train.train, sample.sample)
 
 @app.command(context_settings=WIDTH)
 def info(
-    what: Annotated[str, typer.Argument(help="A MODEL, a folder of samples, or a PNG.")],
+    what: Annotated[str, typer.Argument(help="A MODEL, a folder of samples, or a PNG.")] = "",
     guidance: Annotated[
         str | None,
         typer.Option(help="Of a MODEL: count the memory of the models that this guidance borrows."),
     ] = None,
+    attention: Annotated[
+        bool,
+        typer.Option(
+            "--attention",
+            help="In place of one: what was measured on this machine, or is now, and is chosen.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """What a model is, or how a picture was made and the command that makes it again.
 
     Examples: `studio info fashion-dit` · `studio info pictures/seed-000003.png` · `studio info fashion-dit
-    --guidance prior=fashion-ddpm,cfg=2`
+    --guidance prior=fashion-ddpm,cfg=2` · `studio info --attention`
     """
-    from studio.cli.info import brief, describe
+    from studio.cli.info import brief, describe, measured_here
     from studio.runtime.recipes import shown
 
+    if bool(what) == attention:
+        raise ValueError(
+            "got nothing to tell of, or two things; give a MODEL, samples or a PNG, or --attention"
+        )
+    if attention:
+        found, lines = measured_here()
+        return emit(found, as_json, lines)
     result = describe(what, guidance)
     emit(result, as_json, [f"{shown(k) + ':':<14}{shown(v)}" for k, v in brief(result).items()])
 

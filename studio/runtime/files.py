@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from torch import Tensor
 
+from backbones import host
 from studio.runtime.strict_json import to_json
 
 SPARE_BYTES = 50_000_000
@@ -110,7 +111,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 def cache_home() -> Path:
     """Where things are kept that can be made again: XDG_CACHE_HOME (or ~/.cache) / drift-studio."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drift-studio"
+    return host.cache_home()
 
 
 def used(*paths: Path) -> None:

@@ -1,8 +1,10 @@
 """`studio list`: every part that there is, by our names and by those of papers, which a config may use."""
 
 import json
+from pathlib import Path
 
 import pytest
+from tiny import run_studio
 
 from samplers import paths
 from samplers.couplings import coupling
@@ -97,3 +99,15 @@ def test_other_kinds_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         catalogue("coupling", [])
     assert all(KINDS[kind]() for kind in KINDS if kind != "plugins")
+
+
+def test_what_was_measured_here_is_told(tmp_path: Path) -> None:
+    done = run_studio("info", "--attention", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found["best"]) == {"forward", "training"} and found["doubled_up_to_tokens"] >= 128
+    assert found["instructions"] and found["threads"] >= 1
+    shown = run_studio("info", "--attention", cwd=tmp_path)
+    assert "the fastest is chosen" in shown.stdout and "measured" not in shown.stderr  # kept since
+    for words in (["info"], ["info", "fashion-dit", "--attention"]):
+        assert "give a MODEL, samples or a PNG, or --attention" in run_studio(*words, cwd=tmp_path).stderr
