@@ -44,7 +44,7 @@ lint: $(STAMP)
 	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: $(STAMP)
-	@cd $(ROOT) && for b in train_step sample generate metrics couplings guidance scans scaling softmax; do echo "== $$b"; $(BIN)/python -m benchmarks.$$b $(ARGS) || exit 1; done
+	@cd $(ROOT) && for b in train_step sample generate attention pointwise metrics couplings guidance scans scaling softmax; do echo "== $$b"; $(BIN)/python -m benchmarks.$$b $(ARGS) || exit 1; done
 
 clean:
 	rm -rf $(VENV)

@@ -2,11 +2,11 @@
 
     python -m benchmarks.attention [--quick]
 
-``auto_vs_best_mean``, ``auto_vs_best_worst``: the time of ``auto`` over that of the fastest backend, on a grid
-of batches, lengths, passes and specs; cells under .3 ms are left out. ``dense_vs_sdpa_N``: SDPA's time in its
-faster dtype over that of ``auto`` in bf16, forward, one sample of N tokens. ``window_vs_dense_4096``: full
-attention over a window of 128 keys to each side. ``train_vs_sdpa_256``: SDPA in its faster dtype over ``auto``
-in the one that products have here, forward and backward, four samples. 6 heads of 64.
+``auto_vs_best_mean``, ``auto_vs_best_worst``: the time of ``auto`` over that of the fastest backend, on a
+grid of batches, lengths, passes and specs; cells under .3 ms are left out. ``dense_vs_sdpa_N``: SDPA's time
+in its faster dtype over that of ``auto`` in the one that products have here, forward, one sample of N tokens.
+``window_vs_dense_4096``: full attention over a window of 128 keys to each side. ``train_vs_sdpa_256``: SDPA
+in its faster dtype over ``auto``, forward and backward, four samples. 6 heads of 64.
 """
 
 import statistics
@@ -43,7 +43,7 @@ def job(name: str, qkv: list[Tensor], spec: Spec) -> Callable[[], Any]:
 
 
 def raced(jobs: dict[str, Callable[[], Any]], limit: float) -> dict[str, float]:
-    """Interleaved medians of at least `ROUNDS`; a form that takes ten times as long as the fastest has two."""
+    """Interleaved medians of at least `ROUNDS`; a form ten times slower than the fastest has two."""
     took: dict[str, list[float]] = {name: [] for name in jobs}
     begun, rounds = time.perf_counter(), 0
     for run in jobs.values():

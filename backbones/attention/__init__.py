@@ -24,14 +24,19 @@ __all__ = [
 ]
 
 
+FEW = 128  # tokens, of which a block of queries sees nearly all in any window
+
+
 def choose(q: Tensor, spec: Spec, *, double_backward: bool = False) -> str:
-    """The backend of `auto`. On CPUs blocks for windows and pieces; for all else what was measured to be the
-    fastest here. On other devices SDPA, and for windows and pieces the first of varlen, xformers and flex
-    that can serve them."""
+    """The backend of `auto`. On CPUs blocks for windows and pieces of more than `FEW` tokens, for all else
+    what was measured to be the fastest here. On other devices SDPA, and for windows and pieces the first of
+    varlen, xformers and flex that can serve them."""
     if double_backward:
         return "blocks" if isinstance(spec, Local) else "explicit"
     if q.device.type == "cpu":
-        return "blocks" if isinstance(spec, Local) else fastest(q, biased=isinstance(spec, Bias))
+        if isinstance(spec, Local) and q.shape[-2] > FEW:
+            return "blocks"
+        return fastest(q, biased=not isinstance(spec, Full))
     if isinstance(spec, Local) and q.device.type == "cuda":
         able = (n for n in ("varlen", "xformers", "flex") if supports(n, q, spec) is None)
         return next(able, "blocks")

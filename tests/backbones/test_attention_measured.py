@@ -62,9 +62,10 @@ def test_what_was_not_reached_goes_by_the_next_shorter_one(asked: list[Any]) -> 
 
 
 def test_a_mask_is_never_dropped(asked: list[Any]) -> None:
-    """Windows take blocks, a bias a form that knows one."""
+    """Windows of many tokens take blocks, others and a bias a form that knows one."""
     q = queries(256, 64)
-    assert choose(q, Window(3, 3)) == "blocks" and choose(q, Bias(torch.zeros(64, 64))) == "sdpa"
+    assert choose(queries(1, 129), Window(3, 3)) == "blocks" and choose(q, Window(3, 3)) == "sdpa"
+    assert choose(q, Bias(torch.zeros(64, 64))) == "sdpa"
     assert choose(q, Full(), double_backward=True) == "explicit"
 
 
