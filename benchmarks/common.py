@@ -49,12 +49,12 @@ def interleave(sides: Mapping[str, Callable[[], Any]], *, rounds: int, warmup: i
 
 
 class Side:
-    """A process ``python -m MODULE --side NAME`` that runs `serve`; calling it with a job's name times that
-    job there once."""
+    """A process ``python -m MODULE MORE --side NAME`` that runs `serve`; calling it with a job's name times
+    that job there once."""
 
-    def __init__(self, module: str, name: str):
+    def __init__(self, module: str, name: str, *more: str):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, "--side", name],
+            [sys.executable, "-m", module, *more, "--side", name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

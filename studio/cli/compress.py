@@ -51,6 +51,12 @@ def compress(
     search: Annotated[
         str, typer.Option(help="Of attention: local, or greedy (as published, slow).")
     ] = "local",
+    schedule: Annotated[
+        str,
+        typer.Option(
+            help="Of blocks and the unconditional pass: adaptive (as measured) or interval (every n-th step)."
+        ),
+    ] = "adaptive",
     window: Annotated[
         int | None, typer.Option(help="Keys to each side of a query; default: an eighth of the tokens.")
     ] = None,
@@ -91,6 +97,7 @@ def compress(
         conditions=conditions_of(set_),
         methods=[m.strip() for m in methods.split(",") if m.strip()],
         search=search,
+        schedule=schedule,
         window=window,
         tile=tile,
         calibration=calibration,

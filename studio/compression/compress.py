@@ -1,24 +1,21 @@
 """`studio compress`: a plan for a model's runs, as cheap as its error may be, or as exact as its cost may
 be."""
 
-import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from backbones.caching.plan import FULL, Plan
+from backbones.caching.plan import Plan
 from backbones.registry import suggest, whole
 from backbones.types import tokens_of
 from studio.checkpoints import plans
 from studio.checkpoints.plans import Key, Saved
-from studio.compression import adaptive, greedy, local
 from studio.compression.budget import Budget, parse_budget
 from studio.compression.cost import Cost, Parts, cost, memory, network_call, parts_of
 from studio.compression.heat_map import heat_map
+from studio.compression.hunt import SEARCHES, Hunt
 from studio.compression.notes import Notes
 from studio.compression.trial import Trial, pairs
 from studio.model.checked_request import run_of
@@ -26,10 +23,7 @@ from studio.model.model import Model
 from studio.runtime import files
 
 METHODS = ("blocks", "uncond", "attention")
-SEARCHES = {"local": local.searched, "greedy": greedy.searched}
-ROUNDS = 7  # of halving the range of a threshold
-WORTH = 0.02  # of the operations of a run that attention has to have left for a search of it
-SHARE = 0.7  # of an error that blocks and the unconditional pass may take, where attention follows
+SCHEDULES = ("adaptive", "interval")
 
 
 @dataclass(frozen=True)
@@ -44,15 +38,6 @@ class Compressed:
     after: Cost
 
 
-@dataclass(frozen=True)
-class Found:
-    """A plan that was tried, with its error and what it costs."""
-
-    plan: Plan
-    error: float
-    cost: Cost
-
-
 def compress(
     model: Model,
     budget: str | Budget,
@@ -64,6 +49,7 @@ def compress(
     conditions: Any = None,
     methods: Sequence[str] = METHODS,
     search: str = "local",
+    schedule: str = "adaptive",
     window: int | None = None,
     tile: int | None = None,
     calibration: int = 8,
@@ -78,6 +64,8 @@ def compress(
     - ``num_steps``, ``sampler``, ``guidance``, ``conditions``: as in `Model.sample`.
     - ``methods``: of ``blocks``, ``uncond`` and ``attention`` those that may be used.
     - ``search`` of attention: ``local`` or ``greedy`` (the published one: a generation for each layer).
+    - ``schedule`` of blocks and the unconditional pass: ``adaptive``, as measured along a run, or
+      ``interval``, every n-th evaluation.
     - ``window``: keys to each side of a query, an eighth of the tokens unless given; ``tile``: the side of
       the squares that tokens are sorted by, 0 for none.
     - ``calibration``: samples, in pairs of one class.
@@ -91,6 +79,10 @@ def compress(
     if search not in SEARCHES:
         raise ValueError(
             f"got search={search!r}, expected {' or '.join(SEARCHES)}{suggest(search, SEARCHES)}"
+        )
+    if schedule not in SCHEDULES:
+        raise ValueError(
+            f"got schedule={schedule!r}, expected {' or '.join(SCHEDULES)}{suggest(schedule, SCHEDULES)}"
         )
     calibration = whole(calibration, "calibration")
     if calibration % 2:
@@ -130,18 +122,14 @@ def compress(
     say = on_trial or (lambda text: None)
     parts = parts_of(net, network_call(net, shape), window=window, tile=tile)
     chosen = _possible(chosen, parts, model.name, say)
-    notes = Notes(folder / f".{called}.search", key, (str(asked), search, window, tile, calibration, chosen))
-    say("the run as it is")
-    best, trial, full = _search(
-        Trial(plain, request),
-        parts,
-        asked,
-        chosen,
-        search,
-        Plan.full((), window=window, tile=tile),
-        notes,
-        say,
+    notes = Notes(
+        folder / f".{called}.search", key, (str(asked), search, schedule, window, tile, calibration, chosen)
     )
+    say("the run as it is")
+    trial = Trial(plain, request)
+    full = Plan.full(trial.evaluations, window=window, tile=tile)
+    hunt = Hunt(trial, parts, asked, chosen, search=search, schedule=schedule, notes=notes, say=say)
+    best = hunt.found(full)
     before = cost(parts, full, trial.guided)
     measured = {
         "error": round(best.error, 5),
@@ -152,6 +140,7 @@ def compress(
         "memory": memory(parts, best.plan),
         "budget": str(asked),
         "search": search,
+        "schedule": schedule,
         "methods": list(chosen),
         "calibration": calibration,
     }
@@ -161,87 +150,6 @@ def compress(
     heat_map(picture, best.plan, f"{called} of {model.name}: {measured['flops']:.0%} of the operations")
     notes.forget()
     return Compressed(saved, path, picture, before, best.cost)
-
-
-def _search(
-    trial: Trial,
-    parts: Parts,
-    budget: Budget,
-    methods: Sequence[str],
-    search: str,
-    base: Plan,
-    notes: Notes,
-    say: Callable[[str], Any],
-) -> tuple[Found, Trial, Plan]:
-    """The plan that a budget allows: first blocks and the unconditional pass, then attention where they
-    leave it something to do."""
-    full = base.with_(evaluations=trial.evaluations)
-    whole_run = cost(parts, full, trial.guided)
-    best = Found(full, 0.0, whole_run)
-
-    def tried(method: str, start: Plan, threshold: float) -> Found:
-        def run() -> tuple[Plan, float]:
-            plan, states = _runs(method, trial, start, threshold, methods, search)
-            return plan, trial.error(states)
-
-        plan, error = notes.kept(f"{method} {threshold:.6g} {start.hash}", run)
-        found = Found(plan, error, cost(parts, plan, trial.guided))
-        say(
-            f"{method} below {threshold:.3g}: {found.cost.flops / whole_run.flops:.0%} of the operations, "
-            f"error {error:.4f}"
-        )
-        return found
-
-    if {"blocks", "uncond"} & set(methods):
-        part = budget.share(SHARE) if "attention" in methods else budget
-        best = _halved(lambda h: tried("reuse", full, h), (1e-5, 0.3), best, whole_run, part)
-    left = parts.layers * (parts.core + parts.projections) / max(parts.all, 1)
-    if (
-        "attention" in methods
-        and left > WORTH
-        and not (budget.kind == "flops" and budget.met(best, whole_run))
-    ):
-        start = best.plan.with_(attention=(FULL * parts.layers,) * full.total)
-        best = _halved(lambda h: tried("attention", start, h), (1e-4, 30.0), best, whole_run, budget)
-    if not budget.met(best, whole_run):
-        raise ValueError(
-            f"no plan meets {budget}: the cheapest that was tried costs "
-            f"{best.cost.flops / whole_run.flops:.0%}; allow more, or other methods"
-        )
-    if budget.kind == "error" and best.plan.attention and set("".join(best.plan.attention)) == {FULL}:
-        best = replace(best, plan=best.plan.with_(attention=()))
-    return best, trial, full
-
-
-def _runs(
-    method: str, trial: Trial, start: Plan, threshold: float, methods: Sequence[str], search: str
-) -> tuple[Plan, Tensor]:
-    if method == "attention":
-        return SEARCHES[search](trial, start, threshold)
-    return adaptive.searched(trial, start, threshold, trunk="blocks" in methods, uncond="uncond" in methods)
-
-
-def _halved(
-    tried: Callable[[float], Found],
-    span: tuple[float, float],
-    best: Found,
-    whole_run: Cost,
-    budget: Budget,
-) -> Found:
-    """By halving a threshold's range on a logarithmic scale: of an error the cheapest plan within it, of a
-    cost the most exact one that is cheap enough (the cheapest where none is)."""
-    low, high = map(math.log, span)
-    for _ in range(ROUNDS):
-        middle = (low + high) / 2
-        found = tried(math.exp(middle))
-        inside = budget.met(found, whole_run)
-        if budget.better(found, best, whole_run):
-            best = found
-        if inside == (budget.kind == "error"):
-            low = middle
-        else:
-            high = middle
-    return best
 
 
 def _methods(methods: Sequence[str]) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ def among(asked: Sequence[bool], n: int, trunk: str, letter: str = LINE) -> str:
         run = run + 1 if wanted else 0
         since += 1
         whole = not trunk or trunk[i] == FULL
+        # what it runs after a pause is of its own time, as `caching.reuse` has it
         here = not wanted or run <= FIRST or (since >= n and whole)
         since = 0 if here and wanted else since
         out.append(FULL if here else letter)

@@ -181,6 +181,7 @@ def test_a_budget_that_is_none_is_refused(model: Model, budget: str) -> None:
         ({"methods": ["blocs"]}, "got method 'blocs', expected blocks, uncond, attention.*blocks"),
         ({"methods": []}, "got no methods"),
         ({"search": "greed"}, "got search='greed', expected local or greedy"),
+        ({"schedule": "often"}, "got schedule='often', expected adaptive or interval"),
         ({"calibration": 3}, "got calibration=3, expected an even number"),
         ({"name": "auto"}, "got name 'auto'"),
         ({"name": "../x"}, "got name '../x'"),
@@ -205,6 +206,25 @@ def test_a_name_that_is_taken_is_kept(model: Model, found: Compressed) -> None:
 def test_a_share_of_the_operations_is_kept_to(model: Model) -> None:
     done = compress(model, "flops=0.6", num_steps=8, calibration=2, overwrite=True)
     assert done.saved.measured["flops"] <= 0.6 and done.path.stem == "ab2-8-flops=0.6"
+
+
+def test_every_nth_step_is_a_schedule_too(model: Model) -> None:
+    """The cheapest of the fixed ones within the error, from the cheapest on."""
+    told: list[str] = []
+    done = compress(
+        model,
+        "error=0.4",
+        name="every",
+        num_steps=8,
+        calibration=2,
+        schedule="interval",
+        methods=["blocks", "uncond"],
+        on_trial=told.append,
+    )
+    assert done.saved.measured["error"] <= 0.4 and done.saved.measured["schedule"] == "interval"
+    shares = [float(text.split(": ")[1].split("%")[0]) for text in told if text.startswith("interval")]
+    assert shares == sorted(shares) and len(shares) >= 1
+    assert set(done.saved.plan.trunk + done.saved.plan.uncond) <= {"F", "L"}
 
 
 def test_a_window_wider_than_the_sequence_is_fine(model: Model) -> None:

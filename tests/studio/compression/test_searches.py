@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from backbones.caching.plan import Plan
-from studio.compression import adaptive, greedy, local
+from studio.compression import adaptive, greedy, local, schedules
 from studio.compression.cost import Parts, cost
 from studio.compression.trial import Trial
 
@@ -66,6 +66,22 @@ def test_an_unconditional_pass_uses_no_blocks_that_it_did_not_run(trial: Trial) 
 def test_a_method_can_be_left_out(trial: Trial, methods: dict[str, bool], letters: str) -> None:
     plan, _ = adaptive.searched(trial, base(trial, "adaptive"), 0.2, **methods)
     assert set(getattr(plan, letters)) == {"F"} and not plan.empty
+
+
+def test_fixed_schedules_are_aligned() -> None:
+    """An unconditional pass falls on an evaluation in which the blocks run, but for the first ones behind a
+    pause of guidance; a line has two points, and the last evaluation is whole."""
+    guided = [False, *[True] * 12, False]
+    found = list(schedules.candidates(Plan.full((1,) * 14), guided))
+    assert len(found) == len(set(found)) > 10
+    for plan in found:
+        assert plan.trunk[:2] in ("", "FF") and plan.trunk[-1:] in ("", "F")
+        for row, letter in enumerate(plan.uncond):
+            if letter == "F" and guided[row] and plan.trunk and plan.trunk[row] != "F":
+                assert row in (1, 2)
+            assert letter == "F" or guided[row]
+    assert schedules.every(3, 9) == "FFLLFLLFF"
+    assert not list(schedules.candidates(Plan.full((1,) * 4), [False] * 4, trunk=False))
 
 
 def test_the_recorded_losses(golden: Callable[[str], Golden]) -> None:
