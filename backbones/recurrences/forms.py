@@ -1,5 +1,10 @@
-"""Which form of a recurrence runs: ``reference`` (torch alone: float64, double backward, ``vmap``, any
-device), ``fused`` (compiled loops on the CPU), or ``mamba`` (mamba-ssm's CUDA kernel, for the scan only)."""
+"""Which form of a recurrence runs: ``reference`` (torch alone, step by step: float64, double backward,
+``vmap``, any device), ``chunked`` (the same with chunks of steps side by side, for devices where a short step
+costs as much as a long one), ``fused`` (compiled loops on the CPU), or ``mamba`` (mamba-ssm's CUDA kernel,
+for the scan only).
+
+``auto`` takes what is fast there, ``double`` what is fast there and can be differentiated twice.
+"""
 
 import sys
 import time
@@ -15,19 +20,23 @@ from torch import Tensor
 from backbones.types import RunContext
 
 NUMBA = find_spec("numba") is not None  # read where torch.compile traces, which cannot look for packages
-FORMS = ("auto", "reference", "fused", "mamba")
+FORMS = ("auto", "double", "reference", "fused", "mamba", "chunked")
+PLAIN = ("reference", "chunked")  # torch alone
 _told: set[str] = set()
 
 
-@cache
+_found = cache(find_spec)
+
+
+@torch.compiler.assume_constant_result
 def installed(package: str) -> bool:
-    return find_spec(package) is not None
+    return _found(package) is not None
 
 
 def supports(form: str, *tensors: Tensor) -> str:
     """Why a form cannot run on these tensors, or an empty text."""
     first = tensors[0]
-    if form == "reference":
+    if form in PLAIN:
         return ""
     if torch._C._are_functorch_transforms_active():
         return "it cannot run under torch.func transforms"
@@ -44,10 +53,13 @@ def supports(form: str, *tensors: Tensor) -> str:
 
 
 def pick(form: str, kinds: tuple[str, ...], *tensors: Tensor) -> str:
-    """The form to run: the asked one, or with ``auto`` the first of ``kinds`` that can. Raises ``ValueError``
-    for a form that is not there, with the reason."""
-    if form == "auto":
-        return next((kind for kind in kinds if not supports(kind, *tensors)), "reference")
+    """The form to run: the asked one, or with ``auto`` and ``double`` the first of ``kinds`` that can (chunks
+    not on the CPU, where they are the slower ones). Raises ``ValueError`` for a form that is not there, with
+    the reason."""
+    if form in ("auto", "double"):
+        left_out = ("chunked",) if tensors[0].device.type in ("cpu", "meta") else ()
+        able = (k for k in kinds if k not in left_out and (form == "auto" or k in PLAIN))
+        return next((kind for kind in able if not supports(kind, *tensors)), "reference")
     if form not in (*kinds, "reference"):
         raise ValueError(f"got form={form!r}, expected auto, reference, {' or '.join(kinds)}")
     reason = supports(form, *tensors)
@@ -57,8 +69,8 @@ def pick(form: str, kinds: tuple[str, ...], *tensors: Tensor) -> str:
 
 
 def form_of(ctx: RunContext | None) -> str:
-    """What a network asks for: the reference where a run wants to differentiate twice."""
-    return "reference" if ctx is not None and ctx.double_backward else "auto"
+    """What a network asks for."""
+    return "double" if ctx is not None and ctx.double_backward else "auto"
 
 
 def exact(device: torch.device) -> AbstractContextManager[Any]:
@@ -96,7 +108,7 @@ def once(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     text = (
         f"the fused {name} cannot be differentiated twice; take its plain form, form='reference', or for "
         "a whole network RunContext(double_backward=True), "
-        "which asks for reference everywhere"
+        "which asks for a plain form everywhere"
     )
 
     def decorate(backward: Callable[..., Any]) -> Callable[..., Any]:

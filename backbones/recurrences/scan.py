@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from backbones.recurrences.forms import compiled, pick
+from backbones.recurrences.scan_chunked import scan_chunked
 from backbones.recurrences.scan_plain import scan_reference as scan_reference
 
 
@@ -35,9 +36,9 @@ def selective_scan(
 
     ``reverse`` runs from the last step to the first. ``state`` (B, D, N) is where to begin, and with
     ``return_state`` the last one is returned beside: a sequence may be cut anywhere. ``form`` as in
-    `backbones.recurrences.forms`; ``reference`` can be differentiated twice. Under torch.compile the fused
-    form is an operator of its own. Any memory layout. Raises ``ValueError`` for shapes that do not fit,
-    integer tensors and a form that is not there.
+    `backbones.recurrences.forms`; ``reference`` and ``chunked`` can be differentiated twice. Under
+    torch.compile these forms are operators of their own. Any memory layout. Raises ``ValueError`` for shapes
+    that do not fit, integer tensors and a form that is not there.
     """
     check_scan(u, delta, A, B, C, D, z, delta_bias, state)
     if torch.compiler.is_compiling() and compiled(form, u, A):
@@ -45,16 +46,16 @@ def selective_scan(
 
         out, last = scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse=reverse, state=state)
         return (out, last) if return_state else out
-    chosen = pick(form, ("fused", "mamba"), u, A)
+    chosen = pick(form, ("fused", "mamba", "chunked"), u, A)
     # the fused loops know decays only, and would hide a NaN
     if chosen == "fused" and not bool((A.detach() <= 0).all()):
         chosen = "reference"
-    if chosen == "mamba" and (reverse or state is not None or delta_softplus is False):
-        chosen = "reference"
+    if chosen == "mamba" and (state is not None or delta_softplus is False):
+        chosen = "chunked"
     if chosen == "fused":
         from backbones.recurrences.scan_fused import fused_scan as run
     else:
-        run = scan_mamba if chosen == "mamba" else scan_reference
+        run = {"mamba": scan_mamba, "chunked": scan_chunked, "reference": scan_reference}[chosen]
     out, last = run(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse=reverse, state=state)
     return (out, last) if return_state else out
 
@@ -73,11 +74,15 @@ def scan_mamba(
     reverse: bool = False,
     state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """mamba-ssm's CUDA kernel, forward from a state of zeros (not run where this was written: a test marked
-    ``gpu`` will)."""
+    """mamba-ssm's CUDA kernel, from a state of zeros (not run where this was written: a test marked ``gpu``
+    will)."""
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
-    return selective_scan_fn(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state=True)
+    if reverse:
+        u, delta, B, C = (x.flip(2) for x in (u, delta, B, C))
+        z = None if z is None else z.flip(2)
+    y, end = selective_scan_fn(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state=True)
+    return (y.flip(2) if reverse else y), end
 
 
 def check_scan(

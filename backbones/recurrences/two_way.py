@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backbones.kernels.threads import flat, share
-from backbones.recurrences.forms import pick, told
+from backbones.recurrences.forms import compiled, pick, told
 from backbones.recurrences.scan import selective_scan
+from backbones.recurrences.scan_chunked import chunked_states
 
 LOG2E = 1.4426950408889634
 
@@ -30,18 +31,17 @@ class Way(NamedTuple):
 
 def two_way_scan(ahead: Way, back: Way, z: Tensor, *, form: str = "auto") -> Tensor:
     """``back`` runs from the last step to the first; ``z`` (B, L, D) → (B, L, D) in z's dtype. ``form`` as in
-    `backbones.recurrences.forms`. Where nothing needs a gradient, one fused loop does it all; otherwise two
-    `selective_scan` do. Any memory layout. Raises ``ValueError`` for shapes that do not fit."""
+    `backbones.recurrences.forms`. Where nothing needs a gradient, one fused loop does it all; in chunks both
+    directions are one scan; otherwise two `selective_scan` do. Any memory layout. Raises ``ValueError`` for
+    shapes that do not fit."""
     check_ways(ahead, back, z)
     inputs = (z, *ahead, *back)
-    watched = (
-        torch.compiler.is_compiling() or torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
-    )
-    if (
-        not watched
-        and pick(form, ("fused", "mamba"), *inputs) == "fused"
-        and all(bool((way.A <= 0).all()) for way in (ahead, back))
-    ):
+    tracing = torch.compiler.is_compiling()
+    chosen = "" if tracing and compiled(form, *inputs) else pick(form, ("fused", "mamba", "chunked"), *inputs)
+    if chosen == "chunked":
+        return two_way_chunked(ahead, back, z)
+    watched = tracing or torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    if chosen == "fused" and not watched and all(bool((way.A <= 0).all()) for way in (ahead, back)):
         return two_way_fused(ahead, back, z)
     return _one_way(ahead, z, form, reverse=False) + _one_way(back, z, form, reverse=True)
 
@@ -52,6 +52,22 @@ def _one_way(way: Way, z: Tensor, form: str, *, reverse: bool) -> Tensor:
     y = selective_scan(u, delta, way.A, b, c, way.D, gate, way.bias, reverse=reverse, form=form)
     assert isinstance(y, Tensor)
     return y.transpose(1, 2).contiguous()
+
+
+def two_way_chunked(ahead: Way, back: Way, z: Tensor) -> Tensor:
+    """Both directions as samples of one scan (`backbones.recurrences.scan_chunked`), the second one turned
+    round."""
+    kind = torch.float64 if z.dtype == torch.float64 else torch.float32
+    ways, rows = [Way(*(x.to(kind) for x in way)) for way in (ahead, back)], []
+    for way in ways:
+        step = F.softplus(F.linear(way.low, way.weight) + way.bias)  # (B, L, D)
+        rows.append([step, step * way.u, way.B, way.C])
+    step, gained, into, out_of = (torch.cat([x, y.flip(1)]) for x, y in zip(*rows))  # (2B, L, ...)
+    a = torch.cat([way.A.expand(len(z), -1, -1) for way in ways])  # (2B, D, N)
+    y, _ = chunked_states(step, gained, a, into, out_of, torch.zeros_like(a))
+    first, second = y.chunk(2)
+    y = torch.addcmul(first, ways[0].D, ways[0].u) + torch.addcmul(second.flip(1), ways[1].D, ways[1].u)
+    return (y * F.silu(z.to(kind))).to(z.dtype)
 
 
 def two_way_fused(ahead: Way, back: Way, z: Tensor) -> Tensor:

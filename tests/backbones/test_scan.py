@@ -265,4 +265,9 @@ def test_under_vmap_the_reference_runs() -> None:
 def test_mamba_ssm() -> None:
     pytest.importorskip("mamba_ssm")
     inputs = [x.cuda() for x in given(2, 32, 50, dtype=torch.float32)]
-    assert near(selective_scan(*inputs, form="mamba"), selective_scan(*inputs, form="reference"), 1e-4)
+    for reverse in (False, True):
+        got, want = (
+            selective_scan(*inputs, reverse=reverse, return_state=True, form=form)
+            for form in ("mamba", "reference")
+        )
+        assert all(near(a, b, 1e-4) for a, b in zip(got, want))

@@ -215,7 +215,7 @@ def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         bi_wkv(w, u, k, v, "cuda")
     with pytest.raises(ValueError, match="got k of torch.int64, expected a floating-point tensor"):
         bi_wkv(w, u, k.long(), v)
-    with pytest.raises(ValueError, match="which only its reference form has"):
+    with pytest.raises(ValueError, match="which only its plain forms have"):
         bi_wkv(w, u, k.clone().requires_grad_(), v, "kernel", form="fused")
     for mode in ("paper", "kernel"):
         with pytest.raises(ValueError, match="got form='mamba', expected auto, reference, fused"):
