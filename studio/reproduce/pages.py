@@ -12,5 +12,6 @@ PAGES = {
     "guidance-frontier": "studio.reproduce.frontier:page",
     "linear-cost": "studio.reproduce.linear_cost:page",
     "graph-control": "studio.reproduce.graph_control_page:page",
+    "cheaper": "studio.reproduce.cheaper:page",
     "backbones": "studio.reproduce.without_attention_page:page",
 }
