@@ -7,6 +7,7 @@ import typer
 
 from studio.cli.options import (
     AsJson,
+    CacheLimit,
     Conditions,
     Device,
     Dtype,
@@ -75,6 +76,7 @@ def generate(
     ] = None,
     path: OnPath = "",
     plan: UsePlan = "none",
+    cache_limit: CacheLimit = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -120,6 +122,7 @@ def generate(
         shard=shard,
         path=path,
         plan=plan,
+        cache_limit=cache_limit,
     )
     if dry_run:
         from studio.generation.dry_run import lines as told

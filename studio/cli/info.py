@@ -11,6 +11,7 @@ from studio.checkpoints import checkpoint, own_network
 from studio.checkpoints.build import Info
 from studio.checkpoints.find import card, locate, spot_of, weights_in
 from studio.checkpoints.networks import build_networks, procedure_of
+from studio.cli.plans import listed as listed_plans
 from studio.config import from_tree, load_config
 from studio.data.labels import SHOWN, listed
 from studio.model.catalog import conditions_of, defaults_of
@@ -54,6 +55,7 @@ def describe(what: str, guidance: str | None = None) -> dict[str, Any]:
         "step": shown.step,
         "weights": {k: files.sha256(p)[:16] for k, p in weights_in(spot).items()},
         "sample": vars(defaults_of(shown)),
+        **({"plans": found} if (found := listed_plans(shown)) else {}),
         **({"starts_from": shown.starts_from, "procedure": config.procedure} if shown.starts_from else {}),
         "command": told(lambda: use_of(str(what))),
     }
@@ -67,6 +69,11 @@ def brief(result: Mapping[str, Any]) -> dict[str, Any]:
         short["seed"] = seeds_text(result["seed"])
     if isinstance(result.get("classes"), list):
         short["classes"] = listed(result["classes"]) or "none"
+    if isinstance(found := result.get("plans"), Mapping) and all(
+        isinstance(p, Mapping) for p in found.values()
+    ):
+        del short["plans"]
+        short |= {f"plan {name}": plan.get("about") for name, plan in found.items()}
     return short
 
 

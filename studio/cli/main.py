@@ -146,17 +146,32 @@ def flops(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value for a config, or for the backbone's options.")
     ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(help="Of a MODEL: a whole run by this plan (a name or a file) and without it."),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="With --plan: samples at once, whose memory is told.")] = 64,
     as_json: AsJson = False,
 ) -> None:
     """Multiply-adds, parameters and tokens of one network evaluation, counted on a meta device (nothing is
-    computed).
+    computed). With --plan also the operations of a run of one sample, where a multiply-add counts as two, and
+    what the plan keeps in memory.
 
-    Examples: `studio flops fashion-dit` · `studio flops dit:XL/2 input_size=32`
+    Examples: `studio flops fashion-dit` · `studio flops dit:XL/2 input_size=32` · `studio flops fashion-dit
+    --plan fast`
     """
     from studio.cli.info import count_flops
+    from studio.cli.plans import lines, run_cost
+    from studio.runtime.recipes import shown
 
+    if plan is not None and overrides:
+        raise ValueError("got overrides with --plan, which is for a model as it was trained; leave them out")
+    planned = run_cost(model, plan, batch) if plan is not None else None
     result = count_flops(model, list(overrides or []))
-    emit(result, as_json, [f"{k + ':':<14}{v}" for k, v in result.items()])
+    told = result if planned is None else result | lines(planned)
+    if planned is not None:
+        result = result | {"plan": planned}
+    emit(result, as_json, [f"{k + ':':<14}{shown(v)}" for k, v in told.items()])
 
 
 @app.command(context_settings=WIDTH)

@@ -37,6 +37,13 @@ UsePlan = Annotated[
         "or none.",
     ),
 ]
+CacheLimit = Annotated[
+    str | None,
+    typer.Option(
+        help="What a plan keeps may take so much memory in each process, such as 500MB; batches are made "
+        "smaller to fit."
+    ),
+]
 Replace = Annotated[bool, typer.Option(help="Replace files of the same names.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Conditions = Annotated[

@@ -8,6 +8,7 @@ import typer
 
 from studio.cli.options import (
     AsJson,
+    CacheLimit,
     Conditions,
     Device,
     Dtype,
@@ -47,6 +48,7 @@ def sample(
     guidance: Guidance = "default",
     path: OnPath = "",
     plan: UsePlan = "none",
+    cache_limit: CacheLimit = None,
     init: Annotated[
         str | None,
         typer.Option(help="A picture to start from; for molecules the SMILES of a piece that stays."),
@@ -82,7 +84,7 @@ def sample(
     chosen = parse_seeds(seeds, most=AT_ONCE)
     set_threads(threads)
     loaded = load(model, weights=weights, device=device, dtype=dtype)
-    loaded = (loaded.on_path(path) if path else loaded).planned(plan)
+    loaded = (loaded.on_path(path) if path else loaded).planned(plan, cache_limit)
     origin = {k: str(v) for k, v in (("init", init), ("mask", mask)) if v is not None}
     options: dict[str, Any] = dict(
         labels=labels,

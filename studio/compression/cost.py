@@ -34,8 +34,9 @@ CORE = {
 class Parts:
     """Of one branch of one sample at one evaluation, in floating-point operations (a multiply-add counts as
     two): ``all`` of the network, its ``trunk`` of blocks; of a layer's attention the products of scores and
-    values (``core``) in full and within the ``window``, and its ``projections``; ``kept``: numbers that a
-    layer keeps. 0 ``layers``: it has no attention that a plan knows."""
+    values (``core``) in full and within the ``window``, and its ``projections``. Numbers of what is kept: of
+    an output of attention (``kept``), of a ``change`` of the trunk, and of a ``sample``. 0 ``layers``: it has
+    no attention that a plan knows."""
 
     all: int
     trunk: int
@@ -44,6 +45,8 @@ class Parts:
     window: int = 0
     projections: int = 0
     kept: int = 0
+    change: int = 0
+    sample: int = 0
 
     def attention(self, letter: str, *, rest: bool, branches: int) -> tuple[float, float]:
         """One layer of all branches of an evaluation: core and projections. ``rest``: a full attention that
@@ -84,26 +87,41 @@ def cost(parts: Parts, plan: Plan, guided: Sequence[bool], *, trunk_only: bool =
     return Cost(flops, attention)
 
 
-def memory(parts: Parts, plan: Plan, *, branches: int = 2, size: int = 4) -> int:
+def memory(parts: Parts, plan: Plan, guided: Sequence[bool], *, size: int = 4) -> int:
     """Bytes that a run keeps for one sample at most, ``size`` of them a number: outputs and rests of
-    attention, and the last two changes of the trunk."""
-    most = 0
-    for row in range(plan.total):
-        held = sum(
-            plan.needs_output(row, layer) + plan.needs_rest(row, layer) for layer in range(plan.layers)
-        )
-        most = max(most, held)
-    trunk = 2 if set(plan.trunk) - {FULL} else 0
-    return (most + trunk) * parts.kept * branches * size
+    attention, the last two changes of the trunk, and the last two gaps of guidance. ``guided``: as in
+    `cost`."""
+    attention: dict[tuple[int, str], tuple[bool, bool]] = {}  # output and rest of a layer's branch
+    changes: dict[str, int] = {}
+    most = gaps = 0
+    for row, wanted in enumerate(guided):
+        asked = wanted and (not plan.uncond or plan.uncond[row] == FULL)
+        gaps = min(2, gaps + (asked and bool(plan.uncond)))
+        full = not plan.trunk or plan.trunk[row] == FULL
+        for branch in ("cond", "uncond") if asked else ("cond",):
+            if full and set(plan.trunk[row + 1 :]) - {FULL}:
+                changes[branch] = min(2, changes.get(branch, 0) + 1)
+            for layer in range(plan.layers) if full else ():
+                letter, place = plan.attends(row, layer), (layer, branch)
+                near = letter in (WINDOW, BOTH) and attention.get(place, (False, False))[1]
+                if letter != STEPS:
+                    attention[place] = plan.needs_output(row, layer), near or plan.needs_rest(row, layer)
+        held = sum(map(sum, attention.values()))
+        most = max(most, held * parts.kept + sum(changes.values()) * parts.change + gaps * parts.sample)
+    return most * size
 
 
 def parts_of(net: Any, call: Callable[[RunContext | None], Any], *, window: int, tile: int = 0) -> Parts:
     """Counted in calls of one sample: in full, with the trunk left out, and with each layer's products looked
     at. ``call(ctx)`` asks the network."""
-    total = _counted(lambda: call(None))
+    made: list[Tensor] = []
+    total, sample = _counted(lambda: made.append(call(None))), made[0].numel()
     ctx = RunContext(plan=Plan((1, 1), trunk=FULL + AGAIN), time=0.0)
     call(ctx)
     ctx.step = 1
+    trunks = [branches for (_, part), branches in ctx.caches.items() if part == "trunk"]
+    trunks = [of for (_, part), of in ctx.caches.items() if part == "trunk"]
+    change = sum(past.value.numel() for of in trunks for branch in of.values() for past in branch)
     trunk = total - _counted(lambda: call(ctx))
     seen: list[tuple[int, int, int, int]] = []
 
@@ -121,9 +139,9 @@ def parts_of(net: Any, call: Callable[[RunContext | None], Any], *, window: int,
 
     call(RunContext(plan=Plan((1,), (FULL,), window=window, tile=tile), taps={"attention": look}))
     if not seen:
-        return Parts(total, trunk)
+        return Parts(total, trunk, change=change, sample=sample)
     core, near, around, kept = (max(column) for column in zip(*seen))
-    return Parts(total, trunk, len(seen), core, near, around, kept)
+    return Parts(total, trunk, len(seen), core, near, around, kept, change, sample)
 
 
 def _counted(run: Callable[[], Any]) -> int:

@@ -68,6 +68,7 @@ def prepared(
     shard: str | None = None,
     path: str = "",
     plan: str = "none",
+    cache_limit: int | str | None = None,
 ) -> Prepared:
     """The options are those of `studio.generate`. Raises ``ValueError`` for what does not fit; nothing is
     written."""
@@ -84,7 +85,8 @@ def prepared(
     device = _device(device, world, alone=shard == "env")
     loaded = model if isinstance(model, Model) else load(model, weights=weights, device=device, dtype=dtype)
     loaded = loaded.on_path(path) if path else loaded
-    loaded = loaded if plan == "none" else loaded.planned(plan)
+    if plan != "none" or cache_limit is not None:
+        loaded = loaded.planned(loaded.plan if plan == "none" else plan, cache_limit)
     size = parse_batch(batch, loaded)
     made = make_plan(
         loaded,
@@ -110,6 +112,7 @@ def prepared(
         "sampler": made.request.sampler,
         "path": path,
         "plan": loaded.plan,
+        "cache_limit": loaded.cache_limit,
         "weights": weights,
         "device": device,
         "dtype": dtype,

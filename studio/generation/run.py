@@ -70,6 +70,7 @@ def generate(
     shard: str | None = None,
     path: str = "",
     plan: str = "none",
+    cache_limit: int | str | None = None,
     quiet: bool = False,
     on_progress: Callable[[int, int], Any] | None = None,
 ) -> Generated:
@@ -92,7 +93,8 @@ def generate(
     - ``shard``: "3/8" is the third of eight machines, "env" what ``RANK`` and ``WORLD_SIZE`` or Slurm's
       variables say.
     - ``path``: sample on another path than the model's own, as `Model.on_path`.
-    - ``plan``: what need not be computed at every step, as `Model.planned`.
+    - ``plan``: what need not be computed at every step, as `Model.planned`; ``cache_limit``: what it keeps
+      may take so many bytes in each process, "500MB" or a number.
     - ``quiet``: no bar; ``on_progress``: called with how many samples are made, and of how many.
 
     Raises ``ValueError`` and ``FileExistsError`` before anything is written, for settings that do not fit or
@@ -120,6 +122,7 @@ def generate(
         shard=shard,
         path=path,
         plan=plan,
+        cache_limit=cache_limit,
     )
     made, store, folder, form, rank, world, threads = (
         p.plan,

@@ -18,6 +18,7 @@ from studio import sampling
 from studio.checkpoints import plans
 from studio.data.conditions import Asked, asked
 from studio.data.labels import parse_labels
+from studio.model.cache_limit import batch_within
 from studio.model.loaded import Loaded
 from studio.runtime.seeds import AT_ONCE, MOST, parse_seeds
 from studio.sampling import sampler_spec, starts
@@ -143,7 +144,13 @@ def _planned(model: Loaded, request: sampling.Request) -> sampling.Request:
     found, instead = plans.chosen(model.plan, run_of(model, request), model.folder, model.name)
     if instead:
         warnings.warn(instead, stacklevel=5)
-    return request if found is None else replace(request, plan=found.plan, plan_name=found.name)
+    if found is None:
+        return request
+    request = replace(request, plan=found.plan, plan_name=found.name)
+    if model.cache_limit is None:
+        return request
+    fixed = sampling.fixed_size(model.denoiser, model.info.shape, request, device=model.device)
+    return replace(request, batch=batch_within(model.cache_limit, found, request.batch, fixed))
 
 
 def run_of(model: Loaded, request: sampling.Request) -> plans.Key:

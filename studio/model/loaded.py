@@ -18,6 +18,7 @@ from studio.checkpoints.build import Info
 from studio.codecs.codec import Codec, decoded_shape
 from studio.config import Config
 from studio.data.depth import Reading
+from studio.model.cache_limit import bytes_of
 from studio.runtime.devices import pick_dtype
 from studio.sampling import inputs, sampler_spec
 from studio.sampling.commands import path_text
@@ -40,7 +41,8 @@ class Loans:
 class Loaded:
     """``denoiser`` can be queried directly: ``model.denoiser.predict(x, t, Cond(label=...))``. ``weights``:
     which of them, and their ``hash``; ``path``: the text of another path than its own that it is sampled
-    on; ``plan``: the name or file of the plan that its runs follow."""
+    on; ``plan``: the name or file of the plan that its runs follow, and ``cache_limit`` the bytes that what
+    it keeps may take."""
 
     name: str
     config: Config
@@ -54,6 +56,7 @@ class Loaded:
     folder: Path
     path: str = ""
     plan: str = ""
+    cache_limit: int | None = None
     loans: Loans = field(default_factory=Loans, compare=False, repr=False)
 
     @property
@@ -116,19 +119,25 @@ class Loaded:
         denoiser = on_path(self.denoiser, dict(tree) if isinstance(tree, Mapping) else tree)
         return replace(self, denoiser=denoiser, path=_path_line(tree))
 
-    def planned(self, plan: str | Path) -> Self:
+    def planned(self, plan: str | Path, cache_limit: int | str | None = None) -> Self:
         """The same model with runs that follow a plan of its own (`studio compress`): its name, a file, or
-        ``auto`` for the one that belongs to a run, where there is one; ``none`` for none.
+        ``auto`` for the one that belongs to a run, where there is one; ``none`` for none. ``cache_limit``:
+        bytes (``"500MB"``, ``"2GB"``) that what it keeps may take; batches are made smaller to fit.
 
-        Raises ``ValueError`` for one that is not there; runs that it is not for are refused when they are
-        asked for.
+        Raises ``ValueError`` for one that is not there; runs that it is not for, or of which too much would
+        be kept, are refused when they are asked for.
         """
-        asked = str(plan)
+        asked, limit = str(plan), bytes_of(cache_limit)
+        if limit is not None and asked in ("", plans.NONE):
+            raise ValueError(
+                "got a cache limit without a plan, and without one nothing is kept; give the plan too, or "
+                "leave the limit out"
+            )
         if asked not in ("", plans.NONE, plans.AUTO) and not asked.endswith(".json"):
             there = plans.listed(self.folder, self.hash)
             if asked not in there:
                 raise ValueError(plans.unknown(asked, there, self.name))
-        return replace(self, plan="" if asked == plans.NONE else asked)
+        return replace(self, plan="" if asked == plans.NONE else asked, cache_limit=limit)
 
     def with_dtype(self, dtype: str) -> Self:
         """The same weights run in another precision."""

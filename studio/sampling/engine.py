@@ -107,6 +107,18 @@ def fixed_rows(denoiser: Any, shape: Sequence[int]) -> int:
     return int(getattr(net, "fixed_rows", usual))
 
 
+def fixed_size(denoiser: Any, shape: Sequence[int], request: Request, *, device: torch.device) -> int | None:
+    """Samples of a micro-batch whose size a request does not choose; None where it is its ``batch``."""
+    if starts.whole(request.noise):
+        return len(request.seeds)
+    return fixed_rows(denoiser, shape) if request.deterministic or rounded(denoiser, device) else None
+
+
+def rounded(denoiser: Any, device: torch.device) -> bool:
+    """Whether rounding would show the batch: in bf16 on a CPU."""
+    return device.type == "cpu" and getattr(denoiser, "dtype", None) == torch.bfloat16
+
+
 def micro_batches(
     request: Request, *, alone: bool = False, fixed: bool = False, size: int = FIXED_BATCH
 ) -> list[list[int | None]]:
@@ -185,10 +197,8 @@ def stream(
     fast = fast if lowered is None else lowered()
     model: Queryable = guidance_floor.Guided(fast, chosen) if chosen else fast
     model = model if around is None else around(model)
-    rounded = around is None and device.type == "cpu" and getattr(denoiser, "dtype", None) == torch.bfloat16
-    batches = micro_batches(
-        request, alone=sampler.mixes, fixed=rounded and not sampler.mixes, size=fixed_rows(denoiser, shape)
-    )
+    fixed = around is None and rounded(denoiser, device) and not sampler.mixes
+    batches = micro_batches(request, alone=sampler.mixes, fixed=fixed, size=fixed_rows(denoiser, shape))
     if starts.whole(request.noise):
         batches = [list(range(len(request.seeds)))]
     grid = sampler.times(denoiser.path, request.num_steps)
