@@ -7,7 +7,8 @@ torch.compile fuses them itself, and under function transforms.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -53,7 +54,26 @@ def _fused(first: Tensor, *others: Tensor) -> bool:
         and all(t.dtype in KINDS and t.shape[-1] % LANES == 0 for t in (first, *others))
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
+        and _loops().there
     )
+
+
+class Loops(NamedTuple):
+    """Modules of kernels, whose functions have no types of their own."""
+
+    there: bool
+    gelu: Any = None
+    modulated: Any = None
+
+
+@cache
+def _loops() -> Loops:
+    """Loaded once; not there where the compiler's library cannot be, as in a process short of memory."""
+    try:
+        from backbones.kernels import gelu, modulated
+    except (ImportError, OSError, MemoryError):
+        return Loops(False)
+    return Loops(True, gelu, modulated)
 
 
 def _rows(*vectors: Tensor) -> tuple[list[Tensor], int]:
@@ -81,9 +101,7 @@ def _twice(ctx: Any, plain: Callable[..., Tensor], grad: Tensor, *inputs: Tensor
 class Gelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        from backbones.kernels import gelu as loops
-
-        kernel: Any = loops  # numba's functions have no types of their own
+        kernel = _loops().gelu
         given = x.detach().contiguous()
         out = torch.empty_like(given)
         ctx.save_for_backward(x)
@@ -97,9 +115,7 @@ class Gelu(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        from backbones.kernels import gelu as loops
-
-        kernel: Any = loops
+        kernel = _loops().gelu
         (x,) = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _twice(ctx, lambda x: F.gelu(x, approximate="tanh"), grad, x)[0]
@@ -112,9 +128,7 @@ class Gelu(torch.autograd.Function):
 class NormModulated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-        from backbones.kernels import modulated as loops
-
-        kernel: Any = loops
+        kernel = _loops().modulated
         given = x.detach().contiguous()
         (moved, scaled), apart = _rows(shift, scale)
         y = torch.empty(x.shape, dtype=shift.dtype)
@@ -134,9 +148,7 @@ class NormModulated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        from backbones.kernels import modulated as loops
-
-        kernel: Any = loops
+        kernel = _loops().modulated
         x, shift, scale = ctx.saved_tensors
         if torch.is_grad_enabled():
             eps = ctx.eps
@@ -158,9 +170,7 @@ class NormModulated(torch.autograd.Function):
 class Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor, gate: Tensor, x: Tensor) -> Tensor:
-        from backbones.kernels import modulated as loops
-
-        kernel: Any = loops
+        kernel = _loops().modulated
         (row,), apart = _rows(gate)
         z = torch.empty(h.shape, dtype=h.dtype)
         ctx.save_for_backward(gate, x)
@@ -177,9 +187,7 @@ class Gated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        from backbones.kernels import modulated as loops
-
-        kernel: Any = loops
+        kernel = _loops().modulated
         gate, x = ctx.saved_tensors
         if torch.is_grad_enabled():
             wide = grad * gate[:, None]
