@@ -20,6 +20,7 @@ _PUBLIC = {
     "generate": "studio.generation",
     "evaluate": "studio.evaluation",
     "compare": "studio.evaluation",
+    "compress": "studio.compression",
     "sweep": "studio.api",
     "translate": "studio.api",
 }
@@ -29,6 +30,7 @@ __all__ = [
     "Samples",
     "__version__",
     "compare",
+    "compress",
     "evaluate",
     "generate",
     "list_models",
@@ -41,6 +43,7 @@ __all__ = [
 if TYPE_CHECKING:
     from studio.api import sweep, translate
     from studio.checkpoints.find import list_models
+    from studio.compression import compress
     from studio.evaluation import compare, evaluate
     from studio.generation import generate
     from studio.model.loading import load

@@ -19,6 +19,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sweep": studio.sweep,
     "translate": studio.translate,
     "compare": studio.compare,
+    "compress": studio.compress,
     "from_arrays": from_arrays,
     "from_dataset": from_dataset,
     "Model.request": Model.request,

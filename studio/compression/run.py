@@ -19,6 +19,7 @@ from studio.compression.hunt import SEARCHES, Hunt
 from studio.compression.notes import Notes
 from studio.compression.trial import Trial, pairs
 from studio.model.checked_request import run_of
+from studio.model.loading import load
 from studio.model.model import Model
 from studio.runtime import files
 
@@ -39,7 +40,7 @@ class Compressed:
 
 
 def compress(
-    model: Model,
+    model: str | Path | Model,
     budget: str | Budget,
     *,
     name: str | None = None,
@@ -58,6 +59,7 @@ def compress(
 ) -> Compressed:
     """Search a plan for the runs of a model with these settings and write it into the model's folder.
 
+    - ``model``: a name as in `studio.load`, or a model that is loaded.
     - ``budget``: ``error=0.05``, the most that a sample may move, as a share of how far two samples of one
       class are apart; or ``flops=0.5``, the most that a run may cost, as a share of what it costs without.
     - ``name``: of the plan, by default of its settings.
@@ -69,11 +71,13 @@ def compress(
     - ``window``: keys to each side of a query, an eighth of the tokens unless given; ``tile``: the side of
       the squares that tokens are sorted by, 0 for none.
     - ``calibration``: samples, in pairs of one class.
+    - ``overwrite``: replace a plan of this name.
     - ``on_trial``: told in words what was tried. A search that was interrupted goes on where it was.
 
     Raises ``ValueError`` for what does not fit, and ``FileExistsError`` for a name that is taken, before
     anything is computed.
     """
+    model = model if isinstance(model, Model) else load(model)
     asked = budget if isinstance(budget, Budget) else parse_budget(budget)
     chosen = _methods(methods)
     if search not in SEARCHES:
