@@ -17,7 +17,7 @@ ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _moments(x, at, channels, eps):
+def token_moments(x, at, channels, eps):
     """1/deviation and mean of one token."""
     count = np.float32(channels)
     summed = splat(ZERO)
@@ -37,7 +37,7 @@ def norm_forward(first, last, x, shift, scale, y, tokens, channels, apart, eps):
     those of the next."""
     for token in range(first, last):
         at, of = token * channels, token // tokens * apart
-        factor, mean = _moments(x, at, channels, eps)
+        factor, mean = token_moments(x, at, channels, eps)
         rise, middle = splat(factor), splat(mean)
         for c in range(0, channels, LANES):
             normed = mul(sub(load(x, at + c), middle), rise)
@@ -54,7 +54,7 @@ def norm_backward(first, last, grad, x, scale, dx, dshift, dscale, tokens, stret
         of, sums = sample * apart, task * channels
         for i in range(part * size, min(tokens, (part + 1) * size)):
             at = (sample * tokens + i) * channels
-            factor, mean = _moments(x, at, channels, eps)
+            factor, mean = token_moments(x, at, channels, eps)
             rise, middle = splat(factor), splat(mean)
             through, along = splat(ZERO), splat(ZERO)
             for c in range(0, channels, LANES):

@@ -10,7 +10,8 @@ A task is a row of the grid. A quarter of the channels is a multiple of sixteen.
 import numpy as np
 from numba import njit
 
-from backbones.kernels.vectors import LANES, add, fma, load, peek, poke, splat, store, sub, total
+from backbones.kernels.modulated import token_moments
+from backbones.kernels.vectors import LANES, fma, load, peek, poke, splat, store, sub
 
 ZERO = np.float32(0.0)
 
@@ -19,18 +20,8 @@ ZERO = np.float32(0.0)
 def moments(first, last, x, scale, shift, channels, eps):
     """Of tokens [first, last): 1/deviation in ``scale`` and −mean/deviation in ``shift``, so that x scale +
     shift is normed."""
-    count = np.float32(channels)
     for token in range(first, last):
-        at = token * channels
-        summed = splat(ZERO)
-        for c in range(0, channels, LANES):
-            summed = add(summed, load(x, at + c))
-        mean = total(summed) / count
-        middle, squares = splat(mean), splat(ZERO)
-        for c in range(0, channels, LANES):
-            off = sub(load(x, at + c), middle)
-            squares = fma(off, off, squares)
-        factor = np.float32(1.0) / np.sqrt(total(squares) / count + eps)
+        factor, mean = token_moments(x, token * channels, channels, eps)
         poke(scale, token, factor)
         poke(shift, token, -mean * factor)
 
