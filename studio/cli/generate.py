@@ -7,6 +7,7 @@ import typer
 
 from studio.cli.options import (
     AsJson,
+    Attention,
     CacheLimit,
     Conditions,
     Device,
@@ -84,6 +85,7 @@ def generate(
             help="Print how long it would take, on how much disk, and what a thousand cost; write nothing.",
         ),
     ] = False,
+    attention: Attention = "auto",
     weights: Weights = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -123,6 +125,7 @@ def generate(
         path=path,
         plan=plan,
         cache_limit=cache_limit,
+        attention=attention,
     )
     if dry_run:
         from studio.generation.dry_run import lines as told

@@ -44,6 +44,10 @@ CacheLimit = Annotated[
         "smaller to fit."
     ),
 ]
+Attention = Annotated[
+    str,
+    typer.Option(help="auto (measured on this machine), sdpa, explicit, blocks, xformers, flex or varlen."),
+]
 Replace = Annotated[bool, typer.Option(help="Replace files of the same names.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Conditions = Annotated[

@@ -8,6 +8,7 @@ import typer
 
 from studio.cli.options import (
     AsJson,
+    Attention,
     CacheLimit,
     Conditions,
     Device,
@@ -65,6 +66,7 @@ def sample(
         bool, typer.Option(help="Also write what guidance did in each step: probe.csv and probe.png.")
     ] = False,
     overwrite: Replace = False,
+    attention: Attention = "auto",
     weights: Weights = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -83,7 +85,7 @@ def sample(
 
     chosen = parse_seeds(seeds, most=AT_ONCE)
     set_threads(threads)
-    loaded = load(model, weights=weights, device=device, dtype=dtype)
+    loaded = load(model, weights=weights, device=device, dtype=dtype, attention=attention)
     loaded = (loaded.on_path(path) if path else loaded).planned(plan, cache_limit)
     origin = {k: str(v) for k, v in (("init", init), ("mask", mask)) if v is not None}
     options: dict[str, Any] = dict(

@@ -69,6 +69,7 @@ def prepared(
     path: str = "",
     plan: str = "none",
     cache_limit: int | str | None = None,
+    attention: str = "auto",
 ) -> Prepared:
     """The options are those of `studio.generate`. Raises ``ValueError`` for what does not fit; nothing is
     written."""
@@ -83,7 +84,11 @@ def prepared(
         threads = threads or 1
     rank, world = (0, 1) if shard == "env" else launched()
     device = _device(device, world, alone=shard == "env")
-    loaded = model if isinstance(model, Model) else load(model, weights=weights, device=device, dtype=dtype)
+    loaded = (
+        model
+        if isinstance(model, Model)
+        else load(model, weights=weights, device=device, dtype=dtype, attention=attention)
+    )
     loaded = loaded.on_path(path) if path else loaded
     if plan != "none" or cache_limit is not None:
         loaded = loaded.planned(loaded.plan if plan == "none" else plan, cache_limit)
@@ -113,6 +118,7 @@ def prepared(
         "path": path,
         "plan": loaded.plan,
         "cache_limit": loaded.cache_limit,
+        "attention": loaded.attention,
         "weights": weights,
         "device": device,
         "dtype": dtype,

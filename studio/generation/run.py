@@ -71,6 +71,7 @@ def generate(
     path: str = "",
     plan: str = "none",
     cache_limit: int | str | None = None,
+    attention: str = "auto",
     quiet: bool = False,
     on_progress: Callable[[int, int], Any] | None = None,
 ) -> Generated:
@@ -87,7 +88,7 @@ def generate(
     - ``format``: png, npz, both, or tar (archives of a thousand PNGs, their digests beside them); points and
       molecules are always npz, molecules also .smi, .csv, .sdf and a sheet.
     - ``overwrite``: remove the set that is there and start again.
-    - ``weights``, ``device``, ``dtype``: as in `studio.load`.
+    - ``weights``, ``device``, ``dtype``, ``attention``: as in `studio.load`.
     - ``threads``: of each process.
     - ``workers``: local processes, "auto" or a number.
     - ``shard``: "3/8" is the third of eight machines, "env" what ``RANK`` and ``WORLD_SIZE`` or Slurm's
@@ -123,6 +124,7 @@ def generate(
         path=path,
         plan=plan,
         cache_limit=cache_limit,
+        attention=attention,
     )
     made, store, folder, form, rank, world, threads = (
         p.plan,

@@ -121,7 +121,13 @@ def main() -> None:
     from studio.runtime.devices import set_threads
 
     set_threads(job["threads"])
-    model = load(job["model"], weights=job["weights"], device=job["device"], dtype=job["dtype"])
+    model = load(
+        job["model"],
+        weights=job["weights"],
+        device=job["device"],
+        dtype=job["dtype"],
+        attention=job["attention"],
+    )
     model = (model.on_path(job["path"]) if job["path"] else model).planned(job["plan"], job["cache_limit"])
     plan = make_plan(model, threads=job["threads"], **job["options"])
     plan = replace(plan, request=replace(plan.request, sampler=job["sampler"]))  # as an older set has it

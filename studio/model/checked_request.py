@@ -127,6 +127,7 @@ def checked_request(
         own.noise,
         given.columns,
         given.texts,
+        attention=model.attention,
     )
     _warn_of_range(model, given)
     return _planned(model, request), rules

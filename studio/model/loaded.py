@@ -41,8 +41,8 @@ class Loans:
 class Loaded:
     """``denoiser`` can be queried directly: ``model.denoiser.predict(x, t, Cond(label=...))``. ``weights``:
     which of them, and their ``hash``; ``path``: the text of another path than its own that it is sampled
-    on; ``plan``: the name or file of the plan that its runs follow, and ``cache_limit`` the bytes that what
-    it keeps may take."""
+    on; ``plan``: the name or file of the plan that its runs follow, ``attention`` the backend, and
+    ``cache_limit`` the bytes that what it keeps may take."""
 
     name: str
     config: Config
@@ -56,6 +56,7 @@ class Loaded:
     folder: Path
     path: str = ""
     plan: str = ""
+    attention: str = "auto"
     cache_limit: int | None = None
     loans: Loans = field(default_factory=Loans, compare=False, repr=False)
 

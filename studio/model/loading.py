@@ -4,8 +4,10 @@ weights put in."""
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from backbones.attention import Full, supports
 from samplers.heads.gradient import grad_of
 from studio.checkpoints import checkpoint, own_network, repair
 from studio.checkpoints.build import Info, build_network, denoiser_of, objective_of
@@ -32,6 +34,7 @@ def load(
     procedure: Any = None,
     task: Task | None = None,
     plan: str | Path = "none",
+    attention: str = "auto",
 ) -> Model:
     """A `Model` by name: a folder, ``RUN@step``, ``hf:org/name`` or a bundled one.
 
@@ -43,6 +46,8 @@ def load(
     - ``procedure``: the object that trained it, where it was one of your own; ``task``: the same of the task
       that shows its samples.
     - ``plan``: what need not be computed at every step, as `Model.planned`.
+    - ``attention``: "auto", or a backend that this device has: sdpa, explicit, blocks, xformers, flex,
+      varlen.
 
     Raises ``ValueError`` for a model that cannot be read, with the way out.
     """
@@ -101,8 +106,18 @@ def load(
         hash=files.sha256(path)[:16],
         folder=folder,
         loader=load,
+        attention=_attention(attention, where, kind),
     )
     return loaded if str(plan) == "none" else loaded.planned(plan)
+
+
+def _attention(name: str, device: torch.device, dtype: torch.dtype | None) -> str:
+    """A backend by its name. Raises ``ValueError`` for one that is not there or cannot run here."""
+    if name != "auto":
+        reason = supports(name, torch.empty(1, 1, 1, 64, device=device, dtype=dtype or torch.float32), Full())
+        if reason:
+            raise ValueError(reason)
+    return name
 
 
 def _adapted(

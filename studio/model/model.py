@@ -335,6 +335,8 @@ class Model(Loaded):
             common["deterministic"] = True
         if self.path:
             common["path"] = self.path
+        if request.attention != "auto":
+            common["attention"] = request.attention
         if request.plan is not None:
             common["plan"] = request.plan_name
             common["plan_hash"] = request.plan.hash

@@ -78,6 +78,7 @@ TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
             "source_hash",
             "plan",
             "plan_hash",
+            "attention",
         ),
         ("a text", _text),
     ),

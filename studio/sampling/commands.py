@@ -85,6 +85,7 @@ def settings(recipe: Mapping[str, Any], look: bool = True) -> list[tuple[str, An
         ("--weights", recipe["weights"]),
         ("--dtype", recipe["dtype"]),
         ("--plan", recipe.get("plan")),
+        ("--attention", recipe.get("attention")),
     ]
 
 

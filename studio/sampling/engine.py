@@ -42,7 +42,8 @@ class Request:
     what of it may change. ``values``: the conditions that ``numeric`` was made of, as they were given.
     ``solver``: a sampler that no line describes. ``noise``: see `studio.sampling.starts`. ``fields``: (N,
     ...) conditions of other kinds by name, as the network sees them, and ``texts`` what recipes keep of
-    them. ``plan``: what of the network is not computed at every evaluation, and its name."""
+    them. ``plan``: what of the network is not computed at every evaluation, and its name; ``attention``: the
+    backend (`backbones.attention`)."""
 
     seeds: tuple[int, ...]
     labels: tuple[int, ...] | None = None
@@ -65,6 +66,7 @@ class Request:
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     plan: Plan | None = None
     plan_name: str = ""
+    attention: str = "auto"
 
     def unkept(self) -> tuple[str, ...]:
         """Names of the conditions of which values are given that no recipe keeps."""
@@ -231,7 +233,7 @@ def stream(
             if request.mask is not None:
                 free = request.mask.to(device).expand(len(rows), *shape)
                 cond = replace(cond, known=~free, given=init.expand(len(rows), *shape))
-        ctx = RunContext(taps=taps or {}, plan=request.plan)
+        ctx = RunContext(taps=taps or {}, plan=request.plan, attention=request.attention)
         for step in sampler.steps(model, x, cond, noise, num_steps=request.num_steps, start=start, ctx=ctx):
             done += 1
             check_step(

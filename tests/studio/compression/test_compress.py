@@ -263,3 +263,20 @@ def test_a_bundled_models_plan_is_the_users(tmp_path: Path, monkeypatch: pytest.
     bundled = studio.load("fashion-dit", dtype="fp32", device="cpu")
     done = compress(bundled, "error=0.5", name="own", num_steps=4, calibration=2, methods=["blocks"])
     assert tmp_path in done.path.parents and bundled.planned("own").plan == "own"
+
+
+def test_two_threads_with_different_plans_do_not_touch_each_other(model: Model, found: Compressed) -> None:
+    """All that a run keeps lies in its own context."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    compress(model, "flops=0.5", name="other", num_steps=8, calibration=2, overwrite=True)
+    models = [model.planned(name) for name in ("fast", "other", "none")]
+
+    def sampled(one: Model) -> torch.Tensor:
+        return one.sample(seeds="0-7", num_steps=8).values
+
+    alone = [sampled(one) for one in models]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(sampled, models * 2))
+    assert all(torch.equal(a, b) for a, b in zip(together, alone * 2, strict=True))
+    assert not torch.equal(alone[0], alone[1])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny import differences, files_below
+from tiny import differences, files_below, run_studio
 
 import studio
 from studio.checkpoints import checkpoint
@@ -18,6 +18,8 @@ from studio.cli.listing import catalogue
 from studio.model.catalog import find_by_hash, name_of, weights_hash
 from studio.model.export import export
 from studio.model.model import Model
+from studio.runtime.recipes import read_recipe
+from studio.sampling.commands import command_of
 from studio.training.run import Run
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -233,3 +235,26 @@ def test_a_model_on_another_path_makes_nearly_the_same_pictures(picture_model: M
     )
     with pytest.raises(ValueError, match="got path 'trigg', .*did you mean 'trig'"):
         picture_model.on_path("trigg")
+
+
+def test_an_attention_is_chosen_or_refused_when_the_model_is_loaded(picture_run: Run, tmp_path: Path) -> None:
+    """By name; what cannot run on this device says why, and recipes say what was chosen."""
+    there = studio.load(picture_run.folder, device="cpu", dtype="fp32").sample(seeds=[1], num_steps=2)
+    here = studio.load(picture_run.folder, device="cpu", dtype="fp32", attention="explicit")
+    samples = here.sample(seeds=[1], num_steps=2)
+    assert samples.recipes[0]["attention"] == "explicit" and "attention" not in there.recipes[0]
+    assert int((samples.values.int() - there.values.int()).abs().max()) <= 1
+    for name, reason in (
+        ("xformers", "xformers attention runs on cuda, got cpu; choose 'auto'"),
+        ("flsh", "there is no attention backend 'flsh'; choose one of auto, sdpa"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            studio.load(picture_run.folder, device="cpu", attention=name)
+    line = ("sample", picture_run.folder, "--device", "cpu", "--out", tmp_path / "out")
+    done = run_studio(*line, "--attention", "xformers", cwd=tmp_path)
+    assert done.returncode == 2 and "error: xformers attention runs on cuda, got cpu" in done.stderr
+    assert not (tmp_path / "out").exists()
+    done = run_studio(*line, "--attention", "blocks", "--seeds", "0", cwd=tmp_path)
+    assert done.returncode == 0 and "--attention blocks" in command_of(
+        read_recipe(tmp_path / "out" / "grid.png")
+    )
