@@ -125,5 +125,6 @@ def told(found: dict[str, Any]) -> str:
     return (
         f"{found['plan']}: {found['flops']:.0%} of the operations ({found['gflops_before']:g} → "
         f"{found['gflops']:g} GFLOP a sample; of attention's core {found['attention_flops']:.0%}), error "
-        f"{found['error']:.3g}, keeps {found['memory'] / 1e6:.1f} MB a sample"
+        f"{found['error']:.3g}, keeps {found['memory'] / 1e6:.1f} MB a sample; the search took as long as "
+        f"{found['search_share']:g} runs of eight samples"
     )

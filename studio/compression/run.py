@@ -2,6 +2,7 @@
 be."""
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,8 @@ def compress(
       ``interval``, every n-th evaluation.
     - ``window``: keys to each side of a query, an eighth of the tokens unless given; ``tile``: the side of
       the squares that tokens are sorted by, 0 for none.
-    - ``calibration``: samples, in pairs of one class.
+    - ``calibration``: samples, in pairs of one class. The time of the search is told in runs of eight samples
+      without a plan (``search_share``).
     - ``overwrite``: replace a plan of this name.
     - ``on_trial``: told in words what was tried. A search that was interrupted goes on where it was.
 
@@ -130,7 +132,9 @@ def compress(
         folder / f".{called}.search", key, (str(asked), search, schedule, window, tile, calibration, chosen)
     )
     say("the run as it is")
+    begun = time.perf_counter()
     trial = Trial(plain, request)
+    once = time.perf_counter() - begun  # one run without a plan
     full = Plan.full(trial.evaluations, window=window, tile=tile)
     hunt = Hunt(trial, parts, asked, chosen, search=search, schedule=schedule, notes=notes, say=say)
     best = hunt.found(full)
@@ -147,6 +151,7 @@ def compress(
         "schedule": schedule,
         "methods": list(chosen),
         "calibration": calibration,
+        "search_share": round((time.perf_counter() - begun) / once * calibration / 8, 1),
     }
     saved = Saved(called, key, best.plan, measured)
     path = plans.write(folder, saved)
