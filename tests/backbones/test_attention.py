@@ -4,6 +4,7 @@ backend is chosen."""
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from backbones import attention as module
 from backbones.attention import BACKENDS, GridWindow, choose, specs, supports
 from backbones.attention.backends import Backend
 
+Golden = tuple[dict[str, Tensor], dict[str, Any]]
 B, H, N, D = 2, 3, 7, 4
 
 
@@ -268,3 +270,23 @@ def test_large_masks_are_not_kept() -> None:
     assert specs._kept.cache_info().currsize == 6  # the first block, those in the middle, the last one
     assert specs.part_of(BlockDiagonal((5, 2)), (0, 5), (0, 5), like) is None
     assert specs.mask_of(Window(9, 9), 9, 9, like) is None
+
+
+RECORDED: dict[str, specs.Spec] = {
+    "full": Full(),
+    "window_l4_r4": Window(4, 4),
+    "window_l8_r8": Window(8, 8),
+    "window_l8_r0": Window(8, 0),
+    "window_l0_r8": Window(0, 8),
+    "window2d_r2_grid8": GridWindow((8, 8), (2, 2)),
+}
+
+
+@every_backend
+@pytest.mark.parametrize("name", list(RECORDED))
+def test_recorded_windows(golden: Callable[[str], Golden], name: str, backend: str) -> None:
+    """Of the original's attention, one-sided ones and one over a grid."""
+    tensors, _ = golden("attention_misc")
+    q, k, v = (tensors[f"attn/{part}"] for part in "qkv")
+    made = attend(q, k, v, RECORDED[name], RunContext(attention=backend))
+    torch.testing.assert_close(made, tensors[f"attn/{name}"], rtol=1e-5, atol=2e-6)
