@@ -136,7 +136,7 @@ def jobs(quick: bool) -> list[Job]:
         }
 
         def add(name: str, model: str = model, base: dict[str, Any] = base, **more: Any) -> None:
-            made.append(Job(f"{model}-{name}", run, {**base, **more}, 2.0))
+            made.append(Job(f"{model}-{name}", run, {**base, **more}, 1.5))
 
         methods = [m for m in METHODS if m != "attention" or model == "fashion-dit"]
         for error in (0.3,) if quick else ERRORS:
