@@ -1,4 +1,4 @@
-# make demo | test | test-all | ui | lint | bench. Works from any directory: make -C /path/to/this demo
+# make demo | test | test-all | ui | lint | bench | gpu-report. Works from any directory: make -C /path/to/this demo
 SHELL := /bin/bash
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 VENV := $(ROOT).venv
@@ -13,7 +13,7 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # the long files are begun first
 PARALLEL := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all ui lint bench setup clean
+.PHONY: demo test test-all ui lint bench gpu-report setup clean
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -45,6 +45,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	@cd $(ROOT) && for b in train_step sample generate attention pointwise metrics couplings guidance scans scaling softmax; do echo "== $$b"; $(BIN)/python -m benchmarks.$$b $(ARGS) || exit 1; done
+
+gpu-report: $(STAMP)
+	@cd $(ROOT) && $(BIN)/python -m benchmarks.gpu_report $(ARGS)
 
 clean:
 	rm -rf $(VENV)

@@ -98,15 +98,21 @@ def ours_scan(*x: Tensor) -> Tensor:
 
 Form = Callable[..., Any]
 USUAL, LEAN, OURS, EXP = "usual reference", "lean torch loop", "ours", "torch.exp of B·D·L·N numbers"
+CHUNKED = "ours in chunks (the form of GPUs)"
 # of each recurrence: the form to time forward, and with gradients
 FORMS: dict[str, dict[str, tuple[Form, Form]]] = {
     "scan": {
         USUAL: (usual_scan, lambda *x: usual_scan(*x, unbind=True)),
         LEAN: (lambda *x: scan_reference(*x, True)[0],) * 2,
         OURS: (ours_scan, ours_scan),
+        CHUNKED: (lambda *x: selective_scan(*x, form="chunked"),) * 2,
         EXP: (lambda *x: torch.exp(x[0]), lambda *x: torch.exp(x[0])),
     },
-    "wkv": {USUAL: (wkv_reference, wkv_reference), OURS: (lambda *x: bi_wkv(*x, form="fused"),) * 2},
+    "wkv": {
+        USUAL: (wkv_reference, wkv_reference),
+        OURS: (lambda *x: bi_wkv(*x, form="fused"),) * 2,
+        CHUNKED: (lambda *x: bi_wkv(*x, form="chunked"),) * 2,
+    },
 }
 TITLES = {"scan": "Selective scan, L", "wkv": "Bidirectional WKV (two-scan torch loop as reference), T"}
 
@@ -156,7 +162,8 @@ def compare(op: str, length: int, sides: dict[str, Side], rounds: int) -> dict[s
         {k: v for k, v in sides.items() if k in FORMS[op]}, f"{op} {length} forward", rounds=rounds
     )
     table(f"{TITLES[op]} = {length}: forward", forward)
-    both = take_turns({k: sides[k] for k in (USUAL, OURS)}, f"{op} {length} both", rounds=max(2, rounds - 2))
+    timed = {k: sides[k] for k in (USUAL, OURS, CHUNKED)}
+    both = take_turns(timed, f"{op} {length} both", rounds=max(2, rounds - 2))
     table(f"{TITLES[op]} = {length}: forward + backward", both)
     return {**forward, **{f"{k} both": v for k, v in both.items()}}
 

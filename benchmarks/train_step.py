@@ -38,7 +38,9 @@ def batch_of(size: dict[str, int]) -> tuple[torch.Tensor, torch.Tensor]:
     ), torch.arange(size["batch"]) % 10
 
 
-def theirs(size: dict[str, int], bf16: bool) -> Callable[[], None]:
+def theirs(
+    size: dict[str, int], bf16: bool, *, device: str = "cpu", compiled: bool = False
+) -> Callable[[], None]:
     """The usual loop: random times, MSE of the velocity, AdamW, an averaged copy of the weights."""
     from diffusers import DiTTransformer2DModel
 
@@ -52,17 +54,18 @@ def theirs(size: dict[str, int], bf16: bool) -> Callable[[], None]:
         sample_size=size["picture"],
         patch_size=size["patch"],
         num_embeds_ada_norm=10,
-    )
+    ).to(device)
     average = {k: v.detach().clone() for k, v in net.named_parameters()}
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4)
     values, labels = batch_of(size)
+    asked = torch.compile(net) if compiled else net
 
     def step() -> None:
-        data = values.float() / 127.5 - 1
-        noise, t = torch.randn_like(data), torch.rand(len(data))
+        data = values.to(device).float() / 127.5 - 1
+        noise, t = torch.randn_like(data), torch.rand(len(data), device=device)
         x = torch.lerp(noise, data, t.view(-1, 1, 1, 1))
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            out = net(x, timestep=t * 1000, class_labels=labels).sample
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
+            out = asked(x, timestep=t * 1000, class_labels=labels.to(device)).sample
         loss = torch.nn.functional.mse_loss(out.float(), data - noise)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -75,7 +78,9 @@ def theirs(size: dict[str, int], bf16: bool) -> Callable[[], None]:
     return step
 
 
-def ours(size: dict[str, int], dtype: str, folder: str) -> Callable[[], None]:
+def ours(
+    size: dict[str, int], dtype: str, folder: str, *, device: str = "cpu", compiled: bool = False
+) -> Callable[[], None]:
     """The trainer's own step: noise, times, objective, fused AdamW, EMA."""
     values, labels = batch_of(size)
     backbone = dict(
@@ -88,7 +93,13 @@ def ours(size: dict[str, int], dtype: str, folder: str) -> Callable[[], None]:
     config = load_config(
         {
             "backbone": backbone,
-            "train": {"steps": 10**6, "batch_size": size["batch"], "dtype": dtype, "ema": ["0.9999"]},
+            "train": {
+                "steps": 10**6,
+                "batch_size": size["batch"],
+                "dtype": dtype,
+                "ema": ["0.9999"],
+                "compile": compiled,
+            },
             "objective": {"cond_drop": 0.1},
         }
     )
@@ -97,9 +108,9 @@ def ours(size: dict[str, int], dtype: str, folder: str) -> Callable[[], None]:
     from studio.runtime.devices import pick_device, pick_dtype
     from studio.training.resolve import resolve
 
-    device = pick_device("cpu")
+    place = pick_device(device)
     resolved = resolve(config, data)
-    trainer = Trainer(resolved, resolved.networks(), Path(folder), device, pick_dtype(dtype, device))
+    trainer = Trainer(resolved, resolved.networks(), Path(folder), place, pick_dtype(dtype, place))
     phase = trainer.phases()[0]
     batches = trainer.streams(phase)
 
