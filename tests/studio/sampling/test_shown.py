@@ -132,6 +132,7 @@ def test_dir_is_what_is_public() -> None:
         "sweep",
         "translate",
         "compare",
+        "compress",
         "Model",
         "Run",
         "Samples",
