@@ -50,9 +50,9 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
 
 @dataclass(frozen=True)
 class Backend:
-    """``run`` attends; ``specs`` it knows; ``devices`` and ``dtypes`` it runs on (empty: all); ``package``
-    and ``module`` that have to be there; ``twice``: whether it can be differentiated twice on CPUs;
-    ``trusted``: torch's own products, which need no trial."""
+    """``run`` attends; ``specs`` it knows; ``devices`` and ``dtypes`` it runs on (empty: all); ``module``
+    that has to be there, and a ``hint`` where it is not; ``twice``: whether it can be differentiated twice on
+    CPUs; ``trusted``: torch's own products, which need no trial."""
 
     run: Attends
     specs: tuple[type, ...] = EVERY

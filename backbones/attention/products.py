@@ -41,14 +41,18 @@ def explicit(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
         b, h, n, -1
     )
     mask = mask_of(spec, q.shape[-2], k.shape[-2], q)
+    return _weights(scores, mask, blind=not isinstance(spec, Bias) or spec.blind) @ v
+
+
+def _weights(scores: Tensor, mask: Tensor | None, *, blind: bool) -> Tensor:
+    """softmax(scores + mask); ``blind``: a query may see nothing, and then all of its weights are 0."""
     if mask is None:
-        return _softmax(scores) @ v
-    if isinstance(spec, Bias) and not spec.blind:
-        return _softmax(scores + mask) @ v
-    # a query that sees nothing: its row never meets −inf, so its gradients are 0 too
-    blind = (mask == -math.inf).all(dim=-1, keepdim=True)
-    weights = _softmax(scores + mask.masked_fill(blind, 0.0)).masked_fill(blind, 0.0)
-    return weights @ v
+        return _softmax(scores)
+    if not blind:
+        return _softmax(scores + mask)
+    # its row never meets −inf, so its gradients are 0 too
+    dark = (mask == -math.inf).all(dim=-1, keepdim=True)
+    return _softmax(scores + mask.masked_fill(dark, 0.0)).masked_fill(dark, 0.0)
 
 
 def blocks(q: Tensor, k: Tensor, v: Tensor, spec: Spec) -> Tensor:
@@ -125,9 +129,7 @@ class _Recomputed(torch.autograd.Function):
             mask = part_of(ctx.spec, (a, b), (low, high), q)
             kb, vb, part = k[:, :, low:high], v[:, :, low:high], grad[:, :, a:b]
             scores = scale * (q[:, :, a:b] @ kb.transpose(2, 3))
-            weights = _softmax(scores if mask is None else scores + mask)
-            if mask is not None:  # a query that sees nothing
-                weights = weights.nan_to_num(nan=0.0)
+            weights = _weights(scores, mask, blind=True)
             dv[:, :, low:high] += weights.transpose(2, 3) @ part
             ds = weights * (part @ vb.transpose(2, 3) - along[:, :, a:b].to(q.dtype)) * scale
             dq[:, :, a:b] = ds @ kb

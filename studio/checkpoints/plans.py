@@ -163,10 +163,10 @@ def chosen(asked: str, key: Key, model: Path, called: str) -> tuple[Saved | None
     return found, ""
 
 
-def unknown(asked: str, there: Mapping[str, Path], called: str) -> str:
-    """What is said of a plan that is not there."""
+def unknown(asked: str, there: Mapping[str, Path], called: str, *, words: str = "auto, none, ") -> str:
+    """What is said of a plan that is not there; ``words`` that would do as well."""
     return (
-        f"got plan {asked!r}, expected auto, none, a file, or one of {called}: "
+        f"got plan {asked!r}, expected {words}a file, or one of {called}: "
         f"{', '.join(there) or 'it has none yet'}{suggest(asked, there)}; studio compress makes one"
     )
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from backbones.registry import suggest, whole
+from backbones.registry import whole
 from studio.checkpoints import plans
 from studio.checkpoints.find import Card, card
 from studio.model import catalog
@@ -40,10 +40,7 @@ def run_cost(what: str, name: str, batch: int) -> dict[str, Any]:
     there = catalog.plan_files(shown)
     path = Path(name).expanduser() if name.endswith(".json") else there.get(name)
     if path is None or not path.is_file():
-        raise ValueError(
-            f"got plan {name!r}, expected a file, or one of {what}: {', '.join(there) or 'it has none yet'}"
-            f"{suggest(name, there)}; studio compress makes one"
-        )
+        raise ValueError(plans.unknown(name, there, what, words=""))
     saved = plans.read(path)
     told = {k: saved.number(k) for k in ("gflops_before", "gflops", "flops", "memory")}
     if lacking := [k for k, value in told.items() if value is None]:

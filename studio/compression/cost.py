@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from backbones.attention.specs import Full, Spec, Window
-from backbones.caching.plan import AGAIN, ATTENTION, BOTH, BRANCHES, FULL, STEPS, WINDOW, Plan
+from backbones.caching.plan import AGAIN, BOTH, BRANCHES, FULL, STEPS, WINDOW, Plan
 from backbones.types import Cond, RunContext
 
 
@@ -70,7 +70,7 @@ class Cost:
     attention: float
 
 
-def cost(parts: Parts, plan: Plan, guided: Sequence[bool], *, trunk_only: bool = False) -> Cost:
+def cost(parts: Parts, plan: Plan, guided: Sequence[bool]) -> Cost:
     """Of a plan, where ``guided`` says of each evaluation whether the unconditional branch is wanted."""
     flops = attention = 0.0
     for row, wanted in enumerate(guided):
@@ -119,7 +119,6 @@ def parts_of(net: Any, call: Callable[[RunContext | None], Any], *, window: int,
     ctx = RunContext(plan=Plan((1, 1), trunk=FULL + AGAIN), time=0.0)
     call(ctx)
     ctx.step = 1
-    trunks = [branches for (_, part), branches in ctx.caches.items() if part == "trunk"]
     trunks = [of for (_, part), of in ctx.caches.items() if part == "trunk"]
     change = sum(past.value.numel() for of in trunks for branch in of.values() for past in branch)
     trunk = total - _counted(lambda: call(ctx))
@@ -170,6 +169,3 @@ def network_call(net: Any, shape: Sequence[int]) -> Callable[[RunContext | None]
             return net(x, torch.zeros(1, device=weight.device), Cond(), ctx)
 
     return call
-
-
-__all__ = ["ATTENTION", "Cost", "Parts", "cost", "memory", "network_call", "parts_of"]
