@@ -1,5 +1,6 @@
 """Beginning with the weights of a model: what its config, its reading of data and its network give a run."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,11 +31,16 @@ def adapted(config: Config, net: nn.Module, info: Info, base: Model | None) -> C
     return config
 
 
-def as_base(data: Data, info: Info, base: Model) -> tuple[Data, Info, tuple[str, ...]]:
-    """Data as a base reads it, what is then known of it, and what a user should be told."""
+def as_base(
+    data: Data, info: Info, base: Model, backbone: Mapping[str, Any]
+) -> tuple[Data, Info, tuple[str, ...]]:
+    """Data as a base reads it, what is then known of it, and what a user should be told. ``backbone``: the
+    section of the new run, which may ask for the base's network on pictures of another size."""
     # it learned from such floats as they are
     own = taken(data) and are_numbers(base.info.codec, pictures=False)
-    info = _after_base(replace(info, codec=base.info.codec) if own else info, base)
+    size = base.config.backbone.get("input_size")
+    stretched = size is not None and backbone.get("input_size") == size
+    info = _after_base(replace(info, codec=base.info.codec) if own else info, base, stretched=stretched)
     if info.numeric != base.info.numeric or (info.numeric_mean, info.numeric_std) == (
         base.info.numeric_mean,
         base.info.numeric_std,
@@ -61,12 +67,16 @@ def config_of(source: Any, base: Model) -> Any:
     )
 
 
-def _after_base(info: Info, base: Model) -> Info:
-    """The data's info with the base's name and codec. Raises ``ValueError`` where the base works on something
-    else."""
-    if info.task != base.info.task or info.shape != base.info.shape:
-        pictures = info.task == base.info.task and makes_pictures(info.codec)
+def _after_base(info: Info, base: Model, *, stretched: bool) -> Info:
+    """The data's info with the base's name and codec; ``stretched``: pictures of another size were asked for.
+    Raises ``ValueError`` where the base works on something else."""
+    pictures = info.task == base.info.task and makes_pictures(info.codec)
+    resized = pictures and stretched and info.shape[0] == base.info.shape[0]
+    if info.task != base.info.task or info.shape != base.info.shape and not resized:
+        size = base.config.backbone.get("input_size")
         hint = f"; set data.size={base.info.shape[-1]}" if pictures else ""
+        if hint and size is not None:
+            hint += f", or backbone.input_size={size} to stretch its positions"
         raise ValueError(
             f"got {info.task} of shape {info.shape} to fine-tune {base.name}, which works on "
             f"{base.info.task} of {base.info.shape}{hint}"

@@ -118,7 +118,7 @@ def prepared(
         moved = data is None and config.data.get("path") != recorded.data.get("path")
         source_data, info = same_data(folder, source_data, info, moved=moved)
     elif base is not None:
-        source_data, info, changes = as_base(source_data, info, base)
+        source_data, info, changes = as_base(source_data, info, base, config.backbone)
         notes += changes
     source_data = as_recorded(source_data, info.codec)
     resolved = resolve(

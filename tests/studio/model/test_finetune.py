@@ -268,8 +268,26 @@ def test_other_data_and_no_base(picture_run: Run, others: Path, tmp_path: Path) 
         ValueError, match=r"got image of shape \(1, 16, 16\) to fine-tune .*; set data.size=8"
     ):
         studio.train(dit_config(large), start_from=str(picture_run.folder), out=tmp_path / "run", quiet=True)
+    with pytest.raises(ValueError, match="or backbone.input_size=8 to stretch its positions"):
+        studio.train(dit_config(large), start_from=str(picture_run.folder), out=tmp_path / "run", quiet=True)
     with pytest.raises(ValueError, match="got a lora section without a base; pass --from MODEL"):
         studio.train({**dit_config(others), "lora": {"rank": 2}}, out=tmp_path / "run", quiet=True)
     with pytest.raises(ValueError, match="got image of shape"):
         studio.train(dit_config(others), start_from="fashion-dit", out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_same_network_goes_on_at_another_size(picture_run: Run, tmp_path: Path) -> None:
+    """Where the config keeps the base's own size, its positions are stretched: the weights are the base's,
+    and the model samples pictures of the new size."""
+    config = dit_config(write_pictures(tmp_path / "large.npz", size=16), steps=1, lr=1e-12)
+    config["backbone"]["input_size"] = 8
+    run = studio.train(config, start_from=str(picture_run.folder), out=tmp_path / "run", quiet=True)
+    model, base = (
+        studio.load(folder, weights="raw" if folder == run.folder else "ema", dtype="fp32", device="cpu")
+        for folder in (run.folder, picture_run.folder)
+    )
+    ours, theirs = model.denoiser.net, base.denoiser.net
+    torch.testing.assert_close(ours.blocks[0].attn.qkv.weight, theirs.blocks[0].attn.qkv.weight)
+    assert torch.equal(ours.pos_embed, theirs.pos_embed) and model.info.shape == (1, 16, 16)
+    assert model.sample(seeds=[0], num_steps=2).values.shape == (1, 1, 16, 16)
