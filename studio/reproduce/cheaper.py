@@ -4,8 +4,7 @@ against 50 Euler steps from the same noise."""
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from backbones.caching.plan import Plan
 from backbones.types import tokens_of
 from studio.compression.budget import Budget
-from studio.compression.cost import cost, network_call, parts_of
+from studio.compression.cost import Parts, cost, network_call, parts_of
 from studio.compression.hunt import Hunt
 from studio.compression.notes import Notes
 from studio.compression.trial import Trial, pairs, rms
@@ -26,7 +25,10 @@ from studio.reproduce import page as pages
 from studio.reproduce.jobs import Job, Outcome, Page, Result
 from studio.runtime.devices import DTYPE_NAMES
 
-MODELS = {"fashion-dit": "cfg=1.5", "fashion-dis": "cfg=2"}  # guided at every step
+MODELS = {  # guidance at every step, and what a plan can leave out
+    "fashion-dit": ("cfg=1.5", ("blocks", "uncond", "attention", "all")),
+    "fashion-dis": ("cfg=2", ("blocks", "uncond", "all")),
+}
 STEPS, FIRST = 50, 1000  # and the first seed of what is judged, none of which a search has seen
 METHODS = {
     "blocks": ("blocks",),
@@ -40,43 +42,45 @@ INTERVALS = ((0.1, 0.9), (0.2, 0.8), (0.3, 0.7))
 
 
 def run(settings: Mapping[str, Any], work: Path) -> Outcome:
-    """One way beside 50 Euler steps: error of the worst pair and in the mean, share of operations, and of
+    """One way beside 50 Euler steps: error of the worst sample and in the mean, share of operations, and of
     time."""
     model = load(settings["model"], device="cpu")
-    usual = {"num_steps": settings["steps"], "sampler": "euler", "guidance": settings["guidance"]}
-    plan: Plan | None = None
-    if settings["kind"] == "plan":
-        plan = _plan(model, settings, usual, work)
+    net, shape = model.denoiser.net, model.info.shape
+    window = max(1, tokens_of(net, shape) // 8)
+    parts = parts_of(net, network_call(net, shape), window=window)
+    usual: dict[str, Any] = {
+        "num_steps": settings["steps"],
+        "sampler": "euler",
+        "guidance": settings["guidance"],
+    }
     here = dict(usual)
     if settings["kind"] == "steps":
         here |= {"sampler": settings["sampler"], "num_steps": settings["fewer"]}
     if settings["kind"] == "interval":
         low, high = settings["interval"]
         here["guidance"] = f"{settings['guidance']},interval={low}:{high}"
-    seeds, labels = pairs(settings["num"], model.classes)
-    asked: dict[str, Any] = {
-        "seeds": [FIRST + s for s in seeds],
-        "labels": list(labels or ()),
-        "batch": settings["num"],
-    }
-    theirs, _ = model.request(**asked, **usual)
-    ours, _ = model.request(**asked, **here)
-    jobs = {"usual": _sampled(model, theirs), "this": _sampled(model, replace(ours, plan=plan))}
-    took: dict[str, list[float]] = {name: [] for name in jobs}
-    states: dict[str, Tensor] = {}
+    judged = _trial(model, settings["num"], FIRST, usual)
+    plan = None
+    if settings["kind"] == "plan":
+        plan, this = _plan(model, settings, usual, parts, window, work), judged
+    else:
+        this = _trial(model, settings["num"], FIRST, here)
+    took: dict[str, list[float]] = {"usual": [], "this": []}
+    states: Tensor = this.plain
     for _ in range(settings["rounds"]):
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            states[name] = job()
-            took[name].append(time.perf_counter() - start)
-    plain = states["usual"]
-    apart = rms(plain[0::2] - plain[1::2]).repeat_interleave(2)
-    moved = rms(states["this"] - plain) / apart
+        start = time.perf_counter()
+        judged.run(None)
+        middle = time.perf_counter()
+        states = this.run(plan)
+        took["usual"].append(middle - start)
+        took["this"].append(time.perf_counter() - middle)
+    moved = rms(states - judged.plain) / judged.apart
     times = {name: statistics.median(values) for name, values in took.items()}
+    made = cost(parts, plan or Plan.full(this.evaluations), this.guided)
     return {
         "error": float(moved.mean()),
         "worst": float(moved.max()),
-        "operations": _operations(model, ours, plan) / _operations(model, theirs, None),
+        "operations": made.flops / cost(parts, Plan.full(judged.evaluations), judged.guided).flops,
         "time": times["this"] / times["usual"],
         "speed-up": times["usual"] / times["this"],
         "dtype": DTYPE_NAMES[model.denoiser.dtype or torch.float32],
@@ -84,23 +88,25 @@ def run(settings: Mapping[str, Any], work: Path) -> Outcome:
     }, {}
 
 
-def _sampled(model: Model, request: Any) -> Callable[[], Tensor]:
-    def job() -> Tensor:
-        *_, last = model.stream(request)
-        return last.step.x
+def _trial(model: Model, count: int, first: int, how: Mapping[str, Any]) -> Trial:
+    """Pairs of one class, with seeds from ``first`` on."""
+    seeds, labels = pairs(count, model.classes)
+    request, _ = model.request(
+        seeds=[first + s for s in seeds], labels=list(labels or ()), batch=count, **how
+    )
+    return Trial(model, request)
 
-    return job
 
-
-def _plan(model: Model, settings: Mapping[str, Any], usual: dict[str, Any], work: Path) -> Plan:
+def _plan(
+    model: Model,
+    settings: Mapping[str, Any],
+    usual: Mapping[str, Any],
+    parts: Parts,
+    window: int,
+    work: Path,
+) -> Plan:
     """As `studio compress` finds it, without a file."""
-    seeds, labels = pairs(settings["calibration"], model.classes)
-    request, _ = model.request(seeds=seeds, labels=list(labels or ()), batch=len(seeds), **usual)
-    trial = Trial(model, request)
-    net = model.denoiser.net
-    window = max(1, tokens_of(net, model.info.shape) // 8)
-    parts = parts_of(net, network_call(net, model.info.shape), window=window)
-    notes = Notes(work / "notes.json", run_of(model, request), [settings["method"], settings["error"]])
+    trial = _trial(model, settings["calibration"], 0, usual)
     hunt = Hunt(
         trial,
         parts,
@@ -108,25 +114,17 @@ def _plan(model: Model, settings: Mapping[str, Any], usual: dict[str, Any], work
         METHODS[settings["method"]],
         search="local",
         schedule=settings["schedule"],
-        notes=notes,
+        notes=Notes(
+            work / "notes.json", run_of(model, trial.request), [settings["method"], settings["error"]]
+        ),
         say=lambda text: None,
     )
     return hunt.found(Plan.full(trial.evaluations, window=window)).plan
 
 
-def _operations(model: Model, request: Any, plan: Plan | None) -> float:
-    """Of one sample."""
-    one = request.of([0, 1], request.seeds[:2], None if request.labels is None else request.labels[:2])
-    trial = Trial(model, one)
-    net = model.denoiser.net
-    window = 1 if plan is None else max(1, plan.window)
-    parts = parts_of(net, network_call(net, model.info.shape), window=window)
-    return cost(parts, plan or Plan.full(trial.evaluations), trial.guided).flops
-
-
 def jobs(quick: bool) -> list[Job]:
     made = []
-    for model, guidance in list(MODELS.items())[: 1 if quick else None]:
+    for model, (guidance, methods) in list(MODELS.items())[: 1 if quick else None]:
         base: dict[str, Any] = {
             "model": model,
             "guidance": guidance,
@@ -138,7 +136,6 @@ def jobs(quick: bool) -> list[Job]:
         def add(name: str, model: str = model, base: dict[str, Any] = base, **more: Any) -> None:
             made.append(Job(f"{model}-{name}", run, {**base, **more}, 1.5))
 
-        methods = [m for m in METHODS if m != "attention" or model == "fashion-dit"]
         for error in (0.3,) if quick else ERRORS:
             searched: dict[str, Any] = {"kind": "plan", "error": error, "calibration": 2 if quick else 4}
             for method in ["all"] if quick else methods:
