@@ -1,9 +1,9 @@
 """What lies between the products of a transformer's block, each in one pass over memory on CPUs, forward and
 backward: GELU, a norm with its modulation, a gate with its residual.
 
-torch makes each of these in two or three passes, and its GELU takes as long as a product on most CPUs
-(benchmarks/pointwise.py). The plain forms run for float64, small tensors, on other devices, where
-torch.compile fuses them itself, and under function transforms.
+torch makes each of these in two or three passes (benchmarks/pointwise.py times both sides). The plain forms
+run for float64, small tensors, on other devices, where torch.compile fuses them itself, and under function
+transforms.
 """
 
 from collections.abc import Callable, Sequence

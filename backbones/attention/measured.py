@@ -1,8 +1,8 @@
 """Which form of full attention is the fastest on this machine: measured once for a dtype and a head size, and
 kept in the user's cache folder.
 
-Processors differ by more than any threshold can say: with bf16 tiles SDPA wins nearly everywhere, without
-them the formula written out is up to four times faster. Small calls go by fixed rules, so that no trial is
+Processors differ by more than any threshold can say: the formula written out is the fastest form in bf16 on
+some and many times slower than SDPA on others. Small calls go by fixed rules, so that no trial is
 made for them.
 """
 

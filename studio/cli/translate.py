@@ -7,6 +7,7 @@ import typer
 
 from studio.cli.options import (
     AsJson,
+    Attention,
     Conditions,
     Device,
     Dtype,
@@ -49,6 +50,7 @@ def translate(
         bool, typer.Option(help="Bytes that do not depend on what is translated beside.")
     ] = False,
     overwrite: Replace = False,
+    attention: Attention = "auto",
     weights: Weights = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -68,7 +70,7 @@ def translate(
     set_threads(threads)
     with Steps() as bar:
         done = run(
-            load(model, weights=weights, device=device, dtype=dtype),
+            load(model, weights=weights, device=device, dtype=dtype, attention=attention),
             inputs,
             out,
             num_steps=num_steps,

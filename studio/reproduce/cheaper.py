@@ -38,6 +38,7 @@ METHODS = {
 }
 ERRORS = (0.02, 0.05, 0.1, 0.2)
 FEWER = [("euler", n) for n in (30, 20, 12, 8)] + [("ab2", n) for n in (25, 15, 10, 6)]
+MARKS = (1, 1.5, 2, 3, 4, 6, 8)
 INTERVALS = ((0.1, 0.9), (0.2, 0.8), (0.3, 0.7))
 
 
@@ -191,7 +192,7 @@ def write(results: Mapping[str, Result], folder: Path) -> str:
             if r.settings["model"] == model
         ]
         told.append(f"## {model}\n\n{pages.table(rows)}\n\n{_said(curves)}")
-    pages.lines(folder / "frontier.png", panels, x="times faster than 50 Euler steps", y="error")
+    pages.lines(folder / "frontier.png", panels, x="times faster than 50 Euler steps", y="error", marks=MARKS)
     first = next(iter(results.values())).settings
     return (
         f"Every way starts from the same noise as {first['steps']} guided Euler steps and is held to their "

@@ -91,9 +91,10 @@ def lines(
     x: str,
     y: str,
     levels: Mapping[str, float] | None = None,
+    marks: Sequence[float] = (),
 ) -> None:
     """A panel each: curves by name, ``(xs, values of the seeds at each x)``, with standard errors;
-    ``levels``: a horizontal line by panel."""
+    ``levels``: a horizontal line by panel; ``marks`` of the lower axis, by default every x there is."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
@@ -119,7 +120,7 @@ def lines(
         if levels and title in levels:
             ax.axhline(levels[title], color="black", linestyle=":", linewidth=1, label="real against real")
         ax.set(title=title, xlabel=x, ylabel=y, xscale="log", yscale="log")
-        ticks = sorted({v for xs, _ in curves.values() for v in xs})
+        ticks = marks or sorted({v for xs, _ in curves.values() for v in xs})
         ax.set_xticks(ticks, [f"{v:g}" for v in ticks])
         ax.minorticks_off()
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))

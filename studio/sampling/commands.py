@@ -142,7 +142,13 @@ def _classes_here(model: str) -> tuple[str, ...]:
 
 def python_of(recipe: Mapping[str, Any], network: str) -> str:
     """One line of Python that makes the samples of a recipe again."""
-    model = own_network.loaded(recipe["model"], network, weights=recipe["weights"], dtype=recipe["dtype"])
+    model = own_network.loaded(
+        recipe["model"],
+        network,
+        weights=recipe["weights"],
+        dtype=recipe["dtype"],
+        attention=recipe.get("attention"),
+    )
     path = path_text(recipe.get("path"))
     options = {
         "labels": recipe.get("label"),
