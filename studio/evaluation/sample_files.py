@@ -19,7 +19,7 @@ from studio.tasks import guessed
 
 MOLECULES = (".smi", ".smiles", ".txt", ".csv", ".tsv", ".sdf")
 # arrays of a file that are no legend
-OURS = ("arr_0", "arr_1", "images", "labels", "classes", "seeds", "identity", "task")
+OURS = ("arr_0", "arr_1", "images", "values", "labels", "classes", "seeds", "identity", "task")
 
 
 def pictures(folder: Path, reading: Reading | None = None) -> SampleSet:
@@ -59,13 +59,14 @@ def arrays(path: Path, task: str = "") -> SampleSet:
             f"got {path}, expected a folder, an .npz, an .npy, or a .smi, .csv or .sdf of molecules"
         )
     members = npz_members(path)
-    key = next((k for k in ("arr_0", "images") if k in members), None)
+    task = task or (str(npz_array(path, "task")) if "task" in members else "")
+    usual = (resolve(TASKS, task, "task").array,) if task else ()
+    key = next((k for k in (*usual, "arr_0", "images", "values") if k in members), None)
     if key is None:
         raise ValueError(
-            f"{path} holds {', '.join(members) or 'nothing'}, expected samples under arr_0 or images"
+            f"{path} holds {', '.join(members) or 'nothing'}, expected samples under arr_0, images or values"
         )
     array = npz_array(path, key)
-    task = task or (str(npz_array(path, "task")) if "task" in members else "")
     legend = {k: npz_array(path, k) for k in members if k not in OURS} if task or "atoms" in members else {}
     kind = resolve(TASKS, task or guessed(array, legend), "task")
     if expected := kind.misfit(array):

@@ -165,14 +165,14 @@ def _header(shape: tuple[int, ...], dtype: str) -> bytes:
 
 
 def write_npz(path: Path, store: Store, plan: Plan) -> None:
-    """Stream all units into ``arr_0`` (uint8 NHWC, or rows of the task's dtype), ``labels`` and the task's
+    """Stream all units into the task's ``array`` (uint8 NHWC, or rows of its dtype), ``labels`` and its
     legend; never more than one unit in memory."""
     shape, dtype = layout(plan)
     with (
         files.replacing(path) as draft,
         zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
     ):
-        with archive.open("arr_0.npy", "w", force_zip64=True) as out:
+        with archive.open(f"{plan.model.task.array}.npy", "w", force_zip64=True) as out:
             out.write(_header(shape, dtype))
             for block in _read_all(store, plan):
                 out.write(np.ascontiguousarray(block).tobytes())
@@ -201,7 +201,7 @@ def unpack(path: Path, store: Store, plan: Plan) -> None:
     except (OSError, ValueError, zipfile.BadZipFile):
         return
     (num, *rest), dtype = layout(plan)
-    rows = npz_array(path, "arr_0")
+    rows = npz_array(path, plan.model.task.array)
     if len(rows) >= num or list(rows.shape[1:]) != rest or rows.dtype != np.dtype(dtype):
         return
     for a in range(0, len(rows), FOLDER):
@@ -234,7 +234,7 @@ def npz_is_whole(path: Path, plan: Plan, *, older: bool = False) -> bool:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 return False
-            with archive.open("arr_0.npy") as handle:
+            with archive.open(f"{plan.model.task.array}.npy") as handle:
                 np.lib.format.read_magic(handle)
                 shape, _, dtype = np.lib.format.read_array_header_1_0(handle)
             said = "identity.npy" in archive.namelist()

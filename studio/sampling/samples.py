@@ -135,13 +135,13 @@ class Samples(Sequence[Sample]):
         else:
             import numpy as np
 
-            np.savez(
-                wanted[0],
-                arr_0=self.values.numpy(),
-                seeds=np.array([r["seed"] for r in self.recipes]),
-                task=np.array(self.task.name),
-                **cast(Mapping[str, Any], self.task.legend),
-            )
+            kept = {
+                self.task.array: self.values.numpy(),
+                "seeds": np.array([r["seed"] for r in self.recipes]),
+                "task": np.array(self.task.name),
+                **self.task.legend,
+            }
+            np.savez(wanted[0], **cast(Mapping[str, Any], kept))
             self.task.write(folder, self.values, self.recipes)
             if self.task.beside:
                 self.save_pictures(folder)

@@ -29,11 +29,11 @@ class Augment:
 class Task(Protocol):
     """``values`` are decoded samples (B, ...), as the codec gives them.
 
-    ``one_each``: every sample is a picture file of its own; others lie together in ``samples.npz``, with
-    ``dtype`` and, so that the file can be read alone, the arrays of ``legend``. ``channels_last``: such a
-    file holds (N, C, H, W) as (N, H, W, C). ``listing`` names further files that a whole set is written to by
-    `write`. ``together``: one drawing shows them all; ``beside``: a picture of each is saved beside the
-    arrays. ``previewed``: samples of a preview in training.
+    ``one_each``: every sample is a picture file of its own; others lie together in ``samples.npz``, called
+    ``array`` there, with ``dtype`` and, so that the file can be read alone, the arrays of ``legend``.
+    ``channels_last``: such a file holds (N, C, H, W) as (N, H, W, C). ``listing`` names further files that a
+    whole set is written to by `write`. ``together``: one drawing shows them all; ``beside``: a picture of
+    each is saved beside the arrays. ``previewed``: samples of a preview in training.
 
     ``measures``: what such samples are measured by, in `studio.evaluation.judges`: a mapping of names to
     functions of two sets, a `Judge`, or a string ``module:attribute`` that names either; empty where there is
@@ -43,6 +43,7 @@ class Task(Protocol):
     name: str
     one_each: bool = False
     dtype: str = "float32"
+    array: str = "arr_0"
     channels_last: bool = False
     together: bool = False
     beside: bool = False

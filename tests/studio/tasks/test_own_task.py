@@ -59,6 +59,7 @@ def reverse(values: Tensor, noise: Any) -> Tensor:
 
 class CurveTask(Task):
     name, together, listing, previewed = "curve", True, ("curves.csv",), 3
+    array = "values"
     measures: Any = {"roughness": roughness}
 
     @property
@@ -142,6 +143,9 @@ def test_its_samples_are_kept_read_and_measured(run: Any, tmp_path: Path) -> Non
     made.save(tmp_path / "saved")
     assert len((tmp_path / "saved" / "curves.csv").read_text().splitlines()) == 5
     studio.generate(model, tmp_path / "set", num=40, quiet=True)
+    for folder in ("saved", "set"):
+        assert {"values", "places", "task"} <= set(np.load(tmp_path / folder / "samples.npz"))
+    assert studio.generate(model, tmp_path / "set", num=40, quiet=True).written == 0  # it is whole
     found = open_set(tmp_path / "set")
     assert (found.task, found.shape, len(found)) == ("curve", (1, LENGTH), 40)
     assert found.legend["places"].shape == (LENGTH,)
