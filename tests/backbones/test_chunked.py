@@ -221,6 +221,7 @@ def test_no_tensor_holds_every_state(length: int, monkeypatch: pytest.MonkeyPatc
     assert max(ahead.numbers, back.numbers) <= given["u"].numel()
 
 
+@pytest.mark.slow
 def test_under_vmap_and_compiled() -> None:
     values = scan_inputs(20)
     rest = {k: v for k, v in values.items() if k != "u"}

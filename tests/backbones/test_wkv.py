@@ -89,7 +89,7 @@ def test_the_scans_are_the_dense_sum(mode: str, length: int) -> None:
     assert near(bi_wkv(*inputs, mode=mode), dense(*inputs, mode), 1e-12 if mode == "paper" else 2e-6)
 
 
-@pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 257, 1000])
+@pytest.mark.parametrize("length", [1, 2, 32, 33, 257, pytest.param(1000, marks=pytest.mark.slow)])
 def test_the_fused_form_is_the_reference(length: int) -> None:
     """Values and gradients, channels that do not fill the lanes, decays of both signs."""
     for channels, keys, decay in (
@@ -115,7 +115,7 @@ def test_the_fused_form_is_the_reference(length: int) -> None:
             ), (channels, keys, i)
 
 
-@pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 257, 1000])
+@pytest.mark.parametrize("length", [1, 2, 32, 33, 257, pytest.param(1000, marks=pytest.mark.slow)])
 def test_the_released_formula_fused(length: int) -> None:
     """Without gradients; with them the reference runs. No further from float64 than the reference in float32
     is."""

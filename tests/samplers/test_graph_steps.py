@@ -186,7 +186,7 @@ def test_guided_samples_lean_towards_the_condition() -> None:
         "prior": [guidance.build("prior_swap", model=Exact(path)), guidance.build("cfg", scale=3.0)],
     }.items():
         model: Any = Guided(Exact(path), rules) if rules else Exact(path)
-        shares[name] = float(counts(sampled(model, 1500, 0, num_steps=40)) @ typical)
+        shares[name] = float(counts(sampled(model, 600, 0, num_steps=30)) @ typical)
     assert (
         shares["none"] + 0.02 < shares["interval"] + 0.01 < shares["all"]
         and shares["all"] > shares["none"] + 0.1

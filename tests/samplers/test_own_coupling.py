@@ -4,11 +4,13 @@ import os
 import re
 from pathlib import Path
 
+import pytest
 import warm
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_example_of_an_own_coupling() -> None:
     done = warm.run(["examples/own_coupling.py"], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr

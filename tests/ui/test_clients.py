@@ -66,9 +66,10 @@ def until(done: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def test_nothing_said_makes_the_first_model_of_the_list(page: Page) -> None:
+@pytest.mark.parametrize("said", [{"num_steps": 2}, pytest.param({}, marks=pytest.mark.slow)], ids=str)
+def test_nothing_said_makes_the_first_model_of_the_list(said: dict[str, int], page: Page) -> None:
     client = Client(page.url, verbose=False)
-    made = client.predict(api_name="/generate")
+    made = client.predict(**said, api_name="/generate")
     assert (
         made["recipes"][0]["model"] == client.predict(api_name="/models")[0]["model"]
         and made["stopped"] == ""

@@ -127,6 +127,7 @@ def test_a_plan_that_does_not_say_what_it_keeps(model: Model, saved: plans.Saved
         assert done.returncode == 2 and "does not say memory" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_set_is_the_same_with_a_limit(model: Model, saved: plans.Saved, tmp_path: Path) -> None:
     """Workers keep to it, and nothing pins it."""
     options: dict[str, Any] = {"num": 6, "dtype": "fp32", "quiet": True, "plan": "small"}

@@ -114,7 +114,7 @@ def test_what_cannot_be_computed_is_named_and_the_rest_is_there(fashion: SampleS
         "evaluate",
         tmp_path / "s.npz",
         "--ref",
-        "fashion-mnist",
+        "fashion-mnist@held_out",
         "--features",
         "lenet",
         "--metrics",

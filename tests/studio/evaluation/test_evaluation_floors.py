@@ -33,6 +33,7 @@ def plain() -> Any:
     return from_callable(taps, "plain", "ab" * 8)
 
 
+@pytest.mark.slow
 def test_real_pictures_lie_at_the_floor_whatever_the_number() -> None:
     """They had coverage .10 beside a floor of .97: 256 of them cannot cover 12,000."""
     real = open_set("fashion-mnist@held_out").take(np.random.default_rng(0).permutation(2000)[:250])

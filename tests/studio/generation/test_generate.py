@@ -119,7 +119,7 @@ def test_a_second_call_makes_what_is_missing_and_touches_nothing_else(
     assert generate(picture_run, out).written == 0
 
 
-@pytest.mark.parametrize("options", [{"batch": 3}, {"batch": 100, "workers": 3}])
+@pytest.mark.parametrize("options", [{"batch": 3}, {"batch": 100, "workers": 2}])
 def test_batch_and_processes_change_no_byte(
     options: dict[str, Any], whole: Path, picture_run: Run, tmp_path: Path
 ) -> None:
@@ -146,51 +146,25 @@ def test_shards_make_one_whole(whole: Path, picture_run: Run, tmp_path: Path) ->
     assert len(pictures_in(tmp_path / "out")) == 150
 
 
-@pytest.mark.parametrize("kind", ["torchrun", pytest.param("accelerate", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["forks", *(pytest.param(k, marks=pytest.mark.slow) for k in ("torchrun", "accelerate"))]
+)
 def test_launchers_share_the_work(kind: str, whole: Path, picture_run: Run, tmp_path: Path) -> None:
-    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    if kind == "accelerate":
-        launcher = [
-            "accelerate.commands.launch",
-            "--cpu",
-            "--num_processes",
-            "2",
-            "--num_cpu_threads_per_process",
-            "1",
-            "--main_process_port",
-            "0",
-        ]
-    command = [
-        sys.executable,
-        "-m",
-        *launcher,
-        "-m",
-        "studio",
-        "generate",
-        picture_run.folder,
-        "--out",
-        tmp_path / "out",
-        "--num-samples",
-        "21",
-        "--num-steps",
-        "3",
-        "--guidance",
-        "cfg=2.0",
-        "--deterministic",
-        "--device",
-        "cpu",
-        "--dtype",
-        "fp32",
-        "--json",
-    ]
-    done = subprocess.run(
-        [*map(str, command)],
-        cwd=tmp_path,
-        env=environment() | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    """``forks``: two processes with the variables that torchrun sets."""
+    words = ["-m", "studio", "generate", picture_run.folder, "--out", tmp_path / "out", "--num-samples", 21]
+    words += ["--num-steps", 3, "--guidance", "cfg=2.0", "--deterministic", "--device", "cpu"]
+    words += ["--dtype", "fp32", "--json"]
+    env = environment() | {"OMP_NUM_THREADS": "1"}
+    if kind == "forks":
+        done = warm.together(words, cwd=tmp_path, env=env)
+    else:
+        launcher = {
+            "torchrun": "torch.distributed.run --standalone --nproc_per_node 2",
+            "accelerate": "accelerate.commands.launch --cpu --num_processes 2 --main_process_port 0 "
+            "--num_cpu_threads_per_process 1",
+        }[kind]
+        command = [sys.executable, "-m", *launcher.split(), *map(str, words)]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"missing": 0') == 1, "one process tells"
     assert pictures_in(tmp_path / "out") == pictures_in(whole)

@@ -197,7 +197,7 @@ def test_the_command_takes_a_path(picture_run: Run, tmp_path: Path) -> None:
         "--path",
         "trig",
     )
-    done = run_studio(*common, "--workers", 2, cwd=tmp_path)
+    done = run_studio(*common, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert read_manifest(tmp_path / "out")["pinned"]["path"] == "trig"
     again = run_studio(*common, cwd=tmp_path)

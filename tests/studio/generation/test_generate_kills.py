@@ -18,7 +18,7 @@ from warm import Process
 from studio.runtime.recipes import read_recipe
 from studio.training.run import Run
 
-NUM = 160
+NUM = 96
 
 
 def words(run: Run, out: Path, *, batch: int, workers: int, deterministic: bool) -> list[object]:
@@ -103,7 +103,7 @@ def test_kills_leave_no_trace(deterministic: bool, kills: int, picture_run: Run,
         assert rounds < 50, "runs end before they can be killed"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_polite_stop_leaves_whole_files(workers: int, picture_run: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(picture_run, out, batch=8, workers=workers, deterministic=True)

@@ -199,6 +199,7 @@ def test_pieces_that_are_damaged_or_another_set_s_are_made_again(points_model: M
     assert generate(points_model, out, 400).written == 200 and not (out / blocks.FOLDER).exists()
 
 
+@pytest.mark.slow
 def test_a_polite_stop_and_workers(points_run: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = (

@@ -348,6 +348,7 @@ def test_jobs_have_names_of_their_own_and_fit_into_twenty_minutes(name: str) -> 
     assert sum(j.minutes for j in page.jobs(False)) <= 100
 
 
+@pytest.mark.slow
 def test_jobs_in_the_plane_run_on_every_method(tmp_path: Path) -> None:
     small = [
         j

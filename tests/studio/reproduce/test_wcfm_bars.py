@@ -54,7 +54,10 @@ def test_independent_pairs_arrive_by_detours(
 
 @pytest.mark.parametrize(
     "size, one, w2, npe",
-    [((1, 800), 0.6, 0.5, 0.12), pytest.param((3, 6000), 0.40, 0.34, 0.08, marks=pytest.mark.slow)],
+    [
+        pytest.param((1, 800), 0.6, 0.5, 0.12, marks=pytest.mark.slow),
+        pytest.param((3, 6000), 0.40, 0.34, 0.08, marks=pytest.mark.slow),
+    ],
 )
 def test_transport_needs_one_step(size: tuple[int, int], one: float, w2: float, npe: float) -> None:
     ot = found("ot", *size)

@@ -89,8 +89,9 @@ def with_numbers(model: Model) -> Model:
     return dataclasses.replace(model, info=info)
 
 
+@pytest.mark.parametrize("count", [15, pytest.param(60, marks=pytest.mark.slow)])
 def test_every_recipe_of_the_studio_asks_for_the_same_again(
-    picture_model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pictures: Path
+    count: int, picture_model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pictures: Path
 ) -> None:
     folder = tmp_path / "it's a -folder; $(x)"
     folder.mkdir()
@@ -99,7 +100,7 @@ def test_every_recipe_of_the_studio_asks_for_the_same_again(
     for name in ("init.png", "--mask.png"):
         Image.fromarray((noise.random((8, 8)) > 0.5).astype(np.uint8) * 255).save(folder / name)
     samplers = ["euler", "ddim(eta=0.5)", "heun(shift=2.0)", "dpmpp_2m", "ab2"]
-    for _ in range(60):
+    for _ in range(count):
         model = with_numbers(picture_model) if rng.random() < 0.5 else picture_model
         if rng.random() < 0.4:
             model = model.on_path(

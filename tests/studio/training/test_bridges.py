@@ -141,7 +141,7 @@ def test_unpaired_sources_have_an_order_of_their_own() -> None:
 @pytest.mark.parametrize(
     "objective",
     [
-        {"coupling": "ot"},
+        pytest.param({"coupling": "ot"}, marks=pytest.mark.slow),
         {"coupling": "sinkhorn", "parameterization": "flow_score"},
         {"coupling": {"name": "gibbs", "eps": 3.0, "normalise": "running"}},
     ],
