@@ -9,6 +9,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do if comma
 # TORCH_INDEX=URL: a package index with CPU builds of torch, where the default one would bring a CUDA build
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
+# Compiled modules are kept: a hundred processes of tests and all workers read them
+test test-all: export PYTHONDONTWRITEBYTECODE =
+
 # A process a core with one thread each; the tests of a file stay together, as they share what they train, and
 # the long files are begun first
 PARALLEL := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder

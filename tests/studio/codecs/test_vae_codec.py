@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import diffusers  # what is asked of it is loaded where it is used
 import pytest
 import torch
-from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from tiny import tiny_vae
 
@@ -31,7 +31,7 @@ def pictures() -> torch.Tensor:
 
 
 def test_latents_are_the_scaled_posterior_mean(vae: Path, pictures: torch.Tensor) -> None:
-    codec, theirs = VAECodec(folder=str(vae)), AutoencoderKL.from_pretrained(vae)
+    codec, theirs = VAECodec(folder=str(vae)), diffusers.AutoencoderKL.from_pretrained(vae)
     with torch.no_grad():
         want = theirs.encode(pictures.float() / 127.5 - 1).latent_dist.mean * 0.3
     latents = codec.encode(pictures)
@@ -40,7 +40,7 @@ def test_latents_are_the_scaled_posterior_mean(vae: Path, pictures: torch.Tensor
 
 
 def test_decoding_is_the_pipelines_arithmetic(vae: Path, pictures: torch.Tensor) -> None:
-    codec, theirs = VAECodec(folder=str(vae)), AutoencoderKL.from_pretrained(vae)
+    codec, theirs = VAECodec(folder=str(vae)), diffusers.AutoencoderKL.from_pretrained(vae)
     latents = 2 * codec.encode(pictures)
     with torch.no_grad():
         image = (theirs.decode(latents / 0.3).sample / 2 + 0.5).clamp(0, 1)
