@@ -23,6 +23,10 @@ REGISTRY = Registry(
         "class": "backbones.encoders:ClassEncoder",
         "numbers": "backbones.encoders:NumericEncoder",
         "picture": "backbones.encoders:PictureEncoder",
+        "set": "backbones.row_encoders:SetEncoder",
+        "vectors": "backbones.row_encoders:VectorEncoder",
+        "words": "backbones.row_encoders:WordEncoder",
+        "field": "backbones.field_encoder:FieldEncoder",
     },
 )
 

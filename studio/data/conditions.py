@@ -7,6 +7,7 @@ control, dropout, the null. Class names and numbers stand in tables of their own
 (``classes``, ``numeric...``), fields of other kinds under ``fields``.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -27,6 +28,10 @@ KINDS = Registry(
         "number": "studio.data.kinds:NumberKind",
         "array": "studio.data.kinds:ArrayKind",
         "image": "studio.data.kinds:ImageKind",
+        "field": "studio.data.number_kinds:FieldKind",
+        "set": "studio.data.row_kinds:SetKind",
+        "tokens": "studio.data.row_kinds:TokensKind",
+        "sentence": "studio.data.number_kinds:SentenceKind",
     },
 )
 SLOTS = ("tokens", "image")  # of `Cond`, for networks of one's own: recipes keep none of their values
@@ -42,9 +47,11 @@ LONGEST = 20_000  # characters of a value in a recipe
 
 @dataclass(frozen=True)
 class Field:
-    """One condition. ``shape``: of a value, () for a single number or class. ``names``: of classes. ``mean``
-    and ``std``: what numbers are standardised by for the network; ``range``: the least and the greatest that
-    training saw, None where that is not known."""
+    """One condition. ``shape``: of a value, () for a single number or class; of rows as many as training had.
+    ``names``: of classes, the words of captions, the columns of rows. ``mean`` and ``std``: what numbers are
+    standardised by for the network, ``means`` and ``stds`` of each column of rows; ``range``: the least and
+    the greatest that training saw, of rows how many, None where that is not known. ``options``: those of the
+    kind and of its encoder."""
 
     name: str
     kind: str
@@ -53,19 +60,26 @@ class Field:
     mean: float = 0.0
     std: float = 1.0
     range: tuple[float, float] | None = None
+    means: tuple[float, ...] = ()
+    stds: tuple[float, ...] = ()
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
     @property
     def form(self) -> tuple[Any, ...]:
         """What makes two conditions the same for a network."""
-        return self.name, self.kind, self.shape, self.names
+        own = self.shape[kind_of(self).any_length :]
+        return self.name, self.kind, own, self.names, dict(self.options)
 
 
 class Kind(Protocol):
     """How values of a kind are treated; the law is ``parse(f, show(f, v)) == v``. A value is a tensor of the
     field's shape, floats with NaN for what is missing, or whole numbers with −1. ``packed``: `Cond.numeric`
-    holds all conditions of the kind side by side, which data brings as ``numbers``."""
+    holds all conditions of the kind side by side, which data brings as ``numbers``. ``any_length``: values
+    may be longer than the field's shape along the first axis; those of a batch are filled up by what is
+    missing."""
 
     packed: bool
+    any_length: bool
 
     def fit(self, field: Field, given: Sequence[Any]) -> Field:
         """The field with what the values of the training part tell (``given``, None = missing)."""
@@ -181,7 +195,19 @@ def column_of(field: Field, given: Sequence[Any]) -> np.ndarray:
             values.append(kind.seen(field, kind.parse(field, one)))
         except ValueError as error:
             raise ValueError(f"item {i}: {error}") from None
-    return torch.stack(values).numpy()
+    return stacked(values).numpy()
+
+
+def stacked(values: Sequence[Tensor]) -> Tensor:
+    """Values of a batch (B, ...), shorter ones filled up at the end by what is missing."""
+    longest = max(len(v) if v.ndim else 0 for v in values)
+    return torch.stack([filled(v, longest) if v.ndim else v for v in values])
+
+
+def filled(value: Tensor, length: int) -> Tensor:
+    """A value (k, ...) of at least ``length`` rows, further ones missing."""
+    more = (max(length - len(value), 0), *value.shape[1:])
+    return torch.cat([value, torch.full(more, math.nan if value.is_floating_point() else -1).to(value)])
 
 
 def seen(field: Field, given: Any) -> Tensor:
@@ -234,9 +260,9 @@ def asked(known: Schema, given: Mapping[str, Any], count: int, *, files: bool = 
         for value in further.get(field.name, values.get(field.name, ())):
             if (told := "" if missing(value) else kind.beyond(field, value)) and field.name not in beyond:
                 shown = kind.show(field, value)
-                beyond[field.name] = (f"{shown:g}" if isinstance(shown, float) else shown, told)
+                beyond[field.name] = (f"{shown:g}" if isinstance(shown, float) else brief(shown), told)
         if field.name in further:
-            rows = torch.stack([kind.seen(field, v) for v in further[field.name]])
+            rows = stacked([kind.seen(field, v) for v in further[field.name]])
             columns[field.name] = rows.expand(count, *rows.shape[1:])
             shown_all = [_text(kind, field, v) for v in further[field.name]]
             texts[field.name] = tuple(shown_all * (count // len(shown_all)))
@@ -265,6 +291,11 @@ def _text(kind: Kind, field: Field, value: Tensor) -> str:
         return ""
     text = str(kind.show(field, value))
     return "" if len(text) > LONGEST else text
+
+
+def brief(text: str, most: int = 60) -> str:
+    """The beginning of a text that is too long for a sentence."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def missing(value: Tensor) -> bool:

@@ -13,11 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from backbones.registry import plain
+from studio.data.condition_files import numbers_in
 from studio.data.conditions import Field, Kind
 from studio.data.decode import decode
 from studio.data.labels import NO_LABEL, labels_text, listed, names_of
 
-ARRAYS = (".npy", ".json")
+ARRAYS = (".npy", ".npz", ".json", ".csv", ".txt")
 
 
 def left_open(given: Any) -> bool:
@@ -28,7 +29,7 @@ def left_open(given: Any) -> bool:
 class PlainKind(Kind):
     """What most kinds have in common."""
 
-    packed = False
+    packed = any_length = False
 
     def fit(self, field: Field, given: Sequence[Any]) -> Field:
         return field
@@ -123,9 +124,10 @@ class ArrayKind(PlainKind):
         return replace(field, shape=tuple(self.read(field, first, True).shape))
 
     def read(self, field: Field, given: Any, files: bool) -> np.ndarray:
-        """Float32 of a text of JSON, ``@FILE.npy``, ``@FILE.json``, an array or a tensor."""
+        """Float32 of a text of JSON, a file of numbers (`studio.data.condition_files`), an array or a
+        tensor."""
         if isinstance(given, str | Path):
-            given = _text(field, str(given), files)
+            given = numbers_in(field, str(given), files)
         try:
             return np.asarray(
                 [np.asarray(v) for v in given]
@@ -190,33 +192,3 @@ def _listed(values: Any) -> Any:
     if getattr(values, "ndim", 0):
         return [_listed(v) for v in values]
     return None if math.isnan(values) else float(str(values))  # of single precision 0.1 is 0.1
-
-
-def _filled(values: Any) -> Any:
-    if isinstance(values, list):
-        return [_filled(v) for v in values]
-    return math.nan if values is None else values
-
-
-def _text(field: Field, text: str, files: bool) -> Any:
-    """What a text says: JSON, or the contents of ``@FILE``. Raises ``ValueError``."""
-    if not text.startswith("@"):
-        try:
-            return _filled(json.loads(text))
-        except (ValueError, RecursionError):
-            raise ValueError(
-                f"got {field.name}={text[:60]!r}, expected numbers such as [1, 2.5], or @FILE"
-            ) from None
-    if not files:
-        raise ValueError(f"got a file for {field.name}, expected its values; files are not read here")
-    path = Path(text[1:]).expanduser()
-    try:
-        return (
-            _filled(json.loads(path.read_text()))
-            if path.suffix == ".json"
-            else np.load(path, allow_pickle=False)
-        )
-    except OSError as error:
-        raise ValueError(f"{path} for {field.name} cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError):
-        raise ValueError(f"{path} for {field.name} holds no array, expected .npy or .json") from None

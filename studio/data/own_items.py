@@ -14,7 +14,7 @@ from torch import Tensor
 
 from backbones.types import Cond
 from studio.data.classes import check_range
-from studio.data.conditions import Field, seen
+from studio.data.conditions import Field, seen, stacked
 from studio.data.finite import check_values
 from studio.data.items import Item, read
 
@@ -87,7 +87,7 @@ class Own(torch.utils.data.Dataset):
         elif self.classes is not None and "label" in columns:
             check_range(columns["label"].numpy(), self.classes, self.name, indices)
         for field in self.fields:
-            columns[field.name] = torch.stack([self.seen(field, i, item) for i, item in zip(indices, items)])
+            columns[field.name] = stacked([self.seen(field, i, item) for i, item in zip(indices, items)])
         return torch.stack([item.value for item in items]), Cond.of(columns)
 
     def seen(self, field: Field, i: int, item: Item) -> Tensor:

@@ -15,6 +15,10 @@ FIELDS = (
     {"name": "wind", "encoder": "numbers", "count": 2},
     {"name": "the season.", "encoder": "class", "num_classes": 4},
     {"name": "map", "encoder": "picture", "channels": 3},
+    {"name": "seen", "encoder": "set", "features": 2},
+    {"name": "caption", "encoder": "words", "vocabulary": 5},
+    {"name": "states", "encoder": "vectors", "features": 3},
+    {"name": "past", "encoder": "field", "sides": [5, 6], "channels": 2},
 )
 PICTURES = dict(input_size=8, patch_size=2, in_channels=1, hidden_size=32, num_classes=0, fields=FIELDS)
 NETS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
@@ -36,6 +40,10 @@ def cond(seed: int = 0) -> Cond:
             "wind": torch.randn(3, 2, generator=g),
             "the season.": torch.randint(0, 4, (3,), generator=g),
             "map": torch.randn(3, 3, 9, 7, generator=g),
+            "seen": torch.randn(3, 4, 2, generator=g),
+            "caption": torch.randint(-1, 6, (3, 4), generator=g).clamp(min=0),
+            "states": torch.randn(3, 4, 3, generator=g),
+            "past": torch.randn(3, 2, 5, 6, generator=g),
             "valid": torch.ones(3, 4, dtype=torch.bool),
         }
     )
@@ -79,13 +87,13 @@ def test_a_network_without_them_has_the_weights_that_it_had() -> None:
 def test_gradients_reach_the_null_of_what_is_missing() -> None:
     net, x, t = net_of("mlp")
     net(x, t, cond().null()).square().sum().backward()
-    for module, null in zip(net.f_embedders, ("nulls", "embedding_table.weight", "null")):
+    for module, null in zip(net.f_embedders, ("nulls", "embedding_table.weight", *["null"] * 5)):
         assert module.get_parameter(null).grad.abs().sum() > 0
 
 
 def test_names_values_and_what_is_of_the_sample() -> None:
     given = cond()
-    assert given.names == ("wind", "the season.", "map") and given.valid is not None
+    assert given.names == tuple(f["name"] for f in FIELDS) and given.valid is not None
     assert given.get("wind") is given.named["wind"] and given.get("label") is None is given.get("absent")
     null = given.null()
     assert null.named["wind"].isnan().all() and bool((null.named["the season."] == -1).all())

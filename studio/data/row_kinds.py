@@ -1,0 +1,216 @@
+"""Kinds of condition that are rows, of which a sample may have few or many: sets, captions, and vectors in a
+row. Values are as long as the longest of training, filled up by what is missing; longer ones may be asked
+for."""
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbones.registry import plain
+from studio.data.condition_files import text_in
+from studio.data.conditions import Field, brief, filled
+from studio.data.kinds import ArrayKind, left_open
+from studio.data.labels import listed
+
+UNKNOWN = "<?>"  # how a word that is not in the vocabulary is shown
+WORDS = 20_000  # of a vocabulary, at most: the most frequent
+
+
+class RowsKind(ArrayKind):
+    """(K, f) floats; a row of NaN alone is absent. ``in_order``: an absent row in between keeps its place."""
+
+    any_length, in_order, called = True, True, "vectors"
+
+    def fit(self, field: Field, given: Sequence[Any]) -> Field:
+        """As long as the longest, with how many rows there are at least and at most, and what each column is
+        standardised by. Raises ``ValueError`` where no sample has a row."""
+        found = [r for r in (self.rows(field, v) for v in given if not left_open(v)) if len(r)]
+        if not found:
+            raise ValueError(f"got no row for the condition {field.name!r}, expected at least one")
+        counts, every = [len(r) for r in found], np.concatenate(found).astype(np.float64)
+        field = field if field.shape else replace(field, shape=(max(counts), every.shape[1]))
+        return replace(
+            field,
+            means=field.means or tuple(map(float, np.nanmean(every, 0))),
+            stds=field.stds or tuple(float(s) if s > 0 else 1.0 for s in np.nanstd(every, 0)),
+            range=field.range or (float(min(counts)), float(max(counts))),
+        )
+
+    def rows(self, field: Field, given: Any, files: bool = True) -> np.ndarray:
+        """(k, f), those that are absent left out, or those at the end where rows have places. Raises
+        ``ValueError``."""
+        value, columns = self.read(field, given, files), field.shape[-1] if field.shape else None
+        if value.size == 0:
+            return value.reshape(0, columns or 0)
+        if value.ndim == 1 and columns in (1, len(value)):
+            value = value.reshape(-1, columns)
+        if value.ndim != 2 or columns not in (None, value.shape[1]):
+            raise ValueError(
+                f"got {field.name} of shape {value.shape}, expected {self.called} (K, {columns or 'f'}): "
+                f"{self._columns(field)}"
+            )
+        if np.isinf(value).any():
+            raise ValueError(f"got infinite numbers in {field.name}, expected finite ones")
+        lost = np.isnan(value)
+        partly = np.flatnonzero(lost.any(1) & ~lost.all(1))
+        if len(partly):
+            raise ValueError(
+                f"got row {partly[0]} of {field.name} with some numbers missing, expected all of its "
+                f"{value.shape[1]}; a row of NaN alone is absent"
+            )
+        there = np.flatnonzero(~lost.all(1))
+        return value[: there[-1] + 1 if len(there) else 0] if self.in_order else value[there]
+
+    def parse(self, field: Field, given: Any, *, files: bool = True) -> Tensor:
+        if left_open(given):
+            return torch.full(field.shape, torch.nan)
+        return filled(torch.from_numpy(self.rows(field, given, files).copy()), field.shape[0])
+
+    def show(self, field: Field, value: Tensor) -> str:
+        return super().show(field, torch.from_numpy(self.rows(field, value)))
+
+    def seen(self, field: Field, value: Tensor) -> Tensor:
+        if not field.means:
+            return value
+        means, stds = (torch.tensor(v, dtype=torch.float64) for v in (field.means, field.stds))
+        return ((value.double() - means) / stds).float()
+
+    def beyond(self, field: Field, value: Tensor) -> str:
+        count = int((~value.isnan().all(-1)).sum())
+        return "" if _within(field, count) else f"{_span(field)} rows"
+
+    def hint(self, field: Field) -> str:
+        rows = f"{_span(field)} rows" if field.range else "rows"
+        return f"{rows} of {self._columns(field)} as [[...], ...], or @FILE.npy or .csv"
+
+    def encoder(self, field: Field) -> dict[str, Any]:
+        return {"encoder": "vectors", "features": field.shape[-1], **field.options}
+
+    def _columns(self, field: Field) -> str:
+        count = field.shape[-1] if field.shape else 0
+        told = f" ({', '.join(field.names)})" if field.names else ""
+        return f"{count or 'f'} number{'' if count == 1 else 's'} each{told}"
+
+
+class SetKind(RowsKind):
+    """(K, f) floats in any order; a row of NaN alone is absent, as are those that a shorter set lacks.
+    ``names``: of the columns, which a .csv may have in another order. ``options``: of the encoder, such as
+    ``pooling``."""
+
+    in_order, called = False, "rows"
+
+    def encoder(self, field: Field) -> dict[str, Any]:
+        return {"encoder": "set", "features": field.shape[-1], **field.options}
+
+
+class TokensKind(RowsKind):
+    """A caption, as the numbers of its words in the vocabulary ``names``, which is made of the captions that
+    train; a word that is not in it has the number ``len(names)``. Or vectors (L, f) in a row, where the
+    values that train are arrays."""
+
+    def fit(self, field: Field, given: Sequence[Any]) -> Field:
+        """With the vocabulary, the most frequent words in the order of letters, and the length of captions.
+        Raises ``ValueError`` for captions without a word."""
+        captions = [v for v in given if not left_open(v)]
+        if not field.names and not any(isinstance(plain(v), str) for v in captions):
+            return super().fit(field, given)
+        lists = [self.words(field, v) for v in captions]
+        counts = Counter(w for words in lists for w in words if w != UNKNOWN)
+        if not counts:
+            raise ValueError(f"got no word for the condition {field.name!r}, expected captions")
+        names = field.names or tuple(sorted(w for w, _ in counts.most_common(WORDS)))
+        lengths = [len(words) for words in lists if words]
+        reach = (float(min(lengths)), float(max(lengths)))
+        return replace(field, names=names, shape=field.shape or (max(lengths),), range=field.range or reach)
+
+    def words(self, field: Field, given: Any, files: bool = True) -> list[str]:
+        """Of a text, a list of words or ``@FILE.txt``. Raises ``ValueError`` for what is none."""
+        said = plain(given)
+        said = text_in(field, said, files) if isinstance(said, str) else said
+        if isinstance(said, str) and said.lstrip().startswith("["):
+            said = _as_list(said)
+        said = list(said) if isinstance(said, list | tuple | np.ndarray) else [said]
+        if not all(isinstance(word, str) for word in said):
+            raise ValueError(
+                f"got {field.name} of {type(given).__name__}, expected a text, a list of words, or @FILE.txt"
+            )
+        return words_of(" ".join(said))
+
+    def parse(self, field: Field, given: Any, *, files: bool = True) -> Tensor:
+        if not field.names:
+            return super().parse(field, given, files=files)
+        if getattr(given, "dtype", None) is not None and not isinstance(plain(given), str):
+            ids = torch.as_tensor(given).flatten()
+            if ids.is_floating_point() or bool(((ids < -1) | (ids > len(field.names))).any()):
+                raise ValueError(
+                    f"got {field.name} of numbers, expected whole ones from −1 (none) to {len(field.names)} "
+                    "(a word that is unknown), or a text"
+                )
+            ids = ids[ids >= 0].long()
+        else:
+            place = {word: i for i, word in enumerate(field.names)}
+            words = [] if left_open(given) else self.words(field, given, files)
+            ids = torch.tensor([place.get(w, len(place)) for w in words], dtype=torch.int64)
+        return filled(ids, field.shape[0])
+
+    def show(self, field: Field, value: Tensor) -> str:
+        """The words with a space between them, in a list where that alone would say something else."""
+        if not field.names:
+            return super().show(field, value)
+        every = (*field.names, UNKNOWN)
+        text = " ".join(every[i] for i in value.tolist() if i >= 0)
+        odd = left_open(text) or "=" in text or text.startswith(("@", "["))
+        return json.dumps([text], ensure_ascii=False) if odd and text else text
+
+    def seen(self, field: Field, value: Tensor) -> Tensor:
+        return value if field.names else super().seen(field, value)
+
+    def beyond(self, field: Field, value: Tensor) -> str:
+        if not field.names:
+            return super().beyond(field, value)
+        if bool((value == len(field.names)).any()):
+            return f"{len(field.names)} words: {brief(listed(field.names))}"
+        return "" if _within(field, int((value >= 0).sum())) else f"{_span(field)} words"
+
+    def hint(self, field: Field) -> str:
+        if not field.names:
+            return super().hint(field)
+        return f"a text of the {len(field.names)} words {brief(listed(field.names))}, or @FILE.txt"
+
+    def encoder(self, field: Field) -> dict[str, Any]:
+        if not field.names:
+            return super().encoder(field)
+        return {"encoder": "words", "vocabulary": len(field.names), **field.options}
+
+
+def words_of(text: str) -> list[str]:
+    """Words and other signs in small letters, in their order: of letters, digits and underscores each run is
+    one word, every other sign that is no space is one too."""
+    plain_text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    return re.findall(rf"{re.escape(UNKNOWN)}|\w+|[^\w\s]", plain_text)
+
+
+def _as_list(text: str) -> Any:
+    """What a JSON list says; a text that is none as it stands."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return found if isinstance(found, list) else text
+
+
+def _within(field: Field, count: int) -> bool:
+    return field.range is None or field.range[0] <= count <= field.range[1]
+
+
+def _span(field: Field) -> str:
+    low, high = field.range or (0, 0)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
