@@ -129,7 +129,7 @@ def _table(field: Field, path: Path) -> np.ndarray:
     lines = [line for line in _read(field, path).split("\n") if line.strip()]
     if not lines:
         raise ValueError(f"{path} for {field.name} is empty, expected a row of numbers a line")
-    separator = next(s for s in SEPARATORS if s in lines[-1] or s == " ")
+    separator = next(s for s in SEPARATORS if any(s in line for line in lines) or s == " ")
     cells = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
     cells = [[c for c in row if c] for row in cells] if separator == " " else cells
     header = [c.strip() for c in cells[0]] if not all(map(_is_number, cells[0])) else []

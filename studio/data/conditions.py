@@ -90,6 +90,11 @@ class Kind(Protocol):
         numpy's or torch's own. Raises ``ValueError``."""
         ...
 
+    def datum(self, field: Field, given: Any) -> Tensor:
+        """One value of what data brings, as `parse`, but that a text in it may say nothing else than what
+        stands there."""
+        ...
+
     def show(self, field: Field, value: Tensor) -> str | float:
         """What `parse` reads as this value, as a recipe keeps it."""
         ...
@@ -192,7 +197,7 @@ def column_of(field: Field, given: Sequence[Any]) -> np.ndarray:
     kind, values = kind_of(field), []
     for i, one in enumerate(given):
         try:
-            values.append(kind.seen(field, kind.parse(field, one)))
+            values.append(kind.seen(field, kind.datum(field, one)))
         except ValueError as error:
             raise ValueError(f"item {i}: {error}") from None
     return stacked(values).numpy()
@@ -211,9 +216,9 @@ def filled(value: Tensor, length: int) -> Tensor:
 
 
 def seen(field: Field, given: Any) -> Tensor:
-    """A value as the network sees it."""
+    """A value that data brings, as the network sees it."""
     kind = kind_of(field)
-    return kind.seen(field, kind.parse(field, given))
+    return kind.seen(field, kind.datum(field, given))
 
 
 def hint_of(field: Field) -> str:

@@ -34,6 +34,9 @@ class PlainKind(Kind):
     def fit(self, field: Field, given: Sequence[Any]) -> Field:
         return field
 
+    def datum(self, field: Field, given: Any) -> Tensor:
+        return self.parse(field, given)
+
     def seen(self, field: Field, value: Tensor) -> Tensor:
         return value
 

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from backbones.registry import plain
 from studio.data.condition_files import path_of, text_in
 from studio.data.conditions import Field
 from studio.data.decode import decode
@@ -28,10 +29,10 @@ class Standardised(ArrayKind):
     def fit(self, field: Field, given: Sequence[Any]) -> Field:
         """With mean, spread and range of the numbers. Raises ``ValueError`` where there is none."""
         field = super().fit(field, given)
-        rows = [self.parse(field, v).double() for v in given]
+        rows = [self.datum(field, v).double() for v in given]
         every = torch.cat([r[~r.isnan()] for r in rows]) if rows else torch.zeros(0)
         if not len(every):
-            raise ValueError(f"got no number for the condition {field.name!r}, expected at least one")
+            raise ValueError(f"got no value for the condition {field.name!r}, expected at least one")
         std = float(every.std(correction=0))
         reach = (float(every.min()), float(every.max()))
         return replace(field, mean=float(every.mean()), std=std if std > 0 else 1.0, range=reach)
@@ -95,6 +96,12 @@ class SentenceKind(Standardised):
                 )
         return super().read(field, given, files)
 
+    def datum(self, field: Field, given: Any) -> Tensor:
+        said = plain(given)
+        if isinstance(said, str) and said.strip():
+            return self.parse(field, _sentence(str(field.options.get("model", "")), said, field.name))
+        return self.parse(field, given)
+
     def hint(self, field: Field) -> str:
         text = "a sentence, or " if field.options.get("model") else ""
         return f"{text}{'×'.join(map(str, field.shape))} numbers as [...] or @FILE.npy"
@@ -127,8 +134,9 @@ def _model(folder: str) -> Any:
 @lru_cache(maxsize=4096)
 def _sentence(folder: str, text: str, name: str) -> np.ndarray:
     if not folder or not Path(folder).expanduser().is_dir():
+        model = f"the model {folder!r}" if folder else "no model"
         raise ValueError(
-            f"got the sentence {text[:60]!r} for {name} and the model {folder or 'none'!r}, expected a "
+            f"got the sentence {text[:60]!r} for {name} and {model}, expected a "
             f"folder with a model of sentence-transformers, such as {MODEL}, as the field's "
             "options={'model': FOLDER}; or give vectors"
         )

@@ -34,7 +34,7 @@ class RowsKind(ArrayKind):
         standardised by. Raises ``ValueError`` where no sample has a row."""
         found = [r for r in (self.rows(field, v) for v in given if not left_open(v)) if len(r)]
         if not found:
-            raise ValueError(f"got no row for the condition {field.name!r}, expected at least one")
+            raise ValueError(f"got no value for the condition {field.name!r}, expected at least one")
         counts, every = [len(r) for r in found], np.concatenate(found).astype(np.float64)
         field = field if field.shape else replace(field, shape=(max(counts), every.shape[1]))
         return replace(
@@ -119,29 +119,30 @@ class TokensKind(RowsKind):
     def fit(self, field: Field, given: Sequence[Any]) -> Field:
         """With the vocabulary, the most frequent words in the order of letters, and the length of captions.
         Raises ``ValueError`` for captions without a word."""
-        captions = [v for v in given if not left_open(v)]
-        if not field.names and not any(isinstance(plain(v), str) for v in captions):
+        captions = [v for v in map(_literal, given) if not left_open(v)]
+        if not field.names and not any(isinstance(v, list) and isinstance(v[0], str) for v in captions):
             return super().fit(field, given)
         lists = [self.words(field, v) for v in captions]
         counts = Counter(w for words in lists for w in words if w != UNKNOWN)
         if not counts:
-            raise ValueError(f"got no word for the condition {field.name!r}, expected captions")
+            raise ValueError(f"got no value for the condition {field.name!r}, expected at least one")
         names = field.names or tuple(sorted(w for w, _ in counts.most_common(WORDS)))
         lengths = [len(words) for words in lists if words]
         reach = (float(min(lengths)), float(max(lengths)))
         return replace(field, names=names, shape=field.shape or (max(lengths),), range=field.range or reach)
 
     def words(self, field: Field, given: Any, files: bool = True) -> list[str]:
-        """Of a text, a list of words or ``@FILE.txt``. Raises ``ValueError`` for what is none."""
+        """Of a text, in which a JSON list is a list of words; of ``@FILE.txt``; or of a list with one text,
+        which is taken as it stands. Raises ``ValueError`` for what is none."""
         said = plain(given)
-        said = text_in(field, said, files) if isinstance(said, str) else said
-        if isinstance(said, str) and said.lstrip().startswith("["):
-            said = _as_list(said)
-        said = list(said) if isinstance(said, list | tuple | np.ndarray) else [said]
-        if not all(isinstance(word, str) for word in said):
-            raise ValueError(
-                f"got {field.name} of {type(given).__name__}, expected a text, a list of words, or @FILE.txt"
-            )
+        if isinstance(said, str):
+            said = text_in(field, said, files)
+            said = _as_list(said) if isinstance(said, str) and said.lstrip().startswith("[") else said
+        elif not isinstance(said, list | tuple) or len(said) != 1:
+            said = [None]
+        said = [said] if isinstance(said, str) else said
+        if not isinstance(said, list | tuple) or not all(isinstance(word, str) for word in said):
+            raise ValueError(f"got {field.name} of {type(given).__name__}, expected a text, or @FILE.txt")
         return words_of(" ".join(said))
 
     def parse(self, field: Field, given: Any, *, files: bool = True) -> Tensor:
@@ -160,6 +161,9 @@ class TokensKind(RowsKind):
             words = [] if left_open(given) else self.words(field, given, files)
             ids = torch.tensor([place.get(w, len(place)) for w in words], dtype=torch.int64)
         return filled(ids, field.shape[0])
+
+    def datum(self, field: Field, given: Any) -> Tensor:
+        return self.parse(field, _literal(given))
 
     def show(self, field: Field, value: Tensor) -> str:
         """The words with a space between them, in a list where that alone would say something else."""
@@ -196,6 +200,12 @@ def words_of(text: str) -> list[str]:
     one word, every other sign that is no space is one too."""
     plain_text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
     return re.findall(rf"{re.escape(UNKNOWN)}|\w+|[^\w\s]", plain_text)
+
+
+def _literal(given: Any) -> Any:
+    """A text of data in a list, where it is no file and no list of another form; None for none."""
+    said = plain(given)
+    return ([said] if said.strip() else None) if isinstance(said, str) else given
 
 
 def _as_list(text: str) -> Any:

@@ -2,6 +2,7 @@
 through ``meta.json``."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,25 @@ from studio.data.conditions import Field, asked, field_of, fitted, kind_of, miss
 from studio.data.own import from_dataset
 
 NASTY = ("a, b", "x=y", "none", "0-3", " padded ", "[1]", "@file", "Ä", "ä ", "7", "-", "'\"")
+WORDS = ("a", "blue", "none", "red", "=", "@", "[", "]", ",", '"', "é", "=x", "ss", "-", "7")
+CAPTIONS = (
+    *(
+        "red, BLUE",
+        "a=b",
+        ["none"],
+        "[red]",
+        '["red"]',
+        ["@red"],
+        ['["red"]'],
+        "É",
+        "é",
+        "a zebra",
+        "<?>",
+        "straße",
+        "'\"",
+    ),
+    *("a" * 3 + " a" * 7, "=", "a - 7", "  red\n\tblue ", "İ", '["red", 7'),
+)
 G = np.random.default_rng(0)
 LAWS: list[tuple[Field, Any]] = [
     *((Field("kind", "class", names=NASTY), i) for i in range(len(NASTY))),
@@ -27,6 +47,13 @@ LAWS: list[tuple[Field, Any]] = [
     (Field("a", "array", (2,)), [1.0, float("nan")]),
     (Field("map", "image", (3, 4, 5)), G.integers(0, 256, (3, 4, 5), dtype=np.uint8)),
     (Field("map", "image", (1, 2, 2)), torch.rand(1, 2, 2)),
+    (Field("m", "field", (2, 3), mean=3.0, std=0.1), [[0.1, None, 1e-30], [-7, 1e30, 5]]),
+    (Field("s", "set", (4, 2)), [[0.1, -2.5], [1e-30, 3e38]]),
+    (Field("s", "set", (2, 1)), [[0.1], [0.2], [0.3]]),  # more than training had
+    (Field("s", "set", (4, 2)), [[math.nan] * 2, [1.0, 2.0], [math.nan] * 2, [3.0, 4.0]]),
+    (Field("v", "tokens", (4, 2)), [[1.0, 2.0], [math.nan] * 2, [3.0, 4.0]]),
+    *((Field("c", "tokens", (4,), names=WORDS), text) for text in CAPTIONS),
+    (Field("e", "sentence", (3,), mean=0.1, std=0.01), [0.1, -0.2, 0.3]),
 ]
 
 
@@ -37,6 +64,7 @@ def test_what_is_shown_is_read_back(field: Field, given: Any) -> None:
     shown = kind.show(field, value)
     again = kind.parse(field, json.loads(json.dumps(shown)))  # as a recipe keeps it
     assert torch.equal(again.nan_to_num(-7), value.nan_to_num(-7)) and again.dtype == value.dtype
+    assert not missing(value)
     on_a_line = kind.parse(field, shown if isinstance(shown, str) else repr(shown))
     assert torch.equal(on_a_line.nan_to_num(-7), value.nan_to_num(-7))
     assert "=" not in str(shown) or str(shown).startswith("[")
