@@ -12,7 +12,7 @@ from studio.model.catalog import name_of
 CONDITIONS = {
     "label": "a class, by name or number: --labels, or --set label=NAME; −1 or none leaves it open",
     "NAME": "a number the model was trained with, in its own units: --set NAME=VALUE (studio info MODEL "
-    "names them); none leaves it open. Of other kinds the value is a name, a list [1, 2], or @FILE",
+    "names them); none leaves it open. Of other kinds the value is a name, a text, a list [1, 2], or @FILE",
     "init": "a picture to start from (--init with --strength), or the piece of a molecule that stays",
     "mask": "what of that picture may change: white (--mask)",
     "source": "the picture that a bridge starts from: studio translate",
