@@ -138,6 +138,18 @@ class PictureEncoder(nn.Module):
         return torch.full((rows, self.first.in_channels, 1, 1), torch.nan, device=device)
 
 
+class KnownEmbedder(nn.Linear):
+    """Masks of known entries, (..., K) of each token or of the whole sample, to (..., D): what a network is
+    told beside their clean values. It starts at 0, and is 0 where nothing is known."""
+
+    def __init__(self, count: int, dim: int):
+        super().__init__(count, dim, bias=False)
+        nn.init.zeros_(self.weight)
+
+    def forward(self, known: Tensor) -> Tensor:
+        return super().forward(known.to(self.weight.dtype))
+
+
 class NamedEncoders(nn.ModuleList):
     """Encoders of `Cond.named`. ``fields``: of each its ``name``, its ``encoder`` (`REGISTRY`) and that one's
     options."""

@@ -8,12 +8,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.caching.reuse import through
-from backbones.encoders import ClassEncoder, NamedEncoders, NumericEncoder, TimeEncoder, conditioned
+from backbones.encoders import (
+    ClassEncoder,
+    KnownEmbedder,
+    NamedEncoders,
+    NumericEncoder,
+    TimeEncoder,
+    conditioned,
+)
 from backbones.types import Cond, RunContext
 
 
 class MLPBackbone(nn.Module):
-    """``net(x, t, cond)``: (B, d), (B,) on the trained time scale → (B, d). The output starts at 0."""
+    """``net(x, t, cond)``: (B, d), (B,) on the trained time scale → (B, d). The output starts at 0.
+    ``known``: it is told which entries are given (`Cond.known`)."""
 
     def __init__(
         self,
@@ -25,6 +33,7 @@ class MLPBackbone(nn.Module):
         num_numeric: int = 0,
         fields: Sequence[Mapping[str, Any]] = (),
         learn_sigma: bool = False,
+        known: bool = False,
     ):
         super().__init__()
         self.num_classes = num_classes
@@ -39,6 +48,7 @@ class MLPBackbone(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
         self.f_embedders = NamedEncoders(fields, width)
+        self.known_embedder = KnownEmbedder(dim, width) if known else None
 
     def tokens(self, shape: Sequence[int]) -> int:
         """One: a point is seen at once."""
@@ -51,6 +61,8 @@ class MLPBackbone(nn.Module):
         c = self.t_embedder(t.expand(len(x)))
         c = conditioned(c, cond, x, label=self.y_embedder, numeric=self.n_embedder, named=self.f_embedders)
         h = self.inp(x) + c
+        if self.known_embedder is not None and cond.known is not None:
+            h = h + self.known_embedder(cond.known.expand_as(x))
 
         def blocks(h: Tensor) -> Tensor:
             for block in self.blocks:

@@ -22,6 +22,7 @@ from samplers.batch import Batch, Error, Loss, State, check_drop, with_known
 from samplers.couplings import coupling as couplings
 from samplers.couplings.coupling import Coupled, Coupling
 from samplers.heads.gradient import told
+from samplers.known import Known
 from samplers.names import canonical
 from samplers.paths import EVERY
 from samplers.prediction import Prediction
@@ -75,7 +76,8 @@ def _entry(registry: Mapping[str, str], spec: Any, kind: str) -> Any:
 class Objective:
     """See the module. ``cond_drop`` is the probability that a sample loses its conditions, ``drop_each`` that
     it loses one of its numbers; ``bound_weight`` scales the variational term of a learned variance (1 = sum
-    to the squared error as in ADM's MSE mode, T/1000 = its rescaled mode). A path without sources has no
+    to the squared error as in ADM's MSE mode, T/1000 = its rescaled mode). ``known`` draws which entries the
+    network is given, where the data does not say (`samplers.known`). A path without sources has no
     coupling."""
 
     def __init__(
@@ -90,12 +92,13 @@ class Objective:
         space: Space | None = None,
         bound_weight: float = 1.0,
         drop_each: float = 0.0,
+        known: Known | None = None,
     ):
         check_drop(cond_drop, drop_each)
         self.path, self.parameterization, self.bound_weight = path, parameterization, bound_weight
         self.coupling = coupling or (couplings.Independent() if path.coupling("independent") else None)
         self.times: Any = times or time_samplers.Uniform()  # one that ``remembers`` is asked for more
-        self.cond_drop, self.drop_each = cond_drop, drop_each
+        self.cond_drop, self.drop_each, self.known = cond_drop, drop_each, known
         self.space: Space = spaces.of(path.space) if space is None else space
         self.weight: LossWeight = (
             _entry(path.weights, weight or path.weight, "loss weight")
@@ -118,6 +121,8 @@ class Objective:
         """The batch with its sources, paired; the data alone on a path without sources. Raises ``ValueError``
         when the coupling needs sources and the batch brings none."""
         cond = self.space.told(batch.data, batch.cond)
+        if self.known is not None and cond.known is None:
+            cond = replace(cond, known=self.known(batch.data.shape[1:], noise))
         if self.coupling is None:
             return Coupled(batch.data, batch.data, cond)
         return couplings.pair(self.coupling, self.space, batch.source, batch.data, cond, noise, ctx)
@@ -195,6 +200,7 @@ def build_objective(
     bound_weight: float = 1.0,
     space: str = "",
     drop_each: float = 0.0,
+    known: Known | None = None,
 ) -> Objective:
     """An objective from names or ``{name: ..., options}`` trees, as configs write them, or from the parts
     themselves. A path takes its own head where the config is silent and it has no ``velocity``. Raises
@@ -230,6 +236,7 @@ def build_objective(
         weight=weight,
         cond_drop=cond_drop,
         drop_each=drop_each,
+        known=known,
         bound_weight=bound_weight,
         space=_entry(spaces.REGISTRY, space, "space") if space else None,
     )

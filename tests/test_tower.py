@@ -29,7 +29,7 @@ ROOMS = [  # of studio, from the ground up
 ]
 INNER = {  # of the floors below it: rooms and files, a line of those that do not import each other
     "samplers": [
-        "names batch",
+        "names batch known",
         "spaces",
         "paths",
         "prediction times weights",

@@ -116,28 +116,32 @@ def _fields(entries: Any) -> tuple[Field, ...]:
     return tuple(field_of(entry) for entry in entries)
 
 
-def fill_backbone(spec: dict[str, Any], info: Info, head: Any = None) -> dict[str, Any]:
+def fill_backbone(
+    spec: dict[str, Any], info: Info, head: Any = None, *, known: bool = False
+) -> dict[str, Any]:
     """The ``backbone`` section with sizes and class counts taken from the data where the constructor asks for
     them and the config is silent. ``head``: the objective's parameterisation, which may ask for more channels
-    in or out."""
+    in or out; ``known``: it is trained with entries that are given."""
     if "name" not in spec:
         raise ValueError(f"backbone has no name, expected one of {', '.join(backbones.REGISTRY)}")
     accepts = inspect.signature(resolve(backbones.REGISTRY, spec["name"], "backbone")).parameters
-    known: dict[str, Any] = {"num_classes": len(info.classes), "num_numeric": len(info.numeric)}
+    filling: dict[str, Any] = {"num_classes": len(info.classes), "num_numeric": len(info.numeric)}
     if encoders := encoders_of(info):
-        known["fields"] = encoders
+        filling["fields"] = encoders
+    if known:
+        filling["known"] = True
     codec = build_codec(info.codec)
-    known |= codec.sizes(info.shape)
+    filling |= codec.sizes(info.shape)
     if getattr(head, "cond_source", False):
         if not has_channels(codec, info.shape):
             raise ValueError(
                 f"got cond_source=true for {info.task}, which have no channels, expected data such as "
                 "pictures (C, H, W); leave it out"
             )
-        known |= {"in_channels": 2 * info.shape[0], "out_channels": info.shape[0]}
+        filling |= {"in_channels": 2 * info.shape[0], "out_channels": info.shape[0]}
     if getattr(head, "channels", 1) == 2:
-        known["learn_sigma"] = True
-    filled = {**{k: v for k, v in known.items() if k in accepts}, **spec}
+        filling["learn_sigma"] = True
+    filled = {**{k: v for k, v in filling.items() if k in accepts}, **spec}
     if filled.get("num_classes", len(info.classes)) < len(info.classes):
         raise ValueError(
             f"backbone.num_classes is {filled['num_classes']}, expected at least the data's "
@@ -213,6 +217,11 @@ def starts_of(objective: Objective, *, source: bool = False) -> str:
     return "source" if source else objective.path.starts
 
 
+def known_trained(config: Config, starts: str) -> bool:
+    """Whether a model's network saw known entries clean: bridges do, others where training drew some."""
+    return starts == "source" or bool(config.train.known)
+
+
 def denoiser_of(
     config: Config,
     net: nn.Module,
@@ -232,5 +241,5 @@ def denoiser_of(
         asked.parameterization,
         dtype=dtype,
         starts=starts,
-        known_trained=starts == "source",
+        known_trained=known_trained(config, starts),
     )

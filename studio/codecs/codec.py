@@ -76,6 +76,11 @@ class Codec(Protocol):
         """What a backbone's constructor can ask for of states of this shape, by the names of its options."""
         ...
 
+    def places(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The axes of a state that are places, all but channels: what known entries are drawn along. Raises
+        ``ValueError`` where states have none."""
+        ...
+
     def misread(self, made_for: "Codec", model: str) -> str:
         """Why this codec, of ``model``, does not read data that was made for another one of its name; empty
         where it does."""
@@ -117,6 +122,10 @@ class FromNoise:
         if not sides:
             return {"dim": channels}
         return {"in_channels": channels, "input_size": sides[0] if len({*sides}) == 1 else tuple(sides)}
+
+    def places(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """All axes but the first of several, which are the channels."""
+        return tuple(range(1, len(shape))) or (0,)
 
     def misread(self, made_for: Codec, model: str) -> str:
         return ""

@@ -76,6 +76,12 @@ class GraphCodec:
         """``atoms``: how many a molecule gets."""
         return {"atoms": Setting(1, self.size)}
 
+    def places(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Raises ``ValueError``."""
+        raise ValueError(
+            "got train.known for molecules, a piece of which is given at sampling (--init); leave it out"
+        )
+
     def sizes(self, shape: Sequence[int]) -> dict[str, Any]:
         return {"max_atoms": self.size, "atom_types": self.types}
 

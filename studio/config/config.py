@@ -40,7 +40,9 @@ class TrainConfig:
     the effective one: split over processes and over ``accumulate`` micro-batches. Intervals are in steps; 0
     switches off, as it does for ``warmup`` and ``clip``, the greatest norm of a gradient. ``final_lr`` is a
     share of ``lr``. ``warmup`` `AUTO`: a twentieth of the run, at most 200 steps; a number is steps, however
-    short the run. ``augment``: further augmentations that the data's task has, by name."""
+    short the run. ``augment``: further augmentations that the data's task has, by name. ``known``: which
+    entries the network is given clean, by patterns (`samplers.known`): a name, ``{name: ..., options}``, or a
+    list of them."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -61,6 +63,7 @@ class TrainConfig:
     flip: bool = False
     reorder: bool = False
     augment: tuple[str, ...] = ()
+    known: Any = None
     workers: int = 0
     log_every: int = 50
     eval_every: int = 1000

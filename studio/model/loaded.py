@@ -99,8 +99,13 @@ class Loaded:
         return inputs.source(given, self.sample_shape, pictures=self.codec.pictures, reading=self.reading)
 
     def mask(self, mask: Any) -> Tensor | None:
-        """(H, W) bool of what may change, as the network sees it."""
-        return None if mask is None else inputs.mask(mask, self.info.shape[1:], self.sample_shape[1:])
+        """Bool of what may change, as the network sees it: (H, W) of pictures, otherwise of places or whole
+        samples, of a shape that broadcasts to theirs."""
+        if mask is None:
+            return None
+        if not inputs.has_sides(self.info.shape):
+            return inputs.places(mask, self.info.shape)
+        return inputs.mask(mask, self.info.shape[1:], self.sample_shape[1:])
 
     def on_path(self, path: str | Mapping[str, Any] | NoisePath) -> Self:
         """The same model sampled on another path (`samplers.reparameterised`): ``"trig"``,

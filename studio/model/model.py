@@ -295,6 +295,8 @@ class Model(Loaded):
         with notebook_bar("sampling", shown=None if on_step is None else False) as bar:
             told = on_step or (lambda p: bar(p.done, p.total))
             values = sampling.run(steps, self.codec, len(request.seeds), on_step=told)
+        if request.mask is not None and request.init is not None and self.codec.rescales:
+            values = torch.where(request.mask, values, request.init.to(values))  # to the last bit
         return Samples(values, self.recipes(request, origin, rules), self.task, time.perf_counter() - started)
 
     def gathered(

@@ -228,8 +228,7 @@ def stream(
                 free = request.mask.to(device).expand(len(rows), *shape)
                 cond = replace(cond, known=~free, given=x)
         if init is not None:
-            c = denoiser.path.coefficients(grid[start])
-            x = c.alpha * init + (c.sigma / denoiser.path.prior_scale) * prior
+            x = starts.begun(denoiser.path, init, prior, grid[start], noise)
             if request.mask is not None:
                 free = request.mask.to(device).expand(len(rows), *shape)
                 cond = replace(cond, known=~free, given=init.expand(len(rows), *shape))

@@ -25,6 +25,8 @@ def picture(given: Any, shape: Sequence[int], *, pictures: bool, reading: Readin
     """(C, H, W) uint8 of a file, PIL picture, array or tensor; or floats for a model of floats of its own
     (``pictures`` False), which takes no picture. Raises ``ValueError``."""
     given = _of_npy(given)
+    if not has_sides(shape):
+        return _array(given, shape)
     if isinstance(given, str | Path | Image.Image):
         if not pictures:
             raise ValueError(
@@ -51,6 +53,41 @@ def source(given: Any, shape: Sequence[int], *, pictures: bool, reading: Reading
     if not has_sides(shape):
         return torch.as_tensor(given)
     return picture(given, shape, pictures=pictures, reading=reading)
+
+
+def _array(given: Any, shape: Sequence[int]) -> Tensor:
+    """(*shape) numbers of a sample without sides, in the data's own unit and type. Raises ``ValueError``."""
+    if is_picture(given):
+        raise ValueError(f"got {given}, expected numbers of shape {tuple(shape)}: an array or an .npy file")
+    value = torch.from_numpy(np.array(given.detach().cpu() if isinstance(given, Tensor) else given))
+    if tuple(value.shape) != tuple(shape):
+        raise ValueError(f"got a sample of shape {tuple(value.shape)}, expected {tuple(shape)}")
+    if value.is_floating_point() and not torch.isfinite(value).all():
+        raise ValueError("got values that are not finite, expected none; the mask says what is not known")
+    return value
+
+
+def places(given: Any, shape: Sequence[int]) -> Tensor:
+    """Bool, True where a sample of this shape without sides may change, of a shape that broadcasts to it; one
+    number for each place of all channels, too. Raises ``ValueError``."""
+    given = _of_npy(given)
+    if is_picture(given):
+        raise ValueError(
+            f"got {given} as the mask, expected bools of shape {tuple(shape)}: an array or an .npy file"
+        )
+    value = torch.from_numpy(
+        _above_half(np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given))
+    )
+    try:
+        fits = torch.broadcast_shapes(value.shape, tuple(shape)) == tuple(shape)
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"got a mask of {tuple(value.shape)}, expected {tuple(shape)}, or a shape that broadcasts to it; "
+            "1 is what may change"
+        )
+    return value
 
 
 def is_picture(given: Any) -> bool:

@@ -19,7 +19,7 @@ from backbones.registry import plain, resolve
 from guidance.grammar import CUSTOM, text_of, value_of
 from samplers.solvers.base import Sampler
 from studio.checkpoints import checkpoint
-from studio.checkpoints.build import Info, objective_of, starts_of
+from studio.checkpoints.build import Info, known_trained, objective_of, starts_of
 from studio.codecs.codec import range_of
 from studio.config import AUTO, Config, load_config
 
@@ -77,7 +77,7 @@ def fit_of(config: Config, info: Info) -> Fit:
     return Fit(
         predicts,
         range_of(info.codec),
-        known_trained=starts == "source",
+        known_trained=known_trained(config, starts),
         own=config.sample.sampler,
         starts=starts,
         usual=objective.path.sampler,

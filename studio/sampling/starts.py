@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.types import Noise, NoiseSource
+from backbones.types import Cond, Noise, NoiseSource
+from samplers import spaces
+from samplers.batch import Ends
 from samplers.denoiser import Queryable
 from studio.sampling.inputs import laid_out
 
@@ -127,3 +129,12 @@ def draws(noise: Any, seeds: Sequence[int], rows: Sequence[int | None], device: 
 def whole(noise: Any) -> bool:
     """Whether noise can only be asked for all samples at once: a source of another kind than ours."""
     return noise is not None and not isinstance(noise, Tensor) and type(noise) is not NoiseSource
+
+
+def begun(path: Any, init: Tensor, prior: Tensor, t: float, noise: Noise) -> Tensor:
+    """The state (B, ...) at a time between a draw of the prior and what a run starts from (1, ...)."""
+    if path.levels:
+        c = path.coefficients(t)
+        return c.alpha * init + (c.sigma / path.prior_scale) * prior
+    times = torch.full((len(prior),), t, dtype=torch.float64, device=prior.device)
+    return path.state(spaces.of(path.space), Ends(prior, init.expand_as(prior), Cond()), times, noise).x

@@ -10,9 +10,11 @@ from torch import nn
 
 import guidance
 from samplers.heads.gradient import check_forms
+from samplers.known import Known
 from samplers.objective import Objective
 from studio.checkpoints.build import Info, fill_backbone, fill_path, objective_of
 from studio.checkpoints.networks import CUSTOM, build_networks, procedure_of
+from studio.codecs.codec import build_codec
 from studio.config import Config, SampleConfig
 from studio.data import Data
 from studio.sampling import sampler_spec
@@ -114,8 +116,12 @@ def filled(
     that are objects."""
     if data is not None:
         config = replace(config, objective=fill_path(config.objective, data))
+    if config.train.known:
+        known = Known(config.train.known, build_codec(info.codec).places(info.shape))
+        parts = {**(parts or {}), "known": known}
     objective = objective_of(config, parts)
-    backbone = dict(own or fill_backbone(config.backbone, info, objective.parameterization))
+    head, given = objective.parameterization, bool(config.train.known)
+    backbone = dict(own or fill_backbone(config.backbone, info, head, known=given))
     return replace(config, backbone=backbone), objective
 
 
