@@ -41,6 +41,8 @@ class Guided:
             if rule.provides and any(r.provides == rule.provides for r in self.stages if r is not rule):
                 raise ValueError(f"got two rules that provide the {rule.provides} branch, expected one")
             rule.check(denoiser)
+            _check_sums(rule, denoiser)
+            rule.active(denoiser.path.t_start, denoiser.path)  # refuses an interval that the path has not
             if rule.queries and getattr(denoiser, "grad", "none") == "input":
                 raise ValueError(
                     f"got {type(rule).__name__}, which follows gradients of the prediction, for a model "
@@ -188,6 +190,17 @@ class Guided:
         times = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t
         both = self.denoiser.predict(torch.cat([x, x]), times, cond.beside(cond.null()), ctx.on("both"))
         return {"cond": both.rows(slice(None, len(x)), x, t), "uncond": both.rows(slice(len(x), None), x, t)}
+
+
+def _check_sums(rule: Rule, denoiser: Queryable) -> None:
+    """Raises ``ValueError`` for a rule that adds up what has no sums on a model's path."""
+    path = denoiser.path
+    space, sums = path.native if rule.space == "native" else rule.space, getattr(path, "sums", ())
+    if sums and space not in sums and rule.stage != "source":
+        raise ValueError(
+            f"got {type(rule).__name__} in the space {space} for a model of {denoiser.space}, where only "
+            f"{' and '.join(sums)} can be added; set space={sums[0]} where the rule has that, or leave it out"
+        )
 
 
 OF_NOISE = ("noise", "score")

@@ -26,6 +26,14 @@ PARTS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
             "categorical noise on atoms and bonds (DiGress 2209.14734, Graph DiT 2401.13858)",
             ("digress", "marginal"),
         ),
+        "geodesic": (
+            "of angles: the shortest way on the circle (Chen & Lipman 2302.03660)",
+            ("riemannian flow matching", "rfm"),
+        ),
+        "wrapped_vp": (
+            "of angles: a vp table wound about the circle (FoldingDiff 2209.15611)",
+            ("foldingdiff",),
+        ),
     },
     "coupling": {
         "independent": ("every data point with its own draw of noise", ("cfm", "i-cfm")),

@@ -55,6 +55,7 @@ class TrainingPath(Protocol):
     weight: str
     fixed: tuple[str, ...]
 
+    def on(self, space: Space) -> Any: ...
     def trained_time(self, t: Tensor) -> Tensor: ...
     def coupling(self, spec: str | Mapping[str, Any]) -> str | Mapping[str, Any] | None: ...
     def state(self, space: Any, pairs: Coupled, t: Tensor, noise: Any) -> State: ...
@@ -77,8 +78,8 @@ class Objective:
     """See the module. ``cond_drop`` is the probability that a sample loses its conditions, ``drop_each`` that
     it loses one of its numbers; ``bound_weight`` scales the variational term of a learned variance (1 = sum
     to the squared error as in ADM's MSE mode, T/1000 = its rescaled mode). ``known`` draws which entries the
-    network is given, where the data does not say (`samplers.known`). A path without sources has no
-    coupling."""
+    network is given, where the data does not say (`samplers.known`). A path without sources has no coupling.
+    ``space``: the path's own with other options, as a name, a tree or an object."""
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class Objective:
         times: time_samplers.TimeSampler | None = None,
         weight: str | Mapping[str, Any] | LossWeight = "",
         cond_drop: float = 0.0,
-        space: Space | None = None,
+        space: str | Mapping[str, Any] | Space | None = None,
         bound_weight: float = 1.0,
         drop_each: float = 0.0,
         known: Known | None = None,
@@ -99,7 +100,7 @@ class Objective:
         self.coupling = coupling or (couplings.Independent() if path.coupling("independent") else None)
         self.times: Any = times or time_samplers.Uniform()  # one that ``remembers`` is asked for more
         self.cond_drop, self.drop_each, self.known = cond_drop, drop_each, known
-        self.space: Space = spaces.of(path.space) if space is None else space
+        self.space: Space = spaces.of(path.space if space is None else space)
         self.weight: LossWeight = (
             _entry(path.weights, weight or path.weight, "loss weight")
             if isinstance(weight, str | Mapping)
@@ -110,6 +111,8 @@ class Objective:
                 f"got the space {self.space.name} on the path {type(path).__name__}, whose law is on "
                 f"{theirs}; leave it out, or choose a path of that space"
             )
+        if space is not None:
+            self.path = path.on(self.space)
         needs = getattr(self.weight, "needs", "")
         if needs and needs not in getattr(parameterization, "emits", ()):
             raise ValueError(
@@ -198,7 +201,7 @@ def build_objective(
     weight: str | dict[str, Any] | LossWeight = "",
     cond_drop: float = 0.0,
     bound_weight: float = 1.0,
-    space: str = "",
+    space: str | dict[str, Any] | Space = "",
     drop_each: float = 0.0,
     known: Known | None = None,
 ) -> Objective:
@@ -238,13 +241,13 @@ def build_objective(
         drop_each=drop_each,
         known=known,
         bound_weight=bound_weight,
-        space=_entry(spaces.REGISTRY, space, "space") if space else None,
+        space=space or None,
     )
 
 
 def objective_options(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A config's ``objective`` section, checked; its parts are names."""
-    for key in ("path", "parameterization", "coupling", "times", "weight"):
+    for key in ("path", "parameterization", "coupling", "times", "weight", "space"):
         if key in tree:
             coerce(tree[key], str | dict[str, Any], f"objective option {key!r}")
     return check_options(build_objective, tree, "objective")

@@ -113,10 +113,16 @@ def seen_from(denoiser: Queryable, path: Path, *, snap: bool = False, clip: floa
 
 def on_path(denoiser: Queryable, path: Path | str | dict[str, Any], *, snap: bool = False) -> Reparameterised:
     """A trained model on another path: an object, a name, or ``{"name": ..., options}`` as configs write
-    it."""
+    it. Raises ``ValueError`` for paths of different states."""
     if isinstance(path, str | dict):
         options = {"name": path} if isinstance(path, str) else dict(path)
         if "name" not in options:
             raise ValueError(f"got a path without a name: {options}, expected e.g. {{'name': 'linear'}}")
         path = build(PATHS, canonical("path", options.pop("name")), "path", options)
-    return Reparameterised(denoiser, path, snap=snap)
+    here: Any = path
+    if getattr(denoiser.path, "view", here.view) != here.view:
+        raise ValueError(
+            f"got the path {type(here).__name__} for a model on {type(denoiser.path).__name__}, whose states "
+            "it does not pass; leave it out"
+        )
+    return Reparameterised(denoiser, here, snap=snap)

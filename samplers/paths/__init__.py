@@ -22,6 +22,7 @@ from samplers.paths.ve import EDMPath
 from samplers.paths.vp import VPPath, beta_table
 
 __all__ = [
+    "ANGLES",
     "AnyPath",
     "BRIDGES",
     "EVERY",
@@ -55,7 +56,11 @@ PATHS = {  # from noise
 }
 BRIDGES = {"brownian": "samplers.paths.bridge:BrownianBridge", "i2sb": "samplers.paths.bridge:I2SBPath"}
 GRAPHS = {"graph": "samplers.paths.graph:GraphPath"}
-EVERY = Registry("paths", {**PATHS, **BRIDGES, **GRAPHS})
+ANGLES = {
+    "geodesic": "samplers.paths.angles:GeodesicPath",
+    "wrapped_vp": "samplers.paths.angles:WrappedVPPath",
+}
+EVERY = Registry("paths", {**PATHS, **BRIDGES, **GRAPHS, **ANGLES})
 
 
 def check_warp(shift: float, skew: float) -> None:

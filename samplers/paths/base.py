@@ -4,8 +4,9 @@
 `GaussianPath` adds places among the levels.
 """
 
+import copy
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -23,11 +24,12 @@ class Path(Protocol):
     """``native`` is what its users call the model's output, ``space`` what its states are made of (a name of
     `samplers.spaces.REGISTRY`, or a space); ``t_start`` where sampling begins; ``prior_scale`` the noise's
     scale there; ``clock`` the variable in which its ODE is solved. ``starts``: what runs start from.
-    ``sampler``: the name of the one it has, where there is but one. ``levels``: whether it is a
-    `GaussianPath`; ``tabled``: whether its levels are the entries of a VP table. ``view``: the class by
-    which a model on another path of that view is asked on this one (`samplers.reparameterised`). ``karras``:
-    options of Karras' grid, where that is the path's. ``grid`` runs from ``begin`` (``t_start`` unless given)
-    to 1."""
+    ``sampler``: the name of the one to take, where not any will do. ``levels``: whether it is a
+    `GaussianPath`; ``moments``: whether only the moments of its steps are known, and no flow; ``sums``: the
+    spaces of its predictions in which sums mean something, empty where in all; ``tabled``: whether its levels
+    are the entries of a VP table. ``view``: the class by which a model on another path of that view is asked
+    on this one (`samplers.reparameterised`). ``karras``: options of Karras' grid, where that is the path's.
+    ``grid`` runs from ``begin`` (``t_start`` unless given) to 1."""
 
     native: str
     space: Any
@@ -37,6 +39,8 @@ class Path(Protocol):
     starts: str
     sampler: str
     levels: bool
+    moments: bool
+    sums: tuple[str, ...]
     tabled: bool
     view: str
     karras: Mapping[str, float]
@@ -101,7 +105,8 @@ class AnyPath:
     native: str = "velocity"
     space: Any = "euclid"
     t_start, prior_scale, clock = 0.0, 1.0, Clock()
-    starts, sampler, levels, tabled = "noise", "", False, False
+    starts, sampler, levels, moments, tabled = "noise", "", False, False, False
+    sums: tuple[str, ...] = ()
     view = ""
     karras: Mapping[str, float] = {}
     heads: Mapping[str, str] = {name: f"samplers.heads.plain:{name}" for name in ("velocity", "data")}
@@ -118,6 +123,15 @@ class AnyPath:
         """A place between the pairs (``source``, ``data``, ``cond``) at times (B,), and what can be learned
         there."""
         raise TypeError(f"{type(self).__name__} has no state: subclass AnyPath and write it")
+
+    def on(self, space: Any) -> Self:
+        """The same path on a space of its name that has options of its own, such as another prior."""
+        ours = spaces.of(self.space)
+        if type(ours) is type(space) and vars(ours) == vars(space):
+            return self
+        other = copy.copy(self)
+        other.space = space
+        return other
 
     def convert(self, prediction: Any, to: str) -> Tensor:
         raise ValueError(

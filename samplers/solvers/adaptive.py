@@ -3,19 +3,21 @@
 The solver runs in a worker thread and hands over every accepted step, so that it can be iterated, watched and
 stopped like any other. One step size is shared by the batch, so an adaptive result depends on the batch it is
 solved in, within the tolerances. Where the start asks for gradients they go through the solver's own steps,
-whose sizes count as given.
+whose sizes count as given. On a flat space, such as that of angles, the sums that a solver makes are steps
+walked on in numbers; the model is asked where they lead to (``project``), and so are steps handed over.
 """
 
 import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from backbones.types import Cond, Noise, NoiseSource, RunContext
+from samplers import spaces
 from samplers.denoiser import Queryable
 from samplers.prediction import Prediction
 from samplers.solvers.base import Step
@@ -42,7 +44,6 @@ class TorchDiffEq(ODE):
     for its ends; fixed ones step on it. ``alone`` solves sample by sample, so that no sample's steps depend
     on its company; steps are then reported for one sample after the other."""
 
-    geometries: ClassVar[tuple[str, ...]] = ()  # its steps are sums of numbers
     resamples = False
 
     method: str = "dopri5"
@@ -124,7 +125,7 @@ class TorchDiffEq(ODE):
             denoiser.path,
             self.method in FIXED,
         )
-        clock = path.clock
+        clock, space = path.clock, spaces.of(path.space)
         grid = torch.tensor([clock.at(t) for t in times[start:]], dtype=torch.float64)
         finite_end = not path.open_end(times[-1])
         # stop at the last place the network was trained for, else short of the data, and take the data
@@ -146,7 +147,7 @@ class TorchDiffEq(ODE):
             def forward(self, t: Tensor, y: Tensor) -> Tensor:
                 if stop.is_set():
                     raise _Stopped
-                slope = clock.slope(run.predict(y, clock.time(float(t))))
+                slope = clock.slope(run.predict(space.project(y, cond), clock.time(float(t))))
                 # given, not solved for; the query puts them in place
                 return slope if cond.known is None else slope.masked_fill(cond.known, 0.0)
 
@@ -207,6 +208,7 @@ class TorchDiffEq(ODE):
                     end, s, count = (
                         (item[3], held[2], held[5]) if item[0] == "step" else (item[1], times[-1], run.count)
                     )
+                    end = space.project(end, cond)
                     if item[0] == "end" and not finite_end:
                         with run.mode():
                             end, count = run.predict(end, clock.time(float(grid[-1]))).to("data"), run.count

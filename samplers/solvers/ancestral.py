@@ -24,7 +24,9 @@ VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "learned_range")
 
 @dataclass(kw_only=True, eq=False)
 class Ancestral(Sampler):
-    """What DDPM and DDIM share: respaced tables."""
+    """What DDPM and DDIM share: respaced tables, and that they ask for moments only."""
+
+    by_moments = True
 
     respacing: str | None = None
 

@@ -58,14 +58,15 @@ class Sampler:
     ``spaces``: what the states that it steps are made of, by name, and ``geometries`` of others (see
     `samplers.spaces.space`) that it steps too; ``starts``: whether from noise or from a source;
     ``mixes``: whether its steps depend on the batch, so that a sample is the same only by itself.
-    ``needs``: which side of a bridge it asks for, the velocity or the drift towards the data. ``follows``:
-    heads besides the value that its steps heed. ``differentiable``: whether gradients in the start pass
-    through its steps.
+    ``by_moments``: whether the moments of a path's steps are all that it asks for. ``needs``: which side of a
+    bridge it asks for, the velocity or the drift towards the data. ``follows``: heads besides the value that
+    its steps heed. ``differentiable``: whether gradients in the start pass through its steps.
     """
 
     spaces: ClassVar[tuple[str, ...]] = ("euclid",)
     geometries: ClassVar[tuple[str, ...]] = ()
     starts: ClassVar[tuple[str, ...]] = ("noise",)
+    by_moments: ClassVar[bool] = False
     needs: ClassVar[str] = "velocity"
     follows: ClassVar[frozenset[str]] = frozenset()
     differentiable: ClassVar[bool] = True
@@ -149,11 +150,22 @@ class Sampler:
         found = spaces.of(space)
         return found.name in cls.spaces or found.geometry in cls.geometries
 
+    @classmethod
+    def steps_on(cls, path: Any) -> bool:
+        """Whether it can step along a path."""
+        return cls.by_moments if getattr(path, "moments", False) else cls.fits(path.space)
+
     def check(self, denoiser: Queryable) -> None:
         """Raise ``ValueError`` when the sampler does not fit what the model is made of or starts from, or
         does not follow what its guidance asks for."""
         path = denoiser.path
-        if denoiser.space not in self.spaces and not self.fits(path.space):
+        if getattr(path, "moments", False) and not self.by_moments:
+            raise ValueError(
+                f"the sampler {type(self).__name__} follows the flow of a path, got {type(path).__name__} of "
+                f"{denoiser.space}, of which only moments are known; choose one of moments, such as "
+                f"{path.sampler}"
+            )
+        if denoiser.space not in self.spaces and not self.steps_on(path):
             others = f" and other {' or '.join(self.geometries)} spaces" if self.geometries else ""
             raise ValueError(
                 f"the sampler {type(self).__name__} is for models of {' and '.join(self.spaces)}{others}, "
@@ -267,7 +279,7 @@ class Sampler:
             with run.mode():
                 if again:
                     x, history = (
-                        restore(noised_back(denoiser.path, x, t, s, page), t),
+                        restore(space.project(noised_back(denoiser.path, x, t, s, page), cond), t),
                         self.begin(denoiser.path, times, i),
                     )
                 x = self.step(x, t, s, run.predict, page, history)

@@ -12,7 +12,6 @@ from pathlib import Path
 import guidance
 import samplers
 from backbones.registry import resolve
-from samplers import spaces
 from samplers.names import canonical
 from samplers.paths import EVERY
 from studio.checkpoints import checkpoint, plans
@@ -30,15 +29,13 @@ from studio.tasks.base import Task
 
 def sampler_names(card: Card | None = None) -> list[str]:
     """Those that start from noise, in the registry's order; of a model those that step what it is made of."""
-    space = "euclid" if card is None else _space(card)
-    kinds = {name: resolve(samplers.REGISTRY, name, "sampler") for name in samplers.REGISTRY}
-    return [name for name, kind in kinds.items() if "noise" in kind.starts and kind.fits(space)]
-
-
-def _space(card: Card) -> str:
-    path = load_config(card.folder / "config.yaml").objective.get("path", "linear")
+    path = (
+        "linear" if card is None else load_config(card.folder / "config.yaml").objective.get("path", "linear")
+    )
     name = canonical("path", path if isinstance(path, str) else path.get("name"))
-    return spaces.name_of(resolve(EVERY, name, "path").space)
+    way = resolve(EVERY, name, "path")
+    kinds = {name: resolve(samplers.REGISTRY, name, "sampler") for name in samplers.REGISTRY}
+    return [name for name, kind in kinds.items() if "noise" in kind.starts and kind.steps_on(way)]
 
 
 def _codec(card: Card) -> Codec:

@@ -201,7 +201,7 @@ def test_a_constant_wind_turns_every_sampler_by_the_same_angle() -> None:
         path, lambda x, t, c: Prediction("velocity", torch.full_like(x, wind), x, t, path)
     )
     x = path.space.start(NoiseSource(range(64)), (3,), dtype=torch.float64)[0]
-    for name in ("euler", "ab2", "midpoint", "heun", "rk4"):
+    for name in ("euler", "ab2", "midpoint", "heun", "rk4", "torchdiffeq"):
         for step in build(name).steps(model, x, num_steps=7):
             assert float(path.space.difference(step.data_hat, x + wind).abs().max()) < 1e-9, name
             assert float(step.x.abs().max()) <= math.pi
@@ -259,7 +259,7 @@ def test_what_does_not_fit_a_space_is_refused_in_words() -> None:
     for model, sampler, message in (
         (torus, build("ddim"), "DDIM is for models of euclid, got one of torus; choose another sampler"),
         (torus, Unmask(), "Unmask is for models of tokens, got one of torus"),
-        (torus, build("torchdiffeq"), "TorchDiffEq is for models of euclid, got one of torus"),
+        (torus, build("dpmpp_2m"), "DPMpp2M is for models of euclid, got one of torus"),
         (torus, build("euler", clip=1.0), "got clip for Euler on the path Geodesic, which has no levels"),
         (torus, build("heun", lambda_min=-5.0), "got lambda_min for Heun on the path Geodesic"),
         (tokens, build("euler"), "Euler is for models of euclid and other flat or curved spaces, got one of"),
