@@ -21,6 +21,7 @@ def test_without_a_gpu_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_report_is_written(tmp_path: Path) -> None:
     """A section in a process of its own: its numbers in both files, and the reason of what cannot run."""
     assert main(["--device", "cpu", "--quick", "--only", "attention", "--out", str(tmp_path)]) == 0

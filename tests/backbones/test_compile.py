@@ -88,13 +88,12 @@ def test_a_compiled_scan_of_parts() -> None:
     )
 
 
-@pytest.mark.parametrize("channels", [pytest.param(16, marks=pytest.mark.slow), 20])
-def test_a_compiled_wkv(channels: int) -> None:
+@pytest.mark.parametrize("channels, form", thinned(3, [20, 16], ["auto", "reference"]))
+def test_a_compiled_wkv(channels: int, form: str) -> None:
     g = torch.Generator().manual_seed(1)
     given = {k: torch.rand(channels, generator=g).requires_grad_() for k in ("w", "u")}
     given |= {k: torch.randn(2, 9, channels, generator=g).requires_grad_() for k in ("k", "v")}
-    same(lambda **x: bi_wkv(**x), given, rtol=1e-5, atol=1e-5)
-    same(lambda **x: bi_wkv(**x, form="reference"), given, rtol=1e-5, atol=1e-5)
+    same(lambda **x: bi_wkv(**x, form=form), given, rtol=1e-5, atol=1e-5)
 
 
 NETS = [

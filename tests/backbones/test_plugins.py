@@ -1,7 +1,6 @@
 """Lines that other packages add to registries: found, checked, told once where they are broken, and nothing
 else suffers."""
 
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -142,13 +141,3 @@ def test_an_object_as_the_config_that_makes_it_again(here: Path) -> None:
     assert described(found, boxes(names=(object(),)))[1] == "names of Box is a tuple, which no config holds"
     assert "Hidden has no attribute size" in described(found, plugins.imported("boxes:Hidden")())[1]
     assert described(found, object()) == (None, "")
-
-
-def test_entry_points_are_not_read_at_import_nor_for_our_own_names() -> None:
-    code = (
-        "import backbones.plugins as p, backbones, samplers, guidance, studio.data\n"
-        "samplers.build('heun'); guidance.parse('cfg=2'); backbones.build('mlp')\n"
-        "samplers.build_objective()\n"
-        "assert p._read.cache_info().currsize == 0"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -84,8 +84,13 @@ def test_its_sampler_and_rule_sample_and_are_in_the_recipe(
     assert (np.linalg.norm(shrunk, axis=1) < 0.8 * np.linalg.norm(plain, axis=1)).all()
 
 
-def test_they_generate_a_set(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["generate", str(run), "--num", "12", "--workers", "2", "--out", str(tmp_path / "set"), "--json"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_they_generate_a_set(
+    workers: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(
+        ["generate", str(run), "--num", "12", "--workers", workers, "--out", str(tmp_path / "set"), "--json"]
+    )
     told = json.loads(capsys.readouterr().out)
     assert told["missing"] == 0 and np.load(told["npz"])["arr_0"].shape == (12, 2)
     pinned = json.loads((tmp_path / "set" / "manifest.json").read_text())["pinned"]

@@ -118,10 +118,13 @@ def test_a_plan_that_was_edited_by_hand_is_refused(
         model.planned(path).sample(seeds=[0], num_steps=8)
 
 
-def test_a_set_pins_it(model: Model, found: Compressed, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_set_pins_it(workers: int, model: Model, found: Compressed, tmp_path: Path) -> None:
     """Workers follow it too, a set without it is another one, and so is one by another plan of the name."""
     options: dict[str, Any] = {"num_steps": 8, "dtype": "fp32", "quiet": True}
-    first = studio.generate(str(model.folder), tmp_path / "set", num=6, plan="fast", workers=2, **options)
+    first = studio.generate(
+        str(model.folder), tmp_path / "set", num=6, plan="fast", workers=workers, **options
+    )
     assert first.missing == 0
     pinned = json.loads((tmp_path / "set" / "manifest.json").read_text())["pinned"]
     assert pinned["plan"] == "fast" and pinned["plan_hash"] == found.saved.plan.hash
