@@ -50,6 +50,7 @@ REGISTRY = Registry(
         "bridge": "samplers.solvers.bridge:BridgeAncestral",
         "bridge_sde": "samplers.solvers.bridge:BridgeSDE",
         "graph": "samplers.solvers.graph:GraphAncestral",
+        "masked": "samplers.solvers.masked:Masked",
         "diffusers": "samplers.solvers.from_diffusers:Diffusers",
         "torchdiffeq": "samplers.solvers.adaptive:TorchDiffEq",
     },

@@ -34,6 +34,10 @@ PARTS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
             "of angles: a vp table wound about the circle (FoldingDiff 2209.15611)",
             ("foldingdiff",),
         ),
+        "masked": (
+            "of tokens: masked, or replaced at random (MDLM 2406.07524, MaskGIT 2202.04200)",
+            ("mdlm", "maskgit", "absorbing"),
+        ),
     },
     "coupling": {
         "independent": ("every data point with its own draw of noise", ("cfm", "i-cfm")),

@@ -34,6 +34,7 @@ __all__ = [
     "LinearPath",
     "LipmanPath",
     "PATHS",
+    "TOKENS",
     "Path",
     "Time",
     "TrigPath",
@@ -60,7 +61,8 @@ ANGLES = {
     "geodesic": "samplers.paths.angles:GeodesicPath",
     "wrapped_vp": "samplers.paths.angles:WrappedVPPath",
 }
-EVERY = Registry("paths", {**PATHS, **BRIDGES, **GRAPHS, **ANGLES})
+TOKENS = {"masked": "samplers.paths.tokens:TokenPath"}
+EVERY = Registry("paths", {**PATHS, **BRIDGES, **GRAPHS, **ANGLES, **TOKENS})
 
 
 def check_warp(shift: float, skew: float) -> None:

@@ -16,6 +16,7 @@ REGISTRY = Registry(
         "euclid": "samplers.spaces.euclid:Euclid",
         "graph": "samplers.spaces.graph:Graph",
         "torus": "samplers.spaces.torus:Torus",
+        "tokens": "samplers.spaces.tokens:Tokens",
     },
 )
 

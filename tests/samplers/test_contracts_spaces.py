@@ -17,8 +17,10 @@ from backbones.registry import resolve
 from samplers import Denoiser, LinearPath, build, spaces
 from samplers.denoiser import Queryable
 from samplers.heads.graph import Logits
+from samplers.heads.tokens import TokenLogits
 from samplers.paths.angles import GeodesicPath, WrappedVPPath
 from samplers.paths.graph import GraphPath
+from samplers.paths.tokens import TokenPath
 from samplers.spaces.packing import draw
 
 
@@ -29,9 +31,10 @@ class Case:
     space: str
     model: Queryable
     start: Callable[[NoiseSource], tuple[Tensor, Cond]]
+    datum: Tensor | None = None
 
     def given(self) -> Tensor:
-        return self.start(NoiseSource([99]))[0]
+        return self.start(NoiseSource([99]))[0] if self.datum is None else self.datum
 
 
 class Even(nn.Module):
@@ -56,6 +59,17 @@ def graphs() -> Case:
     return Case("graph", Denoiser(Even(), path, Logits()), start)
 
 
+def tokens(corruption: str) -> Case:
+    path = TokenPath(vocab=5, corruption=corruption)
+
+    def even(x: Tensor, t: Tensor, cond: Any = None, ctx: Any = None) -> Tensor:
+        return torch.zeros(*x.shape, 5)
+
+    shape = (4,)
+    given = torch.tensor([[3, 1, 4, 1]])
+    return Case("tokens", Denoiser(even, path, TokenLogits()), drawn(path, shape), given)  # type: ignore[arg-type]
+
+
 LINE, TURN = LinearPath(), GeodesicPath().on(spaces.build("torus", prior="uniform"))
 WOUND = WrappedVPPath(schedule="cosine", num=20)
 CASES = {
@@ -63,6 +77,8 @@ CASES = {
     "torus": Case("torus", Wrapped().flow(TURN), drawn(TURN, (2,))),
     "torus, of moments": Case("torus", Wrapped(0.8, 0.5).noise(WOUND), drawn(WOUND, (2,))),
     "graph": graphs(),
+    "tokens": tokens("absorbing"),
+    "tokens, replaced": tokens("uniform"),
 }
 KINDS = {n: resolve(samplers.REGISTRY, n, "sampler") for n in samplers.REGISTRY}
 PAIRS = [(case, name) for case in CASES for name in KINDS]
