@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.axes import Axes
 from backbones.caching.reuse import through
 from backbones.encoders import ClassEncoder, NamedEncoders, NumericEncoder, conditioned, sinusoid
-from backbones.patches import DropPath, grid_of, named_size, resized, unpatchify
+from backbones.patches import DropPath, Patches, named_size, resized, unpatchify
 from backbones.recurrences.conv import two_way_conv
 from backbones.recurrences.forms import exact, form_of
 from backbones.recurrences.two_way import Way, two_way_scan
@@ -102,7 +103,7 @@ class Block(nn.Module):
 
 class DiS(nn.Module):
     """``net(x, t, cond)``: (B, C, H, W), (B,) on the trained time scale, Cond(label=(B,), numeric=(B, K)) →
-    (B, C_out, H, W).
+    (B, C_out, H, W). Curves and clips (`backbones.axes`) are sequences too.
 
     ``size`` ("S/2") sets depth, width and patch; ``depth`` is even, with one block more in all.
     ``num_classes=0`` and ``num_numeric=0``: no condition token and no modulation of the last layer, as in the
@@ -120,8 +121,8 @@ class DiS(nn.Module):
         self,
         *,
         size: str | None = None,
-        input_size: int | tuple[int, int] = 32,
-        patch_size: int = 2,
+        input_size: int | tuple[int, ...] = 32,
+        patch_size: int | tuple[int, ...] = 2,
         in_channels: int = 4,
         out_channels: int | None = None,
         hidden_size: int = 368,
@@ -146,12 +147,8 @@ class DiS(nn.Module):
                 "as after it"
             )
         patch_size = 2 ** len(stem_channels) if stem_channels else patch_size
-        height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
-        self.patch_size, self.grid, self.num_classes = (
-            patch_size,
-            grid_of(height, width, patch_size),
-            num_classes,
-        )
+        self.axes = axes = Axes(input_size, patch_size, stem=bool(stem_channels))
+        self.patch_size, self.grid, self.num_classes = patch_size, axes.native, num_classes
         self.in_channels, self.out_channels, self.learn_sigma = (
             in_channels,
             (out_channels or in_channels) * (2 if learn_sigma else 1),
@@ -159,14 +156,11 @@ class DiS(nn.Module):
         )
         self.conditional = bool(num_classes or num_numeric or fields)
         self.extras = 2 if self.conditional else 1
-        dim, tokens = hidden_size, self.grid[0] * self.grid[1]
-        self.frame = (
-            Frame(in_channels, self.out_channels, stem_channels, stem_blocks, dim) if stem_channels else None
-        )
+        dim, tokens = hidden_size, math.prod(self.grid)
+        inner, self.outer = axes.channels(in_channels), axes.channels(self.out_channels)
+        self.frame = Frame(inner, self.outer, stem_channels, stem_blocks, dim) if stem_channels else None
         if self.frame is None:
-            self.patch_embed = nn.ModuleDict(
-                {"proj": nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)}
-            )
+            self.patch_embed = Patches(inner, dim, axes.square)
         self.time_embed = nn.Sequential(nn.Linear(dim, 4 * dim), nn.SiLU(), nn.Linear(4 * dim, dim))
         self.label_emb = ClassEncoder(num_classes, dim, null=null_class) if num_classes else None
         self.n_embedder = NumericEncoder(num_numeric, dim) if num_numeric else None
@@ -182,7 +176,7 @@ class DiS(nn.Module):
         self.final_norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.final_layer = nn.ModuleDict()
         if self.frame is None:
-            self.final_layer["linear"] = nn.Linear(dim, patch_size * patch_size * self.out_channels)
+            self.final_layer["linear"] = nn.Linear(dim, math.prod(axes.square) * self.outer)
         if self.conditional:
             self.final_layer["adaLN_modulation"] = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))
         self._initialise(depth, original=original_init)
@@ -209,13 +203,13 @@ class DiS(nn.Module):
                 nn.init.zeros_(self.final_layer["adaLN_modulation"][1].weight)  # type: ignore[index]
 
     def tokens(self, shape: Sequence[int]) -> int:
-        """How many patches a picture (C, H, W) has."""
-        return math.prod(grid_of(shape[-2], shape[-1], self.patch_size))
+        """How many patches a sample of a shape has."""
+        return self.axes.tokens(shape)
 
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
     ) -> Tensor:
-        grid = grid_of(x.shape[-2], x.shape[-1], self.patch_size)
+        grid, picture = self.axes.grid(x.shape), self.axes.tall(x)
         cond = cond if cond is not None else Cond()
         kind = self.pos_embed.dtype
         time = self.time_embed(sinusoid(t.expand(len(x)), self.pos_embed.shape[-1]).to(kind))  # (B, D)
@@ -226,9 +220,9 @@ class DiS(nn.Module):
             )
             extras = [condition, time]
         if self.frame is not None:
-            h, rest = self.frame.open(x, time if condition is None else time + condition)
+            h, rest = self.frame.open(picture, time if condition is None else time + condition)
         else:
-            h = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)  # (B, N, D)
+            h, _ = self.patch_embed(picture)  # (B, N, D)
         table = self.pos_embed
         positions = torch.cat(
             [table[:, : self.extras], resized(table[:, self.extras :], self.grid, grid)], dim=1
@@ -251,11 +245,12 @@ class DiS(nn.Module):
         if condition is not None:
             shift, scale = self.final_layer["adaLN_modulation"](time + condition).chunk(2, dim=1)
             h = h * (1 + scale[:, None]) + shift[:, None]
+        h, flat = h[:, self.extras :], self.axes.below(grid)
         if self.frame is not None:
-            return self.frame.close(h[:, self.extras :], grid, rest)
-        return unpatchify(
-            self.final_layer["linear"](h[:, self.extras :]), grid, self.patch_size, self.out_channels
-        )
+            out = self.frame.close(h, flat, rest)
+        else:
+            out = unpatchify(self.final_layer["linear"](h), flat, self.axes.square, self.outer)
+        return self.axes.cut(out, x, 2 if self.learn_sigma else 1)
 
 
 def first_steps(projection: nn.Linear) -> None:

@@ -8,7 +8,6 @@ Xie, 2212.09748).
 At initialisation the output is exactly 0. B batch, N tokens, D width, C channels, P patch.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.attention import attend
-from backbones.attention.specs import Spec
+from backbones.attention.specs import Full, Spec
+from backbones.axes import Axes
 from backbones.caching.attention import attended
 from backbones.caching.order import order_of
 from backbones.caching.reuse import through
@@ -30,7 +30,7 @@ from backbones.encoders import (
     grid_positions,
 )
 from backbones.inference import activated
-from backbones.patches import grid_of
+from backbones.patches import Patches, PatchHead
 from backbones.pointwise import gated, norm_modulated
 from backbones.stem import ConvHead, ConvStem
 from backbones.types import Cond, RunContext
@@ -96,29 +96,52 @@ class Block(nn.Module):
         return gated(h, gate2, self.mlp(norm_modulated(h, shift2, scale2, self.norm2.eps)))
 
 
+class TimeAttention(nn.Module):
+    """h + attention over the frames of each place, with their fixed positions (VDT, Lu et al. 2305.13311).
+    Ours starts as the identity. No plan names it: it is computed in full."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.norm, self.attn = nn.LayerNorm(dim), Attention(dim, heads)
+        nn.init.xavier_uniform_(self.attn.qkv.weight)
+        for zero in (self.attn.qkv.bias, self.attn.proj.weight, self.attn.proj.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, h: Tensor, frames: int, ctx: RunContext | None) -> Tensor:
+        """(B·F, N, D) → (B·F, N, D)."""
+        batch, (_, places, dim) = len(h) // frames, h.shape
+        rows = h.view(batch, frames, places, dim).transpose(1, 2).reshape(-1, frames, dim)  # (B·N, F, D)
+        x = self.norm(rows)
+        x = x + grid_positions(dim, (frames,)).to(x)
+        y = self.attn.project(self.attn.mix(x, [Full()], ctx)[0])
+        return h + y.view(batch, places, frames, dim).transpose(1, 2).reshape(h.shape)
+
+
 class DiT(nn.Module):
     """``net(x, t, cond)``: (B, C, H, W), (B,) on the trained time scale, Cond(label=(B,), numeric=(B, K)) →
-    (B, C_out, H, W).
+    (B, C_out, H, W). Curves (B, L) and (B, C, L) with ``input_size=(L,)``, clips (B, T, C, H, W) with
+    ``input_size=(T, H, W)``: blocks see one frame, and attention over time stands in front of each.
 
     ``size`` ("S/2", "Ti/4") sets width, depth, heads and patch. ``num_classes=0``: no labels.
     ``null_class=False``: no row for a missing label. ``fields``: conditions of other names
     (`backbones.encoders.NamedEncoders`). ``out_channels`` (``in_channels`` by default);
     ``learn_sigma`` doubles them (the second half is the variance head, or another). ``stem_channels``
     replaces the linear patches by a convolutional stem and head; the patch is then 2^len(stem_channels). Any
-    H, W divisible by the patch works; positions stretch to the native grid's extent. ``frequency_shift`` and
-    ``mlp_norm_eps`` are 1 and 1e-5 in diffusers' version.
+    sides divisible by the patch work; positions stretch to the native grid's extent. ``patch_size``: one
+    number, or one for each side (`backbones.axes.Axes`). ``frequency_shift`` and ``mlp_norm_eps`` are 1 and
+    1e-5 in diffusers' version.
     """
 
     pos_embed: Tensor
     # see backbones.inference
-    low_precision = ("stem", "x_embedder", "blocks", "head", "final_layer", "modulation")
+    low_precision = ("stem", "x_embedder", "blocks", "temporal", "head", "final_layer", "modulation")
 
     def __init__(
         self,
         *,
         size: str | None = None,
-        input_size: int | tuple[int, int] = 32,
-        patch_size: int = 2,
+        input_size: int | tuple[int, ...] = 32,
+        patch_size: int | tuple[int, ...] = 2,
         in_channels: int = 4,
         out_channels: int | None = None,
         hidden_size: int = 384,
@@ -143,13 +166,12 @@ class DiT(nn.Module):
             (hidden_size, depth, num_heads), patch_size = SIZES[letters], int(patch)
         if stem_channels:
             patch_size = 2 ** len(stem_channels)
-        height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
-        grid = grid_of(height, width, patch_size)
+        self.axes = axes = Axes(input_size, patch_size, stem=bool(stem_channels))
         if hidden_size % num_heads:
             raise ValueError(
                 f"got width {hidden_size} and {num_heads} heads, expected a width divisible by the heads"
             )
-        self.patch_size, self.grid, self.num_classes = patch_size, grid, num_classes
+        self.patch_size, self.grid, self.num_classes = patch_size, axes.flat(axes.native), num_classes
         self.in_channels, self.out_channels, self.learn_sigma = (
             in_channels,
             (out_channels or in_channels) * (2 if learn_sigma else 1),
@@ -159,29 +181,28 @@ class DiT(nn.Module):
         self.t_embedder = TimeEncoder(hidden_size, shift=frequency_shift)
         self.y_embedder = ClassEncoder(num_classes, hidden_size, null=null_class) if num_classes else None
         self.n_embedder = NumericEncoder(num_numeric, hidden_size) if num_numeric else None
-        self.register_buffer("pos_embed", grid_positions(hidden_size, self.grid)[None])  # (1, N, D), frozen
+        self.register_buffer("pos_embed", grid_positions(hidden_size, self._along(self.grid))[None])  # frozen
         self.blocks = nn.ModuleList(
             Block(hidden_size, num_heads, mlp_ratio, mlp_norm_eps) for _ in range(depth)
         )
+        self.temporal: nn.ModuleList | None = None
+        inner, outer = axes.channels(in_channels), axes.channels(self.out_channels)
         if stem_channels:
-            self.stem: ConvStem | None = ConvStem(in_channels, stem_channels, stem_blocks, hidden_size)
-            self.head: ConvHead | None = ConvHead(self.out_channels, stem_channels, stem_blocks, hidden_size)
+            self.stem: ConvStem | None = ConvStem(inner, stem_channels, stem_blocks, hidden_size)
+            self.head: ConvHead | None = ConvHead(outer, stem_channels, stem_blocks, hidden_size)
             extra = [2 * b.channels for b in (*self.stem.blocks, *self.head.blocks)]
         else:
-            self.stem, self.head = None, None
-            self.x_embedder = nn.ModuleDict(
-                {"proj": nn.Conv2d(in_channels, hidden_size, patch_size, stride=patch_size)}
-            )
-            self.final_layer = nn.ModuleDict(
-                {"linear": nn.Linear(hidden_size, patch_size * patch_size * self.out_channels)}
-            )
-            extra = []
+            self.stem, self.head, extra = None, None, []
+            self.x_embedder = Patches(inner, hidden_size, axes.square)
+            self.final_layer = PatchHead(outer, hidden_size, axes.square)
         self.final_norm = nn.LayerNorm(hidden_size, eps=1e-6, elementwise_affine=False)
         self.splits = [6 * hidden_size] * depth + [2 * hidden_size] + extra
         # every block's adaLN and the final layer's, in one product
         self.modulation = nn.Linear(hidden_size, sum(self.splits))
         self._initialise()
         self.f_embedders = NamedEncoders(fields, hidden_size)
+        if axes.clips:
+            self.temporal = nn.ModuleList(TimeAttention(hidden_size, num_heads) for _ in range(depth))
 
     def _initialise(self) -> None:
         """Xavier for the transformer's linears, N(0, 0.02) for embeddings and the time MLP, zeros for
@@ -198,17 +219,19 @@ class DiT(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         if self.stem is None:
-            patches: Any = self.x_embedder["proj"]
-            last: Any = self.final_layer["linear"]
-            nn.init.xavier_uniform_(patches.weight.view(len(patches.weight), -1))
-            for zero in (patches.bias, last.weight, last.bias):
-                nn.init.zeros_(zero)
+            self.x_embedder.initialise()
+            self.final_layer.initialise()
+
+    def _along(self, grid: tuple[int, int]) -> tuple[int, ...]:
+        """The axes of a grid that positions count."""
+        return grid[1:] if self.axes.count == 1 else grid
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """(1, N, D) positions of a grid; another grid than the native one is stretched to the same extent."""
         if grid == self.grid:
             return self.pos_embed
-        return grid_positions(self.pos_embed.shape[-1], grid, native=self.grid)[None].to(self.pos_embed)
+        native, along = self._along(self.grid), self._along(grid)
+        return grid_positions(self.pos_embed.shape[-1], along, native=native)[None].to(self.pos_embed)
 
     def encode(self, t: Tensor, cond: Cond) -> Tensor:
         """(B, D) conditioning vector. A condition that is absent counts as missing."""
@@ -216,42 +239,40 @@ class DiT(nn.Module):
         return conditioned(time, cond, t, label=self.y_embedder, numeric=numbers, named=self.f_embedders)
 
     def tokens(self, shape: Sequence[int]) -> int:
-        """How many patches a picture (C, H, W) has."""
-        return math.prod(grid_of(shape[-2], shape[-1], self.patch_size))
+        """How many patches a sample of a shape has."""
+        return self.axes.tokens(shape)
 
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
     ) -> Tensor:
-        grid = grid_of(x.shape[-2], x.shape[-1], self.patch_size)
+        along = self.axes.grid(x.shape)
+        grid, frames = self.axes.flat(along), along[0] if self.axes.clips else 1
         if t.ndim == 0:
             t = t.expand(len(x))
         c = self.encode(t, cond if cond is not None else Cond())  # (B, D)
-        parts = self.modulate_all(c, autocast_dtype(x)).split(self.splits, dim=1)
-        per_block, final, extra = (
-            parts[: len(self.blocks)],
-            parts[len(self.blocks)],
-            list(parts[len(self.blocks) + 1 :]),
-        )
-        down = 0 if self.stem is None else len(self.stem.blocks)
-        if self.stem is not None:
-            h, skips = self.stem(x, extra[:down])
-        else:
-            h, skips = self.x_embedder["proj"](x).flatten(2).transpose(1, 2).contiguous(), []  # (B, N, D)
+        joined = self.modulate_all(c, autocast_dtype(x))
+        if frames > 1:
+            joined = joined.repeat_interleave(frames, dim=0)
+        parts = joined.split(self.splits, dim=1)
+        count, down = len(self.blocks), 0 if self.stem is None else len(self.stem.blocks)
+        per_block, final, extra = parts[:count], parts[count], list(parts[count + 1 :])
+        first, last = (self.stem or self.x_embedder), (self.head or self.final_layer)
+        h, rest = first(self.axes.frames(x), extra[:down])  # (B·F, N, D)
         h = h + self.positions(grid)
 
         def blocks(h: Tensor) -> Tensor:
             order = order_of(ctx, grid, h.device)
             h = h if order is None else h[:, order]
             for i, (block, modulation) in enumerate(zip(self.blocks, per_block)):
+                if self.temporal is not None:
+                    h = self.temporal[i](h, frames, ctx)
                 h = block(h, modulation, RunContext.at(ctx, i))
             return h if order is None else torch.empty_like(h).index_copy_(1, order, h)
 
         h = through(blocks, h, ctx, self)
         shift, scale = final.chunk(2, dim=1)
         h = norm_modulated(h, shift, scale, self.final_norm.eps)
-        if self.head is not None:
-            return self.head(h, grid, skips, extra[down:])
-        return self.unpatchify(self.final_layer["linear"](h), grid)
+        return self.axes.samples(last(h, grid, rest, extra[down:]), x, 2 if self.learn_sigma else 1)
 
     def modulate_all(self, c: Tensor, low: torch.dtype | None) -> Tensor:
         """(B, sum(splits)) of every block, in autocast's dtype. In training the product itself is never cast:
@@ -260,9 +281,3 @@ class DiT(nn.Module):
             return self.modulation(F.silu(c))
         with torch.autocast(c.device.type, enabled=False):
             return self.modulation(F.silu(c.to(self.modulation.weight.dtype))).to(low)
-
-    def unpatchify(self, h: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(B, N, P·P·C), channel fastest, to (B, C, H, W)."""
-        p = self.patch_size
-        h = h.view(len(h), *grid, p, p, self.out_channels)  # (B, h, w, P, P, C)
-        return h.permute(0, 5, 1, 3, 2, 4).reshape(len(h), self.out_channels, grid[0] * p, grid[1] * p)

@@ -46,25 +46,32 @@ def sinusoid(t: Tensor, dim: int, *, shift: int = 0) -> Tensor:
     return F.pad(out, (0, 1)) if dim % 2 else out
 
 
-def grid_positions(dim: int, grid: tuple[int, int], *, native: tuple[int, int] | None = None) -> Tensor:
-    """(H·W, dim) fixed 2-D sin-cos positions: the first half of the columns encodes x, the second y, token =
-    y·W + x.
+def grid_positions(dim: int, grid: tuple[int, ...], *, native: tuple[int, ...] | None = None) -> Tensor:
+    """(N, dim) fixed sin-cos positions of a grid of one to three axes, the last one fastest. Of two, the
+    first half of the columns encodes x, the second y, token = y·W + x; of three, (T, H, W), they are those of
+    (H, W) and of (T,) added.
 
     With ``native`` the coordinates are stretched so that another grid covers the same extent (for a model
-    sampled at another size).
+    sampled at another size). Raises ``ValueError`` for a width that the axes do not share evenly.
     """
-    if dim % 4:
-        raise ValueError(f"got a width of {dim} for 2-D positions, expected a multiple of 4")
-    omega = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
-    height, width = grid
-    stretch_y, stretch_x = (1.0, 1.0) if native is None else (native[0] / height, native[1] / width)
-    y, x = torch.meshgrid(torch.arange(height) * stretch_y, torch.arange(width) * stretch_x, indexing="ij")
+    if len(grid) == 3:
+        at = None if native is None else native[:1]
+        of_time = grid_positions(dim, grid[:1], native=at)[:, None]
+        return (of_time + grid_positions(dim, grid[1:], native=native and native[1:])).flatten(0, 1)
+    if dim % (2 * len(grid)):
+        raise ValueError(
+            f"got a width of {dim} for {len(grid)}-D positions, expected a multiple of {2 * len(grid)}"
+        )
+    share = dim // len(grid)  # columns of an axis
+    omega = 10000.0 ** (-torch.arange(share // 2, dtype=torch.float64) / (share / 2))
+    stretch = [1.0] * len(grid) if native is None else [a / b for a, b in zip(native, grid)]
+    places = torch.meshgrid(*(torch.arange(n) * s for n, s in zip(grid, stretch)), indexing="ij")
 
     def one(m: Tensor) -> Tensor:
-        angles = m.reshape(-1, 1).double() * omega  # (N, D/4)
+        angles = m.reshape(-1, 1).double() * omega  # (N, share/2)
         return torch.cat([angles.sin(), angles.cos()], dim=1)
 
-    return torch.cat([one(x), one(y)], dim=1).float()
+    return torch.cat([one(m) for m in reversed(places)], dim=1).float()
 
 
 class TimeEncoder(nn.Module):

@@ -1,37 +1,71 @@
 """Pictures ↔ sequences of patches, and what the backbones without attention share: learned positions, dropped
-paths, sizes of grids."""
+paths, sizes.
+
+A network's first layer is called as ``(x, modulations) → tokens (B, N, D), rest`` and its last one as
+``(tokens, (rows, columns), rest, modulations) → x``: `Patches` and `PatchHead`, which keep no rest and take
+no modulations, or `backbones.stem.ConvStem` and ``ConvHead``.
+"""
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def grid_of(height: int, width: int, patch: int) -> tuple[int, int]:
-    """Patches down and across. Raises ``ValueError`` for sides that patches do not fill."""
-    if height % patch or width % patch:
-        raise ValueError(
-            f"got pictures of {height}×{width}, expected multiples of the patch size {patch}; pad or "
-            "resize them"
-        )
-    return height // patch, width // patch
+class Patches(nn.Module):
+    """(B, C, H, W) to tokens (B, N, D), one of each patch of ``patch`` rows and columns."""
+
+    def __init__(self, channels: int, dim: int, patch: tuple[int, int]):
+        super().__init__()
+        self.proj = nn.Conv2d(channels, dim, patch, stride=patch)
+
+    def initialise(self) -> None:
+        """Xavier, as of a linear layer."""
+        nn.init.xavier_uniform_(self.proj.weight.view(len(self.proj.weight), -1))
+        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, modulations: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
+        return self.proj(x).flatten(2).transpose(1, 2).contiguous(), []
 
 
-def unpatchify(tokens: Tensor, grid: tuple[int, int], patch: int, channels: int) -> Tensor:
-    """(B, N, p·p·C), channel fastest, to (B, C, H, W)."""
-    rows, columns = grid
+class PatchHead(nn.Module):
+    """Tokens (B, N, D) back to (B, C, H, W)."""
+
+    def __init__(self, channels: int, dim: int, patch: tuple[int, int]):
+        super().__init__()
+        self.patch, self.channels = patch, channels
+        self.linear = nn.Linear(dim, patch[0] * patch[1] * channels)
+
+    def initialise(self) -> None:
+        """Zeros."""
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(
+        self, tokens: Tensor, grid: tuple[int, int], rest: Sequence[Tensor], modulations: Sequence[Tensor]
+    ) -> Tensor:
+        return unpatchify(self.linear(tokens), grid, self.patch, self.channels)
+
+
+def unpatchify(tokens: Tensor, grid: tuple[int, int], patch: tuple[int, int], channels: int) -> Tensor:
+    """(B, N, p·q·C), channel fastest, to (B, C, H, W)."""
+    (rows, columns), (p, q) = grid, patch
     return (
-        tokens.view(-1, rows, columns, patch, patch, channels)
+        tokens.view(-1, rows, columns, p, q, channels)
         .permute(0, 5, 1, 3, 2, 4)
-        .reshape(-1, channels, rows * patch, columns * patch)
+        .reshape(-1, channels, rows * p, columns * q)
     )
 
 
-def resized(positions: Tensor, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """(1, N, D) learned positions of another grid, interpolated so that it covers the same extent."""
+def resized(positions: Tensor, native: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
+    """(1, N, D) learned positions of another grid of one to three axes, interpolated so that it covers the
+    same extent."""
     if grid == native:
         return positions
-    table = positions.view(1, *native, -1).permute(0, 3, 1, 2)
-    return F.interpolate(table, size=grid, mode="bilinear", align_corners=True).flatten(2).transpose(1, 2)
+    table = positions.view(1, *native, -1).movedim(-1, 1)
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(grid)]
+    return F.interpolate(table, size=grid, mode=mode, align_corners=True).flatten(2).transpose(1, 2)
 
 
 class DropPath(nn.Module):

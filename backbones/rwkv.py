@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from backbones.axes import Axes
 from backbones.caching.reuse import through
 from backbones.encoders import (
     ClassEncoder,
@@ -22,7 +23,7 @@ from backbones.encoders import (
     grid_positions,
 )
 from backbones.inference import activated
-from backbones.patches import DropPath, grid_of, named_size, resized, unpatchify
+from backbones.patches import DropPath, Patches, named_size, resized, unpatchify
 from backbones.recurrences.forms import exact, form_of
 from backbones.recurrences.shift import Modulation, shifted_mixes
 from backbones.recurrences.wkv import MODES, bi_wkv
@@ -127,7 +128,7 @@ class Block(nn.Module):
 
 class DiffusionRWKV(nn.Module):
     """``net(x, t, cond)``: (B, C, H, W), (B,) on the trained time scale, Cond(label=(B,), numeric=(B, K)) →
-    (B, C_out, H, W).
+    (B, C_out, H, W). Curves and clips (`backbones.axes`) are sequences too.
 
     ``size`` ("S/2") sets depth, width and patch; ``depth`` is odd. ``wkv``: ``paper``, or ``kernel`` for
     released checkpoints. ``key_norm``, ``post_norm`` as in the original. ``drop_path`` rises linearly over
@@ -143,8 +144,8 @@ class DiffusionRWKV(nn.Module):
         self,
         *,
         size: str | None = None,
-        input_size: int | tuple[int, int] = 32,
-        patch_size: int = 2,
+        input_size: int | tuple[int, ...] = 32,
+        patch_size: int | tuple[int, ...] = 2,
         in_channels: int = 4,
         out_channels: int | None = None,
         hidden_size: int = 384,
@@ -172,22 +173,17 @@ class DiffusionRWKV(nn.Module):
         if wkv not in MODES:
             raise ValueError(f"got wkv={wkv!r}, expected one of {', '.join(MODES)}")
         patch_size = 2 ** len(stem_channels) if stem_channels else patch_size
-        height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
-        self.patch_size, self.grid, self.num_classes = (
-            patch_size,
-            grid_of(height, width, patch_size),
-            num_classes,
-        )
+        self.axes = axes = Axes(input_size, patch_size, stem=bool(stem_channels))
+        self.patch_size, self.grid, self.num_classes = patch_size, axes.native, num_classes
         self.in_channels, self.out_channels, self.learn_sigma = (
             in_channels,
             (out_channels or in_channels) * (2 if learn_sigma else 1),
             learn_sigma,
         )
         dim, half = hidden_size, depth // 2
+        inner, self.outer = axes.channels(in_channels), axes.channels(self.out_channels)
         if not stem_channels:
-            self.patch_embed = nn.ModuleDict(
-                {"proj": nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)}
-            )
+            self.patch_embed = Patches(inner, dim, axes.square)
         self.time_embed = TimeEncoder(dim)
         self.label_emb = ClassEncoder(num_classes, dim, null=null_class) if num_classes else None
         self.n_embedder = NumericEncoder(num_numeric, dim) if num_numeric else None
@@ -207,11 +203,9 @@ class DiffusionRWKV(nn.Module):
             {"adaLN_modulation": nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))}
         )
         if not stem_channels:
-            self.final_layer["linear"] = nn.Linear(dim, patch_size * patch_size * self.out_channels)
+            self.final_layer["linear"] = nn.Linear(dim, math.prod(axes.square) * self.outer)
         self._initialise(made)
-        self.frame = (
-            Frame(in_channels, self.out_channels, stem_channels, stem_blocks, dim) if stem_channels else None
-        )
+        self.frame = Frame(inner, self.outer, stem_channels, stem_blocks, dim) if stem_channels else None
         self.f_embedders = NamedEncoders(fields, dim)
 
     def _initialise(self, blocks: list[Block]) -> None:
@@ -223,10 +217,8 @@ class DiffusionRWKV(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if "linear" in self.final_layer:
-            proj: Any = self.patch_embed["proj"]
             last: Any = self.final_layer["linear"]
-            nn.init.xavier_uniform_(proj.weight.view(len(proj.weight), -1))
-            nn.init.zeros_(proj.bias)
+            self.patch_embed.initialise()
             nn.init.zeros_(last.weight)
         for module in self.time_embed.mlp:
             if isinstance(module, nn.Linear):
@@ -244,19 +236,20 @@ class DiffusionRWKV(nn.Module):
         return conditioned(time, cond, t, label=self.label_emb, numeric=numbers, named=self.f_embedders)
 
     def tokens(self, shape: Sequence[int]) -> int:
-        """How many patches a picture (C, H, W) has."""
-        return math.prod(grid_of(shape[-2], shape[-1], self.patch_size))
+        """How many patches a sample of a shape has."""
+        return self.axes.tokens(shape)
 
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
     ) -> Tensor:
-        grid = grid_of(x.shape[-2], x.shape[-1], self.patch_size)
+        along, picture = self.axes.grid(x.shape), self.axes.tall(x)
+        grid = self.axes.below(along)
         c = self.encode(t.expand(len(x)), cond if cond is not None else Cond())
         if self.frame is not None:
-            h, rest = self.frame.open(x, c)
+            h, rest = self.frame.open(picture, c)
         else:
-            h = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)  # (B, T, D)
-        h = h + resized(self.pos_embed, self.grid, grid)
+            h, _ = self.patch_embed(picture)  # (B, T, D)
+        h = h + resized(self.pos_embed, self.grid, along)
 
         def blocks(h: Tensor) -> Tensor:
             skips = []
@@ -272,8 +265,10 @@ class DiffusionRWKV(nn.Module):
         shift, scale = self.final_layer["adaLN_modulation"](c)[:, None].chunk(2, dim=-1)
         h = self.final_norm(self.norm_f(h)) * (1 + scale) + shift
         if self.frame is not None:
-            return self.frame.close(h, grid, rest)
-        return unpatchify(self.final_layer["linear"](h), grid, self.patch_size, self.out_channels)
+            out = self.frame.close(h, grid, rest)
+        else:
+            out = unpatchify(self.final_layer["linear"](h), grid, self.axes.square, self.outer)
+        return self.axes.cut(out, x, 2 if self.learn_sigma else 1)
 
 
 def _fancy(block: Block, layer: int, depth: int) -> None:
