@@ -1,9 +1,10 @@
-# make demo | test | test-all | ui | lint | bench | gpu-report. Works from any directory: make -C /path/to/this demo
+# make demo | test | test-all | ui | lint | docs | bench | gpu-report. Works from any directory: make -C /path/to/this demo
 SHELL := /bin/bash
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 VENV := $(ROOT).venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+DOCS := $(VENV)/.docs
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do if command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 
 # TORCH_INDEX=URL: a package index with CPU builds of torch, where the default one would bring a CUDA build
@@ -16,7 +17,7 @@ test test-all: export PYTHONDONTWRITEBYTECODE =
 # the long files are begun first
 PARALLEL := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all ui lint bench gpu-report setup clean
+.PHONY: demo test test-all ui lint docs bench gpu-report setup clean
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -37,7 +38,12 @@ demo: $(STAMP)
 test: $(STAMP)
 	@cd $(ROOT) && $(BIN)/python -m pytest $(PARALLEL) -m "not slow and not gpu"
 
-test-all: $(STAMP)
+# What builds the documentation and runs its notebooks
+$(DOCS): $(STAMP)
+	@$(BIN)/pip install -q --disable-pip-version-check -c $(ROOT)constraints.txt -e '$(ROOT)[docs]'
+	@touch $(DOCS)
+
+test-all: $(STAMP) $(DOCS)
 	@cd $(ROOT) && $(BIN)/python -m pytest $(PARALLEL)
 
 ui: $(STAMP)
@@ -45,6 +51,9 @@ ui: $(STAMP)
 
 lint: $(STAMP)
 	@cd $(ROOT) && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+docs: $(DOCS)
+	@cd $(ROOT) && NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q && echo "the documentation: $(ROOT)build/docs/index.html"
 
 bench: $(STAMP)
 	@cd $(ROOT) && for b in train_step sample generate attention pointwise metrics couplings guidance scans scaling softmax; do echo "== $$b"; $(BIN)/python -m benchmarks.$$b $(ARGS) || exit 1; done
