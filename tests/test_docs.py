@@ -1,6 +1,7 @@
 """What the documentation says is so: links lead somewhere, commands parse, and blocks of code run as they
 stand, with less training and fewer samples."""
 
+import functools
 import json
 import re
 import sys
@@ -15,6 +16,7 @@ import typer
 from PIL import Image
 
 import studio
+from backbones.plugins import Registry
 from studio.cli.main import app, main
 from studio.config import load_config
 
@@ -22,7 +24,7 @@ FEW = ["train.steps=4", "train.batch_size=8", "train.eval_every=0", "train.previ
 SMALLER = {  # of what a page asks for in Python
     r'"train\.(minutes|steps)=[\d.]+"': ", ".join(f'"{w}"' for w in FEW),
     r'"steps": \d+': '"steps": 4, "preview": False, "eval_every": 0',
-    r"\bnum=[\d_]+": "num=8",
+    r"\bnum=[\d_]+": "num=64",
     r"\bnum_steps=\d+": "num_steps=2",
     r'"num_steps": \[[\d, ]+\]': '"num_steps": [2, 3]',
 }
@@ -37,9 +39,14 @@ def test_links_lead_to_files(page: Path) -> None:
     assert pages.broken(page) == []
 
 
+@functools.cache
+def studio_command() -> Any:
+    return typer.main.get_command(app)
+
+
 def parsed(words: list[str]) -> dict[str, Any]:
     """The options of a call, as its command would get them; none where a sentence only names a command."""
-    group: Any = typer.main.get_command(app)
+    group = studio_command()
     if len(words) == 1 and words[0] in group.commands:
         return {}
     with group.make_context("studio", list(words)) as above:
@@ -95,18 +102,21 @@ def smaller(words: list[str]) -> list[str]:
         if "--resume" in words:
             return [*out, "train.steps=6"]
         return [*out, *FEW]
-    for option, value in (("--num", "8"), ("--num-steps", "2"), ("--seeds", "0-3")):
+    for option, value in (("--num", "64"), ("--num-steps", "2")):
         if option in out:
             out[out.index(option) + 1] = value
     if command == "sweep":
-        out = [re.sub(r"^num_steps=.*", "num_steps=2,3", w) for w in out] + ["--num", "8"] * (
+        out = [re.sub(r"^num_steps=.*", "num_steps=2,3", w) for w in out] + ["--num", "64"] * (
             "--num" not in out
         )
-    takes = {p.name for p in typer.main.get_command(app).commands[command].params}  # type: ignore[attr-defined]
-    if "num_steps" in takes and not any("num-steps" in w or w.startswith("num_steps=") for w in out):
+    takes = {p.name for p in studio_command().commands[command].params}
+    made = command == "evaluate" and "--num" not in out  # samples that are there already
+    if "num_steps" in takes and not made and not any("num-steps" in w or w.startswith("num_steps=") for w in out):
         out += ["--num-steps", "2"]
     if "allow_small" in takes:
         out += ["--allow-small"]
+    if "moses" in out:  # the others look at 40,000 molecules
+        out += ["--metrics", "validity"]
     return out
 
 
@@ -144,7 +154,23 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(Image.Image, "show", lambda self: None)  # no screen here
+    named: list[tuple[Registry, str]] = []
+    entered = Registry.__setitem__
+    monkeypatch.setattr(
+        Registry, "__setitem__", lambda self, k, v: (named.append((self, k)), entered(self, k, v))[1]
+    )
     modules, space = set(sys.modules), {"__name__": "page"}
+    try:
+        run_blocks(page, tmp_path, space)
+    finally:  # other tests go over all names
+        for registry, name in named:
+            del registry[name]
+        for name in set(sys.modules) - modules:
+            if (tmp_path / f"{name}.py").is_file():
+                del sys.modules[name]
+
+
+def run_blocks(page: Path, folder: Path, space: dict[str, Any]) -> None:
     for block in pages.blocks(page):
         if block.why or block.kind not in ("", "python"):
             continue
@@ -156,12 +182,9 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         for what, instead in SMALLER.items():
             text = re.sub(what, instead, text)
         if block.file:
-            (tmp_path / block.file).write_text(text)
+            (folder / block.file).write_text(text)
         else:
-            exec(compile(text, f"{pages.name(page)}", "exec"), space)
-    for name in set(sys.modules) - modules:
-        if (tmp_path / f"{name}.py").is_file():
-            del sys.modules[name]
+            exec(compile(text, pages.name(page), "exec"), space)
 
 
 NOTEBOOKS = sorted((pages.ROOT / "examples").glob("*.ipynb"))
