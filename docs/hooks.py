@@ -76,4 +76,5 @@ def on_page_markdown(markdown: str, *, page: Any, files: Files, **_: Any) -> str
         target = place(match[1], source)
         return match[1] if target is None else os.path.relpath(uri(target), os.path.dirname(here) or ".")
 
-    return LINK.sub(led, markdown)
+    # a page's title is its heading only where nothing stands before it
+    return LINK.sub(led, re.sub(r"\A\s*<!--.*?-->\s*", "", markdown, flags=re.S))

@@ -4,6 +4,7 @@ stand, with less training and fewer samples."""
 import functools
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,11 @@ def smaller(words: list[str]) -> list[str]:
         )
     takes = {p.name for p in studio_command().commands[command].params}
     made = command == "evaluate" and "--num" not in out  # samples that are there already
-    if "num_steps" in takes and not made and not any("num-steps" in w or w.startswith("num_steps=") for w in out):
+    if (
+        "num_steps" in takes
+        and not made
+        and not any("num-steps" in w or w.startswith("num_steps=") for w in out)
+    ):
         out += ["--num-steps", "2"]
     if "allow_small" in takes:
         out += ["--allow-small"]
@@ -207,3 +212,31 @@ def test_notebooks_run(page: Path, tmp_path: Path) -> None:
     nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
     assert any("image/png" in o.get("data", {}) for o in outputs)
+
+
+# ---- built ----------------------------------------------------------------------------------------
+
+LOADED = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=["']?(https?:|//)""", re.I)
+
+
+@pytest.mark.slow
+def test_the_site_builds_and_asks_nothing_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strictly, so every link and every name of the reference leads somewhere; no page is left out."""
+    pytest.importorskip("material", reason="pip install 'drift-studio[docs]'")
+    monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "--site-dir", str(tmp_path)]
+    subprocess.run(command, cwd=pages.ROOT, check=True)
+    site = {p.relative_to(tmp_path).as_posix(): p.read_text() for p in tmp_path.rglob("*.html")}
+    docs = pages.ROOT / "docs"
+    for page in docs.rglob("*.md"):
+        name = page.relative_to(docs).with_suffix(".html").as_posix().replace("README", "index")
+        assert name in site
+    assert "CurveEncoder" in site["extending/encoder.html"] and "studio.train" in site["api/studio.html"]
+    notebook = site["repository/examples/first_pictures.ipynb.html"]
+    shown = re.findall(r'<img [^>]*src="([^"]+\.png)"', notebook)
+    assert shown and all((tmp_path / "repository" / "examples" / name).is_file() for name in shown)
+    assert {name for name, text in site.items() if LOADED.search(text)} == set()
+    assert LOADED.search('<link rel="stylesheet" href="https://fonts.example/css">')
+    assert (tmp_path / "search" / "search_index.js").stat().st_size > 10_000
