@@ -185,11 +185,35 @@ class Scale(FromNoise):
         )
 
 
+class Columns(FromNoise):
+    """Vectors (B, d) float less a ``mean`` and over a ``std`` for each number ↔ the same about unit scale."""
+
+    name, bound, pictures, rescales = "columns", None, False, True
+
+    def __init__(self, *, mean: tuple[float, ...], std: tuple[float, ...]):
+        self.mean, self.std = mean, std
+
+    def encode(self, data: Tensor) -> Tensor:
+        return (data.float() - data.new_tensor(self.mean).float()) / data.new_tensor(self.std).float()
+
+    def decode(self, x: Tensor) -> Tensor:
+        return x.float() * x.new_tensor(self.std).float() + x.new_tensor(self.mean).float()
+
+    def apart(self, other: Codec, mine: str, theirs: str) -> str:
+        if (self.mean, self.std) == (getattr(other, "mean", ()), getattr(other, "std", ())):
+            return ""
+        return (
+            f"{theirs} standardises its numbers otherwise than {mine}; choose a model of the same scale, "
+            "such as the base it was fine-tuned from"
+        )
+
+
 REGISTRY = Registry(
     "codecs",
     {
         "pixels": "studio.codecs.codec:Pixels",
         "scale": "studio.codecs.codec:Scale",
+        "columns": "studio.codecs.codec:Columns",
         "vae": "studio.codecs.vae:VAECodec",
         "graph": "studio.codecs.graph:GraphCodec",
     },

@@ -23,6 +23,7 @@ REGISTRY = Registry(
         "npz": "studio.data.sources:npz",
         "images": "studio.data.images:images",
         "points": "studio.data.toy:points",
+        "sets": "studio.data.sets:sets",
         "molecules": "studio.data.molecules:molecules",
         "moses": "studio.data.molecules:moses",
     },

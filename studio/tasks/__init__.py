@@ -18,6 +18,7 @@ REGISTRY = Registry(
         "image": "studio.tasks.image:ImageTask",
         "field": "studio.tasks.field:FieldTask",
         "points": "studio.tasks.points:PointsTask",
+        "vectors": "studio.tasks.points:VectorsTask",
         "molecule": "studio.tasks.molecule:MoleculeTask",
     },
 )

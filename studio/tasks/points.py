@@ -42,6 +42,12 @@ class PointsTask(Task):
         return Image.open(buffer).convert("RGB")
 
 
+class VectorsTask(PointsTask):
+    """Vectors (B, d) of any meaning, whose file calls them ``values``; the first two numbers are shown."""
+
+    name, array = "vectors", "values"
+
+
 def exact_mixture(path: Path, *, std: float = 1.0) -> FunctionDenoiser:
     """The exact denoiser of the ``mixture`` data, in units of ``std`` (the codec's scale).
 
