@@ -7,6 +7,7 @@ is known (`posterior`).
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def sets(
     train, rest = parted(len(values), None, held_out)
     mean, std = values[train].mean(0, dtype=np.float64), values[train].std(0, dtype=np.float64)
     codec = {"name": "columns", "mean": mean.tolist(), "std": np.where(std > 0, std, 1.0).tolist()}
-    field = Field("set", "set", names=names, options={"pooling": pooling})
+    asked: dict[str, Any] = {"set": (Field("set", "set", names=names, options={"pooling": pooling}), rows)}
     data = from_arrays(
         name,
         values,
@@ -49,7 +50,7 @@ def sets(
         held_out=held_out,
         task="vectors",
         codec=codec,
-        conditions={"set": (field, rows)},
+        conditions=asked,
         parts=(train, rest),
     )
     return data if len(rest) else replace(data, held_out=None)
