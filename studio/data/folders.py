@@ -62,7 +62,10 @@ def _first(root: Path, left: dict[Path, str]) -> str:
 def _read(root: Path, files: list[Path]) -> Folder:
     if (found := _table(root, files)) is not None:
         return found
-    notes = tuple(f"{p.name} has no column of labels: it is not read" for p in tables.find(root)[:1])
+    notes = tuple(
+        f"{p.name} has no column of labels; data.captions=COLUMN reads its texts"
+        for p in tables.find(root)[:1]
+    )
     if (root / "dataset.json").is_file():
         return _numbered(root, files)
     if all(p.parent == root for p in files):

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from studio.data import notes
+from studio.data import notes, tables
 from studio.data.arrays import Data, content_hash, from_arrays
 from studio.data.colour import MODES, background_of
 from studio.data.decode import decode, numbers_in, open_file
@@ -49,6 +49,7 @@ def images(
     strict: bool = False,
     workers: int = 2,
     cache: bool = True,
+    captions: str | None = None,
 ) -> Data:
     """(C, H, W) pictures from a folder. ``size`` resizes the shorter side and crops the centre square or,
     with ``crop`` none, the longer side and fills the square up with ``background``; ``channels`` (1, 3, 4)
@@ -58,9 +59,10 @@ def images(
     14, 16) is the depth of files with more than eight, by default the smallest that holds the greatest number
     of them all; ``frames``: all pages of a TIFF and frames of an animation, or the first. Without size and
     channels all pictures must agree. ``held_out``: the share that is kept from training, of each class (of
-    all together without ``stratify``); by default what lies in ``val/`` beside ``train/``, or 0.05. A file
-    that does not decode or is too large is skipped and told, as is a class without any that does; both are
-    errors if ``strict``. Raises ``ValueError``.
+    all together without ``stratify``); by default what lies in ``val/`` beside ``train/``, or 0.05.
+    ``captions``: the column of the folder's table (labels.csv, metadata.csv, ...) that holds texts, which are
+    the condition ``caption``. A file that does not decode or is too large is skipped and told, as is a class
+    without any that does; both are errors if ``strict``. Raises ``ValueError``.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
@@ -115,6 +117,10 @@ def images(
         )
     else:
         parts = parted(len(file_of), chosen, held_out, stratify)
+    asked: dict[str, Any] = {}
+    if captions is not None:
+        said = _captions(root, files, captions)
+        asked["caption"] = ("tokens", [said[i] for i in file_of])
     data = from_arrays(
         root.name,
         found.values,
@@ -126,6 +132,7 @@ def images(
         skipped=len(found.failed),
         parts=parts,
         read_from=folder.origin,
+        conditions=asked,
     )
     if lost:  # content is told by the numbers that the folders have, whichever of them can be read
         data = replace(data, hash=content_hash(found.values, numbers, np.zeros(0)))  # type: ignore[arg-type]
@@ -150,6 +157,22 @@ def images(
         bits=found.reading.bits,
         stratified=stratify,
     )
+
+
+def _captions(root: Path, files: Sequence[Path], column: str) -> list[str]:
+    """A text for each file, "" where the table has none. Raises ``ValueError`` for a folder without a table,
+    and for a column that is not there or names none of the files."""
+    there = tables.find(root)
+    if not there:
+        raise ValueError(
+            f"got data.captions={column} for {root}, which has no table, expected one of "
+            f"{', '.join(tables.NAMES)}"
+        )
+    names = [f.relative_to(root).as_posix() for f in files]
+    said = tables.column(there[0], names, column)
+    if not any(text.strip() for text in said.values()):
+        raise ValueError(f"{there[0]} has no text for a picture of {root} in its column {column}")
+    return [said.get(name, "") for name in names]
 
 
 def _present(

@@ -3,6 +3,7 @@ row. Values are as long as the longest of training, filled up by what is missing
 for."""
 
 import json
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -182,7 +183,8 @@ class TokensKind(RowsKind):
             return super().beyond(field, value)
         if bool((value == len(field.names)).any()):
             return f"{len(field.names)} words: {brief(listed(field.names))}"
-        return "" if _within(field, int((value >= 0).sum())) else f"{_span(field)} words"
+        most = field.range[1] if field.range else math.inf
+        return f"at most {most:g} words" if int((value >= 0).sum()) > most else ""
 
     def hint(self, field: Field) -> str:
         if not field.names:

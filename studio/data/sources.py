@@ -81,10 +81,11 @@ def npz(
     """An .npz with uint8 pictures (N, H, W), (N, H, W, C) or (N, C, H, W), also flat ones (N, H·W), or float
     vectors (N, d) under ``images``, by default ``images`` or ``arr_0``, class numbers or names (N,) under
     ``labels``, by default ``labels`` or, beside ``arr_0``, ``arr_1`` (none where it says ``none``), names
-    ``classes``, and numeric conditions ``numeric`` (N, K; NaN = missing) with ``numeric_names`` if there are
-    any. ``conditions``: further ones, each ``NAME:KIND`` of an array and of `studio.data.conditions.KINDS`.
-    ``layout``: where the channels are, for shapes that do not tell. ``held_out``: the share kept from
-    training, of each class (of all together without ``stratify``). Pickled arrays are refused.
+    ``classes``, numeric conditions ``numeric`` (N, K; NaN = missing) with ``numeric_names``, and texts (N,)
+    ``captions``, which are the condition ``caption``, if there are any. ``conditions``: further ones, each
+    ``NAME:KIND`` of an array and of `studio.data.conditions.KINDS`. ``layout``: where the channels are, for
+    shapes that do not tell. ``held_out``: the share kept from training, of each class (of all together
+    without ``stratify``). Pickled arrays are refused.
     """
     where = Path(path).expanduser()
     if not where.is_file():
@@ -131,6 +132,8 @@ def npz(
                 )
             column = named_array(list(file), name, (), "conditions", where)
             further[name] = (kind, array_of(file, str(column), where, "values of one kind"))
+        if "captions" in file and not {"caption", "captions"} & further.keys():
+            further["caption"] = ("tokens", array_of(file, "captions", where, "texts"))
     if values.ndim == 0 or len(values) == 0:
         raise ValueError(f"{where} holds no samples")
     classes: tuple[str, ...] | None = named(names, str(where)) if names is not None else None

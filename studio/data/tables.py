@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from backbones.registry import suggest
 from studio.runtime.text import decoded
 
 NAMES = ("labels.csv", "labels.tsv", "labels.jsonl", "metadata.csv", "metadata.tsv", "metadata.jsonl")
@@ -61,16 +62,7 @@ def read(table: Path, files: Sequence[str]) -> Labels | None:
     `metadata.csv` may have captions only. Raises ``ValueError`` for a file without a label, two different
     ones or an empty one, with the line, and for columns that nobody can tell apart."""
     finder = Finder(files, table.parent.name)
-    try:
-        text, guessed = decoded(table.read_bytes())
-        header, rows = (
-            _objects(table, text) if table.suffix.lower() == ".jsonl" else _cells(table, text, finder)
-        )
-    except ValueError as error:
-        raise ValueError(f"{table} is not readable: {error}") from None
-    notes = [f"{table.name} is read as {guessed}; save it as UTF-8 if letters are wrong"] if guessed else []
-    if not rows:
-        raise ValueError(f"{table} holds no rows, expected lines file,label")
+    header, rows, notes = _parsed(table, finder)
     width = len(header) if header else max(2, min(_most(Counter(len(r.cells) for r in rows))))
     file = _file_column(rows, width, finder)
     label = _label_column(table, header, rows, width, file)
@@ -107,6 +99,36 @@ def read(table: Path, files: Sequence[str]) -> Labels | None:
             f"{table} has no label for {missing[0]} ({len(missing)} are missing); expected lines file,label"
         )
     return Labels(of, absent, notes)
+
+
+def column(table: Path, files: Sequence[str], name: str) -> dict[str, str]:
+    """What a column says of files, paths below the table's folder; the last line of a file counts. Raises
+    ``ValueError`` where there is no such column."""
+    finder = Finder(files, table.parent.name)
+    header, rows, _ = _parsed(table, finder)
+    if name not in header:
+        raise ValueError(
+            f"{table} has the columns {', '.join(header) or 'without names'}, expected {name!r} among them"
+            f"{suggest(name, header)}"
+        )
+    place, file = header.index(name), _file_column(rows, len(header), finder)
+    said = [(finder(r.cells[file]), r.cells[place]) for r in rows if max(place, file) < len(r.cells)]
+    return {known: text for known, text in said if known is not None}
+
+
+def _parsed(table: Path, finder: "Finder") -> tuple[list[str], list[Row], list[str]]:
+    """Names of columns, where there are any, the rows, and what to tell. Raises ``ValueError``."""
+    try:
+        text, guessed = decoded(table.read_bytes())
+        header, rows = (
+            _objects(table, text) if table.suffix.lower() == ".jsonl" else _cells(table, text, finder)
+        )
+    except ValueError as error:
+        raise ValueError(f"{table} is not readable: {error}") from None
+    if not rows:
+        raise ValueError(f"{table} holds no rows, expected lines file,label")
+    told = f"{table.name} is read as {guessed}; save it as UTF-8 if letters are wrong"
+    return header, rows, [told] if guessed else []
 
 
 def _most(counts: Counter[int]) -> list[int]:

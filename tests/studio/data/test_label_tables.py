@@ -158,7 +158,7 @@ def test_metadata_of_captions_says_nothing_of_classes(tmp_path: Path) -> None:
     data = load(tmp_path)
     assert (
         data.classes == ("cat", "dog")
-        and "metadata.csv has no column of labels: it is not read" in data.notes
+        and "metadata.csv has no column of labels; data.captions=COLUMN reads its texts" in data.notes
     )
 
 

@@ -44,7 +44,7 @@ def test_a_vocabulary_is_made_of_the_captions_that_train() -> None:
     kind = kind_of(field)
     assert kind.show(field, torch.tensor([new, 4, -1])) == f"{UNKNOWN} red"
     assert "6 words: ,, a, blue" in kind.beyond(field, kind.parse(field, "a green circle"))
-    assert kind.beyond(field, kind.parse(field, "a a a a a a")) == "3 to 5 words"
+    assert kind.beyond(field, kind.parse(field, "a a a a a a")) == "at most 5 words"
     assert kind.beyond(field, kind.parse(field, "a red circle")) == ""
     assert words_of("Don't <?> x_1") == ["don", "'", "t", UNKNOWN, "x_1"]
     assert parsed(field, '["a", "red circle"]') == parsed(field, ["a red circle"]) == [1, 4, 3, -1, -1]
@@ -200,7 +200,7 @@ def test_values_of_different_length_make_a_batch() -> None:
     ]
     assert missing(found.columns["s"][2]) and found.texts["c"] == ("red", "a a a a a", UNKNOWN)
     assert found.texts["s"][0] == "[[1.0,2.0]]" and found.texts["s"][2] == ""
-    assert found.beyond["s"] == ("[[1.0,2.0]]", "2 to 3 rows") and found.beyond["c"][1] == "1 to 3 words"
+    assert found.beyond["s"] == ("[[1.0,2.0]]", "2 to 3 rows") and found.beyond["c"][1] == "at most 3 words"
     alone = asked(info, {"s": [[1, 2], [3, 4]]}, 3)
     assert alone.columns["s"].shape == (3, 3, 2) and alone.beyond == {}
     assert stacked([torch.tensor(1.0), torch.tensor(2.0)]).tolist() == [1, 2]
