@@ -4,6 +4,7 @@ when there are any."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,7 +22,8 @@ from backbones.types import Cond, RunContext
 
 class MLPBackbone(nn.Module):
     """``net(x, t, cond)``: (B, d), (B,) on the trained time scale → (B, d). The output starts at 0.
-    ``known``: it is told which entries are given (`Cond.known`)."""
+    ``known``: it is told which entries are given (`Cond.known`). ``periodic``: entries are angles (radians),
+    seen by their cosine and sine, so that a whole turn changes nothing."""
 
     def __init__(
         self,
@@ -34,10 +36,11 @@ class MLPBackbone(nn.Module):
         fields: Sequence[Mapping[str, Any]] = (),
         learn_sigma: bool = False,
         known: bool = False,
+        periodic: bool = False,
     ):
         super().__init__()
-        self.num_classes = num_classes
-        self.inp = nn.Linear(dim, width)
+        self.num_classes, self.periodic = num_classes, periodic
+        self.inp = nn.Linear(dim * (2 if periodic else 1), width)
         self.t_embedder = TimeEncoder(width)
         self.y_embedder = ClassEncoder(num_classes, width) if num_classes else None
         self.n_embedder = NumericEncoder(num_numeric, width) if num_numeric else None
@@ -60,7 +63,7 @@ class MLPBackbone(nn.Module):
         cond = cond if cond is not None else Cond()
         c = self.t_embedder(t.expand(len(x)))
         c = conditioned(c, cond, x, label=self.y_embedder, numeric=self.n_embedder, named=self.f_embedders)
-        h = self.inp(x) + c
+        h = self.inp(torch.cat([x.cos(), x.sin()], -1) if self.periodic else x) + c
         if self.known_embedder is not None and cond.known is not None:
             h = h + self.known_embedder(cond.known.expand_as(x))
 

@@ -216,6 +216,7 @@ REGISTRY = Registry(
         "columns": "studio.codecs.codec:Columns",
         "vae": "studio.codecs.vae:VAECodec",
         "graph": "studio.codecs.graph:GraphCodec",
+        "angles": "studio.codecs.angles:Angles",
     },
     needs=("encode", "decode", "start", "pictures", "parts"),
 )

@@ -24,6 +24,7 @@ REGISTRY = Registry(
         "images": "studio.data.images:images",
         "points": "studio.data.toy:points",
         "sets": "studio.data.sets:sets",
+        "angles": "studio.data.angles:angles",
         "molecules": "studio.data.molecules:molecules",
         "moses": "studio.data.molecules:moses",
     },

@@ -1,20 +1,16 @@
 """Arrays from files: the bundled Fashion-MNIST and any .npz."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from backbones.registry import suggest
 from studio.data.arrays import Arrays, Data, content_hash, from_arrays
-from studio.data.classes import labelled, named, names_for
-from studio.data.conditions import KINDS
 from studio.data.finite import check_values
 from studio.data.layout import channels_first, unflattened
+from studio.data.npz_files import array_of, beside, named_array, opened
 from studio.data.parts import HELD_OUT, parted
 
 
@@ -98,73 +94,11 @@ def npz(
                 "data.images=NAME"
             )
         values = array_of(file, key, where, "a float array of points, or uint8 pictures of one size")
-        found = named_array(
-            list(file), labels, ("labels", "arr_1") if key == "arr_0" else ("labels",), "labels", where
-        )
-        y = (
-            None
-            if found is None
-            else array_of(file, found, where, "class numbers, or names: try labels.astype(str)")
-        )
-        names = (
-            [str(c) for c in array_of(file, "classes", where, "names: try classes.astype(str)")]
-            if "classes" in file
-            else None
-        )
-        numeric = (
-            array_of(file, "numeric", where, "numbers: try numeric.astype(float)").astype(np.float64)
-            if "numeric" in file
-            else None
-        )
-        known = (
-            array_of(file, "numeric_names", where, "names: try numeric_names.astype(str)")
-            if "numeric_names" in file
-            else None
-        )
-        numeric_names = None if known is None else [str(c) for c in known]
-        further = {}
-        for line in conditions:
-            name, _, kind = line.rpartition(":")
-            if not name or not kind:
-                raise ValueError(
-                    f"got data.conditions with {line!r}, expected NAME:KIND, such as wind:array; kinds are "
-                    f"{', '.join(KINDS)}"
-                )
-            column = named_array(list(file), name, (), "conditions", where)
-            further[name] = (kind, array_of(file, str(column), where, "values of one kind"))
-        if "captions" in file and not {"caption", "captions"} & further.keys():
-            further["caption"] = ("tokens", array_of(file, "captions", where, "texts"))
-    if values.ndim == 0 or len(values) == 0:
-        raise ValueError(f"{where} holds no samples")
-    classes: tuple[str, ...] | None = named(names, str(where)) if names is not None else None
-    if y is not None:
-        y, classes = labelled(y, classes, f"{where} ({found})", len(values))
-        if y.min() < 0:
-            raise ValueError(
-                f"{where}: labels have shape {y.shape} and minimum {y.min()}, expected ({len(values)},) "
-                "class numbers from 0"
-            )
-    classes = names_for(y, classes, str(where)) if y is not None else ()
-    if numeric is not None and (numeric.ndim != 2 or len(numeric) != len(values)):
-        raise ValueError(f"{where}: numeric has shape {numeric.shape}, expected ({len(values)}, K)")
-    if numeric_names is not None and (
-        numeric is None
-        or len(numeric_names) != numeric.shape[1]
-        or len(set(numeric_names)) < len(numeric_names)
-    ):
-        columns = 0 if numeric is None else numeric.shape[1]
-        raise ValueError(
-            f"{where}: got {len(numeric_names)} numeric_names for {columns} columns of numeric, expected "
-            "a different name for each"
-        )
-    if numeric is not None and numeric_names is None:
-        numeric_names = [f"numeric{i}" for i in range(numeric.shape[1])]
-    extra: dict[str, Any] = {
-        "numeric": numeric,
-        "numeric_names": numeric_names or [],
-        "conditions": further,
-        "read_from": f"the array {found}" if found else "",
-    }
+        if values.ndim == 0 or len(values) == 0:
+            raise ValueError(f"{where} holds no samples")
+        usual = ("labels", "arr_1") if key == "arr_0" else ("labels",)
+        extra = beside(file, where, len(values), labels=labels, usual=usual, conditions=conditions)
+    y, classes = extra.pop("labels"), extra.pop("classes")
     if values.ndim == 2:
         values = unflattened(values, f"{where} ({key})", layout)
     if layout is not None and values.ndim != 4:
@@ -191,55 +125,3 @@ def npz(
         where.stem, values, y, classes, held_out=held_out, task="image", codec={"name": "pixels"}, **extra
     )
     return replace(data, stratified=stratify)
-
-
-@contextlib.contextmanager
-def opened(where: Path) -> Iterator[Any]:
-    """An .npz. Raises ``ValueError`` for a file that is none."""
-    try:
-        file = np.load(where, allow_pickle=False)
-    except Exception as error:
-        if "allow_pickle" in str(error) or "pickled" in str(error):
-            raise ValueError(
-                f"{where} holds pickled objects, which are never loaded; save plain arrays with np.savez"
-            ) from None
-        raise ValueError(f"{where} is not a readable .npz: {error}") from None
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise ValueError(
-            f"{where} is not a readable .npz: it is one array alone; save it with "
-            f"np.savez({where.with_suffix('.npz').name!r}, images=...)"
-        )
-    with file:
-        yield file
-
-
-def array_of(file: Any, key: str, where: Path, expected: str) -> np.ndarray:
-    """One array of an .npz. Raises ``ValueError`` for one that is cut off, and for one of objects, which only
-    a pickle holds."""
-    try:
-        return file[key]
-    except ValueError as error:
-        if "allow_pickle" in str(error) or "pickled" in str(error):
-            raise ValueError(
-                f"{where}: {key} holds pickled objects, which are never loaded, expected {expected}"
-            ) from None
-        raise ValueError(f"{where} is not a readable .npz: {key}: {error}") from None
-    except Exception as error:
-        raise ValueError(f"{where} is not a readable .npz: {key}: {error}") from None
-
-
-def named_array(
-    there: Sequence[str], asked: str | None, usual: Sequence[str], option: str, where: Path
-) -> str | None:
-    """The array that is asked for, or the first of the usual ones that is there. Raises ``ValueError`` for
-    one that is asked for and is not there."""
-    if asked is None:
-        return next((k for k in usual if k in there), None)
-    if asked in ("none", "") and option == "labels" and asked not in there:
-        return None
-    if asked not in there:
-        raise ValueError(
-            f"{where} holds {', '.join(there)}, expected {asked!r} among them as data.{option} "
-            f"says{suggest(asked, there)}"
-        )
-    return asked

@@ -36,8 +36,8 @@ _PART = re.compile(r'\s*([\w.-]+)\s*=\s*(?:"([^"]*)"|([^,"]*))\s*(?:,|$)')
 class Fit:
     """What the defaults depend on: what a model ``starts`` from, the ``usual`` sampler of its path where
     there is but one, what its network ``predicts`` (a space), the ``bound`` of its codec's data (None for
-    data without one), whether its network was trained with known entries, and its ``own`` sampler's line,
-    `AUTO` for none in particular."""
+    data without one), whether its network was trained with known entries and its path has ``levels`` of
+    noise, and its ``own`` sampler's line, `AUTO` for none in particular."""
 
     predicts: str = "velocity"
     bound: float | None = None
@@ -45,6 +45,7 @@ class Fit:
     own: str = AUTO
     starts: str = "noise"
     usual: str = ""
+    levels: bool = True
 
     @property
     def of_noise(self) -> bool:
@@ -52,8 +53,8 @@ class Fit:
 
     @property
     def re_noises(self) -> bool:
-        """Whether known entries are put back as noisy as the rest."""
-        return self.starts == "noise" and not self.known_trained
+        """Whether known entries are put back as noisy as the rest, by levels of noise."""
+        return self.starts == "noise" and not self.known_trained and self.levels
 
     @property
     def default(self) -> str:
@@ -81,6 +82,7 @@ def fit_of(config: Config, info: Info) -> Fit:
         own=config.sample.sampler,
         starts=starts,
         usual=objective.path.sampler,
+        levels=objective.path.levels,
     )
 
 

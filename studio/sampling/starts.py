@@ -133,8 +133,9 @@ def whole(noise: Any) -> bool:
 
 def begun(path: Any, init: Tensor, prior: Tensor, t: float, noise: Noise) -> Tensor:
     """The state (B, ...) at a time between a draw of the prior and what a run starts from (1, ...)."""
+    space = spaces.of(path.space)
     if path.levels:
         c = path.coefficients(t)
-        return c.alpha * init + (c.sigma / path.prior_scale) * prior
+        return space.project(c.alpha * init + (c.sigma / path.prior_scale) * prior, Cond())
     times = torch.full((len(prior),), t, dtype=torch.float64, device=prior.device)
-    return path.state(spaces.of(path.space), Ends(prior, init.expand_as(prior), Cond()), times, noise).x
+    return path.state(space, Ends(prior, init.expand_as(prior), Cond()), times, noise).x

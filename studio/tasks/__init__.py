@@ -19,6 +19,7 @@ REGISTRY = Registry(
         "field": "studio.tasks.field:FieldTask",
         "points": "studio.tasks.points:PointsTask",
         "vectors": "studio.tasks.points:VectorsTask",
+        "angles": "studio.tasks.angles:AnglesTask",
         "molecule": "studio.tasks.molecule:MoleculeTask",
     },
 )

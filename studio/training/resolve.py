@@ -12,9 +12,10 @@ import guidance
 from samplers.heads.gradient import check_forms
 from samplers.known import Known
 from samplers.objective import Objective
+from samplers.spaces import name_of
 from studio.checkpoints.build import Info, fill_backbone, fill_path, objective_of
 from studio.checkpoints.networks import CUSTOM, build_networks, procedure_of
-from studio.codecs.codec import build_codec
+from studio.codecs.codec import build_codec, kind_of
 from studio.config import Config, SampleConfig
 from studio.data import Data
 from studio.sampling import sampler_spec
@@ -140,6 +141,11 @@ def _check(
         raise ValueError(
             f"got cond_source=true, which gives the network its source as the {objective.fills}, and items "
             "with one of their own; call theirs by another name"
+        )
+    if (needed := kind_of(data.codec).space) not in ("euclid", theirs := name_of(objective.path.space)):
+        raise ValueError(
+            f"got the path {type(objective.path).__name__}, whose law is on {theirs}, for data of {needed}; "
+            "choose an objective.path of that space"
         )
     shown = build_task(data.task, data.codec, task)
     for name in config.train.augmentations:
