@@ -22,4 +22,5 @@ if __name__ == "__main__":
         draw(axes, values)
         axes.set_title(f"{len(values):,} {title}")
         axes.set_xlabel("φ")
+        axes.set_ylabel("ψ")
     figure.savefig(out)
