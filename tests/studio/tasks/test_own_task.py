@@ -189,7 +189,7 @@ def _starting_from_data(model: Any) -> Any:
 
 def test_a_set_whose_task_is_not_here_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", arr_0=np.zeros((4, 1, 3), np.float32), task=np.array("sonnet"))
-    with pytest.raises(ValueError, match="got task 'sonnet', expected one of curve, field"):
+    with pytest.raises(ValueError, match="got task 'sonnet', expected one of .*curve, "):
         open_set(tmp_path / "a.npz")
 
 
