@@ -75,8 +75,8 @@ def beside(
 ) -> dict[str, Any]:
     """What an .npz says of its ``count`` samples beside them, as `studio.data.arrays.from_arrays` takes it:
     class numbers or names under ``labels`` (by default the first of the ``usual``; none where it says
-    ``none``), their names ``classes``, ``numeric`` (count, K) with ``numeric_names``, and ``conditions``,
-    each ``NAME:KIND``. Raises ``ValueError`` for what does not go with the samples."""
+    ``none``), their names ``classes``, ``numeric`` (count, K) with ``numeric_names``, ``captions``, and
+    ``conditions``, each ``NAME:KIND``. Raises ``ValueError`` for what does not go with the samples."""
     found = named_array(list(file), labels, usual, "labels", where)
     y = (
         None
