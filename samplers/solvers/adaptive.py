@@ -63,7 +63,7 @@ class TorchDiffEq(ODE):
         """Adaptive methods choose their steps by the whole batch."""
         return self.method in ADAPTIVE
 
-    def _iterate(
+    def along(
         self,
         denoiser: Queryable,
         x: Tensor,
@@ -127,6 +127,7 @@ class TorchDiffEq(ODE):
         )
         clock, space = path.clock, spaces.of(path.space)
         grid = torch.tensor([clock.at(t) for t in times[start:]], dtype=torch.float64)
+        way = 1 if grid[-1] > grid[0] else -1  # steps are told with their size
         finite_end = not path.open_end(times[-1])
         # stop at the last place the network was trained for, else short of the data, and take the data
         # prediction there
@@ -153,12 +154,12 @@ class TorchDiffEq(ODE):
 
         def begin(t0: Tensor, y0: Tensor, dt: Tensor) -> None:  # fixed methods tell of the start of a step
             close(begun.pop() if begun else None)
-            begun.append((clock.time(float(t0)), clock.time(float(t0 + dt)), y0))
+            begun.append((clock.time(float(t0)), clock.time(float(t0 + way * dt)), y0))
             ctx.t, ctx.t_next = begun[0][:2]
 
         # adaptive ones of the end of an accepted step
         def accept(t0: Tensor, y0: Tensor, dt: Tensor) -> None:
-            close((clock.time(float(t0)), clock.time(float(t0 + dt)), y0))
+            close((clock.time(float(t0)), clock.time(float(t0 + way * dt)), y0))
 
         def close(step: tuple[float, float, Tensor] | None) -> None:
             if step is not None:

@@ -101,6 +101,10 @@ class DDIM(Ancestral):
         if not 0 <= self.eta <= 1:
             raise ValueError(f"got eta={self.eta}, expected 0 (deterministic) to 1 (DDPM)")
 
+    @property
+    def turns(self) -> bool:
+        return self.eta == 0
+
     def bounded(self, prediction: Prediction) -> Prediction:
         """With the network's own noise the step bounds the data alone."""
         return super().bounded(prediction) if self.recompute_noise else prediction
@@ -113,6 +117,7 @@ class DDIM(Ancestral):
         eps = prediction.with_("data", data).to("noise") if self.recompute_noise else prediction.to("noise")
         eps = prediction.heads.get("renoise", eps)
         _, _, small, _, sigma = transition(prediction.path, t, s)
-        variance = self.eta**2 * small
+        # without noise its size does not count, which is no number at the ends
+        variance = self.eta**2 * small if self.eta > 0 else torch.zeros_like(sigma)
         out = prediction.path.coefficients(s).alpha * data + (sigma**2 - variance).clamp_min(0).sqrt() * eps
         return out if s == 1 or self.eta == 0 else out + variance.sqrt() * self.draw(x, noise)

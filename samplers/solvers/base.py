@@ -60,7 +60,8 @@ class Sampler:
     ``mixes``: whether its steps depend on the batch, so that a sample is the same only by itself.
     ``by_moments``: whether the moments of a path's steps are all that it asks for. ``needs``: which side of a
     bridge it asks for, the velocity or the drift towards the data. ``follows``: heads besides the value that
-    its steps heed. ``differentiable``: whether gradients in the start pass through its steps.
+    its steps heed. ``differentiable``: whether gradients in the start pass through its steps. ``by_slope``:
+    whether they are sums of slopes (`samplers.paths.clock`).
     """
 
     spaces: ClassVar[tuple[str, ...]] = ("euclid",)
@@ -70,6 +71,7 @@ class Sampler:
     needs: ClassVar[str] = "velocity"
     follows: ClassVar[frozenset[str]] = frozenset()
     differentiable: ClassVar[bool] = True
+    by_slope: ClassVar[bool] = False
     resamples: ClassVar[bool] = True  # whether its steps can be taken again
 
     spacing: str | None = None
@@ -206,6 +208,11 @@ class Sampler:
         """Whether its steps depend on the batch."""
         return False
 
+    @property
+    def turns(self) -> bool:
+        """Whether its steps lead from the data to the source too (`samplers.solvers.backward`)."""
+        return self.by_slope
+
     def begin(self, path: Path, times: list[float], start: int) -> list[Any]:
         """What a run's ``history`` holds before the first step."""
         return []
@@ -251,9 +258,9 @@ class Sampler:
         times = self.times(denoiser.path, num_steps)
         if not 0 <= start < len(times) - 1:
             raise ValueError(f"got start={start}, expected 0 to {len(times) - 2} for {len(times) - 1} steps")
-        return self._iterate(denoiser, x, cond, noise, times, start, ctx)
+        return self.along(denoiser, x, cond, noise, times, start, ctx)
 
-    def _iterate(
+    def along(
         self,
         denoiser: Queryable,
         x: Tensor,
@@ -263,6 +270,8 @@ class Sampler:
         start: int,
         ctx: RunContext,
     ) -> Iterator[Step]:
+        """The steps from x, the state at ``times[start]``, along times that grow, or of a sampler that
+        ``turns`` fall; nothing is checked."""
         restore = restorer(denoiser, cond, noise, x)
         run = Run(self, denoiser, cond, ctx, restore, grad=torch.is_grad_enabled() and x.requires_grad)
         history = self.begin(denoiser.path, times, start)

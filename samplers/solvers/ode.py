@@ -37,6 +37,7 @@ class ODE(Sampler):
 
     geometries: ClassVar[tuple[str, ...]] = ("flat",)
     starts = ("noise", "source")
+    by_slope = True
 
 
 class Euler(ODE):
