@@ -8,7 +8,7 @@ from typing import Any
 
 from studio.checkpoints import plans
 from studio.checkpoints.find import Card, card
-from studio.model import catalog
+from studio.model import asking, catalog
 from ui import html, limits, restore
 from ui.engine import Engine
 from ui.settings import Settings, label_choices, own_word
@@ -89,6 +89,7 @@ def _controls(settings: Settings, shown: Card, known: dict[str, Card]) -> dict[s
         catalog.settable(shown),
         catalog.plans_of(shown),
     )
+    further = asking.controls(shown)
     more: dict[str, Update] = {
         "model": {"choices": choices(known, settings.model)},
         "weights": {"choices": _pairs([*shown.weights, settings.weights])},
@@ -106,6 +107,7 @@ def _controls(settings: Settings, shown: Card, known: dict[str, Card]) -> dict[s
     return {name: more.get(name, {}) | {"value": value} for name, value in values.items()} | {
         "card": {"value": html.card(shown, folder=str(shown.folder))},
         "plan_note": {"value": _about(settings.plan, own)},
+        "condition": {"choices": _pairs(list(further)), "value": None, "visible": bool(further)},
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from studio.checkpoints.plans import NONE as NO_PLAN
-from ui import html
+from ui import conditions, html
 from ui.limits import DTYPES, MOST_STEPS
 from ui.settings import OWN
 
@@ -74,6 +74,7 @@ def left() -> dict[str, Any]:
         p["conditions"] = gr.Textbox(
             label="Conditions", visible=False, max_lines=1, elem_id="conditions", **DRIFT
         )
+        p |= conditions.controls()
     with gr.Row(elem_classes="tight"):
         p["generate"] = gr.Button("Generate", variant="primary", scale=3, min_width=120, elem_id="generate")
         p["stop"] = gr.Button(

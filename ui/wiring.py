@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import html, translate
+from ui import conditions, html, translate
 from ui.answers import BRIDGE, CONTROLS
 from ui.api import Api
 from ui.engine import Engine
@@ -15,7 +15,7 @@ from ui.toasts import owner
 TOGETHER = 32  # runs that may stand in the line for the device at a time; the engine runs one
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 MANY: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 8}
-SAMPLE = (*CONTROLS, "card", "plan_note")
+SAMPLE = (*CONTROLS, "card", "plan_note", "condition")
 TRANSLATE = (*BRIDGE, "bridge-card")
 
 
@@ -71,6 +71,8 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
     )
     p["sampler"].change(h.check_sampler, p["sampler"], p["sampler_note"], trigger_mode="always_last", **QUIET)
 
+    _wire_conditions(p)
+
     picked = p["gallery"].select(h.select, p["paths"], bottom, **QUIET)
     said = json.dumps(
         [
@@ -89,7 +91,13 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         **QUIET,
     )
     ready = armed.then(None, js="() => drift.settled('sample')", **QUIET)
-    run = ready.then(
+    told = ready.then(
+        conditions.latest,
+        [p[k] for k in ("model", "condition", "conditions", "condition_text")],
+        p["conditions"],
+        **QUIET,
+    )
+    run = told.then(
         h.generate, [*controls, p["live"], p["paths"]], shown, concurrency_limit=TOGETHER, **QUIET
     )
     run.failure(
@@ -117,6 +125,20 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
             js="(answer) => ({__type__: 'update', selected: answer.form})",
             **QUIET,
         )
+
+
+def _wire_conditions(p: dict[str, Any]) -> None:
+    """The line of conditions and the control of the one that is picked say the same."""
+    asked = [p["model"], p["condition"], p["conditions"]]
+    shown = [p[name] for name in conditions.SHOWN]
+    gr.on([p["condition"].change, p["conditions"].blur], conditions.show, asked, shown, **QUIET)
+    for name in ("condition_text", "condition_choice", "condition_table"):
+        event = p[name].blur if name == "condition_text" else p[name].input
+        event(conditions.put, [*asked, p[name]], p["conditions"], **QUIET)
+    sent = p["condition_file"].upload(
+        conditions.send, [*asked, p["condition_file"]], p["conditions"], **QUIET
+    )
+    sent.success(conditions.show, asked, shown, **QUIET)
 
 
 def wire_translate(p: dict[str, Any], engine: Engine) -> None:

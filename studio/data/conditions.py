@@ -111,6 +111,10 @@ class Kind(Protocol):
         """What may be given, in a few words."""
         ...
 
+    def control(self, field: Field) -> str:
+        """What the page asks by: ``text``, ``choice`` of the field's names, ``table`` or ``file``."""
+        ...
+
     def encoder(self, field: Field) -> dict[str, Any]:
         """An entry of `backbones.encoders.REGISTRY` as ``encoder``, with its options."""
         ...

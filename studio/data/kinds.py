@@ -18,6 +18,7 @@ from studio.data.conditions import Field, Kind
 from studio.data.decode import decode
 from studio.data.labels import NO_LABEL, labels_text, listed, names_of
 
+CELLS = 64  # of a table, along a side
 ARRAYS = (".npy", ".npz", ".json", ".csv", ".txt")
 
 
@@ -42,6 +43,9 @@ class PlainKind(Kind):
 
     def beyond(self, field: Field, value: Tensor) -> str:
         return ""
+
+    def control(self, field: Field) -> str:
+        return "text"
 
 
 class ClassKind(PlainKind):
@@ -76,6 +80,9 @@ class ClassKind(PlainKind):
 
     def hint(self, field: Field) -> str:
         return listed(field.names)
+
+    def control(self, field: Field) -> str:
+        return "choice"
 
     def encoder(self, field: Field) -> dict[str, Any]:
         return {"encoder": "class", "num_classes": len(field.names)}
@@ -163,6 +170,11 @@ class ArrayKind(PlainKind):
 
     def hint(self, field: Field) -> str:
         return f"{'×'.join(map(str, field.shape))} numbers as [[...]], or @FILE.npy"
+
+    def control(self, field: Field) -> str:
+        """A table of what has at most two sides and fits on a page."""
+        fits = len(field.shape) in (1, 2) and max(field.shape) <= CELLS
+        return "table" if fits else "file"
 
     def encoder(self, field: Field) -> dict[str, Any]:
         return {"encoder": "numbers", "count": math.prod(field.shape)}

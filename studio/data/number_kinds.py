@@ -106,6 +106,9 @@ class SentenceKind(Standardised):
         text = "a sentence, or " if field.options.get("model") else ""
         return f"{text}{'×'.join(map(str, field.shape))} numbers as [...] or @FILE.npy"
 
+    def control(self, field: Field) -> str:
+        return "text" if field.options.get("model") else super().control(field)
+
     def encoder(self, field: Field) -> dict[str, Any]:
         return {"encoder": "numbers", "count": math.prod(field.shape)}
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from backbones.registry import plain
 from studio.data.condition_files import text_in
 from studio.data.conditions import Field, brief, filled
-from studio.data.kinds import ArrayKind, left_open
+from studio.data.kinds import CELLS, ArrayKind, left_open
 from studio.data.labels import listed
 
 UNKNOWN = "<?>"  # how a word that is not in the vocabulary is shown
@@ -91,6 +91,9 @@ class RowsKind(ArrayKind):
     def hint(self, field: Field) -> str:
         rows = f"{_span(field)} rows" if field.range else "rows"
         return f"{rows} of {self._columns(field)} as [[...], ...], or @FILE.npy or .csv"
+
+    def control(self, field: Field) -> str:
+        return "table" if field.shape[-1] <= CELLS else "file"
 
     def encoder(self, field: Field) -> dict[str, Any]:
         return {"encoder": "vectors", "features": field.shape[-1], **field.options}
@@ -190,6 +193,9 @@ class TokensKind(RowsKind):
         if not field.names:
             return super().hint(field)
         return f"a text of the {len(field.names)} words {brief(listed(field.names))}, or @FILE.txt"
+
+    def control(self, field: Field) -> str:
+        return "text" if field.names else super().control(field)
 
     def encoder(self, field: Field) -> dict[str, Any]:
         if not field.names:
