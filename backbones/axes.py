@@ -97,6 +97,14 @@ class Axes:
         y = y.unflatten(0, (len(like), -1)).unflatten(2, (self.patch[0], -1)).flatten(1, 2)  # (B, T, C, H, W)
         return y if parts == 1 else torch.cat(y.chunk(parts, dim=2), dim=1)
 
+    def known(self, mask: Tensor | None, x: Tensor) -> Tensor:
+        """Which places of samples x (B, ...) are known, as samples (B, ...) of one channel: of those whose
+        channels are known in part, the share; none where nothing is said."""
+        mask = torch.zeros_like(x, dtype=torch.bool) if mask is None else mask.expand_as(x)
+        channels = 2 if self.clips else 1
+        one = mask.float()
+        return one.mean(channels, keepdim=True) if x.ndim > self.count + 1 else one
+
     def tall(self, x: Tensor) -> Tensor:
         """Samples as one picture each, (B, C, F·H, W): frames below each other."""
         y = self.frames(x)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from backbones.axes import Axes
 from backbones.caching.reuse import through
 from backbones.encoders import ClassEncoder, NamedEncoders, NumericEncoder, conditioned, sinusoid
-from backbones.patches import DropPath, Patches, named_size, resized, unpatchify
+from backbones.patches import DropPath, KnownPatches, Patches, named_size, resized, unpatchify
 from backbones.recurrences.conv import two_way_conv
 from backbones.recurrences.forms import exact, form_of
 from backbones.recurrences.two_way import Way, two_way_scan
@@ -109,7 +109,7 @@ class DiS(nn.Module):
     ``num_classes=0`` and ``num_numeric=0``: no condition token and no modulation of the last layer, as in the
     original. ``rms_norm=False``: LayerNorm. ``drop_path`` rises linearly over the blocks, in training only.
     Any H, W divisible by the patch works; learned positions are interpolated. ``stem_channels`` and
-    ``stem_blocks`` as in DiT: convolutions around the trunk. Ours starts at zero (the last layer does) and
+    ``stem_blocks``, and ``known``, as in DiT. Ours starts at zero (the last layer does) and
     gives both directions the step sizes that the original gives the forward one; ``original_init`` undoes
     both.
     """
@@ -137,6 +137,7 @@ class DiS(nn.Module):
         original_init: bool = False,
         stem_channels: tuple[int, ...] = (),
         stem_blocks: int = 2,
+        known: bool = False,
     ):
         super().__init__()
         if size is not None:
@@ -181,6 +182,7 @@ class DiS(nn.Module):
             self.final_layer["adaLN_modulation"] = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))
         self._initialise(depth, original=original_init)
         self.f_embedders = NamedEncoders(fields, dim)
+        self.known_embedder = KnownPatches(axes.channels(1), dim, axes.square) if known else None
 
     def _initialise(self, depth: int, *, original: bool) -> None:
         """torch's own linear layers with biases at 0, embeddings N(0, 0.02), mixers' last product over
@@ -223,6 +225,8 @@ class DiS(nn.Module):
             h, rest = self.frame.open(picture, time if condition is None else time + condition)
         else:
             h, _ = self.patch_embed(picture)  # (B, N, D)
+        if self.known_embedder is not None:
+            h = h + self.known_embedder(self.axes.tall(self.axes.known(cond.known, x)))
         table = self.pos_embed
         positions = torch.cat(
             [table[:, : self.extras], resized(table[:, self.extras :], self.grid, grid)], dim=1

@@ -30,7 +30,7 @@ from backbones.encoders import (
     grid_positions,
 )
 from backbones.inference import activated
-from backbones.patches import Patches, PatchHead
+from backbones.patches import IdHead, Ids, KnownPatches, Patches, PatchHead
 from backbones.pointwise import gated, norm_modulated
 from backbones.stem import ConvHead, ConvStem
 from backbones.types import Cond, RunContext
@@ -127,9 +127,10 @@ class DiT(nn.Module):
     (`backbones.encoders.NamedEncoders`). ``out_channels`` (``in_channels`` by default);
     ``learn_sigma`` doubles them (the second half is the variance head, or another). ``stem_channels``
     replaces the linear patches by a convolutional stem and head; the patch is then 2^len(stem_channels). Any
-    sides divisible by the patch work; positions stretch to the native grid's extent. ``patch_size``: one
-    number, or one for each side (`backbones.axes.Axes`). ``frequency_shift`` and ``mlp_norm_eps`` are 1 and
-    1e-5 in diffusers' version.
+    sides divisible by the patch work; positions stretch to the native grid's extent.
+    ``patch_size``: one number, or one for each side (`backbones.axes.Axes`). ``vocab``: of tokens, ids (B, L)
+    or (B, H, W) → logits (B, ..., V), by patches of one place. ``known``: it is told which entries are given
+    (`Cond.known`). ``frequency_shift`` and ``mlp_norm_eps`` are 1 and 1e-5 in diffusers' version.
     """
 
     pos_embed: Tensor
@@ -157,6 +158,8 @@ class DiT(nn.Module):
         stem_blocks: int = 2,
         frequency_shift: int = 0,
         mlp_norm_eps: float = 1e-6,
+        vocab: int = 0,
+        known: bool = False,
     ):
         super().__init__()
         if size is not None:
@@ -193,14 +196,23 @@ class DiT(nn.Module):
             extra = [2 * b.channels for b in (*self.stem.blocks, *self.head.blocks)]
         else:
             self.stem, self.head, extra = None, None, []
-            self.x_embedder = Patches(inner, hidden_size, axes.square)
-            self.final_layer = PatchHead(outer, hidden_size, axes.square)
+            self.x_embedder: Ids | Patches = Patches(inner, hidden_size, axes.square)
+            self.final_layer: IdHead | PatchHead = PatchHead(outer, hidden_size, axes.square)
+        if vocab:
+            if stem_channels or axes.clips or {*axes.patch} != {1}:
+                raise ValueError(
+                    f"got vocab={vocab} with patches of {patch_size} and sides {axes.sides}, expected "
+                    "patch_size=1, one or two sides, and no stem"
+                )
+            self.x_embedder, self.final_layer = Ids(vocab, hidden_size), IdHead(vocab, hidden_size)
+        self.vocab = vocab
         self.final_norm = nn.LayerNorm(hidden_size, eps=1e-6, elementwise_affine=False)
         self.splits = [6 * hidden_size] * depth + [2 * hidden_size] + extra
         # every block's adaLN and the final layer's, in one product
         self.modulation = nn.Linear(hidden_size, sum(self.splits))
         self._initialise()
         self.f_embedders = NamedEncoders(fields, hidden_size)
+        self.known_embedder = KnownPatches(axes.channels(1), hidden_size, axes.square) if known else None
         if axes.clips:
             self.temporal = nn.ModuleList(TimeAttention(hidden_size, num_heads) for _ in range(depth))
 
@@ -240,16 +252,18 @@ class DiT(nn.Module):
 
     def tokens(self, shape: Sequence[int]) -> int:
         """How many patches a sample of a shape has."""
-        return self.axes.tokens(shape)
+        return self.axes.tokens((1, *shape) if self.vocab else shape)
 
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
     ) -> Tensor:
+        given, x = x.shape, x[:, None] if self.vocab else x
         along = self.axes.grid(x.shape)
         grid, frames = self.axes.flat(along), along[0] if self.axes.clips else 1
         if t.ndim == 0:
             t = t.expand(len(x))
-        c = self.encode(t, cond if cond is not None else Cond())  # (B, D)
+        cond = cond if cond is not None else Cond()
+        c = self.encode(t, cond)  # (B, D)
         joined = self.modulate_all(c, autocast_dtype(x))
         if frames > 1:
             joined = joined.repeat_interleave(frames, dim=0)
@@ -259,6 +273,9 @@ class DiT(nn.Module):
         first, last = (self.stem or self.x_embedder), (self.head or self.final_layer)
         h, rest = first(self.axes.frames(x), extra[:down])  # (B·F, N, D)
         h = h + self.positions(grid)
+        if self.known_embedder is not None:
+            known = cond.known[:, None] if self.vocab and cond.known is not None else cond.known
+            h = h + self.known_embedder(self.axes.frames(self.axes.known(known, x)))
 
         def blocks(h: Tensor) -> Tensor:
             order = order_of(ctx, grid, h.device)
@@ -272,7 +289,8 @@ class DiT(nn.Module):
         h = through(blocks, h, ctx, self)
         shift, scale = final.chunk(2, dim=1)
         h = norm_modulated(h, shift, scale, self.final_norm.eps)
-        return self.axes.samples(last(h, grid, rest, extra[down:]), x, 2 if self.learn_sigma else 1)
+        out = last(h, grid, rest, extra[down:])
+        return out.view(*given, -1) if self.vocab else self.axes.samples(out, x, 2 if self.learn_sigma else 1)
 
     def modulate_all(self, c: Tensor, low: torch.dtype | None) -> Tensor:
         """(B, sum(splits)) of every block, in autocast's dtype. In training the product itself is never cast:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.encoders import KnownEmbedder
+
 
 class Patches(nn.Module):
     """(B, C, H, W) to tokens (B, N, D), one of each patch of ``patch`` rows and columns."""
@@ -46,6 +48,51 @@ class PatchHead(nn.Module):
         self, tokens: Tensor, grid: tuple[int, int], rest: Sequence[Tensor], modulations: Sequence[Tensor]
     ) -> Tensor:
         return unpatchify(self.linear(tokens), grid, self.patch, self.channels)
+
+
+class Ids(nn.Module):
+    """Ids (B, 1, 1, L) or (B, 1, H, W) of ``vocab`` tokens and the mask to (B, N, D), one of each place."""
+
+    def __init__(self, vocab: int, dim: int):
+        super().__init__()
+        self.table = nn.Embedding(vocab + 1, dim)
+
+    def initialise(self) -> None:
+        """N(0, 0.02), as of labels."""
+        nn.init.normal_(self.table.weight, std=0.02)
+
+    def forward(self, x: Tensor, modulations: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
+        return self.table(x.flatten(1)), []
+
+
+class IdHead(nn.Module):
+    """(B, N, D) to logits (B, N, V)."""
+
+    def __init__(self, vocab: int, dim: int):
+        super().__init__()
+        self.linear = nn.Linear(dim, vocab)
+
+    def initialise(self) -> None:
+        """Zeros: every token alike."""
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(
+        self, tokens: Tensor, grid: tuple[int, int], rest: Sequence[Tensor], modulations: Sequence[Tensor]
+    ) -> Tensor:
+        return self.linear(tokens)
+
+
+class KnownPatches(KnownEmbedder):
+    """Masks of known entries, (B, 1, H, W) for pictures, to (B, N, D)."""
+
+    def __init__(self, channels: int, dim: int, patch: tuple[int, int]):
+        super().__init__(channels * patch[0] * patch[1], dim)
+        self.patch = patch
+
+    def forward(self, known: Tensor) -> Tensor:
+        cells = F.unfold(known.to(self.weight.dtype), self.patch, stride=self.patch)  # (B, C·p·q, N)
+        return super().forward(cells.transpose(1, 2))
 
 
 def unpatchify(tokens: Tensor, grid: tuple[int, int], patch: tuple[int, int], channels: int) -> Tensor:

@@ -23,7 +23,7 @@ from backbones.encoders import (
     grid_positions,
 )
 from backbones.inference import activated
-from backbones.patches import DropPath, Patches, named_size, resized, unpatchify
+from backbones.patches import DropPath, KnownPatches, Patches, named_size, resized, unpatchify
 from backbones.recurrences.forms import exact, form_of
 from backbones.recurrences.shift import Modulation, shifted_mixes
 from backbones.recurrences.wkv import MODES, bi_wkv
@@ -161,6 +161,7 @@ class DiffusionRWKV(nn.Module):
         drop_path: float = 0.0,
         stem_channels: tuple[int, ...] = (),
         stem_blocks: int = 2,
+        known: bool = False,
     ):
         super().__init__()
         if size is not None:
@@ -207,6 +208,7 @@ class DiffusionRWKV(nn.Module):
         self._initialise(made)
         self.frame = Frame(inner, self.outer, stem_channels, stem_blocks, dim) if stem_channels else None
         self.f_embedders = NamedEncoders(fields, dim)
+        self.known_embedder = KnownPatches(axes.channels(1), dim, axes.square) if known else None
 
     def _initialise(self, blocks: list[Block]) -> None:
         """Xavier for linear layers and patches, N(0, 0.02) for embeddings and the time MLP, zeros for
@@ -244,11 +246,14 @@ class DiffusionRWKV(nn.Module):
     ) -> Tensor:
         along, picture = self.axes.grid(x.shape), self.axes.tall(x)
         grid = self.axes.below(along)
-        c = self.encode(t.expand(len(x)), cond if cond is not None else Cond())
+        cond = cond if cond is not None else Cond()
+        c = self.encode(t.expand(len(x)), cond)
         if self.frame is not None:
             h, rest = self.frame.open(picture, c)
         else:
             h, _ = self.patch_embed(picture)  # (B, T, D)
+        if self.known_embedder is not None:
+            h = h + self.known_embedder(self.axes.tall(self.axes.known(cond.known, x)))
         h = h + resized(self.pos_embed, self.grid, along)
 
         def blocks(h: Tensor) -> Tensor:

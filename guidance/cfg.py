@@ -70,7 +70,7 @@ class CFG(Rule):
     ) -> Tensor:
         c, weight = predictions["cond"], self.weight(t)
         guided = towards(
-            predictions, "uncond", expand(weight, x).to(c) if isinstance(weight, Tensor) else weight
+            predictions, "uncond", expand(weight, c).to(c) if isinstance(weight, Tensor) else weight
         )
         if self.channels is None or self.channels >= c.shape[1]:
             return guided

@@ -4,9 +4,8 @@ cross-entropy is weighed.
     ce      the mean over what is masked (Chang et al. 2202.04200)
     elbo    keep'/(1 − keep) times the sum over what is masked, for each token: its mean over even times is a
             bound of −log p in nats a token, whatever the schedule (Sahoo et al. 2406.07524)
-    count   the same bound with the masks' own number instead of the time, the sum over it times (n + 1)/k for
-            k of n masked, which has no weight beyond n + 1; on the linear schedule, where even times make
-            every number alike
+    count   the same bound with the masks' own number instead of the time, the sum over it times keep'(t) (n +
+            1)/k for k of n masked: on the linear schedule no weight is beyond n + 1
 """
 
 from dataclasses import dataclass
@@ -89,16 +88,17 @@ class ELBO:
 
 
 class Count:
-    """Raises ``ValueError`` for another schedule than the linear one, and for uniform corruption."""
+    """Raises ``ValueError`` for uniform corruption."""
 
     def __call__(self, error: TokenError, path: Any, t: Tensor) -> Tensor:
-        _check(path, "count", "linear")
-        return error.value * ((error.free + 1) / error.free.clamp_min(1)).to(error.value)
+        _check(path, "count")
+        slope = path.rate(t) * (1 - path.keep(t))
+        return error.value * (slope * (error.free + 1) / error.free.clamp_min(1)).to(error.value)
 
 
-def _check(path: Any, name: str, schedule: str = "") -> None:
-    if not path.absorbing or schedule and path.schedule != schedule:
+def _check(path: Any, name: str) -> None:
+    if not path.absorbing:
         raise ValueError(
-            f"got objective.weight={name} on {path.corruption} corruption with the schedule {path.schedule}, "
-            f"expected absorbing{schedule and f' and {schedule}'}; choose weight=ce"
+            f"got objective.weight={name} on {path.corruption} corruption, of which it is no bound, expected "
+            "absorbing; choose weight=ce"
         )

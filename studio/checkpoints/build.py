@@ -13,7 +13,7 @@ from backbones.registry import resolve
 from guidance.grammar import CUSTOM
 from samplers.denoiser import Denoiser
 from samplers.objective import Objective, build_objective, objective_options
-from samplers.paths import GRAPHS
+from samplers.paths import GRAPHS, TOKENS
 from studio.checkpoints.networks import (
     Named,
     apart,
@@ -28,6 +28,9 @@ from studio.config import Config
 from studio.data import Data
 from studio.data.conditions import Field, conditions_of, encoders_of, field_of
 from studio.data.depth import Reading
+
+# of paths, what data fills in where a config is silent
+FILLED = {**dict.fromkeys(GRAPHS, ("atoms", "joint")), **dict.fromkeys(TOKENS, ("vocab",))}
 
 
 @dataclass(frozen=True)
@@ -152,9 +155,11 @@ def fill_backbone(
 
 def fill_path(objective: dict[str, Any], data: Data) -> dict[str, Any]:
     """The ``objective`` section; the path of graphs gets its statistics from the data where the config is
-    silent."""
+    silent, that of tokens their number."""
     path = objective.get("path")
     path = {"name": path} if isinstance(path, str) else path
+    if isinstance(path, dict) and path.get("name") in TOKENS and "vocab" in data.codec:
+        return {**objective, "path": {"vocab": data.codec["vocab"], **path}}
     if not isinstance(path, dict) or path.get("name") not in GRAPHS or "atoms" in path:
         return objective
     if kind_of(data.codec).space != resolve(GRAPHS, path["name"], "path").space:
@@ -171,14 +176,10 @@ def fill_path(objective: dict[str, Any], data: Data) -> dict[str, Any]:
 def unfilled(recorded: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded section as it was before `fill_path`, where the one that is asked for is silent too."""
     path, wanted = recorded.get("path"), asked.get("path")
-    if (
-        not isinstance(path, dict)
-        or path.get("name") not in GRAPHS
-        or isinstance(wanted, dict)
-        and "atoms" in wanted
-    ):
+    filled = FILLED.get(path.get("name", ""), ()) if isinstance(path, dict) else ()
+    if not isinstance(path, dict) or not filled or isinstance(wanted, dict) and filled[0] in wanted:
         return recorded
-    bare = {k: v for k, v in path.items() if k not in ("atoms", "joint")}
+    bare = {k: v for k, v in path.items() if k not in filled}
     return {**recorded, "path": bare["name"] if wanted == bare["name"] and len(bare) == 1 else bare}
 
 

@@ -217,6 +217,7 @@ REGISTRY = Registry(
         "vae": "studio.codecs.vae:VAECodec",
         "graph": "studio.codecs.graph:GraphCodec",
         "angles": "studio.codecs.angles:Angles",
+        "tokens": "studio.codecs.tokens:TokensCodec",
     },
     needs=("encode", "decode", "start", "pictures", "parts"),
 )

@@ -25,6 +25,7 @@ REGISTRY = Registry(
         "points": "studio.data.toy:points",
         "sets": "studio.data.sets:sets",
         "angles": "studio.data.angles:angles",
+        "tokens": "studio.data.tokens:tokens",
         "molecules": "studio.data.molecules:molecules",
         "moses": "studio.data.molecules:moses",
     },

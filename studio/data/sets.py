@@ -16,8 +16,8 @@ from studio.data.arrays import Data, from_arrays
 from studio.data.condition_files import masked
 from studio.data.conditions import Field
 from studio.data.finite import check_values
+from studio.data.npz_files import array_of, opened
 from studio.data.parts import HELD_OUT, parted
-from studio.data.sources import array_of, opened
 
 NOISE, REACH = 0.5, 2.0  # of the toy: deviation of y, and how far t goes
 COUNTS = (2, 20)  # of its rows, at least and at most

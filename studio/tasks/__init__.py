@@ -20,6 +20,7 @@ REGISTRY = Registry(
         "points": "studio.tasks.points:PointsTask",
         "vectors": "studio.tasks.points:VectorsTask",
         "angles": "studio.tasks.angles:AnglesTask",
+        "tokens": "studio.tasks.tokens:TokensTask",
         "molecule": "studio.tasks.molecule:MoleculeTask",
     },
 )

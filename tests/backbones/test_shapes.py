@@ -83,6 +83,55 @@ def test_axes_lose_nothing(sides: tuple[int, ...], patch: int) -> None:
         assert torch.equal(axes.tall(x)[0, :3, 4:8], x[0, deep, :])
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", SMALL)
+def test_what_is_known_is_told_by_places(name: str, shape: tuple[int, ...]) -> None:
+    """Nothing at first; then each place has a weight of its own, one mask for all channels is that mask for
+    each, and without a mask nothing is known."""
+    sides, channels, patch = SHAPES[shape]
+    options: dict[str, Any] = {"input_size": sides, "in_channels": channels, "patch_size": patch}
+    net, plain = made(name, known=True, **options), made(name, **options)
+    assert {k for k in net.state_dict()} - {k for k in plain.state_dict()} == {"known_embedder.weight"}
+    assert not net.known_embedder.weight.any()  # type: ignore[union-attr, operator]
+    net, x = awake(net), normal(2, *shape)
+    axis = 1 + (len(shape) == 4)
+    one = torch.zeros_like(x, dtype=torch.bool)
+    if len(shape) > 1:
+        one = one.narrow(axis, 0, 1)
+    none = net(x, TIMES, Cond(known=one))
+    assert torch.equal(none, net(x, TIMES))
+    some = one.clone()
+    some[0].view(-1)[3] = True
+    said = net(x, TIMES, Cond(known=some))
+    assert float((said - none)[0].abs().max()) > 1e-4 and float((said - none)[1].abs().max()) < 1e-6
+    assert torch.equal(said, net(x, TIMES, Cond(known=some.expand_as(x))))
+    other = one.clone()
+    other[0].view(-1)[4] = True
+    assert not torch.equal(said, net(x, TIMES, Cond(known=other)))
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 5)])
+def test_ids_and_their_logits(shape: tuple[int, ...]) -> None:
+    """Every token of every place, from what stands in all others; masks are an id of their own."""
+    net = awake(made("dit", input_size=shape, patch_size=1, vocab=6, known=True))
+    x = torch.randint(0, 7, (2, *shape), generator=torch.Generator().manual_seed(0))
+    out = net(x, TIMES)
+    assert out.shape == (2, *shape, 6) and net.tokens(shape) == torch.Size(shape).numel()
+    moved = x.clone()
+    moved[0].view(-1)[2] = (moved[0].view(-1)[2] + 1) % 7
+    changed = (net(moved, TIMES) - out).abs().amax(-1)
+    assert float(changed[0].min()) > 0 and not changed[1].any()
+    known = torch.zeros(2, *shape, dtype=torch.bool)
+    known[0].view(-1)[1] = True
+    assert torch.equal(net(x, TIMES, Cond(known=known))[1], out[1])
+    assert not torch.equal(net(x, TIMES, Cond(known=known))[0], out[0])
+    fresh = made("dit", input_size=shape, patch_size=1, vocab=6)
+    assert not fresh(x, TIMES).any()
+    for wrong in ({"input_size": (8,), "patch_size": 2}, {"input_size": (2, 4, 4), "patch_size": 1}):
+        with pytest.raises(ValueError, match="expected patch_size=1, one or two sides"):
+            made("dit", vocab=5, **wrong)
+
+
 def test_positions_of_one_and_three_axes() -> None:
     line = grid_positions(8, (5,))
     at = torch.arange(5.0)[:, None] * 10000.0 ** (-torch.arange(4) / 4)
