@@ -203,7 +203,8 @@ def count_flops(what: str, overrides: Sequence[str]) -> dict[str, Any]:
         if name is None:
             raise ValueError(f"{what} builds its networks in Python, expected a backbone section to count")
         net = build_networks(config, procedure)[name].eval()
-        shape = (config.backbone.get("in_channels", shape[0]), *shape[1:])
+        if len(shape) in (2, 3):  # channels in front: of a bridge those of the source go in too
+            shape = (config.backbone.get("in_channels", shape[0]), *shape[1:])
         if "atom_types" in config.backbone:  # graphs: an atom is a token
             shape = (shape[0], config.backbone["atom_types"] + BONDS * shape[0])
         counter = FlopCounterMode(display=False)

@@ -116,16 +116,18 @@ class FromNoise:
         return spaces.of(path.space).start(noise, tuple(shape), cond, scale=path.prior_scale)
 
     def sizes(self, shape: Sequence[int]) -> dict[str, Any]:
-        """``dim`` of vectors; ``in_channels`` and ``input_size`` (a number where all sides are equal) of what
-        has sides."""
-        channels, *sides = shape
-        if not sides:
-            return {"dim": channels}
-        return {"in_channels": channels, "input_size": sides[0] if len({*sides}) == 1 else tuple(sides)}
+        """``in_channels`` and ``input_size``, the sides of (L,), (C, L), (C, H, W) or (T, C, H, W), a number
+        where it is that of a square; ``dim`` of vectors too."""
+        places = self.places(shape)
+        sides = tuple(shape[k] for k in places)
+        channels = math.prod(shape) // math.prod(sides)
+        square = len(sides) == 2 and sides[0] == sides[1]
+        found: dict[str, Any] = {"in_channels": channels, "input_size": sides[0] if square else sides}
+        return {**found, "dim": channels * sides[0]} if len(shape) == 1 else found
 
     def places(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """All axes but the first of several, which are the channels."""
-        return tuple(range(1, len(shape))) or (0,)
+        """All axes but the channels, which are the first of several, and of clips (T, C, H, W) the second."""
+        return (0, 2, 3) if len(shape) == 4 else tuple(range(1, len(shape))) or (0,)
 
     def misread(self, made_for: Codec, model: str) -> str:
         return ""
@@ -138,8 +140,8 @@ SLACK = 1e-4  # beyond 0..1 by rounding
 
 
 class Pixels(FromNoise):
-    """uint8 (B, C, H, W) in 0…255, or floats in 0..1 ↔ float32 in [−1, 1]; decoded to uint8. Raises
-    ``ValueError`` for floats beyond 0..1."""
+    """uint8 (B, C, H, W) or (B, T, C, H, W) in 0…255, or floats in 0..1 ↔ float32 in [−1, 1]; decoded to
+    uint8. Raises ``ValueError`` for floats beyond 0..1."""
 
     name, bound, pictures, rescales = "pixels", 1.0, True, True
 
@@ -230,8 +232,8 @@ def decoded_shape(codec: Codec, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def has_channels(codec: Codec, shape: Sequence[int]) -> bool:
-    """Whether states of this shape have channels, which others can have more or fewer of."""
-    return "in_channels" in codec.sizes(shape)
+    """Whether states of this shape have channels in front, which others can have more or fewer of."""
+    return 1 < len(shape) < 4 and "in_channels" in codec.sizes(shape)
 
 
 def kind_of(spec: Mapping[str, Any]) -> Any:

@@ -26,6 +26,7 @@ REGISTRY = Registry(
         "sets": "studio.data.sets:sets",
         "angles": "studio.data.angles:angles",
         "tokens": "studio.data.tokens:tokens",
+        "clips": "studio.data.clips:clips",
         "molecules": "studio.data.molecules:molecules",
         "moses": "studio.data.molecules:moses",
     },

@@ -35,7 +35,7 @@ KEEPS, EVERY = "data.channels=4 keeps transparency", "data.frames=all reads them
 def of_data(data: Data, says: str = "samples") -> str:
     """What was read: how many samples of which shape, with which classes, from what. ``says``: what samples
     that are no pictures are called."""
-    kind = "pictures (C, H, W)" if makes_pictures(data.codec) else says
+    kind = "pictures (C, H, W)" if makes_pictures(data.codec) and len(data.shape) == 3 else says
     text = f"{data.name}: {len(data.train):,} {kind} of {tuple(data.shape)}"
     text += f", {len(data.held_out):,} held out" if data.held_out is not None else ", none held out"
     if data.classes:

@@ -68,12 +68,23 @@ def encoders(net: nn.Module) -> set[str]:
     }
 
 
+def identities(net: nn.Module) -> set[str]:
+    """Names of parts that change nothing before they have learned."""
+    return {
+        f"{name}.{part}".removeprefix(".")
+        for name, module in net.named_modules()
+        for part in getattr(module, "identity", ())
+    }
+
+
 def begin(net: nn.Module, base: Loaded, fresh: tuple[str, ...]) -> None:
     """Copy the base's weights into a network of the same form, but for the tables in ``fresh``, which get its
-    null row only. Condition encoders that only one of the two has at all are left as they are. Raises
-    ``ValueError`` where another tensor has another shape or is not in both."""
+    null row only. Condition encoders that only one of the two has at all are left as they are, and so are
+    parts that begin as the ``identity``, as a network names them. Raises ``ValueError`` where another tensor
+    has another shape or is not in both."""
     donor, own = base.denoiser.net.state_dict(), net.state_dict()
-    apart = tuple(f"{name}." for name in (*fresh, *(encoders(net) ^ encoders(base.denoiser.net))))
+    alone_in_one = encoders(net) ^ encoders(base.denoiser.net) | identities(net)
+    apart = tuple(f"{name}." for name in (*fresh, *alone_in_one))
     taken = {
         k: v for k, v in donor.items() if k in own and not k.startswith(tuple(f"{name}." for name in fresh))
     }

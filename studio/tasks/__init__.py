@@ -21,6 +21,7 @@ REGISTRY = Registry(
         "vectors": "studio.tasks.points:VectorsTask",
         "angles": "studio.tasks.angles:AnglesTask",
         "tokens": "studio.tasks.tokens:TokensTask",
+        "clips": "studio.tasks.clips:ClipsTask",
         "molecule": "studio.tasks.molecule:MoleculeTask",
     },
 )
@@ -38,12 +39,19 @@ def kind_of(name: str) -> Any:
     return resolve(REGISTRY, name, "task")
 
 
+def parts_of(name: str) -> str:
+    """The task of the parts that samples of a task are made of, as of clips the frames; empty for most."""
+    return getattr(kind_of(name), "parts_of", "") if name in REGISTRY else ""
+
+
 def guessed(array: Any, legend: Mapping[str, Any]) -> str:
     """The task of arrays (N, ...) whose maker recorded none."""
     if "atoms" in legend or array.dtype.kind == "U":
         return "molecule"
     if len(array.shape) == 2:
         return "points"
+    if len(array.shape) == 5 and array.dtype == np.uint8:
+        return "clips"
     return "image" if len(array.shape) == 4 and array.dtype == np.uint8 else "field"
 
 

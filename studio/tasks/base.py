@@ -33,7 +33,8 @@ class Task(Protocol):
     ``array`` there, with ``dtype`` and, so that the file can be read alone, the arrays of ``legend``.
     ``channels_last``: such a file holds (N, C, H, W) as (N, H, W, C). ``listing`` names further files that a
     whole set is written to by `write`. ``together``: one drawing shows them all; ``beside``: a picture of
-    each is saved beside the arrays. ``previewed``: samples of a preview in training.
+    each is saved beside the arrays. ``previewed``: samples of a preview in training. ``parts_of``: the task
+    whose samples stand along the first axis of these, as pictures do in clips; a model of it can begin one.
 
     ``measures``: what such samples are measured by, in `studio.evaluation.judges`: a mapping of names to
     functions of two sets, a `Judge`, or a string ``module:attribute`` that names either; empty where there is
@@ -47,6 +48,7 @@ class Task(Protocol):
     channels_last: bool = False
     together: bool = False
     beside: bool = False
+    parts_of: str = ""
     previewed: int = 20
     listing: tuple[str, ...] = ()
     measures: Any = ""

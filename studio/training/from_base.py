@@ -13,6 +13,7 @@ from studio.data import Data
 from studio.data.floats import taken
 from studio.model import finetune
 from studio.model.model import Model
+from studio.tasks import parts_of
 from studio.training.same_data import restandardised
 
 
@@ -72,7 +73,9 @@ def _after_base(info: Info, base: Model, *, stretched: bool) -> Info:
     Raises ``ValueError`` where the base works on something else."""
     pictures = info.task == base.info.task and makes_pictures(info.codec)
     resized = pictures and stretched and info.shape[0] == base.info.shape[0]
-    if info.task != base.info.task or info.shape != base.info.shape and not resized:
+    as_it_is = info.task == base.info.task and (info.shape == base.info.shape or resized)
+    whole = parts_of(info.task) == base.info.task and info.shape[1:] == base.info.shape
+    if not as_it_is and not whole:
         size = base.config.backbone.get("input_size")
         hint = f"; set data.size={base.info.shape[-1]}" if pictures else ""
         if hint and size is not None:
