@@ -114,6 +114,7 @@ class DiS(nn.Module):
     both.
     """
 
+    identity = ("known_embedder",)  # what begins as that
     # see backbones.inference
     low_precision = ("frame", "in_blocks", "mid_block", "out_blocks", "final_layer")
 

@@ -134,7 +134,7 @@ class DiT(nn.Module):
     """
 
     pos_embed: Tensor
-    identity = ("temporal",)  # parts that begin as that
+    identity = ("temporal", "known_embedder")  # parts that begin as that
     # see backbones.inference
     low_precision = ("stem", "x_embedder", "blocks", "temporal", "head", "final_layer", "modulation")
 

@@ -25,6 +25,8 @@ class MLPBackbone(nn.Module):
     ``known``: it is told which entries are given (`Cond.known`). ``periodic``: entries are angles (radians),
     seen by their cosine and sine, so that a whole turn changes nothing."""
 
+    identity = ("known_embedder",)  # what begins as that
+
     def __init__(
         self,
         *,

@@ -137,6 +137,7 @@ class DiffusionRWKV(nn.Module):
     trunk.
     """
 
+    identity = ("known_embedder",)  # what begins as that
     # see backbones.inference
     low_precision = ("frame", "in_blocks", "mid_block", "out_blocks", "final_layer")
 
