@@ -35,7 +35,7 @@ SPECS: list[tuple[str, dict[str, Any]]] = [
     *(
         (name, {})
         for name in samplers.REGISTRY
-        if name not in ("bridge", "bridge_sde", "graph", "torchdiffeq", "diffusers")
+        if name not in ("bridge", "bridge_sde", "graph", "masked", "torchdiffeq", "diffusers")
     ),
     ("edm_heun", {"s_churn": 5.0}),
     ("ddim", {"eta": 0.5}),

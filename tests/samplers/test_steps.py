@@ -22,7 +22,7 @@ PATHS = {"linear": LinearPath(), "vp": VPPath(), "edm": EDMPath()}
 OURS = [
     (name, {"eta": 0.5} if name == "ddim" else {})
     for name in samplers.REGISTRY
-    if name not in ("torchdiffeq", "bridge", "bridge_sde", "graph")
+    if name not in ("torchdiffeq", "bridge", "bridge_sde", "graph", "masked")
 ]  # without steps to come between, or not from noise
 every_path = pytest.mark.parametrize("path", list(PATHS.values()), ids=list(PATHS))
 ours = pytest.mark.parametrize("name, options", OURS, ids=[n for n, _ in OURS])
