@@ -116,14 +116,14 @@ class FromNoise:
         return spaces.of(path.space).start(noise, tuple(shape), cond, scale=path.prior_scale)
 
     def sizes(self, shape: Sequence[int]) -> dict[str, Any]:
-        """``in_channels`` and ``input_size``, the sides of (L,), (C, L), (C, H, W) or (T, C, H, W), a number
-        where it is that of a square; ``dim`` of vectors too."""
-        places = self.places(shape)
-        sides = tuple(shape[k] for k in places)
-        channels = math.prod(shape) // math.prod(sides)
-        square = len(sides) == 2 and sides[0] == sides[1]
-        found: dict[str, Any] = {"in_channels": channels, "input_size": sides[0] if square else sides}
-        return {**found, "dim": channels * sides[0]} if len(shape) == 1 else found
+        """``dim`` of vectors; ``in_channels`` and ``input_size`` (a number where all sides are equal) of what
+        has sides, of clips (T, C, H, W) the frames too."""
+        if len(shape) == 4:
+            return {"in_channels": shape[1], "input_size": (shape[0], *shape[2:])}
+        channels, *sides = shape
+        if not sides:
+            return {"dim": channels}
+        return {"in_channels": channels, "input_size": sides[0] if len({*sides}) == 1 else tuple(sides)}
 
     def places(self, shape: Sequence[int]) -> tuple[int, ...]:
         """All axes but the channels, which are the first of several, and of clips (T, C, H, W) the second."""
