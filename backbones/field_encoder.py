@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.encoders import sinusoid
+from backbones.encoders import grid_positions
 from backbones.row_encoders import Rows
 
 MOST = {1: 32, 2: 8, 3: 4}  # patches along an axis, where none are asked for
@@ -47,7 +47,7 @@ class FieldEncoder(Rows):
         lost = patches.isnan()
         known = torch.where(lost, 0.0, patches).to(self.null.dtype)
         h = self.values(known) + self.missing(lost.to(self.null.dtype))
-        h = self.row(h + self.places(grid, h))
+        h = self.row(h + grid_positions(h.shape[-1], grid).to(h))
         there = torch.ones(h.shape[:2], dtype=torch.bool, device=h.device)
         seen = ~array.isnan().flatten(1).all(1)
         return self.finished(self.pool(h, there), there & seen[:, None])
@@ -65,13 +65,6 @@ class FieldEncoder(Rows):
         cut = array.reshape(*array.shape[:2], *(v for pair in zip(grid, self.patch) for v in pair))
         order = (0, *(2 + 2 * i for i in range(n)), 1, *(3 + 2 * i for i in range(n)))
         return cut.permute(order).reshape(len(array), math.prod(grid), -1), grid
-
-    def places(self, grid: tuple[int, ...], like: Tensor) -> Tensor:
-        """(L, D): the sinusoids of each axis side by side."""
-        width = like.shape[-1] // len(grid)
-        axes = torch.meshgrid(*(torch.arange(g, device=like.device) for g in grid), indexing="ij")
-        told = torch.cat([sinusoid(a.flatten(), width) for a in axes], 1)
-        return F.pad(told, (0, like.shape[-1] - told.shape[1])).to(like.dtype)
 
     def absent(self, rows: int, device: torch.device) -> Tensor:
         middle = [self.channels] if self.channels else []

@@ -79,6 +79,19 @@ def suggest(word: str, known: typing.Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def entry(registry: Mapping[str, str], spec: Any, kind: str) -> Any:
+    """Build from ``"name"`` or ``{"name": ..., options}``, as configs write a part; an object is itself.
+    Raises ``ValueError``."""
+    if not isinstance(spec, str | Mapping):
+        return spec
+    options = {"name": spec} if isinstance(spec, str) else dict(spec)
+    if "name" not in options:
+        raise ValueError(
+            f"got a {kind} without a name: {dict(options)}, expected e.g. {{name: {next(iter(registry))}}}"
+        )
+    return build(registry, options.pop("name"), kind, options)
+
+
 def check_options(target: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Options as keyword arguments of ``target``; raises ``ValueError`` for an unknown name or a value of
     another type."""

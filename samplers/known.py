@@ -9,7 +9,7 @@ of a sequence, frames, rows and columns of a clip. Its share is drawn for each s
 ``most``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from backbones.plugins import Registry
-from backbones.registry import build
+from backbones.registry import entry
 from backbones.types import NoiseSource
 
 REGISTRY = Registry(
@@ -116,11 +116,11 @@ class Random(Pattern):
         return noise.uniform(places, stream="known-place") < share
 
 
-class Frames(Pattern):
+class Frames(Random):
     """All of a place along the first axis, each by itself: frames of a clip, rows of a table."""
 
     def __call__(self, noise: NoiseSource, places: Sequence[int]) -> Tensor:
-        return along(Random.__call__(self, noise, places[:1]), places)  # type: ignore[arg-type]
+        return along(super().__call__(noise, places[:1]), places)
 
 
 class Known:
@@ -130,7 +130,7 @@ class Known:
 
     def __init__(self, patterns: Any, axes: Sequence[int], *, free: float = 0.1):
         several = patterns if isinstance(patterns, list | tuple) else [patterns]
-        self.patterns = [_pattern(p) for p in several]
+        self.patterns = [entry(REGISTRY, p, "pattern of known entries") for p in several]
         self.axes, self.free = tuple(axes), free
         if not self.patterns:
             raise ValueError(f"got no pattern of known entries, expected one of {', '.join(REGISTRY)}")
@@ -148,16 +148,3 @@ class Known:
             mask = torch.where(chosen, pattern(noise, places), mask)
         mask = mask & ~along(mask.flatten(1).all(1, keepdim=True), places)  # of all known nothing is learned
         return mask.reshape(len(noise), *(n if a in self.axes else 1 for a, n in enumerate(shape)))
-
-
-def _pattern(spec: Any) -> Any:
-    """From ``name`` or ``{name: ..., options}``; an object is itself. Raises ``ValueError``."""
-    if not isinstance(spec, str | Mapping):
-        return spec
-    options = {"name": spec} if isinstance(spec, str) else dict(spec)
-    if "name" not in options:
-        raise ValueError(
-            f"got a pattern of known entries without a name: {options}, expected e.g. "
-            f"{{name: {next(iter(REGISTRY))}}}"
-        )
-    return build(REGISTRY, options.pop("name"), "pattern of known entries", options)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from backbones.registry import build, check_options, coerce, resolve
+from backbones.registry import check_options, coerce, entry, resolve
 from backbones.types import Backbone, NoiseSource, RunContext
 from samplers import spaces
 from samplers import times as time_samplers
@@ -62,18 +62,6 @@ class TrainingPath(Protocol):
     def energy(self, pairs: Coupled, t: Tensor) -> Tensor | None: ...
 
 
-def _entry(registry: Mapping[str, str], spec: Any, kind: str) -> Any:
-    """Build from ``"name"`` or ``{"name": ..., options}``; an object is itself."""
-    if not isinstance(spec, str | Mapping):
-        return spec
-    options = {"name": spec} if isinstance(spec, str) else dict(spec)
-    if "name" not in options:
-        raise ValueError(
-            f"got a {kind} without a name: {dict(options)}, expected e.g. {{name: {next(iter(registry))}}}"
-        )
-    return build(registry, options.pop("name"), kind, options)
-
-
 class Objective:
     """See the module. ``cond_drop`` is the probability that a sample loses its conditions, ``drop_each`` that
     it loses one of its numbers; ``bound_weight`` scales the variational term of a learned variance (1 = sum
@@ -102,7 +90,7 @@ class Objective:
         self.cond_drop, self.drop_each, self.known = cond_drop, drop_each, known
         self.space: Space = spaces.of(path.space if space is None else space)
         self.weight: LossWeight = (
-            _entry(path.weights, weight or path.weight, "loss weight")
+            entry(path.weights, weight or path.weight, "loss weight")
             if isinstance(weight, str | Mapping)
             else weight
         )
@@ -227,15 +215,15 @@ def build_objective(
                 f"got {key}={value!r} on the path {name or type(path).__name__}, which has no such "
                 "choice; leave it out"
             )
-    way = _entry(EVERY, path, "path")
+    way = entry(EVERY, path, "path")
     if parameterization == "velocity" and "velocity" not in way.heads:  # the signature's default
         parameterization = way.head
     pairing = way.coupling(coupling) if isinstance(coupling, str | Mapping) else coupling
     return Objective(
         way,
-        _entry(way.heads, parameterization, "parameterization"),
-        coupling=None if pairing is None else _entry(couplings.REGISTRY, pairing, "coupling"),
-        times=_entry(time_samplers.REGISTRY, times, "time sampler"),
+        entry(way.heads, parameterization, "parameterization"),
+        coupling=None if pairing is None else entry(couplings.REGISTRY, pairing, "coupling"),
+        times=entry(time_samplers.REGISTRY, times, "time sampler"),
         weight=weight,
         cond_drop=cond_drop,
         drop_each=drop_each,

@@ -71,13 +71,6 @@ class TokenLogits:
         return [TokenError("tokens", value, torch.ones(()), k, n)]
 
 
-class CE:
-    """See the module."""
-
-    def __call__(self, error: TokenError, path: Any, t: Tensor) -> Tensor:
-        return error.value
-
-
 class ELBO:
     """Raises ``ValueError`` for uniform corruption, of which it is no bound."""
 

@@ -36,7 +36,7 @@ class TokenPath(AnyPath):
     native, sampler = "logits", "masked"
     heads = {"logits": "samplers.heads.tokens:TokenLogits"}
     weights = {
-        "ce": "samplers.heads.tokens:CE",
+        "ce": "samplers.weights:Even",
         "elbo": "samplers.heads.tokens:ELBO",
         "count": "samplers.heads.tokens:Count",
     }

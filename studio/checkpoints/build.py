@@ -13,7 +13,7 @@ from backbones.registry import resolve
 from guidance.grammar import CUSTOM
 from samplers.denoiser import Denoiser
 from samplers.objective import Objective, build_objective, objective_options
-from samplers.paths import GRAPHS, TOKENS
+from samplers.paths import EVERY
 from studio.checkpoints.networks import (
     Named,
     apart,
@@ -29,8 +29,7 @@ from studio.data import Data
 from studio.data.conditions import Field, conditions_of, encoders_of, field_of
 from studio.data.depth import Reading
 
-# of paths, what data fills in where a config is silent
-FILLED = {**dict.fromkeys(GRAPHS, ("atoms", "joint")), **dict.fromkeys(TOKENS, ("vocab",))}
+FILLED = ("atoms", "joint", "vocab")  # options of paths that data fills in where a config is silent
 
 
 @dataclass(frozen=True)
@@ -154,32 +153,40 @@ def fill_backbone(
 
 
 def fill_path(objective: dict[str, Any], data: Data) -> dict[str, Any]:
-    """The ``objective`` section; the path of graphs gets its statistics from the data where the config is
-    silent, that of tokens their number."""
+    """The ``objective`` section; where the config is silent, a path gets from the data what its constructor
+    asks for: sizes that the codec knows, and statistics of graphs."""
     path = objective.get("path")
     path = {"name": path} if isinstance(path, str) else path
-    if isinstance(path, dict) and path.get("name") in TOKENS and "vocab" in data.codec:
-        return {**objective, "path": {"vocab": data.codec["vocab"], **path}}
-    if not isinstance(path, dict) or path.get("name") not in GRAPHS or "atoms" in path:
+    if not isinstance(path, Mapping) or path.get("name") not in EVERY:
         return objective
-    if kind_of(data.codec).space != resolve(GRAPHS, path["name"], "path").space:
-        raise ValueError(
-            f"got the path {path['name']} for data of {data.task}, expected molecules; choose another "
-            "objective.path"
-        )
-    from studio.chem.statistics import count
+    kind = resolve(EVERY, path["name"], "path")
+    asked = inspect.signature(kind).parameters
+    sizes = build_codec(data.codec).sizes(data.shape)
+    told = {k: v for k, v in sizes.items() if k in asked and k not in path}
+    if "joint" in asked and "atoms" not in path:
+        if kind_of(data.codec).space != kind.space:
+            raise ValueError(
+                f"got the path {path['name']} for data of {data.task}, expected molecules; choose another "
+                "objective.path"
+            )
+        from studio.chem.statistics import count
 
-    found = count(data.train.values, len(data.codec["atoms"]))
-    return {**objective, "path": {**path, "atoms": found.atoms.tolist(), "joint": found.pairs.tolist()}}
+        found = count(data.train.values, len(data.codec["atoms"]))
+        told |= {"atoms": found.atoms.tolist(), "joint": found.pairs.tolist()}
+    return {**objective, "path": {**path, **told}} if told else objective
 
 
 def unfilled(recorded: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded section as it was before `fill_path`, where the one that is asked for is silent too."""
     path, wanted = recorded.get("path"), asked.get("path")
-    filled = FILLED.get(path.get("name", ""), ()) if isinstance(path, dict) else ()
-    if not isinstance(path, dict) or not filled or isinstance(wanted, dict) and filled[0] in wanted:
+    if (
+        not isinstance(path, dict)
+        or not any(k in path for k in FILLED)
+        or isinstance(wanted, dict)
+        and any(k in wanted for k in FILLED)
+    ):
         return recorded
-    bare = {k: v for k, v in path.items() if k not in filled}
+    bare = {k: v for k, v in path.items() if k not in FILLED}
     return {**recorded, "path": bare["name"] if wanted == bare["name"] and len(bare) == 1 else bare}
 
 

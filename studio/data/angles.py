@@ -37,8 +37,6 @@ def angles(
     Raises ``ValueError`` for another shape, and for a value that is not finite, by its row.
     """
     where = Path(path).expanduser() if path else HOME / BUNDLED
-    if not where.is_file():
-        raise ValueError(f"got npz file {where}, which does not exist; check data.path")
     with opened(where) as file:
         key = str(named_array(list(file), angles, (), "angles", where))
         values = array_of(file, key, where, "radians (N, d): try angles.astype(float)")

@@ -60,8 +60,6 @@ def clips(
     extra: dict[str, Any] = {"labels": None, "classes": ()}
     if path:
         where = Path(path).expanduser()
-        if not where.is_file():
-            raise ValueError(f"got npz file {where}, which does not exist; check data.path")
         with opened(where) as file:
             key = str(named_array(list(file), frames, (), "frames", where))
             values = laid_out(array_of(file, key, where, "uint8 clips"), f"{where} ({key})", layout)

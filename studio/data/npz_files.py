@@ -14,7 +14,9 @@ from studio.data.conditions import KINDS
 
 @contextlib.contextmanager
 def opened(where: Path) -> Iterator[Any]:
-    """An .npz. Raises ``ValueError`` for a file that is none."""
+    """An .npz. Raises ``ValueError`` for a file that is not there, or is none."""
+    if not where.is_file():
+        raise ValueError(f"got npz file {where}, which does not exist; check the path")
     try:
         file = np.load(where, allow_pickle=False)
     except Exception as error:

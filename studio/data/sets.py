@@ -78,8 +78,6 @@ def posterior(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read(where: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    if not where.is_file():
-        raise ValueError(f"got npz file {where}, which does not exist; check the path")
     with opened(where) as file:
         for key in ("values", "set"):
             if key not in file:

@@ -65,8 +65,6 @@ def tokens(
     name = "markov-chain"
     if path:
         where = Path(path).expanduser()
-        if not where.is_file():
-            raise ValueError(f"got npz file {where}, which does not exist; check data.path")
         with opened(where) as file:
             key = str(named_array(list(file), tokens, (), "tokens", where))
             values = array_of(file, key, where, "whole numbers (N, L): try tokens.astype(int)")
