@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from backbones.attention import Bias, attend
 from backbones.caching.reuse import through
-from backbones.encoders import ClassEncoder, NamedEncoders, TimeEncoder, conditioned
+from backbones.encoders import ClassEncoder, KnownEmbedder, NamedEncoders, TimeEncoder, conditioned
 from backbones.graph_conditions import Conditions, grouped, modulated
 from backbones.inference import activated
 from backbones.types import Cond, RunContext
 
 BONDS = 5  # none, single, double, triple, aromatic
+SURE = 30.0  # logit of what is known
 
 
 class GraphAttention(nn.Module):
@@ -130,9 +131,11 @@ class GraphDiT(nn.Module):
 
     ``max_atoms`` n, ``atom_types`` dx. ``conditions``: clusters or fourier for each of ``num_numeric``
     numbers, unless ``groups`` says more (see `backbones.graph_conditions`); ``num_classes``: a label beside.
-    Raises ``ValueError`` for graphs of another size.
+    ``known``: it is told which atoms are given (`Cond.known`), finds known entries clean in x, and says of
+    them what they are. Raises ``ValueError`` for graphs of another size.
     """
 
+    identity = ("known_embedder",)  # what begins as that
     few_tokens, fixed_rows = 1024, 32  # 32 graphs of 32 atoms; see backbones.types.Backbone
     # see backbones.inference
     low_precision = (
@@ -165,6 +168,7 @@ class GraphDiT(nn.Module):
         bond_bias: bool = False,
         pair_head: bool = False,
         original: bool = False,
+        known: bool = False,
     ):
         super().__init__()
         if hidden_size % num_heads:
@@ -200,6 +204,7 @@ class GraphDiT(nn.Module):
         self.pairs = PairHead(dim, dim // 2) if pair_head or not absolute else None
         self._initialise()
         self.f_embedders = NamedEncoders(fields, dim)
+        self.known_embedder = KnownEmbedder(1, dim) if known else None
 
     def _initialise(self) -> None:
         """Xavier for linear layers, biases 0; modulations start at nothing, and so do the gates of ours."""
@@ -253,6 +258,9 @@ class GraphDiT(nn.Module):
         c = self.encode(t.expand(batch), cond)
         atoms, bonds = x[..., :dx], x[..., dx:].view(batch, n, n, BONDS)
         h = self.x_embedder(x if self.absolute else atoms)  # (B, n, D)
+        known = None if self.known_embedder is None or cond.known is None else cond.known.expand_as(x)
+        if self.known_embedder is not None and known is not None:
+            h = h + self.known_embedder(known[..., :1])
         seen = valid | ~valid.any(1, keepdim=True)  # a graph of padding alone: any numbers will do
         bias = torch.zeros_like(seen, dtype=h.dtype).masked_fill(~seen, -torch.inf)[:, None, None]
         bias = bias.repeat(1, 1, n, 1)  # (B, 1, n, n), laid out as the scores are
@@ -271,4 +279,5 @@ class GraphDiT(nn.Module):
         edges = (bonds + of_rows + of_pairs) * both[..., None]
         edges = (edges + edges.transpose(1, 2)) / 2
         nodes = (atoms + made[..., :dx]) * valid[..., None]
-        return torch.cat([nodes, edges.flatten(2)], dim=-1)
+        made = torch.cat([nodes, edges.flatten(2)], dim=-1)
+        return made if known is None else torch.where(known, SURE * x, made)

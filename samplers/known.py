@@ -5,7 +5,7 @@ A network that learns with such masks sees the known entries clean and is asked 
 model: at sampling the same entries come with ``Cond.known`` and ``Cond.given``.
 
 A pattern lies on the places of a sample, all axes but the channels: rows and columns of a picture, positions
-of a sequence, frames, rows and columns of a clip. Its share is drawn for each sample between ``least`` and
+of a sequence, frames, rows and columns of a clip, atoms of a graph. Its share is drawn for each sample between ``least`` and
 ``most``.
 """
 
@@ -137,14 +137,29 @@ class Known:
         if not self.axes:
             raise ValueError("got known entries for samples without places; leave train.known out")
 
-    def __call__(self, shape: Sequence[int], noise: NoiseSource) -> Tensor:
-        """(B, ...) bool for samples of a shape, with one entry for all channels."""
+    def __call__(self, shape: Sequence[int], noise: NoiseSource, valid: Tensor | None = None) -> Tensor:
+        """(B, ...) bool for samples of a shape, with one entry for all channels. ``valid`` (B, n): which
+        places along the first axis are real; the others are neither counted nor known."""
         places = [shape[a] for a in self.axes]
+        mask = self._drawn(places, noise) if valid is None else self._of_the_real(places, noise, valid)
+        return mask.reshape(len(noise), *(n if a in self.axes else 1 for a, n in enumerate(shape)))
+
+    def _of_the_real(self, places: Sequence[int], noise: NoiseSource, valid: Tensor) -> Tensor:
+        """Samples of as many real places together, as if they had no others."""
+        mask = torch.zeros(len(noise), *places, dtype=torch.bool, device=noise.device)
+        numbers = valid.sum(1)
+        for number in numbers.unique().tolist():
+            rows = numbers == number
+            drawn = self._drawn([number, *places[1:]], noise.select(rows))
+            mask[rows[:, None] & valid] = drawn.flatten(0, 1)
+        return mask
+
+    def _drawn(self, places: Sequence[int], noise: NoiseSource) -> Tensor:
+        """(B, *places)."""
         which = noise.integers(len(self.patterns), stream="known-pattern")
         which = torch.where(noise.uniform(stream="known-free") < self.free, -1, which)
         mask = torch.zeros(len(noise), *places, dtype=torch.bool, device=noise.device)
         for i, pattern in enumerate(self.patterns):
             chosen = (which == i).view(-1, *[1] * len(places))
             mask = torch.where(chosen, pattern(noise, places), mask)
-        mask = mask & ~along(mask.flatten(1).all(1, keepdim=True), places)  # of all known nothing is learned
-        return mask.reshape(len(noise), *(n if a in self.axes else 1 for a, n in enumerate(shape)))
+        return mask & ~along(mask.flatten(1).all(1, keepdim=True), places)  # of all known nothing is learned

@@ -113,7 +113,8 @@ class Objective:
         when the coupling needs sources and the batch brings none."""
         cond = self.space.told(batch.data, batch.cond)
         if self.known is not None and cond.known is None:
-            cond = replace(cond, known=self.known(batch.data.shape[1:], noise))
+            places = self.known(batch.data.shape[1:], noise, cond.valid)
+            cond = replace(cond, known=self.space.known(places, batch.data))
         if self.coupling is None:
             return Coupled(batch.data, batch.data, cond)
         return couplings.pair(self.coupling, self.space, batch.source, batch.data, cond, noise, ctx)

@@ -41,6 +41,10 @@ class Euclid:
         """As they are: every entry is real."""
         return cond
 
+    def known(self, places: Tensor, data: Tensor) -> Tensor:
+        """The mask as it is, one for all channels."""
+        return places
+
     def reduce(self, error: Tensor, cond: Cond) -> Tensor:
         """(B,) mean of (B, ...) over the entries that are not known."""
         return mean_unknown(error, cond.known)

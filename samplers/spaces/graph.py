@@ -8,7 +8,7 @@ from torch import Tensor
 
 from backbones.types import Cond, Noise
 from samplers.spaces.euclid import Euclid
-from samplers.spaces.packing import BONDS, valid_of
+from samplers.spaces.packing import BONDS, pack, valid_of
 
 
 class Graph(Euclid):
@@ -43,3 +43,9 @@ class Graph(Euclid):
     def told(self, data: Tensor, cond: Cond) -> Cond:
         """With ``valid`` (B, n), which atoms are real: where the conditions do not say, those with a type."""
         return replace(cond, valid=valid_of(data, cond, data.shape[-1] - BONDS * data.shape[1]))
+
+    def known(self, places: Tensor, data: Tensor) -> Tensor:
+        """Atoms (B, n, 1), each with its type, and the bonds between two that are known."""
+        n, width = data.shape[1:]
+        both = places & places.transpose(1, 2)  # (B, n, n)
+        return pack(places.expand(-1, -1, width - BONDS * n), both[..., None].expand(-1, -1, -1, BONDS))

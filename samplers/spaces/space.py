@@ -5,6 +5,7 @@ project      the nearest point of the space; doing it twice is doing it once
 difference   the way to a from b, as a tangent vector at b
 step         where that way leads: step(b, difference(a, b)) is a
 told         the conditions, with what the data say of themselves
+known        the entries that are known with some places
 reduce       errors of entries to one of each sample
 """
 
@@ -43,6 +44,9 @@ class Space(Protocol):
     def difference(self, a: Tensor, b: Tensor) -> Tensor: ...
     def step(self, x: Tensor, d: Tensor) -> Tensor: ...
     def told(self, data: Tensor, cond: Cond) -> Cond: ...
+    def known(self, places: Tensor, data: Tensor) -> Tensor:
+        """A mask (B, ...) of the data's entries, from one of its places as `samplers.known` draws it."""
+        ...
 
     def reduce(self, error: Tensor, cond: Cond) -> Tensor:
         """(B,) mean of (B, ...) over the entries that are neither padding nor known."""
