@@ -26,6 +26,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Model.sample": Model.sample,
     "Model.translate": Model.translate,
     "Model.refuse": Model.refuse,
+    "Model.invert": Model.invert,
+    "Model.log_prob": Model.log_prob,
+    "Model.bits_per_dim": Model.bits_per_dim,
+    "Model.interpolate": Model.interpolate,
     "Run.load": Run.load,
 }
 OBVIOUS = {"self", "model", "name", "inputs", "out", "dataset", "held_out", "a", "b", "ref"}

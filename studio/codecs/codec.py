@@ -81,6 +81,11 @@ class Codec(Protocol):
         ``ValueError`` where states have none."""
         ...
 
+    def log_det(self, shape: Sequence[int]) -> float | None:
+        """The logarithm of how much larger a volume of samples of this shape is encoded, by which a density
+        of states is one of data; None where that depends on the sample, or is not known."""
+        ...
+
     def misread(self, made_for: "Codec", model: str) -> str:
         """Why this codec, of ``model``, does not read data that was made for another one of its name; empty
         where it does."""
@@ -129,6 +134,9 @@ class FromNoise:
         """All axes but the channels, which are the first of several, and of clips (T, C, H, W) the second."""
         return (0, 2, 3) if len(shape) == 4 else tuple(range(1, len(shape))) or (0,)
 
+    def log_det(self, shape: Sequence[int]) -> float | None:
+        return None
+
     def misread(self, made_for: Codec, model: str) -> str:
         return ""
 
@@ -161,6 +169,9 @@ class Pixels(FromNoise):
     def decode(self, x: Tensor) -> Tensor:
         return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
+    def log_det(self, shape: Sequence[int]) -> float | None:
+        return -math.prod(shape) * math.log(127.5)
+
 
 class Scale(FromNoise):
     """Real data divided by one number, the data's standard deviation: (B, ...) float ↔ the same about unit
@@ -176,6 +187,9 @@ class Scale(FromNoise):
 
     def decode(self, x: Tensor) -> Tensor:
         return x.float() * self.std
+
+    def log_det(self, shape: Sequence[int]) -> float | None:
+        return -math.prod(shape) * math.log(self.std)
 
     def apart(self, other: Codec, mine: str, theirs: str) -> str:
         std = getattr(other, "std", 1.0)
@@ -200,6 +214,9 @@ class Columns(FromNoise):
 
     def decode(self, x: Tensor) -> Tensor:
         return x.float() * x.new_tensor(self.std).float() + x.new_tensor(self.mean).float()
+
+    def log_det(self, shape: Sequence[int]) -> float | None:
+        return -math.fsum(map(math.log, self.std))
 
     def apart(self, other: Codec, mine: str, theirs: str) -> str:
         if (self.mean, self.std) == (getattr(other, "mean", ()), getattr(other, "std", ())):

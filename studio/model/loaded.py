@@ -98,6 +98,27 @@ class Loaded:
         """(*sample_shape) of one sample to start from, in any form of `studio.sampling.inputs`."""
         return inputs.source(given, self.sample_shape, pictures=self.codec.pictures, reading=self.reading)
 
+    def given(self, values: Any) -> Tensor:
+        """(N, *sample_shape) as files hold them, of `Samples`, a tensor or an array of samples, or a list of
+        them, of files or of PIL pictures. Raises ``ValueError`` for other shapes, and for values that are not
+        finite."""
+        made = getattr(values, "values", None)
+        values = made if isinstance(made, Tensor) else values
+        one_by_one = isinstance(values, list | tuple) and any(
+            inputs.is_picture(v) or hasattr(v, "shape") for v in values
+        )
+        found = torch.stack([*map(self.source, values)]) if one_by_one else torch.as_tensor(values)
+        found = self.numbers(found)
+        if found.shape[1:] != self.sample_shape or not len(found):
+            sides = ", ".join(map(str, self.sample_shape))
+            raise ValueError(
+                f"got values of shape {tuple(found.shape)}, expected (N, {sides}): one or more of what "
+                f"{self.name} makes"
+            )
+        if not torch.isfinite(found).all():
+            raise ValueError("got values that are not finite, expected none; mend them")
+        return found
+
     def mask(self, mask: Any) -> Tensor | None:
         """Bool of what may change, as the network sees it: (H, W) of pictures, otherwise of places or whole
         samples, of a shape that broadcasts to theirs."""

@@ -3,85 +3,35 @@
 import json
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import guidance as guidance_floor
-from backbones.registry import plain
-from guidance.rules import Rule
-from samplers.denoiser import Denoiser, Queryable
-from samplers.reparameterised import Reparameterised
+from backbones.registry import plain, whole
+from backbones.types import NoiseSource
 from studio import sampling
-from studio.data.labels import NO_LABEL, no_label
-from studio.model import display, guiding_models
-from studio.model.checked_request import checked_request
-from studio.model.loaded import Loaded
-from studio.runtime.devices import DTYPE_NAMES
+from studio.data.labels import NO_LABEL
+from studio.model import between, display
+from studio.model.flowing import Flowing, none_or
 from studio.runtime.progress import notebook_bar
-from studio.runtime.version import __version__
 from studio.sampling import inputs
 from studio.sampling.forms import Conditions, Guidance, Labels, Picture, Seeds, Solver
 from studio.sampling.samples import Samples, places
 
 
 @dataclass(frozen=True, repr=False)
-class Model(Loaded):
-    """See `studio.load` and `Loaded`. ``loader`` finds by name what guidance borrows."""
-
-    loader: Callable[..., Loaded] = field(kw_only=True, compare=False)
+class Model(Flowing):
+    """See `studio.load`, `studio.model.loaded.Loaded` and `studio.model.askable.Askable`."""
 
     def __repr__(self) -> str:
         return display.text(self)
 
     def _repr_html_(self) -> str:
         return display.rich(self)
-
-    def request(
-        self,
-        *,
-        labels: Labels = None,
-        seeds: Seeds = None,
-        num_steps: int | None = None,
-        guidance: Guidance = "default",
-        sampler: Solver = None,
-        conditions: Conditions = None,
-        init: Picture = None,
-        strength: float | None = None,
-        mask: Picture = None,
-        noise: Any = None,
-        batch: int = 64,
-        deterministic: bool = False,
-        sources: Tensor | None = None,
-        direction: str = "forward",
-        files: bool = True,
-    ) -> tuple[sampling.Request, list[Rule] | None]:
-        """A checked request for the options of `sample`, and the guidance as rules where no line describes
-        them (`guidance.grammar.CUSTOM`). ``files``: whether conditions may name files, which a stranger may
-        not. Raises ``ValueError`` for anything that does not fit."""
-        return checked_request(
-            self,
-            labels=labels,
-            seeds=seeds,
-            num_steps=num_steps,
-            guidance=guidance,
-            sampler=sampler,
-            conditions=conditions,
-            init=init,
-            strength=strength,
-            mask=mask,
-            noise=noise,
-            batch=batch,
-            deterministic=deterministic,
-            sources=sources,
-            direction=direction,
-            files=files,
-            rules_of=self.rules,
-        )
 
     def refuse(
         self,
@@ -161,11 +111,10 @@ class Model(Loaded):
             inputs.is_picture(s) or hasattr(s, "shape") for s in sources
         )
         values = torch.stack([*map(self.source, sources)]) if one_by_one else torch.as_tensor(sources)
-        asked = "label" in (conditions or {}) or "class" in (conditions or {})
         return self.sample(
             sources=values,
             direction=direction,
-            labels=None if asked and isinstance(labels, int) and labels == NO_LABEL else labels,
+            labels=none_or(labels, conditions),
             seeds=range(len(values)) if seeds is None and noise is None else seeds,
             num_steps=num_steps,
             guidance=guidance,
@@ -178,43 +127,6 @@ class Model(Loaded):
             on_step=on_step,
             origin=origin,
             probe=probe,
-        )
-
-    def rules(self, spec: Any) -> list[Rule]:
-        """The rules of a guidance line, number or list, with the models they name loaded (once for this
-        model)."""
-        return guiding_models.resolve(self, guidance_floor.parse(spec), self.loader)
-
-    def lent(self, spec: Any) -> dict[str, str]:
-        """Names and hashes of the models that a guidance line, or rules, borrow by name."""
-        names = {
-            m
-            for m in (getattr(rule, "model", None) for rule in guidance_floor.parse(spec))
-            if isinstance(m, str)
-        }
-        return {name: model.hash for name, model in self.loans.models.items() if name in names}
-
-    def stream(
-        self,
-        request: sampling.Request,
-        rules: Sequence[Rule] | None = None,
-        *,
-        denoiser: Denoiser | Reparameterised | None = None,
-        taps: dict[str, Any] | None = None,
-        around: Callable[[Queryable], Queryable] | None = None,
-    ) -> Generator[sampling.Progress, None, None]:
-        """Iterate the solver's steps; see `studio.sampling.stream`. ``rules`` replaces the request's
-        guidance, ``denoiser`` the model's own."""
-        chosen = self.rules(request.guidance if rules is None else rules)
-        return sampling.stream(
-            denoiser or self.denoiser,
-            self.info.shape,
-            self.codec,
-            request,
-            device=self.device,
-            rules=chosen,
-            taps=taps,
-            around=around,
         )
 
     def sample(
@@ -309,60 +221,68 @@ class Model(Loaded):
         """`Samples` of a request whose decoded samples a caller of `stream` has put together itself."""
         return Samples(torch.stack(list(values)), self.recipes(request, origin), self.task, seconds)
 
-    def recipes(
+    def interpolate(
         self,
-        request: sampling.Request,
-        origin: Mapping[str, Any] | None = None,
-        rules: Sequence[Rule] | None = None,
-    ) -> tuple[dict[str, Any], ...]:
-        """One dict per sample: everything that made it. ``rules``: those of a request that no line
-        describes."""
-        kind = self.denoiser.dtype or torch.float32
-        common: dict[str, Any] = {
-            "model": self.name,
-            "model_hash": self.hash,
-            "weights": self.weights,
-            "num_steps": request.num_steps,
-            "sampler": request.sampler,
-            "guidance": request.guidance,
-            "dtype": DTYPE_NAMES[kind],
-            "studio": __version__,
-            "torch": torch.__version__.split("+")[0],
-        }
-        if lent := self.lent(request.guidance if rules is None else rules):
-            common["borrowed"] = lent
-        if request.init is not None:
-            common["strength"] = request.strength
-        if request.deterministic:
-            common["deterministic"] = True
-        if self.path:
-            common["path"] = self.path
-        if request.attention != "auto":
-            common["attention"] = request.attention
-        if request.plan is not None:
-            common["plan"] = request.plan_name
-            common["plan_hash"] = request.plan.hash
-        if request.sources is not None:
-            common["direction"] = request.direction
-        out = []
-        for i, seed in enumerate(request.seeds):
-            recipe = {**common, **dict(origin or {}), "seed": seed}
-            if request.labels is not None:
-                label = request.labels[i]
-                recipe |= {
-                    "label": label,
-                    "class": self.classes[label] if label >= 0 else no_label(self.classes),
-                }
-            if request.numeric is not None:
-                raw = zip(
-                    self.info.numeric, request.numeric[i], self.info.numeric_mean, self.info.numeric_std
-                )
-                recipe["conditions"] = dict(request.values) or {
-                    n: float(f"{v * s + m:.12g}") for n, v, m, s in raw if v == v
-                }
-            if texts := {k: v[i] for k, v in request.texts.items() if v[i]}:
-                recipe["fields"] = texts
-            if request.settings:
-                recipe["conditions"] = {**recipe.get("conditions", {}), **request.settings}
-            out.append(recipe)
-        return tuple(out)
+        a: Any,
+        b: Any,
+        count: int = 8,
+        *,
+        labels: Labels = None,
+        num_steps: int | None = None,
+        guidance: Guidance = "default",
+        sampler: Solver = None,
+        conditions: Conditions = None,
+        batch: int = 64,
+        deterministic: bool = False,
+        on_step: Callable[[sampling.Progress], Any] | None = None,
+    ) -> Samples:
+        """`Samples` on the way from one to another: their noise is turned along a great circle, which keeps
+        its length, and sampled. The first and the last are the samples of both ends.
+
+        - ``a``, ``b``: seeds, or data (one sample, file or PIL picture), whose noise is found by `invert`.
+        - ``count``: how many, both ends included.
+        - ``labels``: one, or one for each of ``count``; unless given half of them those of a, as in `sample`
+          for seeds and none for data, and half of them those of b.
+        - ``conditions``: by name; of a number also two, (at a, at b), between which it changes evenly.
+        - ``num_steps``, ``guidance``, ``sampler``, ``batch``, ``deterministic``, ``on_step``: as in `sample`.
+          A sampler that draws noise on its way has the draws of seed a + i.
+
+        Raises ``ValueError`` for anything that does not fit, before anything is computed.
+        """
+        started = time.perf_counter()
+        if whole(count, "count") < 2:
+            raise ValueError(f"got count={count}, expected 2 (both ends) or more")
+        if self.denoiser.starts != "noise" or self.codec.parts:
+            raise ValueError(f"{self.name} does not start from noise, so there is no way between two starts")
+        ends = [end if isinstance(end := plain(given), int) else self.given([given]) for given in (a, b)]
+        first, last = (end if isinstance(end, int) else 0 for end in ends)
+        options: dict[str, Any] = dict(
+            labels=between.labels_of(self, labels, conditions, ends, count),
+            seeds=[*range(first, first + count - 1), last],
+            num_steps=num_steps,
+            guidance=guidance,
+            sampler=sampler,
+            batch=batch,
+            deterministic=deterministic,
+        )
+        asked = [self.request(conditions=values, **options) for values in between.ends_of(self, conditions)]
+        rules = asked[0][1]
+        chosen = self.rules(asked[0][0].guidance if rules is None else rules)
+        found = [
+            NoiseSource([end]).normal(self.info.shape, stream="prior")[0]
+            if isinstance(end, int)
+            else between.end_noise(self, end, request, chosen, place)
+            for end, (request, _), place in zip(ends, asked, (0, count - 1))
+        ]
+        request = replace(
+            between.along(asked[0][0], asked[1][0]), noise=between.path_between(found[0], found[1], count)
+        )
+        steps = self.stream(request, rules)
+        with notebook_bar("sampling", shown=None if on_step is None else False) as bar:
+            told = on_step or (lambda p: bar(p.done, p.total))
+            made = sampling.run(steps, self.codec, count, on_step=told)
+        told_ends = ["data" if isinstance(end, Tensor) else end for end in ends]
+        origin = {"as_values": ["noise", *request.unkept()], "between": told_ends}
+        recipes = self.recipes(request, origin, rules)
+        recipes = tuple({**r, "share": i / (count - 1)} for i, r in enumerate(recipes))
+        return Samples(made, recipes, self.task, time.perf_counter() - started)

@@ -20,6 +20,7 @@ from backbones.caching.plan import Plan
 from backbones.types import Cond, RunContext, tokens_of
 from guidance.rules import Rule
 from samplers.denoiser import Queryable
+from samplers.solvers.backward import ahead
 from samplers.solvers.base import Sampler, Step
 from samplers.solvers.bridge import facing
 from studio.data.conditions import missing
@@ -166,6 +167,23 @@ def _own_branches(rules: Sequence[Rule]) -> frozenset[str]:
     return frozenset().union(*(r.needs for r in rules)) - {r.provides for r in rules}
 
 
+def guided(denoiser: Queryable, request: Request, rules: Sequence[Rule] | None = None) -> Queryable:
+    """A model as a run asks it: in the form that is fast, with the request's guidance, or ``rules`` in its
+    place. Raises ``ValueError`` for guidance where there is nothing to guide towards."""
+    chosen = list(rules) if rules is not None else guidance_floor.parse(request.guidance)
+    if (
+        chosen
+        and request.labels is None
+        and request.numeric is None
+        and not request.fields
+        and _own_branches(chosen)
+    ):
+        raise ValueError("got guidance, but this model has no conditions to guide towards; leave it out")
+    lowered = getattr(denoiser, "lowered", None)
+    fast = denoiser if lowered is None else lowered()
+    return guidance_floor.Guided(fast, chosen) if chosen else fast
+
+
 def stream(
     denoiser: Queryable,
     shape: Sequence[int],
@@ -183,21 +201,10 @@ def stream(
     they are asked for. Raises `studio.runtime.finite.NotFinite` after a step whose state is not
     finite."""
     sampler = request.solver or build_sampler(request.sampler)
-    chosen = list(rules) if rules is not None else guidance_floor.parse(request.guidance)
-    if (
-        chosen
-        and request.labels is None
-        and request.numeric is None
-        and not request.fields
-        and _own_branches(chosen)
-    ):
-        raise ValueError("got guidance, but this model has no conditions to guide towards; leave it out")
     fast = denoiser
     if denoiser.starts == "source":
         fast = facing(denoiser, sampler.needs, request.direction)
-    lowered = getattr(fast, "lowered", None)
-    fast = fast if lowered is None else lowered()
-    model: Queryable = guidance_floor.Guided(fast, chosen) if chosen else fast
+    model = guided(fast, request, rules)
     model = model if around is None else around(model)
     fixed = around is None and rounded(denoiser, device) and not sampler.mixes
     batches = micro_batches(request, alone=sampler.mixes, fixed=fixed, size=fixed_rows(denoiser, shape))
@@ -206,19 +213,19 @@ def stream(
     grid = sampler.times(denoiser.path, request.num_steps)
     steps = len(grid) - 1
     start = start_index(steps, request.strength) if request.init is not None and not codec.parts else 0
-    ahead = denoiser.path.spread(grid[0]) / denoiser.path.spread(denoiser.path.t_start)
+    larger = ahead(denoiser.path, grid[0])
     total, done = len(batches) * (steps - start) * sampler.resample, 0
     if request.mask is not None and request.init is None and request.sources is None:
         raise ValueError("got a mask without a picture; give the picture to keep with --init")
     init = None if request.init is None or codec.parts else codec.encode(request.init[None]).to(device)
     for rows in batches:
         noise = starts.draws(request.noise, request.seeds, rows, device)
-        cond = _cond(request, rows, device)
+        cond = cond_of(request, rows, device)
         part, free = (request.init, request.mask) if codec.parts else (None, None)
         prior, cond = codec.start(
             cond, noise, denoiser.path, shape, settings=request.settings, part=part, free=free
         )
-        x = prior if abs(ahead - 1) < 1e-3 else ahead * prior
+        x = prior if larger == 1 else larger * prior
         if request.sources is not None:
             given = [0 if i is None else i for i in rows]
             x = codec.encode(request.sources[given]).to(device)
@@ -243,7 +250,8 @@ def stream(
             yield Progress(step, tuple(rows), done, max(total, done))
 
 
-def _cond(request: Request, rows: Sequence[int | None], device: torch.device) -> Cond:
+def cond_of(request: Request, rows: Sequence[int | None], device: torch.device) -> Cond:
+    """The conditions of these rows of a request; None is padding."""
     places = [0 if i is None else i for i in rows]
     columns = {name: value[places].to(device) for name, value in request.fields.items()}
     if request.labels is not None:

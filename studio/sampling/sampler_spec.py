@@ -202,6 +202,16 @@ def resolved(typed: str | None, fit: Fit, *, inpaint: bool = False) -> str:
     return text(name, options)
 
 
+def unbounded(sampler: Any) -> Any:
+    """A line, or a tree, that asks for no bound where it does not say one; an object that no line describes
+    as it is."""
+    spec = said(sampler)
+    if spec is None or spec == CUSTOM:
+        return sampler
+    name, options = parse(spec)
+    return text(name, {"clip": None, **options} if "clip" in _takes(name) else options)
+
+
 def of_new(config: Config, info: Info) -> str:
     """The line that a new run records: what its config asks for, completed."""
     return resolved(config.sample.sampler, replace(fit_of(config, info), own=AUTO))

@@ -1,0 +1,105 @@
+"""What the flow of a trained model says of data: the noise that it comes from, and its density."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from backbones.registry import whole
+from backbones.types import NoiseSource, RunContext
+from guidance.rules import Rule
+from samplers.solvers.backward import check_back, latent
+from samplers.solvers.base import Sampler
+from samplers.solvers.likelihood import check_density, log_density
+from studio import sampling
+from studio.model.loaded import Loaded
+from studio.runtime.finite import check_decoded
+from studio.sampling import engine, sampler_spec
+
+FEW = 64  # dimensions, up to which the trace is exact unless asked for otherwise
+
+
+def solver_of(request: sampling.Request) -> Sampler:
+    return request.solver or sampler_spec.build_sampler(request.sampler)
+
+
+def _piecewise(request: sampling.Request, sampler: Sampler, fn: Callable[[list[int]], Tensor]) -> Tensor:
+    """(N, ...) of what ``fn`` makes of the rows of each micro-batch; alone where steps depend on the
+    batch."""
+    size, n = 1 if sampler.mixes else request.batch, len(request.seeds)
+    return torch.cat([fn([*range(i, min(i + size, n))]) for i in range(0, n, size)])
+
+
+def _check_plan(request: sampling.Request) -> None:
+    if request.plan is not None:
+        raise ValueError(
+            f"got the plan {request.plan_name}, which is for runs from noise; take the model without one, "
+            'as model.planned("none")'
+        )
+
+
+def latents(
+    model: Loaded, values: Tensor, request: sampling.Request, rules: Sequence[Rule], sampler: Sampler
+) -> Tensor:
+    """(N, *shape) float32 on the CPU: the standard normal noise that data (N, ...) comes from. Raises
+    ``ValueError`` where the model or the sampler has no way back."""
+    _check_plan(request)
+    asked = engine.guided(model.denoiser, request, rules)
+    check_back(sampler, asked)
+
+    def piece(rows: list[int]) -> Tensor:
+        states = model.codec.encode(values[rows]).to(model.device)
+        cond = engine.cond_of(request, rows, model.device)
+        ctx = RunContext(attention=request.attention)
+        return latent(sampler, asked, states, cond, num_steps=request.num_steps, ctx=ctx).cpu()
+
+    return check_decoded(_piecewise(request, sampler, piece), "the way back to the noise")
+
+
+def densities(
+    model: Loaded,
+    values: Tensor,
+    request: sampling.Request,
+    *,
+    exact: bool | None,
+    probes: int,
+    seed: int,
+    spread: bool = False,
+) -> Tensor:
+    """(N,) float64 on the CPU: log densities, in nats, of data (N, ...) in its own unit. ``spread``: of
+    pictures the density somewhere in what decodes to each number, evenly drawn. In float32, whatever the
+    model runs in. Raises ``ValueError`` for what has no density."""
+    _check_plan(request)
+    sampler, shape = solver_of(request), model.info.shape
+    log_det, d, count = model.codec.log_det(shape), math.prod(shape), whole(probes, "probes")
+    asked = model.denoiser.with_net(model.denoiser.net, torch.float32)
+    check_density(sampler, asked)
+    if log_det is None:
+        raise ValueError(
+            f"{model.name} works on {model.codec.name}, which do not tell a density of the data itself, "
+            "expected states that are the data on another scale; ask model.denoiser by "
+            "samplers.solvers.likelihood for one of its states"
+        )
+    if count < 1:
+        raise ValueError(f"got probes={probes}, expected 1 or more")
+    exact = d <= FEW if exact is None else exact
+
+    def piece(rows: list[int]) -> Tensor:
+        noise = NoiseSource([seed] * len(rows), index=rows)
+        states = model.codec.encode(values[rows])
+        if spread:
+            states = states + (noise.uniform(shape, stream="dequantise") - 0.5) * math.exp(log_det / d)
+        signs = [noise.at(k).uniform(shape, stream="probe") < 0.5 for k in range(0 if exact else count)]
+        found = log_density(
+            sampler,
+            asked,
+            states.to(model.device),
+            engine.cond_of(request, rows, model.device),
+            num_steps=request.num_steps,
+            probes=None if exact else (torch.stack(signs).float() * 2 - 1).to(model.device),
+            ctx=RunContext(attention=request.attention),
+        )
+        return found.mean(1).cpu()
+
+    return check_decoded(_piecewise(request, sampler, piece) + log_det, "the density")
