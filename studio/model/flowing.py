@@ -8,13 +8,13 @@ from torch import Tensor
 
 from studio.data.labels import NO_LABEL
 from studio.model import probability_flow
-from studio.model.askable import Askable
+from studio.model.requesting import Requesting
 from studio.sampling import sampler_spec
 from studio.sampling.forms import Conditions, Guidance, Labels, Solver
 
 
 @dataclass(frozen=True, repr=False)
-class Flowing(Askable):
+class Flowing(Requesting):
     """See `studio.model.probability_flow`."""
 
     def invert(
@@ -44,6 +44,7 @@ class Flowing(Askable):
         Raises ``ValueError`` for a model that does not start from Gaussian noise, and for what does not fit,
         before anything is computed.
         """
+        probability_flow.check_noise(self)
         given = self.given(values)
         request, rules = self.request(
             labels=none_or(labels, conditions),
@@ -136,6 +137,7 @@ class Flowing(Askable):
         *,
         spread: bool,
     ) -> Tensor:
+        probability_flow.check_noise(self)
         given = self.given(values)
         request, _ = self.request(
             labels=none_or(labels, conditions),

@@ -15,7 +15,7 @@ from backbones.registry import plain, whole
 from backbones.types import NoiseSource
 from studio import sampling
 from studio.data.labels import NO_LABEL
-from studio.model import between, display
+from studio.model import between, display, probability_flow
 from studio.model.flowing import Flowing, none_or
 from studio.runtime.progress import notebook_bar
 from studio.sampling import inputs
@@ -25,7 +25,7 @@ from studio.sampling.samples import Samples, places
 
 @dataclass(frozen=True, repr=False)
 class Model(Flowing):
-    """See `studio.load`, `studio.model.loaded.Loaded` and `studio.model.askable.Askable`."""
+    """See `studio.load`, `studio.model.loaded.Loaded` and `studio.model.requesting.Requesting`."""
 
     def __repr__(self) -> str:
         return display.text(self)
@@ -252,8 +252,7 @@ class Model(Flowing):
         started = time.perf_counter()
         if whole(count, "count") < 2:
             raise ValueError(f"got count={count}, expected 2 (both ends) or more")
-        if self.denoiser.starts != "noise" or self.codec.parts:
-            raise ValueError(f"{self.name} does not start from noise, so there is no way between two starts")
+        probability_flow.check_noise(self)
         ends = [end if isinstance(end := plain(given), int) else self.given([given]) for given in (a, b)]
         first, last = (end if isinstance(end, int) else 0 for end in ends)
         options: dict[str, Any] = dict(

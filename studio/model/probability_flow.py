@@ -9,6 +9,8 @@ from torch import Tensor
 from backbones.registry import whole
 from backbones.types import NoiseSource, RunContext
 from guidance.rules import Rule
+from samplers.denoiser import Denoiser
+from samplers.reparameterised import Reparameterised
 from samplers.solvers.backward import check_back, latent
 from samplers.solvers.base import Sampler
 from samplers.solvers.likelihood import check_density, log_density
@@ -18,6 +20,16 @@ from studio.runtime.finite import check_decoded
 from studio.sampling import engine, sampler_spec
 
 FEW = 64  # dimensions, up to which the trace is exact unless asked for otherwise
+
+
+def check_noise(model: Loaded) -> None:
+    """Raises ``ValueError`` for a model that starts from anything but Gaussian noise."""
+    if model.denoiser.starts != "noise" or not model.denoiser.path.levels:
+        raise ValueError(
+            f"{model.name} is a model of {model.denoiser.space} that does not start from Gaussian noise, so "
+            "its samples have no noise to be found, no density and no great circles between them; expected "
+            "one on a path such as linear, trig, vp or edm"
+        )
 
 
 def solver_of(request: sampling.Request) -> Sampler:
@@ -39,13 +51,18 @@ def _check_plan(request: sampling.Request) -> None:
         )
 
 
+def _precise(model: Loaded) -> Denoiser | Reparameterised:
+    """Rounding would show the company of a sample, and is not undone on the way back."""
+    return model.denoiser.with_net(model.denoiser.net, torch.float32)
+
+
 def latents(
     model: Loaded, values: Tensor, request: sampling.Request, rules: Sequence[Rule], sampler: Sampler
 ) -> Tensor:
-    """(N, *shape) float32 on the CPU: the standard normal noise that data (N, ...) comes from. Raises
-    ``ValueError`` where the model or the sampler has no way back."""
+    """(N, *shape) float32 on the CPU: the standard normal noise that data (N, ...) comes from; in float32,
+    whatever the model runs in. Raises ``ValueError`` where the model or the sampler has no way back."""
     _check_plan(request)
-    asked = engine.guided(model.denoiser, request, rules)
+    asked = engine.guided(_precise(model), request, rules)
     check_back(sampler, asked)
 
     def piece(rows: list[int]) -> Tensor:
@@ -73,7 +90,7 @@ def densities(
     _check_plan(request)
     sampler, shape = solver_of(request), model.info.shape
     log_det, d, count = model.codec.log_det(shape), math.prod(shape), whole(probes, "probes")
-    asked = model.denoiser.with_net(model.denoiser.net, torch.float32)
+    asked = _precise(model)
     check_density(sampler, asked)
     if log_det is None:
         raise ValueError(

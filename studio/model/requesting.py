@@ -20,7 +20,7 @@ from studio.sampling.forms import Conditions, Guidance, Labels, Picture, Seeds, 
 
 
 @dataclass(frozen=True, repr=False)
-class Askable(Loaded):
+class Requesting(Loaded):
     """``loader`` finds by name what guidance borrows."""
 
     loader: Callable[..., Loaded] = field(kw_only=True, compare=False)
