@@ -5,8 +5,8 @@ A network that learns with such masks sees the known entries clean and is asked 
 model: at sampling the same entries come with ``Cond.known`` and ``Cond.given``.
 
 A pattern lies on the places of a sample, all axes but the channels: rows and columns of a picture, positions
-of a sequence, frames, rows and columns of a clip, atoms of a graph. Its share is drawn for each sample between ``least`` and
-``most``.
+of a sequence, frames, rows and columns of a clip, atoms of a graph. Its share is drawn for each sample
+between ``least`` and ``most``.
 """
 
 from collections.abc import Sequence
