@@ -1,12 +1,14 @@
 """What it costs to pair a source with a data point: distances of what a flow moves, and of conditions."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from backbones.types import Cond
 from samplers.couplings import transport
+from samplers.spaces import Space
 
 COSTS = ("l2", "l2sq")
 
@@ -25,10 +27,37 @@ def check_cost(cost: str) -> None:
         raise ValueError(f"got cost {cost!r}, expected l2 (distance) or l2sq (its square)")
 
 
-def pair_costs(source: Tensor, data: Tensor, cost: str, free: Tensor | None = None) -> Tensor:
-    """(B,) costs of the pairs as they stand."""
-    squares = transport.pair_squares(source, data, free)
-    return squares if cost == "l2sq" else squares.sqrt()
+@dataclass(frozen=True)
+class Lengths:
+    """How far it is from sources to data, as a ``cost``: over the entries that are ``free`` (B, ...) to move,
+    None for all, and by the ways of a ``space``, None for numbers."""
+
+    cost: str
+    free: Tensor | None = None
+    space: Space | None = None
+
+    @property
+    def straight(self) -> bool:
+        """Whether the way between two is the difference of their numbers."""
+        return self.space is None or self.space.straight
+
+    def of(self, rows: Tensor | slice) -> "Lengths":
+        """To some of the data."""
+        return self if self.free is None else replace(self, free=self.free[rows])
+
+    def pairs(self, source: Tensor, data: Tensor) -> Tensor:
+        """(B,) of the pairs as they stand."""
+        way = torch.sub if self.space is None or self.straight else self.space.difference
+        return self._cost(transport.pair_squares(source, data, self.free, way=way))
+
+    def grid(self, source: Tensor, data: Tensor) -> Tensor:
+        """(B, M) of every source to each of the data."""
+        if self.space is None or self.straight:
+            return self._cost(transport.squared_distances(source, data, self.free))
+        return self._cost(transport.squared_ways(source, data, self.space.difference, self.free))
+
+    def _cost(self, squares: Tensor) -> Tensor:
+        return squares if self.cost == "l2sq" else squares.sqrt()
 
 
 def free_entries(data: Tensor, cond: Cond) -> Tensor | None:

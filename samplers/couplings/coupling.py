@@ -17,7 +17,7 @@ the object itself as ``Objective(coupling=...)``.
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -37,9 +37,9 @@ class Coupled(Ends):
 
 
 class Coupling(Protocol):
-    """A coupling may set ``needs_source = True`` to refuse batches without a source of their own, and
-    ``remembers = True`` to be called with ``state=``: a dict of tensors that lives as long as the run
-    (`Objective.loss`)."""
+    """A coupling may set ``needs_source = True`` to refuse batches without a source of their own,
+    ``measures = True`` to be called with ``space=``, whose ways it compares, and ``remembers = True`` to be
+    called with ``state=``: a dict of tensors that lives as long as the run (`Objective.loss`)."""
 
     def __call__(self, source: Tensor, data: Tensor, cond: Cond, noise: NoiseSource) -> Coupled: ...
 
@@ -62,13 +62,12 @@ def pair(
         )
     if source is None:
         source, cond = space.start(noise, data.shape[1:], cond, dtype=data.dtype)
-    return coupling(
-        source,
-        data,
-        cond,
-        noise,
-        **({"state": memory(ctx, "coupling")} if getattr(coupling, "remembers", False) else {}),
-    )
+    asked: dict[str, Any] = {}
+    if getattr(coupling, "measures", False):
+        asked["space"] = space
+    if getattr(coupling, "remembers", False):
+        asked["state"] = memory(ctx, "coupling")
+    return coupling(source, data, cond, noise, **asked)
 
 
 def memory(ctx: RunContext | None, owner: str) -> dict[str, Tensor] | None:

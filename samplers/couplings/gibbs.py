@@ -21,8 +21,9 @@ from torch import Tensor
 
 from backbones.types import Cond, NoiseSource
 from samplers.couplings import transport
-from samplers.couplings.costs import check, check_cost, free_entries, pair_costs
+from samplers.couplings.costs import Lengths, check, check_cost, free_entries
 from samplers.couplings.coupling import Coupled, Once
+from samplers.spaces import Space
 
 NORMALISE = ("batch", "running", "none")
 FEW = 16  # a smaller batch says too little of its own diagnostics to warn
@@ -94,6 +95,8 @@ class Gibbs:
     the batch), mean_cost (weighted), eps.
     """
 
+    measures = True  # by the ways of the space
+
     def __init__(
         self,
         *,
@@ -161,6 +164,7 @@ class Gibbs:
         cond: Cond,
         noise: NoiseSource,
         *,
+        space: Space | None = None,
         state: dict[str, Tensor] | None = None,
     ) -> Coupled:
         """``state``: what ``normalise: running`` keeps between batches. Raises ``ValueError`` where training
@@ -176,16 +180,15 @@ class Gibbs:
             )
         training = torch.is_grad_enabled()
         with transport.exact(data.device):
-            free = free_entries(data, cond)
-            costs = pair_costs(source, data, self.cost, free)
+            lengths = Lengths(self.cost, free_entries(data, cond), space)
+            costs = lengths.pairs(source, data)
             costs = costs.double() if data.device.type != "mps" else costs
             few = slice(len(data) if self.balance else max(self.tilt_points, 1))
-            grid = transport.squared_distances(source[few], data[few], None if free is None else free[few])
-            grid = grid if self.cost == "l2sq" else grid.sqrt_()
+            grid = lengths.of(few).grid(source[few], data[few])
             grid.diagonal().copy_(costs[few])  # to the last digit: a weight is about this pair
             beta = self._inverse_temperature(costs, grid, data[0].numel()).to(costs)
             if self.balance and self.memory:
-                log_weight, log_grid = self._balanced_over(source, data, free, beta, state, training)
+                log_weight, log_grid = self._balanced_over(source, data, lengths, beta, state, training)
                 log_weight = log_weight.to(costs)
             elif self.balance:
                 log_grid = self._balanced(grid, beta)
@@ -238,14 +241,14 @@ class Gibbs:
         self,
         source: Tensor,
         data: Tensor,
-        free: Tensor | None,
+        lengths: Lengths,
         beta: Tensor,
         state: dict[str, Tensor] | None,
         training: bool,
     ) -> tuple[Tensor, Tensor]:
         """(B,) log weights and the (B, B) part of the log plan, from the plan of this batch and the
         remembered ones; ``state`` takes this batch in."""
-        if free is not None:
+        if lengths.free is not None:
             raise ValueError(
                 "got memory for data with known entries or padding, which differ from batch to batch; "
                 "leave memory out"
@@ -254,9 +257,7 @@ class Gibbs:
             state if state is not None and "sources" in state else {"sources": source[:0], "data": data[:0]}
         )
         x, y = torch.cat([source, past["sources"].to(source)]), torch.cat([data, past["data"].to(data)])
-        grid = transport.squared_distances(x, y)
-        grid = grid if self.cost == "l2sq" else grid.sqrt_()
-        log_plan = self._balanced(grid, beta)
+        log_plan = self._balanced(lengths.grid(x, y), beta)
         if state is not None and training:
             keep = self.memory * len(data)
             state["sources"], state["data"] = x[:keep].detach(), y[:keep].detach()

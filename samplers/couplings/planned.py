@@ -9,14 +9,15 @@ from torch import Tensor
 from backbones.types import Cond, NoiseSource
 from samplers.couplings import sinkhorn, transport
 from samplers.couplings.costs import (
+    Lengths,
     check,
     check_cost,
     condition_distance,
     free_entries,
     groups_of,
-    pair_costs,
 )
 from samplers.couplings.coupling import Coupled, Once
+from samplers.spaces import Space
 
 ROUNDS = 500  # of Sinkhorn, before Newton steps are cheaper
 
@@ -42,7 +43,7 @@ class Planned:
     replacement instead of keeping every data point.
     """
 
-    slow = True  # worth finding ahead of the step
+    slow, measures = True, True  # worth finding ahead of the step; by the ways of the space
 
     def __init__(
         self, *, cost: str, resample: bool, labels: str | None, label_cost: float | None, max_points: int
@@ -63,22 +64,23 @@ class Planned:
         )
         self.say = Once()
 
-    def __call__(self, source: Tensor, data: Tensor, cond: Cond, noise: NoiseSource) -> Coupled:
+    def __call__(
+        self, source: Tensor, data: Tensor, cond: Cond, noise: NoiseSource, *, space: Space | None = None
+    ) -> Coupled:
         check(source, data)
         if len(data) > self.max_points:
             raise transport.memory_error(len(data), self.max_points)
         with transport.exact(data.device):
-            free = free_entries(data, cond)
+            lengths = Lengths(self.cost, free_entries(data, cond), space)
             which, rows, weight, costs, logs = self.choose(
-                source, data, cond, free, self._groups(cond), noise
+                source, data, cond, lengths, self._groups(cond), noise
             )
         if rows is not None:
-            data, cond = data[rows], cond.index(rows)
-            free = None if free is None else free[rows]
+            data, cond, lengths = data[rows], cond.index(rows), lengths.of(rows)
         source = source[which]
         if costs is None:
             with transport.exact(data.device):
-                costs = pair_costs(source, data, self.cost, free)
+                costs = lengths.pairs(source, data)
         return Coupled(
             source,
             data,
@@ -92,17 +94,16 @@ class Planned:
         source: Tensor,
         data: Tensor,
         cond: Cond,
-        free: Tensor | None,
+        lengths: Lengths,
         groups: Tensor | None,
         noise: NoiseSource,
     ) -> Chosen:
-        """The pairs of a batch; ``free``: entries that are not given, ``groups``: within which to pair."""
+        """The pairs of a batch; ``lengths``: how far they are apart, ``groups``: within which to pair."""
         raise TypeError(f"{type(self).__name__} chooses no pairs: subclass Planned and write choose")
 
-    def costs(self, source: Tensor, data: Tensor, cond: Cond, free: Tensor | None) -> Tensor:
-        """(B, B)."""
-        costs = transport.squared_distances(source, data, free)
-        costs = costs if self.cost == "l2sq" else costs.sqrt()
+    def costs(self, source: Tensor, data: Tensor, cond: Cond, lengths: Lengths | None = None) -> Tensor:
+        """(B, B); of numbers, all of them, without ``lengths``."""
+        costs = (lengths or Lengths(self.cost)).grid(source, data)
         if self.label_cost:
             apart = condition_distance(cond)
             if apart is None:
@@ -155,7 +156,7 @@ class OT(Planned):
         source: Tensor,
         data: Tensor,
         cond: Cond,
-        free: Tensor | None,
+        lengths: Lengths,
         groups: Tensor | None,
         noise: NoiseSource,
     ) -> Chosen:
@@ -167,11 +168,12 @@ class OT(Planned):
         which, costs = torch.empty(len(data), dtype=torch.int64, device=data.device), None
         for rows in parts:
             x, y = (source, data) if groups is None else (source[rows], data[rows])
-            if x[0].numel() == 1 and free is None and not self.label_cost:
+            line = x[0].numel() == 1 and lengths.straight and lengths.free is None
+            if line and not self.label_cost:
                 inside = transport.sort_assignment(x.flatten(), y.flatten())
             else:
                 part = cond if groups is None else cond.index(rows)
-                grid = self.costs(x, y, part, None if free is None else free[rows])
+                grid = self.costs(x, y, part, lengths.of(rows))
                 inside = transport.assignment(grid)
                 if groups is None and not self.label_cost:
                     costs = grid[inside, rows]
@@ -265,11 +267,11 @@ class Sinkhorn(Planned):
         source: Tensor,
         data: Tensor,
         cond: Cond,
-        free: Tensor | None,
+        lengths: Lengths,
         groups: Tensor | None,
         noise: NoiseSource,
     ) -> Chosen:
-        log_plan, error = self._solved(self.costs(source, data, cond, free), groups)
+        log_plan, error = self._solved(self.costs(source, data, cond, lengths), groups)
         order, rows, weight = self.order(noise), None, None
         mass = log_plan.logsumexp(0).exp()  # (B,) of each data point: 1/B unless unbalanced
         if self.resample:

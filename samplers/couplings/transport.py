@@ -13,7 +13,7 @@ solution; a few rounds of Sinkhorn give such potentials. Any potentials leave th
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -22,6 +22,8 @@ from torch import Tensor
 
 DIRECT = 96  # points up to which potentials cost more than they save
 EXACT_DIM = 128  # entries a point up to which distances are computed in float64
+TOGETHER = 2**20  # numbers of ways at a time
+Way = Callable[[Tensor, Tensor], Tensor]
 
 
 @contextlib.contextmanager
@@ -70,9 +72,23 @@ def _product(x: Tensor, y: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "")
 
 
-def pair_squares(x: Tensor, y: Tensor, free: Tensor | None = None) -> Tensor:
-    """(B,) of |x_i − y_i|² over the entries that count; sums in float32 at least."""
-    difference = x - y if free is None else torch.where(free, x - y, 0)
+def squared_ways(x: Tensor, y: Tensor, way: Way, free: Tensor | None = None) -> Tensor:
+    """(B, ...), (M, ...) to (B, M) of the squared lengths of the ways ``way(x_i, y_j)`` of a space, in
+    float64 where the device has it; a few rows at a time."""
+    dtype, rows = _float64(x.device), max(1, TOGETHER // max(y.numel(), 1))
+    y, parts = y.to(dtype), []
+    for few in x.to(dtype).split(rows):
+        apart = way(
+            few[:, None].expand(-1, *y.shape).flatten(0, 1), y.expand(len(few), *y.shape).flatten(0, 1)
+        ).view(len(few), *y.shape)
+        parts.append((apart if free is None else torch.where(free, apart, 0)).flatten(2).square().sum(2))
+    return torch.cat(parts)
+
+
+def pair_squares(x: Tensor, y: Tensor, free: Tensor | None = None, *, way: Way = torch.sub) -> Tensor:
+    """(B,) of |x_i − y_i|² over the entries that count, or of the squared lengths of the ways of a space;
+    sums in float32 at least."""
+    difference = way(x, y) if free is None else torch.where(free, way(x, y), 0)
     difference = difference.flatten(1)
     if difference.dtype in (torch.float16, torch.bfloat16):
         difference = difference.float()

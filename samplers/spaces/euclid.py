@@ -12,7 +12,7 @@ from samplers.batch import mean_unknown
 class Euclid:
     """See `samplers.spaces.space.Space`."""
 
-    name, geometry = "euclid", "flat"
+    name, geometry, straight = "euclid", "flat", True
 
     def start(
         self,

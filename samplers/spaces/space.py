@@ -22,10 +22,12 @@ GEOMETRIES = ("flat", "curved", "discrete")
 
 class Space(Protocol):
     """``name`` as in the registry. ``geometry``: flat, where differences made at one place can be taken at
-    another (numbers, angles), curved, where they cannot (spheres), or discrete, where there are none."""
+    another (numbers, angles), curved, where they cannot (spheres), or discrete, where there are none.
+    ``straight``: whether ``difference`` is that of the numbers, so that couplings need not ask it."""
 
     name: str
     geometry: str
+    straight: bool
 
     def start(
         self,

@@ -24,7 +24,7 @@ class Torus(Euclid):
     """``prior``: wrapped_normal, a normal draw of standard deviation ``sigma`` (radians) wound about the
     circle, or uniform, which a wrapped one of sigma 3 is within 3 %. Raises ``ValueError`` for others."""
 
-    name = "torus"
+    name, straight = "torus", False
 
     def __init__(self, *, prior: str = "wrapped_normal", sigma: float = 1.0):
         if prior not in PRIORS:
