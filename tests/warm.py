@@ -2,11 +2,7 @@
 started is a fork of it. It is killed, signalled and waited for like any other; what a fresh interpreter does
 is for ``subprocess``."""
 
-import atexit
-import json
 import os
-import runpy
-import select
 import signal
 import socket
 import subprocess
@@ -14,30 +10,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).parents[1]
-_waiting: list[tuple["subprocess.Popen[bytes]", socket.socket]] = []
+import warm_process
+from warm_process import Fork
 
 
-def _ask(request: dict[str, Any], *fds: int) -> Any:
-    """What the waiting process answers; it is started by the first question."""
-    if not _waiting:
-        ours, theirs = socket.socketpair()
-        process = subprocess.Popen(
-            [sys.executable, str(Path(__file__)), str(theirs.fileno())],
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        theirs.close()
-        _waiting.append((process, ours))
-        atexit.register(lambda: (ours.close(), process.wait()))
-    ours = _waiting[0][1]
-    socket.send_fds(ours, [json.dumps(request).encode()], fds)
-    return json.loads(ours.recv(1 << 10))
+@cache
+def place() -> str:
+    """Where the waiting process is asked; it ends with this one."""
+    found = Path(tempfile.mkdtemp(prefix="warm-"), "s")
+    waits, _ = os.pipe()
+    waiting = subprocess.Popen(
+        [sys.executable, warm_process.__file__, "wait", found],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
+        stdin=waits,
+        stdout=subprocess.DEVNULL,
+    )
+    os.close(waits)
+    while not found.exists():
+        assert waiting.poll() is None, "the waiting process has ended"
+        time.sleep(0.02)
+    return str(found)
 
 
 class Process:
@@ -45,27 +40,21 @@ class Process:
     subprocess.Popen with text."""
 
     def __init__(self, words: Sequence[object], *, cwd: Path, env: Mapping[str, str]):
-        self.args, self.returncode = list(map(str, words)), None
+        self.args = list(map(str, words))
+        self.returncode: int | None = None
         self._told = [tempfile.TemporaryFile(), tempfile.TemporaryFile()]  # noqa: SIM115
-        request = {"words": self.args, "cwd": str(cwd), "env": dict(env)}
-        with tempfile.TemporaryFile() as long:  # what is asked may be longer than a message
-            long.write(json.dumps(request).encode())
-            long.flush()
-            self.pid: int = _ask({}, long.fileno(), *(f.fileno() for f in self._told))
-        self.returncode: int | None
-        self._end = os.pidfd_open(self.pid)  # readable when it has ended: nobody looks again and again
+        with open(os.devnull) as nothing:
+            files = (nothing.fileno(), *(f.fileno() for f in self._told))
+            self._fork = Fork(place(), self.args, str(cwd), env, *files)
+        self.pid = self._fork.pid
 
-    def __del__(self) -> None:
-        os.close(self._end)
-
-    def poll(self) -> int | None:
-        if self.returncode is None and select.select([self._end], [], [], 0)[0]:
-            self.returncode = _ask({"poll": self.pid})
+    def poll(self, seconds: float | None = 0) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._fork.ended(seconds)
         return self.returncode
 
     def wait(self, timeout: float = 240) -> int:
-        select.select([self._end], [], [], timeout)
-        if self.poll() is None:
+        if self.poll(timeout) is None:
             raise subprocess.TimeoutExpired(self.args, timeout, *self.told())
         assert self.returncode is not None
         return self.returncode
@@ -125,66 +114,3 @@ def together(
             p.wait()
     out, error = ("".join(texts) for texts in zip(*(p.told() for p in processes)))
     return subprocess.CompletedProcess(processes[0].args, next(filter(None, codes), 0), out, error)
-
-
-def _become(job: int, out: int, error: int) -> None:
-    """In the fork: what was asked for, as a fresh interpreter would run it."""
-    with open(job, closefd=False) as file:
-        file.seek(0)
-        request = json.load(file)
-    os.dup2(out, 1)
-    os.dup2(error, 2)
-    for fd in (job, out, error):
-        os.close(fd)
-    os.chdir(request["cwd"])
-    os.environ.clear()
-    os.environ.update(request["env"])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    what, *rest = words = request["words"]
-    ahead = {"-m": os.getcwd(), "-c": ""}.get(what, str(Path(what).resolve().parent))
-    sys.path[:1] = [ahead, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    if what == "-m":
-        sys.argv = rest
-        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
-    elif what == "-c":
-        sys.argv = ["-c", *rest[1:]]
-        exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
-    else:
-        sys.argv = words
-        runpy.run_path(what, run_name="__main__")
-
-
-def _wait() -> None:
-    channel = socket.socket(fileno=int(sys.argv[1]))
-    import accelerate  # noqa: F401
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure  # noqa: F401
-    import numpy as np
-    import torch
-
-    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # loads a thousand modules
-    import studio.cli.main
-    import studio.generation
-    import studio.model
-    import studio.training.run  # noqa: F401
-
-    while True:
-        message, fds, _, _ = socket.recv_fds(channel, 1 << 10, 3)
-        if not message:
-            return
-        request = json.loads(message)
-        if "poll" in request:
-            pid, status = os.waitpid(request["poll"], os.WNOHANG)
-            channel.send(json.dumps(os.waitstatus_to_exitcode(status) if pid else None).encode())
-        elif pid := os.fork():
-            for fd in fds:
-                os.close(fd)
-            channel.send(json.dumps(pid).encode())
-        else:
-            channel.close()
-            np.random.seed()
-            return _become(*fds)
-
-
-if __name__ == "__main__":
-    _wait()

@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+COMMAND = (sys.executable, "-m", "studio.generation.workers")
+
 
 def run(
     job: Mapping[str, Any],
@@ -33,7 +35,7 @@ def run(
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "studio.generation.workers"],
+            COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
