@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache, wraps
+from functools import wraps
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,18 +19,12 @@ from torch import Tensor
 
 from backbones.types import RunContext
 
-NUMBA = find_spec("numba") is not None  # read where torch.compile traces, which cannot look for packages
+# read where torch.compile traces, which cannot look for packages; `torch.compiler`'s own marks would load
+# torch._dynamo, half of the time that an import takes
+NUMBA, MAMBA = (find_spec(package) is not None for package in ("numba", "mamba_ssm"))
 FORMS = ("auto", "double", "reference", "fused", "mamba", "chunked")
 PLAIN = ("reference", "chunked")  # torch alone
 _told: set[str] = set()
-
-
-_found = cache(find_spec)
-
-
-@torch.compiler.assume_constant_result
-def installed(package: str) -> bool:
-    return _found(package) is not None
 
 
 def supports(form: str, *tensors: Tensor) -> str:
@@ -41,11 +35,11 @@ def supports(form: str, *tensors: Tensor) -> str:
     if torch._C._are_functorch_transforms_active():
         return "it cannot run under torch.func transforms"
     if form == "fused":
-        if not installed("numba"):
+        if not NUMBA:
             return "it needs numba; pip install numba"
         if first.device.type != "cpu":
             return f"it runs on a CPU, not on {first.device.type}"
-    elif not installed("mamba_ssm") or first.device.type != "cuda":
+    elif not MAMBA or first.device.type != "cuda":
         return "it needs mamba-ssm and a CUDA device"
     if any(t.dtype == torch.float64 for t in tensors):
         return "it computes in float32, not in float64"

@@ -1,17 +1,16 @@
 """The data sets `molecules` and `moses`: shapes, standardised conditions, splits, node counts, and what lies
 beside a run."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 
 pytest.importorskip("rdkit", reason="pip install 'drift-studio[chem]'")
 
-from tiny import points_config
+from tiny import environment, points_config
 
 import studio
 from studio.chem.splits import scaffold, scaffold_split
@@ -149,6 +148,6 @@ try:
 except ImportError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    done = warm.run(["-c", code], cwd=Path(root), env=environment())
     assert done.returncode == 0, done.stderr
     assert "molecules need RDKit, which is not installed; pip install 'drift-studio[chem]'" in done.stdout
