@@ -65,6 +65,9 @@ def sample(
     probe: Annotated[
         bool, typer.Option(help="Also write what guidance did in each step: probe.csv and probe.png.")
     ] = False,
+    gif: Annotated[
+        bool, typer.Option(help="Also write how the first samples came about, step by step: trajectory.gif.")
+    ] = False,
     overwrite: Replace = False,
     attention: Attention = "auto",
     weights: Weights = "auto",
@@ -110,9 +113,17 @@ def sample(
         places(out, overwrite)
         check_guided(loaded, options)
         rows = []
+    film = None
+    if gif:
+        from studio.model.trajectory import Trajectory
+
+        film = Trajectory(loaded, out, overwrite=overwrite)
     with Steps() as bar:
-        samples = loaded.sample(origin=origin, on_step=bar, probe=rows, **options)
+        told = bar if film is None else film.beside(bar)
+        samples = loaded.sample(origin=origin, on_step=told, probe=rows, **options)
     written = samples.save(out, overwrite=overwrite)
+    if film is not None:
+        written.append(film.save(samples))
     if rows:
         written += save_probe(rows, out, overwrite=overwrite)
     elif rows is not None:

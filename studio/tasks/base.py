@@ -1,6 +1,6 @@
 """The verbs of a task."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -97,6 +97,10 @@ class Task(Protocol):
     def sheet(
         self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()
     ) -> "Image": ...
+
+    def frames(self, steps: Sequence[Tensor], *, captions: Sequence[str] = ()) -> "Iterable[Image]":
+        """A sheet of the same samples at each of several steps of their making, (B, ...) every one."""
+        return (self.sheet(values, captions=captions) for values in steps)
 
     def write(self, folder: Path, values: Tensor, recipes: Sequence[Mapping[str, Any]]) -> None:
         """The files of ``listing``: nothing here."""

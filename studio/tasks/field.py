@@ -1,7 +1,7 @@
 """Arrays (B, C, H, W) of floats that are no pictures: a user's own fields, or latents without a decoder. Kept
 exactly in ``samples.npz``; pictures beside them only show them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,11 @@ class FieldTask(Task):
         self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()
     ) -> Image.Image:
         return contact_sheet(self.pictures(values), columns=columns, captions=captions)
+
+    def frames(self, steps: Sequence[Tensor], *, captions: Sequence[str] = ()) -> Iterator[Image.Image]:
+        """In one scale of greys."""
+        drawn, each = self.pictures(torch.cat([*steps])), len(steps[0])
+        return (contact_sheet(drawn[i : i + each], captions=captions) for i in range(0, len(drawn), each))
 
     def write(self, folder: Path, values: Tensor, recipes: Sequence[Mapping[str, Any]]) -> None:
         """A sheet of the first hundred."""

@@ -1,8 +1,10 @@
 """Points in the plane: (B, d) float. Shown as a scatter plot."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -24,22 +26,37 @@ class PointsTask(Task):
     def sheet(
         self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()
     ) -> Image.Image:
-        from matplotlib.figure import Figure
+        return _scatter(_plane(values))
 
-        figure = Figure(figsize=(4, 4), dpi=120, layout="tight")
-        axes = figure.subplots()
-        points = values.cpu().numpy()
-        axes.scatter(
-            points[:, 0],
-            points[:, 1] if points.shape[1] > 1 else 0 * points[:, 0],
-            s=4,
-            alpha=0.5,
-            linewidths=0,
-        )
-        axes.set_aspect("equal")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        return Image.open(buffer).convert("RGB")
+    def frames(self, steps: Sequence[Tensor], *, captions: Sequence[str] = ()) -> Iterator[Image.Image]:
+        """On axes that hold them all."""
+        seen = [_plane(values) for values in steps]
+        every = torch.cat(seen)
+        low, high = every.amin(0), every.amax(0)
+        edge = 0.05 * (high - low).max().clamp(min=1e-3)
+        return (_scatter(points, (low - edge, high + edge)) for points in seen)
+
+
+def _plane(values: Tensor) -> Tensor:
+    """(B, 2) the first two numbers of samples (B, d)."""
+    return F.pad(values[:, :2].cpu(), (0, max(0, 2 - values.shape[1])))
+
+
+def _scatter(points: Tensor, box: tuple[Tensor, Tensor] | None = None) -> Image.Image:
+    """``box``: the corners of what is seen; all of the points where there is none."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4, 4), dpi=120, layout="tight")
+    axes = figure.subplots()
+    x, y = points.T.numpy()
+    axes.scatter(x, y, s=4, alpha=0.5, linewidths=0)
+    axes.set_aspect("equal")
+    if box is not None:
+        (left, bottom), (right, top) = (corner.tolist() for corner in box)
+        axes.set(xlim=(left, right), ylim=(bottom, top))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return Image.open(buffer).convert("RGB")
 
 
 class VectorsTask(PointsTask):
@@ -54,8 +71,6 @@ def exact_mixture(path: Path, *, std: float = 1.0) -> FunctionDenoiser:
     With x = a·data + s·noise, component k has variance a² v_k + s², responsibility r_k(x), and E[data | x] =
     Σ r_k (m_k + a v_k/var_k (x − a m_k)).
     """
-    import torch
-
     weights, means, stds = (
         torch.tensor(MIXTURE[k], dtype=torch.float64) for k in ("weights", "means", "stds")
     )
