@@ -82,8 +82,10 @@ def _wait(place: str) -> None:
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # loads a thousand modules
     import studio.cli.main
     import studio.generation.engine
-    import studio.model
     import studio.training.run  # noqa: F401
+
+    studio.load("fashion-dit").sample(seeds=[0], num_steps=1)  # loads the compiled loops as well
+    assert len(os.listdir("/proc/self/task")) == 1, "a fork has no threads but its own"
 
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(place + "~")

@@ -164,10 +164,10 @@ def test_the_sde_converges_at_weak_order_1() -> None:
 @pytest.mark.parametrize("name", ["bridge", "bridge_sde"])
 @pytest.mark.parametrize("backward", [False, True])
 def test_sampling_reproduces_ends_and_pairing(name: str, backward: bool) -> None:
-    bridge, n = example(2), 20000
+    bridge, n = example(2), 8000
     x, noise = draw(bridge, n, "data" if backward else "source")
     model = Reversed(bridge.denoiser()) if backward else bridge.denoiser()
-    y = build(name).sample(model, x, noise=noise, num_steps=250)
+    y = build(name).sample(model, x, noise=noise, num_steps=150)
     mean, cov, cross = (
         (bridge.a, bridge.A, bridge.cross.mT) if backward else (bridge.b, bridge.B, bridge.cross)
     )

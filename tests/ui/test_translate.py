@@ -139,7 +139,7 @@ def test_stop_keeps_what_is_translated(roots: tuple[str], tmp_path: Path) -> Non
     name = next(n for n in engine.bridges() if n.endswith("negatives"))
     for k in range(33):  # two batches
         Image.new("L", (8, 8), k).save(tmp_path / f"{k}.png")
-    rows = run(engine, name, [str(tmp_path / f"{k}.png") for k in range(33)], 1000, 0, True)
+    rows = run(engine, name, [str(tmp_path / f"{k}.png") for k in range(33)], 300, 0, True)
     next(rows)
 
     def stop() -> None:

@@ -37,7 +37,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(
             ROOT / name,
             top / "source" / name,
-            ignore=shutil.ignore_patterns("__pycache__", "models", "*.safetensors", "*.npz"),
+            ignore=shutil.ignore_patterns("models", "*.safetensors", "*.npz"),
         )
     (top / "source" / "data").mkdir()
     shutil.copy(ROOT / "data" / "molecules_moses_45k.csv.gz", top / "source" / "data")

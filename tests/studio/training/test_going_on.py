@@ -214,7 +214,7 @@ def test_one_length_replaces_the_other(tmp_path: Path) -> None:
         ("count: 512", "count: 256", "data.*count"),
     ],
 )
-@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("own", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_keys_that_may_not_change_are_refused(
     own: bool, old: str, new: str, word: str, tmp_path: Path
 ) -> None:
