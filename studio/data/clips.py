@@ -18,14 +18,14 @@ RADIUS = 2.0  # of the toy's disc, and half of its square, in pixels
 
 def bouncing(seeds: range, frames: int = 8, size: int = 12) -> np.ndarray:
     """(N, frames, 1, size, size) uint8: a white disc and a grey square, each with a place and a velocity of
-    its own (at most two pixels a frame along each side), which the walls turn round. Drawn from their seeds;
+    its own (at most one pixel a frame along each side), which the walls turn round. Drawn from their seeds;
     what follows the first two frames is determined."""
     u = (
         NoiseSource(seeds).uniform((2, 2, 2), stream="bouncing").double().numpy()
     )  # shape, start or speed, axis
     room = size - 1 - 2 * RADIUS  # that a centre has
     time = np.arange(frames)[None, None, :, None]
-    way = u[:, :, None, 0] * room + (u[:, :, None, 1] - 0.5) * 4 * time  # (N, shape, T, axis)
+    way = u[:, :, None, 0] * room + (u[:, :, None, 1] - 0.5) * 2 * time  # (N, shape, T, axis)
     centre = RADIUS + room - np.abs(way % (2 * room) - room)
     grid = np.arange(size)
     dy, dx = (np.abs(grid - centre[..., k, None]) for k in (0, 1))  # (N, shape, T, size) each

@@ -106,13 +106,20 @@ class Muon:
         ]
 
 
+INSIDE = ("blocks.", "temporal.")  # parts of networks whose matrices are Muon's
+
+
 def build_optimizers(networks: dict[str, nn.Module], config: TrainConfig) -> list[Any]:
-    """AdamW over everything, or Muon over the matrices and kernels inside blocks (``blocks.`` in their name)
-    and AdamW over the rest."""
+    """AdamW over everything, or Muon over the matrices and kernels inside blocks (`INSIDE` in their name) and
+    AdamW over the rest."""
     named = [
         (f"{n}.{k}", p) for n, net in networks.items() for k, p in net.named_parameters() if p.requires_grad
     ]
-    matrices = [p for k, p in named if config.optimizer == "muon" and "blocks." in k and p.ndim >= 2]
+    matrices = [
+        p
+        for k, p in named
+        if config.optimizer == "muon" and any(part in k for part in INSIDE) and p.ndim >= 2
+    ]
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in named if id(p) not in chosen]
     built: list[Any] = []
