@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.attention import attend
-from backbones.attention.specs import Full, Spec
+from backbones.attention.specs import Full, Spec, among
 from backbones.axes import Axes
 from backbones.caching.attention import attended
 from backbones.caching.order import order_of
@@ -59,8 +59,10 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, ctx: RunContext | None, gate: Tensor | None = None) -> Tensor:
-        return attended(self, x, ctx, gate)
+    def forward(
+        self, x: Tensor, ctx: RunContext | None, gate: Tensor | None = None, sees: Spec = Full()
+    ) -> Tensor:
+        return attended(self, x, ctx, gate, sees)
 
     def mix(self, x: Tensor, specs: Sequence[Spec], ctx: RunContext | None) -> list[Tensor]:
         """(B, N, D) → (B, H, N, d) for each spec."""
@@ -90,9 +92,9 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.norm2 = nn.LayerNorm(dim, eps=mlp_norm_eps, elementwise_affine=False)
 
-    def forward(self, h: Tensor, modulation: Tensor, ctx: RunContext | None) -> Tensor:
+    def forward(self, h: Tensor, modulation: Tensor, ctx: RunContext | None, sees: Spec = Full()) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=1)  # (B, D) each
-        h = gated(h, gate1, self.attn(norm_modulated(h, shift1, scale1, self.norm1.eps), ctx, gate1))
+        h = gated(h, gate1, self.attn(norm_modulated(h, shift1, scale1, self.norm1.eps), ctx, gate1, sees))
         return gated(h, gate2, self.mlp(norm_modulated(h, shift2, scale2, self.norm2.eps)))
 
 
@@ -130,7 +132,9 @@ class DiT(nn.Module):
     sides divisible by the patch work; positions stretch to the native grid's extent.
     ``patch_size``: one number, or one for each side (`backbones.axes.Axes`). ``vocab``: of tokens, ids (B, L)
     or (B, H, W) → logits (B, ..., V), by patches of one place. ``known``: it is told which entries are given
-    (`Cond.known`). ``frequency_shift`` and ``mlp_norm_eps`` are 1 and 1e-5 in diffusers' version.
+    (`Cond.known`). ``rows``: samples are (B, n, d), a token a row; those that are not `Cond.valid` are
+    padding, which the others do not see. ``frequency_shift`` and ``mlp_norm_eps`` are 1 and 1e-5 in
+    diffusers' version.
     """
 
     pos_embed: Tensor
@@ -161,6 +165,7 @@ class DiT(nn.Module):
         mlp_norm_eps: float = 1e-6,
         vocab: int = 0,
         known: bool = False,
+        rows: bool = False,
     ):
         super().__init__()
         if size is not None:
@@ -171,6 +176,12 @@ class DiT(nn.Module):
         if stem_channels:
             patch_size = 2 ** len(stem_channels)
         self.axes = axes = Axes(input_size, patch_size, stem=bool(stem_channels))
+        if rows and (axes.patch != (1,) or vocab):
+            raise ValueError(
+                f"got rows=true with patches of {patch_size}, sides {axes.sides} and vocab={vocab}, expected "
+                "patch_size=1, one side and no vocab: a row is a token"
+            )
+        self.rows = rows
         if hidden_size % num_heads:
             raise ValueError(
                 f"got width {hidden_size} and {num_heads} heads, expected a width divisible by the heads"
@@ -253,12 +264,14 @@ class DiT(nn.Module):
 
     def tokens(self, shape: Sequence[int]) -> int:
         """How many patches a sample of a shape has."""
-        return self.axes.tokens((1, *shape) if self.vocab else shape)
+        return shape[0] if self.rows else self.axes.tokens((1, *shape) if self.vocab else shape)
 
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
     ) -> Tensor:
-        given, x = x.shape, x[:, None] if self.vocab else x
+        if self.rows and x.ndim != 3:
+            raise ValueError(f"got samples of shape {tuple(x.shape)}, expected rows (B, n, d)")
+        given, x = x.shape, x[:, None] if self.vocab else x.mT if self.rows else x
         along = self.axes.grid(x.shape)
         grid, frames = self.axes.flat(along), along[0] if self.axes.clips else 1
         if t.ndim == 0:
@@ -275,8 +288,12 @@ class DiT(nn.Module):
         h, rest = first(self.axes.frames(x), extra[:down])  # (B·F, N, D)
         h = h + self.positions(grid)
         if self.known_embedder is not None:
-            known = cond.known[:, None] if self.vocab and cond.known is not None else cond.known
+            known = cond.known
+            if known is not None:
+                known = known[:, None] if self.vocab else known.mT if self.rows else known
             h = h + self.known_embedder(self.axes.frames(self.axes.known(known, x)))
+
+        sees = among(cond.valid) if self.rows and cond.valid is not None else Full()
 
         def blocks(h: Tensor) -> Tensor:
             order = order_of(ctx, grid, h.device)
@@ -284,14 +301,18 @@ class DiT(nn.Module):
             for i, (block, modulation) in enumerate(zip(self.blocks, per_block)):
                 if self.temporal is not None:
                     h = self.temporal[i](h, frames, ctx)
-                h = block(h, modulation, RunContext.at(ctx, i))
+                h = block(h, modulation, RunContext.at(ctx, i), sees)
             return h if order is None else torch.empty_like(h).index_copy_(1, order, h)
 
         h = through(blocks, h, ctx, self)
         shift, scale = final.chunk(2, dim=1)
         h = norm_modulated(h, shift, scale, self.final_norm.eps)
         out = last(h, grid, rest, extra[down:])
-        return out.view(*given, -1) if self.vocab else self.axes.samples(out, x, 2 if self.learn_sigma else 1)
+        if self.vocab:
+            return out.view(*given, -1)
+        parts = 2 if self.learn_sigma else 1
+        y = self.axes.samples(out, x, parts)
+        return y.unflatten(1, (parts, -1)).mT.flatten(1, 2) if self.rows else y
 
     def modulate_all(self, c: Tensor, low: torch.dtype | None) -> Tensor:
         """(B, sum(splits)) of every block, in autocast's dtype. In training the product itself is never cast:

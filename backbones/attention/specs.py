@@ -49,6 +49,12 @@ class Bias:
     blind: bool = True
 
 
+def among(valid: Tensor) -> Bias:
+    """Every query sees the keys that are ``valid`` (B, N); at least one of each sample is."""
+    bias = torch.zeros(valid.shape, device=valid.device).masked_fill(~valid, -math.inf)
+    return Bias(bias[:, None, None], blind=False)
+
+
 Local = Window | GridWindow | BlockDiagonal
 Spec = Full | Local | Bias
 

@@ -34,14 +34,24 @@ class Kept(NamedTuple):
     rest: Tensor | None
 
 
-def attended(attention: Attends, x: Tensor, ctx: RunContext | None, gate: Tensor | None = None) -> Tensor:
-    """(B, N, D) to (B, N, D): as the plan of the run says, in full where there is none. ``gate`` (B, D): what
-    the output will be multiplied by; told to whoever looks on (``taps["attention"]``, asked in place of the
-    plan)."""
+def attended(
+    attention: Attends,
+    x: Tensor,
+    ctx: RunContext | None,
+    gate: Tensor | None = None,
+    sees: Spec = Full(),
+) -> Tensor:
+    """(B, N, D) to (B, N, D): as the plan of the run says, where there is none as ``sees`` does. ``gate`` (B,
+    D): what the output will be multiplied by; told to whoever looks on (``taps["attention"]``, asked in place
+    of the plan). Raises ``ValueError`` for a plan of attention that does not see all."""
     plan, names = (None, ()) if ctx is None else (ctx.plan, branches(ctx))
     row = None if plan is None or ctx is None else plan.row(ctx.step, ctx.evaluation)
     if ctx is None or plan is None or row is None or not names or not plan.attention:
-        return attention.project(attention.mix(x, [Full()], ctx)[0])
+        return attention.project(attention.mix(x, [sees], ctx)[0])
+    if sees != Full():
+        raise ValueError(
+            "got a plan of attention for samples with padding, expected one of trunk or uncond alone"
+        )
     if "attention" in ctx.taps:
         return ctx.taps["attention"](attention, x, ctx, row, gate)
     return planned(attention, x, ctx, plan, row, plan.attends(row, ctx.layer))

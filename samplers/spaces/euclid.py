@@ -24,12 +24,12 @@ class Euclid:
         stream: str = "prior",
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, Cond]:
-        """(B, *shape) normal draws of standard deviation ``scale``."""
-        return scale * noise.normal(shape, stream=stream, dtype=dtype), cond
+        """(B, *shape) normal draws of standard deviation ``scale``, 0 on padding."""
+        return real(scale * noise.normal(shape, stream=stream, dtype=dtype), cond), cond
 
     def project(self, x: Tensor, cond: Cond) -> Tensor:
-        """x itself."""
-        return x
+        """x itself, 0 on padding."""
+        return real(x, cond)
 
     def difference(self, a: Tensor, b: Tensor) -> Tensor:
         return a - b
@@ -38,7 +38,7 @@ class Euclid:
         return x + d
 
     def told(self, data: Tensor, cond: Cond) -> Cond:
-        """As they are: every entry is real."""
+        """As they are: where they say nothing, every entry is real."""
         return cond
 
     def known(self, places: Tensor, data: Tensor) -> Tensor:
@@ -46,5 +46,18 @@ class Euclid:
         return places
 
     def reduce(self, error: Tensor, cond: Cond) -> Tensor:
-        """(B,) mean of (B, ...) over the entries that are not known."""
-        return mean_unknown(error, cond.known)
+        """(B,) mean of (B, ...) over the entries that are neither padding nor known."""
+        if cond.valid is None:
+            return mean_unknown(error, cond.known)
+        padding = ~beside(cond.valid, error)
+        return mean_unknown(error, padding if cond.known is None else padding | cond.known)
+
+
+def real(x: Tensor, cond: Cond) -> Tensor:
+    """(B, n, ...) with 0 for what is padding."""
+    return x if cond.valid is None else x * beside(cond.valid, x)
+
+
+def beside(valid: Tensor, x: Tensor) -> Tensor:
+    """(B, n) as it broadcasts to (B, n, ...)."""
+    return valid.view(*valid.shape, *[1] * (x.ndim - valid.ndim))

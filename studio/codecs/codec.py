@@ -233,6 +233,8 @@ REGISTRY = Registry(
         "pixels": "studio.codecs.codec:Pixels",
         "scale": "studio.codecs.codec:Scale",
         "columns": "studio.codecs.codec:Columns",
+        "curves": "studio.codecs.curves:Curves",
+        "rows": "studio.codecs.rows:Rows",
         "vae": "studio.codecs.vae:VAECodec",
         "graph": "studio.codecs.graph:GraphCodec",
         "angles": "studio.codecs.angles:Angles",

@@ -26,6 +26,8 @@ REGISTRY = Registry(
         "sets": "studio.data.sets:sets",
         "angles": "studio.data.angles:angles",
         "tokens": "studio.data.tokens:tokens",
+        "curves": "studio.data.curves:curves",
+        "rows": "studio.data.rows:rows",
         "clips": "studio.data.clips:clips",
         "molecules": "studio.data.molecules:molecules",
         "moses": "studio.data.molecules:moses",

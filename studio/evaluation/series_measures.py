@@ -1,5 +1,5 @@
-"""Curves and clips are measured by energy distances: of whole samples, of the frames of clips one by one, and
-of the steps between neighbours in time. Nothing here sees what is in a picture."""
+"""Curves, rows and clips are measured by energy distances: of whole samples, of the frames of clips and the
+rows one by one, and of the steps between neighbours in time. Nothing here sees what is in a picture."""
 
 from collections.abc import Callable
 
@@ -29,9 +29,20 @@ def _frames(clips: np.ndarray) -> np.ndarray:
     return clips.reshape(-1, *clips.shape[2:])
 
 
+def _real(rows: np.ndarray) -> np.ndarray:
+    """(N, n) which rows are no padding, which is 0."""
+    return (rows != 0).any(-1)
+
+
 CURVES = {
     "energy": _energy(lambda curves: curves),
     "steps": _energy(lambda curves: np.diff(curves, axis=-1)),
+}
+ROWS = {
+    "energy": _energy(lambda rows: rows),
+    "rows": _energy(lambda rows: rows[_real(rows)]),
+    "steps": _energy(lambda rows: np.diff(rows, axis=1)[_real(rows)[:, 1:]]),
+    "lengths": _energy(lambda rows: _real(rows).sum(1)),
 }
 CLIPS = {
     "energy": _energy(lambda clips: clips / 255),

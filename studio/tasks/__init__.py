@@ -21,6 +21,8 @@ REGISTRY = Registry(
         "vectors": "studio.tasks.points:VectorsTask",
         "angles": "studio.tasks.angles:AnglesTask",
         "tokens": "studio.tasks.tokens:TokensTask",
+        "curves": "studio.tasks.curves:CurvesTask",
+        "rows": "studio.tasks.curves:RowsTask",
         "clips": "studio.tasks.clips:ClipsTask",
         "molecule": "studio.tasks.molecule:MoleculeTask",
     },
