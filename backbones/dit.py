@@ -133,8 +133,8 @@ class DiT(nn.Module):
     ``patch_size``: one number, or one for each side (`backbones.axes.Axes`). ``vocab``: of tokens, ids (B, L)
     or (B, H, W) → logits (B, ..., V), by patches of one place. ``known``: it is told which entries are given
     (`Cond.known`). ``rows``: samples are (B, n, d), a token a row; those that are not `Cond.valid` are
-    padding, which the others do not see. ``frequency_shift`` and ``mlp_norm_eps`` are 1 and 1e-5 in
-    diffusers' version.
+    padding, which the others do not see and of which it says 0. ``frequency_shift`` and ``mlp_norm_eps`` are
+    1 and 1e-5 in diffusers' version.
     """
 
     pos_embed: Tensor
@@ -312,7 +312,10 @@ class DiT(nn.Module):
             return out.view(*given, -1)
         parts = 2 if self.learn_sigma else 1
         y = self.axes.samples(out, x, parts)
-        return y.unflatten(1, (parts, -1)).mT.flatten(1, 2) if self.rows else y
+        if not self.rows:
+            return y
+        y = y.unflatten(1, (parts, -1)).mT  # (B, parts, n, d)
+        return (y if cond.valid is None else y * cond.valid[:, None, :, None]).flatten(1, 2)
 
     def modulate_all(self, c: Tensor, low: torch.dtype | None) -> Tensor:
         """(B, sum(splits)) of every block, in autocast's dtype. In training the product itself is never cast:

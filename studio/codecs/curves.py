@@ -41,6 +41,9 @@ class Curves(Columns):
         made = (torch.tensor(v, dtype=torch.float64, device=like.device) for v in (self.mean, self.std))
         return [v.view(shape) for v in made]
 
+    def log_det(self, shape: Sequence[int]) -> float | None:
+        return -shape[-1] * math.fsum(map(math.log, self.std))
+
     def sizes(self, shape: Sequence[int]) -> dict[str, Any]:
         """One side of some channels, in the longest patches that leave some `PATCHES` or more; of (L,) alone
         ``dim`` too."""

@@ -61,6 +61,10 @@ class Rows(Curves):
         valid = torch.arange(shape[0], device=count.device) < count[:, None]
         return super().start(replace(cond, valid=valid), noise, path, shape)
 
+    def log_det(self, shape: Sequence[int]) -> float | None:
+        """None: it depends on how many rows are real."""
+        return None
+
     def sizes(self, shape: Sequence[int]) -> dict[str, Any]:
         """One side, of ``rows``, each a patch."""
         return {"in_channels": shape[1], "input_size": (shape[0],), "patch_size": 1, "rows": True}

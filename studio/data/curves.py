@@ -8,6 +8,7 @@ import numpy as np
 
 from backbones.noise import NoiseSource
 from studio.data.arrays import Data, from_arrays
+from studio.data.finite import check_values
 from studio.data.npz_files import array_of, beside, named_array, opened
 from studio.data.parts import HELD_OUT, parted
 
@@ -67,6 +68,7 @@ def curves(
         if count < 2 or length < 1:
             raise ValueError(f"got {count} curves of {length} places, expected two or more of one or more")
         values, name = process(range(count), length), "process"
+    check_values(values, name)
     y, classes = extra.pop("labels"), extra.pop("classes")
     parts = parted(len(values), y, held_out, stratify)
     mean, std = units(values[parts[0]])

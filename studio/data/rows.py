@@ -9,6 +9,7 @@ import numpy as np
 from backbones.noise import NoiseSource
 from studio.data.arrays import Arrays, Data, content_hash, from_arrays
 from studio.data.curves import TYPES
+from studio.data.finite import check_values
 from studio.data.npz_files import array_of, beside, named_array, opened
 from studio.data.parts import HELD_OUT, parted
 
@@ -69,6 +70,7 @@ def rows(
                 f"got {count} walks of up to {longest} rows, expected two or more of up to {SHORTEST} or more"
             )
         (array, real), name = walks(range(count), longest), "walks"
+    check_values(array, name)
     y, classes = extra.pop("labels"), extra.pop("classes")
     train, rest = parted(len(array), y, held_out, stratify)
     data = from_arrays(

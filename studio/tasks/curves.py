@@ -2,7 +2,7 @@
 Shown together, a panel a channel."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,15 +39,16 @@ class CurvesTask(Task):
     def sheet(
         self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()
     ) -> Image.Image:
-        from matplotlib.figure import Figure
+        return _panels(self._drawn(values))
 
-        channels = self.channels(values.cpu().double().numpy())[:PANELS]
-        figure = Figure(figsize=(5, 1 + 2 * len(channels)), dpi=120, layout="tight")
-        for axes, one in zip(figure.subplots(len(channels), squeeze=False, sharex=True).flat, channels):
-            draw(axes, one)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        return Image.open(buffer).convert("RGB")
+    def frames(self, steps: Sequence[Tensor], *, captions: Sequence[str] = ()) -> Iterator[Image.Image]:
+        """On axes that hold them all."""
+        drawn = [self._drawn(values) for values in steps]
+        spans = [(np.nanmin(one), np.nanmax(one)) for one in np.stack(drawn, axis=1)]
+        return (_panels(channels, spans) for channels in drawn)
+
+    def _drawn(self, values: Tensor) -> np.ndarray:
+        return self.channels(values.cpu().double().numpy())[:PANELS]
 
     def channels(self, values: np.ndarray) -> np.ndarray:
         """(C, N, L)."""
@@ -72,6 +73,23 @@ class RowsTask(CurvesTask):
         real = (values != 0).any(-1)
         longest = max(int(real.sum(1).max()), 1)
         return np.moveaxis(np.where(real[..., None], values, np.nan)[:, :longest], -1, 0)
+
+
+def _panels(channels: np.ndarray, spans: Sequence[tuple[float, float]] = ()) -> Image.Image:
+    """Of (C, N, L) a panel each; ``spans``: of what, from below to above."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 1 + 2 * len(channels)), dpi=120, layout="tight")
+    panels = figure.subplots(len(channels), squeeze=False, sharex=True).flat
+    for k, (axes, one) in enumerate(zip(panels, channels)):
+        draw(axes, one)
+        if spans:
+            low, high = spans[k]
+            edge = 0.05 * (high - low) or 1.0
+            axes.set_ylim(low - edge, high + edge)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return Image.open(buffer).convert("RGB")
 
 
 def draw(axes: Any, curves: np.ndarray) -> None:

@@ -68,6 +68,8 @@ def test_every_channel_has_its_unit() -> None:
     data = torch.tensor([[[305.0, 295.0], [-1.1, -0.9]]], dtype=torch.float64)
     torch.testing.assert_close(codec.encode(data), torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]]))
     torch.testing.assert_close(codec.decode(codec.encode(data)), data)
+    jacobian = torch.autograd.functional.jacobian(codec.encode, data).double().view(4, 4)
+    np.testing.assert_allclose(codec.log_det((2, 2)), torch.linalg.slogdet(jacobian)[1], rtol=1e-6)
     assert codec.sizes((2, 100)) == {"in_channels": 2, "input_size": (100,), "patch_size": 4}
     assert codec.sizes((101,)) == {"in_channels": 1, "input_size": (101,), "patch_size": 1, "dim": 101}
     with pytest.raises(ValueError, match="expected as many, all above 0"):

@@ -56,6 +56,7 @@ def test_what_stands_on_padding_changes_nothing(net: DiT) -> None:
     t = torch.tensor([0.2, 0.7], dtype=torch.float64)
     out = net(x, t, Cond(valid=valid)).detach()
     torch.testing.assert_close(net(moved, t, Cond(valid=valid))[valid], out[valid], rtol=0, atol=1e-6)
+    assert not out[~valid].any()
     other = torch.tensor([[True] * 4 + [False], [True] * 5])
     assert float((net(x, t, Cond(valid=other)) - out)[0, :3].abs().max()) > 1e-3
     torch.testing.assert_close(net(x, t, Cond(valid=torch.ones_like(valid))), net(x, t))
@@ -95,6 +96,8 @@ def test_a_users_own_rows(tmp_path: Path) -> None:
         there = (made.values != 0).any(-1)
         assert there.tolist() == [[True] * 2 + [False] * 4] * 4
         assert made.values.dtype == torch.float64 and 200 < float(made.values[there].mean()) < 400
+    first, second = model.task.frames([made.values, 2 * made.values])
+    assert first.size == second.size and first.tobytes() != second.tobytes()
     free = np.ones((6, 3), bool)
     free[:2] = False
     part = model.sample(seeds=[0], init=values[0], mask=free, num_steps=2, conditions={"rows": 4}).values[0]
