@@ -112,11 +112,10 @@ def _controls(settings: Settings, shown: Card, known: dict[str, Card]) -> dict[s
 
 
 def _known(shown: Card) -> str:
-    """What may be set, of other kinds than numbers with what they take."""
+    """What may be set; the control of each tells what it takes."""
     said = catalog.conditions_of(shown)
-    names = [f"{name} ({hint})" if isinstance(hint, str) else name for name, hint in said.items()]
     value = "value" if any(isinstance(hint, str) for hint in said.values()) else "number"
-    return f"name={value}, ...; known: {', '.join(names)}"
+    return f"name={value}, ...; known: {', '.join(said)}"
 
 
 def bridge(shown: Card) -> dict[str, Update]:

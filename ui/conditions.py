@@ -30,7 +30,12 @@ def controls() -> dict[str, Any]:
             label="Rows", visible=False, type="array", interactive=True, elem_id="condition-table"
         ),
         "condition_file": gr.File(
-            label="From a file", visible=False, file_types=FILES, type="filepath", height=96
+            label="From a file",
+            visible=False,
+            file_types=FILES,
+            type="filepath",
+            height=80,
+            elem_id="condition-file",
         ),
     }
 

@@ -3,6 +3,7 @@ and its value as a text, a table or from a file that was sent."""
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,4 +74,5 @@ def _control(field: Field) -> Control:
     form = kind_of(field).control(field) if field.kind in KINDS else "text"
     width = field.shape[-1] if form == "table" else 0
     named: Sequence[str] = field.names if len(field.names) == width else [str(i) for i in range(width)]
-    return Control(form, hint_of(field), field.names if form == "choice" else (), tuple(named))
+    hint = re.split(r" as \[|,? or @", hint_of(field))[0]  # a table is written in cells, a file sent
+    return Control(form, hint, field.names if form == "choice" else (), tuple(named))
