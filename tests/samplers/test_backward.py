@@ -46,7 +46,8 @@ def density(
 def test_the_density_of_a_mixture(path: str, sampler: str) -> None:
     """What is left is the start: alpha there is 0.006 (vp), or noise of 80 hides a mean of 1 (edm)."""
     data = points(24)
-    found = density(PATHS[path], data, sampler=sampler)
+    steps = 30 if sampler == "rk4" and path != "edm" else 60
+    found = density(PATHS[path], data, sampler=sampler, steps=steps)
     error = (found - MIXTURE.log_prob(data)).abs().max()
     start = {"vp": 0.025, "edm": 0.03}.get(path, 0)
     assert error < start + ({"vp": 0.04, "edm": 0.1}.get(path, 0.01) if sampler == "heun" else 5e-4)
@@ -55,7 +56,7 @@ def test_the_density_of_a_mixture(path: str, sampler: str) -> None:
 
 def test_the_density_to_any_digit() -> None:
     data = points(4)
-    adaptive = build("torchdiffeq", rtol=1e-7, atol=1e-7)
+    adaptive = build("torchdiffeq", method="dopri8", rtol=1e-6, atol=1e-6)
     found = log_density(adaptive, MIXTURE.denoiser(LinearPath()), data)[:, 0]
     torch.testing.assert_close(found, MIXTURE.log_prob(data), rtol=0, atol=1e-5)
 
@@ -69,7 +70,7 @@ def test_the_density_converges_at_the_solvers_order(sampler: str, order: int) ->
         float(
             (density(LinearPath(), data, sampler=sampler, steps=n, of=one) - one.log_prob(data)).abs().mean()
         )
-        for n in (20, 40)
+        for n in (10, 20)
     ]
     assert order - 0.35 < math.log2(errors[0] / errors[1]) < order + 0.6
 
@@ -77,9 +78,9 @@ def test_the_density_converges_at_the_solvers_order(sampler: str, order: int) ->
 def test_the_density_is_of_what_the_sampler_draws() -> None:
     """From a later start the prior is as wide as the states there, and the noise of sigma_min is in it."""
     one, data = gaussian(0.0, 1.0, 3), points(6, 3)
-    late = log_density(build("rk4", lambda_min=-1.0), one.denoiser(TrigPath()), data, num_steps=20)[:, 0]
+    late = log_density(build("rk4", lambda_min=-1.0), one.denoiser(TrigPath()), data, num_steps=5)[:, 0]
     torch.testing.assert_close(late, one.log_prob(data), rtol=0, atol=1e-5)  # of variance 1 everywhere
-    noisy = density(LipmanPath(sigma_min=0.5), data, sampler="rk4", of=one)
+    noisy = density(LipmanPath(sigma_min=0.5), data, sampler="rk4", steps=20, of=one)
     torch.testing.assert_close(noisy, one.log_prob(data, s=0.5), rtol=0, atol=1e-5)
 
 
@@ -89,9 +90,9 @@ def test_hutchinsons_estimate_is_unbiased() -> None:
     exact, data = correlated(LinearPath(), torch.zeros(3, dtype=torch.float64), cov), points(4, 3)
     heun = build("heun")
     want = log_density(heun, exact, data, num_steps=6)
-    probes = signs(96, data)
+    probes = signs(64, data)
     found = log_density(heun, exact, data, num_steps=6, probes=probes)
-    error = found.std(1) / math.sqrt(96)
+    error = found.std(1) / math.sqrt(64)
     assert (error > 1e-3).all() and ((found.mean(1) - want[:, 0]).abs() < 4 * error).all()
     alone = gaussian(0.3, 0.5, 3).denoiser(LinearPath())
     torch.testing.assert_close(
@@ -155,7 +156,7 @@ def test_there_and_back(sampler: str, order: int) -> None:
     """A run from the latent ends at the data, with an error that falls at the solver's order."""
     path, data = TrigPath(), points(12)
     model, errors = MIXTURE.denoiser(path), []
-    for n in (40, 80):
+    for n in (40, 80) if order == 1 else (20, 40):
         solver = build(sampler)
         z = latent(solver, model, data, num_steps=n)
         back = solver.sample(model, z, num_steps=n, noise=NoiseSource(range(len(z))))
