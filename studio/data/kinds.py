@@ -162,7 +162,7 @@ class ArrayKind(PlainKind):
             raise ValueError(f"got {field.name} of shape {value.shape}, expected {field.shape}")
         if np.isinf(value).any():
             raise ValueError(f"got infinite numbers in {field.name}, expected finite ones; NaN is missing")
-        return torch.from_numpy(np.ascontiguousarray(value))
+        return torch.from_numpy(np.require(value, requirements=["C", "W"]))
 
     def show(self, field: Field, value: Tensor) -> str:
         """JSON, each number as short as it can be; a missing one is null."""

@@ -232,6 +232,27 @@ def test_sentences_are_vectors_and_need_a_model_only_for_texts(tmp_path: Path) -
         kind_of(absent).parse(absent, "a cat")
 
 
+@pytest.mark.filterwarnings("error:.*not writable")
+def test_a_sentence_is_what_its_model_says_of_it(tmp_path: Path) -> None:
+    """A model in a folder, of words whose vectors are known; the mean of them stands for a sentence."""
+    sentences = pytest.importorskip("sentence_transformers", reason="pip install 'drift-studio[text]'")
+    tokenizers = pytest.importorskip("tokenizers")
+    words = ["?", "cold", "hot", "day"]
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({w: k for k, w in enumerate(words)}, unk_token="?")
+    )
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    static = pytest.importorskip("sentence_transformers.models").StaticEmbedding(
+        tokenizer, embedding_weights=np.eye(4, dtype=np.float32)
+    )
+    sentences.SentenceTransformer(modules=[static], device="cpu").save(str(tmp_path / "model"))
+    field = Field("says", "sentence", (4,), options={"model": str(tmp_path / "model")})
+    assert kind_of(field).parse(field, "hot day").tolist() == [0, 0, 0.5, 0.5]
+    (tmp_path / "said.txt").write_text("cold")
+    assert kind_of(field).parse(field, f"@{tmp_path / 'said.txt'}").tolist() == [0, 1, 0, 0]
+    assert kind_of(field).control(field) == "text"
+
+
 def test_data_brings_them() -> None:
     values = G.standard_normal((8, 2)).astype(np.float32)
     captions, sets = ["red", "blue circle"] * 4, G.standard_normal((8, 3, 2))
