@@ -23,12 +23,18 @@ FEW = 64  # dimensions, up to which the trace is exact unless asked for otherwis
 
 
 def check_noise(model: Loaded) -> None:
-    """Raises ``ValueError`` for a model that starts from anything but Gaussian noise."""
+    """Raises ``ValueError`` for a model that starts from anything but Gaussian noise of one size."""
     if model.denoiser.starts != "noise" or not model.denoiser.path.levels:
         raise ValueError(
             f"{model.name} is a model of {model.denoiser.space} that does not start from Gaussian noise, so "
             "its samples have no noise to be found, no density and no great circles between them; expected "
             "one on a path such as linear, trig, vp or edm"
+        )
+    if model.codec.settings:
+        raise ValueError(
+            f"{model.name} makes samples of as many {' and '.join(model.codec.settings)} as its start is "
+            "told, so their noise, density and great circles are not of one size; expected a model of "
+            "samples of one size"
         )
 
 

@@ -102,6 +102,9 @@ def test_a_users_own_rows(tmp_path: Path) -> None:
     free[:2] = False
     part = model.sample(seeds=[0], init=values[0], mask=free, num_steps=2, conditions={"rows": 4}).values[0]
     assert np.array_equal(part[:2].numpy(), values[0, :2])
+    for ask in (model.invert, model.log_prob):
+        with pytest.raises(ValueError, match="makes samples of as many rows as its start is told"):
+            ask(made.values)
     studio.generate(model, tmp_path / "set", num=30, num_steps=2, quiet=True)
     with np.load(tmp_path / "set" / "samples.npz") as file:
         assert file["values"].shape == (30, 6, 3) and file["values"].dtype == np.float64
