@@ -133,8 +133,9 @@ class DiT(nn.Module):
     ``patch_size``: one number, or one for each side (`backbones.axes.Axes`). ``vocab``: of tokens, ids (B, L)
     or (B, H, W) → logits (B, ..., V), by patches of one place. ``known``: it is told which entries are given
     (`Cond.known`). ``rows``: samples are (B, n, d), a token a row; those that are not `Cond.valid` are
-    padding, which the others do not see and of which it says 0. ``frequency_shift`` and ``mlp_norm_eps`` are
-    1 and 1e-5 in diffusers' version.
+    padding, which the others do not see and of which it says 0. ``periodic``: entries are angles (radians),
+    seen by their cosine and sine, so that a whole turn changes nothing. ``frequency_shift`` and
+    ``mlp_norm_eps`` are 1 and 1e-5 in diffusers' version.
     """
 
     pos_embed: Tensor
@@ -166,6 +167,7 @@ class DiT(nn.Module):
         vocab: int = 0,
         known: bool = False,
         rows: bool = False,
+        periodic: bool = False,
     ):
         super().__init__()
         if size is not None:
@@ -181,7 +183,7 @@ class DiT(nn.Module):
                 f"got rows=true with patches of {patch_size}, sides {axes.sides} and vocab={vocab}, expected "
                 "patch_size=1, one side and no vocab: a row is a token"
             )
-        self.rows = rows
+        self.rows, self.periodic = rows, periodic
         if hidden_size % num_heads:
             raise ValueError(
                 f"got width {hidden_size} and {num_heads} heads, expected a width divisible by the heads"
@@ -201,7 +203,7 @@ class DiT(nn.Module):
             Block(hidden_size, num_heads, mlp_ratio, mlp_norm_eps) for _ in range(depth)
         )
         self.temporal: nn.ModuleList | None = None
-        inner, outer = axes.channels(in_channels), axes.channels(self.out_channels)
+        inner, outer = axes.channels(in_channels * (1 + periodic)), axes.channels(self.out_channels)
         if stem_channels:
             self.stem: ConvStem | None = ConvStem(inner, stem_channels, stem_blocks, hidden_size)
             self.head: ConvHead | None = ConvHead(outer, stem_channels, stem_blocks, hidden_size)
@@ -285,7 +287,9 @@ class DiT(nn.Module):
         count, down = len(self.blocks), 0 if self.stem is None else len(self.stem.blocks)
         per_block, final, extra = parts[:count], parts[count], list(parts[count + 1 :])
         first, last = (self.stem or self.x_embedder), (self.head or self.final_layer)
-        h, rest = first(self.axes.frames(x), extra[:down])  # (B·F, N, D)
+        seen = self.axes.frames(x)
+        seen = torch.cat([seen.cos(), seen.sin()], 1) if self.periodic else seen
+        h, rest = first(seen, extra[:down])  # (B·F, N, D)
         h = h + self.positions(grid)
         if self.known_embedder is not None:
             known = cond.known

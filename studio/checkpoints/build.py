@@ -118,6 +118,32 @@ def _fields(entries: Any) -> tuple[Field, ...]:
     return tuple(field_of(entry) for entry in entries)
 
 
+SIZED = ("dim", "input_size", "max_atoms")  # options by which a backbone says which shapes it is for
+
+
+def misfit(spec: Mapping[str, Any], info: Info) -> str:
+    """Why the backbone of a section is not for such data: it asks for none of the sizes that they have; empty
+    where it may be."""
+    if spec.get("name") not in backbones.REGISTRY:
+        return ""
+    accepts = _options(spec["name"])
+    sizes = build_codec(info.codec).sizes(info.shape)
+    theirs = [k for k in (*SIZED, "rows") if k in sizes]
+    asked = [k for k in SIZED if k in accepts]
+    if not asked or not theirs or set(theirs) & set(asked) and ("rows" not in sizes or "rows" in accepts):
+        return ""
+    wanted = [n for n in backbones.REGISTRY if set(theirs) <= set(_options(n))]
+    tip = f"try backbone.name={wanted[0]}, or its whole section" if wanted else "train a network of your own"
+    return (
+        f"got the backbone {spec['name']}, which is for shapes by {' and '.join(asked)}, for {info.task} of "
+        f"shape {tuple(info.shape)}, expected one that takes {' and '.join(theirs)}; {tip}"
+    )
+
+
+def _options(name: str) -> Mapping[str, Any]:
+    return inspect.signature(resolve(backbones.REGISTRY, name, "backbone")).parameters
+
+
 def fill_backbone(
     spec: dict[str, Any], info: Info, head: Any = None, *, known: bool = False
 ) -> dict[str, Any]:
@@ -126,7 +152,9 @@ def fill_backbone(
     in or out; ``known``: it is trained with entries that are given."""
     if "name" not in spec:
         raise ValueError(f"backbone has no name, expected one of {', '.join(backbones.REGISTRY)}")
-    accepts = inspect.signature(resolve(backbones.REGISTRY, spec["name"], "backbone")).parameters
+    accepts = _options(spec["name"])
+    if why := misfit(spec, info):
+        raise ValueError(why)
     filling: dict[str, Any] = {"num_classes": len(info.classes), "num_numeric": len(info.numeric)}
     if encoders := encoders_of(info):
         filling["fields"] = encoders

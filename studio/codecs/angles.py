@@ -11,8 +11,8 @@ from studio.codecs.codec import Codec, FromNoise
 
 
 class Angles(FromNoise):
-    """(B, d) float ↔ float32. ``centre``: (d,) directions that lie at 0 for the network, such as the data's
-    mean ones; the cut of the circle is then opposite to them."""
+    """(B, d) or (B, L, d) float ↔ float32. ``centre``: (d,) directions that lie at 0 for the network, such as
+    the data's mean ones; the cut of the circle is then opposite to them."""
 
     name, bound, pictures, rescales, space = "angles", None, False, True, "torus"
 
@@ -29,8 +29,17 @@ class Angles(FromNoise):
         return torch.tensor(self.centre, dtype=torch.float64, device=like.device) if self.centre else 0.0
 
     def sizes(self, shape: Sequence[int]) -> dict[str, Any]:
-        """``dim``, and that entries are ``periodic``."""
-        return {**super().sizes(shape), "periodic": True}
+        """``dim`` of (d,); of sequences (L, d) one side of ``rows`` with d channels; and that entries are
+        ``periodic``."""
+        if len(shape) == 1:
+            return {"dim": shape[0], "periodic": True}
+        length, channels = shape
+        found = {"in_channels": channels, "input_size": (length,), "patch_size": 1}
+        return {**found, "rows": True, "periodic": True}
+
+    def places(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The angles, or of sequences their places."""
+        return (0,)
 
     def apart(self, other: Codec, mine: str, theirs: str) -> str:
         if self.centre == getattr(other, "centre", ()):

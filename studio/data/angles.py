@@ -1,4 +1,4 @@
-"""Angles: a user's own (N, d) in radians, or those that come with the studio."""
+"""Angles: a user's own (N, d) or (N, L, d) in radians, or those that come with the studio."""
 
 import math
 from dataclasses import replace
@@ -29,21 +29,23 @@ def angles(
     held_out: float = HELD_OUT,
     stratify: bool = True,
 ) -> Data:
-    """An .npz with (N, d) radians, any whole turns off, under the name that ``angles`` says; ``labels``,
-    ``classes``, ``numeric``, ``conditions`` and ``held_out`` as of `studio.data.sources.npz`. Without a
-    ``path`` the bundled (phi, psi) of 40,000 residues of proteins, with the secondary structure as class.
-    ``centre``: the network counts each angle from its mean direction.
+    """An .npz with (N, d) radians, or sequences (N, L, d) of them, any whole turns off, under the name that
+    ``angles`` says; ``labels``, ``classes``, ``numeric``, ``conditions`` and ``held_out`` as of
+    `studio.data.sources.npz`. Without a ``path`` the bundled (phi, psi) of 40,000 residues of proteins, with
+    the secondary structure as class.
+    ``centre``: the network counts each angle from its mean direction, in sequences that over all places.
 
     Raises ``ValueError`` for another shape, and for a value that is not finite, by its row.
     """
     where = Path(path).expanduser() if path else HOME / BUNDLED
     with opened(where) as file:
         key = str(named_array(list(file), angles, (), "angles", where))
-        values = array_of(file, key, where, "radians (N, d): try angles.astype(float)")
-        if values.dtype.kind not in "fiu" or values.ndim != 2 or not values.size:
+        values = array_of(file, key, where, "radians (N, d) or (N, L, d): try angles.astype(float)")
+        if values.dtype.kind not in "fiu" or values.ndim not in (2, 3) or not values.size:
             tip = "; of one angle each angles[:, None]" if values.ndim == 1 else ""
             raise ValueError(
-                f"{where} ({key}): got {values.dtype} of shape {values.shape}, expected radians (N, d){tip}"
+                f"{where} ({key}): got {values.dtype} of shape {values.shape}, expected radians (N, d) or "
+                f"(N, L, d){tip}"
             )
         extra = beside(file, where, len(values), labels=labels, conditions=conditions)
     check_values(values, f"{where} ({key})")
@@ -52,7 +54,7 @@ def angles(
     codec: dict[str, Any] = {"name": "angles"}
     train, rest = parted(len(values), y, held_out, stratify)
     if centre:
-        codec["centre"] = torch.exp(1j * turned[train]).mean(0).angle().tolist()
+        codec["centre"] = torch.exp(1j * turned[train]).flatten(0, -2).mean(0).angle().tolist()
     data = from_arrays(
         where.stem.replace("_", "-"),
         turned.float().numpy(),

@@ -35,7 +35,9 @@ def histogram(samples: SampleSet, real: SampleSet) -> float:
 
 
 def _angles(samples: SampleSet) -> np.ndarray:
-    return np.asarray(samples.values[:])
+    """(N, d); of sequences all places together."""
+    values = np.asarray(samples.values[:])
+    return values.reshape(-1, values.shape[-1])
 
 
 MEASURES = {

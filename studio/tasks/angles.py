@@ -1,5 +1,5 @@
-"""Angles: (B, d) float32 radians in [−π, π). One is shown as a rose, two as a scatter on their square, more
-as a histogram of each."""
+"""Angles: (B, d) or sequences (B, L, d), float32 radians in [−π, π), of sequences all places shown together.
+One is shown as a rose, two as a scatter on their square, more as a histogram of each."""
 
 import io
 import math
@@ -22,7 +22,7 @@ class AnglesTask(Task):
 
     @classmethod
     def misfit(cls, array: np.ndarray) -> str:
-        return "" if array.ndim == 2 and array.dtype.kind == "f" else "float radians (N, d)"
+        return "" if array.ndim in (2, 3) and array.dtype.kind == "f" else "float radians (N, d) or (N, L, d)"
 
     def pictures(self, values: Tensor) -> list[Image.Image]:
         """One plot of all samples."""
@@ -33,7 +33,7 @@ class AnglesTask(Task):
     ) -> Image.Image:
         from matplotlib.figure import Figure
 
-        angles = values.cpu().numpy()
+        angles = values.flatten(0, -2).cpu().numpy()
         shown = min(angles.shape[1], SHOWN)
         if angles.shape[1] <= 2:
             figure = Figure(figsize=(4, 4), dpi=120, layout="tight")

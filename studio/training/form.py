@@ -1,8 +1,12 @@
 """The form of a network for pictures of a size: the one that trained best on small pictures, a convolutional
 stem and head around a transformer over some sixty to a hundred and fifty tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from studio.checkpoints.build import Info, misfit
+from studio.codecs.codec import build_codec
+from studio.config import Config, files_of, load_config, shipped
 
 WIDTHS = {128: (4, 2), 192: (4, 3), 256: (6, 4), 384: (8, 6)}  # depth and heads
 STEMS = {1: (32,), 2: (24, 64), 3: (24, 48, 96), 4: (16, 32, 64, 128), 5: (16, 32, 64, 96, 128)}
@@ -37,3 +41,26 @@ def network(name: str, sides: Sequence[int], width: int) -> dict[str, Any]:
         1,
     )
     return {**form, "patch_size": patch}
+
+
+OTHERS: Mapping[
+    str, dict[str, Any]
+] = {  # by what the data says of its size, where a shipped config's misfits
+    "dim": {"name": "mlp", "width": 256, "depth": 4},
+    "rows": {"name": "dit", "hidden_size": 128, "depth": 4, "num_heads": 4},
+}
+
+
+def fitting(
+    config: Config, source: Any, overrides: Sequence[str], info: Info
+) -> tuple[Config, tuple[str, ...]]:
+    """A shipped config with a network for what the data is, where its own is for other shapes and no other
+    was asked for, and what is to be told of that. Options that were typed stay."""
+    ours = files_of(source) is not None or isinstance(source, str) and source in shipped()
+    typed = {o.partition("=")[0].strip() for o in overrides} & {"backbone", "backbone.name"}
+    sizes = build_codec(info.codec).sizes(info.shape)
+    section = next((form for size, form in OTHERS.items() if size in sizes), None)
+    if not ours or typed or section is None or not misfit(config.backbone, info):
+        return config, ()
+    told = f"backbone {section['name']}, as {info.task} of {info.shape} are not for {config.backbone['name']}"
+    return load_config({**config.tree(), "backbone": section}, overrides), (told,)

@@ -27,6 +27,7 @@ from studio.tasks import build_task, name_of_own
 from studio.tasks.base import Task
 from studio.training import objects
 from studio.training.defaults import settled
+from studio.training.form import fitting
 from studio.training.from_base import adapted, as_base, config_of
 from studio.training.loop import Trainer
 from studio.training.procedure import Procedure
@@ -119,6 +120,9 @@ def prepared(
         source_data, info = same_data(folder, source_data, info, moved=moved)
     elif base is not None:
         source_data, info, changes = as_base(source_data, info, base, config.backbone)
+        notes += changes
+    if recorded is None and base is None and backbone is None:
+        config, changes = fitting(config, source, overrides, info)
         notes += changes
     source_data = as_recorded(source_data, info.codec)
     resolved = resolve(

@@ -190,8 +190,11 @@ def test_measures_have_their_closed_values() -> None:
 @pytest.mark.parametrize(
     "values, message",
     [
-        (np.zeros(5), "got float64 of shape .5,., expected radians .N, d.; of one angle each angles"),
-        (np.zeros((4, 2, 3)), "got float64 of shape .4, 2, 3., expected radians .N, d."),
+        (
+            np.zeros(5),
+            "got float64 of shape .5,., expected radians .N, d. or .N, L, d.; of one angle each angles",
+        ),
+        (np.zeros((4, 2, 3, 1)), "got float64 of shape .4, 2, 3, 1., expected radians .N, d. or .N, L, d."),
         (np.array(["a"]), "got <U1 of shape .1,."),
         (np.array([[0, 1], [2, np.nan], [1, 1]]), r"got nan in item 1 at \[1\] of .*file.npz \(angles\)"),
         (np.array([[0, np.inf]]), "got inf in item 0"),
