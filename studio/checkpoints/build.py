@@ -162,11 +162,6 @@ def fill_backbone(
         filling["known"] = True
     codec = build_codec(info.codec)
     filling |= codec.sizes(info.shape)
-    if filling.get("rows") and "rows" not in accepts:
-        raise ValueError(
-            f"got the backbone {spec['name']} for {info.task}, of which some are padding that it would see; "
-            "choose dit"
-        )
     if getattr(head, "cond_source", False):
         if not has_channels(codec, info.shape):
             raise ValueError(
