@@ -37,12 +37,9 @@ def numbers_in(field: Field, text: str, files: bool) -> Any:
         return _table(field, path)
     if path.suffix.lower() == ".npz":
         return _archive(field, path)
+    said = _read(field, path) if path.suffix.lower() == ".json" else None
     try:
-        return (
-            _filled(json.loads(_read(field, path)))
-            if path.suffix.lower() == ".json"
-            else np.load(path, allow_pickle=False)
-        )
+        return np.load(path, allow_pickle=False) if said is None else _filled(json.loads(said))
     except OSError as error:
         raise unread(field, path, error) from None
     except (ValueError, EOFError, RecursionError):
@@ -56,6 +53,10 @@ def text_in(field: Field, text: str, files: bool) -> Any:
         return text
     path = path_of(field, text, files)
     told = _read(field, path).strip()
+    if not told:
+        raise ValueError(
+            f"{path} for {field.name} is empty, expected a text; leave the condition out for none"
+        )
     if path.suffix.lower() != ".json":
         return told
     try:
@@ -81,7 +82,7 @@ def _read(field: Field, path: Path) -> str:
     except OSError as error:
         raise unread(field, path, error) from None
     except ValueError as error:
-        raise ValueError(f"{path} for {field.name} is no text: {error}") from None
+        raise ValueError(f"{path} for {field.name}: {error}, expected a text; try .txt or .json") from None
 
 
 def _filled(values: Any) -> Any:

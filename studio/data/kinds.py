@@ -123,6 +123,14 @@ class NumberKind(PlainKind):
         return "a number" if field.range is None else f"{field.range[0]:.4g} to {field.range[1]:.4g}"
 
 
+def ragged(given: Any) -> str:
+    """The lengths of a list's rows, where they differ; empty where they do not."""
+    if not isinstance(given, list | tuple) or not all(isinstance(v, list | tuple) for v in given):
+        return ""
+    lengths = sorted({len(v) for v in given})
+    return " and ".join(map(str, lengths)) if len(lengths) > 1 else ""
+
+
 class ArrayKind(PlainKind):
     """Floats of one shape, as they are."""
 
@@ -138,6 +146,8 @@ class ArrayKind(PlainKind):
         tensor."""
         if isinstance(given, str | Path):
             given = numbers_in(field, str(given), files)
+        if getattr(getattr(given, "dtype", None), "kind", "") == "c":
+            raise ValueError(f"got complex numbers in {field.name}, expected real ones; try .real or .imag")
         try:
             return np.asarray(
                 [np.asarray(v) for v in given]
@@ -148,6 +158,11 @@ class ArrayKind(PlainKind):
                 dtype=np.float32,
             )
         except (TypeError, ValueError):
+            if lengths := ragged(given):
+                raise ValueError(
+                    f"got {field.name} with rows of {lengths} numbers, expected as many in each; fill up "
+                    "what is missing with null"
+                ) from None
             raise ValueError(
                 f"got {field.name} of {type(given).__name__}, expected an array or a tensor of numbers "
                 "of shape "

@@ -51,7 +51,8 @@ class FieldKind(Standardised):
             given = _picture(path_of(field, given, files), field)
         elif isinstance(given, Image.Image):
             given = _picture(given, field)
-        return super().read(field, given, files)
+        value = super().read(field, given, files)
+        return value[None] if field.shape == (1, *value.shape) else value  # a table is one channel
 
     def fit(self, field: Field, given: Sequence[Any]) -> Field:
         field = super().fit(field, given)
