@@ -9,6 +9,7 @@ ALONE = "PYTEST_XDIST_WORKER" not in os.environ
 if not ALONE:
     os.environ["OMP_NUM_THREADS"] = "1"  # of programs that tests start as well
 
+import gc
 import json
 import math
 import sys
@@ -25,6 +26,7 @@ from torch import Tensor
 # must be found first
 sys.path.insert(0, str(Path(__file__).parents[1]))
 torch.set_num_threads(2 if ALONE else 1)
+gc.disable()  # until everything is collected, of which nothing is garbage
 
 # begun first, so that no process is left alone with one of them at the end; the longest first
 LONG = (
@@ -69,6 +71,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     place = {here / f"{name}.py": k for k, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path, len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
