@@ -18,14 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 # pytest puts this folder on the path, and its subfolders carry the packages' names: the packages themselves
 # must be found first
 sys.path.insert(0, str(Path(__file__).parents[1]))
-torch.set_num_threads(2 if ALONE else 1)
 gc.disable()  # until everything is collected, of which nothing is garbage
 
 # begun first, so that no process is left alone with one of them at the end; the longest first
@@ -64,7 +60,7 @@ LONG = (
     "guidance/test_branches",
 )
 GOLDEN = Path(__file__).parent / "golden"
-Golden = tuple[dict[str, Tensor], dict[str, Any]]
+Golden = tuple[dict[str, Any], dict[str, Any]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -74,6 +70,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
+    import torch  # here, as the process that only deals out the tests needs none
+
+    torch.set_num_threads(2 if ALONE else 1)
     gc.freeze()
     gc.enable()
 
@@ -82,6 +81,8 @@ def pytest_collection_finish() -> None:
 def anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test is a script of its own, as far as threads go that an earlier one asked for, and signals that
     were sent to it."""
+    import torch
+
     # processes beside each other with more threads than cores wait for one another
     if not ALONE and torch.get_num_threads() > 1:
         torch.set_num_threads(1)
@@ -92,6 +93,7 @@ def anew(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], Golden]:
     """``golden(name)``: the tensors and the notes of tests/golden/name.{safetensors,json}."""
+    from safetensors.torch import load_file
 
     def load(name: str) -> Golden:
         return load_file(GOLDEN / f"{name}.safetensors"), json.loads((GOLDEN / f"{name}.json").read_text())
@@ -105,6 +107,8 @@ def strict() -> Callable[[float], float]:
     as the originals do, and MKL rounds exp differently on Intel's CPUs than on the one that the goldens were
     recorded on: the original's own output moves by 1.5e-7 with it. The limit holds where exp has the recorded
     bits, 1e-6 elsewhere."""
+    import torch
+
     frequencies = torch.exp(-math.log(10000.0) * torch.arange(128, dtype=torch.float32) / 128)
     return lambda limit: (
         limit if int(frequencies.view(torch.int32).sum()) == 129226262049 else max(limit, 1e-6)

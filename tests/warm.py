@@ -16,22 +16,30 @@ from pathlib import Path
 import warm_process
 from warm_process import Fork
 
+_open: list[socket.socket] = []
+
 
 @cache
 def place() -> str:
-    """Where the waiting process is asked; it ends with this one."""
-    found = Path(tempfile.mkdtemp(prefix="warm-"), "s")
-    waits, _ = os.pipe()
-    waiting = subprocess.Popen(
-        [sys.executable, warm_process.__file__, "wait", found],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
-        stdin=waits,
-        stdout=subprocess.DEVNULL,
-    )
-    os.close(waits)
+    """Where the waiting process is asked, one of all processes of this run; it ends with the last of them."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"alone-{os.getpid()}")
+    found = Path(tempfile.gettempdir(), f"warm-{run}", "s")
+    try:
+        found.parent.mkdir(mode=0o700)
+    except FileExistsError:  # another one begins it
+        pass
+    else:
+        subprocess.Popen(
+            [sys.executable, warm_process.__file__, "wait", found],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+    end = time.monotonic() + 120
     while not found.exists():
-        assert waiting.poll() is None, "the waiting process has ended"
+        assert time.monotonic() < end, "the waiting process does not begin"
         time.sleep(0.02)
+    _open.append(warm_process.stay(str(found)))
     return str(found)
 
 

@@ -33,6 +33,14 @@ class Fork:
         return int(self._line.recv(64))
 
 
+def stay(place: str) -> socket.socket:
+    """As long as it is open, the waiting process waits."""
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(place)
+    line.sendall(bytes(8))
+    return line
+
+
 def worker_command(place: str) -> tuple[str, ...]:
     """For workers of a ``studio generate`` that is a fork: they are forks too, with the pipes they get."""
     return sys.executable, "-IS", __file__, "be", place, "-m", "studio.generation.workers"
@@ -73,7 +81,7 @@ def _become(place: str, request: dict[str, Any], files: Sequence[int]) -> None:
 
 
 def _wait(place: str) -> None:
-    """Loads what is needed, then answers until standard input closes."""
+    """Loads what is needed, then answers as long as somebody stays."""
     import accelerate  # noqa: F401
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
@@ -92,31 +100,39 @@ def _wait(place: str) -> None:
     listener.listen(64)
     os.rename(place + "~", place)  # there when it answers
     lines: dict[socket.socket, int] = {}
+    staying: set[socket.socket] = set()
     while True:
-        ready, _, _ = select.select([0, listener, *lines], [], [])
-        if 0 in ready:
-            os.unlink(place)
-            os.rmdir(os.path.dirname(place))
-            return
+        ready, _, _ = select.select([listener, *lines, *staying], [], [], None if staying else 60)
         for line in ready:
             if line is listener:
                 line, _ = listener.accept()
-                size, files, _, _ = socket.recv_fds(line, 8, 3)
-                request = json.loads(line.recv(int.from_bytes(size, "little"), socket.MSG_WAITALL))
+                message, files, _, _ = socket.recv_fds(line, 8, 3)
+                size = int.from_bytes(message, "little")
+                if not size:
+                    staying.add(line)
+                    continue
+                request = json.loads(line.recv(size, socket.MSG_WAITALL))
                 lines[line] = os.fork()
                 if not lines[line]:
-                    for other in (listener, *lines):
+                    for other in (listener, *lines, *staying):
                         other.close()
                     return _become(place, request, files)
                 for fd in files:
                     os.close(fd)
                 line.sendall(str(lines[line]).encode())
+            elif line in staying:
+                staying.remove(line)
+                line.close()
             elif line.recv(1):
                 _, status = os.waitpid(lines[line], 0)
                 line.sendall(str(os.waitstatus_to_exitcode(status)).encode())
             else:  # nobody asks any more
                 line.close()
                 del lines[line]
+        if not staying:
+            os.unlink(place)
+            os.rmdir(os.path.dirname(place))
+            return
 
 
 def _be(place: str, words: Sequence[str]) -> None:

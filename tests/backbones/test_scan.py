@@ -246,7 +246,7 @@ def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         selective_scan(*[x.double() for x in inputs], form="fused")
     with pytest.raises(ValueError, match="needs mamba-ssm and a CUDA device"):
         selective_scan(*inputs, form="mamba")
-    monkeypatch.setattr(forms, "installed", lambda package: False)
+    monkeypatch.setattr(forms, "NUMBA", False)
     with pytest.raises(ValueError, match="it needs numba"):
         selective_scan(*inputs, form="fused")
     assert near(selective_scan(*inputs), scan_reference(*inputs, True)[0], 1e-6)  # type: ignore[arg-type]

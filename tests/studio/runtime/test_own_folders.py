@@ -104,13 +104,11 @@ def test_a_project_with_folders_of_the_same_names(project: Path, installed: Path
 
 
 def test_the_command_line_there(project: Path, installed: Path) -> None:
-    listed = inside(project, installed, module("studio", "list", "configs"))
-    assert listed.returncode == 0, listed.stderr
-    assert "fashion-dit" in listed.stdout and "moses-graph-dit" in listed.stdout
-    made = inside(
-        project, installed, "from studio.config import load_config; print(load_config('demo').name)"
-    )
-    assert made.stdout.strip() == "demo", made.stderr
+    read = "from studio.config import load_config; print(load_config('demo').name)"
+    done = inside(project, installed, f"{read}\n{module('studio', 'list', 'configs')}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "demo"
+    assert "fashion-dit" in done.stdout and "moses-graph-dit" in done.stdout
 
 
 def test_files_of_the_repository_are_found_from_anywhere(project: Path, installed: Path) -> None:

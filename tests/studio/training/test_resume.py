@@ -77,7 +77,7 @@ def test_the_middle_of_a_logging_window_is_remembered(pictures: Path, tmp_path: 
     assert [m["step"] for m in metrics(rest.folder) if "loss" in m] == [8, 16]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", [pytest.param("adamw", marks=pytest.mark.slow), "muon"])
 def test_lost_steps_are_trained_again(optimizer: str, pictures: Path, tmp_path: Path) -> None:
     """Killed between checkpoints: metrics run ahead of the newest checkpoint, their last line is torn, a
     draft lies about."""
