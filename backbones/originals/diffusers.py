@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backbones.dit import Block, DiT
+from backbones.dit import DiT
 from backbones.encoders import sinusoid
 from backbones.originals.dit import dit_to_original, load
+from backbones.transformer import Block
 
 _TO_DIFFUSERS = {
     "x_embedder.proj": "pos_embed.proj",

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from backbones import Cond, DiT, RunContext, build
 from backbones.axes import Axes
 from backbones.caching.plan import Plan
-from backbones.dit import TimeAttention
 from backbones.encoders import grid_positions
+from backbones.transformer import TimeAttention
 
 SMALL: dict[str, dict[str, Any]] = {
     "dit": {"hidden_size": 32, "depth": 2, "num_heads": 2},

@@ -13,7 +13,7 @@ from backbones.attention.specs import Full, Window
 from backbones.caching.attention import attended
 from backbones.caching.order import tiles
 from backbones.caching.plan import Plan
-from backbones.dit import Attention
+from backbones.transformer import Attention
 
 Golden = tuple[dict[str, Tensor], dict[str, Any]]
 DEPTH, WINDOW = 2, 5
