@@ -32,15 +32,13 @@ def network(name: str, sides: Sequence[int], width: int) -> dict[str, Any]:
     level, form = levels_of(sides), {"name": name, "hidden_size": width, "depth": depth, "num_heads": heads}
     if level and max(sides) // 2**level <= MOST_TOKENS:
         return {**form, "stem_channels": list(STEMS[level]), "stem_blocks": 2}
-    patch = next(
-        (
-            p
-            for p in range(1, max(sides) + 1)
-            if all(s % p == 0 for s in sides) and max(sides) // p <= MOST_TOKENS
-        ),
-        1,
-    )
-    return {**form, "patch_size": patch}
+    return {**form, "patch_size": _patch(sides)}
+
+
+def _patch(sides: Sequence[int]) -> int:
+    """The least that divides the sides into no more than `MOST_TOKENS`, else 1."""
+    able = (p for p in range(1, max(sides) + 1) if all(s % p == 0 for s in sides))
+    return next((p for p in able if max(sides) // p <= MOST_TOKENS), 1)
 
 
 OTHERS: Mapping[
@@ -57,10 +55,34 @@ def fitting(
     """A shipped config with a network for what the data is, where its own is for other shapes and no other
     was asked for, and what is to be told of that. Options that were typed stay."""
     ours = files_of(source) is not None or isinstance(source, str) and source in shipped()
-    typed = {o.partition("=")[0].strip() for o in overrides} & {"backbone", "backbone.name"}
+    typed = {o.partition("=")[0].strip() for o in overrides}
+    if not ours or typed & {"backbone", "backbone.name"}:
+        return config, ()
     sizes = build_codec(info.codec).sizes(info.shape)
     section = next((form for size, form in OTHERS.items() if size in sizes), None)
-    if not ours or typed or section is None or not misfit(config.backbone, info):
+    if section is not None and misfit(config.backbone, info):
+        told = f"{section['name']}, as {info.task} of {info.shape} are not for {config.backbone['name']}"
+    elif typed & {"backbone.stem_channels", "backbone.patch_size"} or not _too_coarse(config, info):
         return config, ()
-    told = f"backbone {section['name']}, as {info.task} of {info.shape} are not for {config.backbone['name']}"
-    return load_config({**config.tree(), "backbone": section}, overrides), (told,)
+    else:
+        section = _finer(config.backbone, info.shape[-2:])
+        how = section.get("patch_size") or f"a stem of {2 ** len(section['stem_channels'])}"
+        told = f"patches of {how}, as {info.task} of {info.shape} do not divide into the config's own"
+    return load_config({**config.tree(), "backbone": section}, overrides), (f"backbone {told}",)
+
+
+def _too_coarse(config: Config, info: Info) -> bool:
+    """Whether the stem of a config does not divide the sides of what pictures or clips are."""
+    patch = 2 ** len(config.backbone.get("stem_channels") or ())
+    return len(info.shape) > 2 and any(side % patch for side in info.shape[-2:])
+
+
+def _finer(backbone: Mapping[str, Any], sides: Sequence[int]) -> dict[str, Any]:
+    """The section with as much of its stem as these sides take, or with plain patches."""
+    stem = list(backbone["stem_channels"])
+    while stem and any(side % 2 ** len(stem) for side in sides):
+        stem.pop()
+    rest = {k: v for k, v in backbone.items() if not k.startswith("stem_")}
+    if stem:
+        return {**rest, "stem_channels": stem, "stem_blocks": backbone.get("stem_blocks", 2)}
+    return {**rest, "patch_size": _patch(sides)}

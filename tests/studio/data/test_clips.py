@@ -57,6 +57,25 @@ def test_a_users_own_frames(tmp_path: Path) -> None:
         assert strip.size == (4 * 12 + 3, 8)
 
 
+@pytest.mark.parametrize(
+    "sides, form", [((10, 6), {"stem_channels": [8]}), ((9, 7), {"patch_size": 1})], ids=str
+)
+def test_frames_of_any_sides_take_a_finer_network(
+    sides: tuple[int, int], form: dict[str, Any], tmp_path: Path
+) -> None:
+    """The shipped config's stem halves twice: it is told what is taken where that does not go; a typed one is
+    as it was typed."""
+    np.savez(tmp_path / "mine.npz", frames=frames((16, 2, 1, *sides)))
+    words = [f"data.path={tmp_path / 'mine.npz'}", "backbone.hidden_size=32", "backbone.depth=1", *SHORT]
+    run = studio.train("clips", words, out=tmp_path / "run", quiet=True)
+    made = run.config.backbone
+    assert {k: made[k] for k in form} == form and made["hidden_size"] == 32
+    assert run.load().sample(seeds=[0], num_steps=1).values.shape == (1, 2, 1, *sides)
+    with pytest.raises(ValueError, match="multiples of the patch size"):
+        studio.train("clips", [*words, "backbone.stem_channels=[4,4]"], out=tmp_path / "typed", quiet=True)
+    assert not (tmp_path / "typed").exists()
+
+
 def test_an_image_model_becomes_one_of_clips_and_frames_are_given(tmp_path: Path) -> None:
     """Attention over time and what tells of known frames are new, and start as the identity. Frames that are
     given come back bit for bit."""
