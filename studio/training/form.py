@@ -62,19 +62,25 @@ def fitting(
     section = next((form for size, form in OTHERS.items() if size in sizes), None)
     if section is not None and misfit(config.backbone, info):
         told = f"{section['name']}, as {info.task} of {info.shape} are not for {config.backbone['name']}"
-    elif typed & {"backbone.stem_channels", "backbone.patch_size"} or not _too_coarse(config, info):
+    elif typed & {"backbone.stem_channels", "backbone.patch_size"} or not _too_coarse(config, sizes):
         return config, ()
     else:
-        section = _finer(config.backbone, info.shape[-2:])
+        section = _finer(config.backbone, _sides(sizes))
         how = section.get("patch_size") or f"a stem of {2 ** len(section['stem_channels'])}"
         told = f"patches of {how}, as {info.task} of {info.shape} do not divide into the config's own"
     return load_config({**config.tree(), "backbone": section}, overrides), (f"backbone {told}",)
 
 
-def _too_coarse(config: Config, info: Info) -> bool:
-    """Whether the stem of a config does not divide the sides of what pictures or clips are."""
+def _sides(sizes: Mapping[str, Any]) -> tuple[int, ...]:
+    """Of a picture, or of the frames of clips."""
+    size = sizes.get("input_size", ())
+    return (size,) if isinstance(size, int) else tuple(size)[-2:]
+
+
+def _too_coarse(config: Config, sizes: Mapping[str, Any]) -> bool:
+    """Whether the stem of a config does not divide the sides of the data."""
     patch = 2 ** len(config.backbone.get("stem_channels") or ())
-    return len(info.shape) > 2 and any(side % patch for side in info.shape[-2:])
+    return any(side % patch for side in _sides(sizes))
 
 
 def _finer(backbone: Mapping[str, Any], sides: Sequence[int]) -> dict[str, Any]:

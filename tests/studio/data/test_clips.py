@@ -58,7 +58,7 @@ def test_a_users_own_frames(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "sides, form", [((10, 6), {"stem_channels": [8]}), ((9, 7), {"patch_size": 1})], ids=str
+    "sides, form", [((10, 6), {"stem_channels": (8,)}), ((9, 7), {"patch_size": 1})], ids=str
 )
 def test_frames_of_any_sides_take_a_finer_network(
     sides: tuple[int, int], form: dict[str, Any], tmp_path: Path
