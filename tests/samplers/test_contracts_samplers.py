@@ -165,7 +165,7 @@ def test_steps_report_what_happened(name: str, where: str) -> None:
 @every_sampler
 def test_both_modes_of_a_mixture(name: str) -> None:
     """The share of samples by component, at 100 steps from pure noise."""
-    path, n = LinearPath(), 4000
+    path, n = LinearPath(), 2000
     for options in variants(name):
         noise = NoiseSource(range(n))
         x = build(name, **options).sample(

@@ -51,7 +51,7 @@ SPECS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("spec, name", thinned(3, SPECS, list(PATHS)), ids=str)
+@pytest.mark.parametrize("spec, name", thinned(5, SPECS, list(PATHS)), ids=str)
 def test_the_gradient_in_the_start(spec: tuple[str, dict[str, Any]], name: str) -> None:
     path = PATHS[name]
     if spec[0] == "ddpm" and name != "vp":

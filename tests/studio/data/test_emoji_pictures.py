@@ -13,7 +13,7 @@ from studio.data.emoji import base_of
 PATH = str(Path(__file__).parents[3] / "data" / "emoji64.npz")
 
 
-@pytest.mark.parametrize("size", [16, 32, 64])
+@pytest.mark.parametrize("size", [32, *(pytest.param(s, marks=pytest.mark.slow) for s in (16, 64))])
 def test_all_of_them_in_ten_classes(size: int) -> None:
     data = load_data({"name": "emoji-pictures", "path": PATH, "size": size})
     assert data.shape == (3, size, size) and len(data.classes) == 10 and data.classes[0] == "Activities"

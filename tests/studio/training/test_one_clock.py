@@ -69,7 +69,7 @@ def together(mode: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     return warm.together([script, mode, tmp_path / "run"], cwd=tmp_path, env=env)
 
 
-@pytest.mark.parametrize("mode", ["minutes", "stop"])
+@pytest.mark.parametrize("mode", ["minutes", pytest.param("stop", marks=pytest.mark.slow)])
 def test_minutes_accumulation_and_a_stop_end_with_the_same_weights(mode: str, tmp_path: Path) -> None:
     start = time.monotonic()
     done = together(mode, tmp_path)
