@@ -27,6 +27,7 @@ from backbones.types import Cond, RunContext
 # depth (one more block in all), width
 SIZES = {"S": (24, 368), "B": (24, 768), "M": (48, 768), "L": (48, 1024), "H": (48, 1536)}
 STATES, KERNEL = 16, 4
+NEVER = -1e4  # softplus of that is 0 in every dtype
 
 
 class Norm(nn.Module):
@@ -45,7 +46,9 @@ class Norm(nn.Module):
 
 class Mixer(nn.Module):
     """Mamba in both directions (``bimamba v2``): (B, L, D) → (B, L, D). Projections in and out are shared;
-    convolution, gates of the scan and its state are one set for each direction."""
+    convolution, gates of the scan and its state are one set for each direction. What is not ``valid`` (B, L,
+    1) is a 0 to the convolutions, as is what lies beyond the ends, and leaves the state as it is: no time
+    passes there."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -62,12 +65,13 @@ class Mixer(nn.Module):
             )
             setattr(self, f"D{end}", nn.Parameter(torch.ones(inner)))
 
-    def forward(self, h: Tensor, ctx: RunContext | None) -> Tensor:
+    def forward(self, h: Tensor, ctx: RunContext | None, valid: Tensor | None = None) -> Tensor:
+        h = h if valid is None else h.masked_fill(~valid, 0)
         x, z = self.in_proj(h).chunk(2, dim=-1)  # (B, L, 2D) each
         both = two_way_conv(
             x, self._both("conv1d", "weight").squeeze(2), self._both("conv1d", "bias"), form=form_of(ctx)
         )
-        ahead, back = (self.way(one, end) for one, end in zip(both, ("", "_b")))
+        ahead, back = (self.way(one, end, valid) for one, end in zip(both, ("", "_b")))
         with exact(h.device):  # step sizes decide how long a state lasts: not in bf16
             y = two_way_scan(ahead, back, z, form=form_of(ctx))
         return self.out_proj(y)
@@ -76,12 +80,16 @@ class Mixer(nn.Module):
         """A parameter of the two directions, stacked."""
         return torch.stack([getattr(getattr(self, f"{name}{end}"), part) for end in ("", "_b")])
 
-    def way(self, x: Tensor, end: str) -> Way:
+    def way(self, x: Tensor, end: str, valid: Tensor | None = None) -> Way:
         """What one direction's scan needs, from its (B, L, 2D)."""
         x_proj, dt_proj = getattr(self, f"x_proj{end}"), getattr(self, f"dt_proj{end}")
         low, b, c = x_proj(x).split([self.rank, STATES, STATES], dim=-1)  # (B, L, R), (B, L, N) twice
         a = -torch.exp(getattr(self, f"A{end}_log").to(dt_proj.weight.dtype))
-        return Way(x, low, b, c, a, dt_proj.weight, getattr(self, f"D{end}"), dt_proj.bias)
+        weight = dt_proj.weight
+        if valid is not None:  # steps of 0, by one rank more
+            low = torch.cat([low, (~valid * NEVER).to(low.dtype)], dim=-1)
+            weight = F.pad(weight, (0, 1), value=1.0)
+        return Way(x, low, b, c, a, weight, getattr(self, f"D{end}"), dt_proj.bias)
 
 
 class Block(nn.Module):
@@ -93,12 +101,17 @@ class Block(nn.Module):
         self.skip_linear = nn.Linear(2 * dim, dim) if skip else None
 
     def forward(
-        self, h: Tensor, r: Tensor | None, skip: Tensor | None, ctx: RunContext | None
+        self,
+        h: Tensor,
+        r: Tensor | None,
+        skip: Tensor | None,
+        ctx: RunContext | None,
+        valid: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         if self.skip_linear is not None and skip is not None:
             h = self.skip_linear(torch.cat([h, skip], dim=-1))
         r = h.to(torch.promote_types(h.dtype, torch.float32)) if r is None else r + self.drop(h)
-        return self.mixer(self.norm(r), ctx), r
+        return self.mixer(self.norm(r), ctx, valid), r
 
 
 class DiS(nn.Module):
@@ -109,9 +122,9 @@ class DiS(nn.Module):
     ``num_classes=0`` and ``num_numeric=0``: no condition token and no modulation of the last layer, as in the
     original. ``rms_norm=False``: LayerNorm. ``drop_path`` rises linearly over the blocks, in training only.
     Any H, W divisible by the patch works; learned positions are interpolated. ``stem_channels`` and
-    ``stem_blocks``, and ``known``, as in DiT. Ours starts at zero (the last layer does) and
-    gives both directions the step sizes that the original gives the forward one; ``original_init`` undoes
-    both.
+    ``stem_blocks``, ``known``, ``rows`` and ``periodic`` as in DiT. Ours starts at zero (the last layer
+    does) and gives both directions the step sizes that the original gives the forward one;
+    ``original_init`` undoes both.
     """
 
     identity = ("known_embedder",)  # what begins as that
@@ -139,6 +152,8 @@ class DiS(nn.Module):
         stem_channels: tuple[int, ...] = (),
         stem_blocks: int = 2,
         known: bool = False,
+        rows: bool = False,
+        periodic: bool = False,
     ):
         super().__init__()
         if size is not None:
@@ -149,7 +164,8 @@ class DiS(nn.Module):
                 "as after it"
             )
         patch_size = 2 ** len(stem_channels) if stem_channels else patch_size
-        self.axes = axes = Axes(input_size, patch_size, stem=bool(stem_channels))
+        self.axes = axes = Axes(input_size, patch_size, stem=bool(stem_channels), rows=rows)
+        self.periodic = periodic
         self.patch_size, self.grid, self.num_classes = patch_size, axes.native, num_classes
         self.in_channels, self.out_channels, self.learn_sigma = (
             in_channels,
@@ -159,7 +175,7 @@ class DiS(nn.Module):
         self.conditional = bool(num_classes or num_numeric or fields)
         self.extras = 2 if self.conditional else 1
         dim, tokens = hidden_size, math.prod(self.grid)
-        inner, self.outer = axes.channels(in_channels), axes.channels(self.out_channels)
+        inner, self.outer = axes.channels(in_channels * (1 + periodic)), axes.channels(self.out_channels)
         self.frame = Frame(inner, self.outer, stem_channels, stem_blocks, dim) if stem_channels else None
         if self.frame is None:
             self.patch_embed = Patches(inner, dim, axes.square)
@@ -213,6 +229,7 @@ class DiS(nn.Module):
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
     ) -> Tensor:
         grid, picture = self.axes.grid(x.shape), self.axes.tall(x)
+        picture = torch.cat([picture.cos(), picture.sin()], 1) if self.periodic else picture
         cond = cond if cond is not None else Cond()
         kind = self.pos_embed.dtype
         time = self.time_embed(sinusoid(t.expand(len(x)), self.pos_embed.shape[-1]).to(kind))  # (B, D)
@@ -233,16 +250,19 @@ class DiS(nn.Module):
             [table[:, : self.extras], resized(table[:, self.extras :], self.grid, grid)], dim=1
         )
         h = torch.cat([*(e[:, None].to(h.dtype) for e in extras), h], dim=1) + positions  # (B, extras + N, D)
+        valid, real = cond.valid if self.axes.rows else None, None
+        if valid is not None:
+            real = F.pad(valid, (self.extras, 0), value=True)[..., None]  # (B, extras + N, 1)
 
         def blocks(h: Tensor) -> Tensor:
             r: Tensor | None = None
             skips = []
             for block in self.in_blocks:
-                h, r = block(h, r, None, ctx)
+                h, r = block(h, r, None, ctx, real)
                 skips.append(h)
-            h, r = self.mid_block(h, r, None, ctx)
+            h, r = self.mid_block(h, r, None, ctx, real)
             for block in self.out_blocks:
-                h, r = block(h, r, skips.pop(), ctx)
+                h, r = block(h, r, skips.pop(), ctx, real)
             assert r is not None
             return r + self.last_drop(h)
 
@@ -255,7 +275,7 @@ class DiS(nn.Module):
             out = self.frame.close(h, flat, rest)
         else:
             out = unpatchify(self.final_layer["linear"](h), flat, self.axes.square, self.outer)
-        return self.axes.cut(out, x, 2 if self.learn_sigma else 1)
+        return self.axes.cut(out, x, 2 if self.learn_sigma else 1, valid)
 
 
 def first_steps(projection: nn.Linear) -> None:

@@ -108,13 +108,8 @@ class DiT(nn.Module):
             (hidden_size, depth, num_heads), patch_size = SIZES[letters], int(patch)
         if stem_channels:
             patch_size = 2 ** len(stem_channels)
-        self.axes = axes = Axes(input_size, patch_size, stem=bool(stem_channels))
-        if rows and (axes.patch != (1,) or vocab):
-            raise ValueError(
-                f"got rows=true with patches of {patch_size}, sides {axes.sides} and vocab={vocab}, expected "
-                "patch_size=1, one side and no vocab: a row is a token"
-            )
-        self.rows, self.periodic = rows, periodic
+        self.axes = axes = Axes(input_size, patch_size, stem=bool(stem_channels), rows=rows)
+        self.periodic = periodic
         if hidden_size % num_heads:
             raise ValueError(
                 f"got width {hidden_size} and {num_heads} heads, expected a width divisible by the heads"
@@ -144,10 +139,10 @@ class DiT(nn.Module):
             self.x_embedder: Ids | Patches = Patches(inner, hidden_size, axes.square)
             self.final_layer: IdHead | PatchHead = PatchHead(outer, hidden_size, axes.square)
         if vocab:
-            if stem_channels or axes.clips or {*axes.patch} != {1}:
+            if stem_channels or axes.clips or rows or {*axes.patch} != {1}:
                 raise ValueError(
-                    f"got vocab={vocab} with patches of {patch_size} and sides {axes.sides}, expected "
-                    "patch_size=1, one or two sides, and no stem"
+                    f"got vocab={vocab} with patches of {patch_size}, sides {axes.sides} and rows={rows}, "
+                    "expected patch_size=1, one or two sides, no stem and no rows"
                 )
             self.x_embedder, self.final_layer = Ids(vocab, hidden_size), IdHead(vocab, hidden_size)
         self.vocab = vocab
@@ -197,14 +192,12 @@ class DiT(nn.Module):
 
     def tokens(self, shape: Sequence[int]) -> int:
         """How many patches a sample of a shape has."""
-        return shape[0] if self.rows else self.axes.tokens((1, *shape) if self.vocab else shape)
+        return self.axes.tokens((1, *shape) if self.vocab else shape)
 
     def forward(
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
     ) -> Tensor:
-        if self.rows and x.ndim != 3:
-            raise ValueError(f"got samples of shape {tuple(x.shape)}, expected rows (B, n, d)")
-        given, x = x.shape, x[:, None] if self.vocab else x.mT if self.rows else x
+        given, x = x.shape, x[:, None] if self.vocab else x
         along = self.axes.grid(x.shape)
         grid, frames = self.axes.flat(along), along[0] if self.axes.clips else 1
         if t.ndim == 0:
@@ -223,12 +216,11 @@ class DiT(nn.Module):
         h, rest = first(seen, extra[:down])  # (B·F, N, D)
         h = h + self.positions(grid)
         if self.known_embedder is not None:
-            known = cond.known
-            if known is not None:
-                known = known[:, None] if self.vocab else known.mT if self.rows else known
+            known = cond.known[:, None] if self.vocab and cond.known is not None else cond.known
             h = h + self.known_embedder(self.axes.frames(self.axes.known(known, x)))
 
-        sees = among(cond.valid) if self.rows and cond.valid is not None else Full()
+        valid = cond.valid if self.axes.rows else None
+        sees = Full() if valid is None else among(valid)
 
         def blocks(h: Tensor) -> Tensor:
             order = order_of(ctx, grid, h.device)
@@ -245,12 +237,7 @@ class DiT(nn.Module):
         out = last(h, grid, rest, extra[down:])
         if self.vocab:
             return out.view(*given, -1)
-        parts = 2 if self.learn_sigma else 1
-        y = self.axes.samples(out, x, parts)
-        if not self.rows:
-            return y
-        y = y.unflatten(1, (parts, -1)).mT  # (B, parts, n, d)
-        return (y if cond.valid is None else y * cond.valid[:, None, :, None]).flatten(1, 2)
+        return self.axes.samples(out, x, 2 if self.learn_sigma else 1, valid)
 
     def modulate_all(self, c: Tensor, low: torch.dtype | None) -> Tensor:
         """(B, sum(splits)) of every block, in autocast's dtype. In training the product itself is never cast:

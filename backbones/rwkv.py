@@ -31,10 +31,12 @@ from backbones.stem import Frame
 from backbones.types import Cond, RunContext
 
 SIZES = {"S": (13, 384), "B": (25, 384), "M": (25, 512), "L": (37, 768), "H": (37, 1024)}  # depth, width
+NEVER = -1e4  # a key whose weight e^k is 0 beside any other
 
 
 class SpatialMix(nn.Module):
-    """(B, T, D) → (B, T, D) along the sequence. ``mode`` of the WKV; ``key_norm`` normalises its result."""
+    """(B, T, D) → (B, T, D) along the sequence. ``mode`` of the WKV; ``key_norm`` normalises its result. What
+    is not ``valid`` (B, T, 1) has no weight, and is a 0 to its neighbours."""
 
     def __init__(self, dim: int, mode: str, key_norm: bool):
         super().__init__()
@@ -51,11 +53,17 @@ class SpatialMix(nn.Module):
         self.key_norm = nn.LayerNorm(dim) if key_norm else None
 
     def forward(
-        self, x: Tensor, grid: tuple[int, int], modulation: Modulation | None, ctx: RunContext | None
+        self,
+        x: Tensor,
+        grid: tuple[int, int],
+        modulation: Modulation | None,
+        ctx: RunContext | None,
+        valid: Tensor | None = None,
     ) -> Tensor:
         mixes = (self.spatial_mix_k, self.spatial_mix_v, self.spatial_mix_r)
-        k, v, r = shifted_mixes(x, grid, mixes, modulation, form=form_of(ctx))  # type: ignore[arg-type]
+        k, v, r = shifted_mixes(x, grid, mixes, modulation, form=form_of(ctx), valid=valid)  # type: ignore[arg-type]
         k, v, r = self.key(k), self.value(v), activated(r, self.receptance, "sigmoid")
+        k = k if valid is None else k.masked_fill(~valid, NEVER)
         with exact(x.device):
             y = bi_wkv(
                 self.spatial_decay / x.shape[1],
@@ -86,9 +94,15 @@ class ChannelMix(nn.Module):
         self.key_norm = nn.LayerNorm(4 * dim) if key_norm else None
 
     def forward(
-        self, x: Tensor, grid: tuple[int, int], modulation: Modulation | None, ctx: RunContext | None
+        self,
+        x: Tensor,
+        grid: tuple[int, int],
+        modulation: Modulation | None,
+        ctx: RunContext | None,
+        valid: Tensor | None = None,
     ) -> Tensor:
-        k, r = shifted_mixes(x, grid, (self.spatial_mix_k, self.spatial_mix_r), modulation, form=form_of(ctx))
+        mixes = (self.spatial_mix_k, self.spatial_mix_r)
+        k, r = shifted_mixes(x, grid, mixes, modulation, form=form_of(ctx), valid=valid)
         k = activated(k, self.key, "relu").square()
         k = k if self.key_norm is None else self.key_norm(k)
         return activated(r, self.receptance, "sigmoid") * self.value(k)
@@ -113,17 +127,25 @@ class Block(nn.Module):
         self.skip_linear = nn.Linear(2 * dim, dim) if skip else None
 
     def forward(
-        self, h: Tensor, c: Tensor, grid: tuple[int, int], skip: Tensor | None, ctx: RunContext | None
+        self,
+        h: Tensor,
+        c: Tensor,
+        grid: tuple[int, int],
+        skip: Tensor | None,
+        ctx: RunContext | None,
+        valid: Tensor | None = None,
     ) -> Tensor:
         if self.skip_linear is not None and skip is not None:
             h = self.skip_linear(torch.cat([h, skip], dim=-1))
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c)[:, None].chunk(6, dim=-1)
         h = h if self.ln0 is None else self.ln0(h)
         if self.post_norm:
-            h = h + self.drop(gate1 * (self.ln1(self.att(h, grid, None, ctx)) * (1 + scale1) + shift1))
-            return h + self.drop(gate2 * (self.ln2(self.ffn(h, grid, None, ctx)) * (1 + scale2) + shift2))
-        h = torch.addcmul(h, gate1, self.drop(self.att(h, grid, (self.ln1, shift1, scale1), ctx)))
-        return torch.addcmul(h, gate2, self.drop(self.ffn(h, grid, (self.ln2, shift2, scale2), ctx)))
+            h = h + self.drop(gate1 * (self.ln1(self.att(h, grid, None, ctx, valid)) * (1 + scale1) + shift1))
+            return h + self.drop(
+                gate2 * (self.ln2(self.ffn(h, grid, None, ctx, valid)) * (1 + scale2) + shift2)
+            )
+        h = torch.addcmul(h, gate1, self.drop(self.att(h, grid, (self.ln1, shift1, scale1), ctx, valid)))
+        return torch.addcmul(h, gate2, self.drop(self.ffn(h, grid, (self.ln2, shift2, scale2), ctx, valid)))
 
 
 class DiffusionRWKV(nn.Module):
@@ -134,7 +156,7 @@ class DiffusionRWKV(nn.Module):
     released checkpoints. ``key_norm``, ``post_norm`` as in the original. ``drop_path`` rises linearly over
     the blocks, in training only. Any H, W divisible by the patch works, and any number of tokens; learned
     positions are interpolated. ``stem_channels`` and ``stem_blocks`` as in DiT: convolutions around the
-    trunk.
+    trunk. ``known``, ``rows`` and ``periodic`` as in DiT; decays count in n, padding or not.
     """
 
     identity = ("known_embedder",)  # what begins as that
@@ -163,6 +185,8 @@ class DiffusionRWKV(nn.Module):
         stem_channels: tuple[int, ...] = (),
         stem_blocks: int = 2,
         known: bool = False,
+        rows: bool = False,
+        periodic: bool = False,
     ):
         super().__init__()
         if size is not None:
@@ -175,7 +199,8 @@ class DiffusionRWKV(nn.Module):
         if wkv not in MODES:
             raise ValueError(f"got wkv={wkv!r}, expected one of {', '.join(MODES)}")
         patch_size = 2 ** len(stem_channels) if stem_channels else patch_size
-        self.axes = axes = Axes(input_size, patch_size, stem=bool(stem_channels))
+        self.axes = axes = Axes(input_size, patch_size, stem=bool(stem_channels), rows=rows)
+        self.periodic = periodic
         self.patch_size, self.grid, self.num_classes = patch_size, axes.native, num_classes
         self.in_channels, self.out_channels, self.learn_sigma = (
             in_channels,
@@ -183,7 +208,7 @@ class DiffusionRWKV(nn.Module):
             learn_sigma,
         )
         dim, half = hidden_size, depth // 2
-        inner, self.outer = axes.channels(in_channels), axes.channels(self.out_channels)
+        inner, self.outer = axes.channels(in_channels * (1 + periodic)), axes.channels(self.out_channels)
         if not stem_channels:
             self.patch_embed = Patches(inner, dim, axes.square)
         self.time_embed = TimeEncoder(dim)
@@ -246,6 +271,7 @@ class DiffusionRWKV(nn.Module):
         self, x: Tensor, t: Tensor, cond: Cond | None = None, ctx: RunContext | None = None
     ) -> Tensor:
         along, picture = self.axes.grid(x.shape), self.axes.tall(x)
+        picture = torch.cat([picture.cos(), picture.sin()], 1) if self.periodic else picture
         grid = self.axes.below(along)
         cond = cond if cond is not None else Cond()
         c = self.encode(t.expand(len(x)), cond)
@@ -256,15 +282,17 @@ class DiffusionRWKV(nn.Module):
         if self.known_embedder is not None:
             h = h + self.known_embedder(self.axes.tall(self.axes.known(cond.known, x)))
         h = h + resized(self.pos_embed, self.grid, along)
+        valid = cond.valid if self.axes.rows else None
+        real = None if valid is None else valid[..., None]  # (B, T, 1)
 
         def blocks(h: Tensor) -> Tensor:
             skips = []
             for block in self.in_blocks:
-                h = block(h, c, grid, None, ctx)
+                h = block(h, c, grid, None, ctx, real)
                 skips.append(h)
-            h = self.mid_block(h, c, grid, None, ctx)
+            h = self.mid_block(h, c, grid, None, ctx, real)
             for block in self.out_blocks:
-                h = block(h, c, grid, skips.pop(), ctx)
+                h = block(h, c, grid, skips.pop(), ctx, real)
             return h
 
         h = through(blocks, h, ctx, self)
@@ -274,7 +302,7 @@ class DiffusionRWKV(nn.Module):
             out = self.frame.close(h, grid, rest)
         else:
             out = unpatchify(self.final_layer["linear"](h), grid, self.axes.square, self.outer)
-        return self.axes.cut(out, x, 2 if self.learn_sigma else 1)
+        return self.axes.cut(out, x, 2 if self.learn_sigma else 1, valid)
 
 
 def _fancy(block: Block, layer: int, depth: int) -> None:

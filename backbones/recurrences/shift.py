@@ -30,6 +30,15 @@ def q_shift(x: Tensor, grid: tuple[int, int]) -> Tensor:
     return torch.cat([*moved, rest], dim=-1).flatten(1, 2)
 
 
+def modulated(h: Tensor, modulation: Modulation | None) -> Tensor:
+    """norm(h) (1 + scale) + shift; h itself where there is none."""
+    if modulation is None:
+        return h
+    norm, shift, scale = modulation
+    x = norm(h)
+    return torch.addcmul(shift.to(x.dtype), x, 1 + scale.to(x.dtype))
+
+
 def shifted_mixes(
     h: Tensor,
     grid: tuple[int, int],
@@ -37,10 +46,14 @@ def shifted_mixes(
     modulation: Modulation | None,
     *,
     form: str = "auto",
+    valid: Tensor | None = None,
 ) -> list[Tensor]:
     """near + mix (x − near) for every mix (1, 1, C), where x = norm(h) (1 + scale) + shift and near =
     `q_shift` of x; (B, T, C) each. Without gradients one fused loop on the CPU, which under autocast writes
-    what the next product reads. ``form`` as in `backbones.recurrences.forms`."""
+    what the next product reads. ``form`` as in `backbones.recurrences.forms`. Where x is not ``valid`` (B, T,
+    1) it is 0, as beyond the edges."""
+    if valid is not None:
+        h, modulation = modulated(h, modulation).masked_fill(~valid, 0), None
     norm, shift, scale = modulation if modulation is not None else (None, None, None)
     own = [] if norm is None else list(norm.parameters())
     watched = (
@@ -50,10 +63,7 @@ def shifted_mixes(
     )
     if h.shape[-1] % 64 == 0 and not watched and pick(form, ("fused",), h, *mixes) == "fused":
         return _fused(h, grid, mixes, modulation)
-    x = h
-    if norm is not None and shift is not None and scale is not None:
-        x = norm(h)
-        x = torch.addcmul(shift.to(x.dtype), x, 1 + scale.to(x.dtype))
+    x = modulated(h, modulation)
     near = q_shift(x, grid)
     return [torch.lerp(near, x, mix.to(x.dtype)) for mix in mixes]
 

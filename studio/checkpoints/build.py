@@ -126,13 +126,13 @@ def misfit(spec: Mapping[str, Any], info: Info) -> str:
     where it may be."""
     if spec.get("name") not in backbones.REGISTRY:
         return ""
-    accepts = _options(spec["name"])
+    accepts = options_of(spec["name"])
     sizes = build_codec(info.codec).sizes(info.shape)
     theirs = [k for k in (*SIZED, "rows") if k in sizes]
     asked = [k for k in SIZED if k in accepts]
     if not asked or not theirs or set(theirs) & set(asked) and ("rows" not in sizes or "rows" in accepts):
         return ""
-    wanted = [n for n in backbones.REGISTRY if set(theirs) <= set(_options(n))]
+    wanted = [n for n in backbones.REGISTRY if set(theirs) <= set(options_of(n))]
     tip = f"try backbone.name={wanted[0]}, or its whole section" if wanted else "train a network of your own"
     return (
         f"got the backbone {spec['name']}, which is for shapes by {' and '.join(asked)}, for {info.task} of "
@@ -140,7 +140,8 @@ def misfit(spec: Mapping[str, Any], info: Info) -> str:
     )
 
 
-def _options(name: str) -> Mapping[str, Any]:
+def options_of(name: str) -> Mapping[str, Any]:
+    """Of a backbone, by their names."""
     return inspect.signature(resolve(backbones.REGISTRY, name, "backbone")).parameters
 
 
@@ -152,7 +153,7 @@ def fill_backbone(
     in or out; ``known``: it is trained with entries that are given."""
     if "name" not in spec:
         raise ValueError(f"backbone has no name, expected one of {', '.join(backbones.REGISTRY)}")
-    accepts = _options(spec["name"])
+    accepts = options_of(spec["name"])
     if why := misfit(spec, info):
         raise ValueError(why)
     filling: dict[str, Any] = {"num_classes": len(info.classes), "num_numeric": len(info.numeric)}

@@ -4,7 +4,8 @@ stem and head around a transformer over some sixty to a hundred and fifty tokens
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from studio.checkpoints.build import Info, misfit
+import backbones
+from studio.checkpoints.build import Info, misfit, options_of
 from studio.codecs.codec import build_codec
 from studio.config import Config, files_of, load_config, shipped
 
@@ -53,11 +54,14 @@ def fitting(
     config: Config, source: Any, overrides: Sequence[str], info: Info
 ) -> tuple[Config, tuple[str, ...]]:
     """A shipped config with a network for what the data is, where its own is for other shapes and no other
-    was asked for, and what is to be told of that. Options that were typed stay."""
+    was asked for, and what is to be told of that; where another was, without the options that only its own
+    has. Options that were typed stay."""
     ours = files_of(source) is not None or isinstance(source, str) and source in shipped()
     typed = {o.partition("=")[0].strip() for o in overrides}
-    if not ours or typed & {"backbone", "backbone.name"}:
+    if not ours:
         return config, ()
+    if typed & {"backbone", "backbone.name"}:
+        return _named(config, source, overrides)
     sizes = build_codec(info.codec).sizes(info.shape)
     section = next((form for size, form in OTHERS.items() if size in sizes), None)
     if section is not None and misfit(config.backbone, info):
@@ -69,6 +73,19 @@ def fitting(
         how = section.get("patch_size") or f"a stem of {2 ** len(section['stem_channels'])}"
         told = f"patches of {how}, as {info.task} of {info.shape} do not divide into the config's own"
     return load_config({**config.tree(), "backbone": section}, overrides), (f"backbone {told}",)
+
+
+def _named(config: Config, source: Any, overrides: Sequence[str]) -> tuple[Config, tuple[str, ...]]:
+    """A network that was asked for by name, without what the shipped section says and it does not take."""
+    name = config.backbone.get("name")
+    if name not in backbones.REGISTRY:
+        return config, ()
+    lacks = {*load_config(source).backbone} - {*options_of(name), "name"}
+    if not lacks:
+        return config, ()
+    section = {k: v for k, v in config.backbone.items() if k not in lacks}
+    told = f"backbone {name} has no {', '.join(sorted(lacks))}: left out"
+    return load_config({**config.tree(), "backbone": section}, overrides), (told,)
 
 
 def _sides(sizes: Mapping[str, Any]) -> tuple[int, ...]:

@@ -112,10 +112,24 @@ def test_a_users_own_rows(tmp_path: Path) -> None:
     found = studio.evaluate(tmp_path / "set", f"rows:{path}", allow_small=True)
     assert set(found.values) == {"energy", "rows", "steps", "lengths"} and not found.failed
     assert found.values["lengths"] < 0.5
-    for name in ("mlp", "dis", "rwkv"):
-        with pytest.raises(ValueError, match=f"got the backbone {name}, .* for rows of shape"):
-            studio.train("rows", [*config, f"backbone={{name: {name}}}"], out=tmp_path / "no", quiet=True)
+    with pytest.raises(ValueError, match="got the backbone mlp, .* for rows of shape"):
+        studio.train("rows", [*config, "backbone={name: mlp}"], out=tmp_path / "no", quiet=True)
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(("name", "depth"), [("dis", 2), ("rwkv", 3)])
+def test_networks_without_attention_take_rows(name: str, depth: int, tmp_path: Path) -> None:
+    """Named for the shipped config, whose other options stay; heads, which they do not have, fall away, and
+    are refused where they were typed."""
+    config = [f"data.path={own(tmp_path)[0]}", *TINY, "train.steps=4", "train.save_every=4"]
+    config += [f"backbone.name={name}", f"backbone.depth={depth}"]
+    run = studio.train("rows", config, out=tmp_path / "run", device="cpu", quiet=True)
+    model = run.load()
+    assert "num_heads" not in model.config.backbone and model.config.backbone["hidden_size"] == 16
+    made = model.sample(seeds=range(4), num_steps=3, conditions={"rows": 2}).values
+    assert (made != 0).any(-1).tolist() == [[True] * 2 + [False] * 4] * 4
+    with pytest.raises(ValueError, match="unknown option 'num_heads'"):
+        studio.train("rows", [*config, "backbone.num_heads=2"], out=tmp_path / "no", quiet=True)
 
 
 def test_lengths_are_drawn_as_the_data_has_them() -> None:
