@@ -77,7 +77,7 @@ def fitting(
 
 def _named(config: Config, source: Any, overrides: Sequence[str]) -> tuple[Config, tuple[str, ...]]:
     """A network that was asked for by name, without what the shipped section says and it does not take."""
-    name = config.backbone.get("name")
+    name = str(config.backbone.get("name"))
     if name not in backbones.REGISTRY:
         return config, ()
     lacks = {*load_config(source).backbone} - {*options_of(name), "name"}
