@@ -32,6 +32,8 @@ from backbones.types import Cond, RunContext
 
 SIZES = {"S": (13, 384), "B": (25, 384), "M": (25, 512), "L": (37, 768), "H": (37, 1024)}  # depth, width
 NEVER = -1e4  # a key whose weight e^k is 0 beside any other
+Grid = tuple[int, int]
+Mask = Tensor | None  # (B, T, 1)
 
 
 class SpatialMix(nn.Module):
@@ -53,12 +55,7 @@ class SpatialMix(nn.Module):
         self.key_norm = nn.LayerNorm(dim) if key_norm else None
 
     def forward(
-        self,
-        x: Tensor,
-        grid: tuple[int, int],
-        modulation: Modulation | None,
-        ctx: RunContext | None,
-        valid: Tensor | None = None,
+        self, x: Tensor, grid: Grid, modulation: Modulation | None, ctx: RunContext | None, valid: Mask
     ) -> Tensor:
         mixes = (self.spatial_mix_k, self.spatial_mix_v, self.spatial_mix_r)
         k, v, r = shifted_mixes(x, grid, mixes, modulation, form=form_of(ctx), valid=valid)  # type: ignore[arg-type]
@@ -94,12 +91,7 @@ class ChannelMix(nn.Module):
         self.key_norm = nn.LayerNorm(4 * dim) if key_norm else None
 
     def forward(
-        self,
-        x: Tensor,
-        grid: tuple[int, int],
-        modulation: Modulation | None,
-        ctx: RunContext | None,
-        valid: Tensor | None = None,
+        self, x: Tensor, grid: Grid, modulation: Modulation | None, ctx: RunContext | None, valid: Mask
     ) -> Tensor:
         mixes = (self.spatial_mix_k, self.spatial_mix_r)
         k, r = shifted_mixes(x, grid, mixes, modulation, form=form_of(ctx), valid=valid)
@@ -127,13 +119,7 @@ class Block(nn.Module):
         self.skip_linear = nn.Linear(2 * dim, dim) if skip else None
 
     def forward(
-        self,
-        h: Tensor,
-        c: Tensor,
-        grid: tuple[int, int],
-        skip: Tensor | None,
-        ctx: RunContext | None,
-        valid: Tensor | None = None,
+        self, h: Tensor, c: Tensor, grid: Grid, skip: Tensor | None, ctx: RunContext | None, valid: Mask
     ) -> Tensor:
         if self.skip_linear is not None and skip is not None:
             h = self.skip_linear(torch.cat([h, skip], dim=-1))
