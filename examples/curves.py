@@ -1,5 +1,5 @@
 """Draws samples of a model of curves, or of rows, beside the data: `python examples/curves.py RUN OUT.png`.
-Of the process that comes with the studio it prints how far mean and covariance are from those of its law."""
+Of what comes with the studio it prints how far the samples are from its law."""
 
 import sys
 
@@ -29,6 +29,14 @@ if __name__ == "__main__":
             draw(grid[k][column], one)
         grid[0][column].set_title(f"{len(curves):,} {title}")
     figure.savefig(out)
+    if model.config.data == {"name": "rows"}:
+        for title, walks in columns:
+            real = (walks != 0).any(-1)
+            steps = np.diff(walks, axis=1, prepend=0)[real]
+            rows_of = [walks[real[:, k], k, 0].var() for k in range(walks.shape[1])]
+            print(f"{title}: by their number of rows {np.bincount(real.sum(1))[1:].tolist()}")
+            print(f"{title}: variance of row k (law: k) {' '.join(f'{v:.2f}' for v in rows_of)}")
+            print(f"{title}: variance of a step (law: 1) {' '.join(f'{v:.3f}' for v in steps.var(0))}")
     if model.config.data == {"name": "curves"}:
         mean, covariance = law(samples.shape[1])
         for title, curves in columns:
