@@ -288,12 +288,14 @@ class _Choosing:
 
     def _sizes(self) -> list[int | None]:
         """Sides to try, the largest first; None: the pictures as they are."""
-        if "data.size" in self.typed or self.like is not None:
-            return (
-                [int(self.asked.data["size"]) if self.asked.data.get("size") is not None else None]
-                if self.like is None
-                else [self.like.shape[-1]]
+        size = self.asked.data.get("size")
+        if size is not None and not isinstance(size, int):
+            raise ValueError(
+                f"got data.size={size}, expected one number: pictures of a folder are made square; for other "
+                "sides try data.size=null with pictures of one size, or an .npz"
             )
+        if "data.size" in self.typed or self.like is not None:
+            return [size if self.like is None else self.like.shape[-1]]
         most = self._most()
         fit: list[int | None] = [
             *[s for s in SIDES if s <= min(most, max(self.seen.side, SIDES[0]))][::-1][:3]

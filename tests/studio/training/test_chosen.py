@@ -124,6 +124,12 @@ def test_the_machine_s_pace_decides(mixed: Path, monkeypatch: pytest.MonkeyPatch
     assert defaults.SHORTEST == short.train.minutes < long.train.minutes <= defaults.LONGEST
 
 
+def test_a_size_is_one_number(mixed: Path) -> None:
+    for size in ("[16,24]", "wide"):
+        with pytest.raises(ValueError, match="data.size=.*expected one number"):
+            settled(mixed, f"data.size={size}")
+
+
 def test_what_was_typed_wins(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typed = {
         "data.size": 40,
