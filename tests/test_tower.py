@@ -22,6 +22,7 @@ ROOMS = [  # of studio, from the ground up
     "training",
     "compression",
     "generation",
+    "jobs",
     "evaluation",
     "convert",
     "reproduce",

@@ -1,0 +1,6 @@
+"""Jobs and what they made: an index that survives the page, and the queue that works through it."""
+
+from studio.jobs.index import Index
+from studio.jobs.records import Item, Job, Wanted
+
+__all__ = ["Index", "Item", "Job", "Wanted"]

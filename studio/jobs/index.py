@@ -1,0 +1,250 @@
+"""What was asked for and what came of it: jobs and their items, in an index that only grows.
+
+Rows are added and never changed: a job's newest state counts, and of an item the newest mark (star, note,
+bin). The index is a SQLite file; on a drive that has no locks for it, one JSON object a line, read into a
+database in memory, so that the same questions serve both. Files are named as seen from the folder of outputs,
+which may be moved with all in it.
+"""
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from studio.jobs.records import UNFINISHED, Item, Job, Wanted
+
+HOME = ".jobs"  # below the folder of outputs
+DATABASE, LINES = "index.db", "index.jsonl"
+TABLE_NAMES = ("jobs", "states", "items", "marks")
+PATIENCE = 10.0  # seconds that a writer waits for another process
+
+TABLES = """
+create table if not exists jobs (id text primary key, kind text, model text, spec text, created real);
+create table if not exists states (
+    n integer primary key, job text, at real, state text, holder text, done integer, total integer,
+    folder text, words text
+);
+create table if not exists items (
+    id text primary key, job text, file text, task text, model text, label text, seed integer, created real
+);
+create table if not exists marks (
+    n integer primary key, item text, at real, star integer, note text, binned integer
+);
+create index if not exists states_job on states (job);
+create index if not exists items_created on items (created);
+create index if not exists items_job on items (job);
+create index if not exists marks_item on marks (item);
+create view if not exists newest_states as
+    select states.* from states join (select max(n) as last from states group by job) on n = last;
+create view if not exists newest_marks as
+    select marks.* from marks join (select max(n) as last from marks group by item) on n = last;
+"""
+_JOBS = (
+    "select id, kind, model, spec, created, state, at, holder, done, total, folder, words from jobs "
+    "join newest_states on job = id"
+)
+_ITEMS = (
+    "select items.id, job, file, task, model, label, seed, created, coalesce(star, 0), coalesce(note, ''), "
+    "coalesce(binned, 0) from items left join newest_marks on item = items.id"
+)
+
+
+class Index:
+    """The index below a folder of outputs; made where there is none. ``note``: what it had to do without, ""
+    for nothing. Several threads may use it, and several processes where it is a database. Raises
+    ``ValueError`` for one that is damaged or that another process does not let go."""
+
+    def __init__(self, out: str | Path, *, lines: bool = False):
+        self.home, self.note, self._lock = Path(out) / HOME, "", threading.RLock()
+        self.home.mkdir(parents=True, exist_ok=True)
+        self._lines = self.home / LINES if lines or (self.home / LINES).exists() else None
+        if self._lines is None:
+            try:
+                self._base = _opened(self.home / DATABASE)
+                return
+            except NoLocks as error:
+                self.note = str(error)
+                self._lines = self.home / LINES
+        self._base = _opened(":memory:")
+        self._read()
+
+    # ---- what is added
+
+    def add(self, job: Job) -> None:
+        """A job, in the state that it says."""
+        row = {
+            "id": job.id,
+            "kind": job.kind,
+            "model": job.model,
+            "spec": json.dumps(job.spec),
+            "created": job.created,
+        }
+        self._write([("jobs", row), ("states", self._state(job))])
+
+    def say(self, job: Job) -> None:
+        """A job's new state."""
+        self._write([("states", self._state(job))])
+
+    def take(self, job: Job, holder: str) -> bool:
+        """Make an unfinished job that nobody works on any more another holder's; False where someone was
+        faster."""
+        with self._lock, self._base:
+            if self._lines is None:
+                self._base.execute("begin immediate")
+            now = self.job(job.id)
+            if now is None or now.state not in UNFINISHED or now.holder != job.holder:
+                return False
+            self._put([("states", self._state(now) | {"holder": holder, "state": "waiting"})])
+        return True
+
+    def keep(self, items: Iterable[Item]) -> None:
+        """Things that were made. One that is there already stays as it is."""
+        names = ("id", "job", "file", "task", "model", "label", "seed", "created")
+        self._write([("items", {k: v for k, v in asdict(i).items() if k in names}) for i in items])
+
+    def mark(
+        self,
+        ids: Iterable[str],
+        *,
+        star: bool | None = None,
+        note: str | None = None,
+        binned: bool | None = None,
+    ) -> None:
+        """Star, note or bin items; what is None stays as it was. Raises ``KeyError`` for one that is not
+        there."""
+        rows = []
+        for name in ids:
+            if (old := self.item(name)) is None:
+                raise KeyError(name)
+            rows.append(
+                {
+                    "item": name,
+                    "at": time.time(),
+                    "star": int(old.star if star is None else star),
+                    "note": old.note if note is None else note,
+                    "binned": int(old.binned if binned is None else binned),
+                }
+            )
+        self._write([("marks", row) for row in rows])
+
+    # ---- what is asked
+
+    def job(self, name: str) -> Job | None:
+        """A job by its id."""
+        return next(iter(self._jobs(f"{_JOBS} where id = ?", [name])), None)
+
+    def jobs(self, states: Sequence[str] = (), *, limit: int = -1) -> list[Job]:
+        """Jobs, the newest first."""
+        marks = ", ".join("?" * len(states))
+        where = f" where state in ({marks})" if states else ""
+        return self._jobs(f"{_JOBS}{where} order by created desc, id desc limit ?", [*states, limit])
+
+    def item(self, name: str) -> Item | None:
+        """An item by its id."""
+        return next(iter(self._items(f"{_ITEMS} where items.id = ?", [name])), None)
+
+    def items(self, wanted: Wanted = Wanted(), *, offset: int = 0, limit: int = -1) -> list[Item]:
+        """Items, the newest first, those of a job in its order."""
+        where, values = wanted.where()
+        return self._items(
+            f"{_ITEMS} where {where} order by created desc, items.id limit ? offset ?",
+            [*values, limit, offset],
+        )
+
+    def count(self, wanted: Wanted = Wanted()) -> int:
+        """How many items there are."""
+        where, values = wanted.where()
+        rows = self._ask(
+            f"select count(*) from items left join newest_marks on item = items.id where {where}", values
+        )
+        return int(rows[0][0])
+
+    def values(self, column: Literal["model", "label"], model: str = "") -> list[str]:
+        """The models, or classes (of one model), that items have."""
+        assert column in ("model", "label")
+        where, given = (" where model = ?", [model]) if model else ("", [])
+        rows = self._ask(f"select distinct {column} from items{where} order by {column}", given)
+        return [row[0] for row in rows if row[0]]
+
+    def close(self) -> None:
+        self._base.close()
+
+    # ----
+
+    def _state(self, job: Job) -> dict[str, Any]:
+        names = ("state", "holder", "done", "total", "folder", "words")
+        return {"job": job.id, "at": time.time(), **{k: getattr(job, k) for k in names}}
+
+    def _ask(self, text: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._base.execute(text, values).fetchall()
+
+    def _jobs(self, text: str, values: Sequence[Any]) -> list[Job]:
+        return [Job(*row[:3], json.loads(row[3]), *row[4:]) for row in self._ask(text, values)]
+
+    def _items(self, text: str, values: Sequence[Any]) -> list[Item]:
+        return [Item(*row[:8], bool(row[8]), row[9], bool(row[10])) for row in self._ask(text, values)]
+
+    def _write(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        with self._lock, self._base:
+            self._put(rows)
+
+    def _put(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        if self._lines is not None and rows:
+            with self._lines.open("a", encoding="utf-8") as out:
+                out.writelines(json.dumps({"table": table, **row}) + "\n" for table, row in rows)
+        for table, row in rows:
+            self._insert(table, row)
+
+    def _insert(self, table: str, row: Mapping[str, Any]) -> None:
+        places = ", ".join("?" * len(row))
+        self._base.execute(
+            f"insert or ignore into {table} ({', '.join(row)}) values ({places})", list(row.values())
+        )
+
+    def _read(self) -> None:
+        """The lines into memory. A last line that was cut off is left out."""
+        assert self._lines is not None
+        if not self._lines.exists():
+            return
+        known = {table: {c[1] for c in self._ask(f"pragma table_info({table})")} for table in TABLE_NAMES}
+        text = self._lines.read_text(encoding="utf-8", errors="replace")
+        with self._base:
+            for line in text.splitlines():
+                try:
+                    row = json.loads(line)
+                    table = row.pop("table")
+                except (ValueError, KeyError, AttributeError, TypeError):
+                    continue
+                if table in known and row.keys() <= known[table]:
+                    self._insert(table, row)
+        if text and not text.endswith("\n"):
+            with self._lines.open("a", encoding="utf-8") as out:
+                out.write("\n")
+
+
+class NoLocks(ValueError):
+    """A drive on which SQLite finds none of the locks that it needs."""
+
+
+def _opened(place: str | Path) -> sqlite3.Connection:
+    made = isinstance(place, Path) and not place.exists()
+    try:
+        base = sqlite3.connect(place, timeout=PATIENCE, check_same_thread=False)
+        base.executescript(TABLES)
+    except sqlite3.DatabaseError as error:
+        if made and isinstance(error, sqlite3.OperationalError):
+            Path(place).unlink(missing_ok=True)
+            raise NoLocks(
+                f"{Path(place).parent} lies on a drive without the locks of a database ({error}); the index "
+                "is kept as JSON lines there, for one process at a time"
+            ) from None
+        raise ValueError(
+            f"cannot read the index {place} ({error}); wait where another process writes to it, or move it "
+            "away: the files that it names stay"
+        ) from None
+    return base

@@ -1,0 +1,81 @@
+"""A job, an item that a job made, and what a person looks for among items."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+UNFINISHED = ("waiting", "running")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the index knows it.
+
+    ``kind`` and ``spec``: what was asked for; ``state``: waiting, running, done, stopped or failed, since
+    ``at``; ``holder``: the process that has it; ``done`` of ``total`` samples are kept in ``folder``;
+    ``words``: how it ended. Times are in seconds since 1970.
+    """
+
+    id: str
+    kind: str
+    model: str
+    spec: Mapping[str, Any]
+    created: float
+    state: str = "waiting"
+    at: float = 0.0
+    holder: str = ""
+    done: int = 0
+    total: int = 0
+    folder: str = ""
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that a job made: ``file`` as seen from the folder of outputs, and what it can be found by.
+    ``seed`` is None for a drawing of many samples together."""
+
+    id: str
+    job: str
+    file: str
+    task: str
+    model: str
+    label: str
+    seed: int | None
+    created: float
+    star: bool = False
+    note: str = ""
+    binned: bool = False
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which items. An empty field asks for nothing; ``text`` is looked for in the model, the class and the
+    note; ``since`` and ``until`` are in seconds since 1970."""
+
+    model: str = ""
+    label: str = ""
+    seed: int | None = None
+    job: str = ""
+    text: str = ""
+    since: float | None = None
+    until: float | None = None
+    starred: bool = False
+    binned: bool = False
+
+    def where(self) -> tuple[str, list[Any]]:
+        """An SQL condition and its values."""
+        parts: list[tuple[str, Any]] = [("coalesce(binned, 0) = ?", int(self.binned))]
+        parts += [(f"{k} = ?", v) for k in ("model", "label", "job") if (v := getattr(self, k))]
+        if self.seed is not None:
+            parts.append(("seed = ?", self.seed))
+        if self.since is not None:
+            parts.append(("created >= ?", self.since))
+        if self.until is not None:
+            parts.append(("created < ?", self.until))
+        if self.starred:
+            parts.append(("star = ?", 1))
+        if self.text:
+            like = "%" + "".join(f"\\{c}" if c in "%_\\" else c for c in self.text) + "%"
+            parts.append(("(model || ' ' || label || ' ' || coalesce(note, '')) like ? escape '\\'", like))
+        return " and ".join(p for p, _ in parts), [v for _, v in parts]
