@@ -184,10 +184,16 @@ class Index:
             return self._base.execute(text, values).fetchall()
 
     def _jobs(self, text: str, values: Sequence[Any]) -> list[Job]:
-        return [Job(*row[:3], json.loads(row[3]), *row[4:]) for row in self._ask(text, values)]
+        found = []
+        for name, kind, model, spec, *rest in self._ask(text, values):
+            found.append(Job(name, kind, model, json.loads(spec), *rest))
+        return found
 
     def _items(self, text: str, values: Sequence[Any]) -> list[Item]:
-        return [Item(*row[:8], bool(row[8]), row[9], bool(row[10])) for row in self._ask(text, values)]
+        found = []
+        for *names, star, note, binned in self._ask(text, values):
+            found.append(Item(*names, bool(star), note, bool(binned)))
+        return found
 
     def _write(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         with self._lock, self._base:
