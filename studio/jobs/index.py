@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -191,8 +191,9 @@ class Index:
 
     def _items(self, text: str, values: Sequence[Any]) -> list[Item]:
         found = []
-        for *names, star, note, binned in self._ask(text, values):
-            found.append(Item(*names, bool(star), note, bool(binned)))
+        for row in self._ask(text, values):
+            said: dict[str, Any] = dict(zip((f.name for f in fields(Item)), row))
+            found.append(Item(**said | {"star": bool(said["star"]), "binned": bool(said["binned"])}))
         return found
 
     def _write(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
