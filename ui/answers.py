@@ -8,12 +8,13 @@ from typing import Any
 
 from studio.checkpoints import plans
 from studio.checkpoints.find import Card, card
+from studio.jobs import limits
+from studio.jobs.recipe import Recipe, label_choices, own_word
 from studio.model import asking, catalog
-from ui import html, limits, restore
+from ui import html, restore
 from ui.engine import Engine
-from ui.settings import Settings, label_choices, own_word
 
-CONTROLS = tuple(f.name for f in fields(Settings))
+CONTROLS = tuple(f.name for f in fields(Recipe))
 # the controls of the Translate tab that an answer sets
 BRIDGE = ("bridge", "bridge-steps", "bridge-seed", "bridge-resize")
 PICTURES, POINTS = "0-9", "0-999"
@@ -34,7 +35,7 @@ def model(engine: Engine, name: str, seeds: str, ticket: int) -> dict[str, Any]:
     if seeds in ("", PICTURES, POINTS):
         seeds = POINTS if catalog.shown_together(shown) else PICTURES
     weights = catalog.weights_file(shown)[0]
-    settings = Settings(
+    settings = Recipe(
         name,
         weights,
         own_word(shown.classes),
@@ -82,7 +83,7 @@ def plan_choices(own: Iterable[str]) -> list[str]:
     return [plans.NONE, plans.AUTO, *own]
 
 
-def _controls(settings: Settings, shown: Card, known: dict[str, Card]) -> dict[str, Update]:
+def _controls(settings: Recipe, shown: Card, known: dict[str, Card]) -> dict[str, Update]:
     """Every control set, with the choices that the model has."""
     samplers, settable, own = (
         catalog.sampler_names(shown),

@@ -11,10 +11,10 @@ from typing import Any
 import gradio as gr
 
 from studio.checkpoints import plans
+from studio.jobs.recipe import PICK, Recipe
 from studio.model import catalog
 from studio.runtime.signals import Stopped
 from ui.engine import Engine, Result
-from ui.settings import PICK, Settings
 from ui.toasts import owner, toasts
 
 
@@ -48,7 +48,7 @@ class Api:
             model = model or next(iter(self.engine.cards()), None)
             if model is None:
                 raise ValueError(PICK)
-            settings = Settings(
+            settings = Recipe(
                 model,
                 weights,
                 label,

@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 
 from studio.checkpoints.find import card
+from studio.jobs.recipe import conditions_text, parse_conditions
 from studio.model import asking
-from ui.settings import conditions_text, parse_conditions
 from ui.toasts import toasts
 
 FORMS = ("text", "choice", "table", "file")

@@ -14,6 +14,8 @@ from typing import Any
 
 from studio.checkpoints import plans
 from studio.checkpoints.find import Card, card, list_models
+from studio.jobs.recipe import Recipe
+from studio.jobs.run import PREVIEW_EVERY, Run, Update
 from studio.model import catalog
 from studio.model.checked_request import run_of
 from studio.model.loading import load
@@ -21,8 +23,6 @@ from studio.model.model import Model
 from studio.runtime import files, signals
 from studio.runtime.devices import DTYPE_NAMES, pick_device, pick_dtype
 from ui.line import Job, Line
-from ui.running import PREVIEW_EVERY, Run, Update
-from ui.settings import Settings
 
 KEEP_MODELS = 2
 BATCH, POINTS_BATCH = 64, 1024  # samples computed at once; one solver step of them is how long Stop may take
@@ -121,7 +121,7 @@ class Engine:
 
     def run(
         self,
-        settings: Settings,
+        settings: Recipe,
         stop: threading.Event | None = None,
         *,
         preview: bool = True,

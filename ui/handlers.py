@@ -13,13 +13,13 @@ from typing import Any
 import gradio as gr
 
 from studio.checkpoints.find import card
+from studio.jobs.recipe import PICK, Recipe
+from studio.jobs.run import Update, columns_for
 from studio.model import catalog
 from studio.runtime.signals import Stopped
 from ui import answers, html, restore
 from ui.answers import CONTROLS
 from ui.engine import Engine, Result
-from ui.running import Update, columns_for
-from ui.settings import PICK, Settings
 from ui.toasts import owner, toasts
 
 BOTTOM = ("bottom", "recipe", "command", "download", "selected")
@@ -92,7 +92,7 @@ class Handlers:
         ``request`` stands first because the page fills it in by its place; it says whose Stop ends this run.
         """
         settings, preview, before = (
-            Settings(**dict(zip(CONTROLS, values))),
+            Recipe(**dict(zip(CONTROLS, values))),
             bool(values[-2]),
             bool(values[-1]),
         )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from studio.checkpoints import plans
 from studio.checkpoints.find import Card
+from studio.jobs.recipe import Recipe
+from studio.jobs.run import Update
 from ui.engine import Result
-from ui.running import Update
-from ui.settings import Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,7 +67,7 @@ def no_models(roots: tuple[object, ...]) -> str:
     )
 
 
-def asked(settings: Settings) -> str:
+def asked(settings: Recipe) -> str:
     """What a run was asked for, whatever the controls say meanwhile."""
     own = {
         "model": settings.model.rpartition("/")[2],

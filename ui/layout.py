@@ -6,9 +6,9 @@ from typing import Any
 import gradio as gr
 
 from studio.checkpoints.plans import NONE as NO_PLAN
+from studio.jobs.limits import DTYPES, MOST_STEPS
+from studio.jobs.recipe import OWN
 from ui import conditions, html
-from ui.limits import DTYPES, MOST_STEPS
-from ui.settings import OWN
 
 DRIFT: dict[str, Any] = {"elem_classes": "drift"}  # controls that answers set: the script watches them
 EXAMPLE = "cfg=2.0,interval=0.1:0.9"

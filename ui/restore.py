@@ -15,13 +15,13 @@ from guidance.grammar import CUSTOM
 from studio.checkpoints import plans
 from studio.checkpoints.find import Card, card
 from studio.data.labels import NO_LABEL
+from studio.jobs import limits
+from studio.jobs.recipe import Recipe, from_recipe, renamed, shortened
 from studio.model import catalog
 from studio.model.guiding_models import BASE
 from studio.runtime.recipes import complete, read_recipe, told
 from studio.runtime.seeds import AT_ONCE, parse_seeds
 from studio.sampling.commands import command_of, conditions_in, sampler_text
-from ui import limits
-from ui.settings import Settings, from_recipe, renamed, shortened
 
 Shelf = Mapping[str, Card]
 
@@ -30,7 +30,7 @@ Shelf = Mapping[str, Card]
 class Restored:
     """Control values of a picture's recipe; ``notes`` say in plain words what will differ."""
 
-    settings: Settings
+    settings: Recipe
     recipe: dict[str, Any]
     notes: tuple[str, ...] = ()
 
@@ -190,7 +190,7 @@ def belongs(path: str | Path, shelf: Shelf) -> tuple[str, tuple[str, ...]]:
         return "", (str(error).replace(str(path), Path(path).name),)
 
 
-def _without_strangers(settings: Settings, shelf: Shelf) -> tuple[Settings, list[str]]:
+def _without_strangers(settings: Recipe, shelf: Shelf) -> tuple[Recipe, list[str]]:
     """The settings without guidance that borrows a model from outside of the shelf, and what to say of it."""
     borrowed = {getattr(rule, "model", None) for rule in guidance.parse(settings.guidance)} - {None, BASE}
     strangers = sorted(name for name in borrowed if isinstance(name, str) and _on_shelf(name, shelf) is None)
@@ -201,7 +201,7 @@ def _without_strangers(settings: Settings, shelf: Shelf) -> tuple[Settings, list
         f"Its guidance borrows {told}, which the page does not hold: guidance was left out. Where you "
         "trust that model, type the line in yourself."
     )
-    return Settings(**{**vars(settings), "guidance": ""}), [words]
+    return Recipe(**{**vars(settings), "guidance": ""}), [words]
 
 
 def _on_shelf(text: str, shelf: Shelf) -> tuple[str, Card] | None:

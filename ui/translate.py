@@ -11,10 +11,11 @@ import gradio as gr
 
 from studio.checkpoints.find import Card
 from studio.generation.translate import SHEET, translate
+from studio.jobs import limits
 from studio.model import catalog
 from studio.runtime.seeds import parse_seeds
 from studio.runtime.signals import Stopped
-from ui import answers, html, limits
+from ui import answers, html
 from ui.engine import Engine
 from ui.toasts import owner, toasts
 

@@ -14,10 +14,10 @@ import studio
 from studio.checkpoints.find import card
 from studio.data import from_arrays
 from studio.data.conditions import Field
+from studio.jobs.recipe import Recipe, from_recipe
 from studio.model import asking
 from ui import answers, conditions
 from ui.engine import Engine, Result
-from ui.settings import Settings, from_recipe
 
 G = np.random.default_rng(0)
 SEASONS = ("late, autumn", "spring")
@@ -87,7 +87,7 @@ def test_what_is_put_in_comes_back_and_is_what_a_run_reads(model: str, tmp_path:
     assert visible(model, "wind", line)["table"] == [[1, None, 3]]
     assert np.array_equal(visible(model, "map", line)["table"], Image.open(tmp_path / "map.png"))
     engine = Engine([Path(model).parent], tmp_path / "out", device="cpu", dtype="fp32")
-    settings = Settings(model, seeds="3", num_steps=1, sampler="euler", guidance="", conditions=line)
+    settings = Recipe(model, seeds="3", num_steps=1, sampler="euler", guidance="", conditions=line)
     *_, result = engine.run(settings, preview=False)
     assert isinstance(result, Result)
     recipe = result.recipes[0]

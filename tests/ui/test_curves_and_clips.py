@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import studio
+from studio.jobs.recipe import Recipe
+from studio.jobs.run import Update
 from ui.engine import Engine, Result
-from ui.running import Update
-from ui.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_previews_and_files(kind: str, values: np.ndarray, kept: list[str], tmp_
     folder = tmp_path / "runs" / kind
     studio.train(kind, [f"data.path={tmp_path / 'file.npz'}", *asked], out=folder, quiet=True)
     engine = Engine((str(tmp_path / "runs"),), tmp_path / "out", device="cpu", dtype="fp32")
-    steps = list(engine.run(Settings(str(folder), seeds="0-2", num_steps=2), preview=True, every=0.0))
+    steps = list(engine.run(Recipe(str(folder), seeds="0-2", num_steps=2), preview=True, every=0.0))
     assert any(isinstance(s, Update) and s.preview is not None for s in steps[:-1])
     result = steps[-1]
     assert isinstance(result, Result) and {*kept} <= {p.name for p in result.files}

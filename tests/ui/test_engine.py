@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from studio.jobs.recipe import NONE, OWN, Recipe, label_text, parse_conditions, seeds_text, shortened
+from studio.jobs.run import Update
 from studio.runtime.recipes import read_recipe
 from studio.runtime.signals import Stopped
 from studio.sampling.samples import save_png
 from ui import restore
 from ui.engine import Engine, Result
 from ui.restore import Restored
-from ui.running import Update
-from ui.settings import NONE, OWN, Settings, label_text, parse_conditions, seeds_text, shortened
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def engine(shelf: Any, tmp_path: Path) -> Engine:
     return Engine(shelf.roots, tmp_path / "out", device="cpu", dtype="fp32")
 
 
-def result_of(engine: Engine, settings: Settings) -> Result:
+def result_of(engine: Engine, settings: Recipe) -> Result:
     *_, last = engine.run(settings, preview=False)
     assert isinstance(last, Result)
     return last
@@ -71,7 +71,7 @@ def test_models_are_found_and_the_last_two_are_kept(engine: Engine, shelf: Any) 
 
 
 def test_a_run_saves_what_sampling_gives(engine: Engine, shelf: Any) -> None:
-    settings = Settings(
+    settings = Recipe(
         shelf.pictures, seeds="3,5", label="1", num_steps=4, sampler="euler", guidance="cfg=2.0"
     )
     result = result_of(engine, settings)
@@ -91,7 +91,7 @@ def test_a_run_saves_what_sampling_gives(engine: Engine, shelf: Any) -> None:
 
 
 def test_updates_count_steps_and_evaluations(engine: Engine, shelf: Any) -> None:
-    *updates, last = engine.run(Settings(shelf.pictures, seeds="0-2", num_steps=5, sampler="heun"), every=0.0)
+    *updates, last = engine.run(Recipe(shelf.pictures, seeds="0-2", num_steps=5, sampler="heun"), every=0.0)
     assert [u.done for u in updates if isinstance(u, Update)] == [1, 2, 3, 4] and {
         u.total for u in updates if isinstance(u, Update)
     } == {5}
@@ -100,14 +100,14 @@ def test_updates_count_steps_and_evaluations(engine: Engine, shelf: Any) -> None
     assert evaluations == [2, 4, 6, 8] and isinstance(last, Result) and last.evaluations in (9, 10)
     assert not [
         u
-        for u in list(engine.run(Settings(shelf.pictures, seeds="0"), preview=False, every=0.0))[:-1]
+        for u in list(engine.run(Recipe(shelf.pictures, seeds="0"), preview=False, every=0.0))[:-1]
         if isinstance(u, Update) and u.preview
     ]
 
 
 def test_many_seeds_run_in_micro_batches_that_count_together(engine: Engine, shelf: Any) -> None:
     *updates, last = engine.run(
-        Settings(shelf.pictures, seeds="0-69", num_steps=2, sampler="euler"), preview=False, every=0.0
+        Recipe(shelf.pictures, seeds="0-69", num_steps=2, sampler="euler"), preview=False, every=0.0
     )
     assert [(u.done, u.total, u.evaluations) for u in updates if isinstance(u, Update)] == [
         (1, 4, 1),
@@ -119,7 +119,7 @@ def test_many_seeds_run_in_micro_batches_that_count_together(engine: Engine, she
         and last.evaluations == 4
         and [r["seed"] for r in last.recipes] == list(range(70))
     )
-    alone = result_of(engine, Settings(shelf.pictures, seeds="69", num_steps=2, sampler="euler"))
+    alone = result_of(engine, Recipe(shelf.pictures, seeds="69", num_steps=2, sampler="euler"))
     assert (
         np.abs(
             np.asarray(Image.open(alone.pictures[0])).astype(int) - np.asarray(Image.open(last.pictures[69]))
@@ -130,7 +130,7 @@ def test_many_seeds_run_in_micro_batches_that_count_together(engine: Engine, she
 
 def test_stop_ends_the_run_after_the_step_it_is_in(engine: Engine, shelf: Any) -> None:
     flag = threading.Event()
-    run = engine.run(Settings(shelf.pictures, seeds="0-3", num_steps=50, sampler="euler"), flag, every=0.0)
+    run = engine.run(Recipe(shelf.pictures, seeds="0-3", num_steps=50, sampler="euler"), flag, every=0.0)
     for _ in range(3):
         update = next(run)
     assert isinstance(update, Update) and update.done == 3
@@ -148,7 +148,7 @@ def test_stop_reaches_a_run_in_another_thread_and_no_other_session(engine: Engin
         try:
             with engine.job("mine") as job:
                 for update in engine.run(
-                    Settings(shelf.pictures, seeds="0-3", num_steps=100_000, sampler="euler"),
+                    Recipe(shelf.pictures, seeds="0-3", num_steps=100_000, sampler="euler"),
                     job.flag,
                     preview=False,
                     every=0.0,
@@ -176,7 +176,7 @@ def test_stop_reaches_a_run_in_another_thread_and_no_other_session(engine: Engin
 
 
 def test_points_are_one_plot_and_their_numbers(engine: Engine, shelf: Any) -> None:
-    result = result_of(engine, Settings(shelf.points, seeds="0-99", num_steps=3))
+    result = result_of(engine, Recipe(shelf.points, seeds="0-99", num_steps=3))
     assert [p.name for p in result.files] == ["samples.npz", "grid.png"] and result.pictures == (
         result.sheet,
     )
@@ -205,7 +205,7 @@ def test_points_are_one_plot_and_their_numbers(engine: Engine, shelf: Any) -> No
     ],
 )
 def test_every_control_comes_back_from_a_picture(engine: Engine, shelf: Any, change: dict[str, Any]) -> None:
-    base = Settings(
+    base = Recipe(
         shelf.pictures,
         weights="ema-0.9",
         label=OWN,
@@ -234,7 +234,7 @@ def test_every_control_comes_back_from_a_picture(engine: Engine, shelf: Any, cha
 
 
 def altered(engine: Engine, shelf: Any, path: Path, **changes: Any) -> Restored:
-    source = result_of(engine, Settings(shelf.pictures, seeds="1", num_steps=1)).pictures[0]
+    source = result_of(engine, Recipe(shelf.pictures, seeds="1", num_steps=1)).pictures[0]
     save_png(path, Image.open(source), {**read_recipe(source), **changes})
     return restore.restore(path, engine.shelf())
 
@@ -264,7 +264,7 @@ def test_a_model_that_moved_is_found_by_its_weights(engine: Engine, shelf: Any, 
 
 
 def test_an_older_checkpoint_is_restored_as_such(engine: Engine, shelf: Any, tmp_path: Path) -> None:
-    result = result_of(engine, Settings(f"{shelf.pictures}@2", seeds="1", num_steps=1))
+    result = result_of(engine, Recipe(f"{shelf.pictures}@2", seeds="1", num_steps=1))
     assert read_recipe(result.pictures[0])["model"] == f"{shelf.pictures}@2"
     assert (
         restore.restore(result.pictures[0], engine.shelf()).settings.model == f"{shelf.pictures}@2"
@@ -299,5 +299,5 @@ def test_mistakes_are_told_and_leave_nothing_behind(
     engine: Engine, shelf: Any, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        list(engine.run(dataclasses.replace(Settings(shelf.pictures, seeds="0"), **change)))
+        list(engine.run(dataclasses.replace(Recipe(shelf.pictures, seeds="0"), **change)))
     assert not engine.out.exists()

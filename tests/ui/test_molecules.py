@@ -9,12 +9,12 @@ import pytest
 
 pytest.importorskip("rdkit", reason="pip install 'drift-studio[chem]'")
 
+from studio.jobs.recipe import Recipe
+from studio.jobs.run import Update
 from ui import restore
 from ui.answers import model as answer_of
 from ui.engine import Engine, Result
 from ui.handlers import Handlers
-from ui.running import Update
-from ui.settings import Settings
 
 MODEL = "moses-graph-dit"
 
@@ -25,7 +25,7 @@ def engine(shelf: Any, tmp_path: Path) -> Engine:
 
 
 def test_molecules_of_a_size_that_was_asked_for(engine: Engine) -> None:
-    asked = Settings(MODEL, seeds="0-2", num_steps=3, conditions="logP=2.5, atoms=9", dtype="fp32")
+    asked = Recipe(MODEL, seeds="0-2", num_steps=3, conditions="logP=2.5, atoms=9", dtype="fp32")
     *updates, result = engine.run(asked, every=0.0)
     assert isinstance(result, Result) and [p.name for p in result.pictures] == [
         f"seed-00000{i}.png" for i in range(3)
@@ -54,7 +54,7 @@ def test_molecules_of_a_size_that_was_asked_for(engine: Engine) -> None:
     assert shown["download"]["value"] == str(result.folder / "samples.csv")
     for number in ("9.5", "0", "99"):
         with pytest.raises(ValueError, match="atoms, expected 1 to "):
-            list(engine.run(Settings(MODEL, conditions=f"atoms={number}", dtype="fp32")))
+            list(engine.run(Recipe(MODEL, conditions=f"atoms={number}", dtype="fp32")))
 
 
 def test_the_page_tells_what_can_be_set(engine: Engine) -> None:

@@ -13,13 +13,13 @@ import pytest
 from gradio_client import Client, exceptions
 from PIL import Image
 
+from studio.jobs.recipe import OWN, Recipe
 from studio.runtime.recipes import read_recipe
 from ui.answers import CONTROLS
 from ui.app import main
 from ui.engine import Engine
 from ui.handlers import BOTTOM, SHOWN, Handlers
 from ui.hosts import Hosts, names_of
-from ui.settings import OWN, Settings
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def values(answer: Any, names: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def inputs(settings: Settings, *, preview: bool = True) -> list[Any]:
+def inputs(settings: Recipe, *, preview: bool = True) -> list[Any]:
     return [*asdict(settings).values(), preview, []]
 
 
@@ -52,13 +52,13 @@ def asked(model: str, seeds: str = "0-9") -> dict[str, Any]:
 
 
 def test_controls_are_the_settings() -> None:
-    assert CONTROLS == tuple(f.name for f in fields(Settings))
+    assert CONTROLS == tuple(f.name for f in fields(Recipe))
 
 
 def test_choosing_a_model_sets_its_own_defaults(handlers: Handlers, shelf: Any) -> None:
     answer = handlers.choose(asked(shelf.pictures))
     assert set_by(answer) == asdict(
-        Settings(shelf.pictures, "ema-0.9", OWN, "0-9", 5, "heun", "cfg=1.5,interval=0.1:0.9", dtype="fp32")
+        Recipe(shelf.pictures, "ema-0.9", OWN, "0-9", 5, "heun", "cfg=1.5,interval=0.1:0.9", dtype="fp32")
     )
     assert (answer["form"], answer["ticket"], answer["source"]) == ("sample", 7, shelf.pictures)
     label = answer["controls"]["label"]
@@ -88,7 +88,7 @@ def test_guidance_and_sampler_are_checked_in_plain_words(handlers: Handlers) -> 
 
 
 def test_generate_shows_previews_and_then_files(handlers: Handlers, shelf: Any) -> None:
-    settings = Settings(shelf.pictures, seeds="0-2", num_steps=4, sampler="euler")
+    settings = Recipe(shelf.pictures, seeds="0-2", num_steps=4, sampler="euler")
     first, *middle, last = handlers.generate(None, *inputs(settings))
     assert (
         "Loading squares" in values(first, SHOWN)["status"]
@@ -114,22 +114,20 @@ def test_generate_shows_previews_and_then_files(handlers: Handlers, shelf: Any) 
 
 
 def test_restore_sets_every_control(handlers: Handlers, shelf: Any) -> None:
-    settings = Settings(
+    settings = Recipe(
         shelf.pictures, "raw", "2", "11", 3, "ddim(eta=0.5)", "cfg=3,interval=0.2:0.8", "", "fp32", True
     )
     *_, last = handlers.generate(None, *inputs(settings))
     picture = values(last, SHOWN)["paths"][0]
     answer = handlers.apply(picture, {"sample": 3, "translate": 4})
     assert (
-        set_by(answer) == asdict(settings)
-        and answer["ticket"] == 3
-        and Settings(**set_by(answer)) == settings
+        set_by(answer) == asdict(settings) and answer["ticket"] == 3 and Recipe(**set_by(answer)) == settings
     )
 
 
 def test_stop_ends_the_generator_within_one_step(handlers: Handlers, shelf: Any) -> None:
     run = handlers.generate(
-        None, *inputs(Settings(shelf.pictures, seeds="0-3", num_steps=100_000, sampler="euler"))
+        None, *inputs(Recipe(shelf.pictures, seeds="0-3", num_steps=100_000, sampler="euler"))
     )
     next(run), next(run)
     taken = handlers.stop(None)
@@ -142,16 +140,14 @@ def test_stop_ends_the_generator_within_one_step(handlers: Handlers, shelf: Any)
 
 
 def test_a_caller_that_goes_away_frees_the_device(handlers: Handlers, shelf: Any) -> None:
-    run = handlers.generate(
-        None, *inputs(Settings(shelf.pictures, seeds="0", num_steps=1000, sampler="euler"))
-    )
+    run = handlers.generate(None, *inputs(Recipe(shelf.pictures, seeds="0", num_steps=1000, sampler="euler")))
     next(run), next(run)
     run.close()
     assert handlers.engine.line.of("local") == []
 
 
 def test_mistakes_become_toasts_and_stay_readable(handlers: Handlers, shelf: Any) -> None:
-    run = handlers.generate(None, *inputs(Settings(shelf.pictures, seeds="<i>")))
+    run = handlers.generate(None, *inputs(Recipe(shelf.pictures, seeds="<i>")))
     answer = next(run)  # before a model is opened
     assert (
         "got seeds '&lt;i&gt;'" in values(answer, SHOWN)["status"]
@@ -160,7 +156,7 @@ def test_mistakes_become_toasts_and_stay_readable(handlers: Handlers, shelf: Any
     with pytest.raises(gr.Error, match="got seeds"):
         next(run)
     with pytest.raises(gr.Error, match="pick a model first"):
-        list(handlers.generate(None, *inputs(Settings(""))))
+        list(handlers.generate(None, *inputs(Recipe(""))))
 
 
 def test_served_page_generates_files_with_recipes(served: tuple[str, Engine], shelf: Any) -> None:
@@ -224,7 +220,7 @@ def wait_for(url: str, session: str) -> None:
 def test_one_click_on_the_served_page(served: tuple[str, Engine], shelf: Any) -> None:
     url, engine = served
     before = set(engine.out.glob("*"))
-    press(url, "click", inputs(Settings(shelf.pictures, seeds="1", num_steps=2, sampler="euler")))
+    press(url, "click", inputs(Recipe(shelf.pictures, seeds="1", num_steps=2, sampler="euler")))
     wait_for(url, "click")
     (folder,) = set(engine.out.glob("*")) - before
     assert read_recipe(folder / "seed-000001.png")["seed"] == 1
@@ -234,7 +230,7 @@ def test_one_click_on_the_served_page(served: tuple[str, Engine], shelf: Any) ->
 def test_stop_reaches_the_run_of_its_own_session(served: tuple[str, Engine], shelf: Any) -> None:
     url, engine = served
     before = set(engine.out.glob("*"))
-    press(url, "long", inputs(Settings(shelf.pictures, seeds="0-6399", num_steps=250, sampler="euler")))
+    press(url, "long", inputs(Recipe(shelf.pictures, seeds="0-6399", num_steps=250, sampler="euler")))
     waiting = threading.Thread(target=wait_for, args=(url, "long"))
     waiting.start()
     for _ in range(300):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import studio
+from studio.jobs.recipe import Recipe
+from studio.jobs.run import Update
 from studio.model.catalog import sampler_names
 from ui import restore
 from ui.engine import Engine, Result
-from ui.running import Update
-from ui.settings import Settings
 
 
 def test_angles_on_the_page(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_angles_on_the_page(tmp_path: Path) -> None:
     engine = Engine((str(tmp_path / "runs"),), tmp_path / "out", device="cpu", dtype="fp32")
     (card,) = (c for c in engine.cards().values() if c.folder == folder)
     assert sampler_names(card) == ["euler", "ab2", "midpoint", "heun", "rk4", "torchdiffeq"]
-    steps = list(engine.run(Settings(str(folder), seeds="0-19", num_steps=3), preview=True, every=0.0))
+    steps = list(engine.run(Recipe(str(folder), seeds="0-19", num_steps=3), preview=True, every=0.0))
     assert any(isinstance(s, Update) and s.preview is not None for s in steps[:-1])
     result = steps[-1]
     assert isinstance(result, Result) and [p.name for p in result.files] == ["samples.npz", "grid.png"]
@@ -30,4 +30,4 @@ def test_angles_on_the_page(tmp_path: Path) -> None:
     restored = restore.restore(result.sheet, engine.shelf())
     assert restored.settings.seeds == "0-19" and restored.notes == ()
     with pytest.raises(ValueError, match="the sampler DDIM is for models of euclid, got one of torus"):
-        list(engine.run(Settings(str(folder), seeds="0", sampler="ddim"), preview=False))
+        list(engine.run(Recipe(str(folder), seeds="0", sampler="ddim"), preview=False))

@@ -15,6 +15,7 @@ from PIL import Image
 import studio
 from backbones.caching.plan import Plan
 from studio.checkpoints import plans
+from studio.jobs.recipe import Recipe
 from studio.runtime.recipes import read_recipe
 from studio.sampling.samples import save_png
 from ui import restore
@@ -22,7 +23,6 @@ from ui.api import Api
 from ui.app import build_app, launch_options
 from ui.engine import Engine, Result
 from ui.handlers import SHOWN, Handlers
-from ui.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +51,9 @@ def engine(planned: Path, tmp_path: Path) -> Engine:
 
 
 @pytest.fixture
-def fast(planned: Path) -> Settings:
+def fast(planned: Path) -> Recipe:
     """A run that the plan is for."""
-    return Settings(
+    return Recipe(
         str(planned / "squares"),
         seeds="0-1",
         num_steps=4,
@@ -64,7 +64,7 @@ def fast(planned: Path) -> Settings:
     )
 
 
-def result_of(engine: Engine, settings: Settings) -> Result:
+def result_of(engine: Engine, settings: Recipe) -> Result:
     *_, last = engine.run(settings, preview=False)
     assert isinstance(last, Result)
     return last
@@ -126,7 +126,7 @@ def test_without_a_plan_of_its_own_nothing_else_is_set(
     assert set(answer["controls"]) == {"plan_note"} and words in answer["controls"]["plan_note"]["value"]
 
 
-def test_a_run_follows_it_and_says_so(engine: Engine, fast: Settings) -> None:
+def test_a_run_follows_it_and_says_so(engine: Engine, fast: Recipe) -> None:
     result = result_of(engine, fast)
     model = studio.load(fast.model, device="cpu", dtype="fp32").planned("fast")
     expected = model.sample(seeds="0-1", num_steps=4, sampler="euler", guidance="cfg=2")
@@ -153,7 +153,7 @@ def test_a_run_follows_it_and_says_so(engine: Engine, fast: Settings) -> None:
     ],
 )
 def test_what_does_not_belong_is_refused_and_stays_readable(
-    engine: Engine, fast: Settings, change: dict[str, Any], words: str
+    engine: Engine, fast: Recipe, change: dict[str, Any], words: str
 ) -> None:
     run = Handlers(engine).generate(None, *vars(replace(fast, **change)).values(), False, [])
     rows = []
@@ -162,7 +162,7 @@ def test_what_does_not_belong_is_refused_and_stays_readable(
     assert not engine.out.exists()
 
 
-def test_auto_finds_the_plan_or_says_that_there_is_none(engine: Engine, fast: Settings) -> None:
+def test_auto_finds_the_plan_or_says_that_there_is_none(engine: Engine, fast: Recipe) -> None:
     assert result_of(engine, replace(fast, plan="auto")).recipes[0]["plan"] == "fast"
     with pytest.warns(UserWarning, match="it runs without"):
         *_, last = Handlers(engine).generate(
@@ -173,7 +173,7 @@ def test_auto_finds_the_plan_or_says_that_there_is_none(engine: Engine, fast: Se
 
 
 def test_it_comes_back_from_a_picture_where_it_is_the_same(
-    engine: Engine, fast: Settings, tmp_path: Path
+    engine: Engine, fast: Recipe, tmp_path: Path
 ) -> None:
     picture = result_of(engine, fast).pictures[0]
     found = restore.restore(picture, engine.shelf())
@@ -187,7 +187,7 @@ def test_it_comes_back_from_a_picture_where_it_is_the_same(
         assert "is not here as it was: none was chosen" in found.notes[0]
 
 
-def test_scripts_give_it_last(engine: Engine, fast: Settings) -> None:
+def test_scripts_give_it_last(engine: Engine, fast: Recipe) -> None:
     api = Api(engine)
     last = list(inspect.signature(api.generate).parameters.values())[-1]
     assert (last.name, last.default) == ("plan", "none")

@@ -12,10 +12,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import studio.checkpoints.find
+from studio.jobs.recipe import Recipe
 from studio.runtime.recipes import KEY
 from ui.engine import Engine, Result
 from ui.handlers import FOUND, Handlers
-from ui.settings import Settings
 
 NAMES = re.compile(r"Error|Exception|Traceback|Bomb|__")
 PLAIN = {
@@ -139,7 +139,7 @@ def test_stop_keeps_the_batches_that_are_finished(handlers: Handlers, shelf: Any
     engine = handlers.engine
     with engine.job("me") as job:
         for news in engine.run(
-            Settings(shelf.pictures, seeds="0-149", num_steps=3, sampler="euler"),
+            Recipe(shelf.pictures, seeds="0-149", num_steps=3, sampler="euler"),
             job.flag,
             preview=False,
             every=0.0,
@@ -155,7 +155,7 @@ def test_stop_keeps_the_batches_that_are_finished(handlers: Handlers, shelf: Any
 
 
 def test_a_place_in_the_line_is_told(handlers: Handlers, shelf: Any) -> None:
-    values = [*vars(Settings(shelf.pictures, seeds="0", num_steps=1, sampler="euler")).values(), False, []]
+    values = [*vars(Recipe(shelf.pictures, seeds="0", num_steps=1, sampler="euler")).values(), False, []]
     with handlers.engine.job("another"), handlers.engine.job("third"):
         run = handlers.generate(None, *values)
         assert "Place 2 in the queue: 2 runs are before yours" in next(run)[0]

@@ -14,10 +14,10 @@ from tiny import points_config, run_studio
 import studio
 from studio.data import Data, from_arrays
 from studio.data.notes import of_data
+from studio.jobs.recipe import Recipe, from_recipe
 from studio.model.model import Model
 from studio.runtime.recipes import NoCommand
 from studio.sampling.commands import command_of
-from ui.settings import Settings, from_recipe
 
 SEASONS = ("spring", "autumn, late")
 COUNT = 512
@@ -83,7 +83,7 @@ def test_the_page_keeps_them(model: Model) -> None:
     assert options["conditions"] == asked
     again, _ = model.request(**options, files=False)
     assert again.texts == model.request(seeds=[3], conditions=asked)[0].texts
-    assert Settings("m", conditions="season=spring").options((), texts)["conditions"] == {"season": "spring"}
+    assert Recipe("m", conditions="season=spring").options((), texts)["conditions"] == {"season": "spring"}
     with pytest.raises(ValueError, match="files are not read here"):
         model.request(seeds=[0], conditions={"wind": "@/etc/hostname"}, files=False)
 

@@ -9,10 +9,10 @@ from typing import Any
 from guidance.grammar import CUSTOM
 from studio.checkpoints import plans
 from studio.data.labels import NO_LABEL, labels_text, no_label, says, word
+from studio.jobs import limits
 from studio.runtime.recipes import complete
 from studio.runtime.seeds import AT_ONCE, parse_seeds, seeds_text
 from studio.sampling.commands import SHARED, conditions_in
-from ui import limits
 
 OWN = "each seed its own"
 PICK = "pick a model first; where the list is empty, `studio train demo` makes one"
@@ -20,7 +20,7 @@ NONE = "none"  # these two words stand in brackets where a class is called so
 
 
 @dataclass(frozen=True)
-class Settings:
+class Recipe:
     """One run as asked for. ``label``: `own_word`, or what `studio.data.labels` reads, None as the former;
     ``seeds``: ``0-7,12``; ``conditions``: ``name=value, ...`` for all others. ``guidance`` "default"
     and ``num_steps`` 0 or ``sampler`` "" mean the model's own. ``plan``: the name of one, auto or none."""
@@ -161,12 +161,12 @@ def renamed(recipe: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
     ]
 
 
-def from_recipe(recipe: Mapping[str, Any], model: str, classes: Sequence[str]) -> Settings:
+def from_recipe(recipe: Mapping[str, Any], model: str, classes: Sequence[str]) -> Recipe:
     """The settings that make a recipe's samples again with ``model``. Raises ``ValueError`` for a recipe that
     lacks what it takes."""
     recipe = complete(recipe, (*SHARED, "seed"))
     listed = recipe["seed"] if isinstance(recipe["seed"], list) else [recipe["seed"]]
-    return Settings(
+    return Recipe(
         model=model,
         weights=recipe["weights"],
         label=label_text(recipe.get("label"), listed, classes),
