@@ -18,6 +18,7 @@ from studio.cli import (
     compress,
     convert,
     generate,
+    library,
     reproduce,
     sample,
     sets,
@@ -212,6 +213,8 @@ def ui(
 
 
 _add(
+    library.library,
+    library.jobs,
     generate.generate,
     sets.evaluate,
     compare.compare,

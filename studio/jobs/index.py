@@ -19,7 +19,7 @@ from studio.jobs.records import UNFINISHED, Item, Job, Wanted
 
 HOME = ".jobs"  # below the folder of outputs
 DATABASE, LINES = "index.db", "index.jsonl"
-TABLE_NAMES = ("jobs", "states", "items", "marks")
+TABLE_NAMES = ("jobs", "states", "items", "marks", "seen")
 PATIENCE = 10.0  # seconds that a writer waits for another process
 
 TABLES = """
@@ -32,24 +32,25 @@ create table if not exists items (
     id text primary key, job text, file text, task text, model text, label text, seed integer, created real
 );
 create table if not exists marks (
-    n integer primary key, item text, at real, star integer, note text, binned integer
+    n integer primary key, item text, at real, star integer, note text, binned integer, gone integer
 );
+create table if not exists seen (n integer primary key, folder text, mtime integer);
 create index if not exists states_job on states (job);
 create index if not exists items_created on items (created);
 create index if not exists items_job on items (job);
+create index if not exists items_file on items (file);
 create index if not exists marks_item on marks (item);
 create view if not exists newest_states as
     select states.* from states join (select max(n) as last from states group by job) on n = last;
-create view if not exists newest_marks as
-    select marks.* from marks join (select max(n) as last from marks group by item) on n = last;
 """
 _JOBS = (
     "select id, kind, model, spec, created, state, at, holder, done, total, folder, words from jobs "
     "join newest_states on job = id"
 )
+_MARKED = "items left join marks on n = (select max(n) from marks where item = items.id)"
 _ITEMS = (
     "select items.id, job, file, task, model, label, seed, created, coalesce(star, 0), coalesce(note, ''), "
-    "coalesce(binned, 0) from items left join newest_marks on item = items.id"
+    f"coalesce(binned, 0), coalesce(gone, 0) from {_MARKED}"
 )
 
 
@@ -113,9 +114,10 @@ class Index:
         star: bool | None = None,
         note: str | None = None,
         binned: bool | None = None,
+        gone: bool | None = None,
     ) -> None:
-        """Star, note or bin items; what is None stays as it was. Raises ``KeyError`` for one that is not
-        there."""
+        """Star, note or bin items, or say that their files are gone; what is None stays as it was. Raises
+        ``KeyError`` for one that is not there."""
         rows = []
         for name in ids:
             if (old := self.item(name)) is None:
@@ -127,11 +129,25 @@ class Index:
                     "star": int(old.star if star is None else star),
                     "note": old.note if note is None else note,
                     "binned": int(old.binned if binned is None else binned),
+                    "gone": int(old.gone if gone is None else gone),
                 }
             )
         self._write([("marks", row) for row in rows])
 
+    def see(self, folder: str, mtime: int) -> None:
+        """What lies in a folder was looked through when it was as old as this (nanoseconds since 1970)."""
+        self._write([("seen", {"folder": folder, "mtime": mtime})])
+
     # ---- what is asked
+
+    def seen(self) -> dict[str, int]:
+        """Of folders that were looked through, how old they were."""
+        return dict(self._ask("select folder, mtime from seen order by n"))
+
+    def folders(self, *, beside: str = "") -> set[str]:
+        """The folders of all jobs, of those ``beside`` a kind."""
+        rows = self._ask("select distinct folder from states join jobs on id = job where kind != ?", [beside])
+        return {row[0] for row in rows if row[0]}
 
     def job(self, name: str) -> Job | None:
         """A job by its id."""
@@ -158,9 +174,7 @@ class Index:
     def count(self, wanted: Wanted = Wanted()) -> int:
         """How many items there are."""
         where, values = wanted.where()
-        rows = self._ask(
-            f"select count(*) from items left join newest_marks on item = items.id where {where}", values
-        )
+        rows = self._ask(f"select count(*) from {_MARKED} where {where}", values)
         return int(rows[0][0])
 
     def values(self, column: Literal["model", "label"], model: str = "") -> list[str]:
@@ -193,7 +207,7 @@ class Index:
         found = []
         for row in self._ask(text, values):
             said: dict[str, Any] = dict(zip((f.name for f in fields(Item)), row))
-            found.append(Item(**said | {"star": bool(said["star"]), "binned": bool(said["binned"])}))
+            found.append(Item(**said | {k: bool(said[k]) for k in ("star", "binned", "gone")}))
         return found
 
     def _write(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 UNFINISHED = ("waiting", "running")
+STATES = (*UNFINISHED, "done", "stopped", "failed")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Job:
 @dataclass(frozen=True)
 class Item:
     """One thing that a job made: ``file`` as seen from the folder of outputs, and what it can be found by.
-    ``seed`` is None for a drawing of many samples together."""
+    ``seed`` is None for a drawing of many samples together. ``binned``: to be removed when the bin is
+    emptied; ``gone``: its file was."""
 
     id: str
     job: str
@@ -46,12 +48,14 @@ class Item:
     star: bool = False
     note: str = ""
     binned: bool = False
+    gone: bool = False
 
 
 @dataclass(frozen=True)
 class Wanted:
     """Which items. An empty field asks for nothing; ``text`` is looked for in the model, the class and the
-    note; ``since`` and ``until`` are in seconds since 1970."""
+    note; ``since`` and ``until`` are in seconds since 1970; ``folder`` is seen from the folder of outputs,
+    with all that lies below it, "" for that folder alone. Of ``binned`` and ``gone`` None is both."""
 
     model: str = ""
     label: str = ""
@@ -60,12 +64,18 @@ class Wanted:
     text: str = ""
     since: float | None = None
     until: float | None = None
+    folder: str | None = None
     starred: bool = False
-    binned: bool = False
+    binned: bool | None = False
+    gone: bool | None = False
 
     def where(self) -> tuple[str, list[Any]]:
         """An SQL condition and its values."""
-        parts: list[tuple[str, Any]] = [("coalesce(binned, 0) = ?", int(self.binned))]
+        parts: list[tuple[str, Any]] = [
+            (f"coalesce({k}, 0) = ?", int(v))
+            for k in ("binned", "gone")
+            if (v := getattr(self, k)) is not None
+        ]
         parts += [(f"{k} = ?", v) for k in ("model", "label", "job") if (v := getattr(self, k))]
         if self.seed is not None:
             parts.append(("seed = ?", self.seed))
@@ -73,9 +83,12 @@ class Wanted:
             parts.append(("created >= ?", self.since))
         if self.until is not None:
             parts.append(("created < ?", self.until))
+        if self.folder is not None:  # the character after "/" is "0"
+            inside = [("file >= ?", f"{self.folder}/"), ("file < ?", f"{self.folder}0")]
+            parts += inside if self.folder else [("instr(file, ?) = 0", "/")]
         if self.starred:
             parts.append(("star = ?", 1))
         if self.text:
             like = "%" + "".join(f"\\{c}" if c in "%_\\" else c for c in self.text) + "%"
             parts.append(("(model || ' ' || label || ' ' || coalesce(note, '')) like ? escape '\\'", like))
-        return " and ".join(p for p, _ in parts), [v for _, v in parts]
+        return " and ".join(p for p, _ in parts) or "true", [v for _, v in parts]
