@@ -64,7 +64,8 @@ def library(
     if not adopt and out.is_dir() and not artefacts.indexed(out):
         return emit({"items": [], "count": 0}, as_json, [NONE_YET.format(out=out)])
     index = artefacts.opened(out)
-    ends, result = [index.note] if index.note else [], {}
+    ends = [index.note] if index.note else []
+    result: dict[str, Any] = {}
     if adopt:
         found = adopt_all(index, out)
         result["adopted"] = found.items
