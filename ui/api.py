@@ -12,17 +12,19 @@ import gradio as gr
 
 from studio.checkpoints import plans
 from studio.jobs.recipe import PICK, Recipe
+from studio.jobs.result import Result
+from studio.jobs.run import Update
 from studio.model import catalog
 from studio.runtime.signals import Stopped
-from ui.engine import Engine, Result
+from ui.jobs import Jobs
 from ui.toasts import owner, toasts
 
 
 class Api:
-    """Plain functions over one `Engine`; answers are JSON."""
+    """Plain functions over the `Jobs` of one `Engine`; answers are JSON."""
 
-    def __init__(self, engine: Engine):
-        self.engine = engine
+    def __init__(self, jobs: Jobs):
+        self.jobs, self.engine = jobs, jobs.engine
 
     def generate(
         self,
@@ -61,25 +63,29 @@ class Api:
                 deterministic,
                 plan,
             )
-            settings.check()
+            job = self.jobs.sample(settings, owner(request))
             try:
-                with self.engine.job(owner(request)) as job:
-                    for ahead in job.turn():
-                        yield {"ahead": ahead}
-                    for news in self.engine.run(settings, job.flag, preview=False):
-                        if isinstance(news, Result):
-                            job.words = (
-                                news.stopped or f"Finished before it could stop; saved in {news.folder}"
-                            )
-                            yield _told(news)
-                        else:
-                            yield {"done": news.done, "total": news.total, "seconds": round(news.seconds, 3)}
+                for news in self.jobs.queue.watch(job):
+                    if isinstance(news, Result):
+                        yield {"job": job, **_told(news)}
+                    elif isinstance(news, int):
+                        yield {"job": job, "ahead": news}
+                    elif isinstance(news, Update):
+                        yield {
+                            "job": job,
+                            "done": news.done,
+                            "total": news.total,
+                            "seconds": round(news.seconds, 3),
+                        }
             except Stopped as stopped:
                 raise ValueError(str(stopped)) from None
+            except GeneratorExit:  # cancelled, or gone
+                self.jobs.queue.stop(job)
+                raise
 
     def stop(self, request: gr.Request) -> str:
         """Stop this client's run after the solver step it is in; how it ended, or "" when nothing ran."""
-        return self.engine.stop(owner(request), wait=5.0)
+        return self.jobs.queue.stop_all(owner(request), wait=5.0)
 
     def models(self) -> list[dict[str, Any]]:
         """The models there are: those that start from noise, for ``/generate``, and then bridges, which start

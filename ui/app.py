@@ -16,14 +16,16 @@ from ui import hosts, html, translate
 from ui.api import Api
 from ui.engine import Engine
 from ui.handlers import Handlers
+from ui.jobs import Jobs
 from ui.layout import HEIGHT, bottom, centre, hidden, left, right, theme
 from ui.wiring import wire, wire_api, wire_translate
 
 CSS, SCRIPT = Path(__file__).with_name("style.css"), Path(__file__).with_name("page.js")
 
 
-def build_app(engine: Engine) -> gr.Blocks:
+def build_app(engine: Engine, jobs: Jobs | None = None) -> gr.Blocks:
     """The page over an engine, not yet served."""
+    jobs = jobs or Jobs(engine)
     with gr.Blocks(
         title="drift-studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)
     ) as page:
@@ -42,9 +44,9 @@ def build_app(engine: Engine) -> gr.Blocks:
             with gr.Tab("Translate", id="translate"):
                 parts |= translate.panel(engine)
         parts |= hidden()
-        wire_api(Api(engine))  # first: a name is given to whom asks first
-        wire(page, parts, Handlers(engine))
-        wire_translate(parts, engine)
+        wire_api(Api(jobs))  # first: a name is given to whom asks first
+        wire(page, parts, Handlers(jobs))
+        wire_translate(parts, jobs)
     page.queue(max_size=32)
     return page
 
@@ -92,12 +94,18 @@ def main(
             f"warning: {host} can be reached from other machines, and the page asks for no password",
             file=sys.stderr,
         )
-    build_app(engine).launch(
-        server_name=host,
-        server_port=port,
-        inbrowser=open_browser,
-        **launch_options(engine, host, allow_hosts),
-    )
+    jobs = Jobs(engine)
+    if taken := jobs.queue.take_up():
+        print(f"goes on with {len(taken)} that an earlier page had begun", file=sys.stderr)
+    try:
+        build_app(engine, jobs).launch(
+            server_name=host,
+            server_port=port,
+            inbrowser=open_browser,
+            **launch_options(engine, host, allow_hosts),
+        )
+    finally:
+        jobs.queue.close()
 
 
 def _check_port(host: str, port: int) -> None:

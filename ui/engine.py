@@ -1,20 +1,22 @@
 """What the page does, without the page: finds and keeps models, runs one job at a time, stops it, and saves
 what it made."""
 
+import contextlib
 import re
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from studio.checkpoints import plans
 from studio.checkpoints.find import Card, card, list_models
+from studio.jobs.index import Index
 from studio.jobs.recipe import Recipe
+from studio.jobs.result import Result
 from studio.jobs.run import PREVIEW_EVERY, Run, Update
 from studio.model import catalog
 from studio.model.checked_request import run_of
@@ -22,28 +24,9 @@ from studio.model.loading import load
 from studio.model.model import Model
 from studio.runtime import files, signals
 from studio.runtime.devices import DTYPE_NAMES, pick_device, pick_dtype
-from ui.line import Job, Line
 
 KEEP_MODELS = 2
 BATCH, POINTS_BATCH = 64, 1024  # samples computed at once; one solver step of them is how long Stop may take
-
-
-@dataclass(frozen=True)
-class Result:
-    """A run on disk. ``pictures`` are what to look at (for points the one plot), ``files`` what was saved,
-    ``recipes`` one per sample; ``asked`` how many samples the run was to have, and ``stopped`` how it ended
-    before it had them; ``note``: that no plan belonged to it, where one was asked for by ``auto``."""
-
-    folder: Path
-    pictures: tuple[Path, ...]
-    files: tuple[Path, ...]
-    sheet: Path
-    recipes: tuple[dict[str, Any], ...]
-    evaluations: int
-    seconds: float
-    asked: int
-    stopped: str = ""
-    note: str = ""
 
 
 class Engine:
@@ -65,7 +48,11 @@ class Engine:
             dtype,
         )
         self._models: OrderedDict[tuple[Any, ...], Model] = OrderedDict()
-        self.line = Line()
+
+    @cached_property
+    def index(self) -> Index:
+        """Of what was asked for and made; begun when it is first used."""
+        return Index(self.out)
 
     def check(self) -> None:
         """Raises ``ValueError`` or ``OSError`` when the device, the number format or the output folder cannot
@@ -103,63 +90,68 @@ class Engine:
         self._models.move_to_end(key)
         return self._models[key]
 
-    def job(self, owner: str) -> AbstractContextManager[Job]:
-        """A place in the line for the device, of a browser session; see `Job.turn`."""
-        return self.line.job(owner)
-
-    def stop(self, owner: str, *, wait: float = 0.0) -> str:
-        """Stop the owner's jobs; see `Line.stop`."""
-        return self.line.stop(owner, wait)
-
-    def stop_soon(self, owner: str, wait: float) -> str:
-        """The same for a run that may have been asked for a moment ago: waits so many seconds for it to be
-        there."""
-        until = time.monotonic() + wait
-        while not (words := self.line.stop(owner)) and time.monotonic() < until:
-            time.sleep(0.05)
-        return words
+    def begin(self, recipe: Recipe, folder: Path | None = None) -> Run:
+        """A run, checked, in a folder of its own, or the one where it was begun before. Raises ``ValueError``
+        or ``OSError`` for what cannot be done, before anything is written."""
+        recipe.check()
+        files.check_writable(self.out)
+        model = self.model(recipe.model, weights=recipe.weights, dtype=recipe.dtype)
+        model = model.planned(recipe.plan or plans.NONE)
+        request, _ = model.request(
+            **recipe.options(model.classes, [f.name for f in model.info.fields]),
+            files=False,
+            batch=POINTS_BATCH if model.task.together else BATCH,
+        )
+        return Run(model, request, folder or self.fresh(model.config.name))
 
     def run(
         self,
-        settings: Recipe,
+        recipe: Recipe,
         stop: threading.Event | None = None,
         *,
         preview: bool = True,
         every: float = PREVIEW_EVERY,
     ) -> Iterator[Update | Result]:
+        """`begin` and `follow` at once."""
+        yield from self.follow(self.begin(recipe), stop, preview=lambda: preview, every=every)
+
+    def follow(
+        self,
+        run: Run,
+        stop: threading.Event | None = None,
+        *,
+        preview: Callable[[], bool] = lambda: True,
+        every: float = PREVIEW_EVERY,
+        kept: Callable[[int], Any] = lambda count: None,
+        left: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Update | Result]:
         """Sample and save: updates at most once in ``every`` seconds, then one `Result`.
 
-        Raises ``ValueError`` or ``OSError`` for what cannot be done. Samples that were finished are saved
-        however the run ends: stopped by ``stop`` it gives them as its `Result`
-        (`studio.runtime.signals.Stopped` is raised where there are none), and an error says where they lie.
+        Samples that were finished are saved however the run ends: stopped by ``stop`` it gives them as its
+        `Result` (`studio.runtime.signals.Stopped` is raised where there are none, or where ``left`` says that
+        another process will go on), and an error says where they lie.
         """
-        settings.check()
-        files.check_writable(self.out)
-        model = self.model(settings.model, weights=settings.weights, dtype=settings.dtype)
-        model = model.planned(settings.plan or plans.NONE)
-        request, _ = model.request(
-            **settings.options(model.classes, [f.name for f in model.info.fields]),
-            files=False,
-            batch=POINTS_BATCH if model.task.together else BATCH,
-        )
-        run = Run(model, request)
         try:
-            yield from run.updates(stop or threading.Event(), preview=preview, every=every)
+            yield from run.updates(stop or threading.Event(), preview=preview, every=every, kept=kept)
+            made = self._saved(run)
+            assert made is not None
         except signals.Stopped as stopped:
-            if (kept := self._saved(run)) is None:
+            if left() or (kept_ := self._saved(run)) is None:
                 raise
             how = str(stopped).partition(";")[0]
-            yield replace(kept, stopped=f"{how}; {_finished(kept)}")
-            return
+            made = replace(kept_, stopped=f"{how}; {_finished(kept_)}")
         except GeneratorExit:  # whoever asked has gone
             self._saved(run)
             raise
+        except OSError as error:  # a full disk: what is safe stays where it is
+            raise _left(run, error) from error
         except (ValueError, RuntimeError) as error:
-            if (kept := self._saved(run)) is None:
+            if (kept_ := self._saved(run)) is None:
                 raise
-            raise ValueError(f"{error}; {_finished(kept)}") from error
-        made = self._saved(run)
-        assert made is not None
+            raise ValueError(f"{error}; {_finished(kept_)}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                run.folder.rmdir()  # nothing came of it
         yield made
 
     def _saved(self, run: Run) -> Result | None:
@@ -167,21 +159,20 @@ class Engine:
         model, samples = run.model, run.samples()
         if samples is None:
             return None
-        folder = self.fresh(model.config.name)
-        written = tuple(samples.save(folder))
-        sheet = folder / "grid.png"
+        written = tuple(samples.save(run.folder, overwrite=True))
+        sheet = run.folder / "grid.png"
         pictures = (
             (sheet,)
             if model.task.together
             else written
             if model.task.one_each
-            else tuple(samples.save_pictures(folder))
+            else tuple(samples.save_pictures(run.folder))
         )
-        told = tuple(dict.fromkeys([*written, *pictures, sheet]))
+        run.parts.remove()
         return Result(
-            folder,
+            run.folder,
             pictures,
-            told,
+            tuple(dict.fromkeys([*written, *pictures, sheet])),
             sheet,
             samples.recipes,
             run.evaluations,
@@ -212,6 +203,13 @@ def _without(run: Run) -> str:
     if model.plan != plans.AUTO or request.plan is not None:
         return ""
     return plans.chosen(model.plan, run_of(model, request), model.folder, model.name)[1]
+
+
+def _left(run: Run, error: OSError) -> Exception:
+    """The error, and where the finished micro-batches lie."""
+    count = len(run.parts.read())
+    where = f"; {count} of {len(run.values)} samples are kept in {run.parts.folder}" if count else ""
+    return OSError(f"cannot save to {run.folder}: {error.strerror or error}{where}; make room and go on")
 
 
 def _finished(kept: Result) -> str:

@@ -14,19 +14,24 @@ import gradio as gr
 
 from studio.checkpoints.find import card
 from studio.jobs.recipe import PICK, Recipe
+from studio.jobs.result import Result
 from studio.jobs.run import Update, columns_for
 from studio.model import catalog
 from studio.runtime.signals import Stopped
 from ui import answers, html, restore
 from ui.answers import CONTROLS
-from ui.engine import Engine, Result
+from ui.jobs import Jobs
 from ui.toasts import owner, toasts
 
 BOTTOM = ("bottom", "recipe", "command", "download", "selected")
-SHOWN = ("status", "preview", "results", "gallery", "sheet", "paths", "stop", "generate", *BOTTOM)
+SHOWN = ("job", "status", "preview", "results", "gallery", "sheet", "paths", "stop", "generate", *BOTTOM)
 FOUND = ("found", "found_note", "found_recipe", "found_command", "apply")
 STOP_WAIT = 1.0  # seconds that Stop looks for a run that was asked for a moment ago
 SMALL = 128  # pictures below this height are shown with hard pixels
+
+
+# the buttons after a run
+OVER = {"stop": gr.update(interactive=False), "generate": gr.update(interactive=True)}
 
 
 def row(names: tuple[str, ...], **changes: Any) -> tuple[Any, ...]:
@@ -38,10 +43,10 @@ def row(names: tuple[str, ...], **changes: Any) -> tuple[Any, ...]:
 
 
 class Handlers:
-    """Everything the Sample tab calls, over one `Engine`."""
+    """Everything the Sample tab calls, over the `Jobs` of one `Engine`."""
 
-    def __init__(self, engine: Engine):
-        self.engine = engine
+    def __init__(self, jobs: Jobs):
+        self.jobs, self.engine = jobs, jobs.engine
         self._newest: dict[str, Path] = {}  # the folder that a session's gallery shows
 
     def open(self, ticket: int) -> dict[str, Any]:
@@ -87,48 +92,58 @@ class Handlers:
 
     def generate(self, request: gr.Request | None, *values: Any) -> Iterator[tuple[Any, ...]]:
         """One run: CONTROLS, the preview switch and the paths of the pictures before it in, SHOWN out, again
-        and again until it is done.
+        and again until it is done. Whoever leaves meanwhile finds it again by its job.
 
         ``request`` stands first because the page fills it in by its place; it says whose Stop ends this run.
         """
-        settings, preview, before = (
-            Recipe(**dict(zip(CONTROLS, values))),
-            bool(values[-2]),
-            bool(values[-1]),
-        )
-        asked = html.asked(settings)
-        over = {"stop": gr.update(interactive=False), "generate": gr.update(interactive=True)}
-        back = {name: gr.update(visible=before) for name in ("results", "bottom")} | {
-            "preview": gr.update(visible=not before)
-        }
+        settings = Recipe(**dict(zip(CONTROLS, values)))
+        try:
+            with toasts():
+                job = self.jobs.sample(settings, owner(request))
+        except gr.Error as error:  # the toast goes away, the reason stays
+            yield self._failed(error, html.asked(settings), bool(values[-1]))
+            raise
+        yield row(SHOWN, job=job, stop=gr.update(interactive=True), generate=gr.update(interactive=False))
+        yield from self._follow(job, html.asked(settings), owner(request), bool(values[-2]), bool(values[-1]))
+
+    def follow(self, request: gr.Request | None, job: str, preview: bool) -> Iterator[tuple[Any, ...]]:
+        """A job that was asked for before, by this tab or another; SHOWN as in `generate`."""
+        live = self.jobs.queue.get(job)
+        if live is None:
+            with toasts():
+                yield row(SHOWN, job=job, **self._result(self.jobs.result(job), ""), **OVER)
+            return
+        live.owner = owner(request)
+        asked = html.asked(Recipe.parse(live.job.spec))
+        yield row(SHOWN, job=job, stop=gr.update(interactive=True), generate=gr.update(interactive=False))
+        yield from self._follow(job, asked, owner(request), preview, False)
+
+    def _follow(
+        self, job: str, asked: str, who: str, preview: bool, before: bool
+    ) -> Iterator[tuple[Any, ...]]:
+        going = {"stop": gr.update(interactive=True)}
         try:
             with toasts():
                 try:
-                    settings.check()
-                    with self.engine.job(owner(request)) as job:
-                        for ahead in job.turn():
-                            yield row(
-                                SHOWN, status=html.waiting(ahead, asked), stop=gr.update(interactive=True)
-                            )
-                        yield row(
-                            SHOWN,
-                            status=html.idle(f"Loading {Path(settings.model).name} …", asked),
-                            stop=gr.update(interactive=True),
-                        )
-                        for news in self.engine.run(settings, job.flag, preview=preview):
-                            if isinstance(news, Update):
-                                yield self._progress(news, asked)
-                                continue
-                            job.words = (
-                                news.stopped or f"Finished before it could stop; saved in {news.folder}"
-                            )
-                            self._newest[owner(request)] = news.folder
-                            yield row(SHOWN, **self._result(news, asked), **over)
+                    for news in self.jobs.queue.watch(job, preview=preview):
+                        if isinstance(news, int):
+                            yield row(SHOWN, status=html.waiting(news, asked), **going)
+                        elif isinstance(news, Update):
+                            yield self._progress(news, asked)
+                        elif isinstance(news, Result):
+                            self._newest[who] = news.folder
+                            yield row(SHOWN, **self._result(news, asked), **OVER)
+                        else:
+                            yield row(SHOWN, status=html.idle(str(news), asked), **going)
                 except Stopped as stopped:
-                    yield row(SHOWN, status=html.idle(str(stopped), asked), **over, **back)
-        except gr.Error as error:  # the toast goes away, the reason stays
-            yield row(SHOWN, status=html.note(unescape(str(error.message)), bad=True), **over, **back)
+                    yield row(SHOWN, status=html.idle(str(stopped), asked), **OVER, **_back(before))
+        except gr.Error as error:
+            yield self._failed(error, asked, before)
             raise
+
+    def _failed(self, error: gr.Error, asked: str, before: bool) -> tuple[Any, ...]:
+        note = html.note(unescape(str(error.message)), bad=True)
+        return row(SHOWN, status=note, **OVER, **_back(before))
 
     def _progress(self, update: Update, asked: str) -> tuple[Any, ...]:
         """Pictures and recipe of the run before make room."""
@@ -163,7 +178,7 @@ class Handlers:
 
     def stop(self, request: gr.Request | None = None) -> tuple[Any, ...]:
         """Raise the flag of this session's job, which says itself where it ended. SHOWN."""
-        words = self.engine.stop_soon(owner(request), STOP_WAIT)
+        words = self.jobs.stop_soon(owner(request), STOP_WAIT)
         return (
             row(SHOWN, stop=gr.update(interactive=False))
             if words
@@ -174,11 +189,6 @@ class Handlers:
                 generate=gr.update(interactive=True),
             )
         )
-
-    def leave(self, request: gr.Request | None = None) -> None:
-        """The page was closed: its job need not go on."""
-        self.engine.stop(owner(request))
-        self._newest.pop(owner(request), None)
 
     def select(self, request: gr.Request | None, paths: list[str], event: gr.SelectData) -> tuple[Any, ...]:
         """Recipe, command and download of the picture that was clicked; nothing where another run's pictures
@@ -247,6 +257,12 @@ class Handlers:
         if not notes:
             gr.Info("Every control was set from the picture.", duration=3)
         return answer
+
+
+def _back(before: bool) -> dict[str, Any]:
+    """The pictures of the run before, or none."""
+    shown = {name: gr.update(visible=before) for name in ("results", "bottom")}
+    return shown | {"preview": gr.update(visible=not before)}
 
 
 def _look(paths: list[str]) -> list[str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from studio.checkpoints import plans
 from studio.checkpoints.find import Card
 from studio.jobs.recipe import Recipe
+from studio.jobs.result import Result
 from studio.jobs.run import Update
-from ui.engine import Result
 
 if TYPE_CHECKING:
     from PIL.Image import Image

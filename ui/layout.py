@@ -188,6 +188,7 @@ def hidden() -> dict[str, Any]:
     p: dict[str, Any] = {}
     for name in ("asked", "answer", "plan_asked", "bridge_asked", "bridge_answer"):
         p[name] = gr.JSON(visible="hidden")
+    p["job"] = gr.Textbox(visible="hidden", elem_id="job")
     p["ticket"] = gr.Number(visible="hidden")
     p["tickets"] = gr.JSON(visible="hidden")
     return p

@@ -1,7 +1,6 @@
 """The Translate tab: pictures through a bridge, one file each in a folder of its own, and a sheet of before
 and after."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from html import unescape
 from pathlib import Path
@@ -10,17 +9,21 @@ from typing import Any
 import gradio as gr
 
 from studio.checkpoints.find import Card
-from studio.generation.translate import SHEET, translate
 from studio.jobs import limits
+from studio.jobs.run import Update
+from studio.jobs.translation import Translation
 from studio.model import catalog
-from studio.runtime.seeds import parse_seeds
 from studio.runtime.signals import Stopped
 from ui import answers, html
 from ui.engine import Engine
+from ui.jobs import Jobs
 from ui.toasts import owner, toasts
 
 ROOM = "/translate"  # whose runs Stop in this tab ends
 Shown = tuple[Any, ...]
+# Stop and Translate while it runs and afterwards
+GOING = (gr.update(interactive=True), gr.update(interactive=False))
+OVER = (gr.update(interactive=False), gr.update(interactive=True))
 
 
 def panel(engine: Engine) -> dict[str, Any]:
@@ -93,7 +96,7 @@ def choose(engine: Engine, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def press(
-    engine: Engine,
+    jobs: Jobs,
     request: gr.Request | None,
     name: str | None,
     sources: list[str] | None,
@@ -103,87 +106,47 @@ def press(
 ) -> Iterator[Shown]:
     """What the button does: a line of text, the sheet, the files and whether Stop and Translate can be
     pressed, again and again until it is done."""
-    over, stop = (
-        (gr.update(interactive=False), gr.update(interactive=True)),
-        (gr.update(interactive=True), gr.update(interactive=False)),
-    )
     try:
         with toasts():
             try:
-                yield from run(
-                    engine, name, sources, num_steps, seed, resize, owner(request, ROOM), stop, over
-                )
+                yield from run(jobs, name, sources, num_steps, seed, resize, owner(request, ROOM))
             except Stopped as stopped:
-                yield html.idle(str(stopped)), gr.skip(), gr.skip(), *over
+                yield html.idle(str(stopped)), gr.skip(), gr.skip(), *OVER
     except gr.Error as error:
-        yield html.note(unescape(str(error.message)), bad=True), gr.skip(), gr.skip(), *over
+        yield html.note(unescape(str(error.message)), bad=True), gr.skip(), gr.skip(), *OVER
         raise
 
 
 def run(
-    engine: Engine,
+    jobs: Jobs,
     name: str | None,
     sources: Sequence[str] | None,
     num_steps: float,
     seed: float,
     resize: bool,
     who: str = "local",
-    stop: Shown = (None, None),
-    over: Shown = (None, None),
 ) -> Iterator[Shown]:
     """Rows as in `press`: the place in the queue, and then what was made. Raises ``ValueError`` for what
     cannot be translated."""
     if not name or not sources:
         raise ValueError("pick a bridge and one or more pictures first")
     count = limits.steps(num_steps)
-    parse_seeds(int(seed or 0))
-    asked = f" · {len(sources)} pictures · {count} steps · seed {int(seed or 0)} · {Path(name).name}"
-    with engine.job(who) as job:
-        for ahead in job.turn():
-            yield html.waiting(ahead), gr.skip(), gr.skip(), *stop
-        yield html.idle(f"Translating{asked}"), gr.skip(), gr.skip(), *stop
-        folder = engine.fresh("translate")
-        try:
-            done = translate(
-                engine.model(name),
-                _copied(sources, folder / "sources"),
-                folder,
-                num_steps=count,
-                seed=int(seed or 0),
-                resize=bool(resize),
-                on_step=lambda progress: not job.flag.is_set(),
-            )
-        except BaseException as error:
-            kept = sorted(folder.glob("*.png"))
-            if not kept:
-                shutil.rmtree(folder)
-            if not kept or not isinstance(error, Stopped):
-                raise
-            yield (
-                html.note(f"Stopped; the {len(kept)} translated of {len(sources)} are in {folder}"),
-                gr.skip(),
-                [str(p) for p in kept],
-                *over,
-            )
-            return
-    failed = "".join(f" · {Path(k).name}: {why}" for k, why in done.failed.items())
-    text = f"{len(done.written)} translated into {folder}{asked}{failed}"
-    yield html.note(text, bad=bool(done.failed)), str(folder / SHEET), [str(p) for p in done.written], *over
-
-
-def _copied(sources: Sequence[str], folder: Path) -> list[Path]:
-    """The uploads, in a folder that stays, under names of which no two become one file: a second ``cat.png``
-    is ``cat-2.png``."""
-    folder.mkdir(parents=True)
-    taken, made = {Path(SHEET).stem.casefold()}, []
-    for source in map(Path, sources):
-        stem, count = source.stem, 1
-        while stem.casefold() in taken:
-            count += 1
-            stem = f"{source.stem}-{count}"
-        taken.add(stem.casefold())
-        made.append(Path(shutil.copyfile(source, folder / f"{stem}{source.suffix}")))
-    return made
+    asked = Translation(name, num_steps=count, seed=int(seed or 0), resize=bool(resize))
+    told = f" · {len(sources)} pictures · {count} steps · seed {asked.seed} · {Path(name).name}"
+    job = jobs.translate(asked, sources, None, who)
+    for news in jobs.queue.watch(job):
+        if isinstance(news, int):
+            yield html.waiting(news), gr.skip(), gr.skip(), *GOING
+        elif isinstance(news, Update):
+            yield html.running(news), gr.skip(), gr.skip(), *GOING
+        elif isinstance(news, str):
+            yield html.idle(news), gr.skip(), gr.skip(), *GOING
+        elif news.stopped:
+            yield html.note(news.stopped), gr.skip(), [str(p) for p in news.files], *OVER
+        else:
+            failed = "".join(f" · {name}: {why}" for name, why in news.failed.items())
+            text = f"{len(news.files)} translated into {news.folder}{told}{failed}"
+            yield html.note(text, bad=bool(news.failed)), str(news.sheet), [str(p) for p in news.files], *OVER
 
 
 def _about(bridges: dict[str, Card], name: str | None) -> str:

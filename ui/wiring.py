@@ -8,8 +8,8 @@ import gradio as gr
 from ui import conditions, html, translate
 from ui.answers import BRIDGE, CONTROLS
 from ui.api import Api
-from ui.engine import Engine
 from ui.handlers import BOTTOM, FOUND, SHOWN, STOP_WAIT, Handlers
+from ui.jobs import Jobs
 from ui.toasts import owner
 
 TOGETHER = 32  # runs that may stand in the line for the device at a time; the engine runs one
@@ -52,7 +52,6 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         h.open, p["ticket"], p["answer"], js="() => [drift.ask('sample', undefined, 0)]", **QUIET
     )
     _applied(loaded, p, "sample", SAMPLE, p["answer"])
-    page.unload(h.leave)
 
     p["refresh"].click(h.refresh, p["model"], [p["model"], p["plan"]], **QUIET)
     _picked(p, "sample", "model", "seeds", SAMPLE, p["asked"], p["answer"], h.choose)
@@ -141,12 +140,12 @@ def _wire_conditions(p: dict[str, Any]) -> None:
     sent.success(conditions.show, asked, shown, **QUIET)
 
 
-def wire_translate(p: dict[str, Any], engine: Engine) -> None:
+def wire_translate(p: dict[str, Any], jobs: Jobs) -> None:
     def press(request: gr.Request, *values: Any) -> Any:
-        yield from translate.press(engine, request, *values)
+        yield from translate.press(jobs, request, *values)
 
     def stop(request: gr.Request) -> Any:
-        engine.stop_soon(owner(request, translate.ROOM), STOP_WAIT)
+        jobs.stop_soon(owner(request, translate.ROOM), STOP_WAIT)
         return gr.update(interactive=False)
 
     _picked(
@@ -157,7 +156,7 @@ def wire_translate(p: dict[str, Any], engine: Engine) -> None:
         TRANSLATE,
         p["bridge_asked"],
         p["bridge_answer"],
-        lambda asked: translate.choose(engine, asked),
+        lambda asked: translate.choose(jobs.engine, asked),
     )
     shown = [p[k] for k in ("bridge-status", "bridge-sheet", "translated", "bridge-stop", "translate")]
     inputs = [p[k] for k in ("bridge", "sources", "bridge-steps", "bridge-seed", "bridge-resize")]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studio.jobs.records import UNFINISHED, Item, Job, Wanted
+from studio.runtime.strict_json import to_json
 
 HOME = ".jobs"  # below the folder of outputs
 DATABASE, LINES = "index.db", "index.jsonl"
@@ -26,7 +27,7 @@ TABLES = """
 create table if not exists jobs (id text primary key, kind text, model text, spec text, created real);
 create table if not exists states (
     n integer primary key, job text, at real, state text, holder text, done integer, total integer,
-    folder text, words text
+    folder text, words text, told text
 );
 create table if not exists items (
     id text primary key, job text, file text, task text, model text, label text, seed integer, created real
@@ -43,10 +44,8 @@ create index if not exists marks_item on marks (item);
 create view if not exists newest_states as
     select states.* from states join (select max(n) as last from states group by job) on n = last;
 """
-_JOBS = (
-    "select id, kind, model, spec, created, state, at, holder, done, total, folder, words from jobs "
-    "join newest_states on job = id"
-)
+_COLUMNS = tuple(f.name for f in fields(Job))
+_JOBS = f"select {', '.join(_COLUMNS)} from jobs join newest_states on job = id"
 _MARKED = "items left join marks on n = (select max(n) from marks where item = items.id)"
 _ITEMS = (
     "select items.id, job, file, task, model, label, seed, created, coalesce(star, 0), coalesce(note, ''), "
@@ -191,7 +190,8 @@ class Index:
 
     def _state(self, job: Job) -> dict[str, Any]:
         names = ("state", "holder", "done", "total", "folder", "words")
-        return {"job": job.id, "at": time.time(), **{k: getattr(job, k) for k in names}}
+        said = {k: getattr(job, k) for k in names}
+        return {"job": job.id, "at": time.time(), **said, "told": to_json(job.told)}
 
     def _ask(self, text: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock:
@@ -199,8 +199,9 @@ class Index:
 
     def _jobs(self, text: str, values: Sequence[Any]) -> list[Job]:
         found = []
-        for name, kind, model, spec, *rest in self._ask(text, values):
-            found.append(Job(name, kind, model, json.loads(spec), *rest))
+        for row in self._ask(text, values):
+            said: dict[str, Any] = dict(zip(_COLUMNS, row))
+            found.append(Job(**said | {"spec": json.loads(said["spec"]), "told": json.loads(said["told"])}))
         return found
 
     def _items(self, text: str, values: Sequence[Any]) -> list[Item]:
@@ -211,8 +212,11 @@ class Index:
         return found
 
     def _write(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        with self._lock, self._base:
-            self._put(rows)
+        try:
+            with self._lock, self._base:
+                self._put(rows)
+        except sqlite3.OperationalError as error:
+            raise OSError(f"cannot write to the index in {self.home} ({error}); make room there") from None
 
     def _put(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         if self._lines is not None and rows:

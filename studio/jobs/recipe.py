@@ -10,8 +10,10 @@ from guidance.grammar import CUSTOM
 from studio.checkpoints import plans
 from studio.data.labels import NO_LABEL, labels_text, no_label, says, word
 from studio.jobs import limits
+from studio.jobs.typed import of_fields
 from studio.runtime.recipes import complete
 from studio.runtime.seeds import AT_ONCE, parse_seeds, seeds_text
+from studio.runtime.untrusted import parsed
 from studio.sampling.commands import SHARED, conditions_in
 
 OWN = "each seed its own"
@@ -36,6 +38,20 @@ class Recipe:
     dtype: str = "auto"
     deterministic: bool = False
     plan: str = plans.NONE
+
+    @classmethod
+    def parse(cls, untrusted: Any) -> "Recipe":
+        """What a form, a link, a script or a picture says, checked: these fields by name, or the recipe of a
+        picture (`studio.runtime.recipes`); as JSON
+        too. Opens nothing. Raises ``ValueError`` for anything
+        else."""
+        said = parsed(untrusted) if isinstance(untrusted, str) else untrusted
+        if isinstance(said, Mapping) and "seed" in said:
+            made = from_recipe(said, str(said.get("model", "")))
+        else:
+            made = of_fields(cls, said)
+        made.check()
+        return made
 
     def check(self) -> None:
         """Raises ``ValueError`` for what no model could do, before one is opened."""
@@ -145,6 +161,15 @@ def label_text(
     return short if len(set(numbers)) > 1 and says(short, numbers, classes) else labels_text(numbers, classes)
 
 
+def _numbers(labels: int | None | Sequence[int | None]) -> str | None:
+    """Labels of a recipe as the class control takes them where no names are known; None for none."""
+    listed = list(labels) if isinstance(labels, Sequence) else [labels]
+    if all(k is None for k in listed):
+        return None
+    short = [NONE if k in (None, NO_LABEL) else str(k) for k in listed]
+    return ",".join(short if len(set(short)) > 1 else short[:1])
+
+
 def renamed(recipe: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
     """What to say of a recipe whose class numbers have other names in a model: the numbers count."""
     labels, names = recipe.get("label"), recipe.get("class")
@@ -161,15 +186,17 @@ def renamed(recipe: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
     ]
 
 
-def from_recipe(recipe: Mapping[str, Any], model: str, classes: Sequence[str]) -> Recipe:
-    """The settings that make a recipe's samples again with ``model``. Raises ``ValueError`` for a recipe that
-    lacks what it takes."""
+def from_recipe(recipe: Mapping[str, Any], model: str, classes: Sequence[str] | None = None) -> Recipe:
+    """The settings that make a recipe's samples again with ``model``; without its ``classes`` labels stay
+    numbers. Raises ``ValueError`` for a recipe that lacks what it takes."""
     recipe = complete(recipe, (*SHARED, "seed"))
     listed = recipe["seed"] if isinstance(recipe["seed"], list) else [recipe["seed"]]
     return Recipe(
         model=model,
         weights=recipe["weights"],
-        label=label_text(recipe.get("label"), listed, classes),
+        label=_numbers(recipe.get("label"))
+        if classes is None
+        else label_text(recipe.get("label"), listed, classes),
         seeds=seeds_text(listed),
         num_steps=recipe["num_steps"],
         sampler=recipe["sampler"],

@@ -1,7 +1,7 @@
 """A job, an item that a job made, and what a person looks for among items."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 UNFINISHED = ("waiting", "running")
@@ -14,7 +14,8 @@ class Job:
 
     ``kind`` and ``spec``: what was asked for; ``state``: waiting, running, done, stopped or failed, since
     ``at``; ``holder``: the process that has it; ``done`` of ``total`` samples are kept in ``folder``;
-    ``words``: how it ended. Times are in seconds since 1970.
+    ``words``: how it ended, and ``told`` what else there is to say of what it made. Times are in seconds
+    since 1970.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Job:
     total: int = 0
     folder: str = ""
     words: str = ""
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

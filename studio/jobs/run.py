@@ -2,15 +2,18 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio import sampling
+from studio.jobs.parts import Parts
 from studio.model.model import Model
 from studio.runtime import signals
-from studio.sampling.samples import Samples
+from studio.runtime.strict_json import to_json
+from studio.sampling.samples import Samples, sheet_recipe
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,32 +38,62 @@ class Update:
 
 
 class Run:
-    """The samples of a request, as they are made. After `updates` has ended, however it did, `samples` are
-    those that were finished."""
+    """The samples of a request, as they are made. Every finished micro-batch is kept in ``folder`` at once,
+    and taken up from there. After `updates` has ended, however it did, `samples` are those that were
+    finished.
 
-    def __init__(self, model: Model, request: sampling.Request):
-        self.model, self.request = model, request
-        self.values: list[Any] = [None] * len(request.seeds)
+    A run that is taken up computes whole micro-batches of the same seeds as before, so its samples are the
+    same to the last bit.
+    """
+
+    def __init__(self, model: Model, request: sampling.Request, folder: Path):
+        self.model, self.request, self.folder = model, request, folder
+        self.parts = Parts(folder, to_json(sheet_recipe(model.recipes(request))))
+        kept = self.parts.read()
+        self.values: list[Any] = [kept.get(i) for i in range(len(request.seeds))]
         self.evaluations, self.started = 0, time.perf_counter()
 
-    def updates(self, stop: threading.Event, *, preview: bool, every: float) -> Iterator[Update]:
-        """Sample; updates at most once in ``every`` seconds. Raises `studio.runtime.signals.Stopped` after
-        the step in which ``stop`` was set."""
+    @property
+    def finished(self) -> int:
+        """Samples that are there."""
+        return sum(value is not None for value in self.values)
+
+    def updates(
+        self,
+        stop: threading.Event,
+        *,
+        preview: Callable[[], bool] = lambda: True,
+        every: float = PREVIEW_EVERY,
+        kept: Callable[[int], Any] = lambda count: None,
+    ) -> Iterator[Update]:
+        """Sample what is missing; updates at most once in ``every`` seconds, with a picture where ``preview``
+        says so. ``kept`` is told how many samples are safe. Raises `studio.runtime.signals.Stopped` after the
+        step in which ``stop`` was set."""
         last: sampling.Progress | None = None
         due, before = 0.0, 0
         _halt(stop, last)
-        with closing(self.model.stream(self.request)) as steps:
+        left = [i for i, value in enumerate(self.values) if value is None]
+        if not left:
+            return
+        with closing(self.model.stream(self._of(left))) as steps:
             for progress in steps:
+                progress = replace(
+                    progress, rows=tuple(None if i is None else left[i] for i in progress.rows)
+                )
                 if last is not None and progress.rows != last.rows:
                     before = self.evaluations
                 last, now = progress, time.perf_counter() - self.started
                 self.evaluations = before + progress.step.evaluations
                 if progress.finished:
                     sampling.collect(self.values, progress, self.model.codec)
+                    rows = [i for i in progress.rows if i is not None]
+                    if len(left) > len(rows):  # of a single micro-batch the samples are saved in a moment
+                        self.parts.write(rows, [self.values[i] for i in rows])
+                    kept(self.finished)
                 _halt(stop, last)
                 if now < due or progress.done == progress.total:
                     continue
-                picture = preview_of(self.model, progress) if preview else None
+                picture = preview_of(self.model, progress) if preview() else None
                 cost = time.perf_counter() - self.started - now
                 due = now + (max(every, min(PREVIEW_SHARE * cost, PREVIEW_WAIT)) if every else 0)
                 yield Update(progress.done, progress.total, self.evaluations, now, picture)
@@ -71,14 +104,15 @@ class Run:
         rows = [i for i, value in enumerate(self.values) if value is not None]
         if not rows:
             return None
-        asked = self.request
-        part = replace(
-            asked,
-            seeds=tuple(asked.seeds[i] for i in rows),
-            labels=None if asked.labels is None else tuple(asked.labels[i] for i in rows),
-            numeric=None if asked.numeric is None else tuple(asked.numeric[i] for i in rows),
+        return self.model.gathered(
+            self._of(rows), [self.values[i] for i in rows], time.perf_counter() - self.started
         )
-        return self.model.gathered(part, [self.values[i] for i in rows], time.perf_counter() - self.started)
+
+    def _of(self, rows: list[int]) -> sampling.Request:
+        """The request of these samples alone."""
+        asked = self.request
+        labels = None if asked.labels is None else tuple(asked.labels[i] for i in rows)
+        return asked.of(rows, tuple(asked.seeds[i] for i in rows), labels)
 
 
 def _halt(stop: threading.Event, last: sampling.Progress | None) -> None:

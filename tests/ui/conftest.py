@@ -12,6 +12,7 @@ import pytest
 import studio
 from ui.app import build_app, launch_options
 from ui.engine import Engine
+from ui.jobs import Jobs
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,23 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 
 
 @pytest.fixture(scope="session")
-def served(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Engine]]:
-    """The address of a page over the shelf, and its engine."""
+def serving(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Jobs]]:
+    """The address of a page over the shelf, and its jobs."""
     engine = Engine(shelf.roots, tmp_path_factory.mktemp("served") / "out", device="cpu", dtype="fp32")
-    page = build_app(engine)
+    jobs = Jobs(engine)
+    page = build_app(engine, jobs)
     _, url, _ = page.launch(
         server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(engine)
     )
-    yield url, engine
+    yield url, jobs
     page.close()
+    jobs.queue.close()
+
+
+@pytest.fixture(scope="session")
+def served(serving: tuple[str, Jobs]) -> tuple[str, Engine]:
+    """The same, and its engine."""
+    return serving[0], serving[1].engine
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,10 @@ from studio.checkpoints.find import card
 from studio.data import from_arrays
 from studio.data.conditions import Field
 from studio.jobs.recipe import Recipe, from_recipe
+from studio.jobs.result import Result
 from studio.model import asking
 from ui import answers, conditions
-from ui.engine import Engine, Result
+from ui.engine import Engine
 
 G = np.random.default_rng(0)
 SEASONS = ("late, autumn", "spring")

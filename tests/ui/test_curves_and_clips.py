@@ -7,8 +7,9 @@ import pytest
 
 import studio
 from studio.jobs.recipe import Recipe
+from studio.jobs.result import Result
 from studio.jobs.run import Update
-from ui.engine import Engine, Result
+from ui.engine import Engine
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ import pytest
 pytest.importorskip("rdkit", reason="pip install 'drift-studio[chem]'")
 
 from studio.jobs.recipe import Recipe
+from studio.jobs.result import Result
 from studio.jobs.run import Update
 from ui import restore
 from ui.answers import model as answer_of
-from ui.engine import Engine, Result
+from ui.engine import Engine
 from ui.handlers import Handlers
+from ui.jobs import Jobs
 
 MODEL = "moses-graph-dit"
 
@@ -50,7 +52,7 @@ def test_molecules_of_a_size_that_was_asked_for(engine: Engine) -> None:
             seeds,
             (),
         )
-    shown = Handlers(engine)._below(str(result.pictures[0]))
+    shown = Handlers(Jobs(engine))._below(str(result.pictures[0]))
     assert shown["download"]["value"] == str(result.folder / "samples.csv")
     for number in ("9.5", "0", "99"):
         with pytest.raises(ValueError, match="atoms, expected 1 to "):

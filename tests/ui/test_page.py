@@ -1,5 +1,6 @@
 """The page over the engine: handlers as they are called, and a served page driven over the network."""
 
+import re
 import threading
 import time
 from dataclasses import asdict, fields
@@ -20,11 +21,12 @@ from ui.app import main
 from ui.engine import Engine
 from ui.handlers import BOTTOM, SHOWN, Handlers
 from ui.hosts import Hosts, names_of
+from ui.jobs import Jobs
 
 
 @pytest.fixture
 def handlers(shelf: Any, tmp_path: Path) -> Handlers:
-    return Handlers(Engine(shelf.roots, tmp_path / "out", device="cpu", dtype="fp32"))
+    return Handlers(Jobs(Engine(shelf.roots, tmp_path / "out", device="cpu", dtype="fp32")))
 
 
 def values(answer: Any, names: tuple[str, ...]) -> dict[str, Any]:
@@ -88,14 +90,13 @@ def test_guidance_and_sampler_are_checked_in_plain_words(handlers: Handlers) -> 
 
 
 def test_generate_shows_previews_and_then_files(handlers: Handlers, shelf: Any) -> None:
-    settings = Recipe(shelf.pictures, seeds="0-2", num_steps=4, sampler="euler")
+    settings = Recipe(shelf.pictures, seeds="0-2", num_steps=400, sampler="euler")
     first, *middle, last = handlers.generate(None, *inputs(settings))
-    assert (
-        "Loading squares" in values(first, SHOWN)["status"]
-        and first[SHOWN.index("stop")]["interactive"] is True
-    )
-    seen = values(middle[0], SHOWN)
-    assert "step 1 of 4" in seen["status"] and 'src="data:image/png;base64,' in seen["preview"]
+    assert values(first, SHOWN)["job"] and first[SHOWN.index("stop")]["interactive"] is True
+    assert "Loading squares" in values(middle[0], SHOWN)["status"]
+    seen = [s for row in middle if "preview" in (s := values(row, SHOWN))]
+    assert seen and all(re.search(r"step \d+ of 400", s["status"]) for s in seen)
+    assert all('src="data:image/png;base64,' in s["preview"] for s in seen)
     shown = values(last, SHOWN)
     assert [Path(p).name for p in shown["paths"]] == [f"seed-00000{i}.png" for i in range(3)] and [
         p for p, _ in shown["gallery"]
@@ -125,25 +126,41 @@ def test_restore_sets_every_control(handlers: Handlers, shelf: Any) -> None:
     )
 
 
-def test_stop_ends_the_generator_within_one_step(handlers: Handlers, shelf: Any) -> None:
+def test_stop_ends_the_run_and_tells_where(handlers: Handlers, shelf: Any) -> None:
     run = handlers.generate(
         None, *inputs(Recipe(shelf.pictures, seeds="0-3", num_steps=100_000, sampler="euler"))
     )
-    next(run), next(run)
+    while not re.search(r"step \d+ of", values(next(run), SHOWN).get("status", "")):
+        pass
     taken = handlers.stop(None)
     *_, last = run
     text = values(last, SHOWN)["status"]
-    step = int(text.split("after step ")[1].split(" of")[0])
-    assert step <= 3 and "nothing was saved" in text and taken[SHOWN.index("stop")]["interactive"] is False
-    assert last[SHOWN.index("generate")]["interactive"] is True and not handlers.engine.out.exists()
+    assert "Stopped after step" in text and "nothing was saved" in text
+    assert taken[SHOWN.index("stop")]["interactive"] is False
+    assert last[SHOWN.index("generate")]["interactive"] is True and not list(
+        handlers.engine.out.glob("[!.]*")
+    )
     assert "Nothing runs" in values(handlers.stop(None), SHOWN)["status"]
 
 
-def test_a_caller_that_goes_away_frees_the_device(handlers: Handlers, shelf: Any) -> None:
-    run = handlers.generate(None, *inputs(Recipe(shelf.pictures, seeds="0", num_steps=1000, sampler="euler")))
-    next(run), next(run)
+def test_a_run_goes_on_without_whoever_asked_for_it(handlers: Handlers, shelf: Any) -> None:
+    asked = Recipe(shelf.pictures, seeds="0-2", num_steps=40, sampler="euler")
+    run = handlers.generate(None, *inputs(asked))
+    job = values(next(run), SHOWN)["job"]
+    next(run)
     run.close()
-    assert handlers.engine.line.of("local") == []
+    first, *_, last = handlers.follow(None, job, False)
+    shown = values(last, SHOWN)
+    assert values(first, SHOWN)["job"] == job and [Path(p).name[-5] for p in shown["paths"]] == [
+        "0",
+        "1",
+        "2",
+    ]
+    later = Handlers(Jobs(handlers.engine))  # as after the page was served anew
+    (again,) = later.follow(None, job, False)
+    assert values(again, SHOWN)["paths"] == shown["paths"]
+    with pytest.raises(gr.Error, match="expected one that has made something"):
+        list(later.follow(None, "nothing", False))
 
 
 def test_mistakes_become_toasts_and_stay_readable(handlers: Handlers, shelf: Any) -> None:
@@ -219,29 +236,29 @@ def wait_for(url: str, session: str) -> None:
 
 def test_one_click_on_the_served_page(served: tuple[str, Engine], shelf: Any) -> None:
     url, engine = served
-    before = set(engine.out.glob("*"))
+    before = set(engine.out.glob("[!.]*"))
     press(url, "click", inputs(Recipe(shelf.pictures, seeds="1", num_steps=2, sampler="euler")))
     wait_for(url, "click")
-    (folder,) = set(engine.out.glob("*")) - before
+    (folder,) = set(engine.out.glob("[!.]*")) - before
     assert read_recipe(folder / "seed-000001.png")["seed"] == 1
     assert np.asarray(Image.open(folder / "seed-000001.png")).shape == (8, 8)
 
 
-def test_stop_reaches_the_run_of_its_own_session(served: tuple[str, Engine], shelf: Any) -> None:
-    url, engine = served
-    before = set(engine.out.glob("*"))
-    press(url, "long", inputs(Recipe(shelf.pictures, seeds="0-6399", num_steps=250, sampler="euler")))
+def test_stop_reaches_the_run_of_its_own_session(serving: tuple[str, Jobs], shelf: Any) -> None:
+    url, jobs = serving
+    before = set(jobs.engine.out.glob("[!.]*"))
+    press(url, "long", inputs(Recipe(shelf.pictures, seeds="0-63", num_steps=100_000, sampler="euler")))
     waiting = threading.Thread(target=wait_for, args=(url, "long"))
     waiting.start()
     for _ in range(300):
-        if engine.line.of("long"):
+        if mine := jobs.queue.of("long"):
             break
         time.sleep(0.1)
     assert Client(url, verbose=False).predict(api_name="/stop") == ""  # another session
-    assert not engine.line.of("long")[0].flag.is_set()
-    assert engine.stop("long", wait=30).startswith("Stopped after step")
+    assert not mine[0].flag.is_set()
+    assert jobs.queue.stop_all("long", wait=30).startswith("Stopped after step")
     waiting.join(30)
-    assert not waiting.is_alive() and set(engine.out.glob("*")) == before
+    assert not waiting.is_alive() and set(jobs.engine.out.glob("[!.]*")) == before
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ import pytest
 
 import studio
 from studio.jobs.recipe import Recipe
+from studio.jobs.result import Result
 from studio.jobs.run import Update
 from studio.model.catalog import sampler_names
 from ui import restore
-from ui.engine import Engine, Result
+from ui.engine import Engine
 
 
 def test_angles_on_the_page(tmp_path: Path) -> None:

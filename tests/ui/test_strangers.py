@@ -3,6 +3,7 @@ where no run could follow."""
 
 import json
 import re
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from PIL.PngImagePlugin import PngInfo
 
 import studio.checkpoints.find
 from studio.jobs.recipe import Recipe
+from studio.jobs.result import Result
 from studio.runtime.recipes import KEY
-from ui.engine import Engine, Result
-from ui.handlers import FOUND, Handlers
+from ui.engine import Engine
+from ui.handlers import FOUND, SHOWN, Handlers
+from ui.jobs import Jobs
 
 NAMES = re.compile(r"Error|Exception|Traceback|Bomb|__")
 PLAIN = {
@@ -44,7 +47,7 @@ def look(handlers: Handlers, path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def handlers(shelf: Any, tmp_path: Path) -> Handlers:
-    return Handlers(Engine(shelf.roots, tmp_path / "out", device="cpu", dtype="fp32"))
+    return Handlers(Jobs(Engine(shelf.roots, tmp_path / "out", device="cpu", dtype="fp32")))
 
 
 def huge(path: Path) -> Path:
@@ -136,16 +139,11 @@ def test_a_picture_opens_no_model_from_elsewhere(
 
 
 def test_stop_keeps_the_batches_that_are_finished(handlers: Handlers, shelf: Any) -> None:
-    engine = handlers.engine
-    with engine.job("me") as job:
-        for news in engine.run(
-            Recipe(shelf.pictures, seeds="0-149", num_steps=3, sampler="euler"),
-            job.flag,
-            preview=False,
-            every=0.0,
-        ):
-            if not isinstance(news, Result) and news.done == 7:  # in the third batch of 64
-                job.flag.set()
+    flag = threading.Event()
+    asked = Recipe(shelf.pictures, seeds="0-149", num_steps=3, sampler="euler")
+    for news in handlers.engine.run(asked, flag, preview=False, every=0.0):
+        if not isinstance(news, Result) and news.done == 7:  # in the third batch of 64
+            flag.set()
     assert (
         isinstance(news, Result)
         and news.asked == 150
@@ -156,7 +154,11 @@ def test_stop_keeps_the_batches_that_are_finished(handlers: Handlers, shelf: Any
 
 def test_a_place_in_the_line_is_told(handlers: Handlers, shelf: Any) -> None:
     values = [*vars(Recipe(shelf.pictures, seeds="0", num_steps=1, sampler="euler")).values(), False, []]
-    with handlers.engine.job("another"), handlers.engine.job("third"):
-        run = handlers.generate(None, *values)
-        assert "Place 2 in the queue: 2 runs are before yours" in next(run)[0]
-    assert "seeds 0" in [row[0] for row in run][-1]
+    long = Recipe(shelf.pictures, seeds="0", num_steps=100_000, sampler="euler")
+    before = [handlers.jobs.sample(long, who) for who in ("another", "third")]
+    run = handlers.generate(None, *values)
+    status = SHOWN.index("status")
+    assert "Place 2 in the queue: 2 runs are before yours" in [next(run), next(run)][-1][status]
+    for job in before:
+        handlers.jobs.queue.stop(job)
+    assert "seeds 0" in [row[status] for row in run][-1]

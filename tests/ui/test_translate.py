@@ -18,6 +18,7 @@ from ui.answers import BRIDGE
 from ui.app import build_app, launch_options
 from ui.engine import Engine
 from ui.handlers import FOUND, Handlers
+from ui.jobs import Jobs
 from ui.translate import press, run
 
 
@@ -69,24 +70,24 @@ def test_the_button_translates_and_tells(roots: tuple[str], tmp_path: Path) -> N
         Image.new("L", (size, size), 90).save(tmp_path / file)
     (tmp_path / "c.png").write_bytes(b"no picture")
     inputs = [str(tmp_path / f) for f in ("a.png", "b.png", "c.png")]
-    *_, (text, sheet, files, *_) = run(engine, name, inputs, 2, 0, True)
+    *_, (text, sheet, files, *_) = run(Jobs(engine), name, inputs, 2, 0, True)
     assert "2 translated into" in text and "c.png: does not decode" in text
     assert (
         Image.open(sheet).width > 8 and all(Image.open(f).size == (8, 8) for f in files) and len(files) == 2
     )
     # a place that stays
     assert read_recipe(files[0])["source"] == str(Path(files[0]).parent / "sources" / "a.png")
-    made = set(engine.out.glob("*"))
+    made = set(engine.out.glob("[!.]*"))
     for sources, bridge, words in (
         (inputs, None, "pick a bridge"),
         (inputs[2:], name, "none of 1 pictures can be translated"),
     ):
-        rows = press(engine, None, bridge, sources, 2, 0, True)
+        rows = press(Jobs(engine), None, bridge, sources, 2, 0, True)
         with pytest.raises(gr.Error, match=words):
             while True:
                 last = next(rows)
         assert words in last[0] and last[4]["interactive"] is True
-    assert set(engine.out.glob("*")) == made  # what was refused left nothing
+    assert set(engine.out.glob("[!.]*")) == made  # what was refused left nothing
 
 
 def test_two_uploads_of_one_name_are_both_translated(roots: tuple[str], tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_two_uploads_of_one_name_are_both_translated(roots: tuple[str], tmp_path
         (tmp_path / place).mkdir()
         Image.new("L", (8, 8), shade).save(tmp_path / place / file)
         inputs.append(str(tmp_path / place / file))
-    *_, (text, sheet, files, *_) = run(engine, name, inputs, 2, 0, True)
+    *_, (text, sheet, files, *_) = run(Jobs(engine), name, inputs, 2, 0, True)
     assert [Path(f).name for f in files] == [
         "cat.png",
         "cat-2.png",
@@ -123,12 +124,12 @@ def test_a_translated_picture_goes_to_its_tab(roots: tuple[str], tmp_path: Path)
     engine = Engine(roots, tmp_path / "out", device="cpu", dtype="fp32")
     name = next(n for n in engine.bridges() if n.endswith("negatives"))
     Image.new("L", (8, 8), 90).save(tmp_path / "a.png")
-    *_, (_, _, files, *_) = run(engine, name, [str(tmp_path / "a.png")], 4, 11, True)
-    answer = Handlers(engine).apply(files[0], {"sample": 1, "translate": 2})
+    *_, (_, _, files, *_) = run(Jobs(engine), name, [str(tmp_path / "a.png")], 4, 11, True)
+    answer = Handlers(Jobs(engine)).apply(files[0], {"sample": 1, "translate": 2})
     controls = {k: u["value"] for k, u in answer["controls"].items() if k in BRIDGE}
     assert (answer["form"], answer["ticket"]) == ("translate", 2)
     assert controls == {"bridge": name, "bridge-steps": 4, "bridge-seed": 11, "bridge-resize": True}
-    shown = dict(zip(FOUND, Handlers(engine).look(files[0])))
+    shown = dict(zip(FOUND, Handlers(Jobs(engine)).look(files[0])))
     assert "Translate" in shown["apply"]["value"] and shown["found_command"]["value"].startswith(
         f"studio translate {name}@2 "
     )
@@ -139,13 +140,14 @@ def test_stop_keeps_what_is_translated(roots: tuple[str], tmp_path: Path) -> Non
     name = next(n for n in engine.bridges() if n.endswith("negatives"))
     for k in range(33):  # two batches
         Image.new("L", (8, 8), k).save(tmp_path / f"{k}.png")
-    rows = run(engine, name, [str(tmp_path / f"{k}.png") for k in range(33)], 300, 0, True)
+    jobs = Jobs(engine)
+    rows = run(jobs, name, [str(tmp_path / f"{k}.png") for k in range(33)], 300, 0, True)
     next(rows)
 
     def stop() -> None:
         while len(list(engine.out.glob("*/*.png"))) < 32:
             time.sleep(0.01)
-        engine.stop("local")
+        jobs.queue.stop_all("local")
 
     threading.Thread(target=stop, daemon=True).start()
     *_, (text, _, files, *_) = rows

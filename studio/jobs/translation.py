@@ -1,0 +1,48 @@
+"""What a translation is asked for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from studio.jobs import limits
+from studio.jobs.typed import of_fields
+from studio.runtime.seeds import parse_seeds
+from studio.runtime.untrusted import parsed
+
+DIRECTIONS = ("forward", "backward")
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One run of a bridge. ``sources``: names of pictures that lie in the job's own folder; ``num_steps`` 0
+    means the model's own; ``label``: a class for all, where the bridge has classes; ``resize`` converts
+    pictures of another size or kind; ``mask``: the name of a picture whose white may change."""
+
+    bridge: str
+    sources: tuple[str, ...] = ()
+    num_steps: int = 0
+    seed: int = 0
+    resize: bool = True
+    direction: str = "forward"
+    label: str | None = None
+    mask: str | None = None
+
+    @classmethod
+    def parse(cls, untrusted: Any) -> "Translation":
+        """These fields by name, as JSON too. Opens nothing. Raises ``ValueError`` for anything else."""
+        made = of_fields(cls, parsed(untrusted) if isinstance(untrusted, str) else untrusted)
+        made.check()
+        return made
+
+    def check(self) -> None:
+        """Raises ``ValueError`` for what no bridge could do, before one is opened."""
+        if not self.bridge or not self.sources:
+            raise ValueError("pick a bridge and one or more pictures first")
+        limits.steps(self.num_steps or 1)
+        parse_seeds(self.seed)
+        if self.direction not in DIRECTIONS:
+            raise ValueError(
+                f"got direction {limits.brief(self.direction)}, expected {' or '.join(DIRECTIONS)}"
+            )
+        for name in (*self.sources, *([self.mask] if self.mask else [])):
+            if "/" in name or "\\" in name or name.startswith("."):
+                raise ValueError(f"got the picture {limits.brief(name)}, expected the name of an upload")

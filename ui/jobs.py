@@ -1,0 +1,176 @@
+"""The jobs of a page: asked for, found again, and done, from what was asked for to files and the index's
+items."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from studio.generation.translate import SHEET, translate
+from studio.jobs import limits
+from studio.jobs.queue import Live, Queue
+from studio.jobs.recipe import Recipe
+from studio.jobs.result import Result
+from studio.jobs.run import Update
+from studio.jobs.translation import Translation
+from studio.runtime.recipes import read_recipe
+from studio.runtime.signals import Stopped
+from ui.engine import Engine
+
+SOURCES = "sources"  # the folder of uploads in that of their job
+
+
+class Jobs:
+    """The queue over an engine; what is asked for goes into its index."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+
+    @cached_property
+    def queue(self) -> Queue:
+        """Begun when the first job is asked for."""
+        return Queue(self.engine.index, {kind: partial(work, self.engine) for kind, work in WORK.items()})
+
+    def sample(self, asked: Recipe, owner: str) -> str:
+        """A run in the line for the device; the job's id. Raises ``ValueError`` for what no model could
+        do."""
+        asked.check()
+        return self.queue.submit("sample", asked.model, vars(asked), owner)
+
+    def translate(self, asked: Translation, uploads: Sequence[str], mask: str | None, owner: str) -> str:
+        """The same for pictures, of which copies are kept with what is made of them."""
+        folder = self.engine.fresh("translate")
+        try:
+            copies = _copied([*uploads, *([mask] if mask else [])], folder / SOURCES)
+            names = [p.name for p in copies]
+            asked = replace(asked, sources=tuple(names[: len(uploads)]), mask=names[-1] if mask else None)
+            asked.check()
+            return self.queue.submit("translate", asked.bridge, vars(asked), owner, folder=folder.name)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+
+    def stop_soon(self, owner: str, wait: float) -> str:
+        """Stop the owner's jobs, also one that was asked for a moment ago: waits so many seconds for it to be
+        there. See `Queue.stop_all`."""
+        until = time.monotonic() + wait
+        while not (words := self.queue.stop_all(owner)) and time.monotonic() < until:
+            time.sleep(0.05)
+        return words
+
+    def result(self, job: str) -> Result:
+        """What a job made that has ended. Raises ``ValueError`` for one that made nothing, or is not
+        there."""
+        found = self.engine.index.job(job)
+        if found is None or not found.told:
+            why = "there is none" if found is None else found.words or f"it is {found.state}"
+            raise ValueError(f"got job {limits.brief(job)}, expected one that has made something: {why}")
+        return Result.read(self.engine.out / found.folder, found.told)
+
+
+# ---- what does a job, by its kind
+
+
+def sample(engine: Engine, live: Live) -> None:
+    """A run of a `Recipe`; what an earlier process has finished of it stays."""
+    begun = engine.out / live.job.folder if live.job.folder else None
+    live.tell(f"Loading {Path(live.job.model).name} …")
+    run = engine.begin(Recipe.parse(live.job.spec), begun)
+    live.say(folder=run.folder.name, total=len(run.values), done=run.finished)
+    for news in engine.follow(
+        run,
+        live.flag,
+        preview=lambda: live.watchers > 0,
+        kept=lambda count: live.say(done=count),
+        left=lambda: live.left,
+    ):
+        if isinstance(news, Result):
+            _made(engine, live, news, run.model.task.name)
+        else:
+            live.tell(news)
+
+
+def bridge(engine: Engine, live: Live) -> None:
+    """A `Translation` of the pictures that lie in the job's folder; those that are translated stay."""
+    asked, folder = Translation.parse(live.job.spec), engine.out / live.job.folder
+    sources = [folder / SOURCES / name for name in asked.sources]
+    live.say(total=len(sources))
+    live.tell(f"Loading {Path(live.job.model).name} …")
+
+    def step(progress: Any) -> bool:
+        live.tell(Update(progress.done, progress.total, progress.step.evaluations, 0.0))
+        return not live.flag.is_set()
+
+    stopped, failed = "", {}
+    try:
+        model = engine.model(asked.bridge)
+        done = translate(
+            model,
+            sources,
+            folder,
+            num_steps=asked.num_steps or None,
+            seed=asked.seed,
+            resize=asked.resize,
+            direction=asked.direction,
+            label=asked.label,
+            mask=None if asked.mask is None else folder / SOURCES / asked.mask,
+            on_step=step,
+        )
+        failed = {Path(k).name: why for k, why in done.failed.items()}
+        files = tuple(p for p in sorted({*done.written, *done.kept}, key=_order(sources)))
+    except ValueError:
+        if not any(folder.glob("*.png")):
+            shutil.rmtree(folder)
+        raise
+    except Stopped:
+        files = tuple(sorted(folder.glob("*.png")))
+        if not files and not live.left:
+            shutil.rmtree(folder)
+        if not files or live.left:
+            raise Stopped("Stopped; nothing was translated") from None
+        stopped = f"Stopped; the {len(files)} translated of {len(sources)} are in {folder}"
+    made = Result(
+        folder,
+        files,
+        files,
+        folder / SHEET if not stopped else files[0],
+        tuple(map(read_recipe, files)),
+        0,
+        0.0,
+        len(sources),
+        stopped,
+        failed=failed,
+    )
+    _made(engine, live, made, model.task.name)
+
+
+def _order(sources: list[Path]) -> Callable[[Path], int]:
+    """In the order of their sources."""
+    places = {source.stem: k for k, source in enumerate(sources)}
+    return lambda path: places.get(path.stem, len(places))
+
+
+def _made(engine: Engine, live: Live, result: Result, task: str) -> None:
+    engine.index.keep(result.items(live.job, task))
+    live.tell(result, words=result.stopped, told=result.told(), done=len(result.recipes))
+
+
+def _copied(sources: Sequence[str], folder: Path) -> list[Path]:
+    """The uploads, in a folder that stays, under names of which no two become one file: a second ``cat.png``
+    is ``cat-2.png``."""
+    folder.mkdir(parents=True)
+    taken, made = {Path(SHEET).stem.casefold()}, []
+    for source in map(Path, sources):
+        stem, count = source.stem, 1
+        while stem.casefold() in taken:
+            count += 1
+            stem = f"{source.stem}-{count}"
+        taken.add(stem.casefold())
+        made.append(Path(shutil.copyfile(source, folder / f"{stem}{source.suffix}")))
+    return made
+
+
+WORK: dict[str, Callable[[Engine, Live], None]] = {"sample": sample, "translate": bridge}
