@@ -59,6 +59,8 @@ LONG = (
     "studio/training/test_chosen",
     "guidance/test_branches",
 )
+# run by one process, as they share what takes long to load or to start
+TOGETHER = ("ui/", "backbones/test_convert.py", "studio/convert/", "studio/codecs/test_vae_codec.py")
 GOLDEN = Path(__file__).parent / "golden"
 Golden = tuple[dict[str, Any], dict[str, Any]]
 
@@ -67,6 +69,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     place = {here / f"{name}.py": k for k, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path, len(LONG)))
+
+
+@pytest.hookimpl(optionalhook=True)  # of xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file is run by one process, and some folders are."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Rooms(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return next((name for name in TOGETHER if file.startswith(f"tests/{name}")), file)
+
+    return Rooms(config, log)
 
 
 def pytest_collection_finish() -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import studio
-from ui.app import build_app, launch_options
 from ui.engine import Engine
 from ui.jobs import Jobs
 
@@ -64,6 +63,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 @pytest.fixture(scope="session")
 def serving(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Jobs]]:
     """The address of a page over the shelf, and its jobs."""
+    from ui.app import build_app, launch_options
+
     engine = Engine(shelf.roots, tmp_path_factory.mktemp("served") / "out", device="cpu", dtype="fp32")
     jobs = Jobs(engine)
     page = build_app(engine, jobs)

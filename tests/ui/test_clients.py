@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gradio_client import Client
+from later import Later
 from warm import Process
 
+gradio_client = Later("gradio_client")
 ROOT = Path(__file__).parents[2]
 LONG: dict[str, Any] = {"seeds": "0-127", "num_steps": 20_000, "sampler": "euler", "api_name": "/generate"}
 
@@ -68,7 +69,7 @@ def until(done: Callable[[], bool], seconds: float) -> None:
 
 @pytest.mark.parametrize("said", [{"num_steps": 2}, pytest.param({}, marks=pytest.mark.slow)], ids=str)
 def test_nothing_said_makes_the_first_model_of_the_list(said: dict[str, int], page: Page) -> None:
-    client = Client(page.url, verbose=False)
+    client = gradio_client.Client(page.url, verbose=False)
     made = client.predict(**said, api_name="/generate")
     assert (
         made["recipes"][0]["model"] == client.predict(api_name="/models")[0]["model"]
@@ -80,13 +81,13 @@ def test_nothing_said_makes_the_first_model_of_the_list(said: dict[str, int], pa
 
 
 def test_a_cancelled_job_ends_at_once_and_the_next_one_runs(page: Page, shelf: Any) -> None:
-    client = Client(page.url, verbose=False)
+    client = gradio_client.Client(page.url, verbose=False)
     job = client.submit(shelf.pictures, **LONG)
     until(lambda: any("done" in told for told in job.outputs()), 60)
     start = time.monotonic()
     assert job.cancel()
     # waits for the device
-    made = Client(page.url, verbose=False).predict(
+    made = gradio_client.Client(page.url, verbose=False).predict(
         shelf.pictures, seeds="5", num_steps=1, api_name="/generate"
     )
     assert [r["seed"] for r in made["recipes"]] == [5] and time.monotonic() - start < 20  # of minutes
@@ -109,7 +110,7 @@ def test_a_client_that_goes_away_leaves_no_traceback_and_nothing_running(
     gone.kill()
     assert gone.communicate()[0] == "runs\n"
     start = time.monotonic()
-    made = Client(page.url, verbose=False).predict(
+    made = gradio_client.Client(page.url, verbose=False).predict(
         shelf.pictures, seeds="6", num_steps=1, api_name="/generate"
     )
     assert [r["seed"] for r in made["recipes"]] == [6] and time.monotonic() - start < 40

@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import numpy as np
 import pytest
+from later import Later
 from PIL import Image
 
 import studio
@@ -17,9 +17,10 @@ from studio.data.conditions import Field
 from studio.jobs.recipe import Recipe, from_recipe
 from studio.jobs.result import Result
 from studio.model import asking
-from ui import answers, conditions
+from ui import answers
 from ui.engine import Engine
 
+conditions, gr = Later("ui.conditions"), Later("gradio")
 G = np.random.default_rng(0)
 SEASONS = ("late, autumn", "spring")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from later import Later
 
 pytest.importorskip("rdkit", reason="pip install 'drift-studio[chem]'")
 
@@ -15,9 +16,9 @@ from studio.jobs.run import Update
 from ui import restore
 from ui.answers import model as answer_of
 from ui.engine import Engine
-from ui.handlers import Handlers
 from ui.jobs import Jobs
 
+handling = Later("ui.handlers")
 MODEL = "moses-graph-dit"
 
 
@@ -52,7 +53,7 @@ def test_molecules_of_a_size_that_was_asked_for(engine: Engine) -> None:
             seeds,
             (),
         )
-    shown = Handlers(Jobs(engine))._below(str(result.pictures[0]))
+    shown = handling.Handlers(Jobs(engine))._below(str(result.pictures[0]))
     assert shown["download"]["value"] == str(result.folder / "samples.csv")
     for number in ("9.5", "0", "99"):
         with pytest.raises(ValueError, match="atoms, expected 1 to "):

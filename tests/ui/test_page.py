@@ -7,26 +7,26 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import httpx
 import numpy as np
 import pytest
-from gradio_client import Client, exceptions
+from later import Later
 from PIL import Image
 
 from studio.jobs.recipe import OWN, Recipe
 from studio.runtime.recipes import read_recipe
 from ui.answers import CONTROLS
-from ui.app import main
 from ui.engine import Engine
-from ui.handlers import BOTTOM, SHOWN, Handlers
 from ui.hosts import Hosts, names_of
 from ui.jobs import Jobs
 
+handling, gr = Later("ui.handlers"), Later("gradio")
+ui_app, gradio_client = Later("ui.app"), Later("gradio_client")
+
 
 @pytest.fixture
-def handlers(shelf: Any, tmp_path: Path) -> Handlers:
-    return Handlers(Jobs(Engine(shelf.roots, tmp_path / "out", device="cpu", dtype="fp32")))
+def handlers(shelf: Any, tmp_path: Path) -> Any:
+    return handling.Handlers(Jobs(Engine(shelf.roots, tmp_path / "out", device="cpu", dtype="fp32")))
 
 
 def values(answer: Any, names: tuple[str, ...]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def test_controls_are_the_settings() -> None:
     assert CONTROLS == tuple(f.name for f in fields(Recipe))
 
 
-def test_choosing_a_model_sets_its_own_defaults(handlers: Handlers, shelf: Any) -> None:
+def test_choosing_a_model_sets_its_own_defaults(handlers: Any, shelf: Any) -> None:
     answer = handlers.choose(asked(shelf.pictures))
     assert set_by(answer) == asdict(
         Recipe(shelf.pictures, "ema-0.9", OWN, "0-9", 5, "heun", "cfg=1.5,interval=0.1:0.9", dtype="fp32")
@@ -74,7 +74,7 @@ def test_choosing_a_model_sets_its_own_defaults(handlers: Handlers, shelf: Any) 
         handlers.choose(asked("nowhere", "0"))
 
 
-def test_guidance_and_sampler_are_checked_in_plain_words(handlers: Handlers) -> None:
+def test_guidance_and_sampler_are_checked_in_plain_words(handlers: Any) -> None:
     assert (
         handlers.check_guidance("") == ""
         and handlers.check_guidance("cfg=2.0, interval=0.1:0.9")
@@ -89,22 +89,22 @@ def test_guidance_and_sampler_are_checked_in_plain_words(handlers: Handlers) -> 
     )
 
 
-def test_generate_shows_previews_and_then_files(handlers: Handlers, shelf: Any) -> None:
+def test_generate_shows_previews_and_then_files(handlers: Any, shelf: Any) -> None:
     settings = Recipe(shelf.pictures, seeds="0-2", num_steps=400, sampler="euler")
     first, *middle, last = handlers.generate(None, *inputs(settings))
-    assert values(first, SHOWN)["job"] and first[SHOWN.index("stop")]["interactive"] is True
-    assert "Loading squares" in values(middle[0], SHOWN)["status"]
-    seen = [s for row in middle if "preview" in (s := values(row, SHOWN))]
+    assert values(first, handling.SHOWN)["job"] and first[handling.SHOWN.index("stop")]["interactive"] is True
+    assert "Loading squares" in values(middle[0], handling.SHOWN)["status"]
+    seen = [s for row in middle if "preview" in (s := values(row, handling.SHOWN))]
     assert seen and all(re.search(r"step \d+ of 400", s["status"]) for s in seen)
     assert all('src="data:image/png;base64,' in s["preview"] for s in seen)
-    shown = values(last, SHOWN)
+    shown = values(last, handling.SHOWN)
     assert [Path(p).name for p in shown["paths"]] == [f"seed-00000{i}.png" for i in range(3)] and [
         p for p, _ in shown["gallery"]
     ] == shown["paths"]
     assert [text for _, text in shown["gallery"]] == ["0 · 0", "1 · 1", "2 · 2"] and last[
-        SHOWN.index("stop")
+        handling.SHOWN.index("stop")
     ]["interactive"] is False
-    below = {name: shown[name] for name in BOTTOM if name in shown}
+    below = {name: shown[name] for name in handling.BOTTOM if name in shown}
     assert below["recipe"] == read_recipe(shown["paths"][0]) and below["command"].startswith(
         f"studio sample {shelf.pictures}@4 --out again --seeds 0 "
     )
@@ -114,61 +114,61 @@ def test_generate_shows_previews_and_then_files(handlers: Handlers, shelf: Any) 
     )
 
 
-def test_restore_sets_every_control(handlers: Handlers, shelf: Any) -> None:
+def test_restore_sets_every_control(handlers: Any, shelf: Any) -> None:
     settings = Recipe(
         shelf.pictures, "raw", "2", "11", 3, "ddim(eta=0.5)", "cfg=3,interval=0.2:0.8", "", "fp32", True
     )
     *_, last = handlers.generate(None, *inputs(settings))
-    picture = values(last, SHOWN)["paths"][0]
+    picture = values(last, handling.SHOWN)["paths"][0]
     answer = handlers.apply(picture, {"sample": 3, "translate": 4})
     assert (
         set_by(answer) == asdict(settings) and answer["ticket"] == 3 and Recipe(**set_by(answer)) == settings
     )
 
 
-def test_stop_ends_the_run_and_tells_where(handlers: Handlers, shelf: Any) -> None:
+def test_stop_ends_the_run_and_tells_where(handlers: Any, shelf: Any) -> None:
     run = handlers.generate(
         None, *inputs(Recipe(shelf.pictures, seeds="0-3", num_steps=100_000, sampler="euler"))
     )
-    while not re.search(r"step \d+ of", values(next(run), SHOWN).get("status", "")):
+    while not re.search(r"step \d+ of", values(next(run), handling.SHOWN).get("status", "")):
         pass
     taken = handlers.stop(None)
     *_, last = run
-    text = values(last, SHOWN)["status"]
+    text = values(last, handling.SHOWN)["status"]
     assert "Stopped after step" in text and "nothing was saved" in text
-    assert taken[SHOWN.index("stop")]["interactive"] is False
-    assert last[SHOWN.index("generate")]["interactive"] is True and not list(
+    assert taken[handling.SHOWN.index("stop")]["interactive"] is False
+    assert last[handling.SHOWN.index("generate")]["interactive"] is True and not list(
         handlers.engine.out.glob("[!.]*")
     )
-    assert "Nothing runs" in values(handlers.stop(None), SHOWN)["status"]
+    assert "Nothing runs" in values(handlers.stop(None), handling.SHOWN)["status"]
 
 
-def test_a_run_goes_on_without_whoever_asked_for_it(handlers: Handlers, shelf: Any) -> None:
+def test_a_run_goes_on_without_whoever_asked_for_it(handlers: Any, shelf: Any) -> None:
     asked = Recipe(shelf.pictures, seeds="0-2", num_steps=40, sampler="euler")
     run = handlers.generate(None, *inputs(asked))
-    job = values(next(run), SHOWN)["job"]
+    job = values(next(run), handling.SHOWN)["job"]
     next(run)
     run.close()
     first, *_, last = handlers.follow(None, job, False)
-    shown = values(last, SHOWN)
-    assert values(first, SHOWN)["job"] == job and [Path(p).name[-5] for p in shown["paths"]] == [
+    shown = values(last, handling.SHOWN)
+    assert values(first, handling.SHOWN)["job"] == job and [Path(p).name[-5] for p in shown["paths"]] == [
         "0",
         "1",
         "2",
     ]
-    later = Handlers(Jobs(handlers.engine))  # as after the page was served anew
+    later = handling.Handlers(Jobs(handlers.engine))  # as after the page was served anew
     (again,) = later.follow(None, job, False)
-    assert values(again, SHOWN)["paths"] == shown["paths"]
+    assert values(again, handling.SHOWN)["paths"] == shown["paths"]
     with pytest.raises(gr.Error, match="expected one that has made something"):
         list(later.follow(None, "nothing", False))
 
 
-def test_mistakes_become_toasts_and_stay_readable(handlers: Handlers, shelf: Any) -> None:
+def test_mistakes_become_toasts_and_stay_readable(handlers: Any, shelf: Any) -> None:
     run = handlers.generate(None, *inputs(Recipe(shelf.pictures, seeds="<i>")))
     answer = next(run)  # before a model is opened
     assert (
-        "got seeds '&lt;i&gt;'" in values(answer, SHOWN)["status"]
-        and answer[SHOWN.index("stop")]["interactive"] is False
+        "got seeds '&lt;i&gt;'" in values(answer, handling.SHOWN)["status"]
+        and answer[handling.SHOWN.index("stop")]["interactive"] is False
     )
     with pytest.raises(gr.Error, match="got seeds"):
         next(run)
@@ -178,7 +178,7 @@ def test_mistakes_become_toasts_and_stay_readable(handlers: Handlers, shelf: Any
 
 def test_served_page_generates_files_with_recipes(served: tuple[str, Engine], shelf: Any) -> None:
     url, engine = served
-    client = Client(url, verbose=False)
+    client = gradio_client.Client(url, verbose=False)
     assert shelf.pictures in [m["model"] for m in client.predict(api_name="/models")]
     answer = client.predict(
         shelf.pictures, seeds="4,6", num_steps=2, sampler="euler", guidance="cfg=2", api_name="/generate"
@@ -192,7 +192,7 @@ def test_served_page_generates_files_with_recipes(served: tuple[str, Engine], sh
         )
     fetched = httpx.get(f"{url}gradio_api/file={answer['files'][0]}")
     assert fetched.content == Path(answer["files"][0]).read_bytes()  # the text inside is not stripped
-    with pytest.raises(exceptions.AppError, match="did you mean 'euler'"):
+    with pytest.raises(gradio_client.exceptions.AppError, match="did you mean 'euler'"):
         client.predict(shelf.pictures, sampler="eulr", api_name="/generate")
     assert client.predict(api_name="/stop") == ""
 
@@ -254,7 +254,7 @@ def test_stop_reaches_the_run_of_its_own_session(serving: tuple[str, Jobs], shel
         if mine := jobs.queue.of("long"):
             break
         time.sleep(0.1)
-    assert Client(url, verbose=False).predict(api_name="/stop") == ""  # another session
+    assert gradio_client.Client(url, verbose=False).predict(api_name="/stop") == ""  # another session
     assert not mine[0].flag.is_set()
     assert jobs.queue.stop_all("long", wait=30).startswith("Stopped after step")
     waiting.join(30)
@@ -273,7 +273,7 @@ def test_what_cannot_be_served_is_said_before_it_starts(
     options: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        main(out=str(tmp_path / "out"), **options)
+        ui_app.main(out=str(tmp_path / "out"), **options)
 
 
 def test_a_foreign_host_is_refused(served: tuple[str, Engine]) -> None:
@@ -303,7 +303,7 @@ def test_a_foreign_host_is_refused(served: tuple[str, Engine]) -> None:
 
 def test_models_tell_conditions_and_bridges(served: tuple[str, Engine]) -> None:
     url, _ = served
-    listed = {m["model"]: m for m in Client(url, verbose=False).predict(api_name="/models")}
+    listed = {m["model"]: m for m in gradio_client.Client(url, verbose=False).predict(api_name="/models")}
     assert (
         listed["fashion-restore"]["kind"] == "bridge"
         and listed["fashion-restore"]["starts_from"] == "degraded pictures"

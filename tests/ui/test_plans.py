@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import numpy as np
 import pytest
+from later import Later
 from PIL import Image
 
 import studio
@@ -20,11 +20,10 @@ from studio.jobs.result import Result
 from studio.runtime.recipes import read_recipe
 from studio.sampling.samples import save_png
 from ui import restore
-from ui.api import Api
-from ui.app import build_app, launch_options
 from ui.engine import Engine
-from ui.handlers import SHOWN, Handlers
 from ui.jobs import Jobs
+
+handling, gr, ui_app, ui_api = Later("ui.handlers"), Later("gradio"), Later("ui.app"), Later("ui.api")
 
 
 @pytest.fixture(scope="module")
@@ -73,15 +72,15 @@ def result_of(engine: Engine, settings: Recipe) -> Result:
 
 
 def status_of(row: Any) -> str:
-    return str(row[SHOWN.index("status")])
+    return str(row[handling.SHOWN.index("status")])
 
 
 def choose(engine: Engine, name: str, plan: str) -> dict[str, Any]:
-    return Handlers(Jobs(engine)).choose_plan({"ticket": 9, "model": name, "plan": plan})
+    return handling.Handlers(Jobs(engine)).choose_plan({"ticket": 9, "model": name, "plan": plan})
 
 
 def test_a_model_offers_its_plans_and_one_without_has_no_control(engine: Engine, planned: Path) -> None:
-    handlers = Handlers(Jobs(engine))
+    handlers = handling.Handlers(Jobs(engine))
     answer = handlers.choose({"ticket": 1, "model": str(planned / "squares"), "rest": ""})
     control = answer["controls"]["plan"]
     assert [value for _, value in control["choices"]] == ["none", "auto", "fast", "longer"]
@@ -100,7 +99,7 @@ def test_plans_of_other_weights_and_of_another_path_are_not_offered(
     elsewhere = replace(saved, name="bent", key=replace(saved.key, sampler="euler on trig"))
     plans.write(folder / "plans", elsewhere)
     (folder / "plans" / "cut.json").write_text("{")
-    _, control = Handlers(Jobs(engine)).refresh(str(folder))
+    _, control = handling.Handlers(Jobs(engine)).refresh(str(folder))
     assert control["choices"] == ["none", "auto", "fast", "longer"] and control["visible"] is True
 
 
@@ -136,7 +135,7 @@ def test_a_run_follows_it_and_says_so(engine: Engine, fast: Recipe) -> None:
     for path, other, value, recipe in zip(result.pictures, plain.pictures, expected.values, expected.recipes):
         assert np.array_equal(np.asarray(Image.open(path)), value[0].numpy())
         assert read_recipe(path) == recipe and recipe["plan"] == "fast" and "plan" not in read_recipe(other)
-    handlers = Handlers(Jobs(engine))
+    handlers = handling.Handlers(Jobs(engine))
     below = handlers._below(str(result.pictures[0]))
     dropped = handlers.look(str(result.pictures[1]))
     assert below["recipe"]["value"]["plan_hash"] == expected.recipes[0]["plan_hash"]
@@ -157,7 +156,7 @@ def test_a_run_follows_it_and_says_so(engine: Engine, fast: Recipe) -> None:
 def test_what_does_not_belong_is_refused_and_stays_readable(
     engine: Engine, fast: Recipe, change: dict[str, Any], words: str
 ) -> None:
-    run = Handlers(Jobs(engine)).generate(None, *vars(replace(fast, **change)).values(), False, [])
+    run = handling.Handlers(Jobs(engine)).generate(None, *vars(replace(fast, **change)).values(), False, [])
     rows = []
     with pytest.raises(gr.Error, match=words):
         rows.extend(iter(run))
@@ -167,7 +166,7 @@ def test_what_does_not_belong_is_refused_and_stays_readable(
 def test_auto_finds_the_plan_or_says_that_there_is_none(engine: Engine, fast: Recipe) -> None:
     assert result_of(engine, replace(fast, plan="auto")).recipes[0]["plan"] == "fast"
     with pytest.warns(UserWarning, match="it runs without"):
-        *_, last = Handlers(Jobs(engine)).generate(
+        *_, last = handling.Handlers(Jobs(engine)).generate(
             None, *vars(replace(fast, plan="auto", num_steps=5)).values(), False, []
         )
     assert "no plan of" in status_of(last) and "the nearest is fast: steps 4, not 5" in status_of(last)
@@ -190,7 +189,7 @@ def test_it_comes_back_from_a_picture_where_it_is_the_same(
 
 
 def test_scripts_give_it_last(engine: Engine, fast: Recipe) -> None:
-    api = Api(Jobs(engine))
+    api = ui_api.Api(Jobs(engine))
     last = list(inspect.signature(api.generate).parameters.values())[-1]
     assert (last.name, last.default) == ("plan", "none")
     options = {k: v for k, v in vars(fast).items() if k != "model"}
@@ -203,9 +202,9 @@ def test_scripts_give_it_last(engine: Engine, fast: Recipe) -> None:
 
 @pytest.fixture
 def tab(browser: Any, engine: Engine) -> Iterator[Any]:
-    page = build_app(engine)
+    page = ui_app.build_app(engine)
     _, url, _ = page.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(engine)
+        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **ui_app.launch_options(engine)
     )
     tab = browser.new_page(viewport={"width": 1400, "height": 900})
     tab.goto(url)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from later import Later
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -17,9 +18,9 @@ from studio.jobs.recipe import Recipe
 from studio.jobs.result import Result
 from studio.runtime.recipes import KEY
 from ui.engine import Engine
-from ui.handlers import FOUND, SHOWN, Handlers
 from ui.jobs import Jobs
 
+handling = Later("ui.handlers")
 NAMES = re.compile(r"Error|Exception|Traceback|Bomb|__")
 PLAIN = {
     "model": "M",
@@ -41,13 +42,13 @@ def crafted(path: Path, text: str, *, packed: bool = False) -> Path:
     return path
 
 
-def look(handlers: Handlers, path: Path) -> dict[str, Any]:
-    return dict(zip(FOUND, handlers.look(str(path))))
+def look(handlers: Any, path: Path) -> dict[str, Any]:
+    return dict(zip(handling.FOUND, handlers.look(str(path))))
 
 
 @pytest.fixture
-def handlers(shelf: Any, tmp_path: Path) -> Handlers:
-    return Handlers(Jobs(Engine(shelf.roots, tmp_path / "out", device="cpu", dtype="fp32")))
+def handlers(shelf: Any, tmp_path: Path) -> Any:
+    return handling.Handlers(Jobs(Engine(shelf.roots, tmp_path / "out", device="cpu", dtype="fp32")))
 
 
 def huge(path: Path) -> Path:
@@ -85,7 +86,7 @@ def huge(path: Path) -> Path:
     ids=lambda change: str(change)[:30],
 )
 def test_what_no_run_can_follow_is_refused_in_plain_words(
-    handlers: Handlers, shelf: Any, tmp_path: Path, change: dict[str, Any]
+    handlers: Any, shelf: Any, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     shown = look(
         handlers, crafted(tmp_path / "odd.png", json.dumps({**PLAIN, "model": shelf.pictures, **change}))
@@ -98,7 +99,7 @@ def test_what_no_run_can_follow_is_refused_in_plain_words(
     assert shown["apply"]["visible"] is False and len(shown["found_note"]) < 400
 
 
-def test_texts_and_sizes_beyond_all_bounds_are_refused(handlers: Handlers, tmp_path: Path) -> None:
+def test_texts_and_sizes_beyond_all_bounds_are_refused(handlers: Any, tmp_path: Path) -> None:
     deep = '{"a":' * 100_000
     files = [
         crafted(tmp_path / "long.png", json.dumps({**PLAIN, "more": "x" * 5_000_000})),
@@ -115,7 +116,7 @@ def test_texts_and_sizes_beyond_all_bounds_are_refused(handlers: Handlers, tmp_p
 
 
 def test_a_picture_opens_no_model_from_elsewhere(
-    handlers: Handlers, shelf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    handlers: Any, shelf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither its own model nor one that its guidance borrows; its recipe is shown all the same."""
     opened: list[str] = []
@@ -138,7 +139,7 @@ def test_a_picture_opens_no_model_from_elsewhere(
     assert not [name for name in opened if "nobody" in name or "stranger" in name or "elsewhere" in name]
 
 
-def test_stop_keeps_the_batches_that_are_finished(handlers: Handlers, shelf: Any) -> None:
+def test_stop_keeps_the_batches_that_are_finished(handlers: Any, shelf: Any) -> None:
     flag = threading.Event()
     asked = Recipe(shelf.pictures, seeds="0-149", num_steps=3, sampler="euler")
     for news in handlers.engine.run(asked, flag, preview=False, every=0.0):
@@ -152,12 +153,12 @@ def test_stop_keeps_the_batches_that_are_finished(handlers: Handlers, shelf: Any
     assert "128 finished of 150 are saved" in news.stopped and all(p.is_file() for p in news.files)
 
 
-def test_a_place_in_the_line_is_told(handlers: Handlers, shelf: Any) -> None:
+def test_a_place_in_the_line_is_told(handlers: Any, shelf: Any) -> None:
     values = [*vars(Recipe(shelf.pictures, seeds="0", num_steps=1, sampler="euler")).values(), False, []]
     long = Recipe(shelf.pictures, seeds="0", num_steps=100_000, sampler="euler")
     before = [handlers.jobs.sample(long, who) for who in ("another", "third")]
     run = handlers.generate(None, *values)
-    status = SHOWN.index("status")
+    status = handling.SHOWN.index("status")
     assert "Place 2 in the queue: 2 runs are before yours" in [next(run), next(run)][-1][status]
     for job in before:
         handlers.jobs.queue.stop(job)

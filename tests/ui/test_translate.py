@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import numpy as np
 import pytest
+from later import Later
 from PIL import Image
 
 import studio
@@ -15,11 +15,11 @@ from studio.data.arrays import Arrays, Data
 from studio.runtime.recipes import read_recipe
 from studio.runtime.seeds import seed_of
 from ui.answers import BRIDGE
-from ui.app import build_app, launch_options
 from ui.engine import Engine
-from ui.handlers import FOUND, Handlers
 from ui.jobs import Jobs
-from ui.translate import press, run
+
+handling, gr = Later("ui.handlers"), Later("gradio")
+ui_app, ui_translate = Later("ui.app"), Later("ui.translate")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_bridges_are_offered_where_they_belong(roots: tuple[str], tmp_path: Path
         name.endswith("negatives") for name in engine.cards()
     )
     assert "fashion-dit" in engine.cards() and "fashion-dit" not in engine.bridges()
-    build_app(engine)
+    ui_app.build_app(engine)
 
 
 def test_the_button_translates_and_tells(roots: tuple[str], tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_the_button_translates_and_tells(roots: tuple[str], tmp_path: Path) -> N
         Image.new("L", (size, size), 90).save(tmp_path / file)
     (tmp_path / "c.png").write_bytes(b"no picture")
     inputs = [str(tmp_path / f) for f in ("a.png", "b.png", "c.png")]
-    *_, (text, sheet, files, *_) = run(Jobs(engine), name, inputs, 2, 0, True)
+    *_, (text, sheet, files, *_) = ui_translate.run(Jobs(engine), name, inputs, 2, 0, True)
     assert "2 translated into" in text and "c.png: does not decode" in text
     assert (
         Image.open(sheet).width > 8 and all(Image.open(f).size == (8, 8) for f in files) and len(files) == 2
@@ -82,7 +82,7 @@ def test_the_button_translates_and_tells(roots: tuple[str], tmp_path: Path) -> N
         (inputs, None, "pick a bridge"),
         (inputs[2:], name, "none of 1 pictures can be translated"),
     ):
-        rows = press(Jobs(engine), None, bridge, sources, 2, 0, True)
+        rows = ui_translate.press(Jobs(engine), None, bridge, sources, 2, 0, True)
         with pytest.raises(gr.Error, match=words):
             while True:
                 last = next(rows)
@@ -104,7 +104,7 @@ def test_two_uploads_of_one_name_are_both_translated(roots: tuple[str], tmp_path
         (tmp_path / place).mkdir()
         Image.new("L", (8, 8), shade).save(tmp_path / place / file)
         inputs.append(str(tmp_path / place / file))
-    *_, (text, sheet, files, *_) = run(Jobs(engine), name, inputs, 2, 0, True)
+    *_, (text, sheet, files, *_) = ui_translate.run(Jobs(engine), name, inputs, 2, 0, True)
     assert [Path(f).name for f in files] == [
         "cat.png",
         "cat-2.png",
@@ -124,12 +124,12 @@ def test_a_translated_picture_goes_to_its_tab(roots: tuple[str], tmp_path: Path)
     engine = Engine(roots, tmp_path / "out", device="cpu", dtype="fp32")
     name = next(n for n in engine.bridges() if n.endswith("negatives"))
     Image.new("L", (8, 8), 90).save(tmp_path / "a.png")
-    *_, (_, _, files, *_) = run(Jobs(engine), name, [str(tmp_path / "a.png")], 4, 11, True)
-    answer = Handlers(Jobs(engine)).apply(files[0], {"sample": 1, "translate": 2})
+    *_, (_, _, files, *_) = ui_translate.run(Jobs(engine), name, [str(tmp_path / "a.png")], 4, 11, True)
+    answer = handling.Handlers(Jobs(engine)).apply(files[0], {"sample": 1, "translate": 2})
     controls = {k: u["value"] for k, u in answer["controls"].items() if k in BRIDGE}
     assert (answer["form"], answer["ticket"]) == ("translate", 2)
     assert controls == {"bridge": name, "bridge-steps": 4, "bridge-seed": 11, "bridge-resize": True}
-    shown = dict(zip(FOUND, Handlers(Jobs(engine)).look(files[0])))
+    shown = dict(zip(handling.FOUND, handling.Handlers(Jobs(engine)).look(files[0])))
     assert "Translate" in shown["apply"]["value"] and shown["found_command"]["value"].startswith(
         f"studio translate {name}@2 "
     )
@@ -141,7 +141,7 @@ def test_stop_keeps_what_is_translated(roots: tuple[str], tmp_path: Path) -> Non
     for k in range(33):  # two batches
         Image.new("L", (8, 8), k).save(tmp_path / f"{k}.png")
     jobs = Jobs(engine)
-    rows = run(jobs, name, [str(tmp_path / f"{k}.png") for k in range(33)], 300, 0, True)
+    rows = ui_translate.run(jobs, name, [str(tmp_path / f"{k}.png") for k in range(33)], 300, 0, True)
     next(rows)
 
     def stop() -> None:
@@ -158,9 +158,9 @@ def test_the_tab_in_a_browser(browser: Any, roots: tuple[str], tmp_path: Path) -
     """Two uploads of one name; nothing cut off, nothing dead; and a translated picture finds its way back to
     the tab."""
     engine = Engine(roots, tmp_path / "out", device="cpu", dtype="fp32")
-    app = build_app(engine)
+    app = ui_app.build_app(engine)
     _, url, _ = app.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(engine)
+        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **ui_app.launch_options(engine)
     )
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     uploads = []

@@ -1,0 +1,15 @@
+"""Modules that are loaded when something of them is asked for. Every process of a run collects all tests, and
+few of them need the page."""
+
+from importlib import import_module
+from typing import Any
+
+
+class Later:
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("__"):  # pytest looks for fixtures
+            raise AttributeError(key)
+        return getattr(import_module(self._name), key)
