@@ -15,7 +15,7 @@ from ui import html, restore
 from ui.engine import Engine
 
 CONTROLS = tuple(f.name for f in fields(Recipe))
-# the controls of the Translate tab that an answer sets
+# the controls of the Bridge page that an answer sets
 BRIDGE = ("bridge", "bridge-steps", "bridge-seed", "bridge-resize")
 PICTURES, POINTS = "0-9", "0-999"
 LONG = 250  # solver steps that the slider offers unless a model or recipe asks for more
@@ -46,6 +46,11 @@ def model(engine: Engine, name: str, seeds: str, ticket: int) -> dict[str, Any]:
         dtype=engine.dtype,
     )
     return of("sample", ticket, name, _controls(settings, shown, engine.cards()))
+
+
+def settings(engine: Engine, asked: Recipe, ticket: int) -> dict[str, Any]:
+    """Every control as it was asked for. Raises ``ValueError`` for no model."""
+    return of("sample", ticket, asked.model, _controls(asked, card(asked.model), engine.cards()))
 
 
 def plan(name: str, chosen: str, ticket: int) -> dict[str, Any]:
@@ -120,7 +125,7 @@ def _known(shown: Card) -> str:
 
 
 def bridge(shown: Card) -> dict[str, Update]:
-    """The Translate tab for a bridge, at the steps that it has by itself."""
+    """The Bridge page for a bridge, at the steps that it has by itself."""
     return {
         "bridge-steps": {"value": catalog.defaults_of(shown).num_steps},
         "bridge-card": {"value": html.card(shown, folder=str(shown.folder))},

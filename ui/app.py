@@ -1,6 +1,6 @@
 """The page, built and served: what stands on it is in `ui.layout`, which handler each control calls in
-`ui.wiring`, the handlers in `ui.handlers`, the work in `ui.engine`. A second tab translates pictures
-(`ui.translate`)."""
+`ui.wiring`, the handlers in `ui.handlers`, the work in `ui.engine`. Pages have addresses of their own: Create
+at /, bridges at /bridge (`ui.translate`); above each stands `ui.strip`."""
 
 import os
 import socket
@@ -12,12 +12,13 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from ui import hosts, html, translate
+from ui import hosts, translate
 from ui.api import Api
 from ui.engine import Engine
 from ui.handlers import Handlers
 from ui.jobs import Jobs
 from ui.layout import HEIGHT, bottom, centre, hidden, left, right, theme
+from ui.strip import strip
 from ui.wiring import wire, wire_api, wire_translate
 
 CSS, SCRIPT = Path(__file__).with_name("style.css"), Path(__file__).with_name("page.js")
@@ -29,24 +30,21 @@ def build_app(engine: Engine, jobs: Jobs | None = None) -> gr.Blocks:
     with gr.Blocks(
         title="drift-studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)
     ) as page:
-        gr.HTML(html.header(engine.place()), elem_id="header")
-        parts: dict[str, Any] = {}
-        with gr.Tabs(elem_id="pages", selected="sample") as parts["tabs"]:
-            with gr.Tab("Sample", id="sample"):
-                with gr.Row(equal_height=False, elem_id="main"):
-                    with gr.Column(scale=5, min_width=260):
-                        parts |= left()
-                    with gr.Column(scale=11, min_width=420):
-                        parts |= centre()
-                    with gr.Column(scale=5, min_width=250):
-                        parts |= right()
-                parts |= bottom()
-            with gr.Tab("Translate", id="translate"):
-                parts |= translate.panel(engine)
-        parts |= hidden()
+        parts: dict[str, Any] = {"job": strip(page, jobs)}
+        with gr.Row(equal_height=False, elem_id="main"):
+            with gr.Column(scale=5, min_width=260):
+                parts |= left()
+            with gr.Column(scale=11, min_width=420):
+                parts |= centre()
+            with gr.Column(scale=5, min_width=250):
+                parts |= right()
+        parts |= bottom() | hidden()
+        gr.Navbar(main_page_name="Create")
         wire_api(Api(jobs))  # first: a name is given to whom asks first
         wire(page, parts, Handlers(jobs))
-        wire_translate(parts, jobs)
+    with page.route("Bridge", "/bridge"):
+        parts = {"job": strip(page, jobs)} | translate.panel(engine) | hidden()
+        wire_translate(page, parts, jobs)
     page.queue(max_size=32)
     return page
 

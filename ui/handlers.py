@@ -1,11 +1,11 @@
-"""Handlers of the Sample tab: plain functions and one generator. Each returns values in the order of `SHOWN`
+"""Handlers of the Create page: plain functions and one generator. Each returns values in the order of `SHOWN`
 or `FOUND`, or an answer that sets many controls at once (`ui.answers`); the layout is `ui.layout`'s.
 
 What a user can mend becomes a toast with the plain message; anything else is a bug and keeps its traceback.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from studio.checkpoints.find import card
+from studio.jobs import limits
 from studio.jobs.recipe import PICK, Recipe
 from studio.jobs.result import Result
 from studio.jobs.run import Update, columns_for
@@ -43,18 +44,47 @@ def row(names: tuple[str, ...], **changes: Any) -> tuple[Any, ...]:
 
 
 class Handlers:
-    """Everything the Sample tab calls, over the `Jobs` of one `Engine`."""
+    """Everything the Create page calls, over the `Jobs` of one `Engine`."""
 
     def __init__(self, jobs: Jobs):
         self.jobs, self.engine = jobs, jobs.engine
         self._newest: dict[str, Path] = {}  # the folder that a session's gallery shows
 
-    def open(self, ticket: int) -> dict[str, Any]:
-        """At page load: the first model with its defaults."""
+    def open(self, ticket: int, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """At page load. ``found``: what the page was opened with: a link's ``recipe``, ``job`` or ``item``
+        (of the library), or the ``form`` that this tab had before; else the first model with its defaults.
+        Runs nothing."""
+        link = found or {}
+        for name in ("recipe", "item", "job", "form"):
+            if not (said := link.get(name)):
+                continue
+            try:
+                answer, notes = self._linked(name, said, ticket)
+            except (ValueError, OSError) as error:
+                if name != "form":
+                    gr.Warning(html.text(f"The link does not fill the form: {error}"), duration=20)
+                continue
+            for text in notes:
+                gr.Warning(html.text(text), duration=20)
+            return answer
         known = self.engine.cards()
         if not known:
             return answers.of("sample", ticket, "", {"card": {"value": html.no_models(self.engine.roots)}})
         return answers.model(self.engine, next(iter(known)), answers.PICTURES, ticket)
+
+    def _linked(self, name: str, said: Any, ticket: int) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """The form that a link asks for, and what to say of what differs. Raises ``ValueError``."""
+        shelf, index = self.engine.shelf(), self.engine.index
+        if name == "item":
+            if (item := index.item(str(said))) is None:
+                raise ValueError(f"got item {limits.brief(said)}, which the library does not have")
+            return answers.restored(self.engine, str(self.engine.out / item.file), {"sample": ticket})
+        if name == "job":
+            if (job := index.job(str(said))) is None:
+                raise ValueError(f"got job {limits.brief(said)}, which is not known here")
+            said = job.spec
+        found = restore.asked(said, shelf)
+        return answers.settings(self.engine, found.settings, ticket), found.notes
 
     def refresh(self, current: str | None) -> tuple[Any, Any]:
         """New models in the list, and new plans of the one that is picked; the choices stay."""
@@ -107,16 +137,20 @@ class Handlers:
         yield from self._follow(job, html.asked(settings), owner(request), bool(values[-2]), bool(values[-1]))
 
     def follow(self, request: gr.Request | None, job: str, preview: bool) -> Iterator[tuple[Any, ...]]:
-        """A job that was asked for before, by this tab or another; SHOWN as in `generate`."""
-        live = self.jobs.queue.get(job)
-        if live is None:
-            with toasts():
-                yield row(SHOWN, job=job, **self._result(self.jobs.result(job), ""), **OVER)
+        """A job that was asked for before, by this tab or another; SHOWN as in `generate`. Nothing for none,
+        or one of which nothing is left."""
+        live = self.jobs.queue.get(job) if job else None
+        if live is not None:
+            live.owner = owner(request)
+            asked = html.asked(Recipe.parse(live.job.spec))
+            yield row(SHOWN, job=job, stop=gr.update(interactive=True), generate=gr.update(interactive=False))
+            yield from self._follow(job, asked, owner(request), preview, False)
             return
-        live.owner = owner(request)
-        asked = html.asked(Recipe.parse(live.job.spec))
-        yield row(SHOWN, job=job, stop=gr.update(interactive=True), generate=gr.update(interactive=False))
-        yield from self._follow(job, asked, owner(request), preview, False)
+        try:
+            shown = self._result(self.jobs.result(job), "") if job else {}
+        except ValueError:
+            shown = {}
+        yield row(SHOWN, **shown)
 
     def _follow(
         self, job: str, asked: str, who: str, preview: bool, before: bool
@@ -176,9 +210,10 @@ class Handlers:
             **self._below(paths[0]),
         }
 
-    def stop(self, request: gr.Request | None = None) -> tuple[Any, ...]:
-        """Raise the flag of this session's job, which says itself where it ended. SHOWN."""
-        words = self.jobs.stop_soon(owner(request), STOP_WAIT)
+    def stop(self, request: gr.Request | None = None, job: str = "") -> tuple[Any, ...]:
+        """Raise the flag of this tab's job, which says itself where it ended. SHOWN."""
+        words = self.jobs.queue.stop(job) if job else ""
+        words = words or self.jobs.stop_soon(owner(request), STOP_WAIT)
         return (
             row(SHOWN, stop=gr.update(interactive=False))
             if words
@@ -247,7 +282,7 @@ class Handlers:
         )
 
     def apply(self, path: str | None, tickets: dict[str, int]) -> dict[str, Any]:
-        """Every control from a picture's recipe, in the tab where it belongs."""
+        """Every control from a picture's recipe, on the page where it belongs."""
         with toasts():
             if not path:
                 raise ValueError("drop a picture first, or generate one")

@@ -90,7 +90,7 @@ def _short(text: str) -> str:
 
 
 def idle(text: str = "Press Generate, or Enter in the seeds.", asked: str = "") -> str:
-    return f'<div class="status">{escape(text)}</div>{asked}'
+    return f'<div class="status" role="status">{escape(text)}</div>{asked}'
 
 
 def waiting(ahead: int, asked: str = "") -> str:
@@ -108,9 +108,14 @@ def running(update: Update, asked: str = "") -> str:
         f"step {update.done} of {update.total} · {update.evaluations} evaluation{plural} · "
         f"{update.seconds:.1f} s · about {left:.0f} s left"
     )
+    return f'<div class="status" role="status">{text}{bar(share)}</div>{asked}'
+
+
+def bar(share: float) -> str:
+    """Percent that are done."""
     return (
-        f'<div class="status">{text}<div class="bar"><div '
-        f'style="width:{share:.1f}%"></div></div></div>{asked}'
+        f'<div class="bar" role="progressbar" aria-label="Progress of the run" aria-valuemin="0" '
+        f'aria-valuemax="100" aria-valuenow="{share:.0f}"><div style="width:{share:.1f}%"></div></div>'
     )
 
 
@@ -126,7 +131,7 @@ def finished(result: Result, asked: str = "") -> str:
         else escape(result.stopped.partition(";")[0]) + f" · {count} of {result.asked} samples were finished"
     )
     return (
-        f'<div class="status done" title="{escape(str(folder))}">{text} · saved in '
+        f'<div class="status done" role="status" title="{escape(str(folder))}">{text} · saved in '
         f"<code>{escape(folder.name)}</code></div>{note(result.note)}{asked}"
     )
 

@@ -53,6 +53,16 @@ class Jobs:
             shutil.rmtree(folder)
             raise
 
+    def line(self) -> list[Live]:
+        """Unfinished jobs, the one that is being done first."""
+        return self.queue.line() if "queue" in vars(self) else []
+
+    def stop_first(self, mine: str) -> str:
+        """Stop one's own job where it is unfinished, else the one that is being done."""
+        line = self.line()
+        own = [live.job.id for live in line if live.job.id == mine] or [live.job.id for live in line[:1]]
+        return self.queue.stop(own[0]) if own else ""
+
     def stop_soon(self, owner: str, wait: float) -> str:
         """Stop the owner's jobs, also one that was asked for a moment ago: waits so many seconds for it to be
         there. See `Queue.stop_all`."""

@@ -1,5 +1,5 @@
-"""What stands on the page. Left: model, condition, seeds, a picture to restore from. Centre: the run and its
-pictures. Right: sampler and guidance. Below: the recipe. Each part gives its controls by name."""
+"""What stands on the page. Left: model, condition, seeds. Centre: the run and its pictures. Right: sampler
+and guidance, and a picture to restore from. Below: the recipe. Each part gives its controls by name."""
 
 from typing import Any
 
@@ -80,14 +80,6 @@ def left() -> dict[str, Any]:
         p["stop"] = gr.Button(
             "Stop", variant="stop", scale=1, min_width=70, interactive=False, elem_id="stop"
         )
-    p["drop"] = gr.File(
-        label="Restore from a picture", file_types=[".png"], type="filepath", height=96, elem_id="drop"
-    )
-    with gr.Group(visible=False, elem_id="found") as p["found"]:
-        p["found_note"] = gr.HTML(elem_id="found-note")
-        p["found_recipe"] = gr.JSON(label="Recipe", max_height=220, elem_id="found-recipe")
-        p["found_command"] = _command("found-command")
-        p["apply"] = gr.Button("Use these settings", size="sm", elem_id="apply")
     return p
 
 
@@ -167,6 +159,14 @@ def right() -> dict[str, Any]:
         p["deterministic"] = gr.Checkbox(
             label="Same bytes whatever is sampled beside", elem_id="deterministic", **DRIFT
         )
+    p["drop"] = gr.File(
+        label="Restore from a picture", file_types=[".png"], type="filepath", height=96, elem_id="drop"
+    )
+    with gr.Group(visible=False, elem_id="found") as p["found"]:
+        p["found_note"] = gr.HTML(elem_id="found-note")
+        p["found_recipe"] = gr.JSON(label="Recipe", max_height=220, elem_id="found-recipe")
+        p["found_command"] = _command("found-command")
+        p["apply"] = gr.Button("Use these settings", size="sm", elem_id="apply")
     return p
 
 
@@ -186,9 +186,8 @@ def bottom() -> dict[str, Any]:
 def hidden() -> dict[str, Any]:
     """What questions and answers travel in."""
     p: dict[str, Any] = {}
-    for name in ("asked", "answer", "plan_asked", "bridge_asked", "bridge_answer"):
+    for name in ("asked", "answer", "plan_asked", "bridge_asked", "bridge_answer", "opened"):
         p[name] = gr.JSON(visible="hidden")
-    p["job"] = gr.Textbox(visible="hidden", elem_id="job")
     p["ticket"] = gr.Number(visible="hidden")
     p["tickets"] = gr.JSON(visible="hidden")
     return p

@@ -68,7 +68,9 @@ window.drift = (() => {
 
   // After the values of an answer are in.
   function done(name) {
-    if (form(name).applied === form(name).ticket) form(name).done();
+    if (form(name).applied !== form(name).ticket) return;
+    form(name).done();
+    if (name === "sample" && location.search) history.replaceState(null, "", location.pathname);  // the form has what the link said
   }
 
   async function quiet(name) {
@@ -80,5 +82,70 @@ window.drift = (() => {
     return Promise.race([quiet(name), new Promise((resolve) => setTimeout(resolve, 10000))]);
   }
 
-  return { ask, pick, plan, fail, apply, done, settled };
+  // What this tab asked for and which job is its own: kept by the browser until the tab is closed, so that a reload takes both up again.
+  function keep(key, value) {
+    try { sessionStorage.setItem(`drift-${key}`, JSON.stringify(value)); } catch { /* a browser that keeps nothing */ }
+  }
+  function kept(key) {
+    try { return JSON.parse(sessionStorage.getItem(`drift-${key}`)); } catch { return null; }
+  }
+  function form_is(ids, values) {
+    if (form("sample").applied) keep("form", Object.fromEntries(ids.map((id, k) => [id, values[k]])));
+  }
+
+  // The tab's job, from now on.
+  function job_is(id) {
+    if (id) keep("job", id);
+  }
+
+  // What the page was opened with: a link says more than what the tab had before.
+  function opened() {
+    const said = Object.fromEntries(["recipe", "job", "item"].map((name) => [name, new URLSearchParams(location.search).get(name)]));
+    return Object.values(said).some(Boolean) ? said : { form: kept("form") };
+  }
+  function job() {
+    const said = opened();
+    return said.job ?? ("form" in said ? kept("job") : "") ?? "";
+  }
+
+  // Values of a form on another page: it opens, and takes them.
+  function carry(name, answer) {
+    if (answer?.form !== name) return;
+    keep(name, answer.controls);
+    location.assign(location.pathname.replace(/\/*$/, "/bridge"));
+  }
+  function carried(name, ids) {
+    const controls = kept(name) ?? {};
+    keep(name, null);
+    return ids.map((id) => ({ ...skip(), ...controls[id] }));
+  }
+
+  // Keys: of the whole page, unless a person writes.
+  const KEYS = [["Ctrl + Enter", "generate"], ["Esc", "stop the run"], ["← →", "walk through what was made"], ["?", "this list"]];
+  function help() {
+    const open = document.querySelector("dialog.keys");
+    if (open) return open.remove();
+    const dialog = document.createElement("dialog");
+    dialog.className = "keys";
+    dialog.innerHTML = `<h2>Keys</h2><dl>${KEYS.map(([key, what]) => `<dt><kbd>${key}</kbd></dt><dd>${what}</dd>`).join("")}</dl><form method="dialog"><button autofocus>Close</button></form>`;
+    dialog.addEventListener("close", () => dialog.remove());
+    document.body.append(dialog);
+    dialog.showModal();
+  }
+  function press(id) {
+    const found = document.getElementById(id), button = found?.matches("button") ? found : found?.querySelector("button");
+    if (button && !button.disabled) button.click();
+    return Boolean(button && !button.disabled);
+  }
+  document.addEventListener("keydown", (event) => {
+    const writes = event.target.closest?.("input, textarea, [contenteditable=true]");
+    if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
+      event.target.blur?.();  // what is written counts
+      if (press("generate") || press("translate")) event.preventDefault();
+    } else if (event.key === "Escape" && !document.querySelector("dialog[open], #gallery .preview, [role=listbox]")) {
+      press("stop") || press("bridge-stop");
+    } else if (event.key === "?" && !writes) help();
+  });
+
+  return { ask, pick, plan, fail, apply, done, settled, form_is, job_is, opened, job, carry, carried };
 })();

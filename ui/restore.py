@@ -21,6 +21,7 @@ from studio.model import catalog
 from studio.model.guiding_models import BASE
 from studio.runtime.recipes import complete, read_recipe, told
 from studio.runtime.seeds import AT_ONCE, parse_seeds
+from studio.runtime.untrusted import parsed
 from studio.sampling.commands import command_of, conditions_in, sampler_text
 
 Shelf = Mapping[str, Card]
@@ -73,12 +74,38 @@ def explain(path: str | Path, shelf: Shelf) -> tuple[dict[str, Any], str]:
 def restore(path: str | Path, shelf: Shelf) -> Restored:
     """Control values from a PNG. Raises ``ValueError`` when it has no recipe or its model is not on the
     shelf."""
-    recipe = read(path)
+    return restored(read(path), Path(path).name, shelf)
+
+
+def asked(untrusted: Any, shelf: Shelf) -> Restored:
+    """Control values from what a link, a script or the browser's own memory says (`Recipe.parse`). Raises
+    ``ValueError`` as `restore` does."""
+    said = parsed(untrusted) if isinstance(untrusted, str) else untrusted
+    if isinstance(said, Mapping) and "seed" in said:
+        return restored(dict(said), "this link", shelf)
+    recipe = Recipe.parse(said)
+    if (found := _on_shelf(recipe.model, shelf)) is None:
+        raise ValueError(f"the model {limits.brief(recipe.model)} is not here; start the page with --models")
+    own = catalog.defaults_of(found[1])
+    recipe = replace(
+        recipe,
+        model=found[0],
+        weights=catalog.weights_file(found[1])[0] if recipe.weights == "auto" else recipe.weights,
+        num_steps=recipe.num_steps or own.num_steps,
+        sampler=recipe.sampler or own.sampler,
+        guidance=own.guidance if recipe.guidance == "default" else recipe.guidance,
+    )
+    settings, left = _without_strangers(recipe, shelf)
+    return Restored(settings, {}, tuple(left))
+
+
+def restored(recipe: dict[str, Any], file: str, shelf: Shelf) -> Restored:
+    """Control values from a picture's recipe."""
+    recipe = complete(recipe, ("model", "seed"))
     name, shown, notes = _model_of(recipe, shelf)
     if shown.starts_from:
         raise ValueError(
-            f"{Path(path).name} was sampled, but {name} starts from {shown.starts_from} here; "
-            "translate with it"
+            f"{file} was sampled, but {name} starts from {shown.starts_from} here; translate with it"
         )
     if recipe.get("sampler") == CUSTOM:
         notes.append(
@@ -93,7 +120,7 @@ def restore(path: str | Path, shelf: Shelf) -> Restored:
         catalog.check_sampler(settings.sampler)
         settings, left = _without_strangers(settings, shelf)
     except ValueError as error:
-        raise ValueError(f"{Path(path).name} cannot set the controls: {error}") from None
+        raise ValueError(f"{file} cannot set the controls: {error}") from None
     notes += left + renamed(recipe, shown.classes)
     digest = str(recipe.get("model_hash", ""))
     if settings.weights not in shown.weights:
@@ -141,7 +168,7 @@ def is_translated(recipe: Mapping[str, Any]) -> bool:
 def translation(
     recipe: Mapping[str, Any], file: str, shelf: Shelf
 ) -> tuple[str, Card, dict[str, Any], tuple[str, ...]]:
-    """Of a translated picture the bridge, its card, the values of the Translate tab's controls, and what to
+    """Of a translated picture the bridge, its card, the values of the Bridge page's controls, and what to
     say. Raises ``ValueError`` when its model is not on the shelf or makes no such thing."""
     recipe = complete(recipe, ("num_steps", "sampler", "weights"))
     name, shown, notes = _model_of(recipe, shelf)
@@ -163,7 +190,7 @@ def translation(
     }
     if apart := [word for word, differs in told.items() if differs]:
         notes.append(
-            f"The tab has no control for its {', '.join(apart)}; use the command to make the same picture."
+            f"The page has no control for its {', '.join(apart)}; use the command to make the same picture."
         )
     source = os.path.basename(str(recipe.get("source", "")))
     notes.append(
@@ -180,12 +207,12 @@ def translation(
 
 
 def belongs(path: str | Path, shelf: Shelf) -> tuple[str, tuple[str, ...]]:
-    """The tab whose controls a picture can set, "" for none, and what there is to say of it."""
+    """The page whose controls a picture can set, "" for none, and what there is to say of it."""
     try:
         recipe = read(path)
         if is_translated(recipe):
-            return "Translate", translation(recipe, Path(path).name, shelf)[3]
-        return "Sample", restore(path, shelf).notes
+            return "Bridge", translation(recipe, Path(path).name, shelf)[3]
+        return "Create", restore(path, shelf).notes
     except (ValueError, OSError) as error:
         return "", (str(error).replace(str(path), Path(path).name),)
 

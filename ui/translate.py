@@ -1,4 +1,4 @@
-"""The Translate tab: pictures through a bridge, one file each in a folder of its own, and a sheet of before
+"""The Bridge page: pictures through a bridge, one file each in a folder of its own, and a sheet of before
 and after."""
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ OVER = (gr.update(interactive=False), gr.update(interactive=True))
 
 
 def panel(engine: Engine) -> dict[str, Any]:
-    """The controls of the tab by name, inside the caller's blocks. Without a bridge among the models it says
+    """The controls of the page by name, inside the caller's blocks. Without a bridge among the models it says
     how to make one."""
     bridges = engine.bridges()
     p: dict[str, Any] = {}

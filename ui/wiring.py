@@ -49,9 +49,30 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         [p[name] for name in names] for names in (CONTROLS, SHOWN, BOTTOM, FOUND)
     )
     loaded = page.load(
-        h.open, p["ticket"], p["answer"], js="() => [drift.ask('sample', undefined, 0)]", **QUIET
+        h.open,
+        [p["ticket"], p["opened"]],
+        p["answer"],
+        js="() => [drift.ask('sample', undefined, 0), drift.opened()]",
+        **QUIET,
     )
     _applied(loaded, p, "sample", SAMPLE, p["answer"])
+    page.load(
+        h.follow,
+        [p["job"], p["live"]],
+        shown,
+        js="(job, live) => [drift.job(), live]",
+        concurrency_limit=TOGETHER,
+        **QUIET,
+    )
+    names = json.dumps(CONTROLS)
+    gr.on(
+        [control.change for control in controls],
+        None,
+        controls,
+        None,
+        js=f"(...values) => drift.form_is({names}, values)",
+        **QUIET,
+    )
 
     p["refresh"].click(h.refresh, p["model"], [p["model"], p["plan"]], **QUIET)
     _picked(p, "sample", "model", "seeds", SAMPLE, p["asked"], p["answer"], h.choose)
@@ -102,7 +123,7 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
     run.failure(
         None, None, [p["stop"], p["generate"]], js=f"() => {json.dumps(json.loads(said)[:0:-1])}", **QUIET
     )
-    p["stop"].click(h.stop, None, shown, queue=False, **QUIET)
+    p["stop"].click(h.stop, p["job"], shown, queue=False, **QUIET)
 
     p["drop"].upload(h.look, p["drop"], found, **QUIET)
     p["drop"].clear(h.look, p["drop"], found, **QUIET)
@@ -111,19 +132,11 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
             h.apply,
             [path, p["tickets"]],
             p["answer"],
-            js="(path) => [path, {sample: drift.ask('sample', undefined, performance.now()), "
-            "translate: drift.ask('translate', undefined, performance.now())}]",
+            js="(path) => [path, {sample: drift.ask('sample', undefined, performance.now()), translate: 0}]",
             **QUIET,
         )
         _applied(asked, p, "sample", SAMPLE, p["answer"])
-        _applied(asked, p, "translate", TRANSLATE, p["answer"])
-        asked.success(
-            None,
-            p["answer"],
-            p["tabs"],
-            js="(answer) => ({__type__: 'update', selected: answer.form})",
-            **QUIET,
-        )
+        asked.success(None, p["answer"], None, js="(answer) => drift.carry('translate', answer)", **QUIET)
 
 
 def _wire_conditions(p: dict[str, Any]) -> None:
@@ -140,7 +153,10 @@ def _wire_conditions(p: dict[str, Any]) -> None:
     sent.success(conditions.show, asked, shown, **QUIET)
 
 
-def wire_translate(p: dict[str, Any], jobs: Jobs) -> None:
+def wire_translate(page: gr.Blocks, p: dict[str, Any], jobs: Jobs) -> None:
+    names = json.dumps(TRANSLATE)
+    page.load(None, None, [p[k] for k in TRANSLATE], js=f"() => drift.carried('translate', {names})", **QUIET)
+
     def press(request: gr.Request, *values: Any) -> Any:
         yield from translate.press(jobs, request, *values)
 

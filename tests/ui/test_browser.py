@@ -46,6 +46,7 @@ def pick(page: Any, name: str) -> None:
     page.locator("#model [role=option]", has_text=name).first.click()
 
 
+@pytest.mark.slow
 def test_what_is_typed_after_a_pick_stays_in_twenty_of_twenty(page: Any) -> None:
     calls: list[str] = []
     page.on(
@@ -82,6 +83,7 @@ def test_the_newest_of_many_picks_counts_and_the_run_waits_for_it(
     assert "seed-000003.png" in page.inner_text("#download")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 10, 40, 200])
 def test_the_gallery_never_clips(gallery: Any, count: int) -> None:
     page = gallery
@@ -105,6 +107,7 @@ def test_the_gallery_never_clips(gallery: Any, count: int) -> None:
     assert page.locator("button[aria-label*=hare], button[title*=hare]").count() == 0
 
 
+@pytest.mark.slow
 def test_stop_keeps_what_is_finished_and_the_page_is_ready_again(page: Any) -> None:
     pick(page, "squares")
     page.fill(FIELDS["seeds"], "0-199")
@@ -124,6 +127,7 @@ def test_stop_keeps_what_is_finished_and_the_page_is_ready_again(page: Any) -> N
     assert page.is_enabled("#generate") and page.is_disabled("#stop")
 
 
+@pytest.mark.slow
 def test_the_recipe_is_always_of_the_pictures_that_are_shown(page: Any) -> None:
     """Also where a picture is clicked just when another run begins."""
     pick(page, "squares")

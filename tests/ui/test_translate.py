@@ -1,4 +1,4 @@
-"""The Translate tab: which models it offers, and what its button does."""
+"""The Bridge page: which models it offers, and what its button does."""
 
 import threading
 import time
@@ -130,7 +130,7 @@ def test_a_translated_picture_goes_to_its_tab(roots: tuple[str], tmp_path: Path)
     assert (answer["form"], answer["ticket"]) == ("translate", 2)
     assert controls == {"bridge": name, "bridge-steps": 4, "bridge-seed": 11, "bridge-resize": True}
     shown = dict(zip(handling.FOUND, handling.Handlers(Jobs(engine)).look(files[0])))
-    assert "Translate" in shown["apply"]["value"] and shown["found_command"]["value"].startswith(
+    assert "Bridge" in shown["apply"]["value"] and shown["found_command"]["value"].startswith(
         f"studio translate {name}@2 "
     )
 
@@ -154,9 +154,10 @@ def test_stop_keeps_what_is_translated(roots: tuple[str], tmp_path: Path) -> Non
     assert "Stopped; the 32 translated of 33" in text and len(files) == 32
 
 
-def test_the_tab_in_a_browser(browser: Any, roots: tuple[str], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_page_in_a_browser(browser: Any, roots: tuple[str], tmp_path: Path) -> None:
     """Two uploads of one name; nothing cut off, nothing dead; and a translated picture finds its way back to
-    the tab."""
+    the page."""
     engine = Engine(roots, tmp_path / "out", device="cpu", dtype="fp32")
     app = ui_app.build_app(engine)
     _, url, _ = app.launch(
@@ -169,9 +170,8 @@ def test_the_tab_in_a_browser(browser: Any, roots: tuple[str], tmp_path: Path) -
         Image.new("L", (8, 8), 80 * k).save(tmp_path / str(k) / "cat.png")
         uploads.append(str(tmp_path / str(k) / "cat.png"))
     try:
-        page.goto(url)
-        page.wait_for_selector("#card .chips")
-        page.get_by_role("tab", name="Translate").click()
+        page.goto(f"{url}bridge")
+        page.wait_for_selector("#bridge-card .chips")
         page.click("#bridge input")
         page.locator("#bridge [role=option]", has_text="negatives").first.click()
         page.set_input_files("#sources input[type=file]", uploads)
@@ -198,11 +198,11 @@ def test_the_tab_in_a_browser(browser: Any, roots: tuple[str], tmp_path: Path) -
             ), (width, box)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
         assert page.locator("button[aria-label*=hare], button[title*=hare]").count() == 0
-        page.fill("#bridge-seed input", "0")
-        page.get_by_role("tab", name="Sample").click()
+        page.goto(url)
+        page.wait_for_selector("#card .chips")
         page.set_input_files("#drop input[type=file]", str(next(engine.out.glob("*/cat-2.png"))))
         page.wait_for_selector("#apply")
-        assert "Translate" in page.inner_text("#apply") and "studio translate" in page.inner_text(
+        assert "Bridge" in page.inner_text("#apply") and "studio translate" in page.inner_text(
             "#found-command"
         )
         page.click("#apply")
