@@ -1,4 +1,5 @@
-"""What scripts call on a running page, by names that stay: ``generate``, ``stop`` and ``models``.
+"""What scripts call on a running page, by names that stay: ``generate``, ``translate``, ``job``, ``result``,
+``stop``, ``models`` and ``recipe``.
 
 from gradio_client import Client
 page = Client("http://127.0.0.1:7860")
@@ -6,16 +7,20 @@ page.predict("fashion-dit", seeds="0-7", api_name="/generate")["files"]
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 
 from studio.checkpoints import plans
+from studio.jobs import limits
 from studio.jobs.recipe import PICK, Recipe
 from studio.jobs.result import Result
 from studio.jobs.run import Update
+from studio.jobs.translation import Translation
 from studio.model import catalog
 from studio.runtime.signals import Stopped
+from ui import restore
 from ui.jobs import Jobs
 from ui.toasts import owner, toasts
 
@@ -64,27 +69,78 @@ class Api:
                 plan,
             )
             job = self.jobs.sample(settings, owner(request))
-            try:
-                for news in self.jobs.queue.watch(job):
-                    if isinstance(news, Result):
-                        yield {"job": job, **_told(news)}
-                    elif isinstance(news, int):
-                        yield {"job": job, "ahead": news}
-                    elif isinstance(news, Update):
-                        yield {
-                            "job": job,
-                            "done": news.done,
-                            "total": news.total,
-                            "seconds": round(news.seconds, 3),
-                        }
-            except Stopped as stopped:
-                raise ValueError(str(stopped)) from None
-            except GeneratorExit:  # cancelled, or gone
-                self.jobs.queue.stop(job)
-                raise
+            yield from self._followed(job)
 
-    def stop(self, request: gr.Request) -> str:
-        """Stop this client's run after the solver step it is in; how it ended, or "" when nothing ran."""
+    def translate(
+        self,
+        request: gr.Request,
+        pictures: list[str] | None,
+        bridge: str = "",
+        num_steps: float = 0,
+        seed: float = 0,
+        resize: bool = True,
+        direction: str = "forward",
+        label: str = "",
+    ) -> Iterator[dict[str, Any]]:
+        """Pictures through a bridge, the first that ``/models`` lists where none is named; answers as those
+        of ``/generate``, with ``failed``: why a picture could not be translated. ``num_steps`` 0: its own."""
+        with toasts():
+            asked = Translation(
+                bridge or next(iter(self.engine.bridges()), ""),
+                num_steps=int(num_steps),
+                seed=int(seed),
+                resize=resize,
+                direction=direction,
+                label=label or None,
+            )
+            job = self.jobs.translate(asked, pictures or [], None, owner(request))
+            yield from self._followed(job)
+
+    def _followed(self, job: str) -> Iterator[dict[str, Any]]:
+        """The news of a job, which ends with whoever asked for it."""
+        try:
+            for news in self.jobs.queue.watch(job):
+                if isinstance(news, Result):
+                    yield {"job": job, **_told(news)}
+                elif isinstance(news, int):
+                    yield {"job": job, "ahead": news}
+                elif isinstance(news, Update):
+                    seconds = round(news.seconds, 3)
+                    yield {"job": job, "done": news.done, "total": news.total, "seconds": seconds}
+        except Stopped as stopped:
+            raise ValueError(str(stopped)) from None
+        except GeneratorExit:  # cancelled, or gone
+            self.jobs.queue.stop(job)
+            raise
+
+    def job(self, job: str) -> dict[str, Any]:
+        """What the index has of a job: its state (waiting, running, done, stopped, failed), how many samples
+        of it are ``done`` of a ``total``, what was asked for (``spec``), and how it ended (``words``)."""
+        with toasts():
+            found = self.engine.index.job(job)
+            if found is None:
+                raise ValueError(f"got job {limits.brief(job)}, which is not known here")
+            return {k: v for k, v in asdict(found).items() if k not in ("holder", "told")}
+
+    def result(self, job: str) -> dict[str, Any]:
+        """What a job made that has ended, as the last answer of ``/generate``."""
+        with toasts():
+            return {"job": job, **_told(self.jobs.result(job))}
+
+    def recipe(self, picture: str | None) -> dict[str, Any]:
+        """The ``recipe`` inside a picture of ours and the ``command`` that makes it again; nothing that it
+        names is opened but models of the page."""
+        with toasts():
+            if not picture:
+                raise ValueError("give a picture")
+            recipe, command = restore.explain(picture, self.engine.shelf())
+            return {"recipe": recipe, "command": command}
+
+    def stop(self, request: gr.Request, job: str = "") -> str:
+        """Stop a job, or this client's run, after the solver step it is in; how it ended, or "" when nothing
+        ran."""
+        if job:
+            return self.jobs.queue.stop(job, wait=5.0)
         return self.jobs.queue.stop_all(owner(request), wait=5.0)
 
     def models(self) -> list[dict[str, Any]]:
@@ -131,4 +187,5 @@ def _told(result: Result) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "stopped": result.stopped,
         "note": result.note,
+        "failed": dict(result.failed),
     }

@@ -186,4 +186,24 @@ def wire_translate(page: gr.Blocks, p: dict[str, Any], jobs: Jobs) -> None:
 def wire_api(api: Api) -> None:
     gr.api(api.generate, api_name="generate", concurrency_limit=TOGETHER)
     gr.api(api.stop, api_name="stop", queue=False)
-    gr.api(api.models, api_name="models")
+    for handler in (api.models, api.job, api.result):
+        gr.api(handler, api_name=handler.__name__)
+    # files come through components, which take none but uploads
+    hidden: dict[str, Any] = {"visible": False}
+    picture, pictures = (
+        gr.File(type="filepath", **hidden),
+        gr.File(type="filepath", file_count="multiple", **hidden),
+    )
+    further = [
+        gr.Textbox("", label="bridge", **hidden),
+        gr.Number(0, label="num_steps", **hidden),
+        gr.Number(0, label="seed", **hidden),
+        gr.Checkbox(True, label="resize", **hidden),
+        gr.Textbox("forward", label="direction", **hidden),
+        gr.Textbox("", label="label", **hidden),
+    ]
+    called, answer = gr.Button(**hidden), gr.JSON(**hidden)
+    called.click(
+        api.translate, [pictures, *further], answer, api_name="translate", concurrency_limit=TOGETHER
+    )
+    called.click(api.recipe, picture, answer, api_name="recipe")

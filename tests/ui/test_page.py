@@ -211,7 +211,9 @@ def test_served_page_gives_nothing_but_pictures(
     ):
         assert httpx.get(f"{url}gradio_api/file={path}").status_code in (403, 404)
     names = set(httpx.get(f"{url}gradio_api/info").json()["named_endpoints"])
-    assert names == {"/generate", "/stop", "/models"}  # internals stay private
+    assert names == {
+        f"/{name}" for name in ("generate", "translate", "job", "result", "stop", "models", "recipe")
+    }  # internals stay private
     config = httpx.get(f"{url}config").json()
     assert config["analytics_enabled"] is False and config["title"] == "drift-studio"
 
