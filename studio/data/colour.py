@@ -42,6 +42,14 @@ def background_of(value: Any) -> tuple[int, int, int]:
     return r, g, b
 
 
+def turned(picture: Image.Image) -> bool:
+    """Whether its EXIF says that it is seen with its sides exchanged."""
+    try:
+        return bool(picture.getexif().get(ORIENTATION, 1) > 4)
+    except Exception:  # what cannot be read turns nothing
+        return False
+
+
 def upright(picture: Image.Image, told: dict[str, str]) -> Image.Image:
     """Turned and mirrored as its EXIF says. EXIF that cannot be read turns nothing, and is told."""
     try:
@@ -165,11 +173,12 @@ def flattened(
     return Image.alpha_composite(behind, whole).convert("RGB").convert(wanted)
 
 
-def filled_up(picture: Image.Image, side: int, background: tuple[int, int, int]) -> Image.Image:
-    """A picture in the middle of a square of the background's colour, transparent where it has an alpha
-    channel."""
+def filled_up(picture: Image.Image, sides: tuple[int, int], background: tuple[int, int, int]) -> Image.Image:
+    """A picture in the middle of a rectangle (height, width) of the background's colour, transparent where it
+    has an alpha channel."""
+    height, width = sides
     grey = Image.new("RGB", (1, 1), background).convert("L").getpixel((0, 0))
     behind: Any = grey if picture.mode == "L" else (*background, 0) if picture.mode == "RGBA" else background
-    square = Image.new(picture.mode, (side, side), behind)
-    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    return square
+    whole = Image.new(picture.mode, (width, height), behind)
+    whole.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
+    return whole

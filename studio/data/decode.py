@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from studio.data.colour import ORIENTATION, filled_up, flattened, in_srgb, upright
+from studio.data.colour import ORIENTATION, filled_up, flattened, in_srgb, turned, upright
 from studio.data.depth import (
     Misfit,
     Reading,
@@ -15,6 +15,7 @@ from studio.data.depth import (
     key_alpha,
     values,
 )
+from studio.data.sides import Size, sides_of
 from studio.runtime.untrusted import open_picture
 
 MAX_PIXELS = 64_000_000  # of a file as it is decoded
@@ -25,9 +26,9 @@ class TooLarge(ValueError):
     """A picture with more pixels than is reasonable to decode."""
 
 
-def open_file(file: str | Path | Image.Image, frame: int = 0, size: int | None = None) -> Image.Image:
-    """``size``: what the shorter side may be read as, where a large file can be decoded at less than its own
-    size (JPEG)."""
+def open_file(file: str | Path | Image.Image, frame: int = 0, size: Size | None = None) -> Image.Image:
+    """``size``: what has to be covered of a picture as it is seen, where a large file can be decoded at less
+    than its own size (JPEG)."""
     if isinstance(file, Image.Image):
         return file.copy()
     try:
@@ -38,8 +39,9 @@ def open_file(file: str | Path | Image.Image, frame: int = 0, size: int | None =
         ) from None
     width, height = picture.size
     if size is not None and width * height > MAX_PIXELS:
+        down, across = sides_of(size)[:: -1 if turned(picture) else 1]
         # twice what is wanted: the rest is averaged as carefully as ever
-        scale = 2 * size / min(width, height)
+        scale = 2 * max(across / width, down / height)
         picture.draft(None, (ceil(width * scale), ceil(height * scale)))
     if picture.width * picture.height > MAX_PIXELS:
         picture.close()
@@ -72,7 +74,7 @@ def numbers_in(file: str | Path | Image.Image, frame: int) -> np.ndarray:
 
 def decode(
     file: str | Path | Image.Image,
-    size: int | None = None,
+    size: Size | None = None,
     channels: int | None = None,
     reading: Reading | None = None,
     frame: int = 0,
@@ -82,9 +84,9 @@ def decode(
     """One picture as uint8 (C, H, W), as it is seen: upright, in sRGB, in front of the background. Grey stays
     grey, all else is RGB, unless ``channels`` says otherwise.
 
-    ``size`` makes it square: the middle of it, or, ``whole``, all of it with the background beside. ``told``
-    gets what was done to it and what of the file was left out. Raises `TooLarge` above 64 million pixels, and
-    `Misfit` for numbers that are no picture's.
+    ``size``: the sides of a square, or height and width, of which it fills all with its middle or, ``whole``,
+    fits in with the background beside. ``told`` gets what was done to it and what of the file was left out.
+    Raises `TooLarge` above 64 million pixels, and `Misfit` for numbers that are no picture's.
     """
     reading, told = reading or Reading(), told if told is not None else {}
     with open_file(file, frame, size) as handle:
@@ -96,28 +98,34 @@ def decode(
             handle.load()
             picture = handle
         picture = flattened(in_srgb(upright(picture, told), told), channels, reading.background, told)
-    if size is not None and whole:
-        scale = size / max(picture.size)
-        width, height = (max(1, round(v * scale)) for v in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-        picture = filled_up(picture, size, reading.background)
-    elif size is not None:
-        scale = size / min(picture.size)
-        if size * max(picture.size) * scale > MOST_ENLARGED:  # a long strip, of which only the middle is seen
-            picture = _middle(picture, min(picture.size))
-            scale = size / min(picture.size)
-        picture = picture.resize(
-            (max(size, round(picture.width * scale)), max(size, round(picture.height * scale))),
-            Image.Resampling.LANCZOS,
-        )
-        picture = _middle(picture, size)
+    if size is not None:
+        picture = (_fitted if whole else _covering)(picture, *sides_of(size), reading)
     array = np.asarray(picture)
     return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
 
-def _middle(picture: Image.Image, size: int) -> Image.Image:
-    left, top = (picture.width - size) // 2, (picture.height - size) // 2
-    return picture.crop((left, top, left + size, top + size))
+def _fitted(picture: Image.Image, height: int, width: int, reading: Reading) -> Image.Image:
+    """All of it, as large as fits."""
+    scale = min(width / picture.width, height / picture.height)
+    across, down = (max(1, round(v * scale)) for v in picture.size)
+    small = picture.resize((across, down), Image.Resampling.LANCZOS)
+    return filled_up(small, (height, width), reading.background)
+
+
+def _covering(picture: Image.Image, height: int, width: int, reading: Reading) -> Image.Image:
+    """Its middle, as small as covers both sides."""
+    w, h = picture.size
+    scale = max(width / w, height / h)
+    if max(width * h, height * w) * scale > MOST_ENLARGED:  # a long strip, of which only the middle is seen
+        w, h = min(w, -(-width * h // height)), min(h, -(-height * w // width))
+        picture, scale = _middle(picture, h, w), max(width / w, height / h)
+    sides = (max(width, round(w * scale)), max(height, round(h * scale)))
+    return _middle(picture.resize(sides, Image.Resampling.LANCZOS), height, width)
+
+
+def _middle(picture: Image.Image, height: int, width: int) -> Image.Image:
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
 
 
 def _shallow(

@@ -30,6 +30,7 @@ from studio.data.depth import (
 from studio.data.folders import listing
 from studio.data.kept import Decoded, Entry, cache_path, cached, keep
 from studio.data.parts import HELD_OUT, parted
+from studio.data.sides import as_size, sides_of
 from studio.runtime.progress import counted
 
 DECODER = 2  # the version of what `decode` makes of a file; 1 knew no EXIF, transparency, depth and profiles
@@ -38,7 +39,7 @@ DECODER = 2  # the version of what `decode` makes of a file; 1 knew no EXIF, tra
 def images(
     *,
     path: str,
-    size: int | None = None,
+    size: int | tuple[int, ...] | None = None,
     channels: int | None = None,
     crop: Literal["centre", "none"] = "centre",
     background: str | int | tuple[int, ...] = "white",
@@ -51,9 +52,9 @@ def images(
     cache: bool = True,
     captions: str | None = None,
 ) -> Data:
-    """(C, H, W) pictures from a folder. ``size`` resizes the shorter side and crops the centre square or,
-    with ``crop`` none, the longer side and fills the square up with ``background``; ``channels`` (1, 3, 4)
-    converts.
+    """(C, H, W) pictures from a folder. ``size``, the side of a square or height and width, scales them to
+    cover both sides and crops the middle or, with ``crop`` none, to fit in and fills the rest up with
+    ``background``; ``channels`` (1, 3, 4) converts.
 
     ``background`` stands behind what is transparent, unless four channels are asked for; ``bits`` (8, 10, 12,
     14, 16) is the depth of files with more than eight, by default the smallest that holds the greatest number
@@ -64,7 +65,7 @@ def images(
     the condition ``caption``. A file that does not decode or is too large is skipped and told, as is a class
     without any that does; both are errors if ``strict``. Raises ``ValueError``.
     """
-    root = Path(path).expanduser()
+    root, sides = Path(path).expanduser(), None if size is None else sides_of(size)
     if not root.is_dir():
         raise ValueError(f"got image folder {root}, which does not exist or is not a folder; check the path")
     if channels not in (None, *MODES):
@@ -80,14 +81,14 @@ def images(
             f"got data.held_out={held_out} for {root}, which has a part of its own for that; leave it "
             f"out, or set data.path={root / train}"
         )
-    whole = crop == "none" and size is not None
+    whole, key = crop == "none" and sides is not None, None if sides is None else as_size(sides)
     store = cache_path(
-        root, files, (DECODER, size, channels, behind, bits, frames, *(["whole"] if whole else []))
+        root, files, (DECODER, key, channels, behind, bits, frames, *(["whole"] if whole else []))
     )
     found = cached(store) if cache else None
     if found is None:
         found = _decode(
-            root, files, size, channels, strict, workers, Reading(behind, bits), frames == "all", whole
+            root, files, sides, channels, strict, workers, Reading(behind, bits), frames == "all", whole
         )
         note = keep(store, found) if cache else None
         if note is not None:
@@ -223,7 +224,7 @@ def survey(
 def _decode(
     root: Path,
     files: list[Path],
-    size: int | None,
+    sides: tuple[int, int] | None,
     channels: int | None,
     strict: bool,
     workers: int,
@@ -238,7 +239,7 @@ def _decode(
 
     def one(i: int) -> np.ndarray | Exception:
         try:
-            return decode(entries[i][0], size, channels, reading, entries[i][1], told[i], whole)
+            return decode(entries[i][0], sides, channels, reading, entries[i][1], told[i], whole)
         except Misfit:
             raise
         except Exception as error:

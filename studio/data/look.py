@@ -30,8 +30,8 @@ CERTAIN, ENOUGH = 1.64, 8  # deviations above a fair coin; pictures that can tel
 class Look:
     """``side``: the shorter side that three quarters of the pictures have at least; ``shape``: (H, W) where
     all have the same, else None; ``grey``: none has a colour; ``mirrors``: a mirrored picture looks like one
-    of its class; ``kept``: the share of a picture that lies in its centre square; ``border``: the one plain
-    colour around all of them, or None."""
+    of its class; ``border``: the one plain colour around all of them, or None; ``sides`` (n, 2): heights and
+    widths."""
 
     count: int
     classes: tuple[str, ...]
@@ -39,8 +39,13 @@ class Look:
     shape: tuple[int, int] | None
     grey: bool
     mirrors: bool
-    kept: float
     border: tuple[int, int, int] | None
+    sides: np.ndarray
+
+    def kept(self, height: int, width: int) -> float:
+        """The share of a picture that lies in its middle of that ratio, on average."""
+        both = self.sides * (width, height)
+        return float((both.min(1) / both.max(1)).mean())
 
 
 def look(root: Path, background: tuple[int, int, int] = (255, 255, 255)) -> Look | None:
@@ -65,8 +70,8 @@ def look(root: Path, background: tuple[int, int, int] = (255, 255, 255)) -> Look
         tuple(sides[0].tolist()) if (sides == sides[0]).all() else None,
         grey,
         mirrors(small, numbers),
-        float((sides.min(1) / sides.max(1)).mean()),
         _border(small),
+        sides,
     )
 
 
