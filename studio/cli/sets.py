@@ -66,8 +66,10 @@ def evaluate(
         typer.Option(help="For molecules: MOSES's scaffold split, a table or the wheel of molsets."),
     ] = None,
     size: Annotated[
-        int | None,
-        typer.Option(help="Fit pictures of both sides to so many pixels a side first: scaled, centre cut."),
+        str | None,
+        typer.Option(
+            help="Fit pictures of both sides first: scaled, centre cut; N pixels a side or HEIGHT,WIDTH."
+        ),
     ] = None,
     channels: Annotated[
         int | None, typer.Option(help="Fit pictures of both sides to 1 (grey) or 3 (RGB) channels first.")
@@ -139,7 +141,7 @@ def evaluate(
             on_progress=bar,
             filters=filters,
             test_scaffolds=test_scaffolds,
-            size=size,
+            size=_size(size),
             channels=channels,
         )
     if beside:
@@ -153,6 +155,14 @@ def evaluate(
     emit(result.tree(), as_json, [*result.lines(), *([f"kept in {out}"] if out else [])])
     if result.failed:
         raise SystemExit(1)
+
+
+def _size(text: str | None) -> Any:
+    """``64`` as a number, ``16,24`` as two; what is neither is refused by what takes it."""
+    from studio.config.overrides import read
+
+    several = None if text is None else read(text, tuple[int, ...])
+    return several[0] if several and len(several) == 1 else several
 
 
 def reference(

@@ -1,5 +1,5 @@
 """Pictures brought to one size and one number of channels before they are measured, where a caller asks for
-it: the shorter side scaled and the centre cut out, colours to grey or grey to RGB, as training reads
+it: scaled to cover both sides and the middle cut out, colours to grey or grey to RGB, as training reads
 pictures."""
 
 from dataclasses import replace
@@ -10,6 +10,7 @@ from PIL import Image
 
 from backbones.registry import plain, whole
 from studio.data.decode import decode
+from studio.data.sides import Size, as_size, said, sides_of
 from studio.evaluation.picture_files import PictureFiles
 from studio.evaluation.samples import SampleSet
 from studio.tasks import kind_of
@@ -20,7 +21,7 @@ class Fitted:
 
     dtype = np.dtype("uint8")
 
-    def __init__(self, values: Any, size: int | None, channels: int | None):
+    def __init__(self, values: Any, size: Size | None, channels: int | None):
         self.values, self.size, self.channels = values, size, channels
         self.shape = (len(values), *self._one(np.asarray(values[0:1])[0]).shape)
 
@@ -39,11 +40,13 @@ class Fitted:
 
 
 def fitted(found: SampleSet, size: Any = None, channels: Any = None) -> SampleSet:
-    """The set with pictures of ``size`` pixels a side and of 1 or 3 ``channels``; as it is where neither is
-    given. Raises ``ValueError`` for others than pictures."""
+    """The set with pictures of ``size`` pixels a side, or height and width, and of 1 or 3 ``channels``; as it
+    is where neither is given. Raises ``ValueError`` for others than pictures."""
     if size is None and channels is None:
         return found
-    size, channels = None if size is None else whole(size, "size"), plain(channels)
+    if size is not None:
+        size = as_size(sides_of(size if isinstance(size, list | tuple) else whole(size, "size"), "size"))
+    channels = plain(channels)
     if channels not in (None, 1, 3):
         raise ValueError(f"got channels={channels!r}, expected 1 (grey) or 3 (RGB)")
     if not kind_of(found.task).one_each:
@@ -57,7 +60,9 @@ def fitted(found: SampleSet, size: Any = None, channels: Any = None) -> SampleSe
         else Fitted(found.values, size, channels)
     )
     told = ", ".join(
-        f"{name}={value}" for name, value in (("size", size), ("channels", channels)) if value is not None
+        f"{name}={said(value)}"
+        for name, value in (("size", size), ("channels", channels))
+        if value is not None
     )
     test = None if found.test is None else fitted(found.test, size, channels)
     return replace(found, values=values, test=test, about={**found.about, "fitted": told})

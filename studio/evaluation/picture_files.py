@@ -10,6 +10,7 @@ import numpy as np
 
 from studio.data.decode import decode
 from studio.data.depth import Misfit, Reading
+from studio.data.sides import Size
 
 
 class Transposed:
@@ -37,7 +38,7 @@ class PictureFiles:
         self,
         paths: Sequence[Path | str],
         reading: Reading | None = None,
-        size: int | None = None,
+        size: Size | None = None,
         channels: int | None = None,
     ):
         self.paths, self.reading, self.size, self.channels = (
@@ -65,7 +66,7 @@ class PictureFiles:
 
 
 def decoded(
-    path: str, size: int | None = None, channels: int | None = None, reading: Reading | None = None
+    path: str, size: Size | None = None, channels: int | None = None, reading: Reading | None = None
 ) -> np.ndarray:
     try:
         return decode(path, size, channels, reading)
@@ -78,6 +79,11 @@ def decoded(
         ) from None
 
 
+def typed(sides: Sequence[int]) -> str:
+    """What ``--size`` takes for pictures of these sides: any number of a square, else height and width."""
+    return "N" if len({*sides}) == 1 else ",".join(map(str, sides))
+
+
 def _unlike(path: str, got: tuple[int, ...], first: str, wanted: tuple[int, ...]) -> str:
     """What is wrong with a picture among others."""
     parts = []
@@ -86,7 +92,8 @@ def _unlike(path: str, got: tuple[int, ...], first: str, wanted: tuple[int, ...]
         named = [f"{kinds.get(c, 'with')} ({c} channel{'' if c == 1 else 's'})" for c in (got[0], wanted[0])]
         parts.append((f"{path} is {named[0]}, {first} is {named[1]}", "--channels 1 or --channels 3"))
     if got[1:] != wanted[1:]:
-        parts.append((f"{path} is {got[2]}×{got[1]} pixels, {first} is {wanted[2]}×{wanted[1]}", "--size N"))
+        told = f"{path} is {got[2]}×{got[1]} pixels, {first} is {wanted[2]}×{wanted[1]}"
+        parts.append((told, f"--size {typed(wanted[1:])}"))
     return (
         f"got pictures of several kinds: {'; '.join(what for what, _ in parts)}; expected one; try "
         f"{' '.join(way for _, way in parts)}"

@@ -15,6 +15,7 @@ from studio.evaluation.classes import among
 from studio.evaluation.floors import floors
 from studio.evaluation.judges import Asked, Found, Judge, Ruler, maker_of, same_kind
 from studio.evaluation.measures import MEASURES, Side
+from studio.evaluation.picture_files import typed
 from studio.evaluation.reference import Reference, located, maker, open_reference, side_of
 from studio.evaluation.results import Result
 from studio.evaluation.sets import SampleSet, open_set
@@ -105,7 +106,8 @@ class PictureJudge(Judge):
         if isinstance(shown, SampleSet) and shown.shape != samples.shape:
             raise ValueError(
                 f"got samples of {samples.shape} and a reference of {shown.shape} (C, H, W), expected the "
-                "same; choose another --ref, or fit both: --size N --channels 1 or 3, or resize it first"
+                f"same; choose another --ref, or fit both: --size {typed(samples.shape[1:])} --channels 1 or "
+                "3, or resize it first"
             )
         extractor = choose_extractor(asked.features, samples, asked.inception, real)
         wanted = parse_metrics(asked.metrics, extractor)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from studio.data.sides import Size
 from studio.evaluation.fitting import fitted
 from studio.evaluation.judges import Asked, names_of
 from studio.evaluation.made import asked_of
@@ -40,7 +41,7 @@ def evaluate(
     on_progress: Callable[[int, int], Any] | None = None,
     filters: str | None = None,
     test_scaffolds: str | None = None,
-    size: int | None = None,
+    size: Size | None = None,
     channels: int | None = None,
     num: int | None = None,
     seeds: Seeds = None,
@@ -69,7 +70,8 @@ def evaluate(
     - ``on_progress``: called with how many samples are made, and of how many.
     - ``filters``, ``test_scaffolds``: of molecules, MOSES's rule lists and scaffold split, or the wheel of
       molsets that holds them.
-    - ``size``, ``channels`` (1 or 3): fit pictures of both sides first (`studio.evaluation.fitting`).
+    - ``size`` (of a square, or height and width), ``channels`` (1 or 3): fit pictures of both sides first
+      (`studio.evaluation.fitting`).
     - ``num``, ``seeds``, ``labels``, ``conditions``, ``num_steps``, ``guidance``, ``sampler``,
       ``deterministic``, ``threads``, ``plan``, ``weights``, ``device``, ``dtype``: of a MODEL, as in
       `studio.generate`; 10,000 samples unless told otherwise.
@@ -106,7 +108,7 @@ def evaluate(
     return measure(fitted(generated(coming, made, on_progress), size, channels))
 
 
-def _fitted_ref(ref: Any, samples: SampleSet, size: int | None, channels: int | None) -> Any:
+def _fitted_ref(ref: Any, samples: SampleSet, size: Size | None, channels: int | None) -> Any:
     """The reference with pictures that are fitted as the samples are; a file of statistics as it is."""
     if isinstance(ref, Reference) or size is None and channels is None:
         return ref

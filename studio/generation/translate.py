@@ -78,12 +78,12 @@ def read(
 ) -> Tensor:
     """(C, H, W) uint8, as the training data was read. Raises ``ValueError`` for a picture that does not
     decode, or is of another size or kind unless ``resize``, which converts as the training data is converted:
-    the shorter side is scaled and the centre cut out. Transparency is no other kind: it shows the
+    scaled to cover both sides, the middle cut out. Transparency is no other kind: it shows the
     background."""
     try:
         values = decode(
             path,
-            shape[1] if resize else None,
+            shape[1:] if resize else None,
             shape[0] if resize or shape[0] == 4 else None,
             reading,
             0,

@@ -19,6 +19,7 @@ from studio.data import takes
 from studio.data.colour import background_of
 from studio.data.look import Look, look
 from studio.data.parts import HELD_OUT
+from studio.data.sides import Size, as_size, said, sides_of
 from studio.runtime.devices import keep_freed_memory
 from studio.training.form import MOST_TOKENS, levels_of, network
 from studio.training.processes import agreed, is_first
@@ -33,7 +34,7 @@ BATCHES, STEPS = (64, 32, 16, 8), 2000  # the largest batch that leaves a run so
 SEEN = (60, 12_000, 100_000)
 WHOLE = (300, 30_000, 600_000)  # the same of a run whose length is chosen
 LOOKING = 0.05  # of a run's time at most for previews, and as much for held-out losses
-CROPPED = 0.97  # of a picture: where a square keeps more, nothing is said of the rest
+CROPPED = 0.97  # of a picture: where its middle keeps more, nothing is said of the rest
 
 
 def is_open(source: Any) -> bool:
@@ -89,6 +90,8 @@ def choose(
     root = Path(str(config.data.get("path", ""))).expanduser()
     if not root.is_dir() or (like is not None and not are_numbers(like.codec, pictures=True)):
         return tree, []
+    if config.data.get("size") is not None:
+        sides_of(config.data["size"])  # refuses what is none
     seen = look(root, background_of(config.data.get("background", "white")))
     if seen is None:
         return tree, []
@@ -143,7 +146,7 @@ class _Choosing:
             self.told.append(f"{' '.join(f'{section}.{k}={_text(v)}' for k, v in open_keys.items())}: {why}")
 
     def pictures(self) -> None:
-        """Channels, crop, flip."""
+        """Channels, flip."""
         seen = self.seen
         grey = "none of the pictures has a colour" if seen.grey else "the pictures have colours"
         if self.like is not None:
@@ -151,29 +154,33 @@ class _Choosing:
                 "data",
                 "those of the model to begin with",
                 channels=self.like.shape[0],
-                size=self.like.shape[-1],
+                size=as_size(self.like.shape[-2:]),
             )
         else:
             self._set("data", grey, channels=1 if seen.grey else 3)
-        if seen.kept < CROPPED and seen.border is not None and "data.background" not in self.typed:
-            self._set(
-                "data",
-                "all pictures have a plain border of this colour, which fills up squares around them",
-                crop="none",
-                background=list(seen.border),
-            )
-        elif seen.kept < CROPPED:
-            self._set(
-                "data",
-                f"the middle of each, which keeps {100 * seen.kept:.0f}% of a picture on average",
-                crop="centre",
-            )
         why = (
             "mirrored pictures look like others of their class"
             if seen.mirrors
             else "mirrored pictures look unlike the others, or too few can tell"
         )
         self._set("train", why, flip=seen.mirrors)
+
+    def _crop(self, sides: Sequence[int]) -> None:
+        """What becomes of pictures of another ratio."""
+        kept = self.seen.kept(*sides)
+        if kept < CROPPED and self.seen.border is not None and "data.background" not in self.typed:
+            self._set(
+                "data",
+                "all pictures have a plain border of this colour, which fills up what is around them",
+                crop="none",
+                background=list(self.seen.border),
+            )
+        elif kept < CROPPED:
+            self._set(
+                "data",
+                f"the middle of each, which keeps {100 * kept:.0f}% of a picture on average",
+                crop="centre",
+            )
 
     def network_and_length(self) -> None:
         """Size, form and width of the network, batch, length, and how often it is looked at."""
@@ -259,6 +266,8 @@ class _Choosing:
             if not enough(pace):
                 pace, self.tree["backbone"] = quicker, before
                 break
+        if size is not None:
+            self._crop(self._sides(size))
         if self.like is None:
             side = (
                 f"three quarters of the pictures have {self.seen.side} pixels or more along their "
@@ -274,44 +283,38 @@ class _Choosing:
             )
             self._set("data", reason, **({} if size is None else {"size": size}))
         if self.own_network:
-            form, tokens = self._config().backbone, self._sides(size)
-            patch = (
-                2 ** len(form["stem_channels"]) if form.get("stem_channels") else form.get("patch_size", 2)
-            )
+            form, sides = self._config().backbone, self._sides(size)
+            stem = form.get("stem_channels")
+            patch = 2 ** len(stem) if stem else form.get("patch_size", 2)
+            both = (patch, patch) if isinstance(patch, int) else patch
             self.told.append(
                 f"backbone {form['name']}: width {form.get('hidden_size')}, depth {form.get('depth')}, "
-                f"patch {patch}"
-                f"{' by a convolutional stem' if form.get('stem_channels') else ''}, so "
-                f"{_by([s // patch for s in tokens])} tokens"
+                f"patch {said(patch)}{' by a convolutional stem' if stem else ''}, so "
+                f"{_by([s // p for s, p in zip(sides, both)])} tokens"
             )
         return pace
 
-    def _sizes(self) -> list[int | None]:
+    def _sizes(self) -> Sequence[Size | None]:
         """Sides to try, the largest first; None: the pictures as they are."""
         size = self.asked.data.get("size")
-        if size is not None and not isinstance(size, int):
-            raise ValueError(
-                f"got data.size={size}, expected one number: pictures of a folder are made square; for other "
-                "sides try data.size=null with pictures of one size, or an .npz"
-            )
-        if "data.size" in self.typed or self.like is not None:
-            return [size if self.like is None else self.like.shape[-1]]
+        if size is not None or "data.size" in self.typed:
+            return [size]
+        if self.like is not None:
+            return [as_size(self.like.shape[-2:])]
         most = self._most()
-        fit: list[int | None] = [
-            *[s for s in SIDES if s <= min(most, max(self.seen.side, SIDES[0]))][::-1][:3]
-        ]
+        squares = [s for s in SIDES if s <= min(most, max(self.seen.side, SIDES[0]))][::-1][:3]
         shape = self.seen.shape
         if shape is not None and max(shape) <= most and max(shape) // 2 ** levels_of(shape) <= MOST_TOKENS:
-            fit = [None, *(s for s in fit if s is not None and s < min(shape))][:3]
-        return fit
+            return [None, *(s for s in squares if s < min(shape))][:3]
+        return squares
 
     def _most(self) -> int:
         return LARGEST.get(self.device.type, LARGEST["cpu"])
 
-    def _sides(self, size: int | None) -> tuple[int, int]:
-        return (size, size) if size is not None else self.seen.shape or (self.seen.side,) * 2
+    def _sides(self, size: Size | None) -> tuple[int, int]:
+        return sides_of(size) if size is not None else self.seen.shape or (self.seen.side,) * 2
 
-    def _take(self, size: int | None, width: int) -> float:
+    def _take(self, size: Size | None, width: int) -> float:
         """Put a network for this size into the tree; seconds a picture takes."""
         if self.own_network:
             given = {k.partition(".")[2] for k in self.typed if k.startswith("backbone.")}

@@ -1,6 +1,7 @@
 """The form of a network for pictures of a size: the one that trained best on small pictures, a convolutional
 stem and head around a transformer over some sixty to a hundred and fifty tokens."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,12 +16,12 @@ TOKENS, MOST_TOKENS = 12, 24  # along a side: what is aimed at, and what one ste
 
 
 def levels_of(sides: Sequence[int]) -> int:
-    """Halvings of a stem that bring pictures to about `TOKENS` tokens along a side; 0 where they cannot be
-    halved."""
+    """Halvings of a stem that bring pictures to about `TOKENS` tokens along a side, of unequal ones on
+    average; 0 where they cannot be halved."""
     level = 0
     while (
         all(s % 2 ** (level + 1) == 0 and s // 2 ** (level + 1) >= 4 for s in sides)
-        and max(sides) / 2**level > TOKENS
+        and math.prod(sides) > (TOKENS * 2**level) ** len(sides)
         and level < max(STEMS)
     ):
         level += 1
@@ -31,7 +32,7 @@ def network(name: str, sides: Sequence[int], width: int) -> dict[str, Any]:
     """A backbone section for pictures of these sides."""
     depth, heads = WIDTHS[width]
     level, form = levels_of(sides), {"name": name, "hidden_size": width, "depth": depth, "num_heads": heads}
-    if level and max(sides) // 2**level <= MOST_TOKENS:
+    if level and math.prod(s // 2**level for s in sides) <= MOST_TOKENS ** len(sides):
         return {**form, "stem_channels": list(STEMS[level]), "stem_blocks": 2}
     return {**form, "patch_size": _patch(sides)}
 

@@ -11,6 +11,7 @@ from studio.codecs.codec import are_numbers, build_codec, makes_pictures
 from studio.config import Config, files_of, load_config
 from studio.data import Data
 from studio.data.floats import taken
+from studio.data.sides import said
 from studio.model import finetune
 from studio.model.model import Model
 from studio.tasks import parts_of
@@ -77,9 +78,9 @@ def _after_base(info: Info, base: Model, *, stretched: bool) -> Info:
     whole = parts_of(info.task) == base.info.task and info.shape[1:] == base.info.shape
     if not as_it_is and not whole:
         size = base.config.backbone.get("input_size")
-        hint = f"; set data.size={base.info.shape[-1]}" if pictures else ""
+        hint = f"; set data.size={said(base.info.shape[1:])}" if pictures else ""
         if hint and size is not None:
-            hint += f", or backbone.input_size={size} to stretch its positions"
+            hint += f", or backbone.input_size={said(size)} to stretch its positions"
         raise ValueError(
             f"got {info.task} of shape {info.shape} to fine-tune {base.name}, which works on "
             f"{base.info.task} of {base.info.shape}{hint}"

@@ -124,10 +124,26 @@ def test_the_machine_s_pace_decides(mixed: Path, monkeypatch: pytest.MonkeyPatch
     assert defaults.SHORTEST == short.train.minutes < long.train.minutes <= defaults.LONGEST
 
 
-def test_a_size_is_one_number(mixed: Path) -> None:
-    for size in ("[16,24]", "wide"):
-        with pytest.raises(ValueError, match="data.size=.*expected one number"):
-            settled(mixed, f"data.size={size}")
+def test_a_size_is_one_number_or_two(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(*typed: str) -> Config:
+        return settled(mixed, *typed, pace=0.01, patch=monkeypatch)
+
+    wide = chosen("data.size=[16,24]")
+    assert wide.tree()["data"]["size"] == [16, 24] and wide.data["crop"] == "centre"
+    form = {k: v for k, v in wide.backbone.items() if k != "hidden_size"}
+    assert form["stem_channels"] == (32,)  # 8 × 12 tokens
+    square = chosen("data.size=[24,24]").tree()
+    assert square["data"].pop("size") == [24, 24]
+    alike = chosen("data.size=24").tree()
+    assert alike["data"].pop("size") == 24 and square == alike
+    assert len(chosen("data.size=[32,64]").backbone["stem_channels"]) == 2  # 8 × 16
+    assert chosen("data.size=[9,15]").backbone["patch_size"] == 1
+    for size in ("[16]", "[16,24,3]", "0", "[16,0]", "-16", "1.5", "[16.5,24]", "wide", "16x24", "true"):
+        with pytest.raises(ValueError, match=r"data.size=.*height and width, such as \[16,24\]"):
+            chosen(f"data.size={size}")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="pictures of 16×25, expected multiples of the patch size 2"):
+        settled(mixed, "data.size=[16,25]", "backbone.patch_size=2")
 
 
 def test_what_was_typed_wins(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
