@@ -12,7 +12,7 @@ from studio.checkpoints.build import Info
 from studio.checkpoints.find import card, locate, spot_of, weights_in
 from studio.checkpoints.networks import build_networks, procedure_of
 from studio.cli.plans import listed as listed_plans
-from studio.config import from_tree, load_config
+from studio.config import load_config
 from studio.data.labels import SHOWN, listed
 from studio.model.catalog import conditions_of, defaults_of
 from studio.runtime import files
@@ -174,12 +174,11 @@ def count_flops(what: str, overrides: Sequence[str]) -> dict[str, Any]:
     from torch.utils.flop_counter import FlopCounterMode
 
     from backbones.types import Cond, tokens_of
-    from guidance.grammar import value_of
 
     kind, _, size = what.partition(":")
     if kind == "dit" and size:
-        options = {k: value_of(v) for k, _, v in (o.partition("=") for o in overrides)}
-        config = from_tree({"backbone": {"name": "dit", "size": size, "learn_sigma": True, **options}})
+        section = {"name": "dit", "size": size, "learn_sigma": True}
+        config = load_config({"backbone": section}, [f"backbone.{o}" for o in overrides])
         channels, side = config.backbone.get("in_channels", 4), config.backbone.get("input_size", 32)
         shape: tuple[int, ...] = (channels, *((side, side) if isinstance(side, int) else side))
     else:

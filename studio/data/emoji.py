@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from studio.data.arrays import Arrays, Data, content_hash
+from studio.data.sides import said
 from studio.runtime.name_clash import at_home
 
 TONES = {"1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
@@ -92,7 +93,7 @@ def emoji(
 def emoji_pictures(
     *,
     path: str = "data/emoji64.npz",
-    size: int = 64,
+    size: int | tuple[int, ...] = 64,
     held_out: float = 0.1,
     seed: int = 0,
 ) -> Data:
@@ -107,8 +108,8 @@ def emoji_pictures(
             f"got emoji file {where}, which does not exist; it lies in the repository under data/, set "
             "data.path"
         )
-    if size < 4:
-        raise ValueError(f"got size={size}, expected pixels a side, from 4")
+    if not isinstance(size, int) or size < 4:
+        raise ValueError(f"got size={said(size)}, expected pixels a side, from 4: emoji are squares")
     if not 0 < held_out < 1:
         raise ValueError(f"got held_out={held_out}, expected a fraction between 0 and 1")
     with np.load(where, allow_pickle=False) as file:

@@ -270,7 +270,7 @@ def _decode(
         raise ValueError(
             f"{root} mixes pictures of (C, H, W) {a} ({len(some)}, e.g. {_short(entries[some[0]])}) and "
             f"{b} ({len(few)}, e.g. {_short(entries[few[0]])}); "
-            "set data.size=N to resize and data.channels=1|3 to convert"
+            "set data.size=N to resize (or [HEIGHT,WIDTH]) and data.channels=1|3 to convert"
         )
     those = [(_short(entries[i]), told[i]) for i in kept]
     lines = [

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from backbones.registry import plain, whole
+from backbones.registry import plain
 from studio.data.decode import decode
 from studio.data.sides import Size, as_size, said, sides_of
 from studio.evaluation.picture_files import PictureFiles
@@ -44,9 +44,10 @@ def fitted(found: SampleSet, size: Any = None, channels: Any = None) -> SampleSe
     is where neither is given. Raises ``ValueError`` for others than pictures."""
     if size is None and channels is None:
         return found
+    size, channels = plain(size), plain(channels)
     if size is not None:
-        size = as_size(sides_of(size if isinstance(size, list | tuple) else whole(size, "size"), "size"))
-    channels = plain(channels)
+        whole = int(size) if isinstance(size, float) and size.is_integer() else size
+        size = as_size(sides_of(whole, "size"))
     if channels not in (None, 1, 3):
         raise ValueError(f"got channels={channels!r}, expected 1 (grey) or 3 (RGB)")
     if not kind_of(found.task).one_each:

@@ -124,6 +124,8 @@ def test_train_export_and_list(pictures: Path, tmp_path: Path) -> None:
 def test_flops_of_the_paper() -> None:
     result = json.loads(run("flops", "dit:XL/2", "--json").stdout)
     assert abs(result["gmacs"] - 118.64) < 0.05 and result["tokens"] == 256
+    wide = json.loads(run("flops", "dit:S/2", "input_size=[32,48]", "--json").stdout)
+    assert wide["tokens"] == 16 * 24 and wide["shape"] == [4, 32, 48]
 
 
 def test_an_export_samples_as_its_run(picture_run: Run, picture_model: Model, tmp_path: Path) -> None:

@@ -50,6 +50,14 @@ def test_decoding_is_the_pipelines_arithmetic(vae: Path, pictures: torch.Tensor)
     assert ((got.float() - image * 255).abs() <= 0.5 + 1e-3).all()
 
 
+def test_other_sides_than_a_square(vae: Path, pictures: torch.Tensor) -> None:
+    codec, wide = VAECodec(folder=str(vae)), pictures[:1].repeat(1, 1, 1, 2)[..., :24]
+    latents = codec.encode(wide)
+    assert latents.shape == (1, 4, 8, 12) and codec.decoded_shape((4, 8, 12)) == (3, 16, 24)
+    assert codec.decode(latents).shape == wide.shape
+    assert codec.sizes((4, 8, 12)) == {"in_channels": 4, "input_size": (8, 12)}
+
+
 def test_a_picture_does_not_show_its_company(vae: Path, pictures: torch.Tensor) -> None:
     codec = VAECodec(folder=str(vae))
     latents, decoded = codec.encode(pictures), codec.decode(3 * codec.encode(pictures))

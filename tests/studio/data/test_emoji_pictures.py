@@ -44,6 +44,7 @@ def test_a_picture_is_the_drawing() -> None:
     [
         ({"path": "nowhere.npz"}, "does not exist"),
         ({"size": 2}, "got size=2, expected pixels a side"),
+        ({"size": [16, 24]}, r"got size=\[16,24\], expected pixels a side, from 4: emoji are squares"),
         ({"held_out": 1.0}, "got held_out=1.0"),
     ],
 )

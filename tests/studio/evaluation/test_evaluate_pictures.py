@@ -133,10 +133,37 @@ def test_pictures_in_memory_are_fitted_alike(tmp_path: Path) -> None:
     assert fitted(array) is array and fitted(array, channels=1).shape == (1, 16, 20)
 
 
+def test_both_sides_are_fitted_to_height_and_width(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = folder(tmp_path / "a", sides=(6, 9)), folder(tmp_path / "b", sides=(16, 20), seed=1)
+    assert "fit both: --size 6,9 --channels" in wrong(a, b)
+    Image.fromarray(np.zeros((30, 20, 3), np.uint8)).save(b / "05.png")
+    result = evaluate(a, b, features=Means(), metrics="fd", allow_small=True, size=(6, 9))
+    assert (
+        not result.failed and result.protocol["fitted"] == result.protocol["reference_fitted"] == "size=[6,9]"
+    )
+    assert np.array_equal(fitted(open_set(b), [6, 9]).values[:1][0], decode(b / "00.png", (6, 9)))
+    whole = SampleSet("array", open_set(a).values[:])
+    assert fitted(whole, (6, 9)).hash == fitted(open_set(a), (6, 9)).hash == open_set(a).hash
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(a / "05.png")
+    assert "--size 6,9" in wrong(a, b)
+    asked = f"evaluate {a} --ref {b} --metrics fd --features lenet --channels 1 --size".split()
+    for size, told in (
+        ("6,9", "of shape (1, 1, 6, 9), expected"),
+        ("6,9,3", "got size=[6,9,3], expected a whole number of pixels of at least 1, or height and width"),
+        ("6x9", "got size=6x9, expected"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*asked, size])
+        assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "options, text",
     [
         (dict(size=0), "size=0"),
+        (dict(size=[8]), "size=[8]"),
         (dict(size=2.5), "size=2.5"),
         (dict(channels=2), "channels=2"),
         (dict(channels="rgb"), "channels='rgb'"),
