@@ -1,6 +1,7 @@
 """The page, built and served: what stands on it is in `ui.layout`, which handler each control calls in
 `ui.wiring`, the handlers in `ui.handlers`, the work in `ui.engine`. Pages have addresses of their own: Create
-at /, bridges at /bridge (`ui.translate`); above each stands `ui.strip`."""
+at /, bridges at /bridge (`ui.translate`), what was made at /library (`ui.library`); above each stands
+`ui.strip`."""
 
 import os
 import socket
@@ -12,12 +13,14 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from ui import hosts, translate
+from studio.jobs.index import HOME
+from ui import early, hosts, library_page, translate
 from ui.api import Api
 from ui.engine import Engine
 from ui.handlers import Handlers
 from ui.jobs import Jobs
 from ui.layout import HEIGHT, bottom, centre, hidden, left, right, theme
+from ui.library import Library
 from ui.strip import strip
 from ui.wiring import wire, wire_api, wire_translate
 
@@ -45,6 +48,7 @@ def build_app(engine: Engine, jobs: Jobs | None = None) -> gr.Blocks:
     with page.route("Bridge", "/bridge"):
         parts = {"job": strip(page, jobs)} | translate.panel(engine) | hidden()
         wire_translate(page, parts, jobs)
+    library_page.page(page, jobs)
     page.queue(max_size=32)
     return page
 
@@ -53,17 +57,19 @@ def launch_options(engine: Engine, host: str = "127.0.0.1", allowed: Sequence[st
     """What `main` gives to ``launch``: the look, that only the folder of pictures is served, and only to who
     asks for the page by a name of its own."""
     guard = Middleware(hosts.Hosts, names=hosts.names_of(host, allowed), numbers=host in hosts.EVERYWHERE)
+    first = Middleware(early.Early, first=Library(engine).first)
     return {
         "theme": theme(),
-        "css_paths": [CSS],
+        "css_paths": [CSS, library_page.CSS],
         "head": f"<style>:root {{--shown-height: {HEIGHT}px}}</style><script>{SCRIPT.read_text()}</script>",
         "allowed_paths": [str(engine.out)],
+        "blocked_paths": [str(engine.out / HOME)],
         "footer_links": ["api", "settings"],
         "show_error": True,
         "ssr_mode": False,
         "share": False,
         "max_file_size": "100mb",
-        "app_kwargs": {"middleware": [guard]},
+        "app_kwargs": {"middleware": [guard, first]},
     }
 
 

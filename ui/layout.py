@@ -36,6 +36,8 @@ def theme() -> gr.themes.Base:
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
         slider_color="*primary_600",
+        body_text_color_subdued="*neutral_600",
+        input_placeholder_color="*neutral_600",
     )
 
 

@@ -231,6 +231,11 @@ def _without_strangers(settings: Recipe, shelf: Shelf) -> tuple[Recipe, list[str
     return Recipe(**{**vars(settings), "guidance": ""}), [words]
 
 
+def on_shelf(model: str, shelf: Shelf) -> bool:
+    """Whether a recipe's model is one of the shelf's."""
+    return _on_shelf(model, shelf) is not None
+
+
 def _on_shelf(text: str, shelf: Shelf) -> tuple[str, Card] | None:
     """The shelf's name and card of a MODEL text, at its step where it says one; None for a model from
     elsewhere. Opens nothing else."""

@@ -140,6 +140,17 @@ def _classes_here(model: str) -> tuple[str, ...]:
         return ()
 
 
+def script_of(recipe: Mapping[str, Any], *, look: bool = True) -> str:
+    """The same as `command_of` in Python. Raises as it does."""
+    network = own_network.called_here(str(recipe.get("model", ""))) if look else ""
+    command_of(recipe, look=look and not network)
+    labels = recipe.get("label")
+    if isinstance(labels, list):
+        labels = None if all(k is None for k in labels) else [NO_LABEL if k is None else k for k in labels]
+    asked = {**recipe, "label": labels, "deterministic": recipe.get("deterministic") or None}
+    return f"import studio\n\n{python_of(asked | {'sampler': sampler_text(recipe, look=look)}, network)}\n"
+
+
 def python_of(recipe: Mapping[str, Any], network: str) -> str:
     """One line of Python that makes the samples of a recipe again."""
     model = own_network.loaded(

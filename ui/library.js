@@ -1,0 +1,88 @@
+// The Library's thumbnails: a click or an arrow key chooses an item, links turn pages; the address says what is shown, so that a reload shows it again.
+const things = () => [...element.querySelectorAll("[data-id]")];
+const root = () => element.querySelector(".things");
+let awaited = null;  // what gets the focus when the next page is there: "first" or "last"
+let asked = null;
+
+function choose(link) {
+  things().forEach((other) => other.toggleAttribute("aria-current", false));
+  link.setAttribute("aria-current", "true");
+  link.focus({ preventScroll: false });
+  history.replaceState(history.state, "", link.href);
+  clearTimeout(asked);
+  asked = setTimeout(() => trigger("select", { id: link.dataset.id }), 60);  // a held key passes many
+}
+
+function turn(page, focus) {
+  awaited = focus;
+  trigger("submit", { page });
+}
+
+element.addEventListener("click", (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;  // a tab of its own
+  const link = event.target.closest("a");
+  if (!link || !element.contains(link)) return;
+  if (link.dataset.id) {
+    event.preventDefault();
+    choose(link);
+    if (matchMedia("(max-width: 800px)").matches) document.querySelector("#library-side")?.scrollIntoView({ behavior: "smooth" });
+  } else if (link.dataset.page) {
+    event.preventDefault();
+    turn(Number(link.dataset.page), null);
+    root()?.scrollIntoView({ block: "nearest" });
+  }
+});
+
+element.addEventListener("submit", (event) => {
+  event.preventDefault();
+  turn(Number(new FormData(event.target).get("page")), null);
+});
+
+element.addEventListener("keydown", (event) => {
+  const link = event.target.closest?.("[data-id]");
+  if (!link || event.ctrlKey || event.metaKey || event.altKey) return;
+  const all = things(), at = all.indexOf(link);
+  const top = link.getBoundingClientRect().top;
+  const row = all.filter((other) => Math.abs(other.getBoundingClientRect().top - top) < 4).length || 1;
+  const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -row, ArrowDown: row, Home: -at, End: all.length - 1 - at };
+  const buttons = { Delete: "#thing-delete", s: "#thing-star" };
+  if (event.key in steps) {
+    event.preventDefault();
+    const to = at + steps[event.key];
+    if (all[to]) choose(all[to]);
+    else if (event.key === "ArrowRight") turnBy(1, "first");
+    else if (event.key === "ArrowLeft") turnBy(-1, "last");
+  } else if (event.key in buttons) {
+    event.preventDefault();
+    document.querySelector(buttons[event.key])?.click();
+  } else if (event.key === "Enter" || event.key === " ") {
+    event.preventDefault();
+    choose(link);
+  }
+});
+
+function turnBy(by, focus) {
+  const field = element.querySelector("[name=page]");
+  const page = Number(field?.value) + by;
+  if (field && page >= 1 && page <= Number(field.max)) turn(page, focus);
+}
+
+function shown() {
+  const grid = root();
+  if (!grid) return;
+  const early = document.querySelector("#early");
+  if (early) {
+    const at = early.scrollTop;
+    early.remove();
+    window.scrollTo(0, at);
+  }
+  history.replaceState(history.state, "", grid.dataset.link);
+  const all = things();
+  if (awaited && all.length) choose(awaited === "first" ? all[0] : all[all.length - 1]);
+  else if (document.activeElement === document.body && grid.dataset.chosen)
+    all.find((link) => link.dataset.id === grid.dataset.chosen)?.focus({ preventScroll: true });
+  awaited = null;
+}
+
+watch("value", shown);
+if (root()) shown();

@@ -1,0 +1,184 @@
+"""The Library's pieces of HTML: a page of thumbnails with its links, one item large, what to do where there
+is nothing. Links and forms work before any script does. Everything that comes from a file is escaped."""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from studio.jobs import Item
+from studio.jobs.artefacts import path_of, when
+
+ADDRESS = "/library"
+SMALL = 128  # pictures below this height are shown with hard pixels
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class View:
+    """One page of items: ``number`` of ``pages``, ``count`` items on all of them; ``query``: what was asked
+    for, as an address says it; ``chosen``: the item that is shown large, or ""; ``any``: whether there is any
+    item at all."""
+
+    items: tuple[Item, ...]
+    count: int
+    number: int
+    pages: int
+    query: Mapping[str, str]
+    chosen: str = ""
+    any: bool = True
+
+
+def address(query: Mapping[str, str], **more: object) -> str:
+    """A link to the Library: what is empty is left out."""
+    asked = {k: str(v) for k, v in {**query, **more}.items() if v not in ("", None)}
+    return ADDRESS + (f"?{urlencode(asked)}" if asked else "")
+
+
+def file_link(path: Path) -> str:
+    """Where a file of the folder of outputs is served."""
+    return f"/gradio_api/file={quote(str(path))}"
+
+
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Width and height by the first bytes of a PNG; (0, 0) of another file, None of one that is not there."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(24)
+    except OSError:
+        return None
+    return struct.unpack(">II", head[16:24]) if head.startswith(PNG) and len(head) == 24 else (0, 0)
+
+
+def grid(view: View, out: Path) -> str:
+    """The thumbnails of a page, newest first, between links to other pages."""
+    if not view.items:
+        return f'<div class="things" data-link="{escape(address(view.query))}">{nothing(view)}</div>'
+    link = address(view.query, page=view.number if view.number > 1 else "", item=view.chosen)
+    things = "".join(_thing(item, view, out) for item in view.items)
+    return (
+        f'<div class="things" data-link="{escape(link)}" data-chosen="{escape(view.chosen)}">'
+        f'{_pages(view, "top")}<ul role="list">{things}</ul>{_pages(view, "bottom")}</div>'
+    )
+
+
+def words_of(item: Item, *, long: bool = True) -> str:
+    """What an item is, in a few words."""
+    seed = "all samples" if item.seed is None else f"seed {item.seed}" if long else str(item.seed)
+    return " · ".join(filter(None, (seed, item.label)))
+
+
+def _picture(item: Item, out: Path, *, lazy: bool) -> str:
+    """An item's picture, or in words that there is none."""
+    try:
+        path = path_of(out, item.file)
+    except ValueError:
+        return '<span class="lost">not below the output folder</span>'
+    if (size := size_of(path)) is None:
+        return '<span class="lost">its file is not there any more</span>'
+    if not size[0]:
+        return f'<span class="lost">{escape(path.suffix.lstrip(".") or "file")}</span>'
+    pixels = ' class="pixels"' if size[1] < SMALL else ""
+    late = ' loading="lazy" decoding="async"' if lazy else ""
+    alt = escape(f"{words_of(item)}, {item.model}")
+    return f'<img{pixels}{late} width="{size[0]}" height="{size[1]}" src="{file_link(path)}" alt="{alt}">'
+
+
+def _thing(item: Item, view: View, out: Path) -> str:
+    page = view.number if view.number > 1 else ""
+    chosen = ' aria-current="true"' if item.id == view.chosen else ""
+    star = '<i class="star" title="starred">★</i>' if item.star else ""
+    note = f' title="{escape(item.note)}"' if item.note else ""
+    return (
+        f'<li><a href="{escape(address(view.query, page=page, item=item.id))}" data-id="{escape(item.id)}"'
+        f"{chosen}{note}>{_picture(item, out, lazy=True)}{star}<span>{escape(words_of(item, long=False))}</span></a></li>"
+    )
+
+
+def _pages(view: View, place: str) -> str:
+    """Links to the page before and after, and a field for any other."""
+    told = f"{view.count:,} item{'' if view.count == 1 else 's'}"
+    if view.pages < 2:
+        return f'<div class="pages"><span role="status">{told}</span></div>' if place == "top" else ""
+    ways = {"‹ Previous": view.number - 1, "Next ›": view.number + 1}
+    before, after = (
+        f'<a href="{escape(address(view.query, page=n))}" data-page="{n}">{text}</a>'
+        if 1 <= n <= view.pages
+        else f'<a aria-disabled="true">{text}</a>'
+        for text, n in ways.items()
+    )
+    held = "".join(
+        f'<input type="hidden" name="{escape(k)}" value="{escape(v)}">' for k, v in view.query.items() if v
+    )
+    field = (
+        f'<form action="{ADDRESS}" method="get">{held}<label>Page <input type="number" name="page" min="1" '
+        f'max="{view.pages}" value="{view.number}" required></label> of {view.pages:,}</form>'
+    )
+    status = f'<span role="status">{told}</span>' if place == "top" else ""
+    return f'<nav class="pages" aria-label="Pages, {place}">{status}{before}{field}{after}</nav>'
+
+
+def nothing(view: View) -> str:
+    """What to do where nothing is shown."""
+    asked = {k for k, v in view.query.items() if v}
+    if not view.any:
+        text = (
+            'Nothing here yet. What you make in <a href="/">Create</a> is kept and comes here, and so does '
+            "what <code>studio sample</code> writes below the output folder."
+        )
+    elif asked == {"show"} and view.query["show"] == "bin":
+        text = "The bin is empty. Deleted items lie here, their files untouched, until you empty it."
+    elif asked == {"show"}:
+        text = "No star yet. Choose an item and give it one, and you find it here."
+    else:
+        text = (
+            f'Nothing fits all of these filters. <a href="{ADDRESS}">Clear the filters</a> to see everything.'
+        )
+    return f'<div class="none">{text}</div>'
+
+
+def large(item: Item, out: Path) -> str:
+    """One item and what is known of it."""
+    facts = {
+        "Model": item.model,
+        "Class": item.label,
+        "Seed": "" if item.seed is None else str(item.seed),
+        "Made": when(item.created),
+        "File": item.file,
+    }
+    rows = "".join(f"<dt>{k}</dt><dd>{escape(v)}</dd>" for k, v in facts.items() if v)
+    return f'<figure>{_picture(item, out, lazy=False)}</figure><dl class="facts">{rows}</dl>'
+
+
+def links(item: Item, out: Path) -> str:
+    """What to do with an item: take its settings up, save its file."""
+    try:
+        path = path_of(out, item.file)
+    except ValueError:
+        return ""
+    name = escape(path.name)
+    return (
+        f'<div class="links"><a class="first" href="/?item={quote(item.id, safe="")}">Use these settings</a>'
+        f'<a href="{file_link(path)}" download="{name}">Download</a></div>'
+    )
+
+
+def stranger(path: Path) -> str:
+    """A picture that was dropped, as the page keeps it."""
+    size = size_of(path) or (0, 0)
+    pixels = ' class="pixels"' if size[1] < SMALL else ""
+    return f'<figure><img{pixels} src="{file_link(path)}" alt="{escape(path.name)}"></figure>'
+
+
+def recipe_link(recipe: Mapping[str, object]) -> str:
+    """A link that fills the form by a recipe, and runs nothing."""
+    link = "/?" + urlencode({"recipe": json.dumps(recipe)})
+    return f'<div class="links"><a class="first" href="{escape(link)}">Use these settings</a></div>'
+
+
+def choose() -> str:
+    """Where an item would be shown large."""
+    return '<div class="none">Choose an item: it is shown here with all that made it.</div>'
