@@ -91,7 +91,13 @@ def many_pictures(out: Path, count: int) -> None:
     out.mkdir()
     for k in range(100):
         pixels = draws.integers(0, 256, (28, 28), dtype=np.uint8)
-        recipe = {"model": "fashion-dit", "seed": k, "num_steps": 20, "class": f"class {k % 10}"}
+        recipe = dict.fromkeys(("guidance", "weights", "dtype"), "auto") | {
+            "model": "fashion-dit",
+            "seed": k,
+            "class": f"class {k % 10}",
+            "num_steps": 20,
+            "sampler": "ab2",
+        }
         (first / f"{k}.png").write_bytes(png_bytes(Image.fromarray(pixels), recipe))
     items = []
     for k in range(count):

@@ -38,6 +38,7 @@ def theme() -> gr.themes.Base:
         slider_color="*primary_600",
         body_text_color_subdued="*neutral_600",
         input_placeholder_color="*neutral_600",
+        input_placeholder_color_dark="*neutral_300",
     )
 
 

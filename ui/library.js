@@ -25,7 +25,7 @@ element.addEventListener("click", (event) => {
   if (link.dataset.id) {
     event.preventDefault();
     choose(link);
-    if (matchMedia("(max-width: 800px)").matches) document.querySelector("#library-side")?.scrollIntoView({ behavior: "smooth" });
+    document.body.classList.add("thing-open");  // which fills a phone and changes nothing elsewhere
   } else if (link.dataset.page) {
     event.preventDefault();
     turn(Number(link.dataset.page), null);
@@ -61,6 +61,15 @@ element.addEventListener("keydown", (event) => {
   }
 });
 
+function close(event) {
+  if (event.type === "keydown" ? event.key !== "Escape" : !event.target.closest?.(".back")) return;
+  if (!document.body.classList.contains("thing-open")) return;
+  document.body.classList.remove("thing-open");
+  element.querySelector("[aria-current]")?.focus();
+}
+document.addEventListener("click", close);
+document.addEventListener("keydown", close);
+
 function turnBy(by, focus) {
   const field = element.querySelector("[name=page]");
   const page = Number(field?.value) + by;
@@ -78,6 +87,7 @@ function shown() {
   }
   history.replaceState(history.state, "", grid.dataset.link);
   const all = things();
+  if (!grid.dataset.chosen) document.body.classList.remove("thing-open");
   if (awaited && all.length) choose(awaited === "first" ? all[0] : all[all.length - 1]);
   else if (document.activeElement === document.body && grid.dataset.chosen)
     all.find((link) => link.dataset.id === grid.dataset.chosen)?.focus({ preventScroll: true });

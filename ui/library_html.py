@@ -92,10 +92,9 @@ def _thing(item: Item, view: View, out: Path) -> str:
     chosen = ' aria-current="true"' if item.id == view.chosen else ""
     star = '<i class="star" title="starred">★</i>' if item.star else ""
     note = f' title="{escape(item.note)}"' if item.note else ""
-    return (
-        f'<li><a href="{escape(address(view.query, page=page, item=item.id))}" data-id="{escape(item.id)}"'
-        f"{chosen}{note}>{_picture(item, out, lazy=True)}{star}<span>{escape(words_of(item, long=False))}</span></a></li>"
-    )
+    link = escape(address(view.query, page=page, item=item.id))
+    inside = f"{_picture(item, out, lazy=True)}{star}<span>{escape(words_of(item, long=False))}</span>"
+    return f'<li><a href="{link}" data-id="{escape(item.id)}"{chosen}{note}>{inside}</a></li>'
 
 
 def _pages(view: View, place: str) -> str:
@@ -150,7 +149,8 @@ def large(item: Item, out: Path) -> str:
         "File": item.file,
     }
     rows = "".join(f"<dt>{k}</dt><dd>{escape(v)}</dd>" for k, v in facts.items() if v)
-    return f'<figure>{_picture(item, out, lazy=False)}</figure><dl class="facts">{rows}</dl>'
+    back = '<button type="button" class="back">‹ Back</button>'
+    return f'{back}<figure>{_picture(item, out, lazy=False)}</figure><dl class="facts">{rows}</dl>'
 
 
 def links(item: Item, out: Path) -> str:

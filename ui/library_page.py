@@ -47,8 +47,8 @@ def _filters() -> dict[str, Any]:
             p["model"] = gr.Dropdown(label="Model", choices=[(EVERY, "")], value="", allow_custom_value=True)
             p["class"] = gr.Dropdown(label="Class", choices=[(EVERY, "")], value="", allow_custom_value=True)
             p["seed"] = gr.Textbox(label="Seed", placeholder="any", max_lines=1)
-            p["since"] = gr.Textbox(label="From", placeholder="2026-11-30", max_lines=1)
-            p["until"] = gr.Textbox(label="To", placeholder="2026-12-31", max_lines=1)
+            p["since"] = gr.Textbox(label="From", placeholder="such as 2026-11-30", max_lines=1)
+            p["until"] = gr.Textbox(label="To", placeholder="such as 2026-12-31", max_lines=1)
         p["wrong"] = gr.HTML(elem_classes="inset")
     return p
 

@@ -25,7 +25,7 @@ from studio.cli.main import app, main
 from studio.generation.plan import command_of_manifest
 from studio.model.model import Model
 from studio.runtime.recipes import NoCommand, checked, read_recipe, shown, told
-from studio.sampling.commands import command_of
+from studio.sampling.commands import command_of, script_of
 from studio.sampling.engine import Request
 from studio.sampling.samples import save_png, sheet_recipe
 
@@ -63,6 +63,19 @@ def asked(command: str, model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path:
         patch.chdir(tmp_path)
         with pytest.raises(Asked) as caught:
             main(words[1:])
+    return caught.value.args
+
+
+def asked_in_python(
+    script: str, model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> tuple[Request, str]:
+    """The same of lines of Python."""
+    listening = Listening(**{f.name: getattr(model, f.name) for f in dataclasses.fields(model)})
+    with monkeypatch.context() as patch:
+        patch.setattr(studio, "load", lambda *a, **k: listening)
+        patch.chdir(tmp_path)
+        with pytest.raises(Asked) as caught:
+            exec(script, {})
     return caught.value.args
 
 
@@ -154,6 +167,10 @@ def test_every_recipe_of_the_studio_asks_for_the_same_again(
             tmp_path,
         )
         assert same(again, request) and path == model.path, (options, command_of(sheet_recipe(recipes)))
+        plain = dataclasses.replace(model, path="", denoiser=picture_model.denoiser)
+        script = script_of(sheet_recipe(recipes))
+        again, path = asked_in_python(script, plain, monkeypatch, tmp_path)
+        assert same(again, request) and path == model.path, (options, script)
         one, _ = asked(
             command_of(recipes[-1]),
             dataclasses.replace(model, path="", denoiser=picture_model.denoiser),
