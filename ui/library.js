@@ -54,6 +54,7 @@ element.addEventListener("keydown", (event) => {
     else if (event.key === "ArrowLeft") turnBy(-1, "last");
   } else if (event.key in buttons) {
     event.preventDefault();
+    clearTimeout(asked);  // what comes next is shown, not this
     document.querySelector(buttons[event.key])?.click();
   } else if (event.key === "Enter" || event.key === " ") {
     event.preventDefault();

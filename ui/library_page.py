@@ -13,6 +13,7 @@ from ui.toasts import toasts
 CSS, SCRIPT = Path(__file__).with_name("library.css"), Path(__file__).with_name("library.js")
 GRID = ("grid", "number", "wrong", "bin", "sure")
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+IN_TURN: dict[str, Any] = {**QUIET, "concurrency_id": "library", "concurrency_limit": 1}  # answers as asked
 # what is highlighted counts, also where the answer that shows it large is still on its way
 CURRENT = """(...all) => {
   const now = document.querySelector("#grid [aria-current]");
@@ -203,7 +204,7 @@ def _wire(app: gr.Blocks, p: dict[str, Any], h: Library) -> None:
 
     every, one = [p[k] for k in GRID], [p[k] for k in DETAIL]
     paged, both = [*filters, p["number"], p["chosen"]], [*every, *one]
-    loaded = app.load(opened, None, [*filters, *both], **QUIET)
+    loaded = app.load(opened, None, [*filters, *both], **IN_TURN)
     loaded.then(adopted, paged, [*filters, *every], **QUIET)
     gr.on(
         [p["text"].input, p["show"].input, p["model"].input, p["class"].input]
@@ -212,15 +213,15 @@ def _wire(app: gr.Blocks, p: dict[str, Any], h: Library) -> None:
         filters,
         [*filters, *every],
         trigger_mode="always_last",
-        **QUIET,
+        **IN_TURN,
     )
-    p["grid"].submit(turned, [*filters, p["chosen"]], every, trigger_mode="always_last", **QUIET)
-    p["grid"].select(picked, None, one, trigger_mode="always_last", **QUIET)
-    p["star"].click(starred, paged, both, js=CURRENT, **QUIET)
-    p["delete"].click(binned, paged, both, js=CURRENT, **QUIET)
-    gr.on([p["note"].blur, p["note"].submit], noted, [*paged, p["note"]], every, **QUIET)
-    p["ask_empty"].click(sure, None, [p["sure_words"], p["sure"], p["empty"]], **QUIET)
-    p["keep"].click(lambda: gr.update(visible=False), None, p["sure"], **QUIET)
-    p["empty"].click(emptied, filters, both, **QUIET)
-    p["drop"].upload(lambda path: row(DETAIL, **h.dropped(path)), p["drop"], one, **QUIET)
-    p["drop"].clear(lambda: row(DETAIL, **h.detail("")), None, one, **QUIET)
+    p["grid"].submit(turned, [*filters, p["chosen"]], every, trigger_mode="always_last", **IN_TURN)
+    p["grid"].select(picked, None, one, trigger_mode="always_last", **IN_TURN)
+    p["star"].click(starred, paged, both, js=CURRENT, **IN_TURN)
+    p["delete"].click(binned, paged, both, js=CURRENT, **IN_TURN)
+    gr.on([p["note"].blur, p["note"].submit], noted, [*paged, p["note"]], every, **IN_TURN)
+    p["ask_empty"].click(sure, None, [p["sure_words"], p["sure"], p["empty"]], **IN_TURN)
+    p["keep"].click(lambda: gr.update(visible=False), None, p["sure"], **IN_TURN)
+    p["empty"].click(emptied, filters, both, **IN_TURN)
+    p["drop"].upload(lambda path: row(DETAIL, **h.dropped(path)), p["drop"], one, **IN_TURN)
+    p["drop"].clear(lambda: row(DETAIL, **h.detail("")), None, one, **IN_TURN)
