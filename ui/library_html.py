@@ -1,6 +1,7 @@
 """The Library's pieces of HTML: a page of thumbnails with its links, one item large, what to do where there
 is nothing. Links and forms work before any script does. Everything that comes from a file is escaped."""
 
+import base64
 import json
 import struct
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from studio.jobs.artefacts import path_of, when
 
 ADDRESS = "/library"
 SMALL = 128  # pictures below this height are shown with hard pixels
+INLINE = 4096  # bytes of a picture that the page itself holds
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -43,14 +45,19 @@ def file_link(path: Path) -> str:
     return f"/gradio_api/file={quote(str(path))}"
 
 
-def size_of(path: Path) -> tuple[int, int] | None:
-    """Width and height by the first bytes of a PNG; (0, 0) of another file, None of one that is not there."""
+def seen(path: Path) -> tuple[int, int, str] | None:
+    """Width, height and address of a PNG, a small one's being its bytes: sixty of those are one answer, not
+    sixty. (0, 0, "") of another file, None of one that is not there."""
     try:
         with open(path, "rb") as file:
-            head = file.read(24)
+            data = file.read(INLINE + 1)
     except OSError:
         return None
-    return struct.unpack(">II", head[16:24]) if head.startswith(PNG) and len(head) == 24 else (0, 0)
+    if not data.startswith(PNG) or len(data) < 24:
+        return 0, 0, ""
+    small = len(data) <= INLINE
+    link = f"data:image/png;base64,{base64.b64encode(data).decode()}" if small else file_link(path)
+    return *struct.unpack(">II", data[16:24]), link
 
 
 def grid(view: View, out: Path) -> str:
@@ -77,14 +84,15 @@ def _picture(item: Item, out: Path, *, lazy: bool) -> str:
         path = path_of(out, item.file)
     except ValueError:
         return '<span class="lost">not below the output folder</span>'
-    if (size := size_of(path)) is None:
+    if (found := seen(path)) is None:
         return '<span class="lost">its file is not there any more</span>'
-    if not size[0]:
+    width, height, link = found
+    if not link:
         return f'<span class="lost">{escape(path.suffix.lstrip(".") or "file")}</span>'
-    pixels = ' class="pixels"' if size[1] < SMALL else ""
+    pixels = ' class="pixels"' if height < SMALL else ""
     late = ' loading="lazy" decoding="async"' if lazy else ""
     alt = escape(f"{words_of(item)}, {item.model}")
-    return f'<img{pixels}{late} width="{size[0]}" height="{size[1]}" src="{file_link(path)}" alt="{alt}">'
+    return f'<img{pixels}{late} width="{width}" height="{height}" src="{link}" alt="{alt}">'
 
 
 def _thing(item: Item, view: View, out: Path) -> str:
@@ -168,9 +176,9 @@ def links(item: Item, out: Path) -> str:
 
 def stranger(path: Path) -> str:
     """A picture that was dropped, as the page keeps it."""
-    size = size_of(path) or (0, 0)
-    pixels = ' class="pixels"' if size[1] < SMALL else ""
-    return f'<figure><img{pixels} src="{file_link(path)}" alt="{escape(path.name)}"></figure>'
+    _, height, link = seen(path) or (0, 0, "")
+    pixels = ' class="pixels"' if height < SMALL else ""
+    return f'<figure><img{pixels} src="{link or file_link(path)}" alt="{escape(path.name)}"></figure>'
 
 
 def recipe_link(recipe: Mapping[str, object]) -> str:

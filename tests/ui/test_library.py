@@ -1,6 +1,7 @@
 """The Library: what was made is found, shown, marked and binned; what comes from files and links is no more
 than text, and nothing outside of the output folder is shown."""
 
+import base64
 import json
 from collections.abc import Iterator
 from html import unescape
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -97,8 +99,20 @@ def test_what_comes_from_files_is_text(library: Library) -> None:
     assert item.id in pieces[0]
     for piece in (*pieces, shown["large"], shown["links"], shown["told"]):
         assert "<img src=x" not in piece and "<b>" not in piece.partition("<figure>")[0]
-    assert "%27%26%22%3Cb%3E" in pieces[0]  # the address of the file
+    assert "%27%26%22%3Cb%3E" in shown["links"]  # the address of the file
     assert "is not here; its recipe is shown" in shown["told"] and shown["recipe"]["value"]["model"] == NASTY
+
+
+def test_small_pictures_are_in_the_page_and_large_ones_are_links(library: Library) -> None:
+    out = library.engine.out
+    small = picture(out / "run" / "small.png", seed=1)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 100, 3), dtype=np.uint8)
+    save_png(out / "run" / "wide #1?.png", Image.fromarray(noise), {**RECIPE, "seed": 2}, durable=False)
+    library.adopt()
+    html = library.first({})
+    assert f"base64,{base64.b64encode(small.read_bytes()).decode()}" in html
+    assert f'width="100" height="200" src="/gradio_api/file={out}/run/wide%20%231%3F.png"' in html
+    assert html.count('class="pixels"') == 1
 
 
 def test_star_note_bin_and_back(library: Library) -> None:
@@ -241,12 +255,12 @@ def chosen(page: Any, seed: int) -> None:
     )
 
 
-def test_served_are_the_pictures_and_not_the_index(tab: Any, shown: tuple[str, Library]) -> None:
+def test_served_are_the_pictures_and_not_the_index(shown: tuple[str, Library]) -> None:
     url, library = shown
     out = library.engine.out
     picture(out.parent / "secret.png")
     answers = [
-        tab.request.get(f"{url}gradio_api/file={path}").status
+        httpx.get(f"{url}gradio_api/file={path}").status_code
         for path in (out / "run" / "seed-000001.png", out / ".jobs" / "index.db", out.parent / "secret.png")
     ]
     assert answers[0] == 200 and all(status in (403, 404) for status in answers[1:])
@@ -270,6 +284,7 @@ def test_arrows_walk_and_a_reload_shows_the_same(tab: Any) -> None:
     assert tab.locator("#grid [aria-current]").count() == 1
 
 
+@pytest.mark.slow
 def test_marks_and_the_bin_from_the_keyboard(tab: Any, shown: tuple[str, Library]) -> None:
     library = shown[1]
     tab.locator("#grid [data-id]").nth(4).click()
@@ -295,6 +310,7 @@ def test_marks_and_the_bin_from_the_keyboard(tab: Any, shown: tuple[str, Library
     assert not (library.engine.out / "run" / "seed-000005.png").exists()
 
 
+@pytest.mark.slow
 def test_a_phone_has_room_for_all_and_fingers_for_none_too_small(
     tab: Any, shown: tuple[str, Library]
 ) -> None:
@@ -313,6 +329,7 @@ def test_a_phone_has_room_for_all_and_fingers_for_none_too_small(
     assert tab.evaluate("document.activeElement.dataset.id !== undefined")
 
 
+@pytest.mark.slow
 def test_a_link_is_a_page_before_any_script_has_run(browser: Any, shown: tuple[str, Library]) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
