@@ -42,7 +42,6 @@ def build_app(engine: Engine, jobs: Jobs | None = None) -> gr.Blocks:
             with gr.Column(scale=5, min_width=250):
                 parts |= right()
         parts |= bottom() | hidden()
-        gr.Navbar(main_page_name="Create")
         wire_api(Api(jobs))  # first: a name is given to whom asks first
         wire(page, parts, Handlers(jobs))
     with page.route("Bridge", "/bridge"):

@@ -6,8 +6,9 @@ from typing import Any
 import gradio as gr
 
 from ui import html, library_html
-from ui.engine import Engine
+from ui.jobs import Jobs
 from ui.library import DETAIL, FILTERS, SHOWS, Asked, Library, asked, whole
+from ui.strip import strip
 from ui.toasts import toasts
 
 CSS, SCRIPT = Path(__file__).with_name("library.css"), Path(__file__).with_name("library.js")
@@ -22,17 +23,17 @@ CURRENT = """(...all) => {
 EVERY = "All"
 
 
-def page(app: gr.Blocks, engine: Engine) -> None:
+def page(app: gr.Blocks, jobs: Jobs) -> None:
     """Add the page to an app; called outside of its ``with``."""
     with app.route("Library", library_html.ADDRESS):
-        gr.HTML(html.header(engine.place()), elem_id="header")
+        strip(app, jobs)
         parts: dict[str, Any] = {}
         with gr.Row(elem_id="library", equal_height=False):
             with gr.Column(scale=11, min_width=320):
                 parts |= _filters() | _grid()
             with gr.Column(scale=5, min_width=300, elem_id="library-side"):
                 parts |= _detail() | _drop()
-        _wire(app, parts, Library(engine))
+        _wire(app, parts, Library(jobs.engine))
 
 
 # ---- what stands on it

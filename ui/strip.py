@@ -16,6 +16,7 @@ QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 def strip(page: gr.Blocks, jobs: Jobs) -> gr.Textbox:
     """The strip of a page, inside of its blocks; the hidden text that holds the tab's own job."""
+    gr.Navbar(main_page_name="Create")
     gr.HTML(html.header(jobs.engine.place()), elem_id="header")
     job = gr.Textbox(visible="hidden", elem_id="job")
     with gr.Row(elem_id="strip", equal_height=True):
