@@ -41,7 +41,8 @@ def _alone(kind: str) -> bool:
     return kind not in bundled() and all(o.default is not o.empty for o in options)
 
 
-def named(text: str, reading: Reading | None = None) -> SampleSet:
+def named(text: str, reading: Reading | None = None, fit: Mapping[str, Any] | None = None) -> SampleSet:
+    """The set of a text; picture files as `studio.evaluation.sets.open_set` says."""
     name, part = _parted(text)
     kind, _, rest = name.partition(":")
     if not is_data(text) or part not in ("", "train", "held_out"):
@@ -54,8 +55,9 @@ def named(text: str, reading: Reading | None = None) -> SampleSet:
         return replace(molecules(Path(rest).expanduser()), name=text, about={"data": kind, "part": "all"})
     known = list(inspect.signature(resolve(REGISTRY, kind, "data")).parameters)
     options: dict[str, Any] = {known[0]: rest} if rest else {}  # what stands behind the colon
-    if reading is not None and {"background", "bits"} <= set(known):
-        options |= {"background": reading.background, "bits": reading.bits}
+    if {"background", "bits"} <= set(known):
+        options |= {} if reading is None else {"background": reading.background, "bits": reading.bits}
+        options |= {k: v for k, v in (fit or {}).items() if v is not None}
     found = of_data({"name": kind, **options}, text, whole=kind in WHOLE and not part)
     if part == "held_out":
         if found.test is None:

@@ -8,6 +8,7 @@ files (mu, sigma, mu_s, sigma_s, arr_0) are read too.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,12 +69,14 @@ def side_of(samples: SampleSet, extractor: Extractor, *, test: SampleSet | None 
     )
 
 
-def located(source: str | Path | SampleSet, reading: Reading | None = None) -> SampleSet | Path:
+def located(
+    source: str | Path | SampleSet, reading: Reading | None = None, fit: Mapping[str, Any] | None = None
+) -> SampleSet | Path:
     """A set, or a file of statistics that is read with the extractor that made it."""
     path = Path("" if isinstance(source, SampleSet) else source).expanduser()
     if path.suffix == ".npz" and path.is_file() and {"mu", "sigma"} <= set(npz_members(path)):
         return path
-    return source if isinstance(source, SampleSet) else open_set(source, reading)
+    return source if isinstance(source, SampleSet) else open_set(source, reading, fit)
 
 
 def maker(path: Path) -> str | None:

@@ -1,7 +1,7 @@
 """`studio evaluate`: samples against a reference, every measure with its floor and the protocol; what cannot
 be computed is named, the rest is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,7 @@ def evaluate(
         dtype=dtype,
     )
     asked = Asked(names_of(metrics), features, inception, allow_small, filters, test_scaffolds)
-    there = opened(samples, sampling)
+    there = opened(samples, sampling, {"size": size, "channels": channels})
     if there is not None:
         there = fitted(there, size, channels)
         return ruler_for(there, _fitted_ref(ref, there, size, channels), asked).measure(there)
@@ -112,13 +112,13 @@ def _fitted_ref(ref: Any, samples: SampleSet, size: Size | None, channels: int |
     """The reference with pictures that are fitted as the samples are; a file of statistics as it is."""
     if isinstance(ref, Reference) or size is None and channels is None:
         return ref
-    found = located(ref, samples.reading)
+    found = located(ref, samples.reading, {"size": size, "channels": channels})
     return fitted(found, size, channels) if isinstance(found, SampleSet) else found
 
 
-def opened(samples: Any, sampling: dict[str, Any]) -> SampleSet | None:
-    """Samples that are there already; None for a model. Raises ``ValueError`` where such samples are to be
-    made otherwise."""
+def opened(samples: Any, sampling: dict[str, Any], fit: Mapping[str, Any] | None = None) -> SampleSet | None:
+    """Samples that are there already, ``fit`` as in `open_set`; None for a model. Raises ``ValueError`` where
+    such samples are to be made otherwise."""
     if isinstance(samples, SampleSet):
         return samples
     if isinstance(samples, Model):
@@ -132,7 +132,7 @@ def opened(samples: Any, sampling: dict[str, Any]) -> SampleSet | None:
             f"got {given[0]}={sampling[given[0]]!r} for samples that are made already; leave it out, or "
             "give a MODEL"
         )
-    return open_set(samples)
+    return open_set(samples, None, fit)
 
 
 def check_measured(model: Model) -> None:

@@ -146,6 +146,9 @@ def test_both_sides_are_fitted_to_height_and_width(
     assert np.array_equal(fitted(open_set(b), [6, 9]).values[:1][0], decode(b / "00.png", (6, 9)))
     whole = SampleSet("array", open_set(a).values[:])
     assert fitted(whole, (6, 9)).hash == fitted(open_set(a), (6, 9)).hash == open_set(a).hash
+    named = evaluate(a, f"images:{b}", features=Means(), metrics="fd", allow_small=True, size=(6, 9))
+    assert named.values["fd"] == result.values["fd"] and named.protocol["reference_fitted"] == "size=[6,9]"
+    assert open_set(f"images:{b}@held_out", None, {"size": [6, 9], "channels": None}).shape == (3, 6, 9)
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(a / "05.png")
     assert "--size 6,9" in wrong(a, b)
     asked = f"evaluate {a} --ref {b} --metrics fd --features lenet --channels 1 --size".split()
