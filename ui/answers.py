@@ -10,8 +10,8 @@ from studio.checkpoints import plans
 from studio.checkpoints.find import Card, card
 from studio.jobs import limits
 from studio.jobs.recipe import Recipe, label_choices, own_word
-from studio.model import asking, catalog
-from ui import html, restore
+from studio.model import catalog
+from ui import conditions, html, restore
 from ui.engine import Engine
 
 CONTROLS = tuple(f.name for f in fields(Recipe))
@@ -95,7 +95,6 @@ def _controls(settings: Recipe, shown: Card, known: dict[str, Card]) -> dict[str
         catalog.settable(shown),
         catalog.plans_of(shown),
     )
-    further = asking.controls(shown)
     more: dict[str, Update] = {
         "model": {"choices": choices(known, settings.model)},
         "weights": {"choices": _pairs([*shown.weights, settings.weights])},
@@ -105,7 +104,6 @@ def _controls(settings: Recipe, shown: Card, known: dict[str, Card]) -> dict[str
         "guidance": {"visible": bool(shown.classes or catalog.conditions_of(shown))},
         "conditions": {
             "visible": bool(settable),
-            "info": _known(shown) if settable else None,
         },
         "plan": {"choices": _pairs(plan_choices(own)), "visible": bool(own)},
     }
@@ -113,15 +111,8 @@ def _controls(settings: Recipe, shown: Card, known: dict[str, Card]) -> dict[str
     return {name: more.get(name, {}) | {"value": value} for name, value in values.items()} | {
         "card": {"value": html.card(shown, folder=str(shown.folder))},
         "plan_note": {"value": _about(settings.plan, own)},
-        "condition": {"choices": _pairs(list(further)), "value": None, "visible": bool(further)},
+        "fields": {"value": conditions.said(settings.model, settings.conditions)},
     }
-
-
-def _known(shown: Card) -> str:
-    """What may be set; the control of each tells what it takes."""
-    said = catalog.conditions_of(shown)
-    value = "value" if any(isinstance(hint, str) for hint in said.values()) else "number"
-    return f"name={value}, ...; known: {', '.join(said)}"
 
 
 def bridge(shown: Card) -> dict[str, Update]:

@@ -1,99 +1,154 @@
-"""Controls of conditions by their kind: one is picked, and a text, a choice, a table or a file says its
-value. All of them write the line of conditions, which is what a run reads; a file is one that was sent, no
-text names one."""
+"""Conditions on the page: a control for each, made from the model. What the controls say is written into the
+line of conditions (JSON by name), which the run and the recipe go by; a line that is typed is read back into
+the controls.
 
+A control that the browser can read by itself (numbers, texts, choices) writes into the line without asking
+the server; tables and files go by way of it. `page.js` keeps the values, so that two edits never lose one
+another.
+"""
+
+import json
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from studio.checkpoints.find import card
-from studio.jobs.recipe import conditions_text, parse_conditions
+from studio.jobs.recipe import parse_conditions
 from studio.model import asking
+from studio.model.asking import Control
 from ui.toasts import toasts
 
-FORMS = ("text", "choice", "table", "file")
-SHOWN = tuple(f"condition_{form}" for form in FORMS)
 FILES = [".npy", ".npz", ".csv", ".json", ".txt", ".png", ".jpg", ".jpeg", ".webp"]
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
-def controls() -> dict[str, Any]:
-    """The picker and one control for each form, hidden until a model has such conditions."""
-    return {
-        "condition": gr.Dropdown(
-            label="Set a condition", allow_custom_value=True, visible=False, elem_id="condition"
-        ),
-        "condition_text": gr.Textbox(label="Value", visible=False, max_lines=3, elem_id="condition-text"),
-        "condition_choice": gr.Dropdown(
-            label="Value", allow_custom_value=True, visible=False, elem_id="condition-choice"
-        ),
-        "condition_table": gr.Dataframe(
-            label="Rows", visible=False, type="array", interactive=True, elem_id="condition-table"
-        ),
-        "condition_file": gr.File(
-            label="From a file",
-            visible=False,
-            file_types=FILES,
-            type="filepath",
-            height=80,
-            elem_id="condition-file",
-        ),
-    }
+def said(model: str | None, line: str) -> dict[str, Any]:
+    """What the line says by name, for the controls of a model. Raises ``ValueError`` for what it cannot."""
+    if not model:
+        return {"model": "", "values": {}}
+    known = asking.controls(card(model))
+    texts = [name for name, control in known.items() if control.form != "number"]
+    return {"model": model, "values": parse_conditions(line or "", texts)}
 
 
-def show(model: str | None, name: str | None, line: str) -> tuple[Any, ...]:
-    """The control of a condition with the value that the line has. SHOWN."""
-    hidden = gr.update(visible=False)
+def read(model: str | None, line: str) -> dict[str, Any]:
+    """The same of a line that a person has typed."""
     with toasts():
-        if not model or not name or name not in (known := asking.controls(card(model))):
-            return (hidden,) * len(SHOWN)
-        control, said = known[name], _said(model, line).get(name, "")
-        rows = asking.table(card(model), name, said) if control.form == "table" else None
-    of_file = control.form in ("table", "file")
+        found = said(model, line)
+        for name, value in found["values"].items():
+            shown(found["model"], name, value)
+            if isinstance(value, str):
+                asking.written(card(found["model"]), name, value)
+        return found
+
+
+def shown(model: str, name: str, value: float | str) -> Any:
+    """A value as its control shows it; tables as rows, of files nothing. Raises ``ValueError`` for no value
+    of the model's."""
+    known = asking.controls(card(model))
+    if name not in known:
+        raise ValueError(f"got condition {name!r}, expected one of {', '.join(known) or 'none'}")
+    form = known[name].form
     return (
-        gr.update(visible=True, value=said, info=control.hint) if control.form == "text" else hidden,
-        gr.update(visible=True, choices=list(control.choices), value=said or None)
-        if control.form == "choice"
-        else hidden,
-        gr.update(visible=True, headers=list(control.columns), value=rows, label=control.hint)
-        if control.form == "table"
-        else hidden,
-        gr.update(visible=True, value=None, label=f"From a file: {control.hint}") if of_file else hidden,
+        asking.table(card(model), name, str(value)) if form == "table" else None if form == "file" else value
     )
 
 
-def put(model: str | None, name: str | None, line: str, given: Any) -> str:
-    """The line of conditions with a value that was typed, chosen or written into the table."""
-    return _put(model, name, line, given)
-
-
-def latest(model: str | None, name: str | None, line: str, text: str | None) -> str:
-    """The line with what stands in the text as a run begins, which may come before the text was left; what is
-    wrong there the run says."""
-    try:
-        if not model or not name or asking.controls(card(model))[name].form != "text":
-            return line
-        values = {k: v for k, v in _said(model, line).items() if k != name}
-    except (KeyError, ValueError, OSError):
-        return line
-    return conditions_text(values | ({name: text.strip()} if text and text.strip() else {}))
-
-
-def send(model: str | None, name: str | None, line: str, path: str | None) -> str:
-    """The same with a file that was sent."""
-    return _put(model, name, line, None, path) if path else line
-
-
-def _put(model: str | None, name: str | None, line: str, given: Any, sent: str | None = None) -> str:
+def put(model: str, name: str, given: Any) -> dict[str, str]:
+    """A table or a file that was sent, as the line says it."""
     with toasts():
-        if not model or not name:
-            return line
-        found = card(model)
-        if name not in asking.controls(found):
-            return line
-        text = asking.written(found, name, "" if given is None else given, sent=sent)
-        values = {k: v for k, v in _said(model, line).items() if k != name}
-        return conditions_text(values | ({name: text} if text else {}))
+        sent = isinstance(given, str | Path)
+        text = asking.written(card(model), name, "" if sent else given, sent=given if sent else None)
+        return {"name": name, "text": text}
 
 
-def _said(model: str, line: str) -> dict[str, Any]:
-    return parse_conditions(line, tuple(asking.controls(card(model))))
+def draw(found: dict[str, Any] | None, line: gr.Textbox, sent: gr.JSON) -> None:
+    """The controls of a model with the values of its line, inside the caller's blocks."""
+    if not found or not found.get("model"):
+        return
+    model, values = found["model"], found["values"]
+    for k, (name, control) in enumerate(asking.controls(card(model)).items()):
+        try:
+            value = shown(model, name, values[name]) if name in values else None
+        except ValueError:
+            value = None
+        FORMS[control.form](model, name, control, value, f"field-{k}", line, sent)
+
+
+def _written(name: str, given: str = "value") -> str:
+    return f"(value, on) => drift.put({json.dumps(name)}, {given})"
+
+
+def _number(
+    model: str, name: str, control: Control, value: Any, spot: str, line: gr.Textbox, sent: gr.JSON
+) -> None:
+    on = gr.Checkbox(
+        label=f"{name}: {control.hint}", value=value is not None, interactive=True, elem_id=f"{spot}-on"
+    )
+    options: dict[str, Any] = {"label": name, "show_label": False, "elem_id": spot, "interactive": True}
+    low, high = (None if v is None else float(f"{v:.4g}") for v in (control.low, control.high))
+    if low is None or high is None or low == high:
+        box: Any = gr.Number(value=value, **options)
+    else:
+        step = control.step or float(f"{(high - low) / 200:.1g}")
+        at = float(f"{round((low + high) / 2 / step) * step:.6g}") if value is None else value
+        box = gr.Slider(min(low, at), max(high, at), value=at, step=step, **options)
+    box.input(None, box, [line, on], js=f"(value) => [drift.put({json.dumps(name)}, value), true]", **QUIET)
+    on.input(None, [box, on], line, js=_written(name, "on ? value : null"), **QUIET)
+
+
+def _text(
+    model: str, name: str, control: Control, value: Any, spot: str, line: gr.Textbox, sent: gr.JSON
+) -> None:
+    box = gr.Textbox(
+        label=name, value=value or "", info=control.hint, max_lines=3, interactive=True, elem_id=spot
+    )
+    box.input(None, box, line, js=_written(name), **QUIET)
+
+
+def _choice(
+    model: str, name: str, control: Control, value: Any, spot: str, line: gr.Textbox, sent: gr.JSON
+) -> None:
+    choices = [("not given", ""), *((c, c) for c in control.choices)]
+    box = gr.Dropdown(label=name, choices=choices, value=value or "", interactive=True, elem_id=spot)
+    box.input(None, box, line, js=_written(name), **QUIET)
+
+
+def _table(
+    model: str, name: str, control: Control, value: Any, spot: str, line: gr.Textbox, sent: gr.JSON
+) -> None:
+    rows = value or [[None] * len(control.columns)]
+    box = gr.Dataframe(
+        rows,
+        headers=list(control.columns),
+        label=f"{name}: {control.hint}",
+        type="array",
+        interactive=True,
+        elem_id=spot,
+    )
+    _send(model, name, box.input, box, sent)
+    _file(model, name, control, value, f"{spot}-file", line, sent)
+
+
+def _file(
+    model: str, name: str, control: Control, value: Any, spot: str, line: gr.Textbox, sent: gr.JSON
+) -> None:
+    box = gr.File(
+        label=f"{name} from a file: {control.hint}",
+        file_types=FILES,
+        type="filepath",
+        height=80,
+        elem_id=spot,
+        elem_classes="field-file",
+    )
+    _send(model, name, box.upload, box, sent)
+
+
+def _send(model: str, name: str, event: Any, box: Any, sent: gr.JSON) -> None:
+    js = "(given) => { drift.sending(1); return given; }"
+    answered = event(lambda given: put(model, name, given), box, sent, js=js, **QUIET)
+    answered.then(None, js="() => drift.sending(-1)", **QUIET)
+
+
+FORMS = {"number": _number, "text": _text, "choice": _choice, "table": _table, "file": _file}

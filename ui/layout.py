@@ -74,10 +74,24 @@ def left() -> dict[str, Any]:
             elem_id="seeds",
             **DRIFT,
         )
-        p["conditions"] = gr.Textbox(
-            label="Conditions", visible=False, max_lines=1, elem_id="conditions", **DRIFT
-        )
-        p |= conditions.controls()
+    p["fields"], p["sent"] = gr.JSON(visible="hidden"), gr.JSON(visible="hidden")
+    line = gr.Textbox(
+        label="Conditions as a line",
+        info='name=value, ... or {"name": value}; what the controls above say',
+        visible=False,
+        max_lines=2,
+        elem_id="conditions",
+        render=False,
+        **DRIFT,
+    )
+    p["conditions"] = line
+    with gr.Group(elem_id="fields"):
+
+        @gr.render(inputs=p["fields"], triggers=[p["fields"].change])
+        def _fields(found: dict[str, Any] | None) -> None:
+            conditions.draw(found, line, p["sent"])
+
+        line.render()
     with gr.Row(elem_classes="tight"):
         p["generate"] = gr.Button("Generate", variant="primary", scale=3, min_width=120, elem_id="generate")
         p["stop"] = gr.Button(

@@ -77,9 +77,28 @@ window.drift = (() => {
     while (form(name).waiting) await form(name).waiting;  // an answer may be followed by the next question
   }
 
+  // The values of the conditions' controls by name; their line is these as JSON.
+  let values = {}, pending = 0;
+  function fields(found) {
+    values = { ...found?.values };
+  }
+  function put(name, value) {
+    if (name) {
+      if (value === null || value === undefined || value === "") delete values[name];
+      else values[name] = value;
+    }
+    return Object.keys(values).length ? JSON.stringify(values) : "";
+  }
+  function sending(more) {  // a table or a file on its way to the server
+    pending += more;
+  }
+  async function arrived() {
+    while (pending > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+
   // Until the controls say what the picked model has; never longer than ten seconds.
   function settled(name) {
-    return Promise.race([quiet(name), new Promise((resolve) => setTimeout(resolve, 10000))]);
+    return Promise.race([quiet(name).then(arrived), new Promise((resolve) => setTimeout(resolve, 10000))]);
   }
 
   // What this tab asked for and which job is its own: kept by the browser until the tab is closed, so that a reload takes both up again.
@@ -147,5 +166,5 @@ window.drift = (() => {
     } else if (event.key === "?" && !writes) help();
   });
 
-  return { ask, pick, plan, fail, apply, done, settled, form_is, job_is, opened, job, carry, carried };
+  return { fields, put, sending, ask, pick, plan, fail, apply, done, settled, form_is, job_is, opened, job, carry, carried };
 })();

@@ -15,7 +15,7 @@ from ui.toasts import owner
 TOGETHER = 32  # runs that may stand in the line for the device at a time; the engine runs one
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 MANY: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 8}
-SAMPLE = (*CONTROLS, "card", "plan_note", "condition")
+SAMPLE = (*CONTROLS, "card", "plan_note", "fields")
 TRANSLATE = (*BRIDGE, "bridge-card")
 
 
@@ -111,13 +111,7 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         **QUIET,
     )
     ready = armed.then(None, js="() => drift.settled('sample')", **QUIET)
-    told = ready.then(
-        conditions.latest,
-        [p[k] for k in ("model", "condition", "conditions", "condition_text")],
-        p["conditions"],
-        **QUIET,
-    )
-    run = told.then(
+    run = ready.then(
         h.generate, [*controls, p["live"], p["paths"]], shown, concurrency_limit=TOGETHER, **QUIET
     )
     run.failure(
@@ -140,17 +134,12 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
 
 
 def _wire_conditions(p: dict[str, Any]) -> None:
-    """The line of conditions and the control of the one that is picked say the same."""
-    asked = [p["model"], p["condition"], p["conditions"]]
-    shown = [p[name] for name in conditions.SHOWN]
-    gr.on([p["condition"].change, p["conditions"].blur], conditions.show, asked, shown, **QUIET)
-    for name in ("condition_text", "condition_choice", "condition_table"):
-        event = p[name].blur if name == "condition_text" else p[name].input
-        event(conditions.put, [*asked, p[name]], p["conditions"], **QUIET)
-    sent = p["condition_file"].upload(
-        conditions.send, [*asked, p["condition_file"]], p["conditions"], **QUIET
+    """The line of conditions and the controls say the same."""
+    p["fields"].change(None, p["fields"], None, js="(found) => drift.fields(found)", **QUIET)
+    p["conditions"].blur(conditions.read, [p["model"], p["conditions"]], p["fields"], **QUIET)
+    p["sent"].change(
+        None, p["sent"], p["conditions"], js="(sent) => drift.put(sent?.name, sent?.text)", **QUIET
     )
-    sent.success(conditions.show, asked, shown, **QUIET)
 
 
 def wire_translate(page: gr.Blocks, p: dict[str, Any], jobs: Jobs) -> None:

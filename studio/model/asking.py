@@ -1,5 +1,5 @@
-"""What a page needs to ask for conditions of other kinds than the label and numbers: which control each has,
-and its value as a text, a table or from a file that was sent."""
+"""What a page needs to ask for conditions beside the label: which control each has, and its value as a text,
+a table or from a file that was sent."""
 
 import json
 import math
@@ -14,25 +14,41 @@ import numpy as np
 from studio.checkpoints import checkpoint
 from studio.checkpoints.build import Info
 from studio.checkpoints.find import Card
-from studio.data.conditions import KINDS, Field, hint_of, kind_of, missing
+from studio.data.conditions import KINDS, Field, hint_of, kind_of, missing, numbers_of
+from studio.model import catalog
 
 EMPTY = ("", None)
 
 
 @dataclass(frozen=True)
 class Control:
-    """``form``: text, choice, table or file, which the kind says; ``choices`` of a choice, ``columns`` of a
-    table."""
+    """``form``: number, text, choice, table or file, which the kind says; ``choices`` of a choice,
+    ``columns`` of a table, ``low`` and ``high`` of a number as the model has seen it, where that is recorded,
+    and its ``step``, None for any."""
 
     form: str
     hint: str
     choices: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    step: float | None = None
 
 
 def controls(card: Card) -> dict[str, Control]:
-    """By the name of the condition; kinds that are not registered here are asked by their text."""
-    return {f.name: _control(f) for f in _fields(card).values()}
+    """By the name of the condition: numbers, other kinds (those that are not registered here are asked by
+    their text), and what the start of a model can be told."""
+    info = Info.from_meta(checkpoint.read_meta(card.folder))
+    own = {
+        name: Control("number", f"{s.low} to {s.high}", low=s.low, high=s.high, step=1)
+        for name, s in catalog.settings_of(card).items()
+    }
+    numbers = {f.name: _number(f) for f in numbers_of(info)}
+    return {
+        **numbers,
+        **{f.name: _control(f) for f in info.fields},
+        **{k: v for k, v in own.items() if k not in numbers},
+    }
 
 
 def written(card: Card, name: str, given: Any, *, sent: str | Path | None = None) -> str:
@@ -68,6 +84,13 @@ def table(card: Card, name: str, text: str) -> list[list[float | None]]:
 
 def _fields(card: Card) -> dict[str, Field]:
     return {f.name: f for f in Info.from_meta(checkpoint.read_meta(card.folder)).fields}
+
+
+def _number(field: Field) -> Control:
+    if field.range is None:
+        return Control("number", "a number")
+    low, high = map(float, field.range)
+    return Control("number", f"{low:g} to {high:g} were seen", low=low, high=high)
 
 
 def _control(field: Field) -> Control:

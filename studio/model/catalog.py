@@ -17,7 +17,7 @@ from samplers.paths import EVERY
 from studio.checkpoints import checkpoint, plans
 from studio.checkpoints.build import Info
 from studio.checkpoints.find import Card, bundled, choose_weights, locate, spot_of, weights_in
-from studio.codecs.codec import Codec, build_codec
+from studio.codecs.codec import Codec, Setting, build_codec
 from studio.config import SampleConfig, load_config
 from studio.data.conditions import hint_of, numbers_of
 from studio.runtime import files
@@ -87,8 +87,13 @@ def conditions_of(card: Card) -> dict[str, list[float] | str | None]:
         f.name: None if f.range is None else [float(v) for v in f.range] for f in numbers_of(info)
     }
     found |= {f.name: hint_of(f) for f in info.fields}
-    own = {name: [float(s.low), float(s.high)] for name, s in _codec(card).settings.items()}
+    own = {name: [float(s.low), float(s.high)] for name, s in settings_of(card).items()}
     return {**found, **{name: limits for name, limits in own.items() if name not in found}}
+
+
+def settings_of(card: Card) -> dict[str, Setting]:
+    """Whole numbers that a start of the model can be told."""
+    return dict(_codec(card).settings)
 
 
 def shown_together(card: Card) -> bool:

@@ -49,15 +49,25 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(run.folder)
 
 
-def visible(model: str, name: str | None, line: str) -> dict[str, Any]:
-    """The controls that are shown for a condition, by their form, with their values."""
-    found = zip(conditions.FORMS, conditions.show(model, name, line))
-    return {form: update.get("value") for form, update in found if update["visible"]}
+def visible(model: str, name: str, line: str) -> Any:
+    """What the control of a condition shows for a line."""
+    values = conditions.said(model, line)["values"]
+    return conditions.shown(model, name, values[name])
+
+
+def put(model: str, line: str, name: str, given: Any) -> str:
+    """The line after a control has written into it, as `page.js` does it."""
+    values = conditions.said(model, line)["values"]
+    if not isinstance(given, str | float) or Path(given).is_absolute():
+        given = conditions.put(model, name, given)["text"]
+    values = {k: v for k, v in values.items() if k != name} | ({name: given} if given else {})
+    return json.dumps(values) if values else ""
 
 
 def test_the_kind_says_the_control(model: str) -> None:
     known = asking.controls(card(model))
     assert {name: c.form for name, c in known.items()} == {
+        "t": "number",
         "caption": "text",
         "seen": "table",
         "season": "choice",
@@ -66,28 +76,33 @@ def test_the_kind_says_the_control(model: str) -> None:
         "wind": "table",
     }
     assert known["seen"].columns == ("x", "y") and known["season"].choices == SEASONS
-    assert visible(model, None, "") == visible(model, "t", "") == visible("", "caption", "") == {}
-    assert visible(model, "caption", "t=2, caption=red") == {"text": "red"}
-    assert visible(model, "season", "") == {"choice": None}
-    assert visible(model, "seen", "") == {"table": [[None, None]], "file": None}
-    assert visible(model, "past", "") == {"file": None}
+    low, high = known["t"].low, known["t"].high
+    assert low is not None and high is not None and -3 < low < 0 < high < 3
+    assert visible(model, "caption", "t=2, caption=red") == "red" and visible(model, "t", "t=2") == 2
+    atoms = asking.controls(card("moses-graph-dit"))
+    assert list(atoms) == ["logP", "QED", "TPSA", "atoms"]
+    assert (atoms["atoms"].low, atoms["atoms"].high, atoms["atoms"].step) == (1, 26, 1)
+    assert conditions.said("", "") == {"model": "", "values": {}}
 
 
 def test_what_is_put_in_comes_back_and_is_what_a_run_reads(model: str, tmp_path: Path) -> None:
     np.save(tmp_path / "past.npy", G.standard_normal((2, 1, 4, 4)).astype(np.float32))
     Image.fromarray(G.integers(0, 256, (4, 4), dtype=np.uint8)).save(tmp_path / "map.png")
     line = "t=1.5"
-    line = conditions.put(model, "caption", line, "A red, blue = zebra")
-    line = conditions.put(model, "season", line, SEASONS[0])
-    line = conditions.put(model, "seen", line, [["0.1", "2"], ["", None], [3, -4.5]])
-    line = conditions.put(model, "wind", line, [["1", "", "3"]])
-    line = conditions.send(model, "map", line, str(tmp_path / "map.png"))
-    line = conditions.send(model, "past", line, str(tmp_path / "past.npy"))
-    assert visible(model, "caption", line) == {"text": "A red, blue = zebra"}
-    assert visible(model, "season", line) == {"choice": SEASONS[0]}
-    assert visible(model, "seen", line)["table"] == [[0.1, 2], [3, -4.5]]
-    assert visible(model, "wind", line)["table"] == [[1, None, 3]]
-    assert np.array_equal(visible(model, "map", line)["table"], Image.open(tmp_path / "map.png"))
+    for name, given in {
+        "caption": "A red, blue = zebra",
+        "season": SEASONS[0],
+        "seen": [["0.1", "2"], ["", None], [3, -4.5]],
+        "wind": [["1", "", "3"]],
+        "map": str(tmp_path / "map.png"),
+        "past": str(tmp_path / "past.npy"),
+    }.items():
+        line = put(model, line, name, given)
+    assert visible(model, "caption", line) == "A red, blue = zebra"
+    assert visible(model, "season", line) == SEASONS[0] and visible(model, "t", line) == 1.5
+    assert visible(model, "seen", line) == [[0.1, 2], [3, -4.5]]
+    assert visible(model, "wind", line) == [[1, None, 3]] and visible(model, "past", line) is None
+    assert np.array_equal(visible(model, "map", line), Image.open(tmp_path / "map.png"))
     engine = Engine([Path(model).parent], tmp_path / "out", device="cpu", dtype="fp32")
     settings = Recipe(model, seeds="3", num_steps=1, sampler="euler", guidance="", conditions=line)
     *_, result = engine.run(settings, preview=False)
@@ -101,51 +116,44 @@ def test_what_is_put_in_comes_back_and_is_what_a_run_reads(model: str, tmp_path:
     *_, second = engine.run(again, preview=False)
     assert isinstance(second, Result)
     assert np.array_equal(*(np.load(r.folder / "samples.npz")["arr_0"] for r in (result, second)))
-    for name, empty in (("caption", " "), ("seen", [["", ""]]), ("season", None)):
-        line = conditions.put(model, name, line, empty)
-        assert name not in conditions._said(model, line)
+    assert "seen" not in conditions.said(model, put(model, line, "seen", [["", ""]]))["values"]
 
 
 def test_an_answer_offers_them(model: str, tmp_path: Path) -> None:
     engine = Engine([Path(model).parent], tmp_path, device="cpu")
-    offered = answers.model(engine, model, "0-9", 1)["controls"]["condition"]
-    assert offered["visible"] and [name for name, _ in offered["choices"]] == list(
-        asking.controls(card(model))
-    )
+    offered = answers.model(engine, model, "0-9", 1)["controls"]
+    assert offered["fields"]["value"] == {"model": model, "values": {}} and offered["conditions"]["visible"]
 
 
 @pytest.mark.parametrize(
     "name, given, message",
     [
-        ("caption", "@/etc/hostname", "files are not read here"),
         ("seen", [["1", "warm"]], "a cell that is no number"),
         ("seen", [["1", ""]], "got row 0 of seen with some numbers missing"),
         ("wind", [[1, 2]], r"got wind of shape \(2,\), expected \(3,\)"),
-        ("season", "winter", "got class 'winter'"),
     ],
 )
 def test_what_is_no_value_is_a_toast(model: str, name: str, given: Any, message: str) -> None:
     with pytest.raises(gr.Error, match=message):
-        conditions.put(model, name, "", given)
-
-
-def test_a_run_reads_what_was_typed_last(model: str) -> None:
-    assert conditions.latest(model, "caption", "t=1", "red") == "t=1.0, caption=red"
-    assert conditions.latest(model, "caption", "caption=red", "") == ""
-    assert (
-        conditions.latest(model, "caption", "t=1", "@a.txt") == "t=1.0, caption=@a.txt"
-    )  # which a run refuses
-    for name in (None, "seen", "season"):  # of another form: it wrote its value when it changed
-        assert conditions.latest(model, name, "season=spring", "") == "season=spring"
-    assert conditions.latest(model, "caption", "no line", "red") == "no line"
+        conditions.put(model, name, given)
 
 
 def test_no_text_of_the_line_opens_a_file(model: str, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((2, 2), np.float32))
-    for name in ("seen", "map"):
+    for name in ("seen", "map", "caption"):
         with pytest.raises(gr.Error, match="files are not read here"):
-            conditions.show(model, name, f"{name}=@{tmp_path / 'a.npy'}")
+            conditions.read(model, f"{name}=@{tmp_path / 'a.npy'}")
     (tmp_path / "bad.csv").write_text("1,2,3\n")
     with pytest.raises(gr.Error, match="got seen of shape"):
-        conditions.send(model, "seen", "", str(tmp_path / "bad.csv"))
-    assert conditions.send(model, "seen", "t=1", None) == "t=1"
+        conditions.put(model, "seen", str(tmp_path / "bad.csv"))
+
+
+def test_a_line_that_is_typed_is_read_or_told(model: str) -> None:
+    assert conditions.read(model, "t=2, season=spring")["values"] == {"t": 2.0, "season": "spring"}
+    for line, words in (
+        ("season=winter", "got class 'winter'"),
+        ("colour=3", "got condition 'colour', expected one of t, "),
+        ("t=warm", "expected name=number"),
+    ):
+        with pytest.raises(gr.Error, match=words):
+            conditions.read(model, line)
