@@ -1,6 +1,7 @@
 """``python warm_process.py wait PLACE`` loads what tests use and answers at a socket: what is started there
 is a fork of it. ``python warm_process.py be PLACE WORDS`` is such a fork, to whoever started it."""
 
+import gc
 import json
 import os
 import select
@@ -94,6 +95,8 @@ def _wait(place: str) -> None:
 
     studio.load("fashion-dit").sample(seeds=[0], num_steps=1)  # loads the compiled loops as well
     assert len(os.listdir("/proc/self/task")) == 1, "a fork has no threads but its own"
+    gc.collect()
+    gc.freeze()  # forks share what is here, and do not look through it when they end: two seconds each
 
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(place + "~")

@@ -59,7 +59,7 @@ def dit_config(npz: Path, **train: Any) -> dict[str, Any]:
             "warmup": 3,
             "ema": ["0.99", "power-6"],
             "dtype": "fp32",
-            "log_every": 4,
+            "log_every": 100,  # one line: of two or more a curve is drawn, which takes longer than the run
             "eval_every": 0,
             "eval_samples": 16,
             "save_every": 5,
@@ -85,7 +85,7 @@ def points_config(kind: str = "eight_gaussians", *, labels: bool = False, **trai
             "warmup": 2,
             "ema": ["0.9"],
             "dtype": "fp32",
-            "log_every": 2,
+            "log_every": 100,
             "eval_every": 0,
             "save_every": 0,
             "preview": False,

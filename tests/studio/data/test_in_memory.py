@@ -95,7 +95,7 @@ def test_what_does_not_fit(options: dict[str, Any], text: str) -> None:
 
 
 def test_a_run_goes_on_with_it_to_the_same_bytes(tmp_path: Path) -> None:
-    config = {**points_config(steps=6, save_every=0), "data": {}}
+    config = {**points_config(steps=6, save_every=0, log_every=2), "data": {}}
     data = from_arrays("dots", DOTS, KIND)
     whole = studio.train(config, data=data, out=tmp_path / "whole", quiet=True)
     stopped = studio.train(

@@ -83,7 +83,9 @@ def test_what_was_trained_stays(tmp_path: Path) -> None:
 def test_a_run_that_was_to_be_overwritten_comes_back(
     killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = studio.train(points_config(steps=6, save_every=3), out=tmp_path / "run", quiet=True).folder
+    run = studio.train(
+        points_config(steps=6, save_every=3, log_every=2), out=tmp_path / "run", quiet=True
+    ).folder
     before = files_below(run)
     if killed:  # no exit runs then
         monkeypatch.setattr(rollback.Beginning, "__exit__", lambda *error: None)

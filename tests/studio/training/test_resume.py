@@ -98,7 +98,7 @@ def test_lost_steps_are_trained_again(optimizer: str, pictures: Path, tmp_path: 
 
 def test_a_longer_run_can_follow_a_finished_one(tmp_path: Path) -> None:
     """With a constant learning rate N steps, resumed to 2N, are 2N steps."""
-    options = {"schedule": "constant", "weak_snapshot": False, "save_every": 6}
+    options = {"schedule": "constant", "weak_snapshot": False, "save_every": 6, "log_every": 2}
     whole = studio.train(points_config(steps=12, **options), out=tmp_path / "whole", quiet=True)
     studio.train(points_config(steps=6, **options), out=tmp_path / "parts", quiet=True)
     rest = studio.train(
@@ -109,9 +109,9 @@ def test_a_longer_run_can_follow_a_finished_one(tmp_path: Path) -> None:
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
-    run = studio.train(points_config(), out=tmp_path / "run", quiet=True)
+    run = studio.train(points_config(log_every=2), out=tmp_path / "run", quiet=True)
     before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
-    again = studio.train(points_config(), out=run.folder, quiet=True, resume=True)
+    again = studio.train(points_config(log_every=2), out=run.folder, quiet=True, resume=True)
     assert again.step == run.step == 8
     assert before == {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
 

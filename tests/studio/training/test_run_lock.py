@@ -150,7 +150,12 @@ def test_a_holder_that_was_taken_over_writes_nothing_more(tmp_path: Path) -> Non
             (tmp_path / "run" / ".lock").write_text(entry(host="elsewhere"))
 
     with pytest.raises(lock.Taken, match="taken over by process .* on elsewhere"):
-        studio.train(points_config(steps=8, save_every=2), out=tmp_path / "run", quiet=True, on_log=sleeps)
+        studio.train(
+            points_config(steps=8, save_every=2, log_every=2),
+            out=tmp_path / "run",
+            quiet=True,
+            on_log=sleeps,
+        )
     assert json.loads((tmp_path / "run" / ".lock").read_text())["host"] == "elsewhere", (
         "and leaves the other's lock"
     )
