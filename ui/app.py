@@ -6,14 +6,17 @@ at /, bridges at /bridge (`ui.translate`), what was made at /library (`ui.librar
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
 from starlette.middleware import Middleware
 
 from studio.jobs.index import HOME
+from studio.runtime import passwords
 from ui import early, hosts, library_page, translate
 from ui.api import Api
 from ui.engine import Engine
@@ -52,10 +55,17 @@ def build_app(engine: Engine, jobs: Jobs | None = None) -> gr.Blocks:
     return page
 
 
-def launch_options(engine: Engine, host: str = "127.0.0.1", allowed: Sequence[str] = ()) -> dict[str, Any]:
+def launch_options(
+    engine: Engine,
+    host: str = "127.0.0.1",
+    names: Collection[str] | None = None,
+    people: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """What `main` gives to ``launch``: the look, that only the folder of pictures is served, and only to who
-    asks for the page by a name of its own."""
-    guard = Middleware(hosts.Hosts, names=hosts.names_of(host, allowed), numbers=host in hosts.EVERYWHERE)
+    asks for the page by one of its ``names`` and, where there are ``people``, is one of them
+    (`studio.runtime.passwords`)."""
+    names = hosts.names_of(host) if names is None else names
+    guard = Middleware(hosts.Hosts, names=names, numbers=host in hosts.EVERYWHERE)
     first = Middleware(early.Early, first=Library(engine).first)
     return {
         "theme": theme(),
@@ -63,10 +73,10 @@ def launch_options(engine: Engine, host: str = "127.0.0.1", allowed: Sequence[st
         "head": f"<style>:root {{--shown-height: {HEIGHT}px}}</style><script>{SCRIPT.read_text()}</script>",
         "allowed_paths": [str(engine.out)],
         "blocked_paths": [str(engine.out / HOME)],
+        "auth": partial(passwords.fits, people) if people else None,
         "footer_links": ["api", "settings"],
         "show_error": True,
         "ssr_mode": False,
-        "share": False,
         "max_file_size": "100mb",
         "app_kwargs": {"middleware": [guard, first]},
     }
@@ -82,31 +92,36 @@ def main(
     threads: int | None = None,
     open_browser: bool = False,
     allow_hosts: Sequence[str] = (),
+    share: bool = False,
+    people: Mapping[str, str] | None = None,
 ) -> None:
-    """Serve the page until Ctrl-C. Raises ``ValueError`` for a device, folder or port that cannot be had,
-    before anything starts."""
+    """Serve the page until Ctrl-C; ``share``: also by a link of gradio's. Raises ``ValueError`` for a device,
+    folder or port that cannot be had, and for a page that others reach and nobody has a password for, before
+    anything starts."""
     from studio.runtime.devices import set_threads
 
+    passwords.check(host, share, people)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     set_threads(threads)
     engine = Engine(models, out, device=device, dtype=dtype)
     engine.check()
     _check_port(host, port)
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        print(
-            f"warning: {host} can be reached from other machines, and the page asks for no password",
-            file=sys.stderr,
-        )
     jobs = Jobs(engine)
     if taken := jobs.queue.take_up():
         print(f"goes on with {len(taken)} that an earlier page had begun", file=sys.stderr)
+    names, page = hosts.names_of(host, allow_hosts), build_app(engine, jobs)
     try:
-        build_app(engine, jobs).launch(
+        page.launch(
             server_name=host,
             server_port=port,
             inbrowser=open_browser,
-            **launch_options(engine, host, allow_hosts),
+            share=share,
+            prevent_thread_lock=True,
+            **launch_options(engine, host, names, people),
         )
+        if page.share_url:  # known only now; where there is none gradio has said why
+            names.add(str(urlsplit(page.share_url).hostname))
+        page.block_thread()
     finally:
         jobs.queue.close()
 

@@ -185,18 +185,40 @@ def ui(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A name by which the page may be asked for, beside its own.")
     ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(help="Who may open it: the password is in STUDIO_PASSWORD, or in --users."),
+    ] = None,
+    users: Annotated[
+        Path | None, typer.Option(help="Everybody who may: a file of lines of --hash-password.")
+    ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Also by a public link of gradio's; asks for a password.")
+    ] = False,
+    hash_password: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Ask for NAME's password, print the line for --users, and end."),
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Threads = None,
 ) -> None:
-    """Open the page.
+    """Open the page. A --host beyond this machine, and --share, want a password.
 
-    Example: `studio ui --models runs --port 7860`
+    Examples: `studio ui --models runs --port 7860` · `STUDIO_PASSWORD=... studio ui --host 0.0.0.0 --user
+    ada` · `studio ui --hash-password ada >> people`
     """
     import importlib
 
-    from studio.runtime import name_clash
+    from studio.runtime import name_clash, passwords
 
+    if hash_password is not None:
+        word = typer.prompt(
+            f"Password of {hash_password}", hide_input=True, confirmation_prompt=True, err=True
+        )
+        return print(passwords.hashed(hash_password, word))
+    people = None if user is None and users is None else passwords.people(user, users)
+    passwords.check(host, share, people)
     module, _, attribute = UI.partition(":")
     name_clash.check(module.partition(".")[0])
     getattr(importlib.import_module(module), attribute)(
@@ -209,6 +231,8 @@ def ui(
         threads=threads,
         open_browser=open_browser,
         allow_hosts=tuple(allow_host or ()),
+        share=share,
+        people=people,
     )
 
 
