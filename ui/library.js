@@ -96,4 +96,6 @@ function shown() {
 }
 
 watch("value", shown);
-if (root()) shown();
+const sent = document.querySelector("#early .things");  // the server says the same again, a moment later
+if (sent && !root()) props.value = sent.outerHTML;
+setTimeout(shown);

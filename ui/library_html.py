@@ -90,7 +90,7 @@ def _picture(item: Item, out: Path, *, lazy: bool) -> str:
     if not link:
         return f'<span class="lost">{escape(path.suffix.lstrip(".") or "file")}</span>'
     pixels = ' class="pixels"' if height < SMALL else ""
-    late = ' loading="lazy" decoding="async"' if lazy else ""
+    late = ' loading="lazy" decoding="async"' if lazy and not link.startswith("data:") else ""
     alt = escape(f"{words_of(item)}, {item.model}")
     return f'<img{pixels}{late} width="{width}" height="{height}" src="{link}" alt="{alt}">'
 
