@@ -2,11 +2,12 @@
 const things = () => [...element.querySelectorAll("[data-id]")];
 const root = () => element.querySelector(".things");
 let awaited = null;  // what gets the focus when the next page is there: "first" or "last"
-let asked = null;
+let asked = null, mine = null;  // the question that waits, and the item that was chosen last
 
 function choose(link) {
   things().forEach((other) => other.toggleAttribute("aria-current", false));
   link.setAttribute("aria-current", "true");
+  mine = link.dataset.id;
   link.focus({ preventScroll: false });
   history.replaceState(history.state, "", link.href);
   clearTimeout(asked);
@@ -69,6 +70,17 @@ function close(event) {
   element.querySelector("[aria-current]")?.focus();
 }
 document.addEventListener("click", close);
+
+// On a phone the narrower filters are unfolded on demand, and where they say something.
+function unfold(open) {
+  document.body.classList.toggle("filters-open", open);
+  document.querySelector(".more")?.setAttribute("aria-expanded", open);
+}
+document.addEventListener("click", (event) => {
+  if (event.target.closest?.(".more")) unfold(!document.body.classList.contains("filters-open"));
+});
+if (["model", "class", "seed", "since", "until"].some((name) => new URLSearchParams(location.search).get(name))) unfold(true);
+
 document.addEventListener("keydown", close);
 
 function turnBy(by, focus) {
@@ -86,12 +98,14 @@ function shown() {
     early.remove();
     window.scrollTo(0, at);
   }
-  history.replaceState(history.state, "", grid.dataset.link);
   const all = things();
-  if (!grid.dataset.chosen) document.body.classList.remove("thing-open");
+  const now = all.find((link) => link.dataset.id === (grid.dataset.chosen || mine));  // an answer may be older than a click
+  mine = now?.dataset.id ?? null;
+  if (now) now.setAttribute("aria-current", "true");
+  else document.body.classList.remove("thing-open");
+  history.replaceState(history.state, "", now ? now.href : grid.dataset.link);
   if (awaited && all.length) choose(awaited === "first" ? all[0] : all[all.length - 1]);
-  else if (document.activeElement === document.body && grid.dataset.chosen)
-    all.find((link) => link.dataset.id === grid.dataset.chosen)?.focus({ preventScroll: true });
+  else if (document.activeElement === document.body && grid.dataset.chosen) now?.focus({ preventScroll: true });
   awaited = null;
 }
 

@@ -21,6 +21,10 @@ CURRENT = """(...all) => {
   return [...all.slice(0, -1), now ? now.dataset.id : all.at(-1)];
 }"""
 EVERY = "All"
+MORE = (  # on a phone
+    '<button type="button" class="more" aria-expanded="false" aria-controls="narrower">'
+    "Model, class, seed, dates</button>"
+)
 
 
 def page(app: gr.Blocks, jobs: Jobs) -> None:
@@ -45,12 +49,13 @@ def _filters() -> dict[str, Any]:
         with gr.Row():
             p["text"] = gr.Textbox(label="Search", placeholder="model, class or note", max_lines=1)
             p["show"] = gr.Radio(label="Show", choices=[(v, k) for k, v in SHOWS.items()], value="")
-        with gr.Row():
+        gr.HTML(MORE, apply_default_css=False)
+        with gr.Row(elem_id="narrower"):
             p["model"] = gr.Dropdown(label="Model", choices=[(EVERY, "")], value="", allow_custom_value=True)
             p["class"] = gr.Dropdown(label="Class", choices=[(EVERY, "")], value="", allow_custom_value=True)
             p["seed"] = gr.Textbox(label="Seed", placeholder="any", max_lines=1)
-            p["since"] = gr.Textbox(label="From", placeholder="such as 2026-11-30", max_lines=1)
-            p["until"] = gr.Textbox(label="To", placeholder="such as 2026-12-31", max_lines=1)
+            p["since"] = gr.Textbox(label="From", placeholder="YYYY-MM-DD", max_lines=1)
+            p["until"] = gr.Textbox(label="To", placeholder="YYYY-MM-DD", max_lines=1)
         p["wrong"] = gr.HTML(elem_classes="inset")
     return p
 

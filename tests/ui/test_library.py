@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from benchmarks.ui import many_pictures
 from studio.jobs import Item
 from studio.sampling.samples import save_png
 from ui import library_html
@@ -284,6 +285,16 @@ def test_arrows_walk_and_a_reload_shows_the_same(tab: Any) -> None:
     assert tab.locator("#grid [aria-current]").count() == 1
 
 
+def test_a_click_before_the_first_answer_counts(tab: Any, shown: tuple[str, Library]) -> None:
+    tab.goto(f"{shown[0]}library")
+    tab.wait_for_selector("#grid [data-id]")
+    tab.evaluate("document.querySelectorAll('#grid [data-id]')[3].click()")
+    chosen(tab, 3)
+    tab.wait_for_timeout(500)
+    assert tab.locator("#grid [aria-current]").count() == 1 and "item=" in tab.url
+    assert "seed-000003" in tab.inner_text("#large .facts")
+
+
 @pytest.mark.slow
 def test_marks_and_the_bin_from_the_keyboard(tab: Any, shown: tuple[str, Library]) -> None:
     library = shown[1]
@@ -315,7 +326,12 @@ def test_a_phone_has_room_for_all_and_fingers_for_none_too_small(
     tab: Any, shown: tuple[str, Library]
 ) -> None:
     tab.set_viewport_size({"width": 390, "height": 844})
+    opened(tab, shown[0])
+    assert not tab.get_by_label("Seed").is_visible()
+    tab.click(".more")
+    assert tab.get_by_label("Seed").is_visible()
     opened(tab, shown[0], "?class=Bag")
+    assert tab.get_by_label("Seed").is_visible()
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     tab.locator("#grid [data-id]").nth(1).click()
     tab.wait_for_selector("#large img")
@@ -338,6 +354,27 @@ def test_a_link_is_a_page_before_any_script_has_run(browser: Any, shown: tuple[s
     page.wait_for_url("**/library?class=Bag&page=2")
     assert page.locator("#early li img").first.evaluate("i => i.naturalWidth") == 8
     context.close()
+
+
+@pytest.mark.slow
+def test_of_twenty_five_thousand_the_first_and_the_last_page(browser: Any, tmp_path: Path) -> None:
+    many_pictures(tmp_path / "out", 25_000)
+    engine = Engine((str(tmp_path / "models"),), tmp_path / "out", device="cpu", dtype="fp32")
+    assert Library(engine).adopt() == 0  # all are some job's
+    app = build_app(engine)
+    _, url, _ = app.launch(
+        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(engine)
+    )
+    page = browser.new_context().new_page()
+    opened(page, url)
+    assert "25,000" in page.inner_text("#grid [role=status]")
+    assert page.locator("#grid [data-id]").count() == PAGE
+    page.locator("#grid [name=page]").first.fill("417")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#grid [data-id=i000000]")
+    assert page.locator("#grid [data-id]").count() == 40 and "page=417" in page.url
+    page.context.close()
+    app.close()
 
 
 def test_names_are_never_markup() -> None:
