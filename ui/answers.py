@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.checkpoints import plans
-from studio.checkpoints.find import Card, card
+from studio.checkpoints.find import Card
 from studio.jobs import limits
 from studio.jobs.recipe import Recipe, label_choices, own_word
 from studio.model import catalog
@@ -30,7 +30,7 @@ def of(form: str, ticket: int, source: str, controls: dict[str, Update]) -> dict
 
 def model(engine: Engine, name: str, seeds: str, ticket: int) -> dict[str, Any]:
     """A model's classes, weights and defaults. Raises ``ValueError`` for none."""
-    shown = card(name)
+    shown = engine.card(name)
     own = catalog.defaults_of(shown)
     if seeds in ("", PICTURES, POINTS):
         seeds = POINTS if catalog.shown_together(shown) else PICTURES
@@ -50,13 +50,13 @@ def model(engine: Engine, name: str, seeds: str, ticket: int) -> dict[str, Any]:
 
 def settings(engine: Engine, asked: Recipe, ticket: int) -> dict[str, Any]:
     """Every control as it was asked for. Raises ``ValueError`` for no model."""
-    return of("sample", ticket, asked.model, _controls(asked, card(asked.model), engine.cards()))
+    return of("sample", ticket, asked.model, _controls(asked, engine.card(asked.model), engine.cards()))
 
 
-def plan(name: str, chosen: str, ticket: int) -> dict[str, Any]:
+def plan(engine: Engine, name: str, chosen: str, ticket: int) -> dict[str, Any]:
     """The settings that a plan of a model is for, as it is of no use with others; of auto and none nothing is
     set. Raises ``ValueError`` for no model."""
-    shown = card(name)
+    shown = engine.card(name)
     own = catalog.plans_of(shown)
     controls: dict[str, Update] = {"plan_note": {"value": _about(chosen, own)}}
     if chosen in own:
@@ -131,7 +131,7 @@ def restored(engine: Engine, path: str, tickets: dict[str, int]) -> tuple[dict[s
         values = {key: {"value": value} for key, value in controls.items()}
         return of("translate", tickets["translate"], name, bridge(shown) | values), notes
     found = restore.restore(path, shelf)
-    shown = card(found.settings.model)
+    shown = engine.card(found.settings.model)
     return of(
         "sample", tickets["sample"], found.settings.model, _controls(found.settings, shown, engine.cards())
     ), found.notes

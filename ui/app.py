@@ -39,7 +39,7 @@ def build_app(engine: Engine, jobs: Jobs | None = None) -> gr.Blocks:
         parts: dict[str, Any] = {"job": strip(page, jobs)}
         with gr.Row(equal_height=False, elem_id="main"):
             with gr.Column(scale=5, min_width=260):
-                parts |= left()
+                parts |= left(engine.card)
             with gr.Column(scale=11, min_width=420):
                 parts |= centre()
             with gr.Column(scale=5, min_width=250):

@@ -8,12 +8,13 @@ another.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from studio.checkpoints.find import card
+from studio.checkpoints.find import Card, card
 from studio.jobs.recipe import parse_conditions
 from studio.model import asking
 from studio.model.asking import Control
@@ -32,9 +33,11 @@ def said(model: str | None, line: str) -> dict[str, Any]:
     return {"model": model, "values": parse_conditions(line or "", texts)}
 
 
-def read(model: str | None, line: str) -> dict[str, Any]:
-    """The same of a line that a person has typed."""
+def read(find: Callable[[str], Card], model: str | None, line: str) -> dict[str, Any]:
+    """The same of a line that a person has typed; ``find`` refuses models that the page does not hold."""
     with toasts():
+        if model:
+            find(model)
         found = said(model, line)
         for name, value in found["values"].items():
             shown(found["model"], name, value)
@@ -63,11 +66,14 @@ def put(model: str, name: str, given: Any) -> dict[str, str]:
         return {"name": name, "text": text}
 
 
-def draw(found: dict[str, Any] | None, line: gr.Textbox, sent: gr.JSON) -> None:
-    """The controls of a model with the values of its line, inside the caller's blocks."""
+def draw(find: Callable[[str], Card], found: dict[str, Any] | None, line: gr.Textbox, sent: gr.JSON) -> None:
+    """The controls of a model with the values of its line, inside the caller's blocks; ``find`` as in
+    `read`."""
     if not found or not found.get("model"):
         return
     model, values = found["model"], found["values"]
+    with toasts():
+        find(model)
     for k, (name, control) in enumerate(asking.controls(card(model)).items()):
         try:
             value = shown(model, name, values[name]) if name in values else None

@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from studio.checkpoints import plans
-from studio.checkpoints.find import Card, card, list_models
+from studio.checkpoints import find, plans
+from studio.checkpoints.find import Card, list_models
+from studio.jobs import limits
 from studio.jobs.index import Index
 from studio.jobs.recipe import Recipe
 from studio.jobs.result import Result
@@ -69,6 +70,15 @@ class Engine:
         """All models by the text that finds them: bundled ones and those below the roots."""
         return {catalog.name_of(c): c for c in list_models(self.roots)}
 
+    def card(self, name: str) -> Card:
+        """Of a model of the shelf. Raises ``ValueError`` for any other, of which nothing is opened."""
+        if not find.is_listed(name, self.roots):
+            raise ValueError(
+                f"got model {limits.brief(name)}, expected one that this page lists; start it with --models and "
+                "the folder that holds it"
+            )
+        return find.card(name)
+
     def cards(self) -> dict[str, Card]:
         """Models that start from noise."""
         return {name: c for name, c in self.shelf().items() if not c.starts_from}
@@ -78,17 +88,24 @@ class Engine:
         return {name: c for name, c in self.shelf().items() if c.starts_from and catalog.one_file_each(c)}
 
     def model(self, name: str, *, weights: str = "auto", dtype: str = "auto") -> Model:
-        """A loaded model; the two used last are kept. A checkpoint written since is loaded anew."""
-        shown = card(name)
+        """A loaded model; the two used last are kept. A checkpoint written since is loaded anew. Raises
+        ``ValueError`` as `card` does, also for what its guidance borrows."""
+        shown = self.card(name)
         key_name, path = catalog.weights_file(shown, weights)
         kind = self.dtype if dtype == "auto" else dtype
         key = (str(name), key_name, kind, path, path.stat().st_mtime_ns)
         if key not in self._models:
             while len(self._models) >= KEEP_MODELS:
                 self._models.popitem(last=False)
-            self._models[key] = load(name, weights=weights, device=self.device, dtype=kind)
+            model = load(name, weights=weights, device=self.device, dtype=kind)
+            self._models[key] = replace(model, loader=self._lent)
         self._models.move_to_end(key)
         return self._models[key]
+
+    def _lent(self, name: str, **options: Any) -> Model:
+        """A model that guidance borrows."""
+        self.card(name)
+        return load(name, **options)
 
     def begin(self, recipe: Recipe, folder: Path | None = None) -> Run:
         """A run, checked, in a folder of its own, or the one where it was begun before. Raises ``ValueError``

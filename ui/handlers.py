@@ -12,7 +12,6 @@ from typing import Any
 
 import gradio as gr
 
-from studio.checkpoints.find import card
 from studio.jobs import limits
 from studio.jobs.recipe import PICK, Recipe
 from studio.jobs.result import Result
@@ -91,7 +90,7 @@ class Handlers:
         models = gr.update(choices=answers.choices(self.engine.cards(), current))
         with toasts():
             try:
-                own = catalog.plans_of(card(current)) if current else {}
+                own = catalog.plans_of(self.engine.card(current)) if current else {}
             except ValueError:  # what was typed is no model
                 return models, gr.skip()
         return models, gr.update(choices=answers.plan_choices(own), visible=bool(own))
@@ -110,7 +109,9 @@ class Handlers:
         with toasts():
             if not asked.get("model"):
                 raise ValueError(PICK)
-            return answers.plan(str(asked["model"]), str(asked.get("plan") or ""), asked["ticket"])
+            return answers.plan(
+                self.engine, str(asked["model"]), str(asked.get("plan") or ""), asked["ticket"]
+            )
 
     def check_guidance(self, line: str) -> str:
         """What the grammar makes of the line, or what it does not understand."""

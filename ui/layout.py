@@ -1,10 +1,12 @@
 """What stands on the page. Left: model, condition, seeds. Centre: the run and its pictures. Right: sampler
 and guidance, and a picture to restore from. Below: the recipe. Each part gives its controls by name."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
+from studio.checkpoints.find import Card
 from studio.checkpoints.plans import NONE as NO_PLAN
 from studio.jobs.limits import DTYPES, MOST_STEPS
 from studio.jobs.recipe import OWN
@@ -55,7 +57,7 @@ def _command(elem_id: str) -> gr.Code:
     )
 
 
-def left() -> dict[str, Any]:
+def left(find: Callable[[str], Card]) -> dict[str, Any]:
     p: dict[str, Any] = {}
     with gr.Group(elem_id="picker"):
         p["model"] = gr.Dropdown(label="Model", allow_custom_value=True, elem_id="model", **DRIFT)
@@ -89,7 +91,7 @@ def left() -> dict[str, Any]:
 
         @gr.render(inputs=p["fields"], triggers=[p["fields"].change])
         def _fields(found: dict[str, Any] | None) -> None:
-            conditions.draw(found, line, p["sent"])
+            conditions.draw(find, found, line, p["sent"])
 
         line.render()
     with gr.Row(elem_classes="tight"):

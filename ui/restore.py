@@ -226,7 +226,7 @@ def _without_strangers(settings: Recipe, shelf: Shelf) -> tuple[Recipe, list[str
     told = ", ".join(map(limits.brief, strangers))
     words = (
         f"Its guidance borrows {told}, which the page does not hold: guidance was left out. Where you "
-        "trust that model, type the line in yourself."
+        "trust that model, start the page with --models and the folder that holds it."
     )
     return Recipe(**{**vars(settings), "guidance": ""}), [words]
 
@@ -270,7 +270,7 @@ def _model_of(recipe: Mapping[str, Any], shelf: Shelf) -> tuple[str, Card, list[
             [f"{limits.brief(named)} is not here, but {name} has the same weights and was chosen instead."],
         )
     hint = (
-        "to use it, type it into the model field yourself"
+        "the page opens none from the hub, `studio sample` does"
         if named.startswith("hf:")
         else "start the page with --models and the folder that holds it"
     )

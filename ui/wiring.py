@@ -1,6 +1,7 @@
 """Which handler each control of the page calls, and how what it answers is shown."""
 
 import json
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -91,7 +92,7 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
     )
     p["sampler"].change(h.check_sampler, p["sampler"], p["sampler_note"], trigger_mode="always_last", **QUIET)
 
-    _wire_conditions(p)
+    _wire_conditions(p, h)
 
     picked = p["gallery"].select(h.select, p["paths"], bottom, **QUIET)
     said = json.dumps(
@@ -133,10 +134,12 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         asked.success(None, p["answer"], None, js="(answer) => drift.carry('translate', answer)", **QUIET)
 
 
-def _wire_conditions(p: dict[str, Any]) -> None:
+def _wire_conditions(p: dict[str, Any], h: Handlers) -> None:
     """The line of conditions and the controls say the same."""
     p["fields"].change(None, p["fields"], None, js="(found) => drift.fields(found)", **QUIET)
-    p["conditions"].blur(conditions.read, [p["model"], p["conditions"]], p["fields"], **QUIET)
+    p["conditions"].blur(
+        partial(conditions.read, h.engine.card), [p["model"], p["conditions"]], p["fields"], **QUIET
+    )
     p["sent"].change(
         None, p["sent"], p["conditions"], js="(sent) => drift.put(sent?.name, sent?.text)", **QUIET
     )

@@ -75,6 +75,21 @@ def locate(name: str | Path) -> tuple[Path, int | None]:
     )
 
 
+def is_listed(name: str, roots: Sequence[str | Path]) -> bool:
+    """Whether a MODEL is bundled or lies in one of the folders, as `list_models` finds them; looks at nothing
+    but whether its folder is there."""
+    if not name or len(name) > 1000 or name.startswith("hf:"):
+        return False
+    homes = {Path(str(resources.files("studio"))) / "bundled" / "models", *(Path(root) for root in roots)}
+    try:
+        folder = _folder_of(parted(name)[0])
+        if folder is None or folder.name in ("", ".."):
+            return False
+        return folder.parent.resolve() in {home.resolve() for home in homes}
+    except (OSError, RuntimeError, ValueError):  # no name of a file, or of nobody's home
+        return False
+
+
 @dataclass(frozen=True)
 class Card:
     """What the picker shows of a model without loading it."""

@@ -142,18 +142,18 @@ def test_no_text_of_the_line_opens_a_file(model: str, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((2, 2), np.float32))
     for name in ("seen", "map", "caption"):
         with pytest.raises(gr.Error, match="files are not read here"):
-            conditions.read(model, f"{name}=@{tmp_path / 'a.npy'}")
+            conditions.read(card, model, f"{name}=@{tmp_path / 'a.npy'}")
     (tmp_path / "bad.csv").write_text("1,2,3\n")
     with pytest.raises(gr.Error, match="got seen of shape"):
         conditions.put(model, "seen", str(tmp_path / "bad.csv"))
 
 
 def test_a_line_that_is_typed_is_read_or_told(model: str) -> None:
-    assert conditions.read(model, "t=2, season=spring")["values"] == {"t": 2.0, "season": "spring"}
+    assert conditions.read(card, model, "t=2, season=spring")["values"] == {"t": 2.0, "season": "spring"}
     for line, words in (
         ("season=winter", "got class 'winter'"),
         ("colour=3", "got condition 'colour', expected one of t, "),
         ("t=warm", "expected name=number"),
     ):
         with pytest.raises(gr.Error, match=words):
-            conditions.read(model, line)
+            conditions.read(card, model, line)

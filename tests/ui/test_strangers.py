@@ -3,8 +3,10 @@ where no run could follow."""
 
 import json
 import re
+import shutil
 import threading
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import studio.checkpoints.find
+import studio.runtime.pretrained
 from studio.jobs.recipe import Recipe
 from studio.jobs.result import Result
 from studio.runtime.recipes import KEY
@@ -137,6 +140,32 @@ def test_a_picture_opens_no_model_from_elsewhere(
     answer = handlers.apply(str(path), {"sample": 1, "translate": 1})
     assert answer["controls"]["guidance"]["value"] == "" and answer["controls"]["num_steps"]["value"] == 4
     assert not [name for name in opened if "nobody" in name or "stranger" in name or "elsewhere" in name]
+
+
+def test_the_page_opens_no_model_that_it_does_not_list(
+    handlers: Any, shelf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it is named, and also where guidance borrows it."""
+    engine, real = handlers.engine, Path(shelf.pictures)
+    elsewhere = Path(shutil.copytree(real, tmp_path / "elsewhere"))
+    (inside := real.parent / "inside").mkdir()
+    (inside / "link").symlink_to(tmp_path)
+    monkeypatch.setattr(studio.runtime.pretrained, "fetch", lambda *a: pytest.fail("asked the hub"))
+    away = ["hf:nobody/nothing", str(elsewhere), f"{elsewhere}@4", f"{inside}/link/elsewhere", "~nobody/x"]
+    away += [f"{inside}/link/../elsewhere", f"{real}/..", f"{real}/../../runs/../../elsewhere", "x" * 5000]
+    for name in away:
+        asked = Recipe(name, seeds="0", num_steps=1, sampler="euler")
+        with pytest.raises(ValueError, match="one that this page lists"):
+            engine.begin(asked)
+        lent = replace(asked, model=shelf.pictures, guidance=f"autoguidance(scale=2,model={name})")
+        with pytest.raises(ValueError, match="one that this page lists"):
+            engine.begin(lent)
+        with pytest.raises(handling.gr.Error, match="one that this page lists"):
+            handlers.choose({"ticket": 1, "model": name})
+    own = f"autoguidance(scale=2,model={shelf.pictures}@2)"
+    assert engine.begin(Recipe(shelf.pictures, seeds="0", num_steps=1, guidance=own)).finished == 0
+    for name in (f"{shelf.pictures}@2", f"{real.parent}/./points", f"{real}/../points", "fashion-dit"):
+        assert engine.card(name)
 
 
 def test_stop_keeps_the_batches_that_are_finished(handlers: Any, shelf: Any) -> None:
