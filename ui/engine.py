@@ -74,8 +74,8 @@ class Engine:
         """Of a model of the shelf. Raises ``ValueError`` for any other, of which nothing is opened."""
         if not find.is_listed(name, self.roots):
             raise ValueError(
-                f"got model {limits.brief(name)}, expected one that this page lists; start it with --models and "
-                "the folder that holds it"
+                f"got model {limits.brief(name)}, expected one that this page lists; start it with --models "
+                "and the folder that holds it"
             )
         return find.card(name)
 

@@ -89,10 +89,8 @@ def test_a_model_offers_its_plans_and_one_without_has_no_control(engine: Engine,
     assert answer["controls"]["plan"]["visible"] is False
 
 
-def test_plans_of_other_weights_and_of_another_path_are_not_offered(
-    engine: Engine, planned: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "squares"
+def test_plans_of_other_weights_and_of_another_path_are_not_offered(planned: Path, tmp_path: Path) -> None:
+    folder, engine = tmp_path / "squares", Engine([tmp_path], tmp_path / "out", device="cpu", dtype="fp32")
     shutil.copytree(planned / "squares", folder)
     write(folder, "other", 4, {}, digest="0" * 16)
     saved = plans.read(folder / "plans" / "fast.json")
