@@ -16,9 +16,10 @@ import torch
 import warm
 from PIL import Image
 from tiny import environment, files_below, run_studio
+from warm_process import worker_command
 
 import studio
-from studio.generation import engine
+from studio.generation import engine, workers
 from studio.generation.label_rules import parse_rule
 from studio.generation.plan import make_plan
 from studio.model.model import Model
@@ -119,10 +120,25 @@ def test_a_second_call_makes_what_is_missing_and_touches_nothing_else(
     assert generate(picture_run, out).written == 0
 
 
-@pytest.mark.parametrize("options", [{"batch": 3}, {"batch": 100, "workers": 2}])
+@pytest.mark.parametrize(
+    "options, fresh",
+    [
+        ({"batch": 3}, False),
+        ({"batch": 100, "workers": 2}, False),
+        pytest.param({"batch": 100, "workers": 2}, True, marks=pytest.mark.slow),
+    ],
+)
 def test_batch_and_processes_change_no_byte(
-    options: dict[str, Any], whole: Path, picture_run: Run, tmp_path: Path
+    options: dict[str, Any],
+    fresh: bool,
+    whole: Path,
+    picture_run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """``fresh``: workers that load torch themselves; else they are forks."""
+    if "workers" in options and not fresh:
+        monkeypatch.setattr(workers, "COMMAND", worker_command(warm.place()))
     assert generate(picture_run, tmp_path / "out", **options).written == 21
     assert pictures_in(tmp_path / "out") == pictures_in(whole)
 

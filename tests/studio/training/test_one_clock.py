@@ -44,7 +44,7 @@ class Own(nn.Module):
 
 train = {"batch_size": 32, "accumulate": 2, "ema": ["0.9"], "log_every": 0, "eval_every": 0, \
 "weak_snapshot": True, "warmup": 2}
-train |= {"minutes": {"minutes": 2, "stop": 100}[MODE] / 60} if MODE in ("minutes", "stop") else {"steps": \
+train |= {"minutes": {"minutes": 1, "stop": 100}[MODE] / 60} if MODE in ("minutes", "stop") else {"steps": \
 6, "log_every": 2}
 train |= {"ddp": {"find_unused_parameters": True}} if MODE == "unused-allowed" else {}
 tree = points_config(**train)
