@@ -49,7 +49,7 @@ def _filters() -> dict[str, Any]:
         with gr.Row():
             p["text"] = gr.Textbox(label="Search", placeholder="model, class or note", max_lines=1)
             p["show"] = gr.Radio(label="Show", choices=[(v, k) for k, v in SHOWS.items()], value="")
-        gr.HTML(MORE, apply_default_css=False)
+        gr.HTML(MORE, elem_id="more", apply_default_css=False)
         with gr.Row(elem_id="narrower"):
             p["model"] = gr.Dropdown(label="Model", choices=[(EVERY, "")], value="", allow_custom_value=True)
             p["class"] = gr.Dropdown(label="Class", choices=[(EVERY, "")], value="", allow_custom_value=True)
