@@ -18,6 +18,7 @@ from studio.jobs.recipe import PICK, Recipe
 from studio.jobs.result import Result
 from studio.jobs.run import Update
 from studio.jobs.translation import Translation
+from studio.jobs.typed import of_fields
 from studio.model import catalog
 from studio.runtime.signals import Stopped
 from ui import restore
@@ -55,19 +56,20 @@ class Api:
             model = model or next(iter(self.engine.cards()), None)
             if model is None:
                 raise ValueError(PICK)
-            settings = Recipe(
-                model,
-                weights,
-                label,
-                seeds,
-                num_steps,
-                sampler,
-                guidance,
-                conditions,
-                dtype,
-                deterministic,
-                plan,
-            )
+            named = {
+                "model": model,
+                "weights": weights,
+                "label": label,
+                "seeds": seeds,
+                "num_steps": num_steps,
+                "sampler": sampler,
+                "guidance": guidance,
+                "conditions": conditions,
+                "dtype": dtype,
+                "deterministic": deterministic,
+                "plan": plan,
+            }
+            settings = Recipe.parse({k: v for k, v in named.items() if v is not None})
             job = self.jobs.sample(settings, owner(request))
             yield from self._followed(job)
 
@@ -85,13 +87,16 @@ class Api:
         """Pictures through a bridge, the first that ``/models`` lists where none is named; answers as those
         of ``/generate``, with ``failed``: why a picture could not be translated. ``num_steps`` 0: its own."""
         with toasts():
-            asked = Translation(
-                bridge or next(iter(self.engine.bridges()), ""),
-                num_steps=int(num_steps),
-                seed=int(seed),
-                resize=resize,
-                direction=direction,
-                label=label or None,
+            asked = of_fields(
+                Translation,
+                {
+                    "bridge": bridge or next(iter(self.engine.bridges()), ""),
+                    "num_steps": num_steps,
+                    "seed": seed,
+                    "resize": resize,
+                    "direction": direction,
+                    "label": label or None,
+                },
             )
             job = self.jobs.translate(asked, pictures or [], None, owner(request))
             yield from self._followed(job)

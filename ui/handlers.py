@@ -61,7 +61,9 @@ class Handlers:
                 answer, notes = self._linked(name, said, ticket)
             except (ValueError, OSError) as error:
                 if name != "form":
-                    gr.Warning(html.text(f"The link does not fill the form: {error}"), duration=20)
+                    gr.Warning(
+                        html.text(f"The link does not fill the form: {limits.words(str(error))}"), duration=20
+                    )
                 continue
             for text in notes:
                 gr.Warning(html.text(text), duration=20)
@@ -127,12 +129,13 @@ class Handlers:
 
         ``request`` stands first because the page fills it in by its place; it says whose Stop ends this run.
         """
-        settings = Recipe(**dict(zip(CONTROLS, values)))
+        said = {k: v for k, v in zip(CONTROLS, values) if v is not None}
         try:
             with toasts():
+                settings = Recipe.parse({"model": "", **said})
                 job = self.jobs.sample(settings, owner(request))
         except gr.Error as error:  # the toast goes away, the reason stays
-            yield self._failed(error, html.asked(settings), bool(values[-1]))
+            yield self._failed(error, bool(values[-1]))
             raise
         yield row(SHOWN, job=job, stop=gr.update(interactive=True), generate=gr.update(interactive=False))
         yield from self._follow(job, html.asked(settings), owner(request), bool(values[-2]), bool(values[-1]))
@@ -173,10 +176,10 @@ class Handlers:
                 except Stopped as stopped:
                     yield row(SHOWN, status=html.idle(str(stopped), asked), **OVER, **_back(before))
         except gr.Error as error:
-            yield self._failed(error, asked, before)
+            yield self._failed(error, before)
             raise
 
-    def _failed(self, error: gr.Error, asked: str, before: bool) -> tuple[Any, ...]:
+    def _failed(self, error: gr.Error, before: bool) -> tuple[Any, ...]:
         note = html.note(unescape(str(error.message)), bad=True)
         return row(SHOWN, status=note, **OVER, **_back(before))
 

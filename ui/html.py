@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from studio.checkpoints import plans
 from studio.checkpoints.find import Card
+from studio.jobs import limits
 from studio.jobs.recipe import Recipe
 from studio.jobs.result import Result
 from studio.jobs.run import Update
@@ -137,7 +138,11 @@ def finished(result: Result, asked: str = "") -> str:
 
 
 def note(text: str, *, bad: bool = False) -> str:
-    return f'<div class="note{" bad" if bad else ""}">{escape(text, quote=False)}</div>' if text else ""
+    return (
+        f'<div class="note{" bad" if bad else ""}">{escape(limits.words(text), quote=False)}</div>'
+        if text
+        else ""
+    )
 
 
 def text(plain: str) -> str:

@@ -101,7 +101,7 @@ def asked(untrusted: Any, shelf: Shelf) -> Restored:
 
 def restored(recipe: dict[str, Any], file: str, shelf: Shelf) -> Restored:
     """Control values from a picture's recipe."""
-    recipe = complete(recipe, ("model", "seed"))
+    recipe = complete(recipe, ("model", "seed", "sampler"))
     name, shown, notes = _model_of(recipe, shelf)
     if shown.starts_from:
         raise ValueError(

@@ -7,6 +7,7 @@ from html import escape
 
 import gradio as gr
 
+from studio.jobs import limits
 from studio.runtime.signals import Stopped
 
 BUG = "Something went wrong that is not of your making; the terminal in which the page runs shows what."
@@ -25,7 +26,7 @@ def toasts() -> Iterator[None]:
         if "out of memory" in str(error).lower():
             raise gr.Error(MEMORY, print_exception=False) from None
         if isinstance(error, ValueError | OSError | ImportError) and not isinstance(error, UnicodeError):
-            raise gr.Error(escape(str(error), quote=False), print_exception=False) from None
+            raise gr.Error(escape(limits.words(str(error)), quote=False), print_exception=False) from None
         if isinstance(error, RecursionError):
             raise gr.Error("This text is nested too deeply.", print_exception=False) from None
         raise gr.Error(BUG, print_exception=True) from error

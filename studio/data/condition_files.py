@@ -2,7 +2,8 @@
 
 .npy and .npz hold arrays, .json nested lists (null is missing), .csv and .txt a row a line: with commas,
 semicolons, tabs or spaces, an empty cell or ``nan`` missing, and in a .csv a line of column names on top
-where there is one.
+where there is one. A file may come from a stranger: its size, and what it says of the sizes of its arrays,
+are looked at before anything is read, and pickles are never loaded.
 """
 
 import csv
@@ -20,6 +21,8 @@ from studio.runtime.text import decoded
 
 EXPECTED = "expected .npy, .npz, .json, .csv or .txt"
 SEPARATORS = ",;\t "
+MOST_NUMBERS = 64_000_000  # of an array, as many as a picture may have pixels
+MOST_BYTES, MOST_TEXT = 8 * MOST_NUMBERS, 64_000_000  # of what an archive unpacks to; of a file of text
 
 
 def numbers_in(field: Field, text: str, files: bool) -> Any:
@@ -39,11 +42,17 @@ def numbers_in(field: Field, text: str, files: bool) -> Any:
         return _archive(field, path)
     said = _read(field, path) if path.suffix.lower() == ".json" else None
     try:
-        return np.load(path, allow_pickle=False) if said is None else _filled(json.loads(said))
+        found = np.load(path, mmap_mode="r", allow_pickle=False) if said is None else None
+        if found is None:
+            return _filled(json.loads(said or ""))
     except OSError as error:
         raise unread(field, path, error) from None
-    except (ValueError, EOFError, RecursionError):
+    except Exception:  # whatever a damaged file makes numpy raise
         raise ValueError(f"{path} for {field.name} holds no array, {EXPECTED}") from None
+    if not isinstance(found, np.ndarray):
+        raise ValueError(f"{path} for {field.name} holds no array, {EXPECTED}")
+    _bounded(field, path, found.size, MOST_NUMBERS, "numbers")
+    return np.array(found)
 
 
 def text_in(field: Field, text: str, files: bool) -> Any:
@@ -76,11 +85,21 @@ def unread(field: Field, path: Path, error: OSError) -> ValueError:
     return ValueError(f"{path} for {field.name} cannot be read: {error.strerror or error}")
 
 
+def _bounded(field: Field, path: Path, count: int, most: int, what: str) -> None:
+    """Raises ``ValueError`` for more than a condition may have."""
+    if count > most:
+        raise ValueError(f"{path} for {field.name} has {count:,} {what}, expected at most {most:,}")
+
+
 def _read(field: Field, path: Path) -> str:
     try:
-        return decoded(path.read_bytes())[0]
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= MOST_TEXT else b""
     except OSError as error:
         raise unread(field, path, error) from None
+    _bounded(field, path, size, MOST_TEXT, "bytes")
+    try:
+        return decoded(data)[0]
     except ValueError as error:
         raise ValueError(f"{path} for {field.name}: {error}, expected a text; try .txt or .json") from None
 
@@ -94,12 +113,14 @@ def _filled(values: Any) -> Any:
 def _archive(field: Field, path: Path) -> np.ndarray:
     """The array of the field's name, or the only one beside ``mask``, which says which rows are there."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file}
+        with zipfile.ZipFile(path) as archive:  # which unpacks no more than it says
+            size = sum(member.file_size for member in archive.infolist())
+        arrays = _arrays(path) if size <= MOST_BYTES else {}
     except OSError as error:
         raise unread(field, path, error) from None
-    except (ValueError, EOFError, zipfile.BadZipFile):
+    except Exception:  # whatever a damaged file makes zipfile, zlib and numpy raise
         raise ValueError(f"{path} for {field.name} is no .npz of plain arrays, {EXPECTED}") from None
+    _bounded(field, path, size, MOST_BYTES, "bytes")
     mask = arrays.pop("mask", None) if len(arrays) > 1 else None
     name = field.name if field.name in arrays else next(iter(arrays), "")
     if name not in arrays or (name != field.name and len(arrays) > 1):
@@ -107,6 +128,11 @@ def _archive(field: Field, path: Path) -> np.ndarray:
             f"{path} holds {', '.join(arrays) or 'no array'}, expected one array, or one called {field.name}"
         )
     return arrays[name] if mask is None else masked(arrays[name], mask, str(path))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file}
 
 
 def masked(array: np.ndarray, mask: np.ndarray, where: str) -> np.ndarray:
@@ -131,7 +157,10 @@ def _table(field: Field, path: Path) -> np.ndarray:
     if not lines:
         raise ValueError(f"{path} for {field.name} is empty, expected a row of numbers a line")
     separator = next(s for s in SEPARATORS if any(s in line for line in lines) or s == " ")
-    cells = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+    try:
+        cells = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+    except csv.Error:
+        raise ValueError(f"{path} for {field.name} is no table of numbers, {EXPECTED}") from None
     cells = [[c for c in row if c] for row in cells] if separator == " " else cells
     header = [c.strip() for c in cells[0]] if not all(map(_is_number, cells[0])) else []
     order = _order(field, header, path)

@@ -149,7 +149,9 @@ class Index:
         return {row[0] for row in rows if row[0]}
 
     def job(self, name: str) -> Job | None:
-        """A job by its id."""
+        """A job by its id; None for any other text, or what is none."""
+        if not _is_id(name):
+            return None
         return next(iter(self._jobs(f"{_JOBS} where id = ?", [name])), None)
 
     def jobs(self, states: Sequence[str] = (), *, limit: int = -1) -> list[Job]:
@@ -159,7 +161,9 @@ class Index:
         return self._jobs(f"{_JOBS}{where} order by created desc, id desc limit ?", [*states, limit])
 
     def item(self, name: str) -> Item | None:
-        """An item by its id."""
+        """An item by its id, as `job`."""
+        if not _is_id(name):
+            return None
         return next(iter(self._items(f"{_ITEMS} where items.id = ?", [name])), None)
 
     def items(self, wanted: Wanted = Wanted(), *, offset: int = 0, limit: int = -1) -> list[Item]:
@@ -273,3 +277,8 @@ def _opened(place: str | Path) -> sqlite3.Connection:
             "away: the files that it names stay"
         ) from None
     return base
+
+
+def _is_id(name: object) -> bool:
+    """Whether the database may be asked for it: a stranger may say anything, also half of a character."""
+    return isinstance(name, str) and name.isprintable()

@@ -6,6 +6,7 @@ from typing import Any
 DTYPES = ("auto", "fp32", "bf16", "fp16")
 MOST_STEPS = 100_000
 LONGEST = 1_000_000  # characters that a field may hold
+MESSAGE = 1000  # characters of a message
 
 
 def steps(value: Any) -> int:
@@ -35,6 +36,11 @@ def text(name: str, value: str) -> None:
     """Raises ``ValueError`` for a field that holds a book."""
     if len(value) > LONGEST:
         raise ValueError(f"got {len(value):,} characters of {name}, expected at most {LONGEST:,}")
+
+
+def words(text: str) -> str:
+    """A message of a length that a person reads: of one that repeats a whole book its ends."""
+    return text if len(text) <= MESSAGE else f"{text[: MESSAGE // 2]} … {text[-MESSAGE // 2 :]}"
 
 
 def brief(value: Any) -> str:

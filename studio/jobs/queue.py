@@ -108,7 +108,7 @@ class Queue:
     def get(self, name: str) -> Live | None:
         """A job of this process that is not long over."""
         with self._moved:
-            return self._live.get(name)
+            return self._live.get(name) if isinstance(name, str) else None
 
     def of(self, owner: str) -> list[Live]:
         """The unfinished jobs of an owner, the first in line first."""
@@ -157,7 +157,7 @@ class Queue:
         """Ask a job to stop after the solver step that it is in, and wait so many seconds for it; how it
         ended, or "" where there is none."""
         with self._moved:
-            live = self._live.get(name)
+            live = self._live.get(name) if isinstance(name, str) else None
             if live is None or live.ended.is_set():
                 return ""
             live.flag.set()

@@ -1,10 +1,13 @@
 """What files say of conditions, and what is plainly refused of them."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from studio.data.condition_files import MOST_NUMBERS, MOST_TEXT
 from studio.data.conditions import Field
 from studio.data.kinds import ArrayKind
 from studio.data.number_kinds import FieldKind
@@ -60,6 +63,40 @@ def test_what_is_refused(
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         kind.parse(field, f"@{tmp_path / name}")
+
+
+def test_files_that_say_they_are_huge_are_refused_unread(tmp_path: Path) -> None:
+    """Headers of terabytes, an archive that unpacks to gigabytes, a text beyond all bounds, and pickles."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
+    (tmp_path / "huge.npy").write_bytes(header.getvalue() + bytes(80))
+    with zipfile.ZipFile(tmp_path / "header.npz", "w") as archive:
+        archive.writestr("seen.npy", header.getvalue() + bytes(80))
+    np.savez_compressed(tmp_path / "bomb.npz", seen=np.zeros(10))
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("more.npy", bytes(10))
+        archive.infolist()[-1].file_size = 10**12
+    with open(tmp_path / "long.csv", "wb") as file:
+        file.truncate(MOST_TEXT + 1)
+    with open(tmp_path / "sparse.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": (MOST_NUMBERS + 1,)}
+        )
+        file.truncate(file.tell() + MOST_NUMBERS + 1)
+    np.save(tmp_path / "pickle.npy", np.array([{}]), allow_pickle=True)
+    (tmp_path / "cell.csv").write_text("1," + "2" * 200_000)
+    words = {
+        "huge.npy": "holds no array",
+        "header.npz": "no .npz of plain arrays",
+        "bomb.npz": "has 1,000,000,000,2.. bytes, expected at most 512,000,000",
+        "long.csv": "has 64,000,001 bytes",
+        "sparse.npy": "has 64,000,001 numbers",
+        "pickle.npy": "holds no array",
+        "cell.csv": "no table of numbers",
+    }
+    for name, told in words.items():
+        with pytest.raises(ValueError, match=told):
+            SetKind().parse(SET, f"@{tmp_path / name}")
 
 
 def test_complex_numbers_are_not_cut_short() -> None:
