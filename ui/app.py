@@ -43,7 +43,7 @@ def build_app(engine: Engine, jobs: Jobs | None = None) -> gr.Blocks:
             with gr.Column(scale=11, min_width=420):
                 parts |= centre()
             with gr.Column(scale=5, min_width=250):
-                parts |= right()
+                parts |= right(engine)
         parts |= bottom() | hidden()
         wire_api(Api(jobs))  # first: a name is given to whom asks first
         wire(page, parts, Handlers(jobs))

@@ -110,7 +110,7 @@ def _text(
     box = gr.Textbox(
         label=name, value=value or "", info=control.hint, max_lines=3, interactive=True, elem_id=spot
     )
-    box.input(None, box, line, js=_written(name), **QUIET)
+    gr.on([box.input, box.blur], None, box, line, js=_written(name), **QUIET)  # blur: what was pasted
 
 
 def _choice(

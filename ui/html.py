@@ -137,6 +137,11 @@ def finished(result: Result, asked: str = "") -> str:
     )
 
 
+def rule(name: str, about: str) -> str:
+    """The head of a rule's controls; what it is, for who points at it."""
+    return f'<div class="rule-name" title="{escape(about)}">{escape(name)}</div>'
+
+
 def note(text: str, *, bad: bool = False) -> str:
     return (
         f'<div class="note{" bad" if bad else ""}">{escape(limits.words(text), quote=False)}</div>'

@@ -10,7 +10,9 @@ from studio.checkpoints.find import Card
 from studio.checkpoints.plans import NONE as NO_PLAN
 from studio.jobs.limits import DTYPES, MOST_STEPS
 from studio.jobs.recipe import OWN
-from ui import conditions, html
+from studio.model import lines
+from ui import conditions, html, rules
+from ui.engine import Engine
 
 DRIFT: dict[str, Any] = {"elem_classes": "drift"}  # controls that answers set: the script watches them
 EXAMPLE = "cfg=2.0,interval=0.1:0.9"
@@ -133,7 +135,7 @@ def centre() -> dict[str, Any]:
     return p
 
 
-def right() -> dict[str, Any]:
+def right(engine: Engine) -> dict[str, Any]:
     p: dict[str, Any] = {}
     with gr.Group():
         p["num_steps"] = gr.Slider(
@@ -147,6 +149,12 @@ def right() -> dict[str, Any]:
             **DRIFT,
         )
         p["sampler_note"] = gr.HTML(elem_classes="inset")
+        p["sampler_stack"] = gr.JSON(visible="hidden")
+
+        @gr.render(inputs=p["sampler_stack"], triggers=[p["sampler_stack"].change])
+        def _sampler(found: dict[str, Any] | None) -> None:
+            rules.draw(found, p["sampler"], p["sampler_stack"], [])
+
     with gr.Group():
         p["guidance"] = gr.Textbox(
             label="Guidance",
@@ -157,6 +165,15 @@ def right() -> dict[str, Any]:
             **DRIFT,
         )
         p["guidance_note"] = gr.HTML(elem_classes="inset")
+        p["guidance_stack"] = gr.JSON(visible="hidden")
+
+        @gr.render(inputs=p["guidance_stack"], triggers=[p["guidance_stack"].change])
+        def _rules(found: dict[str, Any] | None) -> None:
+            rules.draw(found, p["guidance"], p["guidance_stack"], list(engine.cards()))
+
+        p["rule"] = gr.Dropdown(
+            label="Add a rule", choices=list(lines.rule_names()), value=None, elem_id="rule"
+        )
     with gr.Group():
         p["plan"] = gr.Dropdown(
             label="Plan",

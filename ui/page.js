@@ -96,6 +96,40 @@ window.drift = (() => {
     while (pending > 0) await new Promise((resolve) => setTimeout(resolve, 20));
   }
 
+  // Parts of the lines of guidance and sampler: name and the options that are given.
+  const lines = { guidance: [], sampler: [] };
+  function parts(found) {
+    if (!found) return;
+    lines[found.form] = found.parts.map((part) => ({
+      name: part.name,
+      first: found.form === "guidance" ? part.options[0]?.name : null,
+      spans: part.options.filter((o) => o.kind === "span" && o.name.startsWith("interval")).map((o) => o.name),
+      given: Object.fromEntries(part.options.filter((o) => o.value !== null).map((o) => [o.name, String(o.value)])),
+    }));
+  }
+  const quoted = (text) => (/[,()="]/.test(text) ? `"${text.replaceAll('"', "")}"` : text);
+  function written(part) {
+    const inside = Object.entries(part.given).filter(([key]) => !part.spans.includes(key) || part.first === null);
+    const head = inside.length === 1 && inside[0][0] === part.first ? `${part.name}=${quoted(inside[0][1])}`
+      : inside.length ? `${part.name}(${inside.map(([key, value]) => `${key}=${quoted(value)}`).join(",")})` : part.name;
+    const spans = part.first === null ? [] : part.spans.filter((key) => key in part.given).map((key) => `${key}=${part.given[key]}`);
+    return [head, ...spans].join(",");
+  }
+  function option(form, k, name, value) {
+    const part = lines[form][k];
+    if (value === null || value === undefined || value === "") delete part.given[name];
+    else part.given[name] = String(value);
+    return lines[form].map(written).join(",");
+  }
+  function rule(name) {
+    if (name) lines.guidance.push({ name, first: null, spans: [], given: {} });
+    return lines.guidance.map(written).join(",");
+  }
+  function unrule(k) {
+    lines.guidance.splice(k, 1);
+    return lines.guidance.map(written).join(",");
+  }
+
   // Until the controls say what the picked model has; never longer than ten seconds.
   function settled(name) {
     return Promise.race([quiet(name).then(arrived), new Promise((resolve) => setTimeout(resolve, 10000))]);
@@ -166,5 +200,5 @@ window.drift = (() => {
     } else if (event.key === "?" && !writes) help();
   });
 
-  return { fields, put, sending, ask, pick, plan, fail, apply, done, settled, form_is, job_is, opened, job, carry, carried };
+  return { parts, option, rule, unrule, fields, put, sending, ask, pick, plan, fail, apply, done, settled, form_is, job_is, opened, job, carry, carried };
 })();

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import conditions, html, translate
+from ui import conditions, html, rules, translate
 from ui.answers import BRIDGE, CONTROLS
 from ui.api import Api
 from ui.handlers import BOTTOM, FOUND, SHOWN, STOP_WAIT, Handlers
@@ -16,7 +16,7 @@ from ui.toasts import owner
 TOGETHER = 32  # runs that may stand in the line for the device at a time; the engine runs one
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 MANY: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 8}
-SAMPLE = (*CONTROLS, "card", "plan_note", "fields")
+SAMPLE = (*CONTROLS, "card", "plan_note", "guidance_stack", "sampler_stack", "fields")
 TRANSLATE = (*BRIDGE, "bridge-card")
 
 
@@ -93,6 +93,7 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
     p["sampler"].change(h.check_sampler, p["sampler"], p["sampler_note"], trigger_mode="always_last", **QUIET)
 
     _wire_conditions(p, h)
+    _wire_rules(p)
 
     picked = p["gallery"].select(h.select, p["paths"], bottom, **QUIET)
     said = json.dumps(
@@ -143,6 +144,18 @@ def _wire_conditions(p: dict[str, Any], h: Handlers) -> None:
     p["sent"].change(
         None, p["sent"], p["conditions"], js="(sent) => drift.put(sent?.name, sent?.text)", **QUIET
     )
+
+
+def _wire_rules(p: dict[str, Any]) -> None:
+    """The lines of guidance and sampler, and the controls of their parts."""
+    for form in ("guidance", "sampler"):
+        line, stack = p[form], p[f"{form}_stack"]
+        stack.change(None, stack, None, js="(found) => drift.parts(found)", **QUIET)
+        typed = [line.blur, line.submit] if form == "guidance" else [line.input]
+        gr.on(typed, partial(rules.read, form), line, stack, **QUIET)
+    js = "(name) => [drift.rule(name), null]"
+    added = p["rule"].select(None, p["rule"], [p["guidance"], p["rule"]], js=js, **QUIET)
+    added.then(partial(rules.said, "guidance"), p["guidance"], p["guidance_stack"], **QUIET)
 
 
 def wire_translate(page: gr.Blocks, p: dict[str, Any], jobs: Jobs) -> None:

@@ -50,3 +50,41 @@ def test_a_line_that_is_typed_sets_the_controls(page: Any) -> None:
     page.keyboard.press("Tab")
     page.wait_for_selector(".toast-body")
     assert "expected one of logP" in page.inner_text(".toast-body")
+
+
+GUIDANCE = "#guidance textarea, #guidance input"
+
+
+def guidance_is(page: Any, line: str) -> None:
+    page.wait_for_function(f"document.querySelector('{GUIDANCE}').value == {json.dumps(line)}")
+
+
+def picked(page: Any, control: str, name: str) -> None:
+    page.click(f"#{control} input")
+    page.locator("[role=option]", has_text=name).first.click()
+
+
+def test_rules_are_stacked_edited_and_removed_and_the_line_says_the_same(page: Any) -> None:
+    page.fill("#guidance-0-0 input", "3")
+    guidance_is(page, "cfg=3")
+    picked(page, "rule", "rescale")
+    page.wait_for_selector("#guidance-1-0")
+    guidance_is(page, "cfg=3,rescale")
+    page.fill("#guidance-1-0 input", "0.4")
+    guidance_is(page, "cfg=3,rescale=0.4")
+    page.click("#guidance-0 button:has-text('More options')")
+    page.locator("#guidance-0-1 input, #guidance-0-1 textarea").press_sequentially("0.2:0.8")
+    guidance_is(page, "cfg=3,interval=0.2:0.8,rescale=0.4")
+    page.click("#guidance-1-remove")
+    page.wait_for_selector("#guidance-1", state="detached")
+    guidance_is(page, "cfg=3,interval=0.2:0.8")
+    page.fill(GUIDANCE, "cfg=1.5,rescale=0.9")  # and back
+    page.keyboard.press("Tab")
+    page.wait_for_selector("#guidance-1-0")
+    assert page.input_value("#guidance-1-0 input") == "0.9"
+
+
+def test_options_of_the_sampler(page: Any) -> None:
+    page.click("#sampler-0 button")
+    page.fill("#sampler-0-0 input", "0.5")
+    page.wait_for_function("document.querySelector('#sampler input').value == 'graph(renoise=0.5)'")

@@ -1,0 +1,78 @@
+"""What a line of guidance or of a sampler says, part by part with every option that its signature has: what a
+page makes controls of."""
+
+import inspect
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import UnionType
+from typing import Any
+
+import guidance
+import samplers
+from backbones.registry import resolve
+from guidance import grammar
+from studio.sampling import sampler_spec
+
+KINDS = ((bool, "truth"), (tuple, "span"), (int, "whole"), (float, "number"))  # of an annotation, the first
+
+
+@dataclass(frozen=True)
+class Option:
+    """``kind``: number, whole, truth, span (a:b) or text; ``value`` is None where the line does not say it,
+    and ``default``, as text, counts ("" for one that must be said)."""
+
+    name: str
+    kind: str
+    default: str
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One rule, or the sampler. ``about``: the first sentence of its documentation."""
+
+    name: str
+    about: str
+    options: tuple[Option, ...]
+
+
+def rules_of(line: str) -> list[dict[str, Any]]:
+    """The rules of a guidance line as `Part`s in plain dicts. Raises ``ValueError`` for what is not
+    understood; a rule that lacks an option is still shown."""
+    return [
+        _part(tree, guidance.REGISTRY, "guidance rule") for tree in grammar.parse(line, guidance.REGISTRY)
+    ]
+
+
+def sampler_of(line: str) -> list[dict[str, Any]]:
+    """The sampler as the only one. Raises ``ValueError``."""
+    name, options = sampler_spec.parse(line)
+    return [_part({"name": name, **options}, samplers.REGISTRY, "sampler")]
+
+
+def rule_names() -> tuple[str, ...]:
+    """All that there are."""
+    return tuple(guidance.REGISTRY)
+
+
+def _part(tree: Mapping[str, Any], registry: Mapping[str, str], what: str) -> dict[str, Any]:
+    kind: Any = resolve(registry, tree["name"], what)
+    options = []
+    for name, parameter in inspect.signature(kind).parameters.items():
+        default = parameter.default
+        told = "" if default in (None, parameter.empty) else grammar.text_of(default)
+        options.append(Option(name, _kind(parameter.annotation, default), told, _plain(tree.get(name))))
+    return asdict(Part(tree["name"], (inspect.getdoc(kind) or "").partition(". ")[0], tuple(options)))
+
+
+def _kind(annotation: Any, default: Any) -> str:
+    """By what the option takes beside None."""
+    union = typing.get_origin(annotation) in (typing.Union, UnionType)
+    choices = [a for a in (typing.get_args(annotation) if union else (annotation,)) if a is not type(None)]
+    plain = [typing.get_origin(c) or c for c in choices]
+    return next((name for kind, name in KINDS if plain == [kind]), "text")
+
+
+def _plain(value: Any) -> Any:
+    return ":".join(f"{v:g}" for v in value) if isinstance(value, tuple | list) else value
