@@ -1,6 +1,6 @@
 """The page, built and served: what stands on it is in `ui.layout`, which handler each control calls in
 `ui.wiring`, the handlers in `ui.handlers`, the work in `ui.engine`. Pages have addresses of their own: Create
-at /, bridges at /bridge (`ui.translate`), what was made at /library (`ui.library`); above each stands
+at /, bridges at /bridge (`ui.bridge`), what was made at /library (`ui.library`); above each stands
 `ui.strip`."""
 
 import os
@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 
 from studio.jobs.index import HOME
 from studio.runtime import passwords
-from ui import early, hosts, library_page, translate
+from ui import bridge, early, hosts, library_page
 from ui.api import Api
 from ui.engine import Engine
 from ui.handlers import Handlers
@@ -48,7 +48,7 @@ def build_app(engine: Engine, jobs: Jobs | None = None) -> gr.Blocks:
         wire_api(Api(jobs))  # first: a name is given to whom asks first
         wire(page, parts, Handlers(jobs))
     with page.route("Bridge", "/bridge"):
-        parts = {"job": strip(page, jobs)} | translate.panel(engine) | hidden()
+        parts = {"job": strip(page, jobs)} | bridge.panel(engine) | hidden()
         wire_translate(page, parts, jobs)
     library_page.page(page, jobs)
     page.queue(max_size=32)

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import conditions, html, rules, translate
+from ui import bridge, conditions, html, rules
 from ui.answers import BRIDGE, CONTROLS
 from ui.api import Api
 from ui.handlers import BOTTOM, FOUND, SHOWN, STOP_WAIT, Handlers
@@ -163,10 +163,10 @@ def wire_translate(page: gr.Blocks, p: dict[str, Any], jobs: Jobs) -> None:
     page.load(None, None, [p[k] for k in TRANSLATE], js=f"() => drift.carried('translate', {names})", **QUIET)
 
     def press(request: gr.Request, *values: Any) -> Any:
-        yield from translate.press(jobs, request, *values)
+        yield from bridge.press(jobs, request, *values)
 
     def stop(request: gr.Request) -> Any:
-        jobs.stop_soon(owner(request, translate.ROOM), STOP_WAIT)
+        jobs.stop_soon(owner(request, bridge.ROOM), STOP_WAIT)
         return gr.update(interactive=False)
 
     _picked(
@@ -177,7 +177,7 @@ def wire_translate(page: gr.Blocks, p: dict[str, Any], jobs: Jobs) -> None:
         TRANSLATE,
         p["bridge_asked"],
         p["bridge_answer"],
-        lambda asked: translate.choose(jobs.engine, asked),
+        lambda asked: bridge.choose(jobs.engine, asked),
     )
     shown = [p[k] for k in ("bridge-status", "bridge-sheet", "translated", "bridge-stop", "translate")]
     inputs = [p[k] for k in ("bridge", "sources", "bridge-steps", "bridge-seed", "bridge-resize")]

@@ -19,7 +19,7 @@ from ui.engine import Engine
 from ui.jobs import Jobs
 
 handling, gr = Later("ui.handlers"), Later("gradio")
-ui_app, ui_translate = Later("ui.app"), Later("ui.translate")
+ui_app, ui_bridge = Later("ui.app"), Later("ui.bridge")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_the_button_translates_and_tells(roots: tuple[str], tmp_path: Path) -> N
         Image.new("L", (size, size), 90).save(tmp_path / file)
     (tmp_path / "c.png").write_bytes(b"no picture")
     inputs = [str(tmp_path / f) for f in ("a.png", "b.png", "c.png")]
-    *_, (text, sheet, files, *_) = ui_translate.run(Jobs(engine), name, inputs, 2, 0, True)
+    *_, (text, sheet, files, *_) = ui_bridge.run(Jobs(engine), name, inputs, 2, 0, True)
     assert "2 translated into" in text and "c.png: does not decode" in text
     assert (
         Image.open(sheet).width > 8 and all(Image.open(f).size == (8, 8) for f in files) and len(files) == 2
@@ -82,7 +82,7 @@ def test_the_button_translates_and_tells(roots: tuple[str], tmp_path: Path) -> N
         (inputs, None, "pick a bridge"),
         (inputs[2:], name, "none of 1 pictures can be translated"),
     ):
-        rows = ui_translate.press(Jobs(engine), None, bridge, sources, 2, 0, True)
+        rows = ui_bridge.press(Jobs(engine), None, bridge, sources, 2, 0, True)
         with pytest.raises(gr.Error, match=words):
             while True:
                 last = next(rows)
@@ -104,7 +104,7 @@ def test_two_uploads_of_one_name_are_both_translated(roots: tuple[str], tmp_path
         (tmp_path / place).mkdir()
         Image.new("L", (8, 8), shade).save(tmp_path / place / file)
         inputs.append(str(tmp_path / place / file))
-    *_, (text, sheet, files, *_) = ui_translate.run(Jobs(engine), name, inputs, 2, 0, True)
+    *_, (text, sheet, files, *_) = ui_bridge.run(Jobs(engine), name, inputs, 2, 0, True)
     assert [Path(f).name for f in files] == [
         "cat.png",
         "cat-2.png",
@@ -124,7 +124,7 @@ def test_a_translated_picture_goes_to_its_tab(roots: tuple[str], tmp_path: Path)
     engine = Engine(roots, tmp_path / "out", device="cpu", dtype="fp32")
     name = next(n for n in engine.bridges() if n.endswith("negatives"))
     Image.new("L", (8, 8), 90).save(tmp_path / "a.png")
-    *_, (_, _, files, *_) = ui_translate.run(Jobs(engine), name, [str(tmp_path / "a.png")], 4, 11, True)
+    *_, (_, _, files, *_) = ui_bridge.run(Jobs(engine), name, [str(tmp_path / "a.png")], 4, 11, True)
     answer = handling.Handlers(Jobs(engine)).apply(files[0], {"sample": 1, "translate": 2})
     controls = {k: u["value"] for k, u in answer["controls"].items() if k in BRIDGE}
     assert (answer["form"], answer["ticket"]) == ("translate", 2)
@@ -141,7 +141,7 @@ def test_stop_keeps_what_is_translated(roots: tuple[str], tmp_path: Path) -> Non
     for k in range(33):  # two batches
         Image.new("L", (8, 8), k).save(tmp_path / f"{k}.png")
     jobs = Jobs(engine)
-    rows = ui_translate.run(jobs, name, [str(tmp_path / f"{k}.png") for k in range(33)], 300, 0, True)
+    rows = ui_bridge.run(jobs, name, [str(tmp_path / f"{k}.png") for k in range(33)], 300, 0, True)
     next(rows)
 
     def stop() -> None:
