@@ -8,15 +8,25 @@ from typing import Any
 
 from studio.checkpoints import plans
 from studio.checkpoints.find import Card
+from studio.data.labels import no_label
 from studio.jobs import limits
 from studio.jobs.recipe import Recipe, label_choices, own_word
+from studio.jobs.translation import Translation
 from studio.model import catalog
-from ui import conditions, html, restore, rules
+from ui import conditions, html, pair, restore, rules
 from ui.engine import Engine
 
 CONTROLS = tuple(f.name for f in fields(Recipe))
-# the controls of the Bridge page that an answer sets
-BRIDGE = ("bridge", "bridge-steps", "bridge-seed", "bridge-resize")
+# the controls of the Bridge page that an answer sets, and what of a `Translation` each holds
+BRIDGE = {
+    "bridge": "bridge",
+    "bridge-sampler": "sampler",
+    "bridge-steps": "num_steps",
+    "bridge-seed": "seed",
+    "bridge-direction": "direction",
+    "bridge-label": "label",
+    "bridge-resize": "resize",
+}
 PICTURES, POINTS = "0-9", "0-999"
 LONG = 250  # solver steps that the slider offers unless a model or recipe asks for more
 
@@ -119,21 +129,53 @@ def _controls(settings: Recipe, shown: Card, known: dict[str, Card]) -> dict[str
     }
 
 
-def bridge(shown: Card) -> dict[str, Update]:
-    """The Bridge page for a bridge, at the steps that it has by itself."""
-    return {
-        "bridge-steps": {"value": catalog.defaults_of(shown).num_steps},
-        "bridge-card": {"value": html.card(shown, folder=str(shown.folder))},
+def bridge(name: str, shown: Card, asked: Translation | None = None) -> dict[str, Update]:
+    """The Bridge page for a bridge with what it has by itself, or with what was ``asked``."""
+    own, ways = catalog.defaults_of(shown), catalog.directions(shown)
+    none = no_label(shown.classes)
+    found = asked or Translation(name)
+    sampler = found.sampler or own.sampler
+    label = found.label or none
+    more: dict[str, Update] = {
+        "bridge-sampler": {
+            "value": sampler,
+            "choices": _pairs([*catalog.sampler_names(shown), own.sampler, sampler]),
+        },
+        "bridge-steps": {"value": found.num_steps or own.num_steps},
+        "bridge-direction": {
+            "value": found.direction,
+            "choices": [(directed(way, shown.starts_from), way) for way in ways],
+            "visible": len(ways) > 1,
+        },
+        "bridge-label": {
+            "value": label,
+            "choices": _pairs([*label_choices(shown.classes)[1:], label]),
+            "visible": bool(shown.classes),
+        },
+        "bridge-card": {"value": pair.expects(shown, catalog.sample_shape(shown), ways)},
+        "bridge-examples": {"visible": bool(catalog.examples_of(shown))},
     }
+    if asked is None:
+        return more
+    return more | {
+        "bridge": {"value": name},
+        "bridge-seed": {"value": asked.seed},
+        "bridge-resize": {"value": asked.resize},
+    }
+
+
+def directed(way: str, starts_from: str) -> str:
+    """A direction for the eye."""
+    return f"{way}: {'from' if way == 'forward' else 'to'} {starts_from}"
 
 
 def restored(engine: Engine, path: str, tickets: dict[str, int]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A picture's recipe as an answer to the form where it belongs, and what to say of what differs."""
     shelf = engine.shelf()
     if restore.is_translated(recipe := restore.read(path)):
-        name, shown, controls, notes = restore.translation(recipe, Path(path).name, shelf)
-        values = {key: {"value": value} for key, value in controls.items()}
-        return of("translate", tickets["translate"], name, bridge(shown) | values), notes
+        asked, shown, notes = restore.translation(recipe, Path(path).name, shelf)
+        controls = bridge(asked.bridge, shown, asked)
+        return of("translate", tickets["translate"], asked.bridge, controls), notes
     found = restore.restore(path, shelf)
     shown = engine.card(found.settings.model)
     return of(

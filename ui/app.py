@@ -19,13 +19,14 @@ from studio.jobs.index import HOME
 from studio.runtime import passwords
 from ui import bridge, early, hosts, library_page
 from ui.api import Api
+from ui.bridging import Bridging
 from ui.engine import Engine
 from ui.handlers import Handlers
 from ui.jobs import Jobs
 from ui.layout import HEIGHT, bottom, centre, hidden, left, right, theme
 from ui.library import Library
 from ui.strip import strip
-from ui.wiring import wire, wire_api, wire_translate
+from ui.wiring import wire, wire_api, wire_bridge
 
 CSS, SCRIPT = Path(__file__).with_name("style.css"), Path(__file__).with_name("page.js")
 
@@ -48,8 +49,8 @@ def build_app(engine: Engine, jobs: Jobs | None = None) -> gr.Blocks:
         wire_api(Api(jobs))  # first: a name is given to whom asks first
         wire(page, parts, Handlers(jobs))
     with page.route("Bridge", "/bridge"):
-        parts = {"job": strip(page, jobs)} | bridge.panel(engine) | hidden()
-        wire_translate(page, parts, jobs)
+        parts = {"job": strip(page, jobs, "translate")} | bridge.panel(engine) | hidden()
+        wire_bridge(page, parts, Bridging(jobs))
     library_page.page(page, jobs)
     page.queue(max_size=32)
     return page

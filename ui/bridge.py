@@ -1,155 +1,177 @@
-"""The Bridge page: pictures through a bridge, one file each in a folder of its own, and a sheet of before
-and after."""
+"""What stands on the Bridge page. Left: the bridge, what it expects, pictures and settings. Right: each
+picture before and after, the sheet of all, and what could not be translated."""
 
-from collections.abc import Iterator, Sequence
-from html import unescape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from studio.checkpoints.find import Card
-from studio.jobs import limits
-from studio.jobs.run import Update
-from studio.jobs.translation import Translation
-from studio.model import catalog
-from studio.runtime.signals import Stopped
-from ui import answers, html
+from studio.jobs.limits import MOST_STEPS
+from ui import answers, html, pair
 from ui.engine import Engine
-from ui.jobs import Jobs
-from ui.toasts import owner, toasts
 
-ROOM = "/translate"  # whose runs Stop in this tab ends
-Shown = tuple[Any, ...]
-# Stop and Translate while it runs and afterwards
-GOING = (gr.update(interactive=True), gr.update(interactive=False))
-OVER = (gr.update(interactive=False), gr.update(interactive=True))
+DRIFT: dict[str, Any] = {"elem_classes": "drift"}  # controls that answers set: the script watches them
+CANVAS = 320  # pixels of the larger side that a mask is painted on
 
 
 def panel(engine: Engine) -> dict[str, Any]:
     """The controls of the page by name, inside the caller's blocks. Without a bridge among the models it says
     how to make one."""
     bridges = engine.bridges()
-    p: dict[str, Any] = {}
-    drift: dict[str, Any] = {"elem_classes": "drift"}
-    with gr.Row(equal_height=False):
+    first = next(iter(bridges), None)
+    start = answers.bridge(first, bridges[first]) if first else {}
+    with gr.Row(equal_height=False, elem_id="bridge-main"):
         with gr.Column(scale=5, min_width=260):
-            first = next(iter(bridges), None)
-            p["bridge"] = gr.Dropdown(
-                label="Bridge", choices=list(bridges), value=first, elem_id="bridge", **drift
-            )
-            p["bridge-card"] = gr.HTML(_about(bridges, first), elem_id="bridge-card")
-            p["sources"] = gr.File(
-                label="Pictures",
-                file_types=["image"],
-                file_count="multiple",
-                type="filepath",
-                height=140,
-                elem_id="sources",
-            )
-            steps = catalog.defaults_of(bridges[first]).num_steps if first else 10
-            p["bridge-steps"] = gr.Number(
-                label="Steps",
-                value=steps,
-                precision=0,
-                minimum=1,
-                maximum=limits.MOST_STEPS,
-                elem_id="bridge-steps",
-                **drift,
-            )
-            p["bridge-seed"] = gr.Number(
-                label="Seed", value=0, precision=0, minimum=0, elem_id="bridge-seed", **drift
-            )
-            p["bridge-resize"] = gr.Checkbox(
-                label="Convert pictures of another size or kind", value=True, elem_id="bridge-resize", **drift
-            )
-            with gr.Row(elem_classes="tight"):
-                p["translate"] = gr.Button(
-                    "Translate", variant="primary", scale=3, min_width=120, elem_id="translate"
-                )
-                p["bridge-stop"] = gr.Button(
-                    "Stop", variant="stop", scale=1, min_width=70, interactive=False, elem_id="bridge-stop"
-                )
-        with gr.Column(scale=11, min_width=300):
-            p["bridge-status"] = gr.HTML(
-                html.idle("Pick pictures and press Translate"), elem_id="bridge-status"
-            )
-            p["bridge-sheet"] = gr.Image(
-                label="Before and after",
-                type="filepath",
-                format="png",
-                interactive=False,
-                buttons=["download", "fullscreen"],
-                elem_id="bridge-sheet",
-            )
-            p["translated"] = gr.Files(label="Translated", elem_id="translated")
+            p = _pictures(list(bridges), start) | _settings(start) | _buttons()
+        with gr.Column(scale=11, min_width=280):
+            p |= _result()
     return p
 
 
-def choose(engine: Engine, asked: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a bridge that was picked."""
-    with toasts():
-        shown = engine.bridges()
-        if asked["model"] not in shown:
-            raise ValueError("pick a bridge first; `studio train fashion-restore` makes one")
-        return answers.of("translate", asked["ticket"], asked["model"], answers.bridge(shown[asked["model"]]))
+def _pictures(bridges: list[str], start: dict[str, Any]) -> dict[str, Any]:
+    p: dict[str, Any] = {}
+    none = html.note("There is no bridge here yet; `studio train fashion-restore` makes one")
+    with gr.Group():
+        p["bridge"] = gr.Dropdown(
+            label="Bridge",
+            choices=bridges,
+            value=next(iter(bridges), None),
+            info="Makes pictures of one kind from those of another",
+            elem_id="bridge",
+            **DRIFT,
+        )
+        p["bridge-card"] = gr.HTML(**start.get("bridge-card", {"value": none}), elem_id="bridge-card")
+    p["sources"] = gr.File(
+        label="Pictures",
+        file_types=["image"],
+        file_count="multiple",
+        type="filepath",
+        height=150,
+        elem_id="sources",
+    )
+    p["bridge-examples"] = gr.Button(
+        "Take the examples", size="sm", elem_id="bridge-examples", **start.get("bridge-examples", {})
+    )
+    with gr.Accordion("Only a part (mask)", open=False, elem_id="bridge-masked"):
+        p["bridge-mask"] = gr.File(
+            label="A picture whose white may change",
+            file_types=["image"],
+            type="filepath",
+            height=110,
+            elem_id="bridge-mask",
+        )
+        p["bridge-paint"] = gr.Button("Paint it over the first picture", size="sm", elem_id="bridge-paint")
+        p["bridge-drawn"] = gr.ImageEditor(
+            label="What is painted may change",
+            type="pil",
+            sources=(),
+            layers=False,
+            transforms=(),
+            brush=gr.Brush(default_size=CANVAS // 8, colors=["#14b8a6"], color_mode="fixed"),
+            canvas_size=(CANVAS, CANVAS),
+            fixed_canvas=True,
+            visible=False,
+            elem_id="bridge-drawn",
+        )
+    return p
 
 
-def press(
-    jobs: Jobs,
-    request: gr.Request | None,
-    name: str | None,
-    sources: list[str] | None,
-    num_steps: float,
-    seed: float,
-    resize: bool,
-) -> Iterator[Shown]:
-    """What the button does: a line of text, the sheet, the files and whether Stop and Translate can be
-    pressed, again and again until it is done."""
-    try:
-        with toasts():
-            try:
-                yield from run(jobs, name, sources, num_steps, seed, resize, owner(request, ROOM))
-            except Stopped as stopped:
-                yield html.idle(str(stopped)), gr.skip(), gr.skip(), *OVER
-    except gr.Error as error:
-        yield html.note(unescape(str(error.message)), bad=True), gr.skip(), gr.skip(), *OVER
-        raise
+def _settings(start: dict[str, Any]) -> dict[str, Any]:
+    p: dict[str, Any] = {}
+    with gr.Group():
+        p["bridge-direction"] = gr.Dropdown(
+            label="Direction", elem_id="bridge-direction", **DRIFT, **start.get("bridge-direction", {})
+        )
+        p["bridge-label"] = gr.Dropdown(
+            label="Class", elem_id="bridge-label", **DRIFT, **start.get("bridge-label", {})
+        )
+        p["bridge-steps"] = gr.Number(
+            label="Steps",
+            precision=0,
+            minimum=1,
+            maximum=MOST_STEPS,
+            info="More are slower and finer",
+            elem_id="bridge-steps",
+            **DRIFT,
+            **start.get("bridge-steps", {"value": 10}),
+        )
+        p["bridge-seed"] = gr.Number(
+            label="Seed",
+            value=0,
+            precision=0,
+            minimum=0,
+            info="Another seed, other details",
+            elem_id="bridge-seed",
+            **DRIFT,
+        )
+        p["bridge-sampler"] = gr.Dropdown(
+            label="Sampler",
+            allow_custom_value=True,
+            elem_id="bridge-sampler",
+            **DRIFT,
+            **start.get("bridge-sampler", {}),
+        )
+        p["bridge-resize"] = gr.Checkbox(
+            label="Convert pictures of another size or kind", value=True, elem_id="bridge-resize", **DRIFT
+        )
+    return p
 
 
-def run(
-    jobs: Jobs,
-    name: str | None,
-    sources: Sequence[str] | None,
-    num_steps: float,
-    seed: float,
-    resize: bool,
-    who: str = "local",
-) -> Iterator[Shown]:
-    """Rows as in `press`: the place in the queue, and then what was made. Raises ``ValueError`` for what
-    cannot be translated."""
-    if not name or not sources:
-        raise ValueError("pick a bridge and one or more pictures first")
-    count = limits.steps(num_steps)
-    asked = Translation(name, num_steps=count, seed=int(seed or 0), resize=bool(resize))
-    told = f" · {len(sources)} pictures · {count} steps · seed {asked.seed} · {Path(name).name}"
-    job = jobs.translate(asked, sources, None, who)
-    for news in jobs.queue.watch(job):
-        if isinstance(news, int):
-            yield html.waiting(news), gr.skip(), gr.skip(), *GOING
-        elif isinstance(news, Update):
-            yield html.running(news), gr.skip(), gr.skip(), *GOING
-        elif isinstance(news, str):
-            yield html.idle(news), gr.skip(), gr.skip(), *GOING
-        elif news.stopped:
-            yield html.note(news.stopped), gr.skip(), [str(p) for p in news.files], *OVER
-        else:
-            failed = "".join(f" · {name}: {why}" for name, why in news.failed.items())
-            text = f"{len(news.files)} translated into {news.folder}{told}{failed}"
-            yield html.note(text, bad=bool(news.failed)), str(news.sheet), [str(p) for p in news.files], *OVER
+def _buttons() -> dict[str, Any]:
+    with gr.Row(elem_classes="tight"):
+        return {
+            "translate": gr.Button(
+                "Translate", variant="primary", scale=3, min_width=120, elem_id="translate"
+            ),
+            "bridge-stop": gr.Button(
+                "Stop", variant="stop", scale=1, min_width=70, interactive=False, elem_id="bridge-stop"
+            ),
+        }
 
 
-def _about(bridges: dict[str, Card], name: str | None) -> str:
-    if not bridges:
-        return html.note("There is no bridge here yet; `studio train fashion-restore` makes one")
-    return html.card(bridges[name], folder=str(bridges[name].folder)) if name in bridges else ""
+def _result() -> dict[str, Any]:
+    p: dict[str, Any] = {"bridge-status": gr.HTML(html.idle(pair.NOTHING), elem_id="bridge-status")}
+    p["bridge-empty"] = gr.HTML(pair.empty(), elem_id="bridge-empty")
+    p["bridge-failed"] = gr.HTML(elem_id="bridge-failed")
+    with gr.Column(visible=False, elem_id="bridge-results") as p["bridge-results"]:
+        with gr.Tabs():
+            with gr.Tab("One by one"):
+                p["bridge-pair"] = gr.HTML(elem_id="bridge-pair")
+                with gr.Row(elem_classes="tight", elem_id="bridge-walk"):
+                    p["bridge-previous"] = gr.Button("‹ Previous", min_width=90, elem_id="bridge-previous")
+                    p["bridge-next"] = gr.Button("Next ›", min_width=90, elem_id="bridge-next")
+                p["bridge-gallery"] = gr.Gallery(
+                    label="Translated",
+                    columns=8,
+                    height="auto",
+                    allow_preview=False,
+                    interactive=False,
+                    buttons=[],
+                    elem_id="bridge-gallery",
+                )
+            with gr.Tab("All, before and after"):
+                p["bridge-sheet"] = gr.Image(
+                    label="Before and after",
+                    type="filepath",
+                    format="png",
+                    interactive=False,
+                    buttons=["download", "fullscreen"],
+                    elem_id="bridge-sheet",
+                )
+        with gr.Row(elem_classes="tight"):
+            p["bridge-zip"] = gr.Button("Download all (zip)", size="sm", elem_id="bridge-zip")
+            p["bridge-again"] = gr.Button("Use its settings", size="sm", elem_id="bridge-again")
+        p["bridge-zipped"] = gr.DownloadButton(visible="hidden", elem_id="bridge-zipped")
+        with gr.Accordion("Recipe of this picture", open=False):
+            p["bridge-recipe"] = gr.JSON(label="Recipe", max_height=240, elem_id="bridge-recipe")
+            p["bridge-command"] = gr.Code(
+                label="The command that makes it again",
+                language="shell",
+                interactive=False,
+                wrap_lines=True,
+                lines=2,
+                max_lines=6,
+                buttons=["copy"],
+                elem_id="bridge-command",
+            )
+    p["bridge-at"] = gr.State(0)
+    return p

@@ -27,7 +27,6 @@ BOTTOM = ("bottom", "recipe", "command", "download", "selected")
 SHOWN = ("job", "status", "preview", "results", "gallery", "sheet", "paths", "stop", "generate", *BOTTOM)
 FOUND = ("found", "found_note", "found_recipe", "found_command", "apply")
 STOP_WAIT = 1.0  # seconds that Stop looks for a run that was asked for a moment ago
-SMALL = 128  # pictures below this height are shown with hard pixels
 
 
 # the buttons after a run
@@ -310,7 +309,7 @@ def _look(paths: list[str]) -> list[str]:
     from PIL import Image
 
     with Image.open(paths[0]) as picture:
-        small = picture.height < SMALL
+        small = picture.height < html.SMALL
     return ["pixels"] * small + ["single"] * (len(paths) == 1) + ["few"] * (1 < len(paths) <= 20)
 
 

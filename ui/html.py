@@ -17,15 +17,19 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+SMALL = 128  # pictures below this height are shown with hard pixels
+
+
 def picture(image: "Image") -> str:
     """A PIL picture in the page itself, so that a preview leaves no file behind."""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, format="PNG" if image.width * image.height < 500_000 else "JPEG")
-    kind = "png" if image.width * image.height < 500_000 else "jpeg"
-    return (
-        '<img class="live" alt="The samples as they are now" '
-        f'src="data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}">'
-    )
+    return f'<img class="live" alt="The samples as they are now" src="{embedded(image)}">'
+
+
+def embedded(image: "Image") -> str:
+    """An address that holds a PIL picture itself."""
+    kind, buffer = "png" if image.width * image.height < 500_000 else "jpeg", io.BytesIO()
+    image.convert("RGB").save(buffer, format=kind)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def header(place: str) -> str:
@@ -42,18 +46,18 @@ def empty() -> str:
 def card(shown: Card, *, folder: str) -> str:
     """What a model is, in a few chips."""
     size = " × ".join(map(str, shown.shape))
-    chips = [
+    words = [
         f"{shown.task} {size}",
         f"{len(shown.classes)} classes" if shown.classes else "no classes",
         shown.backbone,
     ]
     if shown.step is not None:
-        chips.append(f"step {shown.step:,}")
-    chips.append(" + ".join(shown.weights))
-    return _chips([str(c) for c in chips], folder)
+        words.append(f"step {shown.step:,}")
+    words.append(" + ".join(shown.weights))
+    return chips([str(word) for word in words], folder)
 
 
-def _chips(words: list[str], title: str) -> str:
+def chips(words: list[str], title: str) -> str:
     return (
         '<div class="chips" '
         f'title="{escape(title)}">{"".join(f"<span>{escape(word)}</span>" for word in words)}</div>'
@@ -83,7 +87,7 @@ def asked(settings: Recipe) -> str:
         "plan": "" if settings.plan == plans.NONE else settings.plan or "",
     }
     words = [f"{name} {_short(value)}" for name, value in own.items() if value]
-    return f'<div class="asked">{_chips(words, "What this run was asked for")}</div>'
+    return f'<div class="asked">{chips(words, "What this run was asked for")}</div>'
 
 
 def _short(text: str) -> str:

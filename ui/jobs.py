@@ -13,8 +13,10 @@ from studio.generation.translate import SHEET, translate
 from studio.jobs import limits
 from studio.jobs.queue import Live, Queue
 from studio.jobs.recipe import Recipe
+from studio.jobs.records import Job
 from studio.jobs.result import Result
 from studio.jobs.run import Update
+from studio.jobs.seen import fitted
 from studio.jobs.translation import Translation
 from studio.runtime.recipes import read_recipe
 from studio.runtime.signals import Stopped
@@ -32,7 +34,8 @@ class Jobs:
     @cached_property
     def queue(self) -> Queue:
         """Begun when the first job is asked for."""
-        return Queue(self.engine.index, {kind: partial(work, self.engine) for kind, work in WORK.items()})
+        work = {kind: partial(work, self.engine) for kind, work in WORK.items()}
+        return Queue(self.engine.index, work, partial(unused, self.engine))
 
     def sample(self, asked: Recipe, owner: str) -> str:
         """A run in the line for the device; the job's id. Raises ``ValueError`` for what no model could
@@ -109,52 +112,57 @@ def bridge(engine: Engine, live: Live) -> None:
     sources = [folder / SOURCES / name for name in asked.sources]
     live.say(total=len(sources))
     live.tell(f"Loading {Path(live.job.model).name} …")
+    began = 0.0
 
     def step(progress: Any) -> bool:
-        live.tell(Update(progress.done, progress.total, progress.step.evaluations, 0.0))
+        nonlocal began
+        began = began or time.perf_counter()
+        took = time.perf_counter() - began
+        live.tell(Update(progress.done, progress.total, progress.step.evaluations, took))
         return not live.flag.is_set()
 
     stopped, failed = "", {}
     try:
         model = engine.model(asked.bridge)
+        mask = None if asked.mask is None else folder / SOURCES / asked.mask
         done = translate(
             model,
             sources,
             folder,
             num_steps=asked.num_steps or None,
+            sampler=asked.sampler or None,
             seed=asked.seed,
             resize=asked.resize,
             direction=asked.direction,
             label=asked.label,
-            mask=None if asked.mask is None else folder / SOURCES / asked.mask,
+            mask=mask and fitted(mask, model.sample_shape[1:]) if asked.resize else mask,
             on_step=step,
         )
         failed = {Path(k).name: why for k, why in done.failed.items()}
         files = tuple(p for p in sorted({*done.written, *done.kept}, key=_order(sources)))
     except ValueError:
-        if not any(folder.glob("*.png")):
-            shutil.rmtree(folder)
+        unused(engine, live.job)
         raise
     except Stopped:
-        files = tuple(sorted(folder.glob("*.png")))
-        if not files and not live.left:
-            shutil.rmtree(folder)
+        files = tuple(sorted(_translated(folder), key=_order(sources)))
+        if not live.left:
+            unused(engine, live.job)
         if not files or live.left:
             raise Stopped("Stopped; nothing was translated") from None
         stopped = f"Stopped; the {len(files)} translated of {len(sources)} are in {folder}"
-    made = Result(
-        folder,
-        files,
-        files,
-        folder / SHEET if not stopped else files[0],
-        tuple(map(read_recipe, files)),
-        0,
-        0.0,
-        len(sources),
-        stopped,
-        failed=failed,
-    )
+    recipes = tuple(map(read_recipe, files))
+    made = Result(folder, files, files, folder / SHEET, recipes, 0, 0.0, len(sources), stopped, failed=failed)
     _made(engine, live, made, model.task.name)
+
+
+def unused(engine: Engine, job: Job) -> None:
+    """Of a translation that made nothing the copies of its pictures go too."""
+    if job.kind == "translate" and job.folder and not _translated(engine.out / job.folder):
+        shutil.rmtree(engine.out / job.folder, ignore_errors=True)
+
+
+def _translated(folder: Path) -> list[Path]:
+    return [p for p in folder.glob("*.png") if p.name != SHEET]
 
 
 def _order(sources: list[Path]) -> Callable[[Path], int]:

@@ -70,7 +70,7 @@ window.drift = (() => {
   function done(name) {
     if (form(name).applied !== form(name).ticket) return;
     form(name).done();
-    if (name === "sample" && location.search) history.replaceState(null, "", location.pathname);  // the form has what the link said
+    if (location.search) history.replaceState(null, "", location.pathname);  // the form has what the link said
   }
 
   async function quiet(name) {
@@ -142,36 +142,46 @@ window.drift = (() => {
   function kept(key) {
     try { return JSON.parse(sessionStorage.getItem(`drift-${key}`)); } catch { return null; }
   }
-  function form_is(ids, values) {
-    if (form("sample").applied) keep("form", Object.fromEntries(ids.map((id, k) => [id, values[k]])));
+  const key = (name, what) => (name === "sample" ? what : `${name}-${what}`);  // each form has its own
+  function form_is(ids, values, name = "sample") {
+    if (form(name).applied) keep(key(name, "form"), Object.fromEntries(ids.map((id, k) => [id, values[k]])));
   }
 
-  // The tab's job, from now on.
-  function job_is(id) {
-    if (id) keep("job", id);
+  // The tab's job of a form, from now on.
+  function job_is(id, name = "sample") {
+    if (id) keep(key(name, "job"), id);
   }
 
   // What the page was opened with: a link says more than what the tab had before.
-  function opened() {
-    const said = Object.fromEntries(["recipe", "job", "item"].map((name) => [name, new URLSearchParams(location.search).get(name)]));
-    return Object.values(said).some(Boolean) ? said : { form: kept("form") };
+  function opened(name = "sample") {
+    const said = Object.fromEntries(["recipe", "job", "item"].map((what) => [what, new URLSearchParams(location.search).get(what)]));
+    return Object.values(said).some(Boolean) ? said : { form: kept(key(name, "form")), own: kept(key(name, "job")) };
   }
-  function job() {
-    const said = opened();
-    return said.job ?? ("form" in said ? kept("job") : "") ?? "";
+  function job(name = "sample") {
+    const said = opened(name);
+    return said.job ?? said.own ?? "";
   }
 
   // Values of a form on another page: it opens, and takes them.
   function carry(name, answer) {
     if (answer?.form !== name) return;
-    keep(name, answer.controls);
+    keep(key(name, "form"), Object.fromEntries(Object.entries(answer.controls).map(([id, update]) => [id, update.value])));
+    keep(key(name, "job"), null);
     location.assign(location.pathname.replace(/\/*$/, "/bridge"));
   }
-  function carried(name, ids) {
-    const controls = kept(name) ?? {};
-    keep(name, null);
-    return ids.map((id) => ({ ...skip(), ...controls[id] }));
+
+  // The file of a hidden button, after it has come.
+  function download(id) {
+    setTimeout(() => document.querySelector(`a#${id}, #${id} a, button#${id}`)?.click(), 100);
   }
+
+  // The handle between before and after.
+  document.addEventListener("input", (event) => {
+    const pair = event.target.closest?.(".pair");
+    if (!pair) return;
+    pair.style.setProperty("--cut", `${event.target.value}%`);
+    event.target.setAttribute("aria-valuetext", `${event.target.value} % before`);
+  });
 
   // Keys: of the whole page, unless a person writes.
   const KEYS = [["Ctrl + Enter", "generate"], ["Esc", "stop the run"], ["← →", "walk through what was made"], ["?", "this list"]];
@@ -197,8 +207,10 @@ window.drift = (() => {
       if (press("generate") || press("translate")) event.preventDefault();
     } else if (event.key === "Escape" && !document.querySelector("dialog[open], #gallery .preview, [role=listbox]")) {
       press("stop") || press("bridge-stop");
+    } else if (["ArrowLeft", "ArrowRight"].includes(event.key) && !writes && !event.target.closest?.("[role=tab], [role=listbox], .gallery, button.thumbnail-item")) {
+      press(event.key === "ArrowLeft" ? "bridge-previous" : "bridge-next");
     } else if (event.key === "?" && !writes) help();
   });
 
-  return { parts, option, rule, unrule, fields, put, sending, ask, pick, plan, fail, apply, done, settled, form_is, job_is, opened, job, carry, carried };
+  return { parts, option, rule, unrule, fields, put, sending, ask, pick, plan, fail, apply, done, settled, form_is, job_is, opened, job, carry, download };
 })();

@@ -14,9 +14,10 @@ import guidance
 from guidance.grammar import CUSTOM
 from studio.checkpoints import plans
 from studio.checkpoints.find import Card, card
-from studio.data.labels import NO_LABEL
+from studio.data.labels import NO_LABEL, labels_text
 from studio.jobs import limits
 from studio.jobs.recipe import Recipe, from_recipe, renamed, shortened
+from studio.jobs.translation import Translation
 from studio.model import catalog
 from studio.model.guiding_models import BASE
 from studio.runtime.recipes import complete, read_recipe, told
@@ -167,21 +168,21 @@ def is_translated(recipe: Mapping[str, Any]) -> bool:
 
 def translation(
     recipe: Mapping[str, Any], file: str, shelf: Shelf
-) -> tuple[str, Card, dict[str, Any], tuple[str, ...]]:
-    """Of a translated picture the bridge, its card, the values of the Bridge page's controls, and what to
-    say. Raises ``ValueError`` when its model is not on the shelf or makes no such thing."""
+) -> tuple[Translation, Card, tuple[str, ...]]:
+    """What a translated picture was asked for, without its source; the bridge's card, and what to say. Raises
+    ``ValueError`` when its model is not on the shelf or makes no such thing."""
     recipe = complete(recipe, ("num_steps", "sampler", "weights"))
     name, shown, notes = _model_of(recipe, shelf)
     if not shown.starts_from:
         raise ValueError(
             f"{file} was translated, but {name} starts from noise here; translate with another model"
         )
-    own = catalog.defaults_of(shown)
+    own, label = catalog.defaults_of(shown), recipe.get("label")
+    known = [label] if isinstance(label, int) and 0 <= label < len(shown.classes) else []
     told = {
-        "sampler": recipe["sampler"] != own.sampler,
-        "direction": recipe.get("direction", "forward") != "forward",
+        "sampler": recipe["sampler"] == CUSTOM,
         "guidance": recipe.get("guidance", "") not in ("", own.guidance),
-        "class": recipe.get("label") not in (None, NO_LABEL),
+        "class": label not in (None, NO_LABEL) and not known,
         "conditions": bool(conditions_in(recipe)),
         "mask": "mask" in recipe,
         "weights": recipe["weights"] != catalog.weights_file(shown)[0],
@@ -190,20 +191,29 @@ def translation(
     }
     if apart := [word for word, differs in told.items() if differs]:
         notes.append(
-            f"The page has no control for its {', '.join(apart)}; use the command to make the same picture."
+            f"The form cannot be given its {', '.join(apart)}; use the command to make the same picture."
         )
     source = os.path.basename(str(recipe.get("source", "")))
     notes.append(
         f"Add the picture that it was made from{f', {limits.brief(source)},' if source else ''} to "
         "Pictures: a recipe holds no pixels."
     )
-    values = {
-        "bridge": name,
-        "bridge-steps": recipe["num_steps"],
-        "bridge-seed": recipe.get("seed_base", 0),
-        "bridge-resize": bool(recipe.get("resize")),
-    }
-    return name, shown, values, tuple(notes)
+    try:
+        asked = Translation.parse(
+            {
+                "bridge": name,
+                "num_steps": recipe["num_steps"],
+                "sampler": "" if recipe["sampler"] == CUSTOM else recipe["sampler"],
+                "seed": recipe.get("seed_base", 0),
+                "resize": bool(recipe.get("resize")),
+                "direction": recipe.get("direction", "forward"),
+                "label": labels_text(known, shown.classes) if known else None,
+            },
+            whole=False,
+        )
+    except ValueError as error:
+        raise ValueError(f"{file} cannot set the controls: {error}") from None
+    return asked, shown, tuple(notes)
 
 
 def belongs(path: str | Path, shelf: Shelf) -> tuple[str, tuple[str, ...]]:
@@ -211,7 +221,7 @@ def belongs(path: str | Path, shelf: Shelf) -> tuple[str, tuple[str, ...]]:
     try:
         recipe = read(path)
         if is_translated(recipe):
-            return "Bridge", translation(recipe, Path(path).name, shelf)[3]
+            return "Bridge", translation(recipe, Path(path).name, shelf)[2]
         return "Create", restore(path, shelf).notes
     except (ValueError, OSError) as error:
         return "", (str(error).replace(str(path), Path(path).name),)

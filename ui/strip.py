@@ -14,16 +14,17 @@ EVERY = 1.0  # seconds
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
-def strip(page: gr.Blocks, jobs: Jobs) -> gr.Textbox:
-    """The strip of a page, inside of its blocks; the hidden text that holds the tab's own job."""
+def strip(page: gr.Blocks, jobs: Jobs, form: str = "sample") -> gr.Textbox:
+    """The strip of a page, inside of its blocks; the hidden text that holds the tab's own job of this
+    ``form``."""
     gr.Navbar(main_page_name="Create")
     gr.HTML(html.header(jobs.engine.place()), elem_id="header")
     job = gr.Textbox(visible="hidden", elem_id="job")
     with gr.Row(elem_id="strip", equal_height=True):
         said = gr.HTML(told([], ""), elem_id="running")
         stop = gr.Button("Stop", size="sm", variant="stop", scale=0, interactive=False, elem_id="strip-stop")
-    page.load(None, None, job, js="() => drift.job()", **QUIET)
-    job.change(None, job, None, js="(job) => drift.job_is(job)", **QUIET)
+    page.load(None, None, job, js=f"() => drift.job({form!r})", **QUIET)
+    job.change(None, job, None, js=f"(job) => drift.job_is(job, {form!r})", **QUIET)
 
     def look(mine: str) -> tuple[str, Any]:
         line = jobs.line()

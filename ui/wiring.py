@@ -6,18 +6,21 @@ from typing import Any
 
 import gradio as gr
 
-from ui import bridge, conditions, html, rules
+from ui import conditions, html, rules
 from ui.answers import BRIDGE, CONTROLS
 from ui.api import Api
-from ui.handlers import BOTTOM, FOUND, SHOWN, STOP_WAIT, Handlers
-from ui.jobs import Jobs
-from ui.toasts import owner
+from ui.bridge_form import OPENED
+from ui.bridging import CHOSEN, Bridging
+from ui.bridging import SHOWN as SHOWN_BRIDGE
+from ui.handlers import BOTTOM, FOUND, SHOWN, Handlers
 
 TOGETHER = 32  # runs that may stand in the line for the device at a time; the engine runs one
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 MANY: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 8}
 SAMPLE = (*CONTROLS, "card", "plan_note", "guidance_stack", "sampler_stack", "fields")
-TRANSLATE = (*BRIDGE, "bridge-card")
+TRANSLATE = (*BRIDGE, "bridge-card", "bridge-examples")
+ON: dict[str, Any] = {"__type__": "update", "interactive": True}
+OFF: dict[str, Any] = {"__type__": "update", "interactive": False}
 
 
 def _applied(event: Any, p: dict[str, Any], form: str, names: tuple[str, ...], answer: Any) -> Any:
@@ -158,34 +161,60 @@ def _wire_rules(p: dict[str, Any]) -> None:
     added.then(partial(rules.said, "guidance"), p["guidance"], p["guidance_stack"], **QUIET)
 
 
-def wire_translate(page: gr.Blocks, p: dict[str, Any], jobs: Jobs) -> None:
-    names = json.dumps(TRANSLATE)
-    page.load(None, None, [p[k] for k in TRANSLATE], js=f"() => drift.carried('translate', {names})", **QUIET)
-
-    def press(request: gr.Request, *values: Any) -> Any:
-        yield from bridge.press(jobs, request, *values)
-
-    def stop(request: gr.Request) -> Any:
-        jobs.stop_soon(owner(request, bridge.ROOM), STOP_WAIT)
-        return gr.update(interactive=False)
+def wire_bridge(page: gr.Blocks, p: dict[str, Any], b: Bridging) -> None:
+    answer, shown, chosen, opened = (
+        p["bridge_answer"],
+        [p[name] for name in SHOWN_BRIDGE],
+        [p[name] for name in CHOSEN],
+        [p[name] for name in OPENED],
+    )
+    loaded = page.load(
+        b.form.open,
+        [p["ticket"], p["opened"]],
+        opened,
+        js="() => [drift.ask('translate', undefined, 0), drift.opened('translate')]",
+        **QUIET,
+    )
+    _applied(loaded, p, "translate", TRANSLATE, answer)
+    loaded.success(b.follow, [p["job"], p["bridge-at"]], shown, concurrency_limit=TOGETHER, **QUIET)
+    form = [p[name] for name in BRIDGE]
+    names = json.dumps(list(BRIDGE))
+    js = f"(...values) => drift.form_is({names}, values, 'translate')"
+    gr.on([control.change for control in form], None, form, None, js=js, **QUIET)
 
     _picked(
-        p,
-        "translate",
-        "bridge",
-        "bridge-steps",
-        TRANSLATE,
-        p["bridge_asked"],
-        p["bridge_answer"],
-        lambda asked: bridge.choose(jobs.engine, asked),
+        p, "translate", "bridge", "bridge-steps", TRANSLATE, p["bridge_asked"], answer, choose=b.form.choose
     )
-    shown = [p[k] for k in ("bridge-status", "bridge-sheet", "translated", "bridge-stop", "translate")]
-    inputs = [p[k] for k in ("bridge", "sources", "bridge-steps", "bridge-seed", "bridge-resize")]
-    ready = p["translate"].click(None, js="() => drift.settled('translate')", **QUIET)
-    ready.then(
-        press, inputs, shown, api_visibility="private", show_progress="hidden", concurrency_limit=TOGETHER
+    p["bridge-examples"].click(b.form.examples, p["bridge"], p["sources"], **QUIET)
+    p["bridge-paint"].click(b.form.paint, [p["bridge"], p["sources"]], p["bridge-drawn"], **QUIET)
+
+    armed = p["translate"].click(
+        None,
+        None,
+        [p[k] for k in ("bridge-status", "bridge-stop", "translate")],
+        js=f"() => {json.dumps([html.idle('Waiting for the device …'), ON, OFF])}",
+        **QUIET,
     )
-    p["bridge-stop"].click(stop, None, p["bridge-stop"], queue=False, **QUIET)
+    ready = armed.then(None, js="() => drift.settled('translate')", **QUIET)
+    given = [p[k] for k in ("sources", "bridge-mask", "bridge-drawn")]
+    run = ready.then(b.press, [*given, *form], shown, concurrency_limit=TOGETHER, **QUIET)
+    run.failure(None, None, [p["bridge-stop"], p["translate"]], js=f"() => {json.dumps([OFF, ON])}", **QUIET)
+    p["bridge-stop"].click(b.stop, p["job"], p["bridge-stop"], queue=False, **QUIET)
+
+    p["bridge-gallery"].select(b.select, p["job"], chosen, **QUIET)
+    for button, by in (("bridge-previous", -1), ("bridge-next", 1)):
+        js = f"(job, at) => [job, at + {by}]"
+        p[button].click(b.walk, [p["job"], p["bridge-at"]], chosen, js=js, **QUIET)
+    again = p["bridge-again"].click(
+        b.form.again,
+        [p["job"], p["bridge-at"], p["ticket"]],
+        opened,
+        js="(job, at) => [job, at, drift.ask('translate', undefined, performance.now())]",
+        **QUIET,
+    )
+    _applied(again, p, "translate", TRANSLATE, answer)
+    packed = p["bridge-zip"].click(b.zip, p["job"], p["bridge-zipped"], **QUIET)
+    packed.success(None, js="() => drift.download('bridge-zipped')", **QUIET)
 
 
 def wire_api(api: Api) -> None:

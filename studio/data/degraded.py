@@ -47,6 +47,21 @@ def degrade(pictures: Tensor, kind: str) -> Tensor:
     return (down if kind == "down" else hole)(pictures)
 
 
+def examples() -> dict[str, Tensor]:
+    """What lies with the bundled bridge to try it on: the first test picture of each class, (1, 28, 28) uint8
+    by file name, the kinds in turn."""
+    test = fashion_mnist().held_out
+    names, labels = fashion_mnist().classes, np.asarray(test.labels)
+    found = {}
+    for k, name in enumerate(names):
+        kind, first = KINDS[k % len(KINDS)], int(np.flatnonzero(labels == k)[0])
+        slug = name.lower().replace("/", "-").replace(" ", "-")
+        found[f"{slug}-{kind}.png"] = degrade(torch.from_numpy(test.values[first : first + 1].copy()), kind)[
+            0
+        ]
+    return found
+
+
 def fashion_restore(*, kinds: tuple[str, ...] = KINDS) -> Data:
     """Fashion-MNIST without classes; every picture stands once for each of ``kinds``: ``down`` (4×
     down-sampled) and ``hole`` (the middle is gone)."""

@@ -8,7 +8,7 @@ decode is listed and the rest is done.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,8 @@ def translate(
 ) -> Translated:
     """Translate pictures into the folder ``out``. ``label``: a class for all of them, where the model has
     classes; ``guidance``, ``conditions`` and ``deterministic`` as in ``Model.sample``. ``mask`` (a file or
-    (H, W) bool): white may change, the rest of every source is kept. Raises ``ValueError`` where nothing
+    (H, W) bool): white may change, the rest of every source is kept. ``on_step`` is told of the steps of all
+    batches. Raises ``ValueError`` where nothing
     could be translated, ``FileExistsError`` for a file that another recipe has made, unless ``overwrite``."""
     if not model.info.starts_from:
         raise ValueError(
@@ -195,17 +196,23 @@ def translate(
         else:
             todo.append((name, own))
     written = []
-    for a in range(0, len(todo), batch):
-        part = todo[a : a + batch]
-        seeds = [own["seed"] for _, own in part]
-        made = model.translate(
-            torch.stack([sources[name] for name, _ in part]), seeds=seeds, on_step=on_step, **options
-        )
-        for (name, own), picture in zip(part, made.pictures):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            save_png(folder / name, picture, own)
-            written.append(folder / name)
-    _sheet(model, folder, sources)
+    batches = range(0, len(todo), batch)
+    try:
+        for a in batches:
+            part = todo[a : a + batch]
+            seeds = [own["seed"] for _, own in part]
+            made = model.translate(
+                torch.stack([sources[name] for name, _ in part]),
+                seeds=seeds,
+                on_step=on_step and _of_all(on_step, a // batch, len(batches)),
+                **options,
+            )
+            for (name, own), picture in zip(part, made.pictures):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                save_png(folder / name, picture, own)
+                written.append(folder / name)
+    finally:  # also of a run that was stopped
+        _sheet(model, folder, sources)
     those = [(str(name), told[name]) for name in sources]
     return Translated(
         written,
@@ -213,6 +220,11 @@ def translate(
         failed,
         (*notes.of_frames(those, ""), *notes.of_pictures(those, model.reading.background, "")),
     )
+
+
+def _of_all(on_step: Callable[[Any], Any], before: int, batches: int) -> Callable[[Any], Any]:
+    """The same, told of the steps of all batches, of which some are ``before``."""
+    return lambda p: on_step(replace(p, done=before * p.total + p.done, total=batches * p.total))
 
 
 def _hash(values: Tensor) -> str:
@@ -235,8 +247,10 @@ def _same(path: Path, recipe: dict[str, Any]) -> bool:
 
 
 def _sheet(model: Model, folder: Path, sources: dict[Path, Tensor], limit: int = 40) -> None:
-    """The first pictures before and after, read from the files."""
+    """The first pictures before and after, read from the files; none where there are no files."""
     names = [n for n in sources if (folder / n).exists()][:limit]
+    if not names:
+        return
     after = torch.stack(
         [torch.from_numpy(decode(folder / n, None, model.sample_shape[0]).copy()) for n in names]
     )

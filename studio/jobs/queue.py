@@ -58,10 +58,13 @@ Work = Callable[[Live], None]  # does a job and tells of it; raises `Stopped`, o
 
 
 class Queue:
-    """``work``: what does a job, by its kind. A job stays in the index, whatever becomes of this process."""
+    """``work``: what does a job, by its kind; ``dropped`` is told of one that was stopped while it waited. A
+    job stays in the index, whatever becomes of this process."""
 
-    def __init__(self, index: Index, work: Mapping[str, Work]):
-        self.index, self.work = index, dict(work)
+    def __init__(
+        self, index: Index, work: Mapping[str, Work], dropped: Callable[[Job], Any] = lambda job: None
+    ):
+        self.index, self.work, self.dropped = index, dict(work), dropped
         self._line: list[Live] = []  # the first one is being done
         self._live: OrderedDict[str, Live] = OrderedDict()
         self._moved = threading.Condition()
@@ -164,6 +167,7 @@ class Queue:
             if live in self._line[1:]:  # it has not begun
                 self._line.remove(live)
                 self._end(live, "stopped", LEFT, Stopped(LEFT))
+                self.dropped(live.job)
         if live.ended.wait(wait):
             return live.job.words or f"Finished before it could stop; saved in {live.job.folder}"
         return "Stopping after this step; what is finished will be saved"

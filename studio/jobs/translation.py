@@ -15,7 +15,8 @@ DIRECTIONS = ("forward", "backward")
 class Translation:
     """One run of a bridge. ``sources``: names of pictures that lie in the job's own folder; ``num_steps`` 0
     means the model's own; ``label``: a class for all, where the bridge has classes; ``resize`` converts
-    pictures of another size or kind; ``mask``: the name of a picture whose white may change."""
+    pictures of another size or kind; ``mask``: the name of a picture whose white may change; ``sampler`` ""
+    means the model's own."""
 
     bridge: str
     sources: tuple[str, ...] = ()
@@ -25,17 +26,19 @@ class Translation:
     direction: str = "forward"
     label: str | None = None
     mask: str | None = None
+    sampler: str = ""
 
     @classmethod
-    def parse(cls, untrusted: Any) -> "Translation":
-        """These fields by name, as JSON too. Opens nothing. Raises ``ValueError`` for anything else."""
+    def parse(cls, untrusted: Any, *, whole: bool = True) -> "Translation":
+        """These fields by name, as JSON too; not ``whole``: of a form that has no pictures yet. Opens
+        nothing. Raises ``ValueError`` for anything else."""
         made = of_fields(cls, parsed(untrusted) if isinstance(untrusted, str) else untrusted)
-        made.check()
+        made.check(whole=whole)
         return made
 
-    def check(self) -> None:
+    def check(self, *, whole: bool = True) -> None:
         """Raises ``ValueError`` for what no bridge could do, before one is opened."""
-        if not self.bridge or not self.sources:
+        if not self.bridge or whole and not self.sources:
             raise ValueError("pick a bridge and one or more pictures first")
         limits.steps(self.num_steps or 1)
         parse_seeds(self.seed)

@@ -12,30 +12,50 @@ from pathlib import Path
 import guidance
 import samplers
 from backbones.registry import resolve
+from guidance.grammar import CUSTOM
 from samplers.names import canonical
 from samplers.paths import EVERY
+from samplers.solvers.bridge import SIDES
 from studio.checkpoints import checkpoint, plans
-from studio.checkpoints.build import Info
+from studio.checkpoints.build import Info, objective_of
 from studio.checkpoints.find import Card, bundled, choose_weights, locate, spot_of, weights_in
-from studio.codecs.codec import Codec, Setting, build_codec
+from studio.checkpoints.networks import procedure_of
+from studio.codecs.codec import Codec, Setting, build_codec, decoded_shape
 from studio.config import SampleConfig, load_config
 from studio.data.conditions import hint_of, numbers_of
+from studio.data.depth import Reading
 from studio.runtime import files
 from studio.sampling import sampler_spec
 from studio.sampling.sampler_spec import build_sampler
 from studio.tasks import build_task
 from studio.tasks.base import Task
 
+EXAMPLES = "examples"  # the folder of a bridge with pictures to try it on
+
 
 def sampler_names(card: Card | None = None) -> list[str]:
-    """Those that start from noise, in the registry's order; of a model those that step what it is made of."""
+    """Those that start from noise, in the registry's order; of a model those that start where it does and
+    step what it is made of."""
     path = (
         "linear" if card is None else load_config(card.folder / "config.yaml").objective.get("path", "linear")
     )
     name = canonical("path", path if isinstance(path, str) else path.get("name"))
     way = resolve(EVERY, name, "path")
     kinds = {name: resolve(samplers.REGISTRY, name, "sampler") for name in samplers.REGISTRY}
-    return [name for name, kind in kinds.items() if "noise" in kind.starts and kind.steps_on(way)]
+    start = "source" if card is not None and card.starts_from else "noise"
+    return [name for name, kind in kinds.items() if start in kind.starts and kind.steps_on(way)]
+
+
+def directions(card: Card) -> tuple[str, ...]:
+    """The ways that a bridge goes: ``forward``, and ``backward`` where its network knows the way back or
+    there is one network for each."""
+    config = load_config(card.folder / "config.yaml")
+    objective = objective_of(config)
+    both_ways = getattr(objective.parameterization, "both_ways", None)
+    own = config.procedure.get("name") != CUSTOM
+    nets = procedure_of(config).networks(config) if own else {}
+    both = set(SIDES.values()) <= set(nets) or both_ways is not None and both_ways(objective.path)
+    return tuple(SIDES) if both else tuple(SIDES)[:1]
 
 
 def _codec(card: Card) -> Codec:
@@ -96,17 +116,32 @@ def settings_of(card: Card) -> dict[str, Setting]:
     return dict(_codec(card).settings)
 
 
+def sample_shape(card: Card) -> tuple[int, ...]:
+    """(C, H, W) or (d,) of a decoded sample."""
+    return decoded_shape(_codec(card), card.shape)
+
+
+def reading_of(card: Card) -> Reading:
+    """How the picture files that the model learned from became numbers."""
+    return Info.from_meta(checkpoint.read_meta(card.folder)).reading
+
+
 def shown_together(card: Card) -> bool:
     """Whether one drawing shows all samples, so that many are worth making."""
-    return _task(card).together
+    return task_of(card).together
 
 
 def one_file_each(card: Card) -> bool:
     """Whether every sample is a picture of its own (False: one plot shows them all)."""
-    return _task(card).one_each
+    return task_of(card).one_each
 
 
-def _task(card: Card) -> Task:
+def examples_of(card: Card) -> list[Path]:
+    """Pictures that lie with a bridge, in ``examples``, of what it starts from."""
+    return sorted((card.folder / EXAMPLES).glob("*.png"))
+
+
+def task_of(card: Card) -> Task:
     return build_task(card.task, checkpoint.read_meta(card.folder).get("codec"))
 
 

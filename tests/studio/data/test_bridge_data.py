@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from studio.checkpoints.find import card
 from studio.data import load_data
-from studio.data.degraded import degrade, hole_of
+from studio.data.decode import decode
+from studio.data.degraded import degrade, examples, hole_of
 from studio.data.emoji import base_of, emoji
+from studio.model import catalog
 
 ROOT = Path(__file__).parents[3]
 EMOJI = ROOT / "data" / "emoji32.npz"
@@ -49,6 +52,13 @@ def test_every_picture_stands_once_for_each_damage() -> None:
     pictures = torch.from_numpy(data.held_out.values[:2].copy())
     assert np.array_equal(degrade(pictures, "down")[0].numpy(), data.held_out_source.values[0])
     assert np.array_equal(degrade(pictures, "hole")[1].numpy(), data.held_out_source.values[1])
+
+
+def test_examples_lie_with_the_bundled_bridge() -> None:
+    found = {p.name: decode(p) for p in catalog.examples_of(card("fashion-restore"))}
+    made = examples()
+    assert sorted(found) == sorted(made) and len(found) == 10
+    assert all(np.array_equal(found[name], value.numpy()) for name, value in made.items())
 
 
 def test_the_base_of_an_emoji() -> None:
