@@ -160,7 +160,7 @@ def _result() -> dict[str, Any]:
         with gr.Row(elem_classes="tight"):
             p["bridge-zip"] = gr.Button("Download all (zip)", size="sm", elem_id="bridge-zip")
             p["bridge-again"] = gr.Button("Use its settings", size="sm", elem_id="bridge-again")
-        p["bridge-zipped"] = gr.DownloadButton(visible="hidden", elem_id="bridge-zipped")
+        p["bridge-zipped"] = gr.DownloadButton("Download", elem_id="bridge-zipped")
         with gr.Accordion("Recipe of this picture", open=False):
             p["bridge-recipe"] = gr.JSON(label="Recipe", max_height=240, elem_id="bridge-recipe")
             p["bridge-command"] = gr.Code(
@@ -173,5 +173,5 @@ def _result() -> dict[str, Any]:
                 buttons=["copy"],
                 elem_id="bridge-command",
             )
-    p["bridge-at"] = gr.State(0)
+    p["bridge-at"] = gr.Number(0, precision=0, visible="hidden")
     return p

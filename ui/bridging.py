@@ -71,7 +71,8 @@ class Bridging:
                         "got a painted mask and one from a file, expected one; remove the file or clear "
                         "what is painted"
                     )
-                job = self.jobs.translate(asked, sources, mask or painted, owner(request, ROOM))
+                asked = replace(asked, mask=mask or painted)
+                job = self.jobs.translate(asked, sources, asked.mask, owner(request, ROOM))
         except gr.Error as error:  # the toast goes away, the reason stays
             yield self._failed(error)
             raise

@@ -1,6 +1,7 @@
 """The jobs of a page: asked for, found again, and done, from what was asked for to files and the index's
 items."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -138,7 +139,8 @@ def bridge(engine: Engine, live: Live) -> None:
             mask=mask and fitted(mask, model.sample_shape[1:]) if asked.resize else mask,
             on_step=step,
         )
-        failed = {Path(k).name: why for k, why in done.failed.items()}
+        place = f"{folder / SOURCES}{os.sep}"  # known already, and in the way of reading
+        failed = {Path(k).name: why.replace(place, "") for k, why in done.failed.items()}
         files = tuple(p for p in sorted({*done.written, *done.kept}, key=_order(sources)))
     except ValueError:
         unused(engine, live.job)
