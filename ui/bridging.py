@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 
-from studio.checkpoints.find import card
 from studio.data.labels import no_label
 from studio.jobs import limits
 from studio.jobs.result import Result
@@ -157,7 +156,7 @@ class Bridging:
         source, seen = source_of(path, recipe), None
         if source is not None:
             try:
-                seen = before(card(str(recipe["model"])), source)
+                seen = before(self.engine.card(str(recipe["model"])), source)
             except (ValueError, OSError):
                 seen = None  # the model has gone, or its pictures are others now
         words = f"{path.name} · {at + 1} of {len(result.files)} · seed {recipe['seed']}"
