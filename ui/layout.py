@@ -69,11 +69,22 @@ def left(find: Callable[[str], Card]) -> dict[str, Any]:
         p["label"] = gr.Dropdown(
             label="Class", choices=[OWN], value=OWN, allow_custom_value=True, elem_id="label", **DRIFT
         )
+        with gr.Row(elem_classes="tight", elem_id="seed-range"):
+            p["count"] = gr.Number(
+                10, label="How many", precision=0, minimum=1, min_width=70, elem_id="count"
+            )
+            p["start"] = gr.Number(
+                0, label="From seed", precision=0, minimum=0, min_width=90, elem_id="start"
+            )
+        with gr.Row(elem_classes="tight", elem_id="seed-keys"):
+            p["dice"] = gr.Button("Dice", size="sm", min_width=50, elem_id="dice")
+            p["next"] = gr.Button("Next", size="sm", min_width=50, elem_id="next")
+            p["reuse"] = gr.Button("Reuse", size="sm", min_width=50, elem_id="reuse")
         p["seeds"] = gr.Textbox(
             label="Seeds",
             value="0-9",
             placeholder="0-7,12",
-            info="One sample each, such as 0-7,12",
+            info="One sample each, such as 0-7,12. A seed is a sample: the same one gives the same sample.",
             max_lines=1,
             elem_id="seeds",
             **DRIFT,

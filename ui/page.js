@@ -130,6 +130,19 @@ window.drift = (() => {
     return lines.guidance.map(written).join(",");
   }
 
+  // So many seeds from one on, as the line says it, and back.
+  const seeds = (count, start) => {
+    const from = Math.max(0, Math.trunc(start ?? 0)), many = Math.max(1, Math.trunc(count ?? 1));
+    return many === 1 ? String(from) : `${from}-${from + many - 1}`;
+  };
+  function span(line, count, start) {
+    const said = /^\s*(\d+)(?:\s*-\s*(\d+))?\s*$/.exec(line ?? "");
+    return said ? [Number(said[2] ?? said[1]) - Number(said[1]) + 1, Number(said[1])] : [count, start];
+  }
+  const dice = (count) => seeds(count, Math.floor(Math.random() * 2 ** 31));
+  const next = (count, start) => seeds(count, (start ?? 0) + (count ?? 1));
+  const reuse = (count, start) => /seed-0*(\d+)/.exec(document.getElementById("download")?.innerText ?? "")?.[1] ?? seeds(count, start);
+
   // Until the controls say what the picked model has; never longer than ten seconds.
   function settled(name) {
     return Promise.race([quiet(name).then(arrived), new Promise((resolve) => setTimeout(resolve, 10000))]);
@@ -184,7 +197,7 @@ window.drift = (() => {
   });
 
   // Keys: of the whole page, unless a person writes.
-  const KEYS = [["Ctrl + Enter", "generate"], ["Esc", "stop the run"], ["← →", "walk through what was made"], ["?", "this list"]];
+  const KEYS = [["Ctrl + Enter", "generate"], ["Esc", "stop the run"], ["← → Home End", "walk through what was made"], ["s, Delete", "star and delete, in the Library"], ["?", "this list"]];
   function help() {
     const open = document.querySelector("dialog.keys");
     if (open) return open.remove();
@@ -212,5 +225,5 @@ window.drift = (() => {
     } else if (event.key === "?" && !writes) help();
   });
 
-  return { parts, option, rule, unrule, fields, put, sending, ask, pick, plan, fail, apply, done, settled, form_is, job_is, opened, job, carry, download };
+  return { seeds, span, dice, next, reuse, parts, option, rule, unrule, fields, put, sending, ask, pick, plan, fail, apply, done, settled, form_is, job_is, opened, job, carry, download };
 })();

@@ -97,6 +97,7 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
 
     _wire_conditions(p, h)
     _wire_rules(p)
+    _wire_seeds(p)
 
     picked = p["gallery"].select(h.select, p["paths"], bottom, **QUIET)
     said = json.dumps(
@@ -159,6 +160,17 @@ def _wire_rules(p: dict[str, Any]) -> None:
     js = "(name) => [drift.rule(name), null]"
     added = p["rule"].select(None, p["rule"], [p["guidance"], p["rule"]], js=js, **QUIET)
     added.then(partial(rules.said, "guidance"), p["guidance"], p["guidance_stack"], **QUIET)
+
+
+def _wire_seeds(p: dict[str, Any]) -> None:
+    """How many seeds from where, and the line of seeds; reuse takes the seed of the chosen picture."""
+    seeds, span = p["seeds"], [p["count"], p["start"]]
+    gr.on(
+        [c.input for c in span], None, span, seeds, js="(count, start) => drift.seeds(count, start)", **QUIET
+    )
+    seeds.change(None, [seeds, *span], span, js="(...said) => drift.span(...said)", **QUIET)
+    for name in ("dice", "next", "reuse"):
+        p[name].click(None, span, seeds, js=f"(count, start) => drift.{name}(count, start)", **QUIET)
 
 
 def wire_bridge(page: gr.Blocks, p: dict[str, Any], b: Bridging) -> None:

@@ -88,3 +88,25 @@ def test_options_of_the_sampler(page: Any) -> None:
     page.click("#sampler-0 button")
     page.fill("#sampler-0-0 input", "0.5")
     page.wait_for_function("document.querySelector('#sampler input').value == 'graph(renoise=0.5)'")
+
+
+def test_seeds_are_a_number_and_a_start(page: Any) -> None:
+    def says(line: str) -> None:
+        page.wait_for_function(
+            f"document.querySelector('#seeds input, #seeds textarea').value == {json.dumps(line)}"
+        )
+
+    page.fill("#start input", "5")
+    says("5-14")
+    page.fill("#count input", "3")
+    says("5-7")
+    page.click("#next")
+    says("8-10")
+    page.wait_for_function("document.querySelector('#start input').value == '8'")
+    page.click("#dice")
+    page.wait_for_function("document.querySelector('#start input').value != '8'")
+    first, last = page.input_value("#seeds input, #seeds textarea").split("-")
+    assert int(last) - int(first) == 2
+    page.locator("#seeds input, #seeds textarea").fill("4,9")  # more than a range says
+    page.wait_for_timeout(300)
+    assert page.input_value("#count input") == "3"
