@@ -132,7 +132,7 @@ class Trainer:
             at.step,
             bar.note,
         )
-        interrupted = False
+        interrupted, first = False, at.step
         try:
             with self.stop:
                 for index, phase in enumerate(phases):
@@ -152,8 +152,12 @@ class Trainer:
                         f"stopping at step {at.step}; a second signal ends the process at once, without "
                         "a checkpoint"
                     )
-                elif self.config.train.log_every and at.recent and "loss" not in self.observer.last:
-                    # the whole run was shorter than an interval
+                elif (
+                    self.config.train.log_every
+                    and at.recent
+                    and at.step > first
+                    and "loss" not in self.observer.last
+                ):  # the whole run was shorter than an interval
                     self._log_training(at.step / max(at.elapsed, 1e-9), keep=True)
                 if self.keeper.saved != at.step:
                     self._save()

@@ -108,10 +108,13 @@ def test_a_longer_run_can_follow_a_finished_one(tmp_path: Path) -> None:
     assert_same_run(whole.folder, rest.folder)
 
 
-def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
-    run = studio.train(points_config(log_every=2), out=tmp_path / "run", quiet=True)
+@pytest.mark.parametrize("log_every", [2, 50])
+def test_resuming_a_finished_run_changes_nothing(log_every: int, tmp_path: Path) -> None:
+    """A run that is shorter than an interval has its one line already."""
+    config = points_config(log_every=log_every)
+    run = studio.train(config, out=tmp_path / "run", quiet=True)
     before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
-    again = studio.train(points_config(log_every=2), out=run.folder, quiet=True, resume=True)
+    again = studio.train(config, out=run.folder, quiet=True, resume=True)
     assert again.step == run.step == 8
     assert before == {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
 
