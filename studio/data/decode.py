@@ -90,7 +90,7 @@ def decode(
     """
     reading, told = reading or Reading(), told if told is not None else {}
     with open_file(file, frame, size) as handle:
-        if frame == 0 and (count := getattr(handle, "n_frames", 1)) > 1:
+        if frame == 0 and (count := _frames(handle, file)) > 1:
             told["frames"] = str(count)
         if is_deep(handle):
             picture = _shallow(handle, file, frame, reading)
@@ -121,6 +121,13 @@ def _covering(picture: Image.Image, height: int, width: int, reading: Reading) -
         picture, scale = _middle(picture, h, w), max(width / w, height / h)
     sides = (max(width, round(w * scale)), max(height, round(h * scale)))
     return _middle(picture.resize(sides, Image.Resampling.LANCZOS), height, width)
+
+
+def _frames(handle: Image.Image, file: str | Path | Image.Image) -> int:
+    try:
+        return int(getattr(handle, "n_frames", 1))
+    except TypeError:  # Pillow, of a TIFF whose next frame has no size
+        raise OSError(f"{file} has a frame without a size; it is damaged") from None
 
 
 def _middle(picture: Image.Image, height: int, width: int) -> Image.Image:

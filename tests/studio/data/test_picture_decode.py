@@ -111,6 +111,24 @@ def test_all_eight_orientations(ending: str, tmp_path: Path) -> None:
         assert any("7 pictures were turned as EXIF says (first 2." in note for note in data.notes)
 
 
+def test_a_frame_without_a_size_is_damage_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "no-width.png"  # what is inside counts
+    Image.new("L", (4, 4)).save(file, "TIFF", save_all=True, append_images=[Image.new("L", (4, 4))])
+    data = bytearray(file.read_bytes())
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(data[at : at + size], "little")
+
+    first = number(4, 4)
+    second = number(first + 2 + 12 * number(first, 2), 4)
+    for at in range(second + 2, second + 2 + 12 * number(second, 2), 12):
+        if number(at, 2) == 256:  # its width
+            data[at : at + 2] = (65000).to_bytes(2, "little")
+    file.write_bytes(bytes(data))
+    with pytest.raises(OSError, match="has a frame without a size"):
+        decode(file)
+
+
 def test_a_deep_picture_is_turned_too(tmp_path: Path) -> None:
     array = np.arange(12, dtype=np.uint16).reshape(3, 4) * 341
     exif = Image.Exif()
