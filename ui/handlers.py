@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from studio.jobs import limits
+from studio.jobs.artefacts import path_of
 from studio.jobs.recipe import PICK, Recipe
 from studio.jobs.result import Result
 from studio.jobs.run import Update, columns_for
@@ -235,9 +236,15 @@ class Handlers:
         if not 0 <= index < len(paths):
             return row(BOTTOM)
         with toasts():
-            found = self._below(paths[index])
+            found = self._below(str(self._own(paths[index])))
         newest = self._newest.get(owner(request))
         return row(BOTTOM, **found) if newest in (None, Path(paths[index]).parent) else row(BOTTOM)
+
+    def _own(self, path: Any) -> Path:
+        """A file that the page has shown: what the browser says may be anything. Raises ``ValueError`` for
+        one that is not below the folder of outputs."""
+        out = self.engine.out
+        return path_of(out, str(path).removeprefix(f"{out}/"))
 
     def _below(self, path: str) -> dict[str, Any]:
         """Recipe, command and download of a picture."""
@@ -283,6 +290,11 @@ class Handlers:
             if where
             else gr.update(visible=False),
         )
+
+    def again(self, path: str | None, tickets: dict[str, int]) -> dict[str, Any]:
+        """`apply` of a picture that the page has shown."""
+        with toasts():
+            return self.apply(str(self._own(path)) if path else None, tickets)
 
     def apply(self, path: str | None, tickets: dict[str, int]) -> dict[str, Any]:
         """Every control from a picture's recipe, on the page where it belongs."""

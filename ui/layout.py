@@ -142,7 +142,8 @@ def centre() -> dict[str, Any]:
                     buttons=["download", "fullscreen"],
                     elem_id="sheet",
                 )
-    p["paths"], p["selected"] = gr.State([]), gr.State(None)
+    # no gr.State: events that set one trip over controls that are drawn meanwhile
+    p["paths"], p["selected"] = gr.JSON([], visible="hidden"), gr.Textbox(visible="hidden")
     return p
 
 

@@ -127,9 +127,12 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
 
     p["drop"].upload(h.look, p["drop"], found, **QUIET)
     p["drop"].clear(h.look, p["drop"], found, **QUIET)
-    for button, path in ((p["apply"], p["drop"]), (p["again"], p["selected"])):
+    for button, path, apply in (
+        (p["apply"], p["drop"], h.apply),
+        (p["again"], p["selected"], h.again),
+    ):
         asked = button.click(
-            h.apply,
+            apply,
             [path, p["tickets"]],
             p["answer"],
             js="(path) => [path, {sample: drift.ask('sample', undefined, performance.now()), translate: 0}]",

@@ -23,7 +23,7 @@ from studio.runtime.recipes import KEY
 from ui.engine import Engine
 from ui.jobs import Jobs
 
-handling = Later("ui.handlers")
+handling, gr = Later("ui.handlers"), Later("gradio")
 NAMES = re.compile(r"Error|Exception|Traceback|Bomb|__")
 PLAIN = {
     "model": "M",
@@ -192,3 +192,16 @@ def test_a_place_in_the_line_is_told(handlers: Any, shelf: Any) -> None:
     for job in before:
         handlers.jobs.queue.stop(job)
     assert "seeds 0" in [row[status] for row in run][-1]
+
+
+def test_only_pictures_of_the_page_are_chosen_whatever_the_browser_says(
+    handlers: Any, tmp_path: Path
+) -> None:
+    outside = crafted(tmp_path / "outside.png", json.dumps(PLAIN))
+    event = type("Event", (), {"index": 0})()
+    for path in (str(outside), f"{handlers.engine.out}/../outside.png", "/etc/passwd", "", ".jobs/index.db"):
+        with pytest.raises(gr.Error, match="expected one below"):
+            handlers.select(None, [path], event)
+        if path:
+            with pytest.raises(gr.Error, match="expected one below"):
+                handlers.again(path, {"sample": 1, "translate": 1})
