@@ -31,7 +31,7 @@ LONG = (
     "samplers/test_contracts_samplers",
     "samplers/test_from_diffusers",
     "samplers/test_wrapped_levels",
-    "ui/test_bridge",
+    "ui/test_bridge_page",
     "studio/training/test_processes",
     "studio/training/test_going_on",
     "studio/generation/test_generate_kills",

@@ -10,6 +10,6 @@ class Later:
         self._name = name
 
     def __getattr__(self, key: str) -> Any:
-        if key.startswith("__"):  # pytest looks for fixtures
+        if key.startswith("_"):  # pytest looks for fixtures and mocks
             raise AttributeError(key)
         return getattr(import_module(self._name), key)

@@ -13,7 +13,7 @@ from studio.jobs import limits
 from studio.jobs.recipe import Recipe, label_choices, own_word
 from studio.jobs.translation import Translation
 from studio.model import catalog
-from ui import conditions, html, pair, restore, rules
+from ui import html, pair, restore, said
 from ui.engine import Engine
 
 CONTROLS = tuple(f.name for f in fields(Recipe))
@@ -77,8 +77,8 @@ def plan(engine: Engine, name: str, chosen: str, ticket: int) -> dict[str, Any]:
             | ({"maximum": key.num_steps} if key.num_steps > LONG else {}),
             "sampler": {"value": key.sampler, "choices": _pairs([*samplers, key.sampler])},
             "guidance": {"value": key.guidance},
-            "guidance_stack": {"value": rules.said("guidance", key.guidance)},
-            "sampler_stack": {"value": rules.said("sampler", key.sampler)},
+            "guidance_stack": {"value": said.parts("guidance", key.guidance)},
+            "sampler_stack": {"value": said.parts("sampler", key.sampler)},
             "weights": {"value": weights},
         }
     return of("sample", ticket, name, controls)
@@ -123,9 +123,9 @@ def _controls(settings: Recipe, shown: Card, known: dict[str, Card]) -> dict[str
     return {name: more.get(name, {}) | {"value": value} for name, value in values.items()} | {
         "card": {"value": html.card(shown, folder=str(shown.folder))},
         "plan_note": {"value": _about(settings.plan, own)},
-        "guidance_stack": {"value": rules.said("guidance", settings.guidance)},
-        "sampler_stack": {"value": rules.said("sampler", settings.sampler)},
-        "fields": {"value": conditions.said(settings.model, settings.conditions)},
+        "guidance_stack": {"value": said.parts("guidance", settings.guidance)},
+        "sampler_stack": {"value": said.parts("sampler", settings.sampler)},
+        "fields": {"value": said.given(settings.model, settings.conditions)},
     }
 
 

@@ -15,22 +15,13 @@ from typing import Any
 import gradio as gr
 
 from studio.checkpoints.find import Card, card
-from studio.jobs.recipe import parse_conditions
 from studio.model import asking
 from studio.model.asking import Control
+from ui.said import given
 from ui.toasts import toasts
 
 FILES = [".npy", ".npz", ".csv", ".json", ".txt", ".png", ".jpg", ".jpeg", ".webp"]
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-
-
-def said(model: str | None, line: str) -> dict[str, Any]:
-    """What the line says by name, for the controls of a model. Raises ``ValueError`` for what it cannot."""
-    if not model:
-        return {"model": "", "values": {}}
-    known = asking.controls(card(model))
-    texts = [name for name, control in known.items() if control.form != "number"]
-    return {"model": model, "values": parse_conditions(line or "", texts)}
 
 
 def read(find: Callable[[str], Card], model: str | None, line: str) -> dict[str, Any]:
@@ -38,7 +29,7 @@ def read(find: Callable[[str], Card], model: str | None, line: str) -> dict[str,
     with toasts():
         if model:
             find(model)
-        found = said(model, line)
+        found = given(model, line)
         for name, value in found["values"].items():
             shown(found["model"], name, value)
             if isinstance(value, str):

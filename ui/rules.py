@@ -7,26 +7,17 @@ from typing import Any
 
 import gradio as gr
 
-from studio.model import lines
 from ui import html
+from ui.said import parts
 from ui.toasts import toasts
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-READ = {"guidance": lines.rules_of, "sampler": lines.sampler_of}
-
-
-def said(form: str, line: str) -> dict[str, Any]:
-    """The parts of a line, for the controls; none where it is not understood, which its note tells."""
-    try:
-        return {"form": form, "parts": READ[form](line or "")}
-    except (ValueError, RecursionError):
-        return {"form": form, "parts": []}
 
 
 def read(form: str, line: str | None) -> dict[str, Any]:
     """The same of a line that was typed."""
     with toasts():
-        return said(form, line or "")
+        return parts(form, line or "")
 
 
 def draw(found: dict[str, Any] | None, line: Any, stack: gr.JSON, models: list[str]) -> None:
@@ -51,7 +42,7 @@ def draw(found: dict[str, Any] | None, line: Any, stack: gr.JSON, models: list[s
                         _option(form, k, option, f"{form}-{k}-{j}", line, models)
             gone = gr.Button("Remove", size="sm", elem_id=f"{form}-{k}-remove")
             taken = gone.click(None, None, line, js=f"() => drift.unrule({k})", **QUIET)
-            taken.then(lambda text: said("guidance", text), line, stack, **QUIET)
+            taken.then(lambda text: parts("guidance", text), line, stack, **QUIET)
 
 
 def _option(form: str, k: int, option: dict[str, Any], spot: str, line: Any, models: list[str]) -> None:

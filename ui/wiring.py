@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import conditions, html, rules
+from ui import conditions, html, rules, said
 from ui.answers import BRIDGE, CONTROLS
 from ui.api import Api
 from ui.bridge_form import OPENED
@@ -162,7 +162,7 @@ def _wire_rules(p: dict[str, Any]) -> None:
         gr.on(typed, partial(rules.read, form), line, stack, **QUIET)
     js = "(name) => [drift.rule(name), null]"
     added = p["rule"].select(None, p["rule"], [p["guidance"], p["rule"]], js=js, **QUIET)
-    added.then(partial(rules.said, "guidance"), p["guidance"], p["guidance_stack"], **QUIET)
+    added.then(partial(said.parts, "guidance"), p["guidance"], p["guidance_stack"], **QUIET)
 
 
 def _wire_seeds(p: dict[str, Any]) -> None:

@@ -5,20 +5,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gradio_client import Client, exceptions, handle_file
+from later import Later
 from PIL import Image
 
 import studio
 from studio.runtime.recipes import read_recipe
 from ui.jobs import Jobs
 
+clients = Later("gradio_client")
+
 
 @pytest.fixture(scope="module")
-def client(serving: tuple[str, Jobs]) -> Client:
-    return Client(serving[0], verbose=False)
+def client(serving: tuple[str, Jobs]) -> Any:
+    return clients.Client(serving[0], verbose=False)
 
 
-def test_a_run_its_job_its_result_and_its_recipe(client: Client, shelf: Any) -> None:
+def test_a_run_its_job_its_result_and_its_recipe(client: Any, shelf: Any) -> None:
     """The same seed by the page's API and in Python is the same picture."""
     made = client.predict(
         shelf.pictures, seeds="4,9", num_steps=3, sampler="euler", guidance="cfg=2", api_name="/generate"
@@ -31,24 +33,24 @@ def test_a_run_its_job_its_result_and_its_recipe(client: Client, shelf: Any) -> 
     own = model.sample(seeds=[4, 9], num_steps=3, sampler="euler", guidance="cfg=2")
     for path, value, recipe in zip(made["files"], own.values, own.recipes):
         assert np.array_equal(np.asarray(Image.open(path)), value[0].numpy()) and read_recipe(path) == recipe
-    told = client.predict(handle_file(made["files"][0]), api_name="/recipe")
+    told = client.predict(clients.handle_file(made["files"][0]), api_name="/recipe")
     assert told["recipe"] == own.recipes[0] and told["command"].startswith(
         f"studio sample {shelf.pictures}@4"
     )
 
 
-def test_pictures_are_translated(client: Client, serving: tuple[str, Jobs], tmp_path: Path) -> None:
+def test_pictures_are_translated(client: Any, serving: tuple[str, Jobs], tmp_path: Path) -> None:
     for name, size in (("a.png", 28), ("b.png", 40)):
         Image.new("L", (size, size), 90).save(tmp_path / name)
     (tmp_path / "c.png").write_bytes(b"no picture")
-    files = [handle_file(str(tmp_path / n)) for n in ("a.png", "b.png", "c.png")]
+    files = [clients.handle_file(str(tmp_path / n)) for n in ("a.png", "b.png", "c.png")]
     made = client.predict(files, "fashion-restore", 2, 5, api_name="/translate")
     assert [Path(f).name for f in made["files"]] == ["a.png", "b.png"] and list(made["failed"]) == ["c.png"]
     assert all(Path(f).is_relative_to(serving[1].engine.out) for f in made["files"])
     assert client.predict(made["job"], api_name="/job")["kind"] == "translate"
 
 
-def test_what_is_wrong_is_told_in_words(client: Client, shelf: Any) -> None:
+def test_what_is_wrong_is_told_in_words(client: Any, shelf: Any) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"job": "nothing", "api_name": "/job"}, "not known here"),
         ({"job": "../../x", "api_name": "/result"}, "expected one that has made something"),
@@ -57,8 +59,8 @@ def test_what_is_wrong_is_told_in_words(client: Client, shelf: Any) -> None:
         ({"model": shelf.pictures, "seeds": "x", "api_name": "/generate"}, "got seeds 'x'"),
     ]
     for said, words in wrong:
-        with pytest.raises(exceptions.AppError, match=words):
+        with pytest.raises(clients.exceptions.AppError, match=words):
             client.predict(**said)
     assert client.predict("nothing", api_name="/stop") == ""
-    with pytest.raises((exceptions.AppError, ValueError, OSError)):
+    with pytest.raises((clients.exceptions.AppError, ValueError, OSError)):
         client.predict({"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, api_name="/recipe")

@@ -17,7 +17,7 @@ from studio.data.conditions import Field
 from studio.jobs.recipe import Recipe, from_recipe
 from studio.jobs.result import Result
 from studio.model import asking
-from ui import answers
+from ui import answers, said
 from ui.engine import Engine
 
 conditions, gr = Later("ui.conditions"), Later("gradio")
@@ -51,13 +51,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def visible(model: str, name: str, line: str) -> Any:
     """What the control of a condition shows for a line."""
-    values = conditions.said(model, line)["values"]
+    values = said.given(model, line)["values"]
     return conditions.shown(model, name, values[name])
 
 
 def put(model: str, line: str, name: str, given: Any) -> str:
     """The line after a control has written into it, as `page.js` does it."""
-    values = conditions.said(model, line)["values"]
+    values = said.given(model, line)["values"]
     if not isinstance(given, str | float) or Path(given).is_absolute():
         given = conditions.put(model, name, given)["text"]
     values = {k: v for k, v in values.items() if k != name} | ({name: given} if given else {})
@@ -82,7 +82,7 @@ def test_the_kind_says_the_control(model: str) -> None:
     atoms = asking.controls(card("moses-graph-dit"))
     assert list(atoms) == ["logP", "QED", "TPSA", "atoms"]
     assert (atoms["atoms"].low, atoms["atoms"].high, atoms["atoms"].step) == (1, 26, 1)
-    assert conditions.said("", "") == {"model": "", "values": {}}
+    assert said.given("", "") == {"model": "", "values": {}}
 
 
 def test_what_is_put_in_comes_back_and_is_what_a_run_reads(model: str, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_what_is_put_in_comes_back_and_is_what_a_run_reads(model: str, tmp_path:
     *_, second = engine.run(again, preview=False)
     assert isinstance(second, Result)
     assert np.array_equal(*(np.load(r.folder / "samples.npz")["arr_0"] for r in (result, second)))
-    assert "seen" not in conditions.said(model, put(model, line, "seen", [["", ""]]))["values"]
+    assert "seen" not in said.given(model, put(model, line, "seen", [["", ""]]))["values"]
 
 
 def test_an_answer_offers_them(model: str, tmp_path: Path) -> None:

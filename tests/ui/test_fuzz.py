@@ -27,13 +27,13 @@ from studio.runtime.seeds import parse_seeds
 from studio.runtime.signals import Stopped
 from ui.engine import Engine
 from ui.jobs import Jobs
-from ui.toasts import BUG
 
-handling, apis, conditions, gr = (
+handling, apis, conditions, gr, toasting = (
     Later("ui.handlers"),
     Later("ui.api"),
     Later("ui.conditions"),
     Later("gradio"),
+    Later("ui.toasts"),
 )
 NAMES = re.compile(
     r"[A-Z]\w*(Error|Exception|Warning)\b|Traceback|Bomb|File \"|\bline \d+, in |0x[0-9a-f]{8}"
@@ -347,7 +347,11 @@ def test_whatever_is_said_to_the_page(cases: int, seed: int, shelf: Any, tmp_pat
             words = [f"left: {type(error).__name__}: {str(error)[:300]}"]
         finally:
             WATCH.on = False
-        bad = [w for w in words if NAMES.search(w) or BUG in w or w.startswith("left: ") or len(w) > SHORT]
+        bad = [
+            w
+            for w in words
+            if NAMES.search(w) or toasting.BUG in w or w.startswith("left: ") or len(w) > SHORT
+        ]
         failures += [f"case {number} {case.__name__}: {w[:400]}" for w in bad]
     assert not failures, "\n".join([f"{len(failures)} of {cases}", *failures[:40]])
     assert not WATCH.seen, WATCH.seen[:20]

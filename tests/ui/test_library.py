@@ -12,21 +12,20 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import numpy as np
 import pytest
+from later import Later
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from benchmarks.ui import many_pictures
+from benchmarks.ui_library import many_pictures
 from studio.jobs import Item
 from studio.sampling.samples import save_png
 from ui import library_html
-from ui.app import build_app, launch_options
-from ui.early import Early
 from ui.engine import Engine
-from ui.library import PAGE, Library, asked
 
+served, pages, early = Later("ui.app"), Later("ui.library"), Later("ui.early")
 RECIPE = {
     "model": "fashion-dit",
     "weights": "raw",
@@ -48,20 +47,20 @@ def picture(path: Path, **more: Any) -> Path:
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Library:
+def library(tmp_path: Path) -> Any:
     """Of an output folder that is not there yet."""
-    return Library(Engine((str(tmp_path / "models"),), tmp_path / "out", device="cpu", dtype="fp32"))
+    return pages.Library(Engine((str(tmp_path / "models"),), tmp_path / "out", device="cpu", dtype="fp32"))
 
 
-def filled(library: Library, count: int = 3) -> list[str]:
+def filled(library: Any, count: int = 3) -> list[str]:
     """So many pictures, taken in; the ids in the order in which they are shown."""
     for seed in range(count):
         picture(library.engine.out / "run" / f"seed-{seed:06d}.png", seed=seed)
     assert library.adopt() == count
-    return [item.id for item in library.view(asked({})).items]
+    return [item.id for item in library.view(pages.asked({})).items]
 
 
-def test_looking_makes_no_folder_and_says_what_to_do(library: Library) -> None:
+def test_looking_makes_no_folder_and_says_what_to_do(library: Any) -> None:
     assert library.adopt() == 0 and "Create" in library.first({}) and library.choices() == ([], [])
     assert library.detail("x")["chosen"] == "" and str(library.bin()) == "the bin is empty"
     assert not library.engine.out.exists()
@@ -71,18 +70,20 @@ def test_looking_makes_no_folder_and_says_what_to_do(library: Library) -> None:
 
 
 def test_filters_of_links_are_read_with_suspicion() -> None:
-    good = asked({"model": "dit", "seed": "7", "since": "2026-11-30", "show": "bin", "page": "3", "odd": "x"})
+    good = pages.asked(
+        {"model": "dit", "seed": "7", "since": "2026-11-30", "show": "bin", "page": "3", "odd": "x"}
+    )
     assert good.wanted.seed == 7 and good.wanted.binned and not good.wrong and "odd" not in good.query
     wrong = {"seed": "-1", "since": "soon", "until": "9" * 50, "show": "all of it", "text": "x" * 2_000_000}
-    bad = asked(wrong)
-    assert len(bad.wrong) == 5 and bad.query == {} and bad.wanted == asked({}).wanted
+    bad = pages.asked(wrong)
+    assert len(bad.wrong) == 5 and bad.query == {} and bad.wanted == pages.asked({}).wanted
     assert all("expected" in words and "Error" not in words for words in bad.wrong)
 
 
-def test_a_page_at_a_time_and_links_lead_to_the_others(library: Library) -> None:
-    ids = filled(library, PAGE + 5)
-    first, last = (library.view(asked({}), number) for number in (1, 99))
-    assert (len(first.items), len(last.items), last.number, first.pages) == (PAGE, 5, 2, 2) and ids
+def test_a_page_at_a_time_and_links_lead_to_the_others(library: Any) -> None:
+    ids = filled(library, pages.PAGE + 5)
+    first, last = (library.view(pages.asked({}), number) for number in (1, 99))
+    assert (len(first.items), len(last.items), last.number, first.pages) == (pages.PAGE, 5, 2, 2) and ids
     html = library.first({"model": "fashion-dit", "page": "2"})
     links = [unescape(part.partition('"')[0]) for part in html.split('href="')[1:]]
     back = next(link for link in links if "item=" not in link)
@@ -90,10 +91,10 @@ def test_a_page_at_a_time_and_links_lead_to_the_others(library: Library) -> None
     assert html.count("<li>") == 5 and "65 items" in html and 'class="pixels"' in html
 
 
-def test_what_comes_from_files_is_text(library: Library) -> None:
+def test_what_comes_from_files_is_text(library: Any) -> None:
     picture(library.engine.out / "'&\"<b>" / "seed.png", model=NASTY, **{"class": NASTY})
     library.adopt()
-    item = library.view(asked({})).items[0]
+    item = library.view(pages.asked({})).items[0]
     library.mark(item.id, note=NASTY)
     pieces = [library.first({"item": item.id, "text": NASTY}), library.first({"text": NASTY + "no"})]
     shown = library.detail(item.id)
@@ -104,7 +105,7 @@ def test_what_comes_from_files_is_text(library: Library) -> None:
     assert "is not here; its recipe is shown" in shown["told"] and shown["recipe"]["value"]["model"] == NASTY
 
 
-def test_small_pictures_are_in_the_page_and_large_ones_are_links(library: Library) -> None:
+def test_small_pictures_are_in_the_page_and_large_ones_are_links(library: Any) -> None:
     out = library.engine.out
     small = picture(out / "run" / "small.png", seed=1)
     noise = np.random.default_rng(0).integers(0, 256, (200, 100, 3), dtype=np.uint8)
@@ -116,16 +117,16 @@ def test_small_pictures_are_in_the_page_and_large_ones_are_links(library: Librar
     assert html.count('class="pixels"') == 1
 
 
-def test_star_note_bin_and_back(library: Library) -> None:
+def test_star_note_bin_and_back(library: Any) -> None:
     a, b, c = filled(library)
     library.mark(a, star=True)
     library.mark(a, note="for the paper")
-    assert [i.id for i in library.view(asked({"show": "starred"})).items] == [a]
-    assert [i.id for i in library.view(asked({"text": "PAPER"})).items] == [a]
-    assert library.beside(asked({}), 1, b) == c and library.beside(asked({}), 1, c) == b
+    assert [i.id for i in library.view(pages.asked({"show": "starred"})).items] == [a]
+    assert [i.id for i in library.view(pages.asked({"text": "PAPER"})).items] == [a]
+    assert library.beside(pages.asked({}), 1, b) == c and library.beside(pages.asked({}), 1, c) == b
     library.mark(b, binned=True)
-    assert [i.id for i in library.view(asked({"show": "bin"})).items] == [b]
-    assert library.detail(b)["delete"]["value"] == "Restore" and len(library.view(asked({})).items) == 2
+    assert [i.id for i in library.view(pages.asked({"show": "bin"})).items] == [b]
+    assert library.detail(b)["delete"]["value"] == "Restore" and len(library.view(pages.asked({})).items) == 2
     assert "1 item: 1 file" in str(library.bin())
     gone = library.empty()
     assert [p.name for p in gone.files] == ["seed-000001.png"] and library.item(b) is None
@@ -135,7 +136,7 @@ def test_star_note_bin_and_back(library: Library) -> None:
     assert library.detail(b)["item"]["visible"] is False
 
 
-def test_only_what_lies_below_the_output_folder_is_shown(library: Library, tmp_path: Path) -> None:
+def test_only_what_lies_below_the_output_folder_is_shown(library: Any, tmp_path: Path) -> None:
     secret = picture(tmp_path / "secret.png")
     filled(library, 1)
     (library.engine.out / "link").symlink_to(tmp_path)
@@ -151,7 +152,7 @@ def test_only_what_lies_below_the_output_folder_is_shown(library: Library, tmp_p
         )
 
 
-def test_a_dropped_picture_is_looked_at_before_anything_is_set(library: Library, tmp_path: Path) -> None:
+def test_a_dropped_picture_is_looked_at_before_anything_is_set(library: Any, tmp_path: Path) -> None:
     here = library.dropped(str(picture(tmp_path / "ours.png")))
     link = parse_qs(urlsplit(unescape(here["links"].split('href="')[1].partition('"')[0])).query)
     assert (
@@ -192,7 +193,7 @@ def test_the_first_thumbnails_are_in_the_page_only_for_whom_may_see_it(body: str
         return "<p>thumbnails</p>"
 
     app = Starlette(routes=[Route(p, lambda request: HTMLResponse(body)) for p in ("/library", "/")])
-    client = TestClient(Early(app, first))
+    client = TestClient(early.Early(app, first))
     found = client.get("/library?model=a%26b&page=2")
     assert ("thumbnails" in found.text) is there and len(found.content) == int(
         found.headers["content-length"]
@@ -206,7 +207,7 @@ def test_the_first_thumbnails_are_in_the_page_only_for_whom_may_see_it(body: str
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Library]]:
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
     """A page over 70 pictures."""
     home = tmp_path_factory.mktemp("library")
     engine = Engine((str(home / "models"),), home / "out", device="cpu", dtype="fp32")
@@ -216,18 +217,18 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Libra
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = Image.fromarray(draws.integers(0, 256, (8, 8), dtype=np.uint8))
         save_png(path, pixels, {**RECIPE, "seed": seed}, durable=False)
-    library = Library(engine)
+    library = pages.Library(engine)
     library.adopt()
-    app = build_app(engine)
+    app = served.build_app(engine)
     _, url, _ = app.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(engine)
+        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **served.launch_options(engine)
     )
     yield url, library
     app.close()
 
 
 @pytest.fixture
-def tab(browser: Any, shown: tuple[str, Library]) -> Iterator[Any]:
+def tab(browser: Any, shown: tuple[str, Any]) -> Iterator[Any]:
     """The Library in a tab that tells what it should not have done."""
     wrong: list[str] = []
     context = browser.new_context(viewport={"width": 1400, "height": 900})
@@ -256,7 +257,7 @@ def chosen(page: Any, seed: int) -> None:
     )
 
 
-def test_served_are_the_pictures_and_not_the_index(shown: tuple[str, Library]) -> None:
+def test_served_are_the_pictures_and_not_the_index(shown: tuple[str, Any]) -> None:
     url, library = shown
     out = library.engine.out
     picture(out.parent / "secret.png")
@@ -285,7 +286,7 @@ def test_arrows_walk_and_a_reload_shows_the_same(tab: Any) -> None:
     assert tab.locator("#grid [aria-current]").count() == 1
 
 
-def test_a_click_before_the_first_answer_counts(tab: Any, shown: tuple[str, Library]) -> None:
+def test_a_click_before_the_first_answer_counts(tab: Any, shown: tuple[str, Any]) -> None:
     tab.goto(f"{shown[0]}library")
     tab.wait_for_selector("#grid [data-id]")
     tab.evaluate("document.querySelectorAll('#grid [data-id]')[3].click()")
@@ -296,7 +297,7 @@ def test_a_click_before_the_first_answer_counts(tab: Any, shown: tuple[str, Libr
 
 
 @pytest.mark.slow
-def test_marks_and_the_bin_from_the_keyboard(tab: Any, shown: tuple[str, Library]) -> None:
+def test_marks_and_the_bin_from_the_keyboard(tab: Any, shown: tuple[str, Any]) -> None:
     library = shown[1]
     tab.locator("#grid [data-id]").nth(4).click()
     chosen(tab, 4)
@@ -322,9 +323,7 @@ def test_marks_and_the_bin_from_the_keyboard(tab: Any, shown: tuple[str, Library
 
 
 @pytest.mark.slow
-def test_a_phone_has_room_for_all_and_fingers_for_none_too_small(
-    tab: Any, shown: tuple[str, Library]
-) -> None:
+def test_a_phone_has_room_for_all_and_fingers_for_none_too_small(tab: Any, shown: tuple[str, Any]) -> None:
     tab.set_viewport_size({"width": 390, "height": 844})
     opened(tab, shown[0])
     assert not tab.get_by_label("Seed").is_visible()
@@ -346,7 +345,7 @@ def test_a_phone_has_room_for_all_and_fingers_for_none_too_small(
 
 
 @pytest.mark.slow
-def test_a_link_is_a_page_before_any_script_has_run(browser: Any, shown: tuple[str, Library]) -> None:
+def test_a_link_is_a_page_before_any_script_has_run(browser: Any, shown: tuple[str, Any]) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{shown[0]}library?class=Bag")
@@ -360,15 +359,15 @@ def test_a_link_is_a_page_before_any_script_has_run(browser: Any, shown: tuple[s
 def test_of_twenty_five_thousand_the_first_and_the_last_page(browser: Any, tmp_path: Path) -> None:
     many_pictures(tmp_path / "out", 25_000)
     engine = Engine((str(tmp_path / "models"),), tmp_path / "out", device="cpu", dtype="fp32")
-    assert Library(engine).adopt() == 0  # all are some job's
-    app = build_app(engine)
+    assert pages.Library(engine).adopt() == 0  # all are some job's
+    app = served.build_app(engine)
     _, url, _ = app.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(engine)
+        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **served.launch_options(engine)
     )
     page = browser.new_context().new_page()
     opened(page, url)
     assert "25,000" in page.inner_text("#grid [role=status]")
-    assert page.locator("#grid [data-id]").count() == PAGE
+    assert page.locator("#grid [data-id]").count() == pages.PAGE
     page.locator("#grid [name=page]").first.fill("417")
     page.keyboard.press("Enter")
     page.wait_for_selector("#grid [data-id=i000000]")

@@ -10,9 +10,11 @@ from later import Later
 
 pytest.importorskip("rdkit", reason="pip install 'drift-studio[chem]'")
 
+from studio.checkpoints.find import card
 from studio.jobs.recipe import Recipe
 from studio.jobs.result import Result
 from studio.jobs.run import Update
+from studio.model import asking
 from ui import restore
 from ui.answers import model as answer_of
 from ui.engine import Engine
@@ -62,9 +64,8 @@ def test_molecules_of_a_size_that_was_asked_for(engine: Engine) -> None:
 
 def test_the_page_tells_what_can_be_set(engine: Engine) -> None:
     values = answer_of(engine, MODEL, "0-9", 1)["controls"]
-    assert values["conditions"]["visible"] and values["conditions"]["info"].endswith(
-        "known: logP, QED, TPSA, atoms"
-    )
+    assert values["conditions"]["visible"] and values["fields"]["value"] == {"model": MODEL, "values": {}}
+    assert list(asking.controls(card(MODEL))) == ["logP", "QED", "TPSA", "atoms"]
     assert (
         values["guidance"]["visible"] and not values["label"]["visible"] and values["seeds"]["value"] == "0-9"
     )
