@@ -9,9 +9,9 @@ write it: the same final state and the same levels.
 import math
 from typing import Any
 
-import diffusers
 import pytest
 import torch
+from later import Later
 from mixture import Mixture, gaussian, points
 from thinned import thinned
 from torch import Tensor
@@ -20,6 +20,8 @@ from backbones import NoiseSource
 from samplers import EDMPath, FunctionDenoiser, LinearPath, LipmanPath, Prediction, TrigPath, VPPath, build
 from samplers.paths import Path, sigma_of
 from samplers.solvers.from_diffusers import KNOWN
+
+diffusers = Later("diffusers")
 
 MIX, X, M = Mixture(), points(16), 1.0
 PATHS: dict[str, Path] = {

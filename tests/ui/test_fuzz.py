@@ -324,7 +324,7 @@ class Fuzz:
 
 
 @pytest.mark.parametrize(
-    ("cases", "seed"), [(200, 0), pytest.param(2000, 1, marks=pytest.mark.slow)], ids=["some", "many"]
+    ("cases", "seed"), [(100, 0), pytest.param(2000, 1, marks=pytest.mark.slow)], ids=["some", "many"]
 )
 def test_whatever_is_said_to_the_page(cases: int, seed: int, shelf: Any, tmp_path: Path) -> None:
     stranger = Path(shutil.copytree(shelf.pictures, tmp_path / "stranger" / "squares"))
