@@ -119,7 +119,9 @@ class Engine:
             files=False,
             batch=POINTS_BATCH if model.task.together else BATCH,
         )
-        return Run(model, request, folder or self.fresh(model.config.name))
+        if folder is None or (folder / "recipe.json").exists():  # what is saved is not written over
+            folder = self.fresh(model.config.name)
+        return Run(model, request, folder)
 
     def run(
         self,
@@ -226,7 +228,7 @@ def _left(run: Run, error: OSError) -> Exception:
     """The error, and where the finished micro-batches lie."""
     count = len(run.parts.read())
     where = f"; {count} of {len(run.values)} samples are kept in {run.parts.folder}" if count else ""
-    return OSError(f"cannot save to {run.folder}: {error.strerror or error}{where}; make room and go on")
+    return OSError(f"cannot save to {run.folder}: {error.strerror or error}{where}; make room and ask again")
 
 
 def _finished(kept: Result) -> str:

@@ -97,15 +97,6 @@ class Queue:
             taken.append(job.id)
         return taken
 
-    def go_on(self, name: str, owner: str = "") -> None:
-        """Do the rest of a job that was stopped or failed. Raises ``ValueError`` for any other."""
-        job = self.index.job(name)
-        if job is None or job.state not in ("stopped", "failed"):
-            raise ValueError(f"got job {name!r}, expected one that was stopped or failed")
-        job = replace(job, state="waiting", holder=self._holder(), words="")
-        self.index.say(job)
-        self._append(job, owner)
-
     # ---- watching
 
     def get(self, name: str) -> Live | None:

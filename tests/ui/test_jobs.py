@@ -74,7 +74,7 @@ def test_a_model_that_was_trained_on_since_is_not_mixed_in(shelf: Any, tmp_path:
     assert engine.begin(asked, run.folder).finished == 64
 
 
-def test_a_full_disk_stops_the_job_in_words_and_it_goes_on(
+def test_a_full_disk_stops_the_job_in_words_and_what_is_kept_stays(
     shelf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = jobs_in(shelf, tmp_path / "out")
@@ -92,9 +92,8 @@ def test_a_full_disk_stops_the_job_in_words_and_it_goes_on(
     failed = jobs.engine.index.job(job)
     assert failed is not None and failed.state == "failed" and "make room" in failed.words
     monkeypatch.undo()
-    jobs.queue.go_on(job)
-    *_, made = jobs.queue.watch(job)
-    assert isinstance(made, Result) and len(made.pictures) == 150
+    again = jobs.engine.begin(Recipe.parse(failed.spec), jobs.engine.out / failed.folder)
+    assert again.finished == 64
     jobs.queue.close()
 
 
@@ -131,3 +130,11 @@ def test_the_recipe_of_a_picture_is_one(shelf: Any, tmp_path: Path) -> None:
     assert (said.label, said.seeds, said.weights, said.num_steps) == ("2", "9", "raw", 3)
     *_, again = engine.run(said)
     assert isinstance(again, Result) and again.recipes[0] == made.recipes[1]
+
+
+def test_what_is_saved_is_never_written_over(shelf: Any, tmp_path: Path) -> None:
+    engine = Engine(shelf.roots, tmp_path / "out", device="cpu", dtype="fp32")
+    asked = Recipe(shelf.pictures, seeds="1", num_steps=1, sampler="euler")
+    *_, made = engine.run(asked)
+    assert isinstance(made, Result)
+    assert engine.begin(asked, made.folder).folder != made.folder
