@@ -83,7 +83,7 @@ class Form:
         for text in notes if source is None else notes[:-1]:
             gr.Warning(html.text(text), duration=20)
         job = self.engine.index.job(item.job)
-        made = job.told.get("files", []) if job and job.kind == "translate" else []
+        made = job.told.get("files", []) if job else []
         known = {"job": item.job, "bridge-at": made.index(path.name)} if path.name in made else {}
         return row(
             OPENED,
@@ -94,8 +94,9 @@ class Form:
 
     def known(self, name: str) -> Job:
         """A translation of the index. Raises ``ValueError``."""
-        if (job := self.engine.index.job(name) if name else None) is None or job.kind != "translate":
-            raise ValueError(f"got job {limits.brief(name)}, which is no translation that is known here")
+        if (job := self.engine.index.job(name) if name else None) is None:
+            raise ValueError(f"got job {limits.brief(name)}, which is not known here")
+        Translation.parse(job.spec)  # raises for another
         return job
 
     def _asked(self, asked: Translation, job: Job | None, ticket: int) -> Row:

@@ -82,9 +82,12 @@ class Bridging:
         """A job that was asked for before, by this tab or another, shown from its picture ``at`` on; SHOWN.
         Nothing for none, or one of which nothing is left."""
         live = self.jobs.queue.get(job) if job else None
-        if live is not None and live.job.kind == "translate":
+        try:
+            asked = Translation.parse(live.job.spec) if live else Translation("")
+        except ValueError:  # a job of another page
+            live, job = None, ""
+        if live is not None:
             live.owner = owner(request, ROOM)
-            asked = Translation.parse(live.job.spec)
             yield row(SHOWN, job=job, **GOING)
             yield from self._follow(job, asked, len(asked.sources), at)
             return

@@ -79,7 +79,10 @@ class Handlers:
         if name == "item":
             if (item := index.item(str(said))) is None:
                 raise ValueError(f"got item {limits.brief(said)}, which the library does not have")
-            return answers.restored(self.engine, str(self.engine.out / item.file), {"sample": ticket})
+            path = path_of(self.engine.out, item.file)
+            if restore.is_translated(restore.read(path)):
+                raise ValueError(f"{path.name} was translated: open it on the Bridge page")
+            return answers.restored(self.engine, str(path), {"sample": ticket})
         if name == "job":
             if (job := index.job(str(said))) is None:
                 raise ValueError(f"got job {limits.brief(said)}, which is not known here")
@@ -144,9 +147,12 @@ class Handlers:
         """A job that was asked for before, by this tab or another; SHOWN as in `generate`. Nothing for none,
         or one of which nothing is left."""
         live = self.jobs.queue.get(job) if job else None
+        try:
+            asked = html.asked(Recipe.parse(live.job.spec)) if live else ""
+        except ValueError:  # a job of another page
+            live, job = None, ""
         if live is not None:
             live.owner = owner(request)
-            asked = html.asked(Recipe.parse(live.job.spec))
             yield row(SHOWN, job=job, stop=gr.update(interactive=True), generate=gr.update(interactive=False))
             yield from self._follow(job, asked, owner(request), preview, False)
             return
@@ -228,6 +234,10 @@ class Handlers:
                 generate=gr.update(interactive=True),
             )
         )
+
+    def leave(self, request: gr.Request | None = None) -> None:
+        """The page was closed: what it showed is forgotten, its jobs go on."""
+        self._newest.pop(owner(request), None)
 
     def select(self, request: gr.Request | None, paths: list[str], event: gr.SelectData) -> tuple[Any, ...]:
         """Recipe, command and download of the picture that was clicked; nothing where another run's pictures

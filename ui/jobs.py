@@ -159,8 +159,9 @@ def bridge(engine: Engine, live: Live) -> None:
 
 def unused(engine: Engine, job: Job) -> None:
     """Of a translation that made nothing the copies of its pictures go too."""
-    if job.kind == "translate" and job.folder and not _translated(engine.out / job.folder):
-        shutil.rmtree(engine.out / job.folder, ignore_errors=True)
+    folder = engine.out / job.folder
+    if job.folder and (folder / SOURCES).is_dir() and not _translated(folder):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _translated(folder: Path) -> list[Path]:

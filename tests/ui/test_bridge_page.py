@@ -15,6 +15,7 @@ from PIL import Image
 import studio
 from studio.data.arrays import Arrays, Data
 from studio.jobs.recipe import Recipe
+from studio.jobs.translation import Translation
 from studio.runtime.recipes import read_recipe
 from studio.runtime.seeds import seed_of
 from ui.answers import BRIDGE
@@ -386,3 +387,18 @@ def test_the_page_in_a_browser(browser: Any, roots: tuple[str], tmp_path: Path) 
     finally:
         page.close()
         app.close()
+
+
+def test_each_page_leaves_jobs_and_items_of_the_other(roots: tuple[str], tmp_path: Path) -> None:
+    engine = Engine(roots, tmp_path / "out", device="cpu", dtype="fp32")
+    jobs, name = Jobs(engine), next(n for n in engine.bridges() if n.endswith("negatives"))
+    Image.new("L", (8, 8), 90).save(tmp_path / "a.png")
+    job = jobs.translate(Translation(name, num_steps=2), [str(tmp_path / "a.png")], None, "me")
+    create = handling.Handlers(jobs)
+    assert all(update == gr.skip() for row in create.follow(None, job, False) for update in row)
+    list(jobs.queue.watch(job))
+    item = engine.index.items()[0]
+    for link in ({"item": item.id}, {"job": job}):
+        with pytest.warns(UserWarning, match="does not fill the form"):
+            assert create.open(1, link)["form"] == "sample"
+    jobs.queue.close()
