@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from studio.jobs.limits import MOST_STEPS
-from ui import answers, html, pair
+from ui import answers, html, layout, pair
 from ui.engine import Engine
 
 DRIFT: dict[str, Any] = {"elem_classes": "drift"}  # controls that answers set: the script watches them
@@ -163,15 +163,6 @@ def _result() -> dict[str, Any]:
         p["bridge-zipped"] = gr.DownloadButton("Download", elem_id="bridge-zipped")
         with gr.Accordion("Recipe of this picture", open=False):
             p["bridge-recipe"] = gr.JSON(label="Recipe", max_height=240, elem_id="bridge-recipe")
-            p["bridge-command"] = gr.Code(
-                label="The command that makes it again",
-                language="shell",
-                interactive=False,
-                wrap_lines=True,
-                lines=2,
-                max_lines=6,
-                buttons=["copy"],
-                elem_id="bridge-command",
-            )
+            p["bridge-command"] = layout.command("bridge-command")
     p["bridge-at"] = gr.Number(0, precision=0, visible="hidden")
     return p

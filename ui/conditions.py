@@ -17,11 +17,11 @@ import gradio as gr
 from studio.checkpoints.find import Card, card
 from studio.model import asking
 from studio.model.asking import Control
+from ui.events import QUIET
 from ui.said import given
 from ui.toasts import toasts
 
 FILES = [".npy", ".npz", ".csv", ".json", ".txt", ".png", ".jpg", ".jpeg", ".webp"]
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 def read(find: Callable[[str], Card], model: str | None, line: str) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def theme() -> gr.themes.Base:
     )
 
 
-def _command(elem_id: str) -> gr.Code:
+def command(elem_id: str) -> gr.Code:
+    """A command to copy."""
     return gr.Code(
         label="The command that makes it again",
         language="shell",
@@ -213,7 +214,7 @@ def right(engine: Engine) -> dict[str, Any]:
     with gr.Group(visible=False, elem_id="found") as p["found"]:
         p["found_note"] = gr.HTML(elem_id="found-note")
         p["found_recipe"] = gr.JSON(label="Recipe", max_height=220, elem_id="found-recipe")
-        p["found_command"] = _command("found-command")
+        p["found_command"] = command("found-command")
         p["apply"] = gr.Button("Use these settings", size="sm", elem_id="apply")
     return p
 
@@ -224,7 +225,7 @@ def bottom() -> dict[str, Any]:
         with gr.Column(scale=11, min_width=420):
             p["recipe"] = gr.JSON(label="Recipe", max_height=200, elem_id="recipe")
         with gr.Column(scale=10, min_width=420):
-            p["command"] = _command("command")
+            p["command"] = command("command")
             with gr.Row(elem_classes="tight"):
                 p["download"] = gr.DownloadButton("Download", size="sm", elem_id="download")
                 p["again"] = gr.Button("Use these settings", size="sm", elem_id="again")

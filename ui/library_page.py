@@ -5,7 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from ui import html, library_html
+from ui import html, layout, library_html
+from ui.events import QUIET
 from ui.jobs import Jobs
 from ui.library import DETAIL, FILTERS, SHOWS, Asked, Library, asked, whole
 from ui.strip import strip
@@ -13,7 +14,6 @@ from ui.toasts import toasts
 
 CSS, SCRIPT = Path(__file__).with_name("library.css"), Path(__file__).with_name("library.js")
 GRID = ("grid", "number", "wrong", "bin", "sure")
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 IN_TURN: dict[str, Any] = {**QUIET, "concurrency_id": "library", "concurrency_limit": 1}  # answers as asked
 # what is highlighted counts, also where the answer that shows it large is still on its way
 CURRENT = """(...all) => {
@@ -88,13 +88,7 @@ def _detail() -> dict[str, Any]:
             label="Note", placeholder="a word for yourself", max_lines=3, elem_id="thing-note"
         )
         code: dict[str, Any] = {"interactive": False, "wrap_lines": True, "lines": 3, "max_lines": 8}
-        p["command"] = gr.Code(
-            label="The command that makes it again",
-            language="shell",
-            buttons=["copy"],
-            elem_id="thing-command",
-            **code,
-        )
+        p["command"] = layout.command("thing-command")
         with gr.Accordion("In Python", open=False):
             p["python"] = gr.Code(
                 language="python", show_label=False, buttons=["copy"], elem_id="thing-python", **code

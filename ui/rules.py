@@ -8,10 +8,9 @@ from typing import Any
 import gradio as gr
 
 from ui import html
+from ui.events import QUIET
 from ui.said import parts
 from ui.toasts import toasts
-
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 def read(form: str, line: str | None) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import gradio as gr
 from studio.jobs.queue import Live
 from studio.jobs.run import Update
 from ui import html
+from ui.events import QUIET
 from ui.jobs import Jobs
 
 EVERY = 1.0  # seconds
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 def strip(page: gr.Blocks, jobs: Jobs, form: str = "sample") -> gr.Textbox:

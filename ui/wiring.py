@@ -12,10 +12,10 @@ from ui.api import Api
 from ui.bridge_form import OPENED
 from ui.bridging import CHOSEN, Bridging
 from ui.bridging import SHOWN as SHOWN_BRIDGE
+from ui.events import QUIET
 from ui.handlers import BOTTOM, FOUND, SHOWN, Handlers
 
 TOGETHER = 32  # runs that may stand in the line for the device at a time; the engine runs one
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 MANY: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 8}
 SAMPLE = (*CONTROLS, "card", "plan_note", "guidance_stack", "sampler_stack", "fields")
 TRANSLATE = (*BRIDGE, "bridge-card", "bridge-examples")
@@ -77,6 +77,8 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         js=f"(...values) => drift.form_is({names}, values)",
         **QUIET,
     )
+
+    page.unload(h.leave)
 
     p["refresh"].click(h.refresh, p["model"], [p["model"], p["plan"]], **QUIET)
     _picked(p, "sample", "model", "seeds", SAMPLE, p["asked"], p["answer"], h.choose)
