@@ -27,6 +27,9 @@ BRIDGE = {
     "bridge-label": "label",
     "bridge-resize": "resize",
 }
+# what else an answer sets
+SAMPLE = (*CONTROLS, "card", "plan_note", "guidance_stack", "sampler_stack", "fields")
+TRANSLATE = (*BRIDGE, "bridge-card", "bridge-examples")
 PICTURES, POINTS = "0-9", "0-999"
 LONG = 250  # solver steps that the slider offers unless a model or recipe asks for more
 

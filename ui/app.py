@@ -17,13 +17,13 @@ from starlette.middleware import Middleware
 
 from studio.jobs.index import HOME
 from studio.runtime import passwords
-from ui import bridge, early, hosts, library_page
+from ui import bridge, chosen, dropped, early, hosts, library_page
 from ui.api import Api
 from ui.bridging import Bridging
 from ui.engine import Engine
 from ui.handlers import Handlers
 from ui.jobs import Jobs
-from ui.layout import HEIGHT, bottom, centre, hidden, left, right, theme
+from ui.layout import HEIGHT, centre, hidden, left, right, theme
 from ui.library import Library
 from ui.strip import strip
 from ui.wiring import wire, wire_api, wire_bridge
@@ -44,8 +44,8 @@ def build_app(engine: Engine, jobs: Jobs | None = None) -> gr.Blocks:
             with gr.Column(scale=11, min_width=420):
                 parts |= centre()
             with gr.Column(scale=5, min_width=250):
-                parts |= right(engine)
-        parts |= bottom() | hidden()
+                parts |= right(engine) | dropped.panel()
+        parts |= chosen.panel() | hidden()
         wire_api(Api(jobs))  # first: a name is given to whom asks first
         wire(page, parts, Handlers(jobs))
     with page.route("Bridge", "/bridge"):

@@ -17,17 +17,13 @@ from studio.model import catalog
 from ui import answers, html, restore
 from ui.answers import BRIDGE
 from ui.bridge import CANVAS
+from ui.events import row
 from ui.jobs import SOURCES, Jobs
 from ui.toasts import toasts
 
 OPENED = ("bridge_answer", "sources", "bridge-mask", "job", "bridge-at")
 PICK = "pick a bridge first; `studio train fashion-restore` makes one"
 Row = tuple[Any, ...]
-
-
-def row(names: tuple[str, ...], **changes: Any) -> Row:
-    """One value per name; what is not mentioned stays as it is."""
-    return tuple(changes.get(name, gr.skip()) for name in names)
 
 
 class Form:

@@ -18,7 +18,8 @@ from studio.jobs.translation import Translation
 from studio.runtime.signals import Stopped
 from ui import html, pair, restore, zipped
 from ui.answers import BRIDGE
-from ui.bridge_form import Form, Row, fields_of, row, source_of
+from ui.bridge_form import Form, Row, fields_of, source_of
+from ui.events import row
 from ui.jobs import Jobs
 from ui.toasts import owner, toasts
 

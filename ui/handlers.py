@@ -1,5 +1,6 @@
-"""Handlers of the Create page: plain functions and one generator. Each returns values in the order of `SHOWN`
-or `FOUND`, or an answer that sets many controls at once (`ui.answers`); the layout is `ui.layout`'s.
+"""Handlers of the Create page: plain functions and one generator. Each returns values in the order of
+`SHOWN`, or an answer that sets many controls at once (`ui.answers`). The layout is `ui.layout`, a chosen
+picture `ui.chosen`, a dropped one `ui.dropped`.
 
 What a user can mend becomes a toast with the plain message; anything else is a bug and keeps its traceback.
 """
@@ -7,7 +8,6 @@ What a user can mend becomes a toast with the plain message; anything else is a 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from html import unescape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -21,12 +21,12 @@ from studio.model import catalog
 from studio.runtime.signals import Stopped
 from ui import answers, html, restore
 from ui.answers import CONTROLS
+from ui.chosen import BOTTOM, Chosen
+from ui.events import row
 from ui.jobs import Jobs
 from ui.toasts import owner, toasts
 
-BOTTOM = ("bottom", "recipe", "command", "download", "selected")
 SHOWN = ("job", "status", "preview", "results", "gallery", "sheet", "paths", "stop", "generate", *BOTTOM)
-FOUND = ("found", "found_note", "found_recipe", "found_command", "apply")
 STOP_WAIT = 1.0  # seconds that Stop looks for a run that was asked for a moment ago
 
 
@@ -34,20 +34,11 @@ STOP_WAIT = 1.0  # seconds that Stop looks for a run that was asked for a moment
 OVER = {"stop": gr.update(interactive=False), "generate": gr.update(interactive=True)}
 
 
-def row(names: tuple[str, ...], **changes: Any) -> tuple[Any, ...]:
-    """One value per name; what is not mentioned stays as it is."""
-    unknown = set(changes) - set(names)
-    if unknown:
-        raise KeyError(f"got {', '.join(sorted(unknown))}, expected some of {', '.join(names)}")
-    return tuple(changes.get(name, gr.skip()) for name in names)
-
-
 class Handlers:
     """Everything the Create page calls, over the `Jobs` of one `Engine`."""
 
     def __init__(self, jobs: Jobs):
-        self.jobs, self.engine = jobs, jobs.engine
-        self._newest: dict[str, Path] = {}  # the folder that a session's gallery shows
+        self.jobs, self.engine, self.chosen = jobs, jobs.engine, Chosen(jobs)
 
     def open(self, ticket: int, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """At page load. ``found``: what the page was opened with: a link's ``recipe``, ``job`` or ``item``
@@ -175,7 +166,7 @@ class Handlers:
                         elif isinstance(news, Update):
                             yield self._progress(news, asked)
                         elif isinstance(news, Result):
-                            self._newest[who] = news.folder
+                            self.chosen.newest[who] = news.folder
                             yield row(SHOWN, **self._result(news, asked), **OVER)
                         else:
                             yield row(SHOWN, status=html.idle(str(news), asked), **going)
@@ -217,7 +208,7 @@ class Handlers:
             "gallery": look,
             "sheet": str(result.sheet),
             "paths": paths,
-            **self._below(paths[0]),
+            **self.chosen.below(paths[0]),
         }
 
     def stop(self, request: gr.Request | None = None, job: str = "") -> tuple[Any, ...]:
@@ -237,86 +228,7 @@ class Handlers:
 
     def leave(self, request: gr.Request | None = None) -> None:
         """The page was closed: what it showed is forgotten, its jobs go on."""
-        self._newest.pop(owner(request), None)
-
-    def select(self, request: gr.Request | None, paths: list[str], event: gr.SelectData) -> tuple[Any, ...]:
-        """Recipe, command and download of the picture that was clicked; nothing where another run's pictures
-        have come meanwhile. BOTTOM."""
-        index = event.index if isinstance(event.index, int) else 0
-        if not 0 <= index < len(paths):
-            return row(BOTTOM)
-        with toasts():
-            found = self._below(str(self._own(paths[index])))
-        newest = self._newest.get(owner(request))
-        return row(BOTTOM, **found) if newest in (None, Path(paths[index]).parent) else row(BOTTOM)
-
-    def _own(self, path: Any) -> Path:
-        """A file that the page has shown: what the browser says may be anything. Raises ``ValueError`` for
-        one that is not below the folder of outputs."""
-        out = self.engine.out
-        return path_of(out, str(path).removeprefix(f"{out}/"))
-
-    def _below(self, path: str) -> dict[str, Any]:
-        """Recipe, command and download of a picture."""
-        recipe, command = restore.explain(path, self.engine.shelf())
-        # what a drawing was made from
-        behind = [Path(path).with_name(n) for n in ("samples.csv", "samples.npz")]
-        file = next((p for p in behind if p.is_file()), Path(path))
-        return {
-            "bottom": gr.update(visible=True),
-            "recipe": gr.update(value=recipe, label=f"Recipe of {Path(path).name}"),
-            "command": command,
-            "download": gr.update(value=str(file), label=f"Download {file.name}"),
-            "selected": path,
-        }
-
-    def look(self, path: str | None) -> tuple[Any, ...]:
-        """The recipe of a dropped picture, whatever it names; sets nothing. FOUND."""
-        if not path:
-            return row(FOUND, found=gr.update(visible=False))
-        try:
-            with toasts():
-                recipe, command = restore.explain(path, self.engine.shelf())
-                name = Path(path).name
-        except gr.Error as error:
-            hidden = gr.update(visible=False)
-            note = html.note(unescape(str(error.message)), bad=True)
-            return row(
-                FOUND,
-                found=gr.update(visible=True),
-                found_note=note,
-                found_recipe=hidden,
-                found_command=hidden,
-                apply=hidden,
-            )
-        where, words = restore.belongs(path, self.engine.shelf())
-        return row(
-            FOUND,
-            found=gr.update(visible=True),
-            found_note="".join(html.note(text) for text in words),
-            found_recipe=gr.update(value=recipe, label=f"Recipe of {name}", visible=True),
-            found_command=gr.update(value=command, visible=True),
-            apply=gr.update(value=f"Use these settings in {where}", visible=True)
-            if where
-            else gr.update(visible=False),
-        )
-
-    def again(self, path: str | None, tickets: dict[str, int]) -> dict[str, Any]:
-        """`apply` of a picture that the page has shown."""
-        with toasts():
-            return self.apply(str(self._own(path)) if path else None, tickets)
-
-    def apply(self, path: str | None, tickets: dict[str, int]) -> dict[str, Any]:
-        """Every control from a picture's recipe, on the page where it belongs."""
-        with toasts():
-            if not path:
-                raise ValueError("drop a picture first, or generate one")
-            answer, notes = answers.restored(self.engine, path, tickets)
-        for text in notes:
-            gr.Warning(html.text(text), duration=20)
-        if not notes:
-            gr.Info("Every control was set from the picture.", duration=3)
-        return answer
+        self.chosen.newest.pop(owner(request), None)
 
 
 def _back(before: bool) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """What stands on the page. Left: model, condition, seeds. Centre: the run and its pictures. Right: sampler
-and guidance, and a picture to restore from. Below: the recipe. Each part gives its controls by name."""
+and guidance, below them `ui.dropped`. Below all: `ui.chosen`. Each part gives its controls by name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -144,7 +144,7 @@ def centre() -> dict[str, Any]:
                     elem_id="sheet",
                 )
     # no gr.State: events that set one trip over controls that are drawn meanwhile
-    p["paths"], p["selected"] = gr.JSON([], visible="hidden"), gr.Textbox(visible="hidden")
+    p["paths"] = gr.JSON([], visible="hidden")
     return p
 
 
@@ -208,27 +208,6 @@ def right(engine: Engine) -> dict[str, Any]:
         p["deterministic"] = gr.Checkbox(
             label="Same bytes whatever is sampled beside", elem_id="deterministic", **DRIFT
         )
-    p["drop"] = gr.File(
-        label="Restore from a picture", file_types=[".png"], type="filepath", height=96, elem_id="drop"
-    )
-    with gr.Group(visible=False, elem_id="found") as p["found"]:
-        p["found_note"] = gr.HTML(elem_id="found-note")
-        p["found_recipe"] = gr.JSON(label="Recipe", max_height=220, elem_id="found-recipe")
-        p["found_command"] = command("found-command")
-        p["apply"] = gr.Button("Use these settings", size="sm", elem_id="apply")
-    return p
-
-
-def bottom() -> dict[str, Any]:
-    p: dict[str, Any] = {}
-    with gr.Row(visible=False, elem_id="bottom", equal_height=False) as p["bottom"]:
-        with gr.Column(scale=11, min_width=420):
-            p["recipe"] = gr.JSON(label="Recipe", max_height=200, elem_id="recipe")
-        with gr.Column(scale=10, min_width=420):
-            p["command"] = command("command")
-            with gr.Row(elem_classes="tight"):
-                p["download"] = gr.DownloadButton("Download", size="sm", elem_id="download")
-                p["again"] = gr.Button("Use these settings", size="sm", elem_id="again")
     return p
 
 

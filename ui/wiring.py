@@ -6,30 +6,19 @@ from typing import Any
 
 import gradio as gr
 
-from ui import conditions, html, rules, said
-from ui.answers import BRIDGE, CONTROLS
+from ui import chosen, conditions, dropped, html, rules, said
+from ui.answers import BRIDGE, CONTROLS, SAMPLE, TRANSLATE
 from ui.api import Api
 from ui.bridge_form import OPENED
 from ui.bridging import CHOSEN, Bridging
 from ui.bridging import SHOWN as SHOWN_BRIDGE
-from ui.events import QUIET
-from ui.handlers import BOTTOM, FOUND, SHOWN, Handlers
+from ui.events import QUIET, applied
+from ui.handlers import SHOWN, Handlers
 
 TOGETHER = 32  # runs that may stand in the line for the device at a time; the engine runs one
 MANY: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 8}
-SAMPLE = (*CONTROLS, "card", "plan_note", "guidance_stack", "sampler_stack", "fields")
-TRANSLATE = (*BRIDGE, "bridge-card", "bridge-examples")
 ON: dict[str, Any] = {"__type__": "update", "interactive": True}
 OFF: dict[str, Any] = {"__type__": "update", "interactive": False}
-
-
-def _applied(event: Any, p: dict[str, Any], form: str, names: tuple[str, ...], answer: Any) -> Any:
-    """After an event that has given an answer: the controls take from it what they still want."""
-    js = f"(answer) => drift.apply({json.dumps(form)}, answer, {json.dumps(names)})"
-    after = event.success(None, answer, [p[name] for name in names], js=js, **QUIET)
-    after.then(None, js=f"() => drift.done({json.dumps(form)})", **QUIET)
-    event.failure(None, js=f"() => drift.fail({json.dumps(form)})", **QUIET)
-    return after
 
 
 def _picked(
@@ -45,13 +34,11 @@ def _picked(
     """One call for each model that is picked, and its answer."""
     js = f"(model, rest) => drift.pick({json.dumps(form)}, {json.dumps(control)}, model, rest)"
     p[control].input(None, [p[control], p[rest]], asked, js=js, **QUIET)
-    _applied(asked.change(choose, asked, answer, **MANY, **QUIET), p, form, names, answer)
+    applied(asked.change(choose, asked, answer, **MANY, **QUIET), p, form, names, answer)
 
 
 def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
-    controls, shown, bottom, found = (
-        [p[name] for name in names] for names in (CONTROLS, SHOWN, BOTTOM, FOUND)
-    )
+    controls, shown = [p[name] for name in CONTROLS], [p[name] for name in SHOWN]
     loaded = page.load(
         h.open,
         [p["ticket"], p["opened"]],
@@ -59,7 +46,7 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         js="() => [drift.ask('sample', undefined, 0), drift.opened()]",
         **QUIET,
     )
-    _applied(loaded, p, "sample", SAMPLE, p["answer"])
+    applied(loaded, p, "sample", SAMPLE, p["answer"])
     page.load(
         h.follow,
         [p["job"], p["live"]],
@@ -84,7 +71,7 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
     _picked(p, "sample", "model", "seeds", SAMPLE, p["asked"], p["answer"], h.choose)
     planned, js = p["plan_asked"], "(plan, model) => drift.plan('sample', 'plan', plan, model)"
     p["plan"].input(None, [p["plan"], p["model"]], planned, js=js, **QUIET)
-    _applied(
+    applied(
         planned.change(h.choose_plan, planned, p["answer"], **MANY, **QUIET), p, "sample", SAMPLE, p["answer"]
     )
     gr.on(
@@ -101,7 +88,8 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
     _wire_rules(p)
     _wire_seeds(p)
 
-    picked = p["gallery"].select(h.select, p["paths"], bottom, **QUIET)
+    picked = chosen.wire(p, h.chosen)
+    dropped.wire(p, h.engine)
     said = json.dumps(
         [
             html.idle("Waiting for the device …"),
@@ -126,22 +114,6 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         None, None, [p["stop"], p["generate"]], js=f"() => {json.dumps(json.loads(said)[:0:-1])}", **QUIET
     )
     p["stop"].click(h.stop, p["job"], shown, queue=False, **QUIET)
-
-    p["drop"].upload(h.look, p["drop"], found, **QUIET)
-    p["drop"].clear(h.look, p["drop"], found, **QUIET)
-    for button, path, apply in (
-        (p["apply"], p["drop"], h.apply),
-        (p["again"], p["selected"], h.again),
-    ):
-        asked = button.click(
-            apply,
-            [path, p["tickets"]],
-            p["answer"],
-            js="(path) => [path, {sample: drift.ask('sample', undefined, performance.now()), translate: 0}]",
-            **QUIET,
-        )
-        _applied(asked, p, "sample", SAMPLE, p["answer"])
-        asked.success(None, p["answer"], None, js="(answer) => drift.carry('translate', answer)", **QUIET)
 
 
 def _wire_conditions(p: dict[str, Any], h: Handlers) -> None:
@@ -192,7 +164,7 @@ def wire_bridge(page: gr.Blocks, p: dict[str, Any], b: Bridging) -> None:
         js="() => [drift.ask('translate', undefined, 0), drift.opened('translate')]",
         **QUIET,
     )
-    _applied(loaded, p, "translate", TRANSLATE, answer)
+    applied(loaded, p, "translate", TRANSLATE, answer)
     loaded.success(b.follow, [p["job"], p["bridge-at"]], shown, concurrency_limit=TOGETHER, **QUIET)
     form = [p[name] for name in BRIDGE]
     names = json.dumps(list(BRIDGE))
@@ -229,7 +201,7 @@ def wire_bridge(page: gr.Blocks, p: dict[str, Any], b: Bridging) -> None:
         js="(job, at) => [job, at, drift.ask('translate', undefined, performance.now())]",
         **QUIET,
     )
-    _applied(again, p, "translate", TRANSLATE, answer)
+    applied(again, p, "translate", TRANSLATE, answer)
     packed = p["bridge-zip"].click(b.zip, p["job"], p["bridge-zipped"], **QUIET)
     packed.success(None, js="() => drift.download('bridge-zipped')", **QUIET)
 

@@ -23,7 +23,7 @@ from ui.engine import Engine
 from ui.jobs import Jobs
 
 handling, gr, form = Later("ui.handlers"), Later("gradio"), Later("ui.bridge_form")
-ui_app, bridging = Later("ui.app"), Later("ui.bridging")
+ui_app, bridging, dropped = Later("ui.app"), Later("ui.bridging"), Later("ui.dropped")
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +268,7 @@ def test_a_translated_picture_goes_to_its_tab(made: tuple[Jobs, str], tmp_path: 
     jobs, name = made
     *_, found = pressed(jobs, name, [grey(tmp_path / "a.png")], 4, 11)
     file = str(shown_files(found)[0])
-    answer = handling.Handlers(jobs).apply(file, {"sample": 1, "translate": 2})
+    answer = dropped.apply(jobs.engine, file, {"sample": 1, "translate": 2})
     controls = {k: u["value"] for k, u in answer["controls"].items() if k in BRIDGE}
     assert (answer["form"], answer["ticket"]) == ("translate", 2)
     assert controls == {
@@ -280,7 +280,7 @@ def test_a_translated_picture_goes_to_its_tab(made: tuple[Jobs, str], tmp_path: 
         "bridge-label": "none",
         "bridge-resize": True,
     }
-    shown = dict(zip(handling.FOUND, handling.Handlers(jobs).look(file)))
+    shown = dict(zip(dropped.FOUND, dropped.look(jobs.engine, file)))
     assert "Bridge" in shown["apply"]["value"]
     assert shown["found_command"]["value"].startswith(f"studio translate {name}@2 ")
 

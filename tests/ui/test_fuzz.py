@@ -28,8 +28,9 @@ from studio.runtime.signals import Stopped
 from ui.engine import Engine
 from ui.jobs import Jobs
 
-handling, apis, conditions, gr, toasting = (
+handling, dropped, apis, conditions, gr, toasting = (
     Later("ui.handlers"),
+    Later("ui.dropped"),
     Later("ui.api"),
     Later("ui.conditions"),
     Later("gradio"),
@@ -274,10 +275,12 @@ class Fuzz:
                 4, "big"
             )
         path.write_bytes(bytes(data))
-        shown = dict(zip(handling.FOUND, self.h.look(str(path))))
+        shown = dict(zip(dropped.FOUND, dropped.look(self.h.engine, str(path))))
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            words = self.refused(lambda: self.h.apply(str(path), {"sample": 1, "translate": 2}), gr.Error)
+            words = self.refused(
+                lambda: dropped.apply(self.h.engine, str(path), {"sample": 1, "translate": 2}), gr.Error
+            )
             words += self.refused(lambda: self.api.recipe(str(path)), gr.Error)
         return [*words, str(shown.get("found_note", "")), *(str(w.message) for w in said)]
 

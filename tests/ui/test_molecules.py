@@ -55,7 +55,7 @@ def test_molecules_of_a_size_that_was_asked_for(engine: Engine) -> None:
             seeds,
             (),
         )
-    shown = handling.Handlers(Jobs(engine))._below(str(result.pictures[0]))
+    shown = handling.Handlers(Jobs(engine)).chosen.below(str(result.pictures[0]))
     assert shown["download"]["value"] == str(result.folder / "samples.csv")
     for number in ("9.5", "0", "99"):
         with pytest.raises(ValueError, match="atoms, expected 1 to "):

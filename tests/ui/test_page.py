@@ -104,7 +104,7 @@ def test_generate_shows_previews_and_then_files(handlers: Any, shelf: Any) -> No
     assert [text for _, text in shown["gallery"]] == ["0 · 0", "1 · 1", "2 · 2"] and last[
         handling.SHOWN.index("stop")
     ]["interactive"] is False
-    below = {name: shown[name] for name in handling.BOTTOM if name in shown}
+    below = {name: shown[name] for name in Later("ui.chosen").BOTTOM if name in shown}
     assert below["recipe"] == read_recipe(shown["paths"][0]) and below["command"].startswith(
         f"studio sample {shelf.pictures}@4 --out again --seeds 0 "
     )
@@ -120,7 +120,7 @@ def test_restore_sets_every_control(handlers: Any, shelf: Any) -> None:
     )
     *_, last = handlers.generate(None, *inputs(settings))
     picture = values(last, handling.SHOWN)["paths"][0]
-    answer = handlers.apply(picture, {"sample": 3, "translate": 4})
+    answer = Later("ui.dropped").apply(handlers.engine, picture, {"sample": 3, "translate": 4})
     assert (
         set_by(answer) == asdict(settings) and answer["ticket"] == 3 and Recipe(**set_by(answer)) == settings
     )

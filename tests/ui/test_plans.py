@@ -139,8 +139,8 @@ def test_a_run_follows_it_and_says_so(engine: Engine, fast: Recipe) -> None:
         assert np.array_equal(np.asarray(Image.open(path)), value[0].numpy())
         assert read_recipe(path) == recipe and recipe["plan"] == "fast" and "plan" not in read_recipe(other)
     handlers = handling.Handlers(Jobs(engine))
-    below = handlers._below(str(result.pictures[0]))
-    dropped = handlers.look(str(result.pictures[1]))
+    below = handlers.chosen.below(str(result.pictures[0]))
+    dropped = Later("ui.dropped").look(handlers.engine, str(result.pictures[1]))
     assert below["recipe"]["value"]["plan_hash"] == expected.recipes[0]["plan_hash"]
     assert "--plan fast" in below["command"] and "--plan fast" in dropped[3]["value"]
 

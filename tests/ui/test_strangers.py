@@ -23,7 +23,7 @@ from studio.runtime.recipes import KEY
 from ui.engine import Engine
 from ui.jobs import Jobs
 
-handling, gr = Later("ui.handlers"), Later("gradio")
+handling, dropped, gr = Later("ui.handlers"), Later("ui.dropped"), Later("gradio")
 NAMES = re.compile(r"Error|Exception|Traceback|Bomb|__")
 PLAIN = {
     "model": "M",
@@ -46,7 +46,7 @@ def crafted(path: Path, text: str, *, packed: bool = False) -> Path:
 
 
 def look(handlers: Any, path: Path) -> dict[str, Any]:
-    return dict(zip(handling.FOUND, handlers.look(str(path))))
+    return dict(zip(dropped.FOUND, dropped.look(handlers.engine, str(path))))
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_a_picture_opens_no_model_from_elsewhere(
     lent = {**PLAIN, "model": shelf.pictures, "guidance": "prior=hf:nobody/nothing,cfg=2"}
     path = crafted(tmp_path / "lent.png", json.dumps(lent))
     assert "guidance was left out" in look(handlers, path)["found_note"]
-    answer = handlers.apply(str(path), {"sample": 1, "translate": 1})
+    answer = dropped.apply(handlers.engine, str(path), {"sample": 1, "translate": 1})
     assert answer["controls"]["guidance"]["value"] == "" and answer["controls"]["num_steps"]["value"] == 4
     assert not [name for name in opened if "nobody" in name or "stranger" in name or "elsewhere" in name]
 
@@ -201,7 +201,7 @@ def test_only_pictures_of_the_page_are_chosen_whatever_the_browser_says(
     event = type("Event", (), {"index": 0})()
     for path in (str(outside), f"{handlers.engine.out}/../outside.png", "/etc/passwd", "", ".jobs/index.db"):
         with pytest.raises(gr.Error, match="expected one below"):
-            handlers.select(None, [path], event)
+            handlers.chosen.select(None, [path], event)
         if path:
             with pytest.raises(gr.Error, match="expected one below"):
-                handlers.again(path, {"sample": 1, "translate": 1})
+                handlers.chosen.again(path, {"sample": 1, "translate": 1})
