@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from ui import html, pair, restore, zipped
 from ui.answers import BRIDGE
 from ui.bridge_form import Form, Row, fields_of, source_of
 from ui.events import row
+from ui.following import followed, words
 from ui.jobs import Jobs
 from ui.toasts import owner, toasts
 
@@ -74,7 +74,7 @@ class Bridging:
                 asked = replace(asked, mask=mask or painted)
                 job = self.jobs.translate(asked, sources, asked.mask, owner(request, ROOM))
         except gr.Error as error:  # the toast goes away, the reason stays
-            yield self._failed(error)
+            yield row(SHOWN, **{"bridge-status": words(error)}, **OVER)
             raise
         yield row(SHOWN, job=job, **GOING)
         yield from self._follow(job, asked, len(sources), 0)
@@ -101,28 +101,16 @@ class Bridging:
         yield row(SHOWN, **shown)
 
     def _follow(self, job: str, asked: Translation, count: int, at: int) -> Iterator[Row]:
-        words = asked_for(asked, count)
-        try:
-            with toasts():
-                try:
-                    for news in self.jobs.queue.watch(job):
-                        if isinstance(news, int):
-                            yield row(SHOWN, **{"bridge-status": html.waiting(news, words)}, **GOING)
-                        elif isinstance(news, Update):
-                            yield row(SHOWN, **{"bridge-status": pair.running(news, words)}, **GOING)
-                        elif isinstance(news, Result):
-                            yield row(SHOWN, **self._result(news, words, at), **OVER)
-                        else:
-                            yield row(SHOWN, **{"bridge-status": html.idle(str(news), words)}, **GOING)
-                except Stopped as stopped:
-                    yield row(SHOWN, **{"bridge-status": html.idle(str(stopped), words)}, **OVER)
-        except gr.Error as error:
-            yield self._failed(error)
-            raise
+        told = asked_for(asked, count)
 
-    def _failed(self, error: gr.Error) -> Row:
-        note = html.note(unescape(str(error.message)), bad=True)
-        return row(SHOWN, **{"bridge-status": note}, **OVER)
+        def show(news: Any) -> Row:
+            if isinstance(news, Result):
+                return row(SHOWN, **self._result(news, told, at), **OVER)
+            line = pair.running(news, told) if isinstance(news, Update) else words(news, told)
+            over = isinstance(news, Stopped | gr.Error)
+            return row(SHOWN, **{"bridge-status": line}, **(OVER if over else GOING))
+
+        yield from followed(self.jobs.queue, job, show)
 
     def _result(self, result: Result, asked: str, at: int) -> dict[str, Any]:
         sheet = str(result.sheet) if result.sheet.is_file() else None
@@ -163,11 +151,11 @@ class Bridging:
                 seen = before(self.engine.card(str(recipe["model"])), source)
             except (ValueError, OSError):
                 seen = None  # the model has gone, or its pictures are others now
-        words = f"{path.name} · {at + 1} of {len(result.files)} · seed {recipe['seed']}"
+        title = f"{path.name} · {at + 1} of {len(result.files)} · seed {recipe['seed']}"
         brief, command = restore.explain(path, self.engine.shelf())
         pictures: dict[str, Any] = {"value": [(str(p), p.stem) for p in result.files]} if gallery else {}
         return {
-            "bridge-pair": pair.pair(seen, path, words),
+            "bridge-pair": pair.pair(seen, path, title),
             "bridge-gallery": gr.update(selected_index=at, **pictures),
             "bridge-recipe": brief,
             "bridge-command": command,

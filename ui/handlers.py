@@ -7,7 +7,6 @@ What a user can mend becomes a toast with the plain message; anything else is a 
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from html import unescape
 from typing import Any
 
 import gradio as gr
@@ -23,6 +22,7 @@ from ui import answers, html, restore
 from ui.answers import CONTROLS
 from ui.chosen import BOTTOM, Chosen
 from ui.events import row
+from ui.following import followed, words
 from ui.jobs import Jobs
 from ui.toasts import owner, toasts
 
@@ -129,7 +129,7 @@ class Handlers:
                 settings = Recipe.parse({"model": "", **said})
                 job = self.jobs.sample(settings, owner(request))
         except gr.Error as error:  # the toast goes away, the reason stays
-            yield self._failed(error, bool(values[-1]))
+            yield row(SHOWN, status=words(error), **OVER, **_back(bool(values[-1])))
             raise
         yield row(SHOWN, job=job, stop=gr.update(interactive=True), generate=gr.update(interactive=False))
         yield from self._follow(job, html.asked(settings), owner(request), bool(values[-2]), bool(values[-1]))
@@ -156,29 +156,17 @@ class Handlers:
     def _follow(
         self, job: str, asked: str, who: str, preview: bool, before: bool
     ) -> Iterator[tuple[Any, ...]]:
-        going = {"stop": gr.update(interactive=True)}
-        try:
-            with toasts():
-                try:
-                    for news in self.jobs.queue.watch(job, preview=preview):
-                        if isinstance(news, int):
-                            yield row(SHOWN, status=html.waiting(news, asked), **going)
-                        elif isinstance(news, Update):
-                            yield self._progress(news, asked)
-                        elif isinstance(news, Result):
-                            self.chosen.newest[who] = news.folder
-                            yield row(SHOWN, **self._result(news, asked), **OVER)
-                        else:
-                            yield row(SHOWN, status=html.idle(str(news), asked), **going)
-                except Stopped as stopped:
-                    yield row(SHOWN, status=html.idle(str(stopped), asked), **OVER, **_back(before))
-        except gr.Error as error:
-            yield self._failed(error, before)
-            raise
+        def show(news: Any) -> tuple[Any, ...]:
+            if isinstance(news, Update):
+                return self._progress(news, asked)
+            if isinstance(news, Result):
+                self.chosen.newest[who] = news.folder
+                return row(SHOWN, **self._result(news, asked), **OVER)
+            if isinstance(news, Stopped | gr.Error):
+                return row(SHOWN, status=words(news, asked), **OVER, **_back(before))
+            return row(SHOWN, status=words(news, asked), stop=gr.update(interactive=True))
 
-    def _failed(self, error: gr.Error, before: bool) -> tuple[Any, ...]:
-        note = html.note(unescape(str(error.message)), bad=True)
-        return row(SHOWN, status=note, **OVER, **_back(before))
+        yield from followed(self.jobs.queue, job, show, preview=preview)
 
     def _progress(self, update: Update, asked: str) -> tuple[Any, ...]:
         """Pictures and recipe of the run before make room."""
