@@ -30,6 +30,12 @@ BRIDGE = {
 # what else an answer sets
 SAMPLE = (*CONTROLS, "card", "plan_note", "guidance_stack", "sampler_stack", "fields")
 TRANSLATE = (*BRIDGE, "bridge-card", "bridge-examples")
+# which of the form's controls a picture's recipe sets
+USES = {
+    "every control": CONTROLS,
+    "all but the seeds": tuple(name for name in CONTROLS if name != "seeds"),
+    "guidance": ("guidance",),
+}
 PICTURES, POINTS = "0-9", "0-999"
 LONG = 250  # solver steps that the slider offers unless a model or recipe asks for more
 
@@ -184,6 +190,18 @@ def restored(engine: Engine, path: str, tickets: dict[str, int]) -> tuple[dict[s
     return of(
         "sample", tickets["sample"], found.settings.model, _controls(found.settings, shown, engine.cards())
     ), found.notes
+
+
+def only(answer: dict[str, Any], use: str) -> dict[str, Any]:
+    """The part of an answer to the form of samples that sets the controls of ``use`` (USES), and what is
+    shown beside them; one that sets no model leaves the form with the one that it has."""
+    left = [name for name in CONTROLS if name not in USES[use]]
+    beside = {"model": ("card",), "plan": ("plan_note",), "conditions": ("fields",)}
+    beside |= {name: (f"{name}_stack",) for name in ("guidance", "sampler")}
+    gone = {*left, *(further for name in left for further in beside.get(name, ()))}
+    controls = {name: update for name, update in answer["controls"].items() if name not in gone}
+    about = answer if "model" in controls else {k: v for k, v in answer.items() if k != "source"}
+    return {**about, "controls": controls}
 
 
 def choices(known: dict[str, Card], current: str | None) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from studio.jobs.limits import MOST_STEPS
-from ui import answers, html, layout, pair
+from ui import answers, html, layout, pair, zipped
 from ui.engine import Engine
 
 DRIFT: dict[str, Any] = {"elem_classes": "drift"}  # controls that answers set: the script watches them
@@ -158,9 +158,8 @@ def _result() -> dict[str, Any]:
                     elem_id="bridge-sheet",
                 )
         with gr.Row(elem_classes="tight"):
-            p["bridge-zip"] = gr.Button("Download all (zip)", size="sm", elem_id="bridge-zip")
+            p["bridge-zip"], p["bridge-zipped"] = zipped.buttons("bridge-zip")
             p["bridge-again"] = gr.Button("Use its settings", size="sm", elem_id="bridge-again")
-        p["bridge-zipped"] = gr.DownloadButton("Download", elem_id="bridge-zipped")
         with gr.Accordion("Recipe of this picture", open=False):
             p["bridge-recipe"] = gr.JSON(label="Recipe", max_height=240, elem_id="bridge-recipe")
             p["bridge-command"] = layout.command("bridge-command")

@@ -71,7 +71,7 @@ class Form:
             shown = self.engine.bridges()
             if not shown:
                 raise ValueError(PICK)
-            first = next(iter(shown))
+            first = next(iter([*restore.bridges_for(item.model, shelf), *shown]))
             answer = self._form(Translation(first), shown[first], ticket)
             return row(OPENED, bridge_answer=answer, sources=[str(path)])
         asked, shown_card, notes = restore.translation(recipe, path.name, shelf)

@@ -63,16 +63,20 @@ def look(engine: Engine, path: str | None) -> tuple[Any, ...]:
     )
 
 
-def apply(engine: Engine, path: str | None, tickets: dict[str, int]) -> dict[str, Any]:
-    """Every control from a picture's recipe, on the page where it belongs."""
+def apply(
+    engine: Engine, path: str | None, tickets: dict[str, int], use: str = "every control"
+) -> dict[str, Any]:
+    """The controls of ``use`` from a picture's recipe, on the page where it belongs."""
     with toasts():
         if not path:
             raise ValueError("drop a picture first, or generate one")
         answer, notes = answers.restored(engine, path, tickets)
     for text in notes:
         gr.Warning(html.text(text), duration=20)
+    if answer["form"] == "sample":
+        answer = answers.only(answer, use)
     if not notes:
-        gr.Info("Every control was set from the picture.", duration=3)
+        gr.Info(f"Set from the picture: {use}.", duration=3)
     return answer
 
 

@@ -60,6 +60,21 @@ def command(elem_id: str) -> gr.Code:
     )
 
 
+def python(elem_id: str) -> gr.Code:
+    """The same in Python, closed at first."""
+    with gr.Accordion("In Python", open=False):
+        return gr.Code(
+            language="python",
+            show_label=False,
+            interactive=False,
+            wrap_lines=True,
+            lines=3,
+            max_lines=8,
+            buttons=["copy"],
+            elem_id=elem_id,
+        )
+
+
 def left(find: Callable[[str], Card]) -> dict[str, Any]:
     p: dict[str, Any] = {}
     with gr.Group(elem_id="picker"):

@@ -10,8 +10,6 @@ from typing import Any
 import gradio as gr
 
 from studio.jobs import Item, Wanted, adopt, artefacts, emptying, limits
-from studio.runtime.recipes import NoCommand, shown
-from studio.sampling.commands import script_of
 from ui import html, library_html, restore
 from ui.engine import Engine
 from ui.library_html import View
@@ -190,17 +188,13 @@ def how(path: Path, engine: Engine) -> dict[str, Any]:
     shelf = engine.shelf()
     recipe, command = restore.explain(path, shelf)
     recorded = restore.read(path)
-    here = restore.on_shelf(str(recorded["model"]), shelf)
-    try:
-        python = script_of(recorded, look=here)
-    except (NoCommand, ValueError) as error:
-        python = f"# none, because {shown(error)}"
+    here = restore.on_shelf(str(recorded["model"]), shelf) is not None
     missing = f"The model {limits.brief(recorded['model'])} is not here; its recipe is shown all the same."
     return {
         "told": "" if here else html.note(missing),
         "recipe": gr.update(value=recipe, label=f"Recipe of {path.name}", visible=True),
         "command": gr.update(value=command, visible=True),
-        "python": gr.update(value=python, visible=True),
+        "python": gr.update(value=restore.script(path, shelf), visible=True),
     }
 
 

@@ -174,6 +174,11 @@ def links(item: Item, out: Path) -> str:
     )
 
 
+def bridge_link(item: Item) -> str:
+    """To the Bridge page, where the item becomes the picture to translate."""
+    return f'<div class="links"><a href="/bridge?item={quote(item.id, safe="")}">Send to Bridge</a></div>'
+
+
 def stranger(path: Path) -> str:
     """A picture that was dropped, as the page keeps it."""
     _, height, link = seen(path) or (0, 0, "")

@@ -87,12 +87,8 @@ def _detail() -> dict[str, Any]:
         p["note"] = gr.Textbox(
             label="Note", placeholder="a word for yourself", max_lines=3, elem_id="thing-note"
         )
-        code: dict[str, Any] = {"interactive": False, "wrap_lines": True, "lines": 3, "max_lines": 8}
         p["command"] = layout.command("thing-command")
-        with gr.Accordion("In Python", open=False):
-            p["python"] = gr.Code(
-                language="python", show_label=False, buttons=["copy"], elem_id="thing-python", **code
-            )
+        p["python"] = layout.python("thing-python")
         with gr.Accordion("Recipe", open=False):
             p["recipe"] = gr.JSON(label="Recipe", max_height=260, elem_id="thing-recipe")
     return p

@@ -20,10 +20,10 @@ from studio.jobs.recipe import Recipe, from_recipe, renamed, shortened
 from studio.jobs.translation import Translation
 from studio.model import catalog
 from studio.model.guiding_models import BASE
-from studio.runtime.recipes import complete, read_recipe, told
+from studio.runtime.recipes import NoCommand, complete, read_recipe, shown, told
 from studio.runtime.seeds import AT_ONCE, parse_seeds
 from studio.runtime.untrusted import parsed
-from studio.sampling.commands import command_of, conditions_in, sampler_text
+from studio.sampling.commands import command_of, conditions_in, sampler_text, script_of
 
 Shelf = Mapping[str, Card]
 
@@ -61,7 +61,7 @@ def explain(path: str | Path, shelf: Shelf) -> tuple[dict[str, Any], str]:
     """A PNG's recipe with long lists in short, and the command that makes its samples again, or why there is
     none. Nothing is opened but models of the shelf."""
     recipe = read(path)
-    found = _on_shelf(recipe["model"], shelf)
+    found = on_shelf(recipe["model"], shelf)
     brief = shortened(recipe, len(found[1].classes) if found else 0)
     # each seed its own, which is what no --labels means
     own = isinstance(recipe.get("seed"), list) and "label" not in brief
@@ -70,6 +70,15 @@ def explain(path: str | Path, shelf: Shelf) -> tuple[dict[str, Any], str]:
         return brief, told(lambda: command_of(asked, look=found is not None))
     except ValueError as error:
         return brief, f"none, because {error}"
+
+
+def script(path: str | Path, shelf: Shelf) -> str:
+    """The Python that makes a PNG's samples again, or a comment that says why there is none; as `explain`."""
+    recipe = read(path)
+    try:
+        return script_of(recipe, look=on_shelf(recipe["model"], shelf) is not None)
+    except (NoCommand, ValueError) as error:
+        return f"# none, because {shown(error)}"
 
 
 def restore(path: str | Path, shelf: Shelf) -> Restored:
@@ -85,7 +94,7 @@ def asked(untrusted: Any, shelf: Shelf) -> Restored:
     if isinstance(said, Mapping) and "seed" in said:
         return restored(dict(said), "this link", shelf)
     recipe = Recipe.parse(said)
-    if (found := _on_shelf(recipe.model, shelf)) is None:
+    if (found := on_shelf(recipe.model, shelf)) is None:
         raise ValueError(f"the model {limits.brief(recipe.model)} is not here; start the page with --models")
     own = catalog.defaults_of(found[1])
     recipe = replace(
@@ -230,7 +239,7 @@ def belongs(path: str | Path, shelf: Shelf) -> tuple[str, tuple[str, ...]]:
 def _without_strangers(settings: Recipe, shelf: Shelf) -> tuple[Recipe, list[str]]:
     """The settings without guidance that borrows a model from outside of the shelf, and what to say of it."""
     borrowed = {getattr(rule, "model", None) for rule in guidance.parse(settings.guidance)} - {None, BASE}
-    strangers = sorted(name for name in borrowed if isinstance(name, str) and _on_shelf(name, shelf) is None)
+    strangers = sorted(name for name in borrowed if isinstance(name, str) and on_shelf(name, shelf) is None)
     if not strangers:
         return settings, []
     told = ", ".join(map(limits.brief, strangers))
@@ -241,12 +250,14 @@ def _without_strangers(settings: Recipe, shelf: Shelf) -> tuple[Recipe, list[str
     return Recipe(**{**vars(settings), "guidance": ""}), [words]
 
 
-def on_shelf(model: str, shelf: Shelf) -> bool:
-    """Whether a recipe's model is one of the shelf's."""
-    return _on_shelf(model, shelf) is not None
+def bridges_for(model: str, shelf: Shelf) -> list[str]:
+    """Bridges of the shelf that take what a recipe's model makes; none where that model is not here."""
+    found = on_shelf(model, shelf)
+    bridges = {name: card for name, card in shelf.items() if card.starts_from and found}
+    return [name for name, card in bridges.items() if found and catalog.takes(card, found[1])]
 
 
-def _on_shelf(text: str, shelf: Shelf) -> tuple[str, Card] | None:
+def on_shelf(text: str, shelf: Shelf) -> tuple[str, Card] | None:
     """The shelf's name and card of a MODEL text, at its step where it says one; None for a model from
     elsewhere. Opens nothing else."""
     plain, at, step = text.rpartition("@")
@@ -269,7 +280,7 @@ def _on_shelf(text: str, shelf: Shelf) -> tuple[str, Card] | None:
 def _model_of(recipe: Mapping[str, Any], shelf: Shelf) -> tuple[str, Card, list[str]]:
     """The recipe's model; failing that, one of the shelf with the same weights."""
     named = str(recipe["model"])
-    if (found := _on_shelf(named, shelf)) is not None:
+    if (found := on_shelf(named, shelf)) is not None:
         return *found, []
     same = catalog.find_by_hash(str(recipe.get("model_hash", "")), shelf.values())
     if same is not None:

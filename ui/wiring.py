@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import chosen, conditions, dropped, html, rules, said
+from ui import chosen, conditions, dropped, html, rules, said, zipped
 from ui.answers import BRIDGE, CONTROLS, SAMPLE, TRANSLATE
 from ui.api import Api
 from ui.bridge_form import OPENED
@@ -202,8 +202,7 @@ def wire_bridge(page: gr.Blocks, p: dict[str, Any], b: Bridging) -> None:
         **QUIET,
     )
     applied(again, p, "translate", TRANSLATE, answer)
-    packed = p["bridge-zip"].click(b.zip, p["job"], p["bridge-zipped"], **QUIET)
-    packed.success(None, js="() => drift.download('bridge-zipped')", **QUIET)
+    zipped.wire(p["bridge-zip"], p["bridge-zipped"], b.zip, p["job"])
 
 
 def wire_api(api: Api) -> None:

@@ -1,10 +1,27 @@
-"""All files of a job as one archive."""
+"""All files of a job as one archive: the button, and what it gives."""
 
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import gradio as gr
 from gradio.utils import get_upload_folder
+
+from ui.events import QUIET
+
+
+def buttons(name: str) -> tuple[gr.Button, gr.DownloadButton]:
+    """The one that is pressed, and the hidden one that holds the archive when it has come."""
+    pressed = gr.Button("Download all (zip)", size="sm", elem_id=name)
+    return pressed, gr.DownloadButton("Download", elem_id=f"{name}ped", elem_classes="zipped")
+
+
+def wire(pressed: gr.Button, held: gr.DownloadButton, make: Callable[[str], str], of: Any) -> None:
+    """``make`` is called with the value of ``of``."""
+    packed = pressed.click(make, of, held, **QUIET)
+    packed.success(None, js=f"() => drift.download({held.elem_id!r})", **QUIET)
 
 
 def archive(folder: Path) -> Path:

@@ -141,6 +141,12 @@ def examples_of(card: Card) -> list[Path]:
     return sorted((card.folder / EXAMPLES).glob("*.png"))
 
 
+def takes(bridge: Card, card: Card) -> bool:
+    """Whether a bridge starts from pictures such as a model's samples: of the same channels and sides."""
+    both = one_file_each(bridge) and one_file_each(card)
+    return both and sample_shape(bridge) == sample_shape(card)
+
+
 def task_of(card: Card) -> Task:
     return build_task(card.task, checkpoint.read_meta(card.folder).get("codec"))
 

@@ -1,11 +1,13 @@
 """The Bridge page: which models it offers, and what its button does."""
 
+import re
 import threading
 import time
 import zipfile
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -387,6 +389,22 @@ def test_the_page_in_a_browser(browser: Any, roots: tuple[str], tmp_path: Path) 
     finally:
         page.close()
         app.close()
+
+
+def test_a_sample_goes_to_a_bridge_that_takes_it(roots: tuple[str], shelf: Any, tmp_path: Path) -> None:
+    """Of the shelf's bridges the one of its sides, though it is not the first."""
+    engine = Engine((*roots, *shelf.roots), tmp_path / "out", device="cpu", dtype="fp32")
+    jobs = Jobs(engine)
+    *_, result = jobs.queue.watch(jobs.sample(Recipe(shelf.pictures, seeds="5", num_steps=1), "me"))
+    file = str(result.pictures[0])
+    link = Later("ui.chosen").Chosen(jobs).below(file)["to_bridge"]
+    item = re.search(r'href="/bridge\?item=([^"]+)"', link)
+    assert item is not None
+    opened = dict(zip(form.OPENED, form.Form(jobs).open(1, {"item": unquote(item[1])})))
+    assert opened["sources"] == [file]
+    assert opened["bridge_answer"]["source"].endswith("negatives")
+    assert not next(iter(engine.bridges())).endswith("negatives")
+    jobs.queue.close()
 
 
 def test_each_page_leaves_jobs_and_items_of_the_other(roots: tuple[str], tmp_path: Path) -> None:
