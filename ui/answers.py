@@ -10,13 +10,13 @@ from studio.checkpoints import plans
 from studio.checkpoints.find import Card
 from studio.data.labels import no_label
 from studio.jobs import limits
-from studio.jobs.recipe import Recipe, label_choices, own_word
+from studio.jobs.recipe import START, Recipe, label_choices, own_word
 from studio.jobs.translation import Translation
 from studio.model import catalog
 from ui import html, pair, restore, said
 from ui.engine import Engine
 
-CONTROLS = tuple(f.name for f in fields(Recipe))
+CONTROLS = tuple(f.name for f in fields(Recipe) if f.name not in START)
 # the controls of the Bridge page that an answer sets, and what of a `Translation` each holds
 BRIDGE = {
     "bridge": "bridge",
@@ -128,7 +128,8 @@ def _controls(settings: Recipe, shown: Card, known: dict[str, Card]) -> dict[str
         },
         "plan": {"choices": _pairs(plan_choices(own)), "visible": bool(own)},
     }
-    values = asdict(settings) | {"label": settings.label or own_word(shown.classes)}
+    values = {k: v for k, v in asdict(settings).items() if k in CONTROLS}
+    values |= {"label": settings.label or own_word(shown.classes)}
     return {name: more.get(name, {}) | {"value": value} for name, value in values.items()} | {
         "card": {"value": html.card(shown, folder=str(shown.folder))},
         "plan_note": {"value": _about(settings.plan, own)},

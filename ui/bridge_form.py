@@ -13,12 +13,13 @@ from studio.jobs.artefacts import path_of
 from studio.jobs.records import Job
 from studio.jobs.seen import before, fitted
 from studio.jobs.translation import Translation
+from studio.jobs.uploads import SOURCES
 from studio.model import catalog
 from ui import answers, html, restore
 from ui.answers import BRIDGE
 from ui.bridge import CANVAS
 from ui.events import row
-from ui.jobs import SOURCES, Jobs
+from ui.jobs import Jobs
 from ui.toasts import toasts
 
 OPENED = ("bridge_answer", "sources", "bridge-mask", "job", "bridge-at")

@@ -19,6 +19,8 @@ from studio.jobs.index import Index
 from studio.jobs.recipe import Recipe
 from studio.jobs.result import Result
 from studio.jobs.run import PREVIEW_EVERY, Run, Update
+from studio.jobs.seen import fitted, given
+from studio.jobs.uploads import SOURCES
 from studio.model import catalog
 from studio.model.checked_request import run_of
 from studio.model.loading import load
@@ -114,14 +116,37 @@ class Engine:
         files.check_writable(self.out)
         model = self.model(recipe.model, weights=recipe.weights, dtype=recipe.dtype)
         model = model.planned(recipe.plan or plans.NONE)
+        start = self.start(recipe, folder)
         request, _ = model.request(
             **recipe.options(model.classes, [f.name for f in model.info.fields]),
+            **start,
             files=False,
             batch=POINTS_BATCH if model.task.together else BATCH,
         )
         if folder is None or (folder / "recipe.json").exists():  # what is saved is not written over
             folder = self.fresh(model.config.name)
-        return Run(model, request, folder)
+        return Run(model, request, folder, {k: str(path) for k, path in start.items()})
+
+    def start(self, recipe: Recipe, folder: Path | None) -> dict[str, Path]:
+        """The picture to start from and the mask, of the model's size, as they lie with the uploads of a
+        job's ``folder``; nothing where none was asked for. Raises ``ValueError`` for what cannot be one, or
+        is not there."""
+        if not recipe.init:
+            return {}
+        if folder is None:
+            raise ValueError(
+                f"this run starts from the picture {limits.brief(recipe.init)}, which was not given with it; "
+                "a recipe holds no pixels: give it again"
+            )
+        shown = self.card(recipe.model)
+        if not catalog.takes_picture(shown):
+            raise ValueError(
+                f"{shown.name} cannot start from a picture; leave it out, or pick a model of pictures"
+            )
+        found = {"init": given(shown, folder / SOURCES / recipe.init)}
+        if recipe.mask:
+            found["mask"] = fitted(folder / SOURCES / recipe.mask, catalog.sample_shape(shown)[1:])
+        return found
 
     def run(
         self,

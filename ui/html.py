@@ -85,6 +85,9 @@ def asked(settings: Recipe) -> str:
         "weights": settings.weights,
         "precision": settings.dtype,
         "plan": "" if settings.plan == plans.NONE else settings.plan or "",
+        "from": settings.init or "",
+        "strength": f"{settings.strength:g}" if settings.init and settings.strength else "",
+        "mask": settings.mask or "",
     }
     words = [f"{name} {_short(value)}" for name, value in own.items() if value]
     return f'<div class="asked">{chips(words, "What this run was asked for")}</div>'

@@ -4,7 +4,8 @@ items."""
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,11 +20,10 @@ from studio.jobs.result import Result
 from studio.jobs.run import Update
 from studio.jobs.seen import fitted
 from studio.jobs.translation import Translation
+from studio.jobs.uploads import SOURCES, copied, forget
 from studio.runtime.recipes import read_recipe
 from studio.runtime.signals import Stopped
 from ui.engine import Engine
-
-SOURCES = "sources"  # the folder of uploads in that of their job
 
 
 class Jobs:
@@ -38,21 +38,35 @@ class Jobs:
         work = {kind: partial(work, self.engine) for kind, work in WORK.items()}
         return Queue(self.engine.index, work, partial(unused, self.engine))
 
-    def sample(self, asked: Recipe, owner: str) -> str:
-        """A run in the line for the device; the job's id. Raises ``ValueError`` for what no model could
-        do."""
-        asked.check()
-        return self.queue.submit("sample", asked.model, vars(asked), owner)
+    def sample(self, asked: Recipe, owner: str, init: str | None = None, mask: str | None = None) -> str:
+        """A run in the line for the device; the job's id. ``init`` and ``mask``: files to start from and of
+        what may change, of which copies are kept with what is made. Raises ``ValueError`` for what no model
+        could do, and for a recipe that names a picture which is not given."""
+        if init is None:
+            asked.check()
+            self.engine.start(asked, None)
+            return self.queue.submit("sample", asked.model, vars(asked), owner)
+        with self._kept(asked.model, [init, mask]) as (folder, names):
+            asked = replace(asked, init=names[0], mask=names[1] if mask else None)
+            asked.check()
+            self.engine.start(asked, folder)  # what is no picture is refused now
+            return self.queue.submit("sample", asked.model, vars(asked), owner, folder=folder.name)
 
     def translate(self, asked: Translation, uploads: Sequence[str], mask: str | None, owner: str) -> str:
         """The same for pictures, of which copies are kept with what is made of them."""
-        folder = self.engine.fresh("translate")
-        try:
-            copies = _copied([*uploads, *([mask] if mask else [])], folder / SOURCES)
-            names = [p.name for p in copies]
-            asked = replace(asked, sources=tuple(names[: len(uploads)]), mask=names[-1] if mask else None)
+        with self._kept("translate", [*uploads, mask]) as (folder, names):
+            sources = tuple(names[: len(uploads)])
+            asked = replace(asked, sources=sources, mask=names[-1] if mask else None)
             asked.check()
             return self.queue.submit("translate", asked.bridge, vars(asked), owner, folder=folder.name)
+
+    @contextmanager
+    def _kept(self, name: str, uploads: Sequence[str | None]) -> Iterator[tuple[Path, list[str]]]:
+        """A new folder with copies of the uploads, and their names there; gone where asking fails."""
+        folder = self.engine.fresh(Path(name).name)
+        try:
+            copies = copied([u for u in uploads if u], folder / SOURCES, taken=[SHEET])
+            yield folder, [p.name for p in copies]
         except BaseException:
             shutil.rmtree(folder)
             raise
@@ -92,19 +106,24 @@ def sample(engine: Engine, live: Live) -> None:
     """A run of a `Recipe`; what an earlier process has finished of it stays."""
     begun = engine.out / live.job.folder if live.job.folder else None
     live.tell(f"Loading {Path(live.job.model).name} …")
-    run = engine.begin(Recipe.parse(live.job.spec), begun)
-    live.say(folder=run.folder.name, total=len(run.values), done=run.finished)
-    for news in engine.follow(
-        run,
-        live.flag,
-        preview=lambda: live.watchers > 0,
-        kept=lambda count: live.say(done=count),
-        left=lambda: live.left,
-    ):
-        if isinstance(news, Result):
-            _made(engine, live, news, run.model.task.name)
-        else:
-            live.tell(news)
+    try:
+        run = engine.begin(Recipe.parse(live.job.spec), begun)
+        live.say(folder=run.folder.name, total=len(run.values), done=run.finished)
+        for news in engine.follow(
+            run,
+            live.flag,
+            preview=lambda: live.watchers > 0,
+            kept=lambda count: live.say(done=count),
+            left=lambda: live.left,
+        ):
+            if isinstance(news, Result):
+                _made(engine, live, news, run.model.task.name)
+            else:
+                live.tell(news)
+    except (ValueError, Stopped):
+        if not live.left:
+            unused(engine, live.job)
+        raise
 
 
 def bridge(engine: Engine, live: Live) -> None:
@@ -158,10 +177,8 @@ def bridge(engine: Engine, live: Live) -> None:
 
 
 def unused(engine: Engine, job: Job) -> None:
-    """Of a translation that made nothing the copies of its pictures go too."""
-    folder = engine.out / job.folder
-    if job.folder and (folder / SOURCES).is_dir() and not _translated(folder):
-        shutil.rmtree(folder, ignore_errors=True)
+    """Of a job that made nothing the copies of its pictures go too."""
+    forget(engine.out, job, SHEET)
 
 
 def _translated(folder: Path) -> list[Path]:
@@ -177,21 +194,6 @@ def _order(sources: list[Path]) -> Callable[[Path], int]:
 def _made(engine: Engine, live: Live, result: Result, task: str) -> None:
     engine.index.keep(result.items(live.job, task))
     live.tell(result, words=result.stopped, told=result.told(), done=len(result.recipes))
-
-
-def _copied(sources: Sequence[str], folder: Path) -> list[Path]:
-    """The uploads, in a folder that stays, under names of which no two become one file: a second ``cat.png``
-    is ``cat-2.png``."""
-    folder.mkdir(parents=True)
-    taken, made = {Path(SHEET).stem.casefold()}, []
-    for source in map(Path, sources):
-        stem, count = source.stem, 1
-        while stem.casefold() in taken:
-            count += 1
-            stem = f"{source.stem}-{count}"
-        taken.add(stem.casefold())
-        made.append(Path(shutil.copyfile(source, folder / f"{stem}{source.suffix}")))
-    return made
 
 
 WORK: dict[str, Callable[[Engine, Live], None]] = {"sample": sample, "translate": bridge}

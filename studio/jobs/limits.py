@@ -17,6 +17,14 @@ def steps(value: Any) -> int:
     return int(value)
 
 
+def strength(value: Any) -> float:
+    """Raises ``ValueError`` unless it is a number from 0 to 1."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
+        raise ValueError(f"got strength {brief(value)}, expected a number above 0, up to 1")
+    return float(value)
+
+
 def dtype(value: Any) -> None:
     """Raises ``ValueError`` for a number format that there is not."""
     if value not in DTYPES:

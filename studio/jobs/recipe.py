@@ -11,6 +11,7 @@ from studio.checkpoints import plans
 from studio.data.labels import NO_LABEL, labels_text, no_label, says, word
 from studio.jobs import limits
 from studio.jobs.typed import of_fields
+from studio.jobs.uploads import check_names
 from studio.runtime.recipes import complete
 from studio.runtime.seeds import AT_ONCE, parse_seeds, seeds_text
 from studio.runtime.untrusted import parsed
@@ -18,6 +19,7 @@ from studio.sampling.commands import SHARED, conditions_in
 
 OWN = "each seed its own"
 PICK = "pick a model first; where the list is empty, `studio train demo` makes one"
+START = ("strength", "init", "mask")  # of a recipe: what a run from a picture is told
 NONE = "none"  # these two words stand in brackets where a class is called so
 
 
@@ -25,7 +27,9 @@ NONE = "none"  # these two words stand in brackets where a class is called so
 class Recipe:
     """One run as asked for. ``label``: `own_word`, or what `studio.data.labels` reads, None as the former;
     ``seeds``: ``0-7,12``; ``conditions``: ``name=value, ...`` for all others. ``guidance`` "default"
-    and ``num_steps`` 0 or ``sampler`` "" mean the model's own. ``plan``: the name of one, auto or none."""
+    and ``num_steps`` 0 or ``sampler`` "" mean the model's own. ``plan``: the name of one, auto or none.
+    ``init`` and ``mask``: names of pictures that lie in the job's own folder, to start from and of which
+    white may change; ``strength`` 0 means the usual one."""
 
     model: str
     weights: str = "auto"
@@ -38,6 +42,9 @@ class Recipe:
     dtype: str = "auto"
     deterministic: bool = False
     plan: str = plans.NONE
+    strength: float = 0.0
+    init: str | None = None
+    mask: str | None = None
 
     @classmethod
     def parse(cls, untrusted: Any) -> "Recipe":
@@ -64,6 +71,10 @@ class Recipe:
             parse_seeds(str(self.seeds), most=AT_ONCE)
         limits.dtype(self.dtype)
         limits.plan(self.plan or "")
+        limits.strength(self.strength)
+        check_names((self.init, self.mask))
+        if self.mask and not self.init:
+            raise ValueError("got a mask without a picture to start from; give both, or neither")
         parse_conditions(self.conditions, None)
 
     def options(self, classes: Sequence[str] = (), texts: Collection[str] = ()) -> dict[str, Any]:
@@ -80,6 +91,7 @@ class Recipe:
             "guidance": (self.guidance or "").strip(),
             "conditions": parse_conditions(self.conditions, texts),
             "deterministic": bool(self.deterministic),
+            "strength": self.strength or None if self.init else None,
         }
 
 
@@ -204,7 +216,15 @@ def from_recipe(recipe: Mapping[str, Any], model: str, classes: Sequence[str] | 
         conditions=conditions_text(conditions_in(recipe)),
         dtype=recipe["dtype"],
         deterministic=recipe.get("deterministic", False),
+        strength=limits.strength(recipe.get("strength", 0.0)),
+        init=_name_of(recipe.get("init")),
+        mask=_name_of(recipe.get("mask")),
     )
+
+
+def _name_of(file: str | None) -> str | None:
+    """A file's name, of an address as any machine writes it."""
+    return file.replace("\\", "/").rpartition("/")[2] or None if file else None
 
 
 def shortened(recipe: Mapping[str, Any], classes: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,11 +43,17 @@ class Run:
     finished.
 
     A run that is taken up computes whole micro-batches of the same seeds as before, so its samples are the
-    same to the last bit.
+    same to the last bit. ``origin``: further entries of the recipes, such as what it starts from.
     """
 
-    def __init__(self, model: Model, request: sampling.Request, folder: Path):
-        self.model, self.request, self.folder = model, request, folder
+    def __init__(
+        self,
+        model: Model,
+        request: sampling.Request,
+        folder: Path,
+        origin: Mapping[str, str] | None = None,
+    ):
+        self.model, self.request, self.folder, self.origin = model, request, folder, origin
         self.parts = Parts(folder, to_json(sheet_recipe(model.recipes(request))))
         kept = self.parts.read()
         self.values: list[Any] = [kept.get(i) for i in range(len(request.seeds))]
@@ -105,7 +111,7 @@ class Run:
         if not rows:
             return None
         return self.model.gathered(
-            self._of(rows), [self.values[i] for i in rows], time.perf_counter() - self.started
+            self._of(rows), [self.values[i] for i in rows], time.perf_counter() - self.started, self.origin
         )
 
     def _of(self, rows: list[int]) -> sampling.Request:

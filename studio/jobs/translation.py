@@ -5,6 +5,7 @@ from typing import Any
 
 from studio.jobs import limits
 from studio.jobs.typed import of_fields
+from studio.jobs.uploads import check_names
 from studio.runtime.seeds import parse_seeds
 from studio.runtime.untrusted import parsed
 
@@ -46,6 +47,4 @@ class Translation:
             raise ValueError(
                 f"got direction {limits.brief(self.direction)}, expected {' or '.join(DIRECTIONS)}"
             )
-        for name in (*self.sources, *([self.mask] if self.mask else [])):
-            if "/" in name or "\\" in name or name.startswith("."):
-                raise ValueError(f"got the picture {limits.brief(name)}, expected the name of an upload")
+        check_names((*self.sources, self.mask))

@@ -34,6 +34,10 @@ def _value(name: str, value: Any, default: Any) -> Any:
         if isinstance(value, bool):
             return value
         raise ValueError(f"got {name} {limits.brief(value)}, expected true or false")
+    if isinstance(default, float):
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
+            return float(value)
+        raise ValueError(f"got {name} {limits.brief(value)}, expected a number")
     if isinstance(default, int):
         whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
         if whole and abs(value) < 2**63:

@@ -25,7 +25,7 @@ from studio.config import SampleConfig, load_config
 from studio.data.conditions import hint_of, numbers_of
 from studio.data.depth import Reading
 from studio.runtime import files
-from studio.sampling import sampler_spec
+from studio.sampling import inputs, sampler_spec
 from studio.sampling.sampler_spec import build_sampler
 from studio.tasks import build_task
 from studio.tasks.base import Task
@@ -124,6 +124,11 @@ def sample_shape(card: Card) -> tuple[int, ...]:
 def reading_of(card: Card) -> Reading:
     """How the picture files that the model learned from became numbers."""
     return Info.from_meta(checkpoint.read_meta(card.folder)).reading
+
+
+def takes_picture(card: Card) -> bool:
+    """Whether a run can start from a picture file: the model makes pictures, and from noise."""
+    return not card.starts_from and _codec(card).pictures and inputs.has_sides(sample_shape(card))
 
 
 def shown_together(card: Card) -> bool:

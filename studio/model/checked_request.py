@@ -104,7 +104,8 @@ def checked_request(
         facing(model.denoiser, solver.needs, direction)
     if not model.codec.parts:
         init, mask = model.picture(init), model.mask(mask)
-    share = real(strength, "strength") if strength is not None else (1.0 if mask is not None else 0.6)
+    usual = starts.usual_strength(mask is not None)
+    share = usual if strength is None else real(strength, "strength")
     if init is not None:
         sampling.start_index(steps, share)
     request = sampling.Request(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from backbones.registry import plain, whole
 from backbones.types import NoiseSource
+from guidance.rules import Rule
 from studio import sampling
 from studio.data.labels import NO_LABEL
 from studio.model import between, display, probability_flow
@@ -207,9 +208,7 @@ class Model(Flowing):
         with notebook_bar("sampling", shown=None if on_step is None else False) as bar:
             told = on_step or (lambda p: bar(p.done, p.total))
             values = sampling.run(steps, self.codec, len(request.seeds), on_step=told)
-        if request.mask is not None and request.init is not None and self.codec.rescales:
-            values = torch.where(request.mask, values, request.init.to(values))  # to the last bit
-        return Samples(values, self.recipes(request, origin, rules), self.task, time.perf_counter() - started)
+        return self.gathered(request, list(values), time.perf_counter() - started, origin, rules)
 
     def gathered(
         self,
@@ -217,9 +216,13 @@ class Model(Flowing):
         values: Sequence[Tensor],
         seconds: float,
         origin: Mapping[str, Any] | None = None,
+        rules: Sequence[Rule] | None = None,
     ) -> Samples:
         """`Samples` of a request whose decoded samples a caller of `stream` has put together itself."""
-        return Samples(torch.stack(list(values)), self.recipes(request, origin), self.task, seconds)
+        made = torch.stack(list(values))
+        if request.mask is not None and request.init is not None and self.codec.rescales:
+            made = torch.where(request.mask, made, request.init.to(made))  # to the last bit
+        return Samples(made, self.recipes(request, origin, rules), self.task, seconds)
 
     def interpolate(
         self,

@@ -40,6 +40,12 @@ class Started(NoiseSource):
         )
 
 
+def usual_strength(masked: bool) -> float:
+    """How much of the way is run anew from a picture, where nobody says: all of it where a mask keeps the
+    rest."""
+    return 1.0 if masked else 0.6
+
+
 @dataclass(frozen=True)
 class Asked:
     """``seeds`` that stand for a source that is nothing but them; ``count`` samples that noise is for, where

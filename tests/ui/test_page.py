@@ -13,7 +13,7 @@ import pytest
 from later import Later
 from PIL import Image
 
-from studio.jobs.recipe import OWN, Recipe
+from studio.jobs.recipe import OWN, START, Recipe
 from studio.runtime.recipes import read_recipe
 from ui.answers import CONTROLS
 from ui.engine import Engine
@@ -49,17 +49,22 @@ def set_by(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: answer["controls"][name]["value"] for name in CONTROLS}
 
 
+def plain(settings: Recipe) -> dict[str, Any]:
+    """The settings that have a control."""
+    return {k: v for k, v in asdict(settings).items() if k in CONTROLS}
+
+
 def asked(model: str, seeds: str = "0-9") -> dict[str, Any]:
     return {"ticket": 7, "model": model, "rest": seeds}
 
 
 def test_controls_are_the_settings() -> None:
-    assert CONTROLS == tuple(f.name for f in fields(Recipe))
+    assert (*CONTROLS, *START) == tuple(f.name for f in fields(Recipe))
 
 
 def test_choosing_a_model_sets_its_own_defaults(handlers: Any, shelf: Any) -> None:
     answer = handlers.choose(asked(shelf.pictures))
-    assert set_by(answer) == asdict(
+    assert set_by(answer) == plain(
         Recipe(shelf.pictures, "ema-0.9", OWN, "0-9", 5, "heun", "cfg=1.5,interval=0.1:0.9", dtype="fp32")
     )
     assert (answer["form"], answer["ticket"], answer["source"]) == ("sample", 7, shelf.pictures)
@@ -122,7 +127,7 @@ def test_restore_sets_every_control(handlers: Any, shelf: Any) -> None:
     picture = values(last, handling.SHOWN)["paths"][0]
     answer = Later("ui.dropped").apply(handlers.engine, picture, {"sample": 3, "translate": 4})
     assert (
-        set_by(answer) == asdict(settings) and answer["ticket"] == 3 and Recipe(**set_by(answer)) == settings
+        set_by(answer) == plain(settings) and answer["ticket"] == 3 and Recipe(**set_by(answer)) == settings
     )
 
 

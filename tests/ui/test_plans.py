@@ -15,7 +15,7 @@ from PIL import Image
 import studio
 from backbones.caching.plan import Plan
 from studio.checkpoints import plans
-from studio.jobs.recipe import Recipe
+from studio.jobs.recipe import START, Recipe
 from studio.jobs.result import Result
 from studio.runtime.recipes import read_recipe
 from studio.sampling.samples import save_png
@@ -195,7 +195,7 @@ def test_scripts_give_it_last(engine: Engine, fast: Recipe) -> None:
     api = ui_api.Api(Jobs(engine))
     last = list(inspect.signature(api.generate).parameters.values())[-1]
     assert (last.name, last.default) == ("plan", "none")
-    options = {k: v for k, v in vars(fast).items() if k != "model"}
+    options = {k: v for k, v in vars(fast).items() if k != "model" and k not in START}
     *_, answer = api.generate(None, fast.model, **options)  # type: ignore[arg-type]
     assert answer["recipes"][0]["plan"] == "fast" and answer["note"] == ""
     listed = {m["model"]: m["plans"] for m in api.models()}
