@@ -116,7 +116,7 @@ class Engine:
         files.check_writable(self.out)
         model = self.model(recipe.model, weights=recipe.weights, dtype=recipe.dtype)
         model = model.planned(recipe.plan or plans.NONE)
-        start = self.start(recipe, folder)
+        start: dict[str, Any] = self.start(recipe, folder)
         request, _ = model.request(
             **recipe.options(model.classes, [f.name for f in model.info.fields]),
             **start,
