@@ -16,34 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studio.jobs.records import UNFINISHED, Item, Job, Wanted
+from studio.jobs.tables import NAMES, NoLocks, opened
 from studio.runtime.strict_json import to_json
 
 HOME = ".jobs"  # below the folder of outputs
 DATABASE, LINES = "index.db", "index.jsonl"
-TABLE_NAMES = ("jobs", "states", "items", "marks", "seen")
-PATIENCE = 10.0  # seconds that a writer waits for another process
-
-TABLES = """
-create table if not exists jobs (id text primary key, kind text, model text, spec text, created real);
-create table if not exists states (
-    n integer primary key, job text, at real, state text, holder text, done integer, total integer,
-    folder text, words text, told text
-);
-create table if not exists items (
-    id text primary key, job text, file text, task text, model text, label text, seed integer, created real
-);
-create table if not exists marks (
-    n integer primary key, item text, at real, star integer, note text, binned integer, gone integer
-);
-create table if not exists seen (n integer primary key, folder text, mtime integer);
-create index if not exists states_job on states (job);
-create index if not exists items_created on items (created);
-create index if not exists items_job on items (job);
-create index if not exists items_file on items (file);
-create index if not exists marks_item on marks (item);
-create view if not exists newest_states as
-    select states.* from states join (select max(n) as last from states group by job) on n = last;
-"""
 _COLUMNS = tuple(f.name for f in fields(Job))
 _JOBS = f"select {', '.join(_COLUMNS)} from jobs join newest_states on job = id"
 _MARKED = "items left join marks on n = (select max(n) from marks where item = items.id)"
@@ -64,12 +41,12 @@ class Index:
         self._lines = self.home / LINES if lines or (self.home / LINES).exists() else None
         if self._lines is None:
             try:
-                self._base = _opened(self.home / DATABASE)
+                self._base = opened(self.home / DATABASE)
                 return
             except NoLocks as error:
                 self.note = str(error)
                 self._lines = self.home / LINES
-        self._base = _opened(":memory:")
+        self._base = opened(":memory:")
         self._read()
 
     # ---- what is added
@@ -240,7 +217,7 @@ class Index:
         assert self._lines is not None
         if not self._lines.exists():
             return
-        known = {table: {c[1] for c in self._ask(f"pragma table_info({table})")} for table in TABLE_NAMES}
+        known = {table: {c[1] for c in self._ask(f"pragma table_info({table})")} for table in NAMES}
         text = self._lines.read_text(encoding="utf-8", errors="replace")
         with self._base:
             for line in text.splitlines():
@@ -254,29 +231,6 @@ class Index:
         if text and not text.endswith("\n"):
             with self._lines.open("a", encoding="utf-8") as out:
                 out.write("\n")
-
-
-class NoLocks(ValueError):
-    """A drive on which SQLite finds none of the locks that it needs."""
-
-
-def _opened(place: str | Path) -> sqlite3.Connection:
-    made = isinstance(place, Path) and not place.exists()
-    try:
-        base = sqlite3.connect(place, timeout=PATIENCE, check_same_thread=False)
-        base.executescript(TABLES)
-    except sqlite3.DatabaseError as error:
-        if made and isinstance(error, sqlite3.OperationalError):
-            Path(place).unlink(missing_ok=True)
-            raise NoLocks(
-                f"{Path(place).parent} lies on a drive without the locks of a database ({error}); the index "
-                "is kept as JSON lines there, for one process at a time"
-            ) from None
-        raise ValueError(
-            f"cannot read the index {place} ({error}); wait where another process writes to it, or move it "
-            "away: the files that it names stay"
-        ) from None
-    return base
 
 
 def _is_id(name: object) -> bool:

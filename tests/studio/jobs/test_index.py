@@ -1,13 +1,15 @@
 """The index of jobs: it only grows, both of its forms say the same, and nothing in it is lost."""
 
 import json
+import shutil
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from studio.jobs import Index, Item, Job, Wanted
+from studio.jobs import Index, Item, Job, Wanted, tables
 from studio.jobs.index import DATABASE, HOME, LINES
 
 
@@ -139,6 +141,65 @@ def test_an_index_that_is_damaged_is_refused_and_left(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="move it away"):
         Index(tmp_path)
     assert (tmp_path / HOME / DATABASE).stat().st_size > 1000
+
+
+def without(folder: Path, table: str, column: str) -> None:
+    """Leave the index of a folder as a version wrote it that did not know of this column."""
+    with closing(sqlite3.connect(folder / HOME / DATABASE)) as base:
+        for kind, name in base.execute(
+            "select type, name from sqlite_master where sql is not null"
+        ).fetchall():
+            if kind in ("index", "view"):
+                base.execute(f"drop {kind} {name}")
+        base.execute(f"alter table {table} drop column {column}")
+        base.commit()
+
+
+def columns() -> list[tuple[str, str]]:
+    """All that are no keys."""
+    with closing(tables.opened(":memory:")) as base:
+        return [(t, c[1]) for t in tables.NAMES for c in base.execute(f"pragma table_info({t})") if not c[5]]
+
+
+def test_an_index_of_an_older_version_is_read_and_written_on(tmp_path: Path) -> None:
+    """Whatever column it lacks; nothing that it says is lost."""
+    index = Index(tmp_path / "now")
+    index.add(job("a", state="done", done=1, total=1, folder="a", told={"files": ["1.png"]}))
+    index.keep([item("1")])
+    index.mark(["1"], star=True, note="kept")
+    index.see("a", 5)
+    index.close()
+    assert len(columns()) > 20
+    for table, column in columns():
+        folder = shutil.copytree(tmp_path / "now", tmp_path / f"{table}-{column}")
+        without(folder, table, column)
+        for n in range(2):  # the second finds it whole
+            older = Index(folder)
+            older.keep([item(f"new {n}")])
+            older.add(job(f"new {n}", told={"k": n}))
+            assert len(older.jobs()) == (2 + n if (table, column) != ("states", "job") else 1 + n)
+            assert older.count() == len(older.items()) == 2 + n and older.seen() is not None
+            if table != "marks":
+                assert [i.note for i in older.items() if i.id == "1"] == ["kept"]
+            assert older.folders() is not None and older.job("new 0").told == {"k": 0}
+            older.close()
+
+
+def test_an_index_without_ids_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / HOME).mkdir()
+    with closing(sqlite3.connect(tmp_path / HOME / DATABASE)) as base:
+        base.execute("create table items (file text)")
+    with pytest.raises(ValueError, match="its table items has no id.*move it away"):
+        Index(tmp_path)
+
+
+def test_older_lines_are_read(tmp_path: Path) -> None:
+    index = Index(tmp_path, lines=True)
+    index.add(job("a", state="done"))
+    file = tmp_path / HOME / LINES
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({k: v for k, v in r.items() if k != "told"}) + "\n" for r in rows))
+    assert again(index).job("a").told == {}
 
 
 def test_twenty_five_thousand_items_are_paged(tmp_path: Path) -> None:
