@@ -28,7 +28,8 @@ from ui.library import Library
 from ui.strip import strip
 from ui.wiring import wire, wire_api, wire_bridge
 
-CSS, SCRIPT = Path(__file__).with_name("style.css"), Path(__file__).with_name("page.js")
+CSS = [Path(__file__).with_name(name) for name in ("style.css", "reach.css")]
+SCRIPT = Path(__file__).with_name("page.js")
 
 
 def build_app(engine: Engine, jobs: Jobs | None = None) -> gr.Blocks:
@@ -70,7 +71,7 @@ def launch_options(
     first = Middleware(early.Early, first=Library(engine).first)
     return {
         "theme": theme(),
-        "css_paths": [CSS, library_page.CSS],
+        "css_paths": [*CSS, library_page.CSS],
         "head": f"<style>:root {{--shown-height: {HEIGHT}px}}</style><script>{SCRIPT.read_text()}</script>",
         "allowed_paths": [str(engine.out)],
         "blocked_paths": [str(engine.out / HOME)],

@@ -27,14 +27,19 @@ FILES = [".npy", ".npz", ".csv", ".json", ".txt", ".png", ".jpg", ".jpeg", ".web
 def read(find: Callable[[str], Card], model: str | None, line: str) -> dict[str, Any]:
     """The same of a line that a person has typed; ``find`` refuses models that the page does not hold."""
     with toasts():
-        if model:
-            find(model)
-        found = given(model, line)
-        for name, value in found["values"].items():
-            shown(found["model"], name, value)
-            if isinstance(value, str):
-                asking.written(card(found["model"]), name, value)
-        return found
+        return understood(find, model, line)
+
+
+def understood(find: Callable[[str], Card], model: str | None, line: str) -> dict[str, Any]:
+    """What a line says to a model. Raises ``ValueError``."""
+    if model:
+        find(model)
+    found = given(model, line)
+    for name, value in found["values"].items():
+        shown(found["model"], name, value)
+        if isinstance(value, str):
+            asking.written(card(found["model"]), name, value)
+    return found
 
 
 def shown(model: str, name: str, value: float | str) -> Any:

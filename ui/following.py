@@ -32,5 +32,5 @@ def words(news: Any, asked: str = "") -> str:
     """The line for news that are no picture: a place in the queue, words, how a run was stopped, or why it
     failed."""
     if isinstance(news, gr.Error):
-        return html.note(unescape(str(news.message)), bad=True)
+        return html.alert(unescape(str(news.message)))
     return html.waiting(news, asked) if isinstance(news, int) else html.idle(str(news), asked)

@@ -5,8 +5,7 @@ picture `ui.chosen`, a dropped one `ui.dropped`.
 What a user can mend becomes a toast with the plain message; anything else is a bug and keeps its traceback.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
@@ -18,7 +17,7 @@ from studio.jobs.result import Result
 from studio.jobs.run import Update, columns_for
 from studio.model import catalog
 from studio.runtime.signals import Stopped
-from ui import answers, html, restore
+from ui import answers, html, noting, restore
 from ui.answers import CONTROLS
 from ui.chosen import BOTTOM, Chosen
 from ui.events import row
@@ -111,11 +110,11 @@ class Handlers:
 
     def check_guidance(self, line: str) -> str:
         """What the grammar makes of the line, or what it does not understand."""
-        return _checked(catalog.check_guidance, line or "", quiet=False)
+        return noting.checked(catalog.check_guidance, line or "", quiet=False)
 
     def check_sampler(self, spec: str | None) -> str:
         """Nothing for a sampler that exists, the reason otherwise."""
-        return _checked(catalog.check_sampler, spec or "", quiet=True)
+        return noting.checked(catalog.check_sampler, spec or "", quiet=True)
 
     def generate(self, request: gr.Request | None, *values: Any) -> Iterator[tuple[Any, ...]]:
         """One run: CONTROLS, the preview switch and the paths of the pictures before it in, SHOWN out, again
@@ -233,18 +232,3 @@ def _look(paths: list[str]) -> list[str]:
     with Image.open(paths[0]) as picture:
         small = picture.height < html.SMALL
     return ["pixels"] * small + ["single"] * (len(paths) == 1) + ["few"] * (1 < len(paths) <= 20)
-
-
-def _checked(check: Callable[[str], str], text: str, *, quiet: bool) -> str:
-    """The reason where the text is not understood; how it was, where that is not what was typed."""
-    try:
-        canonical = check(text.strip())
-    except (ValueError, RecursionError) as error:
-        return html.note(
-            str(error) if isinstance(error, ValueError) else "this line is nested too deeply", bad=True
-        )
-    return (
-        html.note(f"understood as {canonical}")
-        if not quiet and canonical != re.sub(r"\s|(?<=\d)\.0+(?!\d)", "", text)
-        else ""
-    )

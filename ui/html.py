@@ -40,7 +40,7 @@ def header(place: str) -> str:
 
 
 def empty() -> str:
-    return '<div class="empty">Pictures appear here</div>'
+    return '<div class="empty">Press Generate; what is made appears here</div>'
 
 
 def card(shown: Card, *, folder: str) -> str:
@@ -150,11 +150,13 @@ def rule(name: str, about: str) -> str:
 
 
 def note(text: str, *, bad: bool = False) -> str:
-    return (
-        f'<div class="note{" bad" if bad else ""}">{escape(limits.words(text), quote=False)}</div>'
-        if text
-        else ""
-    )
+    kind = 'class="note bad" role="status"' if bad else 'class="note"'
+    return f"<div {kind}>{escape(limits.words(text), quote=False)}</div>" if text else ""
+
+
+def alert(text: str) -> str:
+    """Why nothing was made; a screen reader says it at once."""
+    return f'<div class="note bad" role="alert">{escape(limits.words(text), quote=False)}</div>'
 
 
 def text(plain: str) -> str:

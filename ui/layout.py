@@ -32,8 +32,12 @@ def theme() -> gr.themes.Base:
         font=FONTS,
         font_mono=MONO,
     ).set(
-        button_primary_background_fill="*primary_600",
-        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
+        color_accent="*primary_700",
+        link_text_color="*secondary_700",
         button_primary_text_color="white",
         block_label_text_weight="500",
         block_title_text_weight="500",
@@ -105,6 +109,7 @@ def left(find: Callable[[str], Card]) -> dict[str, Any]:
             elem_id="seeds",
             **DRIFT,
         )
+        p["seeds_note"] = gr.HTML(elem_classes="inset")
     p["fields"], p["sent"] = gr.JSON(visible="hidden"), gr.JSON(visible="hidden")
     line = gr.Textbox(
         label="Conditions as a line",
@@ -123,6 +128,7 @@ def left(find: Callable[[str], Card]) -> dict[str, Any]:
             conditions.draw(find, found, line, p["sent"])
 
         line.render()
+        p["conditions_note"] = gr.HTML(elem_classes="inset")
     with gr.Row(elem_classes="tight"):
         p["generate"] = gr.Button("Generate", variant="primary", scale=3, min_width=120, elem_id="generate")
         p["stop"] = gr.Button(

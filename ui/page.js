@@ -197,13 +197,17 @@ window.drift = (() => {
   });
 
   // Keys: of the whole page, unless a person writes.
-  const KEYS = [["Ctrl + Enter", "generate"], ["Esc", "stop the run"], ["← → Home End", "walk through what was made"], ["s, Delete", "star and delete, in the Library"], ["?", "this list"]];
+  const KEYS = [
+    ["Ctrl + Enter", "generate", "#generate"], ["Ctrl + Enter", "translate", "#translate"], ["Esc", "stop the run", "#stop, #bridge-stop"],
+    ["← →", "walk through what was made", "#gallery, #bridge-main"], ["← → ↑ ↓ Home End", "walk through what was made", "#grid"], ["s", "star", "#grid"], ["Delete", "into the bin", "#grid"],
+    ["?", "this list", "body"],
+  ];
   function help() {
     const open = document.querySelector("dialog.keys");
     if (open) return open.remove();
     const dialog = document.createElement("dialog");
     dialog.className = "keys";
-    dialog.innerHTML = `<h2>Keys</h2><dl>${KEYS.map(([key, what]) => `<dt><kbd>${key}</kbd></dt><dd>${what}</dd>`).join("")}</dl><form method="dialog"><button autofocus>Close</button></form>`;
+    dialog.innerHTML = `<h2>Keys</h2><dl>${KEYS.filter(([, , where]) => document.querySelector(where)).map(([key, what]) => `<dt><kbd>${key}</kbd></dt><dd>${what}</dd>`).join("")}</dl><form method="dialog"><button autofocus>Close</button></form>`;
     dialog.addEventListener("close", () => dialog.remove());
     document.body.append(dialog);
     dialog.showModal();

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import chosen, conditions, dropped, html, rules, said, zipped
+from ui import chosen, conditions, dropped, html, noting, rules, said, zipped
 from ui.answers import BRIDGE, CONTROLS, SAMPLE, TRANSLATE
 from ui.api import Api
 from ui.bridge_form import OPENED
@@ -83,6 +83,9 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         **QUIET,
     )
     p["sampler"].change(h.check_sampler, p["sampler"], p["sampler_note"], trigger_mode="always_last", **QUIET)
+    p["seeds"].change(noting.seeds, p["seeds"], p["seeds_note"], trigger_mode="always_last", **QUIET)
+    asked = partial(noting.asked, h.engine.card), [p["model"], p["conditions"]], p["conditions_note"]
+    p["conditions"].change(*asked, trigger_mode="always_last", **QUIET)
 
     _wire_conditions(p, h)
     _wire_rules(p)

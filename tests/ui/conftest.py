@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import driving
 import numpy as np
 import pytest
 
@@ -63,17 +64,10 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 @pytest.fixture(scope="session")
 def serving(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Jobs]]:
     """The address of a page over the shelf, and its jobs."""
-    from ui.app import build_app, launch_options
-
     engine = Engine(shelf.roots, tmp_path_factory.mktemp("served") / "out", device="cpu", dtype="fp32")
     jobs = Jobs(engine)
-    page = build_app(engine, jobs)
-    _, url, _ = page.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(engine)
-    )
-    yield url, jobs
-    page.close()
-    jobs.queue.close()
+    with driving.serve(engine, jobs) as url:
+        yield url, jobs
 
 
 @pytest.fixture(scope="session")
@@ -93,3 +87,10 @@ def browser() -> Iterator[Any]:
         chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def tab(browser: Any, serving: tuple[str, Jobs]) -> Iterator[Any]:
+    """A tab for the page over the shelf, in which nothing may go wrong."""
+    with driving.watched(browser, serving[0]) as page:
+        yield page

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import driving
 import numpy as np
 import pytest
 from later import Later
@@ -310,30 +311,19 @@ def test_the_page_in_a_browser(browser: Any, roots: tuple[str], tmp_path: Path) 
     """Two uploads of one name, before and after, walking, a reload, a phone; nothing cut off, nothing dead;
     and a translated picture finds its way back to the page."""
     engine = Engine(roots, tmp_path / "out", device="cpu", dtype="fp32")
-    app = ui_app.build_app(engine)
-    _, url, _ = app.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **ui_app.launch_options(engine)
-    )
-    page = browser.new_page(viewport={"width": 1400, "height": 900})
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda r: r.url.startswith((url, "data:", "blob:")) or wrong.append(r.url))
     uploads = [grey(tmp_path / str(k) / "cat.png", 80 * k) for k in (1, 2)]
     (tmp_path / "broken.png").write_bytes(b"no picture")
 
     def told(words: str, within: str = "#bridge-status") -> None:
-        page.wait_for_function(f"document.querySelector('{within}')?.innerText.includes('{words}')")
+        driving.told(page, words, within)
 
     def value(name: str) -> str:
         return str(page.input_value(f"#{name} input"))
 
-    try:
-        page.goto(f"{url}bridge")
-        page.wait_for_selector("#bridge-card .chips")
-        page.wait_for_function("drift.settled('translate').then(() => true)")
-        page.click("#bridge input")
-        page.locator("#bridge [role=option]", has_text="negatives").first.click()
-        page.wait_for_function("drift.settled('translate').then(() => true)")
+    with driving.serve(engine) as url, driving.watched(browser, url) as page:
+        driving.bridge(page, url)
+        driving.pick(page, "negatives", "bridge")
+        driving.settled(page, "translate")
         page.set_input_files("#sources input[type=file]", [*uploads, str(tmp_path / "broken.png")])
         page.fill("#bridge-steps input", "4")
         page.fill("#bridge-seed input", "11")
@@ -363,16 +353,14 @@ def test_the_page_in_a_browser(browser: Any, roots: tuple[str], tmp_path: Path) 
             assert box["width"] >= 200 and box["height"] >= 200, (width, box)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
             if width == 390:
-                for name in ("translate", "bridge-next", "bridge-zip", "bridge-again"):
-                    assert page.locator(f"#{name}").bounding_box()["height"] >= 44, name
+                assert driving.looks(page)["small"] == []
         page.reload()
         told("2 translated, 1 failed")
-        page.wait_for_function("drift.settled('translate').then(() => true)")
+        driving.settled(page, "translate")
         assert (value("bridge-steps"), value("bridge-seed")) == ("4", "11")
         assert "broken" in page.inner_text("#sources")
         assert page.evaluate("drift.job()") == ""  # Create has none
-        page.goto(url)
-        page.wait_for_selector("#card .chips")
+        driving.create(page, url)
         page.set_input_files("#drop input[type=file]", str(next(engine.out.glob("*/cat-2.png"))))
         page.wait_for_selector("#apply")
         assert "Bridge" in page.inner_text("#apply") and "studio translate" in page.inner_text(
@@ -385,10 +373,6 @@ def test_the_page_in_a_browser(browser: Any, roots: tuple[str], tmp_path: Path) 
         item = next(i.id for i in engine.index.items() if i.file.endswith("cat-2.png"))
         page.goto(f"{url}bridge?item={item}")
         told("cat-2.png · 2 of 2", "#bridge-pair")
-        assert wrong == []
-    finally:
-        page.close()
-        app.close()
 
 
 def test_a_sample_goes_to_a_bridge_that_takes_it(roots: tuple[str], shelf: Any, tmp_path: Path) -> None:
@@ -407,15 +391,13 @@ def test_a_sample_goes_to_a_bridge_that_takes_it(roots: tuple[str], shelf: Any, 
     jobs.queue.close()
 
 
-def test_each_page_leaves_jobs_and_items_of_the_other(roots: tuple[str], tmp_path: Path) -> None:
-    engine = Engine(roots, tmp_path / "out", device="cpu", dtype="fp32")
-    jobs, name = Jobs(engine), next(n for n in engine.bridges() if n.endswith("negatives"))
-    Image.new("L", (8, 8), 90).save(tmp_path / "a.png")
-    job = jobs.translate(Translation(name, num_steps=2), [str(tmp_path / "a.png")], None, "me")
+def test_each_page_leaves_jobs_and_items_of_the_other(made: tuple[Jobs, str], tmp_path: Path) -> None:
+    jobs, name = made
+    job = jobs.translate(Translation(name, num_steps=2), [grey(tmp_path / "a.png")], None, "me")
     create = handling.Handlers(jobs)
     assert all(update == gr.skip() for row in create.follow(None, job, False) for update in row)
     list(jobs.queue.watch(job))
-    item = engine.index.items()[0]
+    item = jobs.engine.index.items()[0]
     for link in ({"item": item.id}, {"job": job}):
         with pytest.warns(UserWarning, match="does not fill the form"):
             assert create.open(1, link)["form"] == "sample"

@@ -1,12 +1,13 @@
 """The page in a real Chromium: what is typed stays, what is shown is what was run, and nothing is cut off."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from driving import create, field, pick, pictures, settled, told, watched
 
 from ui.engine import Engine
 
-FIELDS = {name: f"#{name} textarea, #{name} input" for name in ("seeds", "guidance")}
 CLIPPED = """() => {
   const frame = document.querySelector("#gallery").getBoundingClientRect();
   const items = [...document.querySelectorAll("#gallery .thumbnail-item")];
@@ -19,31 +20,16 @@ box.bottom > frame.bottom + 1;
 }"""
 
 
-def opened(browser: Any, url: str) -> Any:
-    tab = browser.new_page(viewport={"width": 1400, "height": 900})
-    tab.goto(url)
-    tab.wait_for_selector("#card .chips")
-    return tab
-
-
 @pytest.fixture
-def page(browser: Any, served: tuple[str, Engine]) -> Any:
-    tab = opened(browser, served[0])
-    yield tab
-    tab.close()
+def page(tab: Any, served: tuple[str, Engine]) -> Any:
+    return create(tab, served[0])
 
 
 @pytest.fixture(scope="module")
-def gallery(browser: Any, served: tuple[str, Engine]) -> Any:
+def gallery(browser: Any, served: tuple[str, Engine]) -> Iterator[Any]:
     """A page for galleries of all sizes, one after the other, as it takes seconds to build."""
-    tab = opened(browser, served[0])
-    yield tab
-    tab.close()
-
-
-def pick(page: Any, name: str) -> None:
-    page.click("#model input")
-    page.locator("#model [role=option]", has_text=name).first.click()
+    with watched(browser, served[0]) as tab:
+        yield create(tab, served[0])
 
 
 @pytest.mark.slow
@@ -57,14 +43,15 @@ def test_what_is_typed_after_a_pick_stays_in_twenty_of_twenty(page: Any) -> None
     )
     names = ("squares", "fashion-dit")
     for k in range(20):
-        field, text = ("seeds", f"{k}-{k + 3}") if k % 3 else ("guidance", f"cfg={k + 2}")
+        name, text = ("seeds", f"{k}-{k + 3}") if k % 3 else ("guidance", f"cfg={k + 2}")
         pick(page, names[k % 2])
-        page.fill(FIELDS[field], text)
+        page.wait_for_timeout(200 + 140 * k)  # 0.2 to 3 seconds
+        page.fill(field(name), text)
         page.wait_for_function(
             f"document.querySelector('#card').innerText.includes('{('8 × 8', '28 × 28')[k % 2]}')"
         )
-        page.wait_for_function("drift.settled('sample').then(() => true)")
-        assert page.input_value(FIELDS[field]) == text and page.input_value("#model input").startswith(
+        settled(page)
+        assert page.input_value(field(name)) == text and page.input_value("#model input").startswith(
             names[k % 2]
         )
     assert len(calls) == 20  # one a pick
@@ -75,9 +62,9 @@ def test_the_newest_of_many_picks_counts_and_the_run_waits_for_it(
 ) -> None:
     for name in ("squares", "fashion-dit", "squares"):
         pick(page, name)
-    page.fill(FIELDS["seeds"], "3-4")
+    page.fill(field("seeds"), "3-4")
     page.click("#generate")
-    page.wait_for_function("document.querySelector('#status').innerText.includes('2 samples')")
+    told(page, "2 samples")
     asked = page.inner_text("#status")
     assert all(words in asked for words in ("model squares", "seeds 3-4", "sampler heun", "steps 5"))
     assert "seed-000003.png" in page.inner_text("#download")
@@ -88,11 +75,9 @@ def test_the_newest_of_many_picks_counts_and_the_run_waits_for_it(
 def test_the_gallery_never_clips(gallery: Any, count: int) -> None:
     page = gallery
     pick(page, "squares")
-    page.fill(FIELDS["seeds"], f"0-{count - 1}")
+    page.fill(field("seeds"), f"0-{count - 1}")
     page.click("#generate")
-    page.wait_for_function(
-        f"document.querySelectorAll('#gallery .thumbnail-item').length == {count}", timeout=60_000
-    )
+    pictures(page, count)
     for width in (390, 768, 1400):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(150)
@@ -108,22 +93,20 @@ def test_the_gallery_never_clips(gallery: Any, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_stop_keeps_what_is_finished_and_the_page_is_ready_again(page: Any) -> None:
+def test_a_stop_in_the_third_of_five_batches_keeps_two_and_the_page_is_ready_again(page: Any) -> None:
     pick(page, "squares")
-    page.fill(FIELDS["seeds"], "0-199")
-    page.fill("#num_steps input[type=number]", "250")
+    settled(page)
+    page.fill(field("seeds"), "0-319")
+    page.fill("#num_steps input[type=number]", "1000")
     page.click("#generate")
     page.wait_for_function(
-        "parseInt(document.querySelector('#status').innerText.match(/(\\d+) of 1000/)?.[1] ?? 0) > 300",
-        timeout=60_000,
+        "parseInt(document.querySelector('#status').innerText.match(/(\\d+) of 5000/)?.[1] ?? 0) > 2000",
+        timeout=120_000,
     )
     assert page.is_disabled("#generate") and not page.is_visible("#bottom")
     page.click("#stop")
-    page.wait_for_function(
-        "document.querySelector('#status').innerText.includes('of 200 samples were finished')"
-    )
-    kept = page.locator("#gallery .thumbnail-item").count()
-    assert kept in (64, 128, 192) and f"{kept} of 200 samples were finished" in page.inner_text("#status")
+    told(page, "128 of 320 samples were finished")
+    pictures(page, 128)
     assert page.is_enabled("#generate") and page.is_disabled("#stop")
 
 
@@ -132,7 +115,7 @@ def test_the_recipe_is_always_of_the_pictures_that_are_shown(page: Any) -> None:
     """Also where a picture is clicked just when another run begins."""
     pick(page, "squares")
     for first in (10, 30, 50):
-        page.fill(FIELDS["seeds"], f"{first}-{first + 3}")
+        page.fill(field("seeds"), f"{first}-{first + 3}")
         page.click("#generate")
         page.wait_for_function(
             f"document.querySelector('#recipe')?.innerText.includes('seed-0000{first}.png')"
@@ -145,7 +128,7 @@ def test_the_recipe_is_always_of_the_pictures_that_are_shown(page: Any) -> None:
             "#command"
         ) and f"seed-0000{first + 2}.png" in page.inner_text("#download")
         page.keyboard.press("Escape")
-        page.fill(FIELDS["seeds"], f"{first + 5}-{first + 8}")
+        page.fill(field("seeds"), f"{first + 5}-{first + 8}")
         page.evaluate(
             "document.querySelectorAll('#gallery .thumbnail-item')[3].click(); "
             "document.querySelector('#generate').click()"

@@ -3,68 +3,24 @@ middle."""
 
 import json
 import os
-import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from later import Later
+from processes import Page, paged, until
 from warm import Process
 
 gradio_client = Later("gradio_client")
-ROOT = Path(__file__).parents[2]
 LONG: dict[str, Any] = {"seeds": "0-127", "num_steps": 20_000, "sampler": "euler", "api_name": "/generate"}
-
-
-@dataclass(frozen=True)
-class Page:
-    url: str
-    out: Path
-    process: Process
 
 
 @pytest.fixture(scope="module")
 def page(shelf: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    home = tmp_path_factory.mktemp("clients")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        "-m",
-        "studio",
-        "ui",
-        "--models",
-        shelf.roots[0],
-        "--out",
-        str(home / "out"),
-        "--port",
-        str(port),
-        "--threads",
-        "1",
-    ]
-    process = Process(command, cwd=home, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    until(lambda: answers(port) or process.poll() is not None, 120)
-    assert process.poll() is None, process.told()
-    yield Page(f"http://127.0.0.1:{port}/", home / "out", process)
-    process.send_signal(signal.SIGINT)
-    process.wait(30)
-    assert "Traceback" not in "".join(process.told())
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def until(done: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.05)
+    with paged(shelf.roots[0], tmp_path_factory.mktemp("clients")) as found:
+        yield found
 
 
 @pytest.mark.parametrize("said", [{"num_steps": 2}, pytest.param({}, marks=pytest.mark.slow)], ids=str)

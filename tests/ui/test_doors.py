@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import driving
 import httpx
 import pytest
 from later import Later
@@ -12,7 +13,6 @@ from studio.jobs.index import HOME
 from studio.runtime import passwords
 from ui.engine import Engine
 from ui.hosts import Hosts, names_of
-from ui.jobs import Jobs
 
 gradio_client, ui_app = Later("gradio_client"), Later("ui.app")
 
@@ -21,12 +21,9 @@ gradio_client, ui_app = Later("gradio_client"), Later("ui.app")
 def locked(shelf: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a page that asks for Ada's password."""
     engine = Engine(shelf.roots, tmp_path_factory.mktemp("locked") / "out", device="cpu", dtype="fp32")
-    page = ui_app.build_app(engine, Jobs(engine))
     people = dict([passwords.hashed("ada", "engine no 9").split(":", 1)])
-    options = ui_app.launch_options(engine, people=people)
-    _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **options)
-    yield url
-    page.close()
+    with driving.serve(engine, people=people) as url:
+        yield url
 
 
 def test_a_page_with_people_is_closed_to_all_others(locked: str) -> None:

@@ -2,8 +2,8 @@
 
 import json
 from typing import Any
-from urllib.parse import quote
 
+import driving
 import pytest
 
 from ui.jobs import Jobs
@@ -14,13 +14,10 @@ LINE = "#conditions textarea, #conditions input"
 
 @pytest.fixture
 def page(browser: Any, serving: tuple[str, Jobs]) -> Any:
-    tab = browser.new_page(viewport={"width": 1400, "height": 1100})
-    said = {"model": "moses-graph-dit", "conditions": "logP=2.5"}
-    tab.goto(f"{serving[0]}?recipe={quote(json.dumps(said))}")
-    tab.wait_for_selector("#field-3")
-    tab.wait_for_function("drift.settled('sample').then(() => true)")
-    yield tab
-    tab.close()
+    with driving.watched(browser, serving[0], height=1100) as tab:
+        driving.create(tab, serving[0], model="moses-graph-dit", conditions="logP=2.5")
+        tab.wait_for_selector("#field-3")
+        yield tab
 
 
 def line_is(page: Any, said: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import driving
 import httpx
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from studio.sampling.samples import save_png
 from ui import library_html
 from ui.engine import Engine
 
-served, pages, early = Later("ui.app"), Later("ui.library"), Later("ui.early")
+pages, early = Later("ui.library"), Later("ui.early")
 RECIPE = {
     "model": "fashion-dit",
     "weights": "raw",
@@ -219,41 +220,15 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]
         save_png(path, pixels, {**RECIPE, "seed": seed}, durable=False)
     library = pages.Library(engine)
     library.adopt()
-    app = served.build_app(engine)
-    _, url, _ = app.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **served.launch_options(engine)
-    )
-    yield url, library
-    app.close()
+    with driving.serve(engine) as url:
+        yield url, library
 
 
 @pytest.fixture
 def tab(browser: Any, shown: tuple[str, Any]) -> Iterator[Any]:
-    """The Library in a tab that tells what it should not have done."""
-    wrong: list[str] = []
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
-    page = context.new_page()
-    page.on("console", lambda m: wrong.append(m.text) if m.type == "error" and not left(m.text) else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on(
-        "request",
-        lambda r: wrong.append(r.url) if urlsplit(r.url).hostname not in ("127.0.0.1", None) else None,
-    )
-    opened(page, shown[0])
-    yield page
-    context.close()
-    assert wrong == []
-
-
-def left(text: str) -> bool:
-    """Whether gradio says that a page was left while it asked for the running job."""
-    return text.startswith(("AbortError: signal is aborted", "Unexpected error Connection errored out"))
-
-
-def opened(page: Any, url: str, query: str = "") -> None:
-    page.goto(f"{url}library{query}")
-    page.wait_for_selector("#grid .things")
-    page.wait_for_selector("#early", state="detached")
+    """The Library."""
+    with driving.watched(browser, shown[0]) as page:
+        yield driving.library(page, shown[0])
 
 
 def chosen(page: Any, seed: int) -> None:
@@ -330,19 +305,16 @@ def test_marks_and_the_bin_from_the_keyboard(tab: Any, shown: tuple[str, Any]) -
 @pytest.mark.slow
 def test_a_phone_has_room_for_all_and_fingers_for_none_too_small(tab: Any, shown: tuple[str, Any]) -> None:
     tab.set_viewport_size({"width": 390, "height": 844})
-    opened(tab, shown[0])
+    driving.library(tab, shown[0])
     assert not tab.get_by_label("Seed").is_visible()
     tab.click(".more")
     assert tab.get_by_label("Seed").is_visible()
-    opened(tab, shown[0], "?class=Bag")
+    driving.library(tab, shown[0], "?class=Bag")
     assert tab.get_by_label("Seed").is_visible()
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     tab.locator("#grid [data-id]").nth(1).click()
     tab.wait_for_selector("#large img")
-    small = """() => [...document.querySelectorAll("#library-side button, #library-side a, .things .pages a")]
-        .filter((e) => e.offsetParent && !e.closest("#thing-command, #thing-python, #thing-recipe, #drop"))
-        .map((e) => [e.innerText, e.getBoundingClientRect().height]).filter(([, height]) => height < 44)"""
-    assert tab.evaluate(small) == []
+    assert driving.looks(tab)["small"] == []
     assert tab.locator("#large img").bounding_box()["width"] > 250
     tab.click(".back")
     tab.wait_for_function("!document.body.classList.contains('thing-open')")
@@ -365,20 +337,14 @@ def test_of_twenty_five_thousand_the_first_and_the_last_page(browser: Any, tmp_p
     many_pictures(tmp_path / "out", 25_000)
     engine = Engine((str(tmp_path / "models"),), tmp_path / "out", device="cpu", dtype="fp32")
     assert pages.Library(engine).adopt() == 0  # all are some job's
-    app = served.build_app(engine)
-    _, url, _ = app.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **served.launch_options(engine)
-    )
-    page = browser.new_context().new_page()
-    opened(page, url)
-    assert "25,000" in page.inner_text("#grid [role=status]")
-    assert page.locator("#grid [data-id]").count() == pages.PAGE
-    page.locator("#grid [name=page]").first.fill("417")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#grid [data-id=i000000]")
-    assert page.locator("#grid [data-id]").count() == 40 and "page=417" in page.url
-    page.context.close()
-    app.close()
+    with driving.serve(engine) as url, driving.watched(browser, url) as page:
+        driving.library(page, url)
+        assert "25,000" in page.inner_text("#grid [role=status]")
+        assert page.locator("#grid [data-id]").count() == pages.PAGE
+        page.locator("#grid [name=page]").first.fill("417")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#grid [data-id=i000000]")
+        assert page.locator("#grid [data-id]").count() == 40 and "page=417" in page.url
 
 
 def test_names_are_never_markup() -> None:

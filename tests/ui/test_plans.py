@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import driving
 import numpy as np
 import pytest
 from later import Later
@@ -205,27 +206,17 @@ def test_scripts_give_it_last(engine: Engine, fast: Recipe) -> None:
 
 @pytest.fixture
 def tab(browser: Any, engine: Engine) -> Iterator[Any]:
-    page = ui_app.build_app(engine)
-    _, url, _ = page.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **ui_app.launch_options(engine)
-    )
-    tab = browser.new_page(viewport={"width": 1400, "height": 900})
-    tab.goto(url)
-    tab.wait_for_selector("#card .chips")
-    yield tab
-    tab.close()
-    page.close()
+    with driving.serve(engine) as url, driving.watched(browser, url) as page:
+        yield driving.create(page, url)
 
 
 def test_a_plan_that_is_picked_sets_the_page_and_what_is_typed_after_it_stays(tab: Any) -> None:
-    tab.click("#model input")
-    tab.locator("#model [role=option]", has_text="squares").first.click()
+    driving.pick(tab, "squares")
     tab.wait_for_selector("#plan input")
-    tab.click("#plan input")
-    tab.locator("#plan [role=option]", has_text="fast").first.click()
+    driving.pick(tab, "fast", "plan")
     tab.fill("#seeds textarea, #seeds input", "5-6")
     tab.click("#generate")  # waits for what the plan sets
-    tab.wait_for_function("document.querySelector('#status').innerText.includes('2 samples')")
+    driving.told(tab, "2 samples")
     asked = tab.inner_text("#status")
     assert all(words in asked for words in ("plan fast", "steps 4", "sampler euler", "seeds 5-6"))
     assert "--plan fast" in tab.inner_text("#command")

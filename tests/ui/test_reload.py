@@ -1,40 +1,13 @@
 """In a real Chromium: a reload takes up the form and the run, links fill the form and run nothing, and the
 keys do what they say."""
 
-import json
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from driving import create, field
 
 from ui.jobs import Jobs
-
-
-@pytest.fixture
-def tab(browser: Any, serving: tuple[str, Jobs]) -> Any:
-    """A tab of its own, and what went wrong in it."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
-    page = context.new_page()
-    page.wrong = []
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-    page.on(
-        "request",
-        lambda r: None if r.url.startswith((serving[0], "data:", "blob:")) else page.wrong.append(r.url),
-    )
-    yield page
-    assert page.wrong == []
-    context.close()
-
-
-def opened(page: Any, address: str) -> Any:
-    page.goto(address)
-    page.wait_for_selector("#card .chips")
-    page.wait_for_function("drift.settled('sample').then(() => true)")
-    return page
-
-
-def field(name: str) -> str:
-    return f"#{name} textarea, #{name} input"
 
 
 def test_a_reload_at_half_a_run_takes_up_the_form_and_the_job(
@@ -48,7 +21,7 @@ def test_a_reload_at_half_a_run_takes_up_the_form_and_the_job(
         "sampler": "euler",
         "guidance": "cfg=2",
     }
-    page = opened(tab, f"{url}?recipe={quote(json.dumps(said))}")
+    page = create(tab, url, **said)
     assert page.input_value(field("seeds")) == "0-639" and jobs.queue.line() == []  # a link runs nothing
     page.click("#generate")
     page.wait_for_function("document.querySelector('#status')?.innerText.includes('step')")
@@ -69,7 +42,7 @@ def test_a_reload_at_half_a_run_takes_up_the_form_and_the_job(
     count = page.locator("#gallery .thumbnail-item").count()
     page.reload()
     page.wait_for_function(f"document.querySelectorAll('#gallery .thumbnail-item').length == {count}")
-    other = opened(tab.context.browser.new_page(), f"{url}?job={job}")  # of another person
+    other = create(tab.context.browser.new_page(), f"{url}?job={job}")  # of another person
     other.wait_for_function(f"document.querySelectorAll('#gallery .thumbnail-item').length == {count}")
     assert other.input_value(field("seeds")) == "0-639"
     other.close()
@@ -90,7 +63,7 @@ def test_a_reload_at_half_a_run_takes_up_the_form_and_the_job(
 )
 def test_a_link_that_says_nothing_is_told_in_words(tab: Any, serving: tuple[str, Jobs], link: str) -> None:
     name, _, value = link.partition("=")
-    page = opened(tab, f"{serving[0]}?{name}={quote(value)}")
+    page = create(tab, f"{serving[0]}?{name}={quote(value)}")
     page.wait_for_selector(".toast-body")
     text = page.inner_text(".toast-body")
     assert "does not fill the form" in text and "Error" not in text.replace("Warning", "")
@@ -99,7 +72,7 @@ def test_a_link_that_says_nothing_is_told_in_words(tab: Any, serving: tuple[str,
 
 @pytest.mark.slow
 def test_keys(tab: Any, serving: tuple[str, Jobs]) -> None:
-    page = opened(tab, serving[0])
+    page = create(tab, serving[0])
     page.click("body")
     page.keyboard.press("?")
     assert "Ctrl + Enter" in page.inner_text("dialog.keys")
