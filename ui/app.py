@@ -28,8 +28,8 @@ from ui.library import Library
 from ui.strip import strip
 from ui.wiring import wire, wire_api, wire_bridge
 
-CSS = [Path(__file__).with_name(name) for name in ("style.css", "reach.css")]
-SCRIPT = Path(__file__).with_name("page.js")
+CSS, SCRIPT = Path(__file__).with_name("style.css"), Path(__file__).with_name("page.js")
+REACH = Path(__file__).with_name("reach.css")  # as it is: gradio would put all others below its own container
 
 
 def build_app(engine: Engine, jobs: Jobs | None = None) -> gr.Blocks:
@@ -71,8 +71,9 @@ def launch_options(
     first = Middleware(early.Early, first=Library(engine).first)
     return {
         "theme": theme(),
-        "css_paths": [*CSS, library_page.CSS],
-        "head": f"<style>:root {{--shown-height: {HEIGHT}px}}</style><script>{SCRIPT.read_text()}</script>",
+        "css_paths": [CSS, library_page.CSS],
+        "head": f"<style>:root {{--shown-height: {HEIGHT}px}}\n{REACH.read_text()}</style>"
+        f"<script>{SCRIPT.read_text()}</script>",
         "allowed_paths": [str(engine.out)],
         "blocked_paths": [str(engine.out / HOME)],
         "auth": partial(passwords.fits, people) if people else None,
