@@ -11,12 +11,22 @@ from ui import conditions, html
 
 def seeds(line: str | None) -> str:
     """Nothing for seeds that a run can have, the reason otherwise."""
-    return checked(lambda text: Recipe("any", seeds=text).check() or text, line or "", quiet=True)
+
+    def check(text: str) -> str:
+        Recipe("any", seeds=text).check()
+        return text
+
+    return checked(check, line or "", quiet=True)
 
 
 def asked(find: Callable[[str], Card], model: str | None, line: str | None) -> str:
     """The same of a line of conditions; ``find`` refuses models that the page does not hold."""
-    return checked(lambda text: conditions.understood(find, model, text) and text, line or "", quiet=True)
+
+    def check(text: str) -> str:
+        conditions.understood(find, model, text)
+        return text
+
+    return checked(check, line or "", quiet=True)
 
 
 def checked(check: Callable[[str], str], text: str, *, quiet: bool) -> str:
