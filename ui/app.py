@@ -22,8 +22,9 @@ from ui.api import Api
 from ui.bridging import Bridging
 from ui.engine import Engine
 from ui.handlers import Handlers
+from ui.html import HEIGHT
 from ui.jobs import Jobs
-from ui.layout import HEIGHT, centre, hidden, left, right, theme
+from ui.layout import centre, hidden, left, right, theme
 from ui.library import Library
 from ui.strip import strip
 from ui.wiring import wire, wire_api, wire_bridge

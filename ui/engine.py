@@ -27,6 +27,7 @@ from studio.model.loading import load
 from studio.model.model import Model
 from studio.runtime import files, signals
 from studio.runtime.devices import DTYPE_NAMES, pick_device, pick_dtype
+from studio.sampling import Request
 
 KEEP_MODELS = 2
 BATCH, POINTS_BATCH = 64, 1024  # samples computed at once; one solver step of them is how long Stop may take
@@ -114,18 +115,24 @@ class Engine:
         or ``OSError`` for what cannot be done, before anything is written."""
         recipe.check()
         files.check_writable(self.out)
-        model = self.model(recipe.model, weights=recipe.weights, dtype=recipe.dtype)
-        model = model.planned(recipe.plan or plans.NONE)
-        start: dict[str, Any] = self.start(recipe, folder)
-        request, _ = model.request(
-            **recipe.options(model.classes, [f.name for f in model.info.fields]),
-            **start,
-            files=False,
-            batch=POINTS_BATCH if model.task.together else BATCH,
-        )
+        model, request, start = self.asked(recipe, folder)
         if folder is None or (folder / "recipe.json").exists():  # what is saved is not written over
             folder = self.fresh(model.config.name)
         return Run(model, request, folder, {k: str(path) for k, path in start.items()})
+
+    def asked(self, recipe: Recipe, folder: Path | None) -> tuple[Model, Request, dict[str, Path]]:
+        """The model of a run, what it is asked, and the pictures that it is asked by, which lie in the
+        ``folder`` of the job. Raises ``ValueError`` for what cannot be done."""
+        model = self.model(recipe.model, weights=recipe.weights, dtype=recipe.dtype)
+        model = model.planned(recipe.plan or plans.NONE)
+        start = self.start(recipe, folder)
+        request, _ = model.request(
+            **recipe.options(model.classes, [f.name for f in model.info.fields]),
+            **dict[str, Any](start),
+            files=False,
+            batch=POINTS_BATCH if model.task.together else BATCH,
+        )
+        return model, request, start
 
     def start(self, recipe: Recipe, folder: Path | None) -> dict[str, Path]:
         """The picture to start from and the mask, of the model's size, as they lie with the uploads of a
@@ -223,6 +230,9 @@ class Engine:
             samples.seconds,
             len(run.request.seeds),
             note=_without(run),
+            views=tuple(
+                {"name": v.name, "file": v.file, "form": v.form} for v in model.task.views(model.sample_shape)
+            ),
         )
 
     def fresh(self, name: str) -> Path:

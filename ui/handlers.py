@@ -17,15 +17,28 @@ from studio.jobs.result import Result
 from studio.jobs.run import Update, columns_for
 from studio.model import catalog
 from studio.runtime.signals import Stopped
-from ui import answers, html, noting, restore
+from ui import answers, html, noting, restore, views
 from ui.answers import CONTROLS
 from ui.chosen import BOTTOM, Chosen
 from ui.events import row
 from ui.following import followed, words
 from ui.jobs import Jobs
 from ui.toasts import owner, toasts
+from ui.views import VIEWS
 
-SHOWN = ("job", "status", "preview", "results", "gallery", "sheet", "paths", "stop", "generate", *BOTTOM)
+SHOWN = (
+    "job",
+    "status",
+    "preview",
+    "results",
+    "gallery",
+    "sheet",
+    "paths",
+    "stop",
+    "generate",
+    *VIEWS,
+    *BOTTOM,
+)
 STOP_WAIT = 1.0  # seconds that Stop looks for a run that was asked for a moment ago
 
 
@@ -147,7 +160,7 @@ class Handlers:
             yield from self._follow(job, asked, owner(request), preview, False)
             return
         try:
-            shown = self._result(self.jobs.result(job), "") if job else {}
+            shown = self._result(job, self.jobs.result(job), "") if job else {}
         except ValueError:
             shown = {}
         yield row(SHOWN, **shown)
@@ -160,7 +173,7 @@ class Handlers:
                 return self._progress(news, asked)
             if isinstance(news, Result):
                 self.chosen.newest[who] = news.folder
-                return row(SHOWN, **self._result(news, asked), **OVER)
+                return row(SHOWN, **self._result(job, news, asked), **OVER)
             if isinstance(news, Stopped | gr.Error):
                 return row(SHOWN, status=words(news, asked), **OVER, **_back(before))
             return row(SHOWN, status=words(news, asked), stop=gr.update(interactive=True))
@@ -177,7 +190,7 @@ class Handlers:
         )
         return row(SHOWN, status=html.running(update, asked), preview=picture, **hidden)
 
-    def _result(self, result: Result, asked: str) -> dict[str, Any]:
+    def _result(self, job: str, result: Result, asked: str) -> dict[str, Any]:
         captions = [f"{r['seed']} · {r['class']}" if "class" in r else str(r["seed"]) for r in result.recipes]
         if len(result.pictures) != len(result.recipes):
             captions = [f"{len(result.recipes)} samples"]
@@ -195,6 +208,7 @@ class Handlers:
             "gallery": look,
             "sheet": str(result.sheet),
             "paths": paths,
+            **views.shown(job, result),
             **self.chosen.below(paths[0]),
         }
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+HEIGHT = 400  # of the pictures that are shown, in pixels; the style sheet knows it as --shown-height
 SMALL = 128  # pictures below this height are shown with hard pixels
 
 

@@ -11,13 +11,13 @@ from studio.checkpoints.plans import NONE as NO_PLAN
 from studio.jobs.limits import DTYPES, MOST_STEPS
 from studio.jobs.recipe import OWN
 from studio.model import lines
-from ui import conditions, html, rules
+from ui import conditions, html, rules, views
 from ui.engine import Engine
+from ui.html import HEIGHT
 
 DRIFT: dict[str, Any] = {"elem_classes": "drift"}  # controls that answers set: the script watches them
 EXAMPLE = "cfg=2.0,interval=0.1:0.9"
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "sans-serif"]
-HEIGHT = 400  # of the pictures that are shown, in pixels; the style sheet knows it as --shown-height
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
 
 
@@ -144,7 +144,7 @@ def centre() -> dict[str, Any]:
     }
     with gr.Column(visible=False, elem_id="results") as p["results"]:
         with gr.Tabs():
-            with gr.Tab("Pictures"):
+            with gr.Tab("Pictures") as pictures:
                 p["gallery"] = gr.Gallery(
                     show_label=False,
                     columns=5,
@@ -154,7 +154,7 @@ def centre() -> dict[str, Any]:
                     buttons=["download", "fullscreen"],
                     elem_id="gallery",
                 )
-            with gr.Tab("Contact sheet"):
+            with gr.Tab("Contact sheet") as sheet:
                 p["sheet"] = gr.Image(
                     show_label=False,
                     type="filepath",
@@ -164,8 +164,11 @@ def centre() -> dict[str, Any]:
                     buttons=["download", "fullscreen"],
                     elem_id="sheet",
                 )
+            p |= views.tabs()
+    p["tabs"] = [pictures, sheet]  # that are always there
     # no gr.State: events that set one trip over controls that are drawn meanwhile
     p["paths"] = gr.JSON([], visible="hidden")
+    p |= views.hidden(p)
     return p
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import chosen, conditions, dropped, html, noting, rules, said, zipped
+from ui import chosen, conditions, dropped, html, noting, rules, said, views, zipped
 from ui.answers import BRIDGE, CONTROLS, SAMPLE, TRANSLATE
 from ui.api import Api
 from ui.bridge_form import OPENED
@@ -14,6 +14,7 @@ from ui.bridging import CHOSEN, Bridging
 from ui.bridging import SHOWN as SHOWN_BRIDGE
 from ui.events import QUIET, applied
 from ui.handlers import SHOWN, Handlers
+from ui.views import Views
 
 TOGETHER = 32  # runs that may stand in the line for the device at a time; the engine runs one
 MANY: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 8}
@@ -93,6 +94,7 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
 
     picked = chosen.wire(p, h.chosen)
     dropped.wire(p, h.engine)
+    views.wire(p, Views(h.jobs))
     said = json.dumps(
         [
             html.idle("Waiting for the device …"),

@@ -15,7 +15,8 @@ class Result:
     """A run on disk. ``pictures`` are what to look at (for points the one plot), ``files`` what was saved,
     ``recipes`` one per sample; ``asked`` how many samples the run was to have, and ``stopped`` how it ended
     before it had them; ``note``: that no plan belonged to it, where one was asked for by ``auto``;
-    ``failed``: pictures that could not be translated, and why."""
+    ``failed``: pictures that could not be translated, and why; ``views``: name, file and form of further ways
+    to look at it (`studio.jobs.views`)."""
 
     folder: Path
     pictures: tuple[Path, ...]
@@ -28,6 +29,7 @@ class Result:
     stopped: str = ""
     note: str = ""
     failed: Mapping[str, str] = field(default_factory=dict)
+    views: tuple[Mapping[str, str], ...] = ()
 
     def told(self) -> dict[str, Any]:
         """All but the recipes, which lie in the folder; files by their names."""
@@ -41,13 +43,14 @@ class Result:
             "stopped": self.stopped,
             "note": self.note,
             "failed": dict(self.failed),
+            "views": [*map(dict, self.views)],
         }
 
     @classmethod
     def read(cls, folder: Path, told: Mapping[str, Any]) -> "Result":
         """Of what `told` gave. Raises ``ValueError`` where its files are gone."""
         named: dict[str, Any] = {k: tuple(folder / n for n in told[k]) for k in ("pictures", "files")}
-        named["sheet"] = folder / told["sheet"]
+        named |= {"sheet": folder / told["sheet"], "views": tuple(told.get("views", ()))}
         try:
             if (folder / "recipe.json").exists():
                 recipes = tuple(json.loads((folder / "recipe.json").read_text()))

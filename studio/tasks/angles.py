@@ -10,7 +10,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from studio.tasks import plane
 from studio.tasks.base import Task
+from studio.tasks.views import View
 
 BINS = 48
 SHOWN = 12  # histograms of a sheet
@@ -27,6 +29,10 @@ class AnglesTask(Task):
     def pictures(self, values: Tensor) -> list[Image.Image]:
         """One plot of all samples."""
         return [self.sheet(values)]
+
+    def views(self, shape: Sequence[int]) -> tuple[View, ...]:
+        """Of pairs of angles where they lie."""
+        return plane.ANGLES if shape[-1] == 2 else ()
 
     def sheet(
         self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()

@@ -13,6 +13,8 @@ from backbones.types import NoiseSource
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from studio.tasks.views import View
+
 
 USUAL = {"flip": "pictures", "reorder": "graphs"}  # what has the augmentations that configs name
 
@@ -101,6 +103,11 @@ class Task(Protocol):
     def frames(self, steps: Sequence[Tensor], *, captions: Sequence[str] = ()) -> "Iterable[Image]":
         """A sheet of the same samples at each of several steps of their making, (B, ...) every one."""
         return (self.sheet(values, captions=captions) for values in steps)
+
+    def views(self, shape: Sequence[int]) -> "tuple[View, ...]":
+        """Further ways to look at decoded samples of this shape, see `studio.tasks.views`. Samples that are
+        files of their own (``one_each``) have none that are drawn."""
+        return ()
 
     def write(self, folder: Path, values: Tensor, recipes: Sequence[Mapping[str, Any]]) -> None:
         """The files of ``listing``: nothing here."""

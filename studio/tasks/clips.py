@@ -13,6 +13,7 @@ from torch import Tensor
 from studio.runtime import files
 from studio.tasks.base import Augment, Task
 from studio.tasks.image import MODES, ImageTask, contact_sheet
+from studio.tasks.views import View
 
 SHOWN = 36  # of a whole set, on its sheets
 PACE = 150  # milliseconds of a frame
@@ -48,6 +49,9 @@ class ClipsTask(Task):
         return contact_sheet(
             self.pictures(values), columns=columns or (1 if len(values) <= 8 else 2), captions=captions
         )
+
+    def views(self, shape: Sequence[int]) -> tuple[View, ...]:
+        return (View("Moving", "sheet.gif", "animation"),)
 
     def film(self, values: Tensor) -> list[Image.Image]:
         """A contact sheet of every frame."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from studio.tasks.base import Augment, Task
 from studio.tasks.graph_order import reordered
 from studio.tasks.image import contact_sheet
+from studio.tasks.views import View
 
 
 class MoleculeTask(Task):
@@ -67,6 +68,10 @@ class MoleculeTask(Task):
             columns=columns or (len(drawn) if len(drawn) < 4 else 4 if len(drawn) <= 16 else 6),
             captions=captions,
         )
+
+    def views(self, shape: Sequence[int]) -> tuple[View, ...]:
+        """What was asked for and obtained, and which are valid."""
+        return (View("Table", "samples.csv", "table"),)
 
     def write(self, folder: Path, values: Tensor, recipes: Sequence[Mapping[str, Any]]) -> None:
         """The files of ``listing``: see `studio.chem.writing`."""

@@ -12,7 +12,9 @@ from samplers import FunctionDenoiser, Prediction
 from samplers.paths import Path, Time
 from samplers.prediction import expand
 from studio.data.toy import MIXTURE
+from studio.tasks import plane
 from studio.tasks.base import Task
+from studio.tasks.views import View
 
 
 class PointsTask(Task):
@@ -27,6 +29,10 @@ class PointsTask(Task):
         self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()
     ) -> Image.Image:
         return _scatter(_plane(values))
+
+    def views(self, shape: Sequence[int]) -> tuple[View, ...]:
+        """Of the plane where they lie and the flow, of all a table."""
+        return plane.POINTS if tuple(shape) == (2,) else plane.POINTS[-1:]
 
     def frames(self, steps: Sequence[Tensor], *, captions: Sequence[str] = ()) -> Iterator[Image.Image]:
         """On axes that hold them all."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from studio.runtime import files
 from studio.tasks.base import Task
 from studio.tasks.image import contact_sheet
+from studio.tasks.views import Seen, View, table
 
 ROWS, CELL = 64, 8  # sequences of a sheet, and pixels of a token
 
@@ -61,11 +62,23 @@ class TokensTask(Task):
         cells = (255 * shades[ids.long().cpu()]).round().to(torch.uint8).numpy()
         return Image.fromarray(cells.repeat(CELL, 0).repeat(CELL, 1))
 
+    def views(self, shape: Sequence[int]) -> tuple[View, ...]:
+        """Where ids stand for symbols, what they say."""
+        return (View("Text", "sheet.csv", "table", self._listed),) if self.symbols else ()
+
+    def _listed(self, path: Path, seen: Seen) -> None:
+        table(path, ("seed", "text"), zip((r["seed"] for r in seen.recipes), self.lines(seen.values)))
+
+    def lines(self, values: Tensor) -> list[str]:
+        """The symbols of each sample."""
+        join = "" if all(len(s) == 1 for s in self.symbols) else " "
+        return [join.join(self.symbols[i] for i in row) for row in values.flatten(1).tolist()]
+
     def write(self, folder: Path, values: Tensor, recipes: Sequence[Mapping[str, Any]]) -> None:
         """``samples.txt``: a line of symbols for each sample."""
         if not self.symbols:
             return
-        join = "" if all(len(s) == 1 for s in self.symbols) else " "
-        lines = (join.join(self.symbols[i] for i in row) for row in values.flatten(1).tolist())
         with files.replacing(folder / "samples.txt") as draft:
-            draft.write_text("".join(line.replace("\n", "\\n") + "\n" for line in lines), encoding="utf-8")
+            draft.write_text(
+                "".join(line.replace("\n", "\\n") + "\n" for line in self.lines(values)), encoding="utf-8"
+            )

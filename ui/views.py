@@ -1,0 +1,166 @@
+"""What a run made, seen otherwise: a tab for each view that its task brings (`studio.tasks.views`), and one
+for its files. Nothing here asks what the samples are, only the form of a view."""
+
+import csv
+from collections.abc import Mapping
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from studio.jobs import views
+from studio.jobs.recipe import Recipe
+from studio.jobs.result import Result
+from ui import html
+from ui.events import QUIET, row
+from ui.jobs import Jobs
+from ui.toasts import toasts
+
+MOST = 5  # tabs, besides those that are always there
+ROWS = 2000  # of a table
+TABS = tuple(f"view-{k}" for k in range(MOST))
+HELD = tuple(f"{name}-held" for name in TABS)
+FILES = {"name": "Files", "form": "files"}
+VIEWS = ("views", *TABS)
+
+
+# ---- what stands on the page
+
+
+def tabs() -> dict[str, Any]:
+    """The tabs by name, inside of the caller's `gr.Tabs`; each draws what its hidden value says."""
+    p: dict[str, Any] = {}
+    for name, held in zip(TABS, HELD):
+        p[held] = gr.JSON(visible="hidden", render=False)
+        with gr.Tab(name, visible=False, elem_id=name, elem_classes="view") as p[name]:
+            gr.render(inputs=p[held], triggers=[p[held].change])(draw)
+    return p
+
+
+def hidden(p: dict[str, Any]) -> dict[str, Any]:
+    """What the tabs hold, whose views they are and which is looked at."""
+    for name in HELD:
+        p[name].render()
+    return {"views": gr.JSON(visible="hidden"), "view-at": gr.Number(-1, precision=0, visible="hidden")}
+
+
+def draw(found: Mapping[str, Any] | None) -> None:
+    """The component for a view's form."""
+    if found:
+        DRAWN[found["form"]](found["value"])
+
+
+def _image(path: str) -> None:
+    gr.Image(
+        path,
+        show_label=False,
+        interactive=False,
+        height=html.HEIGHT,
+        buttons=["download", "fullscreen"],
+    )
+
+
+def _table(path: str) -> None:
+    columns, *rows = csv.reader(Path(path).read_text(encoding="utf-8").splitlines())
+    typed = [_numbers(column) for column in zip(*rows[:ROWS])]
+    gr.Dataframe(
+        [list(cells) for cells in zip(*typed)],
+        headers=columns,
+        datatype=["number" if any(isinstance(v, float) for v in column) else "str" for column in typed]
+        or "str",
+        interactive=False,
+        show_search="filter",
+        max_height=html.HEIGHT,
+        label=f"The first {ROWS:,} of {len(rows):,}",
+        show_label=len(rows) > ROWS,
+        buttons=["copy", "fullscreen"],
+    )
+
+
+def _numbers(column: tuple[str, ...]) -> list[Any]:
+    """A column as numbers, None where it is empty; as it is where not all are."""
+    try:
+        return [float(cell) if cell else None for cell in column]
+    except ValueError:
+        return list(column)
+
+
+def _files(paths: list[str]) -> None:
+    gr.File(paths, file_count="multiple", show_label=False, interactive=False)
+
+
+def _note(text: str) -> None:
+    gr.HTML(html.note(text, bad=True))
+
+
+DRAWN = {"picture": _image, "animation": _image, "table": _table, "files": _files, "note": _note}
+
+
+# ---- what is asked
+
+
+def shown(job: str, result: Result) -> dict[str, Any]:
+    """The tabs for what a job made. VIEWS."""
+    known = _of(result)
+    named = {
+        name: gr.update(visible=True, label=known[k]["name"]) if k < len(known) else gr.update(visible=False)
+        for k, name in enumerate(TABS)
+    }
+    return {"views": {"job": job}, **named}
+
+
+def _of(result: Result) -> list[Mapping[str, str]]:
+    """Its views, and its files where there are others than pictures."""
+    return [*result.views, *([FILES] if _files_of(result) else [])][:MOST]
+
+
+def _files_of(result: Result) -> list[Path]:
+    return [path for path in result.files if path not in (*result.pictures, result.sheet)]
+
+
+class Views:
+    """What the tabs call, over the `Jobs` of one `Engine`."""
+
+    def __init__(self, jobs: Jobs):
+        self.jobs = jobs
+
+    def open(self, asked: Mapping[str, Any] | None, at: int) -> tuple[Any, ...]:
+        """The view that is looked at; the others are emptied. HELD."""
+        held: dict[str, Any] = dict.fromkeys(HELD)
+        if asked and 0 <= at < MOST:
+            try:
+                with toasts():
+                    held[HELD[at]] = self._view(str(asked["job"]), at)
+            except gr.Error as error:
+                held[HELD[at]] = {"form": "note", "value": unescape(str(error.message))}
+        return row(HELD, **held)
+
+    def _view(self, job: str, at: int) -> dict[str, Any] | None:
+        result = self.jobs.result(job)
+        known = _of(result)
+        if at >= len(known):
+            return None
+        if known[at] is FILES:
+            return {"form": "files", "value": [str(path) for path in _files_of(result) if path.is_file()]}
+        path = views.file_of(result, at, lambda: self.jobs.engine.asked(self._recipe(job), result.folder)[:2])
+        return {"form": known[at]["form"], "value": str(path)}
+
+    def _recipe(self, job: str) -> Recipe:
+        found = self.jobs.engine.index.job(job)
+        assert found is not None  # it has a result
+        return Recipe.parse(found.spec)
+
+
+def wire(p: dict[str, Any], v: Views) -> None:
+    always = p["tabs"]
+    for k, tab in enumerate([*always, *(p[name] for name in TABS)]):
+        tab.select(None, None, p["view-at"], js=f"() => {k - len(always)}", **QUIET)
+    gr.on(
+        [p["view-at"].change, p["views"].change],
+        v.open,
+        [p["views"], p["view-at"]],
+        [p[name] for name in HELD],
+        trigger_mode="always_last",
+        **QUIET,
+    )
