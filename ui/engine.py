@@ -52,6 +52,7 @@ class Engine:
             dtype,
         )
         self._models: OrderedDict[tuple[Any, ...], Model] = OrderedDict()
+        self._loading = threading.RLock()  # a job samples while someone looks at what another made
 
     @cached_property
     def index(self) -> Index:
@@ -97,6 +98,10 @@ class Engine:
         key_name, path = catalog.weights_file(shown, weights)
         kind = self.dtype if dtype == "auto" else dtype
         key = (str(name), key_name, kind, path, path.stat().st_mtime_ns)
+        with self._loading:
+            return self._kept(key, name, weights, kind)
+
+    def _kept(self, key: tuple[Any, ...], name: str, weights: str, kind: str) -> Model:
         if key not in self._models:
             while len(self._models) >= KEEP_MODELS:
                 self._models.popitem(last=False)
@@ -125,10 +130,10 @@ class Engine:
         ``folder`` of the job. Raises ``ValueError`` for what cannot be done."""
         model = self.model(recipe.model, weights=recipe.weights, dtype=recipe.dtype)
         model = model.planned(recipe.plan or plans.NONE)
-        start = self.start(recipe, folder)
+        start: dict[str, Any] = self.start(recipe, folder)
         request, _ = model.request(
             **recipe.options(model.classes, [f.name for f in model.info.fields]),
-            **dict[str, Any](start),
+            **start,
             files=False,
             batch=POINTS_BATCH if model.task.together else BATCH,
         )

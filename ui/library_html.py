@@ -4,7 +4,7 @@ is nothing. Links and forms work before any script does. Everything that comes f
 import base64
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 from studio.jobs import Item
 from studio.jobs.artefacts import path_of, when
+from studio.jobs.emptying import size_of
 
 ADDRESS = "/library"
 SMALL = 128  # pictures below this height are shown with hard pixels
@@ -172,6 +173,16 @@ def links(item: Item, out: Path) -> str:
         f'<div class="links"><a class="first" href="/?item={quote(item.id, safe="")}">Use these settings</a>'
         f'<a href="{file_link(path)}" download="{name}">Download</a></div>'
     )
+
+
+def files(paths: Sequence[Path]) -> str:
+    """Files to download, with their sizes."""
+    links = "".join(
+        f'<a href="{file_link(path)}" download="{escape(path.name)}">{escape(path.name)} · '
+        f"{size_of(path.stat().st_size)}</a>"
+        for path in paths
+    )
+    return f'<div class="links files">{links}</div>'
 
 
 def bridge_link(item: Item) -> str:

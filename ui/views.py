@@ -2,7 +2,7 @@
 for its files. Nothing here asks what the samples are, only the form of a view."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ import gradio as gr
 from studio.jobs import views
 from studio.jobs.recipe import Recipe
 from studio.jobs.result import Result
-from ui import html
+from ui import html, library_html
 from ui.events import QUIET, row
 from ui.jobs import Jobs
 from ui.toasts import toasts
 
 MOST = 5  # tabs, besides those that are always there
-ROWS = 2000  # of a table
+ROWS, WIDE = 2000, 32  # of a table, and letters of a cell that are shown at once
 TABS = tuple(f"view-{k}" for k in range(MOST))
 HELD = tuple(f"{name}-held" for name in TABS)
 FILES = {"name": "Files", "form": "files"}
@@ -34,7 +34,11 @@ def tabs() -> dict[str, Any]:
     for name, held in zip(TABS, HELD):
         p[held] = gr.JSON(visible="hidden", render=False)
         with gr.Tab(name, visible=False, elem_id=name, elem_classes="view") as p[name]:
-            gr.render(inputs=p[held], triggers=[p[held].change])(draw)
+
+            @gr.render(inputs=p[held], triggers=[p[held].change])
+            def _drawn(found: dict[str, Any] | None) -> None:
+                draw(found)
+
     return p
 
 
@@ -62,7 +66,8 @@ def _image(path: str) -> None:
 
 
 def _table(path: str) -> None:
-    columns, *rows = csv.reader(Path(path).read_text(encoding="utf-8").splitlines())
+    with open(path, newline="", encoding="utf-8") as file:
+        columns, *rows = csv.reader(file)
     typed = [_numbers(column) for column in zip(*rows[:ROWS])]
     gr.Dataframe(
         [list(cells) for cells in zip(*typed)],
@@ -71,6 +76,7 @@ def _table(path: str) -> None:
         or "str",
         interactive=False,
         show_search="filter",
+        max_chars=WIDE,
         max_height=html.HEIGHT,
         label=f"The first {ROWS:,} of {len(rows):,}",
         show_label=len(rows) > ROWS,
@@ -87,14 +93,20 @@ def _numbers(column: tuple[str, ...]) -> list[Any]:
 
 
 def _files(paths: list[str]) -> None:
-    gr.File(paths, file_count="multiple", show_label=False, interactive=False)
+    gr.HTML(library_html.files([Path(path) for path in paths]))
 
 
 def _note(text: str) -> None:
     gr.HTML(html.note(text, bad=True))
 
 
-DRAWN = {"picture": _image, "animation": _image, "table": _table, "files": _files, "note": _note}
+DRAWN: dict[str, Callable[[Any], None]] = {
+    "picture": _image,
+    "animation": _image,
+    "table": _table,
+    "files": _files,
+    "note": _note,
+}
 
 
 # ---- what is asked

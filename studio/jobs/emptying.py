@@ -29,7 +29,7 @@ class Bin:
         if not self.items:
             words = "nothing in the bin can be removed" if self.kept else "the bin is empty"
         else:
-            words = f"{_count(self.items, 'item')}: {_count(self.files, 'file')}, {_size(self.bytes)}"
+            words = f"{_count(self.items, 'item')}: {_count(self.files, 'file')}, {size_of(self.bytes)}"
         if self.beside:
             names = ", ".join(sorted({p.name for p in self.beside}))
             words += f"; with drawings also what they were made of ({names})"
@@ -111,6 +111,6 @@ def _count(things: object, name: str) -> str:
     return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
-def _size(count: int) -> str:
+def size_of(count: int) -> str:
     """Bytes for the eye."""
     return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"

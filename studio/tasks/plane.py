@@ -28,9 +28,12 @@ def densities(path: Path, panels: dict[str, Tensor], box: list[tuple[float, floa
     from matplotlib.figure import Figure
 
     bins = min(MOST, max(FEWEST, math.isqrt(min(map(len, panels.values())))))
-    counts = {k: np.histogram2d(*v.T.numpy(), bins, box, density=True)[0].T for k, v in panels.items()}
+    counts = {
+        name: np.histogram2d(points[:, 0].numpy(), points[:, 1].numpy(), bins, box, density=True)[0].T
+        for name, points in panels.items()
+    }
     most = max(float(c.max()) for c in counts.values()) or 1.0
-    figure = Figure(figsize=(4 * len(panels), 4), dpi=120, layout="constrained")
+    figure = Figure(figsize=(4 * len(panels), 4.4), dpi=120, layout="constrained")
     for axes, (name, count) in zip(figure.subplots(1, len(panels), squeeze=False).flat, counts.items()):
         axes.imshow(count, origin="lower", extent=(*box[0], *box[1]), vmin=0, vmax=most, cmap="viridis")
         axes.set_title(name, fontsize=10)
@@ -61,7 +64,7 @@ def field(path: Path, seen: Seen) -> None:
     from matplotlib.figure import Figure
 
     places = grid(box_of(seen.values))
-    figure = Figure(figsize=(4 * len(TIMES), 4), dpi=120, layout="constrained")
+    figure = Figure(figsize=(4 * len(TIMES), 4.4), dpi=120, layout="constrained")
     for axes, t in zip(figure.subplots(1, len(TIMES)), TIMES):
         arrows = seen.maker.velocity(places, t)
         axes.scatter(*seen.values.T.numpy(), s=3, color="tab:gray", alpha=0.3, linewidths=0)
