@@ -13,6 +13,7 @@ from studio.jobs import limits
 from studio.jobs.recipe import START, Recipe, label_choices, own_word
 from studio.jobs.translation import Translation
 from studio.model import catalog
+from studio.sampling.starts import usual_strength
 from ui import html, pair, restore, said
 from ui.engine import Engine
 
@@ -28,7 +29,8 @@ BRIDGE = {
     "bridge-resize": "resize",
 }
 # what else an answer sets
-SAMPLE = (*CONTROLS, "card", "plan_note", "guidance_stack", "sampler_stack", "fields")
+STARTED = ("strength", "from-picture", "started")
+SAMPLE = (*CONTROLS, *STARTED, "card", "plan_note", "guidance_stack", "sampler_stack", "fields")
 TRANSLATE = (*BRIDGE, "bridge-card", "bridge-examples")
 # which of the form's controls a picture's recipe sets
 USES = {
@@ -64,12 +66,28 @@ def model(engine: Engine, name: str, seeds: str, ticket: int) -> dict[str, Any]:
         own.guidance,
         dtype=engine.dtype,
     )
-    return of("sample", ticket, name, _controls(settings, shown, engine.cards()))
+    controls = _controls(settings, shown, engine.cards()) | _start(shown, {"ticket": ticket, "model": name})
+    return of("sample", ticket, name, controls)
 
 
-def settings(engine: Engine, asked: Recipe, ticket: int) -> dict[str, Any]:
-    """Every control as it was asked for. Raises ``ValueError`` for no model."""
-    return of("sample", ticket, asked.model, _controls(asked, engine.card(asked.model), engine.cards()))
+def settings(
+    engine: Engine, asked: Recipe, ticket: int, start: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Every control as it was asked for; ``start``: the picture and the mask that are there for it
+    (`restore.Restored`). Raises ``ValueError`` for no model."""
+    shown, there = engine.card(asked.model), start or {}
+    started = {"ticket": ticket, "model": asked.model, "asked": bool(asked.init), "masked": bool(asked.mask)}
+    controls = _controls(asked, shown, engine.cards())
+    controls |= _start(shown, started | {name: there.get(name, "") for name in ("init", "mask")})
+    if asked.init or asked.strength:
+        controls["strength"] = {"value": asked.strength or usual_strength(bool(asked.mask))}
+    return of("sample", ticket, asked.model, controls)
+
+
+def _start(shown: Card, started: dict[str, Any]) -> dict[str, Update]:
+    """Whether a run can start from a picture, and what `ui.starting` has to show: where ``started`` names no
+    picture, the one that is there."""
+    return {"from-picture": {"visible": catalog.takes_picture(shown)}, "started": {"value": started}}
 
 
 def plan(engine: Engine, name: str, chosen: str, ticket: int) -> dict[str, Any]:
@@ -186,18 +204,15 @@ def restored(engine: Engine, path: str, tickets: dict[str, int]) -> tuple[dict[s
         asked, shown, notes = restore.translation(recipe, Path(path).name, shelf)
         controls = bridge(asked.bridge, shown, asked)
         return of("translate", tickets["translate"], asked.bridge, controls), notes
-    found = restore.restore(path, shelf)
-    shown = engine.card(found.settings.model)
-    return of(
-        "sample", tickets["sample"], found.settings.model, _controls(found.settings, shown, engine.cards())
-    ), found.notes
+    found = restore.restore(path, shelf, engine.out)
+    return settings(engine, found.settings, tickets["sample"], found.start), found.notes
 
 
 def only(answer: dict[str, Any], use: str) -> dict[str, Any]:
     """The part of an answer to the form of samples that sets the controls of ``use`` (USES), and what is
     shown beside them; one that sets no model leaves the form with the one that it has."""
     left = [name for name in CONTROLS if name not in USES[use]]
-    beside = {"model": ("card",), "plan": ("plan_note",), "conditions": ("fields",)}
+    beside = {"model": ("card", *STARTED), "plan": ("plan_note",), "conditions": ("fields",)}
     beside |= {name: (f"{name}_stack",) for name in ("guidance", "sampler")}
     gone = {*left, *(further for name in left for further in beside.get(name, ()))}
     controls = {name: update for name, update in answer["controls"].items() if name not in gone}

@@ -13,7 +13,6 @@ from typing import Any
 import gradio as gr
 
 from studio.checkpoints import plans
-from studio.jobs import limits
 from studio.jobs.recipe import PICK, Recipe
 from studio.jobs.result import Result
 from studio.jobs.run import Update
@@ -46,12 +45,17 @@ class Api:
         dtype: str = "auto",
         deterministic: bool = False,
         plan: str = plans.NONE,
+        strength: float = 0.0,
+        init: str | None = None,
+        mask: str | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Sample and save; the last answer has the files, those before it tell how far the run is. Paths are
         the server's: fetch one from ``/gradio_api/file=PATH``. Without a ``model`` the first that ``/models``
         lists; steps 0, sampler "" and guidance "default" are the model's own, and without a ``label`` each
         seed has its own class. ``plan``: the name of one of the model's, auto or none; ``note`` in the last
-        answer says where auto found none. A job that is cancelled stops, and what is finished is saved."""
+        answer says where auto found none. ``init``: a picture to start from; ``strength`` is how much of the
+        way is run anew (0: the usual share), and of a ``mask`` white may change. A job that is cancelled
+        stops, and what is finished is saved."""
         with toasts():
             model = model or next(iter(self.engine.cards()), None)
             if model is None:
@@ -68,9 +72,12 @@ class Api:
                 "dtype": dtype,
                 "deterministic": deterministic,
                 "plan": plan,
+                "strength": strength,
             }
+            if mask and not init:
+                raise ValueError("got a mask without a picture to start from; give init too")
             settings = Recipe.parse({k: v for k, v in named.items() if v is not None})
-            job = self.jobs.sample(settings, owner(request))
+            job = self.jobs.sample(settings, owner(request), init or None, mask or None)
             yield from self._followed(job)
 
     def translate(
@@ -122,9 +129,7 @@ class Api:
         """What the index has of a job: its state (waiting, running, done, stopped, failed), how many samples
         of it are ``done`` of a ``total``, what was asked for (``spec``), and how it ended (``words``)."""
         with toasts():
-            found = self.engine.index.job(job)
-            if found is None:
-                raise ValueError(f"got job {limits.brief(job)}, which is not known here")
+            found = self.jobs.known(job)
             return {k: v for k, v in asdict(found).items() if k not in ("holder", "told")}
 
     def result(self, job: str) -> dict[str, Any]:

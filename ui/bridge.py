@@ -6,11 +6,10 @@ from typing import Any
 import gradio as gr
 
 from studio.jobs.limits import MOST_STEPS
-from ui import answers, html, layout, pair, zipped
+from ui import answers, html, layout, painting, pair, zipped
 from ui.engine import Engine
 
 DRIFT: dict[str, Any] = {"elem_classes": "drift"}  # controls that answers set: the script watches them
-CANVAS = 320  # pixels of the larger side that a mask is painted on
 
 
 def panel(engine: Engine) -> dict[str, Any]:
@@ -60,18 +59,7 @@ def _pictures(bridges: list[str], start: dict[str, Any]) -> dict[str, Any]:
             elem_id="bridge-mask",
         )
         p["bridge-paint"] = gr.Button("Paint it over the first picture", size="sm", elem_id="bridge-paint")
-        p["bridge-drawn"] = gr.ImageEditor(
-            label="What is painted may change",
-            type="pil",
-            sources=(),
-            layers=False,
-            transforms=(),
-            brush=gr.Brush(default_size=CANVAS // 8, colors=["#14b8a6"], color_mode="fixed"),
-            canvas_size=(CANVAS, CANVAS),
-            fixed_canvas=True,
-            visible=False,
-            elem_id="bridge-drawn",
-        )
+        p["bridge-drawn"] = painting.editor("bridge-drawn")
     return p
 
 

@@ -11,13 +11,11 @@ from studio.checkpoints.find import Card
 from studio.jobs import limits
 from studio.jobs.artefacts import path_of
 from studio.jobs.records import Job
-from studio.jobs.seen import before, fitted
 from studio.jobs.translation import Translation
 from studio.jobs.uploads import SOURCES
 from studio.model import catalog
-from ui import answers, html, restore
+from ui import answers, html, painting, restore
 from ui.answers import BRIDGE
-from ui.bridge import CANVAS
 from ui.events import row
 from ui.jobs import Jobs
 from ui.toasts import toasts
@@ -91,8 +89,7 @@ class Form:
 
     def known(self, name: str) -> Job:
         """A translation of the index. Raises ``ValueError``."""
-        if (job := self.engine.index.job(name) if name else None) is None:
-            raise ValueError(f"got job {limits.brief(name)}, which is not known here")
+        job = self.jobs.known(name)
         Translation.parse(job.spec)  # raises for another
         return job
 
@@ -132,10 +129,7 @@ class Form:
         with toasts():
             if not sources:
                 raise ValueError("add a picture first; the mask is painted over it")
-            seen = before(self.bridge(name), sources[0]).convert("RGB")
-            scale = CANVAS / max(seen.size)
-            large = seen.resize((round(seen.width * scale), round(seen.height * scale)), 0)
-            return gr.update(value={"background": large, "layers": [], "composite": large}, visible=True)
+            return gr.update(value=painting.over(self.bridge(name), sources[0]), visible=True)
 
     def bridge(self, name: str | None) -> Card:
         """The card of a bridge of the shelf. Raises ``ValueError``."""
@@ -158,19 +152,6 @@ class Form:
             bridge_answer=self._form(asked, shown, ticket),
             sources=[str(source)] if source else gr.skip(),
         )
-
-    def painted(self, name: str, drawn: Mapping[str, Any] | None, place: Path) -> str | None:
-        """A file of what was painted, of the sides that the bridge works on; None for nothing."""
-        from PIL import Image, ImageChops
-
-        shapes = [layer.getchannel("A") for layer in (drawn or {}).get("layers", ()) if layer is not None]
-        if not any(shape.getbbox() for shape in shapes):
-            return None
-        mask = Image.new("L", shapes[0].size)
-        for shape in shapes:
-            mask = ImageChops.lighter(mask, shape)
-        mask.save(place / "mask.png")
-        return str(fitted(place / "mask.png", catalog.sample_shape(self.bridge(name))[1:]))
 
 
 def fields_of(said: Any) -> dict[str, Any]:

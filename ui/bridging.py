@@ -14,8 +14,9 @@ from studio.jobs.result import Result
 from studio.jobs.run import Update
 from studio.jobs.seen import before
 from studio.jobs.translation import Translation
+from studio.model import catalog
 from studio.runtime.signals import Stopped
-from ui import html, pair, restore, zipped
+from ui import html, painting, pair, restore, zipped
 from ui.answers import BRIDGE
 from ui.bridge_form import Form, Row, fields_of, source_of
 from ui.events import row
@@ -65,7 +66,8 @@ class Bridging:
                 limits.steps(asked.num_steps)
                 if asked.label == no_label(self.form.bridge(asked.bridge).classes):
                     asked = replace(asked, label=None)
-                painted = self.form.painted(asked.bridge, drawn, Path(place))
+                sides = catalog.sample_shape(self.form.bridge(asked.bridge))[1:]
+                painted = painting.painted(drawn, Path(place), sides)
                 if mask and painted:
                     raise ValueError(
                         "got a painted mask and one from a file, expected one; remove the file or clear "

@@ -50,7 +50,7 @@ def look(engine: Engine, path: str | None) -> tuple[Any, ...]:
             found_command=hidden,
             apply=hidden,
         )
-    where, words = restore.belongs(path, engine.shelf())
+    where, words = restore.belongs(path, engine.shelf(), engine.out)
     return row(
         FOUND,
         found=gr.update(visible=True),

@@ -6,6 +6,7 @@ What a user can mend becomes a toast with the plain message; anything else is a 
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -23,6 +24,7 @@ from ui.chosen import BOTTOM, Chosen
 from ui.events import row
 from ui.following import followed, words
 from ui.jobs import Jobs
+from ui.starting import GIVEN, Starting, reopened
 from ui.toasts import owner, toasts
 from ui.views import VIEWS
 
@@ -51,6 +53,7 @@ class Handlers:
 
     def __init__(self, jobs: Jobs):
         self.jobs, self.engine, self.chosen = jobs, jobs.engine, Chosen(jobs)
+        self.starting = Starting(jobs.engine)
 
     def open(self, ticket: int, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """At page load. ``found``: what the page was opened with: a link's ``recipe``, ``job`` or ``item``
@@ -61,7 +64,7 @@ class Handlers:
             if not (said := link.get(name)):
                 continue
             try:
-                answer, notes = self._linked(name, said, ticket)
+                answer, notes = self._linked(name, said, ticket, str(link.get("own") or ""))
             except (ValueError, OSError) as error:
                 if name != "form":
                     gr.Warning(
@@ -76,9 +79,10 @@ class Handlers:
             return answers.of("sample", ticket, "", {"card": {"value": html.no_models(self.engine.roots)}})
         return answers.model(self.engine, next(iter(known)), answers.PICTURES, ticket)
 
-    def _linked(self, name: str, said: Any, ticket: int) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """The form that a link asks for, and what to say of what differs. Raises ``ValueError``."""
-        shelf, index = self.engine.shelf(), self.engine.index
+    def _linked(self, name: str, said: Any, ticket: int, own: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """The form that a link asks for, or that a tab with its ``own`` job had, and what to say of what
+        differs. Raises ``ValueError``."""
+        shelf, index, folder = self.engine.shelf(), self.engine.index, ""
         if name == "item":
             if (item := index.item(str(said))) is None:
                 raise ValueError(f"got item {limits.brief(said)}, which the library does not have")
@@ -87,11 +91,12 @@ class Handlers:
                 raise ValueError(f"{path.name} was translated: open it on the Bridge page")
             return answers.restored(self.engine, str(path), {"sample": ticket})
         if name == "job":
-            if (job := index.job(str(said))) is None:
-                raise ValueError(f"got job {limits.brief(said)}, which is not known here")
-            said = job.spec
-        found = restore.asked(said, shelf)
-        return answers.settings(self.engine, found.settings, ticket), found.notes
+            job = self.jobs.known(str(said))
+            said, folder = job.spec, job.folder
+        if name == "form" and isinstance(said, Mapping):
+            said, folder = reopened(said, index.job(own))
+        found = restore.asked(said, shelf, self.engine.out, folder)
+        return answers.settings(self.engine, found.settings, ticket, found.start), found.notes
 
     def refresh(self, current: str | None) -> tuple[Any, Any]:
         """New models in the list, and new plans of the one that is picked; the choices stay."""
@@ -130,16 +135,20 @@ class Handlers:
         return noting.checked(catalog.check_sampler, spec or "", quiet=True)
 
     def generate(self, request: gr.Request | None, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """One run: CONTROLS, the preview switch and the paths of the pictures before it in, SHOWN out, again
-        and again until it is done. Whoever leaves meanwhile finds it again by its job.
+        """One run: CONTROLS, GIVEN, the preview switch and the paths of the pictures before it in, SHOWN out,
+        again and again until it is done. Whoever leaves meanwhile finds it again by its job.
 
         ``request`` stands first because the page fills it in by its place; it says whose Stop ends this run.
         """
         said = {k: v for k, v in zip(CONTROLS, values) if v is not None}
+        start = dict(zip(GIVEN, values[len(CONTROLS) : -2]))
         try:
             with toasts():
                 settings = Recipe.parse({"model": "", **said})
-                job = self.jobs.sample(settings, owner(request))
+                with self.starting.files(settings.model, start) as given:
+                    settings = replace(settings, strength=given.strength)
+                    job = self.jobs.sample(settings, owner(request), given.init, given.mask)
+                settings = Recipe.parse(self.jobs.known(job).spec)
         except gr.Error as error:  # the toast goes away, the reason stays
             yield row(SHOWN, status=words(error), **OVER, **_back(bool(values[-1])))
             raise

@@ -71,6 +71,12 @@ class Jobs:
             shutil.rmtree(folder)
             raise
 
+    def known(self, job: str) -> Job:
+        """What the index has of a job. Raises ``ValueError`` for one that is not there."""
+        if (found := self.engine.index.job(job) if job else None) is None:
+            raise ValueError(f"got job {limits.brief(job)}, which is not known here")
+        return found
+
     def line(self) -> list[Live]:
         """Unfinished jobs, the one that is being done first."""
         return self.queue.line() if "queue" in vars(self) else []

@@ -6,7 +6,7 @@ models of the page's own shelf only, for the run and for what its guidance borro
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from studio.data.labels import NO_LABEL, labels_text
 from studio.jobs import limits
 from studio.jobs.recipe import Recipe, from_recipe, renamed, shortened
 from studio.jobs.translation import Translation
+from studio.jobs.uploads import kept
 from studio.model import catalog
 from studio.model.guiding_models import BASE
 from studio.runtime.recipes import NoCommand, complete, read_recipe, shown, told
@@ -30,11 +31,14 @@ Shelf = Mapping[str, Card]
 
 @dataclass(frozen=True)
 class Restored:
-    """Control values of a picture's recipe; ``notes`` say in plain words what will differ."""
+    """Control values of a picture's recipe; ``notes`` say in plain words what will differ; ``start``: the
+    picture (``init``) and the ``mask`` that it was started from, where they still lie below the folder of
+    outputs, as seen from there."""
 
     settings: Recipe
     recipe: dict[str, Any]
     notes: tuple[str, ...] = ()
+    start: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -81,18 +85,18 @@ def script(path: str | Path, shelf: Shelf) -> str:
         return f"# none, because {shown(error)}"
 
 
-def restore(path: str | Path, shelf: Shelf) -> Restored:
-    """Control values from a PNG. Raises ``ValueError`` when it has no recipe or its model is not on the
-    shelf."""
-    return restored(read(path), Path(path).name, shelf)
+def restore(path: str | Path, shelf: Shelf, out: Path | None = None) -> Restored:
+    """Control values from a PNG; ``out``: the folder of outputs. Raises ``ValueError`` when it has no recipe
+    or its model is not on the shelf."""
+    return restored(read(path), Path(path).name, shelf, out)
 
 
-def asked(untrusted: Any, shelf: Shelf) -> Restored:
-    """Control values from what a link, a script or the browser's own memory says (`Recipe.parse`). Raises
-    ``ValueError`` as `restore` does."""
+def asked(untrusted: Any, shelf: Shelf, out: Path | None = None, folder: str = "") -> Restored:
+    """Control values from what a link, a script or the browser's own memory says (`Recipe.parse`), of the job
+    in this ``folder`` of ``out``, if of any. Raises ``ValueError`` as `restore` does."""
     said = parsed(untrusted) if isinstance(untrusted, str) else untrusted
     if isinstance(said, Mapping) and "seed" in said:
-        return restored(dict(said), "this link", shelf)
+        return restored(dict(said), "this link", shelf, out)
     recipe = Recipe.parse(said)
     if (found := on_shelf(recipe.model, shelf)) is None:
         raise ValueError(f"the model {limits.brief(recipe.model)} is not here; start the page with --models")
@@ -106,10 +110,11 @@ def asked(untrusted: Any, shelf: Shelf) -> Restored:
         guidance=own.guidance if recipe.guidance == "default" else recipe.guidance,
     )
     settings, left = _without_strangers(recipe, shelf)
-    return Restored(settings, {}, tuple(left))
+    start, missing = _start(found[1], vars(settings), out, folder)
+    return Restored(settings, {}, (*left, *missing), start)
 
 
-def restored(recipe: dict[str, Any], file: str, shelf: Shelf) -> Restored:
+def restored(recipe: dict[str, Any], file: str, shelf: Shelf, out: Path | None = None) -> Restored:
     """Control values from a picture's recipe."""
     recipe = complete(recipe, ("model", "seed", "sampler"))
     name, shown, notes = _model_of(recipe, shelf)
@@ -152,11 +157,8 @@ def restored(recipe: dict[str, Any], file: str, shelf: Shelf) -> Restored:
                 f"The plan {limits.brief(recipe['plan'])} that it followed is not here as it was: none was "
                 "chosen, so the same settings will give another picture."
             )
-    if recipe.get("init"):
-        notes.append(
-            "This picture was started from another picture, which the page cannot give; use the "
-            "command below."
-        )
+    start, missing = _start(shown, recipe, out)
+    notes += missing
     if recipe.get("path"):
         notes.append(
             "This picture was sampled on another path than the model's own, which the page cannot give; "
@@ -167,7 +169,30 @@ def restored(recipe: dict[str, Any], file: str, shelf: Shelf) -> Restored:
             "This picture was guided by rules given as objects in Python, which the page cannot give; "
             "guidance was left out."
         )
-    return Restored(settings, recipe, tuple(notes))
+    return Restored(settings, recipe, tuple(notes), start)
+
+
+def _start(
+    card: Card, said: Mapping[str, Any], out: Path | None, folder: str = ""
+) -> tuple[dict[str, str], list[str]]:
+    """The ``init`` and the ``mask`` of a recipe that still lie below ``out``, as seen from there, and what to
+    say of those that do not."""
+    named = {k: str(said[k]) for k in ("init", "mask") if said.get(k)}
+    if not named and "init" not in said.get("as_values", ()):
+        return {}, []
+    if "init" not in named or not catalog.takes_picture(card):
+        return {}, ["It was started from what the page cannot give; use the command or Python."]
+    paths = {k: kept(out, file, folder) for k, file in named.items()} if out else {}
+    there = {k: path.relative_to(out).as_posix() for k, path in paths.items() if path and out}
+    if "init" not in there:
+        name = limits.brief(os.path.basename(named["init"].replace("\\", "/")))
+        return {}, [
+            f"It was started from another picture, {name}, which does not lie here any more: add it under "
+            "Start from a picture" + (", and paint over what may change." if "mask" in named else ".")
+        ]
+    if there.keys() != named.keys():
+        return there, ["Its mask does not lie here any more: paint over what may change."]
+    return there, []
 
 
 def is_translated(recipe: Mapping[str, Any]) -> bool:
@@ -225,13 +250,13 @@ def translation(
     return asked, shown, tuple(notes)
 
 
-def belongs(path: str | Path, shelf: Shelf) -> tuple[str, tuple[str, ...]]:
+def belongs(path: str | Path, shelf: Shelf, out: Path | None = None) -> tuple[str, tuple[str, ...]]:
     """The page whose controls a picture can set, "" for none, and what there is to say of it."""
     try:
         recipe = read(path)
         if is_translated(recipe):
             return "Bridge", translation(recipe, Path(path).name, shelf)[2]
-        return "Create", restore(path, shelf).notes
+        return "Create", restore(path, shelf, out).notes
     except (ValueError, OSError) as error:
         return "", (str(error).replace(str(path), Path(path).name),)
 

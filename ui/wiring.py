@@ -1,12 +1,13 @@
 """Which handler each control of the page calls, and how what it answers is shown."""
 
+import inspect
 import json
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from ui import chosen, conditions, dropped, html, noting, rules, said, views, zipped
+from ui import chosen, conditions, dropped, html, noting, rules, said, starting, views, zipped
 from ui.answers import BRIDGE, CONTROLS, SAMPLE, TRANSLATE
 from ui.api import Api
 from ui.bridge_form import OPENED
@@ -14,6 +15,7 @@ from ui.bridging import CHOSEN, Bridging
 from ui.bridging import SHOWN as SHOWN_BRIDGE
 from ui.events import QUIET, applied
 from ui.handlers import SHOWN, Handlers
+from ui.starting import GIVEN
 from ui.views import Views
 
 TOGETHER = 32  # runs that may stand in the line for the device at a time; the engine runs one
@@ -56,11 +58,12 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         concurrency_limit=TOGETHER,
         **QUIET,
     )
-    names = json.dumps(CONTROLS)
+    kept = [*CONTROLS, "strength", "init"]
+    names, form = json.dumps(kept), [p[name] for name in kept]
     gr.on(
-        [control.change for control in controls],
+        [control.change for control in form],
         None,
-        controls,
+        form,
         None,
         js=f"(...values) => drift.form_is({names}, values)",
         **QUIET,
@@ -94,6 +97,7 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
 
     picked = chosen.wire(p, h.chosen)
     dropped.wire(p, h.engine)
+    starting.wire(p, h.starting)
     views.wire(p, Views(h.jobs))
     said = json.dumps(
         [
@@ -112,8 +116,9 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         **QUIET,
     )
     ready = armed.then(None, js="() => drift.settled('sample')", **QUIET)
+    given = [p[name] for name in GIVEN]
     run = ready.then(
-        h.generate, [*controls, p["live"], p["paths"]], shown, concurrency_limit=TOGETHER, **QUIET
+        h.generate, [*controls, *given, p["live"], p["paths"]], shown, concurrency_limit=TOGETHER, **QUIET
     )
     run.failure(
         None, None, [p["stop"], p["generate"]], js=f"() => {json.dumps(json.loads(said)[:0:-1])}", **QUIET
@@ -211,26 +216,32 @@ def wire_bridge(page: gr.Blocks, p: dict[str, Any], b: Bridging) -> None:
 
 
 def wire_api(api: Api) -> None:
-    gr.api(api.generate, api_name="generate", concurrency_limit=TOGETHER)
-    gr.api(api.stop, api_name="stop", queue=False)
-    for handler in (api.models, api.job, api.result):
-        gr.api(handler, api_name=handler.__name__)
-    # files come through components, which take none but uploads
     hidden: dict[str, Any] = {"visible": False}
-    picture, pictures = (
-        gr.File(type="filepath", **hidden),
-        gr.File(type="filepath", file_count="multiple", **hidden),
-    )
-    further = [
-        gr.Textbox("", label="bridge", **hidden),
-        gr.Number(0, label="num_steps", **hidden),
-        gr.Number(0, label="seed", **hidden),
-        gr.Checkbox(True, label="resize", **hidden),
-        gr.Textbox("forward", label="direction", **hidden),
-        gr.Textbox("", label="label", **hidden),
-    ]
     called, answer = gr.Button(**hidden), gr.JSON(**hidden)
-    called.click(
-        api.translate, [pictures, *further], answer, api_name="translate", concurrency_limit=TOGETHER
-    )
-    called.click(api.recipe, picture, answer, api_name="recipe")
+    # files come through components, which take none but uploads
+    for handler, files in ((api.generate, "init mask"), (api.translate, "pictures"), (api.recipe, "picture")):
+        called.click(
+            handler,
+            _parameters(handler, files.split()),
+            answer,
+            api_name=handler.__name__,
+            concurrency_limit=TOGETHER,
+        )
+    gr.api(api.stop, api_name="stop", queue=False)
+    for plain in (api.models, api.job, api.result):
+        gr.api(plain, api_name=plain.__name__)
+
+
+def _parameters(handler: Any, files: list[str]) -> list[Any]:
+    """A hidden component for each parameter of a handler, with its default."""
+    made: list[Any] = []
+    for name, parameter in inspect.signature(handler).parameters.items():
+        told: dict[str, Any] = {"label": name, "visible": False}
+        default = None if parameter.default is parameter.empty else parameter.default
+        if name in files:
+            told["file_count"] = "multiple" if name.endswith("s") else "single"
+            made.append(gr.File(type="filepath", **told))
+        elif name != "request":
+            kind = {bool: gr.Checkbox, int: gr.Number, float: gr.Number}.get(type(default), gr.Textbox)
+            made.append(kind(default, **told))
+    return made

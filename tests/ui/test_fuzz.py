@@ -190,6 +190,7 @@ class Fuzz:
         )
         self.rng = random.Random(seed)
         self.plain = asdict(Recipe(model, "raw", None, "0", 1, "euler", "", "", "fp32"))
+        self.form = {k: v for k, v in self.plain.items() if k not in ("init", "mask")}  # files are sent apart
         self.picture = {
             **{"model": model, "model_hash": "0" * 16, "weights": "raw", "num_steps": 1, "sampler": "euler"},
             **{"guidance": "", "dtype": "fp32", "seed": 1, "label": 0, "class": "0"},
@@ -285,18 +286,18 @@ class Fuzz:
         return [*words, str(shown.get("found_note", "")), *(str(w.message) for w in said)]
 
     def fields(self) -> list[str]:
-        values = list(self.changed(self.plain).values())[: len(self.plain)]
-        values += [self.rng.choice(ODD)] * (len(self.plain) - len(values))
+        values = list(self.changed(self.form).values())[: len(self.form)]
+        values += [self.rng.choice(ODD)] * (len(self.form) - len(values))
         if self.costs(values):
             return []
         if self.rng.random() < 0.5:
             return self.refused(lambda: list(self.h.generate(None, *values, False, [])), gr.Error)
-        named = dict(zip(self.plain, values))
+        named = dict(zip(self.form, values))
         return self.refused(lambda: list(self.api.generate(None, **named)), gr.Error)
 
     def costs(self, values: list[Any]) -> bool:
         """Whether it would be a long run, which a page may well be asked for."""
-        named = dict(zip(self.plain, values))
+        named = dict(zip(self.form, values))
         try:
             Recipe(**named).check()
             many = len(parse_seeds(str(named["seeds"] or "0-9"))) > 20
@@ -334,7 +335,7 @@ def test_whatever_is_said_to_the_page(cases: int, seed: int, shelf: Any, tmp_pat
     engine = Engine(shelf.roots, tmp_path / "out", device="cpu", dtype="fp32")
     handlers = handling.Handlers(Jobs(engine))
     fuzz = Fuzz(handlers, shelf.pictures, str(stranger), tmp_path, seed)
-    plain = [*fuzz.plain.values(), False, []]
+    plain = [*fuzz.form.values(), False, []]
     list(handlers.generate(None, *plain))  # all that is loaded once is there
     before = {p: p.stat().st_mtime_ns for p in stranger.rglob("*")}
     kinds = [fuzz.recipe, fuzz.translation, fuzz.link, fuzz.png, fuzz.fields, fuzz.small]

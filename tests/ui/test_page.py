@@ -41,7 +41,7 @@ def values(answer: Any, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def inputs(settings: Recipe, *, preview: bool = True) -> list[Any]:
-    return [*asdict(settings).values(), preview, []]
+    return [*plain(settings).values(), 0.6, None, "whole", None, preview, []]
 
 
 def set_by(answer: dict[str, Any]) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def test_served_page_gives_nothing_but_pictures(
 def press(url: str, session: str, data: list[Any]) -> None:
     """What the browser sends when Generate is pressed."""
     event = next(
-        d for d in httpx.get(f"{url}config").json()["dependencies"] if len(d["inputs"]) == len(CONTROLS) + 2
+        d for d in httpx.get(f"{url}config").json()["dependencies"] if len(d["inputs"]) == len(CONTROLS) + 6
     )
     body = {"data": data, "fn_index": event["id"], "session_hash": session}
     assert httpx.post(f"{url}gradio_api/queue/join", json=body).status_code == 200

@@ -1,0 +1,184 @@
+"""Start from a picture: one that is changed as a whole, or of which a painted part is made anew. Shown for
+models that can."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from studio.jobs.artefacts import path_of
+from studio.jobs.records import Job
+from studio.model import catalog
+from studio.sampling.starts import usual_strength
+from ui import html, painting, pair
+from ui.engine import Engine
+from ui.events import QUIET, row
+from ui.toasts import toasts
+
+WHOLE, PART = "whole", "part"
+GIVEN = ("strength", "init", "way", "drawn")  # what a run is told of it
+# the editor is shown before it gets a picture: what is painted there would be lost where both came at once
+CANVAS = "(init, way, found) => drift.canvas(init, way, found)"
+SHOWN = ("from-picture", "init", "init-note", "way", "strength", "drawn")
+
+
+def panel() -> dict[str, Any]:
+    """Its controls by name."""
+    p: dict[str, Any] = {}
+    with gr.Accordion("Start from a picture", open=False, visible=False, elem_id="from-picture") as p[
+        "from-picture"
+    ]:
+        p["init"] = gr.Image(
+            label="Picture",
+            type="filepath",
+            image_mode=None,  # the file as it was sent
+            sources=["upload", "clipboard"],
+            height=200,
+            buttons=[],
+            elem_id="init",
+        )
+        p["init-note"] = gr.HTML(elem_id="init-note", elem_classes="inset")
+        p["way"] = gr.Radio(
+            [("Change it", WHOLE), ("Repaint a part", PART)],
+            value=WHOLE,
+            label="What to do with it",
+            elem_id="way",
+        )
+        p["drawn"] = painting.editor("drawn")
+        p["strength"] = gr.Slider(
+            0.05,
+            1,
+            value=usual_strength(False),
+            step=0.05,
+            label="Strength",
+            info="A little stays close to the picture; 1 makes it anew",
+            elem_id="strength",
+            elem_classes="drift",
+        )
+    p["started"] = gr.JSON(visible="hidden")
+    return p
+
+
+@dataclass(frozen=True)
+class Given:
+    """Files of a picture to start from and of what may change, and how much of the way is run anew; 0 is the
+    usual share."""
+
+    init: str | None = None
+    mask: str | None = None
+    strength: float = 0.0
+
+
+class Starting:
+    """What its controls call, over an `Engine`."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+
+    @contextmanager
+    def files(self, model: str, said: Mapping[str, Any]) -> Iterator[Given]:
+        """What a run with the values of GIVEN starts from, its mask as a file for as long; nothing for a
+        model that cannot. Raises ``ValueError``."""
+        init, strength = said.get("init"), float(said.get("strength") or 0)
+        if not init or not catalog.takes_picture(card := self.engine.card(model)):
+            yield Given()
+        elif said.get("way") != PART:
+            yield Given(init, None, strength)
+        else:
+            with tempfile.TemporaryDirectory() as place:
+                mask = painting.painted(said.get("drawn"), Path(place), catalog.sample_shape(card)[1:])
+                if mask is None:
+                    raise ValueError(
+                        "paint over what may change first, or choose to change the whole picture"
+                    )
+                yield Given(init, mask, strength)
+
+    def fill(
+        self, found: Mapping[str, Any] | None, init: str | None, way: str, drawn: Mapping[str, Any] | None
+    ) -> tuple[Any, ...]:
+        """After an answer has set the form (`answers.started`): the picture and the mask that it names below
+        the folder of outputs; where it names none because a model was picked, those that are there, as this
+        model sees them. SHOWN."""
+        said = found or {}
+        with toasts():
+            if "init" not in said:
+                return row(SHOWN, **self._seen(said.get("model"), init, way, layers_of(drawn)))
+            files = {k: str(path_of(self.engine.out, said[k])) for k in ("init", "mask") if said.get(k)}
+            way = PART if said.get("masked") else WHOLE
+            layers = [painting.layer_of(files["mask"])] if "mask" in files else []
+            shown = {"init": files.get("init"), "way": way} | self._seen(
+                said.get("model"), files.get("init"), way, layers
+            )
+            return row(
+                SHOWN, **shown, **({"from-picture": gr.update(open=True)} if said.get("asked") else {})
+            )
+
+    def sent(self, model: str | None, init: str | None, way: str) -> tuple[Any, ...]:
+        """Another picture, or none: nothing is painted on it yet. SHOWN."""
+        with toasts():
+            return row(SHOWN, **self._seen(model, init, way, []))
+
+    def turned(
+        self,
+        model: str | None,
+        init: str | None,
+        way: str,
+        strength: float,
+        drawn: Mapping[str, Any] | None,
+    ) -> tuple[Any, ...]:
+        """Another thing to do with it; a strength that nobody has chosen becomes the usual one. SHOWN."""
+        with toasts():
+            usual = usual_strength(way == PART)
+            untouched = strength == usual_strength(way != PART)
+            return row(
+                SHOWN,
+                strength=usual if untouched else gr.skip(),
+                **self._seen(model, init, way, layers_of(drawn)),
+            )
+
+    def _seen(self, model: str | None, init: str | None, way: str, layers: list[Any]) -> dict[str, Any]:
+        """What the model makes of a picture, and where a part of it is painted."""
+        if not init or not model:
+            return {"init-note": "", "drawn": None}
+        card = self.engine.card(model)
+        if not catalog.takes_picture(card):
+            return {}
+        try:
+            canvas = painting.over(card, init, layers)
+        except ValueError as error:
+            why = str(error).replace(str(init), Path(init).name)
+            return {"init-note": html.note(f"{Path(init).name} {why}", bad=True), "drawn": None}
+        channels, height, width = catalog.sample_shape(card)
+        words = f"The model sees it as {width} × {height}, {pair.CHANNELS.get(channels, channels)}."
+        words += " What you paint over may change, all else is kept." if way == PART else ""
+        return {"init-note": html.note(words), "drawn": canvas if way == PART else gr.skip()}
+
+
+def reopened(form: Mapping[str, Any], own: Job | None) -> tuple[dict[str, Any], str]:
+    """What a tab had, with the picture that its ``own`` job had started from where the form still had that
+    one, and the folder of that job."""
+    said = {k: v for k, v in form.items() if k != "init"}
+    sent = form.get("init")
+    name = Path(str(sent.get("path"))).name if isinstance(sent, Mapping) else ""
+    if own is None or not name or own.spec.get("init") != name:
+        return said, ""
+    return said | {k: own.spec.get(k) for k in ("init", "mask")}, own.folder
+
+
+def layers_of(drawn: Mapping[str, Any] | None) -> list[Any]:
+    """What was painted in an editor."""
+    return [layer for layer in (drawn or {}).get("layers", ()) if layer is not None]
+
+
+def wire(p: dict[str, Any], s: Starting) -> None:
+    shown, here = [p[name] for name in SHOWN], [p["model"], p["init"], p["way"]]
+    sent = gr.on([p["init"].upload, p["init"].clear], None, here[1:], p["drawn"], js=CANVAS, **QUIET)
+    sent.then(s.sent, here, shown, **QUIET)
+    turned = p["way"].input(None, here[1:], p["drawn"], js=CANVAS, **QUIET)
+    turned.then(s.turned, [*here, p["strength"], p["drawn"]], shown, **QUIET)
+    filled = p["started"].change(None, [*here[1:], p["started"]], p["drawn"], js=CANVAS, **QUIET)
+    filled.then(s.fill, [p["started"], *here[1:], p["drawn"]], shown, **QUIET)
