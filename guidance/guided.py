@@ -159,21 +159,21 @@ class Guided:
         self, x: Tensor, t: Time, cond: Cond, ctx: RunContext, active: Sequence[Rule]
     ) -> dict[str, Prediction]:
         """The conditional branch and those that active rules need, by name."""
-        needs = frozenset().union(*(rule.needs for rule in active)) if active else frozenset()
+        needs = sources_of(active)
         for rule in self.stages:
             if rule.provides and rule.provides not in needs:
                 rule.rest()
-        sources = {rule.provides: rule for rule in active if rule.provides}
         apart = gap.foreseen(ctx, self) if "uncond" in needs else None
-        both = "uncond" in needs and "uncond" not in sources and apart is None
+        both = needs.get("uncond") is OWN and apart is None
         branches = self._both(x, t, cond, ctx) if both else {}
         if not branches:
             branches["cond"] = self.denoiser.predict(x, t, cond, ctx.on("cond"))
         if apart is not None:
             native = branches["cond"].to(self.path.native)
             branches["uncond"] = branches["cond"].with_(self.path.native, native + apart)
-        for name in sorted(needs - set(branches)):
-            rule = sources.get(name, _OWN)
+        for name, rule in needs.items():
+            if name in branches:
+                continue
             model = rule.branch(self.denoiser)
             own = ctx if model is self.denoiser else replace(ctx, plan=None)  # a plan is of one model
             branches[name] = model.predict(x, t, rule.condition(cond), own.on(name))
@@ -219,7 +219,15 @@ def _off_the_end(p: Prediction) -> Prediction:
     )
 
 
-_OWN = Rule()  # a branch that no rule provides: the model itself, without conditions
+OWN = Rule()  # a branch that no rule provides: the model itself, without conditions
+
+
+def sources_of(active: Sequence[Rule]) -> dict[str, Rule]:
+    """The branches that rules need beside the conditional one, by name, each with the rule that says who is
+    asked for it, `OWN` where that is the model itself."""
+    needs = frozenset().union(*(rule.needs for rule in active)) if active else frozenset()
+    given = {rule.provides: rule for rule in active if rule.provides}
+    return {name: given.get(name, OWN) for name in sorted(needs)}
 
 
 def _read(branches: dict[str, Prediction], space: str) -> dict[str, Tensor]:

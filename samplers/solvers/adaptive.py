@@ -26,6 +26,7 @@ from samplers.solvers.run import Run, restorer
 
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
+QUERIES = dict(zip(FIXED, (1, 2, 2, 3, 4)))  # of a step
 
 
 class _Stopped(Exception):
@@ -36,6 +37,24 @@ def _size(error: Tensor) -> Tensor:
     """torchdiffeq's norm, by which it chooses its steps, without gradients: they would reach the end by the
     steps' sizes in part only."""
     return error.detach().abs().pow(2).mean().sqrt()
+
+
+def _walked(path: Any, times: list[float]) -> Tensor:
+    """The path's clock at the times that are solved for, float64. Where the ODE cannot be asked at the data
+    it stops at the last place the network was trained for, else short of the data, and the data prediction
+    there is taken."""
+    clock = path.clock
+    grid = torch.tensor([clock.at(t) for t in times], dtype=torch.float64)
+    if not path.open_end(times[-1]):
+        return grid
+    entry = clock.at(path.last_trained)
+    if entry - grid[-2] > 1e-9:
+        grid[-1] = entry
+    elif len(grid) > 2:
+        grid = grid[:-1]
+    else:
+        grid[-1] = grid[-2] + (grid[-1] - grid[-2]) * (1 - 1e-3)
+    return grid
 
 
 @dataclass(kw_only=True, eq=False)
@@ -62,6 +81,13 @@ class TorchDiffEq(ODE):
     def mixes(self) -> bool:
         """Adaptive methods choose their steps by the whole batch."""
         return self.method in ADAPTIVE
+
+    def evaluations(self, path: Any, times: list[float]) -> tuple[int, ...] | None:
+        if self.mixes:
+            return None
+        counts = [QUERIES[self.method]] * (len(_walked(path, times)) - 1)
+        counts[-1] += bool(path.open_end(times[-1]))  # the data prediction
+        return tuple(counts)
 
     def along(
         self,
@@ -126,19 +152,9 @@ class TorchDiffEq(ODE):
             self.method in FIXED,
         )
         clock, space = path.clock, spaces.of(path.space)
-        grid = torch.tensor([clock.at(t) for t in times[start:]], dtype=torch.float64)
+        grid = _walked(path, times[start:])
         way = 1 if grid[-1] > grid[0] else -1  # steps are told with their size
         finite_end = not path.open_end(times[-1])
-        # stop at the last place the network was trained for, else short of the data, and take the data
-        # prediction there
-        if not finite_end:
-            entry = clock.at(path.last_trained)
-            if entry - grid[-2] > 1e-9:
-                grid[-1] = entry
-            elif len(grid) > 2:
-                grid = grid[:-1]
-            else:
-                grid[-1] = grid[-2] + (grid[-1] - grid[-2]) * (1 - 1e-3)
         results: queue.Queue[Any] = queue.Queue(maxsize=1)
         stop, threads = threading.Event(), torch.get_num_threads()
         begun: list[tuple[float, float, Tensor]] = []  # the step that a fixed method is in

@@ -213,6 +213,11 @@ class Sampler:
         """Whether its steps lead from the data to the source too (`samplers.solvers.backward`)."""
         return self.by_slope
 
+    def evaluations(self, path: Any, times: list[float]) -> tuple[int, ...] | None:
+        """How often each step along times queries the model; None where that is not known ahead. A sampler
+        that asks more than once a step says so here."""
+        return (1,) * (len(times) - 1)
+
     def begin(self, path: Path, times: list[float], start: int) -> list[Any]:
         """What a run's ``history`` holds before the first step."""
         return []

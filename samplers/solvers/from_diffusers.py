@@ -173,6 +173,11 @@ class Diffusers(Sampler):
             made.set_begin_index(start * getattr(made, "order", 1))
         return [made, start, path, start]
 
+    def evaluations(self, path: Any, times: list[float]) -> tuple[int, ...]:
+        made = self.make(path, len(times) - 1)
+        order, calls = getattr(made, "order", 1), len(made.timesteps)
+        return tuple(min(order, calls - first) for first in range(0, calls, order))
+
     def step(
         self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
     ) -> Tensor:

@@ -63,6 +63,9 @@ class AB2(ODE):
 
 
 class Midpoint(ODE):
+    def evaluations(self, path: Any, times: list[float]) -> tuple[int, ...]:
+        return (2,) * (len(times) - 1)
+
     def step(
         self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
     ) -> Tensor:
@@ -85,17 +88,27 @@ class Heun(ODE):
                 f"got last={self.last!r}, expected heun or euler, the kind of the step that ends at the data"
             )
 
+    def evaluations(self, path: Any, times: list[float]) -> tuple[int, ...]:
+        return tuple(1 if self._alone(path, s) else 2 for s in times[1:])
+
+    def _alone(self, path: Any, s: float) -> bool:
+        """Whether a step that leads to s asks only where it begins."""
+        return bool(path.open_end(s)) or s == 1 and self.last == "euler"
+
     def step(
         self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
     ) -> Tensor:
         path, space, h, u = start(predict, x, t, s)
         ahead = space.step(x, h * u)
-        if path.open_end(s) or s == 1 and self.last == "euler":
+        if self._alone(path, s):
             return ahead
         return space.step(x, h / 2 * (u + path.clock.slope(predict(ahead, s))))
 
 
 class RK4(ODE):
+    def evaluations(self, path: Any, times: list[float]) -> tuple[int, ...]:
+        return tuple(2 if path.open_end(s) else 4 for s in times[1:])
+
     def step(
         self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
     ) -> Tensor:

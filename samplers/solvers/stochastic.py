@@ -62,6 +62,17 @@ class EDMHeun(Sampler):
     def begin(self, path: Any, times: list[float], start: int) -> list[Any]:
         return [(path, len(times) - 1)]
 
+    def evaluations(self, path: Any, times: list[float]) -> tuple[int, ...]:
+        begun = [self.raised(t, path, len(times) - 1) for t in times[:-1]]
+        return tuple(1 if self.plain(path, t, s) else 2 for t, s in zip(begun, times[1:]))
+
+    def plain(self, path: Any, t: float, s: float) -> bool:
+        """Whether a step goes without its correction: at the data there is no noise to predict; where alpha
+        is 0 there is no y."""
+        level, next_level = float(sigma_of(path, t)), float(sigma_of(path, s))
+        far = math.isinf(level) or (level > LEAP * max(next_level, 1.0) and not path.karras)
+        return next_level == 0 or far
+
     def step(
         self, x: Tensor, t: float, s: float, predict: Predict, noise: Noise | None, history: list[Any]
     ) -> Tensor:
@@ -71,8 +82,7 @@ class EDMHeun(Sampler):
         path, eps = first.path, first.to("noise")
         then, level, next_level = path.coefficients(s), float(sigma_of(path, t)), float(sigma_of(path, s))
         out = then.alpha * first.to("data") + then.sigma * eps
-        far = math.isinf(level) or (level > LEAP * max(next_level, 1.0) and not path.karras)
-        if next_level == 0 or far:  # at the data there is no noise to predict; where alpha is 0 there is no y
+        if self.plain(path, t, s):
             return out
         return out + then.alpha * ((next_level - level) / 2) * (predict(out, s).to("noise") - eps)
 
@@ -80,12 +90,7 @@ class EDMHeun(Sampler):
         self, x: Tensor, t: float, noise: Noise | None, path: GaussianPath, num_steps: int
     ) -> tuple[Tensor, float]:
         """The state with noise added, and the earlier time it now belongs to."""
-        level = float(sigma_of(path, t))
-        if not self.s_min <= level <= self.s_max or math.isinf(level):
-            return x, t
-        gamma = min(self.s_churn / num_steps, math.sqrt(2) - 1)
-        earlier = float(path.time_of(-2 * math.log(level * (1 + gamma))))
-        earlier = min(earlier if self.lambda_min is None else max(earlier, self.begin_time(path)), t)
+        level, earlier = float(sigma_of(path, t)), self.raised(t, path, num_steps)
         raised = float(sigma_of(path, earlier))
         if raised <= level:
             return x, t
@@ -93,6 +98,15 @@ class EDMHeun(Sampler):
         return path.coefficients(earlier).alpha * (
             x / path.coefficients(t).alpha + added * draw(self, x, noise)
         ), earlier
+
+    def raised(self, t: float, path: GaussianPath, num_steps: int) -> float:
+        """The earlier time to which a step that begins at t is taken back."""
+        level = float(sigma_of(path, t))
+        if self.s_churn == 0 or not self.s_min <= level <= self.s_max or math.isinf(level):
+            return t
+        gamma = min(self.s_churn / num_steps, math.sqrt(2) - 1)
+        earlier = float(path.time_of(-2 * math.log(level * (1 + gamma))))
+        return min(earlier if self.lambda_min is None else max(earlier, self.begin_time(path)), t)
 
 
 @dataclass(kw_only=True, eq=False)
