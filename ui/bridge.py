@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from studio.jobs.limits import MOST_STEPS
-from ui import answers, html, layout, painting, pair, zipped
+from ui import answers, estimating, html, layout, painting, pair, zipped
 from ui.engine import Engine
 
 DRIFT: dict[str, Any] = {"elem_classes": "drift"}  # controls that answers set: the script watches them
@@ -106,7 +106,7 @@ def _settings(start: dict[str, Any]) -> dict[str, Any]:
 
 def _buttons() -> dict[str, Any]:
     with gr.Row(elem_classes="tight"):
-        return {
+        p = {
             "translate": gr.Button(
                 "Translate", variant="primary", scale=3, min_width=120, elem_id="translate"
             ),
@@ -114,6 +114,7 @@ def _buttons() -> dict[str, Any]:
                 "Stop", variant="stop", scale=1, min_width=70, interactive=False, elem_id="bridge-stop"
             ),
         }
+    return {**p, "bridge-estimate": estimating.line("bridge-estimate")}
 
 
 def _result() -> dict[str, Any]:

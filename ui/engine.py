@@ -15,6 +15,7 @@ from typing import Any
 from studio.checkpoints import find, plans
 from studio.checkpoints.find import Card, list_models
 from studio.jobs import limits
+from studio.jobs.estimate import Estimate, estimate, place
 from studio.jobs.index import Index
 from studio.jobs.recipe import Recipe
 from studio.jobs.result import Result
@@ -25,9 +26,11 @@ from studio.model import catalog
 from studio.model.checked_request import run_of
 from studio.model.loading import load
 from studio.model.model import Model
+from studio.model.work import known
 from studio.runtime import files, signals
 from studio.runtime.devices import DTYPE_NAMES, pick_device, pick_dtype
 from studio.sampling import Request
+from studio.tasks.base import Task
 
 KEEP_MODELS = 2
 BATCH, POINTS_BATCH = 64, 1024  # samples computed at once; one solver step of them is how long Stop may take
@@ -76,12 +79,16 @@ class Engine:
 
     def card(self, name: str) -> Card:
         """Of a model of the shelf. Raises ``ValueError`` for any other, of which nothing is opened."""
+        return find.card(self._listed(name))
+
+    def _listed(self, name: str) -> str:
+        """The name itself. Raises ``ValueError`` where it is none of the shelf's."""
         if not find.is_listed(name, self.roots):
             raise ValueError(
                 f"got model {limits.brief(name)}, expected one that this page lists; start it with --models "
                 "and the folder that holds it"
             )
-        return find.card(name)
+        return name
 
     def cards(self) -> dict[str, Card]:
         """Models that start from noise."""
@@ -135,7 +142,7 @@ class Engine:
             **recipe.options(model.classes, [f.name for f in model.info.fields]),
             **start,
             files=False,
-            batch=POINTS_BATCH if model.task.together else BATCH,
+            batch=batch_of(model.task),
         )
         return model, request, start
 
@@ -159,6 +166,19 @@ class Engine:
         if recipe.mask:
             found["mask"] = fitted(folder / SOURCES / recipe.mask, catalog.sample_shape(shown)[1:])
         return found
+
+    def estimate(self, recipe: Recipe) -> Estimate:
+        """What a run will take, by what earlier ones took. Raises ``ValueError`` as `begin`; opens no
+        weights."""
+        self._listed(recipe.model)
+        return estimate(
+            recipe,
+            self.index,
+            device=self.device,
+            dtype=self.dtype,
+            batch=batch_of,
+            lent=lambda name: known(self._listed(name)),
+        )
 
     def run(
         self,
@@ -238,6 +258,8 @@ class Engine:
             views=tuple(
                 {"name": v.name, "file": v.file, "form": v.form} for v in model.task.views(model.sample_shape)
             ),
+            each=samples.seconds / max(1, run.finished - run.before),
+            place=place(model.device, model.denoiser.dtype),
         )
 
     def fresh(self, name: str) -> Path:
@@ -254,6 +276,11 @@ class Engine:
                 continue
             return folder
         raise FileExistsError(f"{self.out / stem} and 998 more exist already; choose another --out")
+
+
+def batch_of(task: Task) -> int:
+    """Samples that are computed at once."""
+    return POINTS_BATCH if task.together else BATCH
 
 
 def _without(run: Run) -> str:

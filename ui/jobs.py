@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.generation.translate import SHEET, translate
-from studio.jobs import limits
+from studio.jobs import estimate, limits
 from studio.jobs.queue import Live, Queue
 from studio.jobs.recipe import Recipe
 from studio.jobs.records import Job
@@ -138,10 +138,11 @@ def bridge(engine: Engine, live: Live) -> None:
     sources = [folder / SOURCES / name for name in asked.sources]
     live.say(total=len(sources))
     live.tell(f"Loading {Path(live.job.model).name} …")
-    began = 0.0
+    began = took = each = 0.0
+    where = ""
 
     def step(progress: Any) -> bool:
-        nonlocal began
+        nonlocal began, took
         began = began or time.perf_counter()
         took = time.perf_counter() - began
         live.tell(Update(progress.done, progress.total, progress.step.evaluations, took))
@@ -167,6 +168,8 @@ def bridge(engine: Engine, live: Live) -> None:
         place = f"{folder / SOURCES}{os.sep}"  # known already, and in the way of reading
         failed = {Path(k).name: why.replace(place, "") for k, why in done.failed.items()}
         files = tuple(p for p in sorted({*done.written, *done.kept}, key=_order(sources)))
+        each = took / max(1, len(done.written))
+        where = estimate.place(model.device, model.denoiser.dtype)
     except ValueError:
         unused(engine, live.job)
         raise
@@ -178,7 +181,20 @@ def bridge(engine: Engine, live: Live) -> None:
             raise Stopped("Stopped; nothing was translated") from None
         stopped = f"Stopped; the {len(files)} translated of {len(sources)} are in {folder}"
     recipes = tuple(map(read_recipe, files))
-    made = Result(folder, files, files, folder / SHEET, recipes, 0, 0.0, len(sources), stopped, failed=failed)
+    made = Result(
+        folder,
+        files,
+        files,
+        folder / SHEET,
+        recipes,
+        0,
+        0.0,
+        len(sources),
+        stopped,
+        failed=failed,
+        each=each,
+        place=where,
+    )
     _made(engine, live, made, model.task.name)
 
 

@@ -11,7 +11,7 @@ from studio.checkpoints.plans import NONE as NO_PLAN
 from studio.jobs.limits import DTYPES, MOST_STEPS
 from studio.jobs.recipe import OWN
 from studio.model import lines
-from ui import conditions, html, rules, starting, views
+from ui import conditions, estimating, html, rules, starting, views
 from ui.engine import Engine
 from ui.html import HEIGHT
 
@@ -135,6 +135,7 @@ def left(find: Callable[[str], Card]) -> dict[str, Any]:
         p["stop"] = gr.Button(
             "Stop", variant="stop", scale=1, min_width=70, interactive=False, elem_id="stop"
         )
+    p["estimate"] = estimating.line()
     return p
 
 

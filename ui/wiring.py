@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import chosen, conditions, dropped, html, noting, rules, said, starting, views, zipped
+from ui import chosen, conditions, dropped, estimating, html, noting, rules, said, starting, views, zipped
 from ui.answers import BRIDGE, CONTROLS, SAMPLE, TRANSLATE
 from ui.api import Api
 from ui.bridge_form import OPENED
@@ -95,6 +95,7 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
     _wire_rules(p)
     _wire_seeds(p)
 
+    estimating.wire(p, h.engine)
     picked = chosen.wire(p, h.chosen)
     dropped.wire(p, h.engine)
     starting.wire(p, h.starting)
@@ -184,6 +185,7 @@ def wire_bridge(page: gr.Blocks, p: dict[str, Any], b: Bridging) -> None:
     _picked(
         p, "translate", "bridge", "bridge-steps", TRANSLATE, p["bridge_asked"], answer, choose=b.form.choose
     )
+    estimating.wire_bridge(p, b.engine)
     p["bridge-examples"].click(b.form.examples, p["bridge"], p["sources"], **QUIET)
     p["bridge-paint"].click(b.form.paint, [p["bridge"], p["sources"]], p["bridge-drawn"], **QUIET)
 

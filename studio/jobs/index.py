@@ -131,11 +131,13 @@ class Index:
             return None
         return next(iter(self._jobs(f"{_JOBS} where id = ?", [name])), None)
 
-    def jobs(self, states: Sequence[str] = (), *, limit: int = -1) -> list[Job]:
-        """Jobs, the newest first."""
+    def jobs(self, states: Sequence[str] = (), *, model: str = "", limit: int = -1) -> list[Job]:
+        """Jobs (of one model), the newest first."""
         marks = ", ".join("?" * len(states))
-        where = f" where state in ({marks})" if states else ""
-        return self._jobs(f"{_JOBS}{where} order by created desc, id desc limit ?", [*states, limit])
+        parts = [f"state in ({marks})"] * bool(states) + ["model = ?"] * bool(model)
+        where = f" where {' and '.join(parts)}" if parts else ""
+        values = [*states, *([model] if model else []), limit]
+        return self._jobs(f"{_JOBS}{where} order by created desc, id desc limit ?", values)
 
     def item(self, name: str) -> Item | None:
         """An item by its id, as `job`."""

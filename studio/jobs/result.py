@@ -16,7 +16,8 @@ class Result:
     ``recipes`` one per sample; ``asked`` how many samples the run was to have, and ``stopped`` how it ended
     before it had them; ``note``: that no plan belonged to it, where one was asked for by ``auto``;
     ``failed``: pictures that could not be translated, and why; ``views``: name, file and form of further ways
-    to look at it (`studio.jobs.views`)."""
+    to look at it (`studio.jobs.views`); ``each``: seconds a sample, 0 where that was not seen, and the
+    ``place`` where it took them (`studio.jobs.estimate.place`)."""
 
     folder: Path
     pictures: tuple[Path, ...]
@@ -30,6 +31,8 @@ class Result:
     note: str = ""
     failed: Mapping[str, str] = field(default_factory=dict)
     views: tuple[Mapping[str, str], ...] = ()
+    each: float = 0.0
+    place: str = ""
 
     def told(self) -> dict[str, Any]:
         """All but the recipes, which lie in the folder; files by their names."""
@@ -44,6 +47,8 @@ class Result:
             "note": self.note,
             "failed": dict(self.failed),
             "views": [*map(dict, self.views)],
+            "each": self.each,
+            "place": self.place,
         }
 
     @classmethod

@@ -58,6 +58,7 @@ class Run:
         kept = self.parts.read()
         self.values: list[Any] = [kept.get(i) for i in range(len(request.seeds))]
         self.evaluations, self.started = 0, time.perf_counter()
+        self.before = self.finished  # samples that an earlier process has made
 
     @property
     def finished(self) -> int:
