@@ -137,18 +137,19 @@ class Views:
     def __init__(self, jobs: Jobs):
         self.jobs = jobs
 
-    def open(self, asked: Mapping[str, Any] | None, at: int) -> tuple[Any, ...]:
+    def open(self, asked: Any, at: Any) -> tuple[Any, ...]:
         """The view that is looked at; the others are emptied. HELD."""
         held: dict[str, Any] = dict.fromkeys(HELD)
-        if asked and 0 <= at < MOST:
+        if isinstance(asked, Mapping) and at in range(MOST):
+            name = HELD[int(at)]
             try:
                 with toasts():
-                    held[HELD[at]] = self._view(str(asked["job"]), at)
+                    held[name] = self._view(asked.get("job"), int(at))
             except gr.Error as error:
-                held[HELD[at]] = {"form": "note", "value": unescape(str(error.message))}
+                held[name] = {"form": "note", "value": unescape(str(error.message))}
         return row(HELD, **held)
 
-    def _view(self, job: str, at: int) -> dict[str, Any] | None:
+    def _view(self, job: Any, at: int) -> dict[str, Any] | None:
         result = self.jobs.result(job)
         known = _of(result)
         if at >= len(known):

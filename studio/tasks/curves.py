@@ -2,7 +2,9 @@
 Shown together, a panel a channel."""
 
 import io
+import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from studio.tasks.base import Task
+from studio.tasks.views import Seen, View, save
 
 PANELS = 6  # channels of a sheet
 FEW = 20  # of fewer curves no quantiles are drawn
+EACH, ASIDE = 24, 4  # curves in panels of their own, and such panels in a row
 LINES = 6  # curves that are drawn beside the quantiles
 
 
@@ -40,6 +44,23 @@ class CurvesTask(Task):
         self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()
     ) -> Image.Image:
         return _panels(self._drawn(values))
+
+    def views(self, shape: Sequence[int]) -> tuple[View, ...]:
+        return (View("One by one", "sheet.each.png", "picture", self._each),)
+
+    def _each(self, path: Path, seen: Seen) -> None:
+        """The first few in panels of their own, on the same axes; channels in colours."""
+        from matplotlib.figure import Figure
+
+        channels = self._drawn(seen.values[:EACH])
+        rows = math.ceil(channels.shape[1] / ASIDE)
+        figure = Figure(figsize=(2 * ASIDE, 0.4 + 1.4 * rows), dpi=120, layout="constrained")
+        for k, axes in enumerate(figure.subplots(rows, ASIDE, squeeze=False, sharex=True, sharey=True).flat):
+            axes.set_visible(k < channels.shape[1])
+            if k < channels.shape[1]:
+                axes.plot(channels[:, k].T, linewidth=1)
+                axes.set_title(f"seed {seen.recipes[k]['seed']}", fontsize=8)
+        save(path, figure)
 
     def frames(self, steps: Sequence[Tensor], *, captions: Sequence[str] = ()) -> Iterator[Image.Image]:
         """On axes that hold them all."""
