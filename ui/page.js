@@ -223,6 +223,11 @@ window.drift = (() => {
     if (button && !button.disabled) button.click();
     return Boolean(button && !button.disabled);
   }
+  function walk(by) {  // through the pictures on Create; the first arrow opens the first one
+    const all = [...document.querySelectorAll(document.querySelector("#gallery .preview") ? "#gallery .thumbnail-small" : "#gallery .thumbnail-item")];
+    const at = all.findIndex((item) => item.classList.contains("selected"));
+    (at < 0 ? all[0] : all[at + by])?.click();
+  }
   document.addEventListener("keydown", (event) => {
     const writes = event.target.closest?.("input, textarea, [contenteditable=true]");
     if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
@@ -231,7 +236,7 @@ window.drift = (() => {
     } else if (event.key === "Escape" && !document.querySelector("dialog[open], #gallery .preview, [role=listbox]")) {
       press("stop") || press("bridge-stop");
     } else if (["ArrowLeft", "ArrowRight"].includes(event.key) && !writes && !event.target.closest?.("[role=tab], [role=listbox], .gallery, button.thumbnail-item")) {
-      press(event.key === "ArrowLeft" ? "bridge-previous" : "bridge-next");
+      press(event.key === "ArrowLeft" ? "bridge-previous" : "bridge-next") || walk(event.key === "ArrowLeft" ? -1 : 1);
     } else if (event.key === "?" && !writes) help();
   });
 

@@ -107,3 +107,13 @@ def test_seeds_are_a_number_and_a_start(page: Any) -> None:
     page.locator("#seeds input, #seeds textarea").fill("4,9")  # more than a range says
     page.wait_for_timeout(300)
     assert page.input_value("#count input") == "3"
+
+
+def test_molecules_are_made_of_what_the_form_asks_for(page: Any) -> None:
+    page.fill(driving.field("seeds"), "0-1")
+    page.fill("#num_steps input[type=number]", "3")
+    page.click("#generate")
+    driving.told(page, "2 samples")
+    driving.pictures(page, 2)
+    assert "conditions" in page.inner_text("#status") and "samples.csv" in page.inner_text("#download")
+    driving.told(page, "logP=2.5", "#command")

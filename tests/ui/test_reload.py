@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from driving import create, field
+from driving import create, field, told
 
 from ui.jobs import Jobs
 
@@ -84,6 +84,8 @@ def test_keys(tab: Any, serving: tuple[str, Jobs]) -> None:
     assert page.locator("dialog.keys").count() == 0  # a person writes
     page.fill(field("seeds"), "0-1")
     page.keyboard.press("Control+Enter")
-    page.wait_for_function(
-        "document.querySelector('#status')?.innerText.includes('2 samples')", timeout=60_000
-    )
+    told(page, "2 samples")
+    page.locator(field("seeds")).blur()
+    for seed in (0, 1):
+        page.keyboard.press("ArrowRight")
+        told(page, f"seed-00000{seed}.png", "#download")
