@@ -93,11 +93,10 @@ def test_the_gallery_never_clips(gallery: Any, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_stop_in_the_third_of_five_batches_keeps_two_and_the_page_is_ready_again(page: Any) -> None:
-    pick(page, "squares")
-    settled(page)
-    page.fill(field("seeds"), "0-319")
-    page.fill("#num_steps input[type=number]", "1000")
+def test_a_stop_in_the_third_of_five_batches_keeps_two_and_the_page_is_ready_again(
+    tab: Any, served: tuple[str, Engine], shelf: Any
+) -> None:
+    page = create(tab, served[0], model=shelf.pictures, seeds="0-319", num_steps=1000, sampler="euler")
     page.click("#generate")
     page.wait_for_function(
         "parseInt(document.querySelector('#status').innerText.match(/(\\d+) of 5000/)?.[1] ?? 0) > 2000",
