@@ -42,7 +42,7 @@ def watched(browser: Any, url: str, width: int = 1400, height: int = 900, **opti
     page = context.new_page()
     page.wrong = wrong
     yield page
-    assert wrong == []
+    assert wrong == [], wrong
     context.close()
 
 
