@@ -5,7 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# no progress of gradio's own, shown nor counted: for each output that waits the browser counts time at every
+# frame, which took half of a core
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
 
 
 def row(names: tuple[str, ...], **changes: Any) -> tuple[Any, ...]:

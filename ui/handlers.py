@@ -28,19 +28,9 @@ from ui.starting import GIVEN, Starting, reopened
 from ui.toasts import owner, toasts
 from ui.views import VIEWS
 
-SHOWN = (
-    "job",
-    "status",
-    "preview",
-    "results",
-    "gallery",
-    "sheet",
-    "paths",
-    "stop",
-    "generate",
-    *VIEWS,
-    *BOTTOM,
-)
+# few, as each costs the browser something at every update; pictures of the run before make room by style.css
+GOING = ("job", "status", "preview", "stop", "generate")
+SHOWN = ("status", "preview", "results", "gallery", "sheet", "paths", *VIEWS, *BOTTOM)
 STOP_WAIT = 1.0  # seconds that Stop looks for a run that was asked for a moment ago
 
 
@@ -135,13 +125,13 @@ class Handlers:
         return noting.checked(catalog.check_sampler, spec or "", quiet=True)
 
     def generate(self, request: gr.Request | None, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """One run: CONTROLS, GIVEN, the preview switch and the paths of the pictures before it in, SHOWN out,
-        again and again until it is done. Whoever leaves meanwhile finds it again by its job.
+        """One run: CONTROLS, GIVEN and the preview switch in, GOING out, again and again until it is done;
+        `shown` has what it made. Whoever leaves meanwhile finds it again by its job.
 
         ``request`` stands first because the page fills it in by its place; it says whose Stop ends this run.
         """
         said = {k: v for k, v in zip(CONTROLS, values) if v is not None}
-        start = dict(zip(GIVEN, values[len(CONTROLS) : -2]))
+        start = dict(zip(GIVEN, values[len(CONTROLS) : -1]))
         try:
             with toasts():
                 settings = Recipe.parse({"model": "", **said})
@@ -150,56 +140,47 @@ class Handlers:
                     job = self.jobs.sample(settings, owner(request), given.init, given.mask)
                 settings = Recipe.parse(self.jobs.known(job).spec)
         except gr.Error as error:  # the toast goes away, the reason stays
-            yield row(SHOWN, status=words(error), **OVER, **_back(bool(values[-1])))
+            yield row(GOING, status=words(error), **OVER)
             raise
-        yield row(SHOWN, job=job, stop=gr.update(interactive=True), generate=gr.update(interactive=False))
-        yield from self._follow(job, html.asked(settings), owner(request), bool(values[-2]), bool(values[-1]))
+        yield row(GOING, job=job, stop=gr.update(interactive=True), generate=gr.update(interactive=False))
+        yield from self._follow(job, html.asked(settings), bool(values[-1]))
 
     def follow(self, request: gr.Request | None, job: str, preview: bool) -> Iterator[tuple[Any, ...]]:
-        """A job that was asked for before, by this tab or another; SHOWN as in `generate`. Nothing for none,
-        or one of which nothing is left."""
+        """A job that was asked for before, by this tab or another, while it goes on; GOING, as in
+        `generate`."""
         live = self.jobs.queue.get(job) if job else None
         try:
             asked = html.asked(Recipe.parse(live.job.spec)) if live else ""
         except ValueError:  # a job of another page
-            live, job = None, ""
-        if live is not None:
-            live.owner = owner(request)
-            yield row(SHOWN, job=job, stop=gr.update(interactive=True), generate=gr.update(interactive=False))
-            yield from self._follow(job, asked, owner(request), preview, False)
+            live = None
+        if live is None:
+            yield row(GOING)
             return
-        try:
-            shown = self._result(job, self.jobs.result(job), "") if job else {}
-        except ValueError:
-            shown = {}
-        yield row(SHOWN, **shown)
+        live.owner = owner(request)
+        yield row(GOING, job=job, stop=gr.update(interactive=True), generate=gr.update(interactive=False))
+        yield from self._follow(job, asked, preview)
 
-    def _follow(
-        self, job: str, asked: str, who: str, preview: bool, before: bool
-    ) -> Iterator[tuple[Any, ...]]:
+    def _follow(self, job: str, asked: str, preview: bool) -> Iterator[tuple[Any, ...]]:
         def show(news: Any) -> tuple[Any, ...]:
             if isinstance(news, Update):
-                return self._progress(news, asked)
+                picture = {} if news.preview is None else {"preview": html.picture(news.preview)}
+                return row(GOING, status=html.running(news, asked), **picture)
             if isinstance(news, Result):
-                self.chosen.newest[who] = news.folder
-                return row(SHOWN, **self._result(job, news, asked), **OVER)
+                return row(GOING, status=html.finished(news, asked), **OVER)
             if isinstance(news, Stopped | gr.Error):
-                return row(SHOWN, status=words(news, asked), **OVER, **_back(before))
-            return row(SHOWN, status=words(news, asked), stop=gr.update(interactive=True))
+                return row(GOING, status=words(news, asked), **OVER)
+            return row(GOING, status=words(news, asked), stop=gr.update(interactive=True))
 
         yield from followed(self.jobs.queue, job, show, preview=preview)
 
-    def _progress(self, update: Update, asked: str) -> tuple[Any, ...]:
-        """Pictures and recipe of the run before make room."""
-        hidden = {name: gr.update(visible=False) for name in ("results", "bottom")}
-        picture = (
-            gr.update(visible=True)
-            if update.preview is None
-            else gr.update(value=html.picture(update.preview), visible=True)
-        )
-        return row(SHOWN, status=html.running(update, asked), preview=picture, **hidden)
-
-    def _result(self, job: str, result: Result, asked: str) -> dict[str, Any]:
+    def shown(self, request: gr.Request | None, job: str) -> tuple[Any, ...]:
+        """What a job of this page has made that has ended; SHOWN. Nothing for another."""
+        try:
+            result = self.jobs.result(job)
+            asked = html.asked(Recipe.parse(self.jobs.known(job).spec))
+        except ValueError:
+            return row(SHOWN)
+        self.chosen.newest[owner(request)] = result.folder
         captions = [f"{r['seed']} · {r['class']}" if "class" in r else str(r["seed"]) for r in result.recipes]
         if len(result.pictures) != len(result.recipes):
             captions = [f"{len(result.recipes)} samples"]
@@ -210,26 +191,27 @@ class Handlers:
             columns=columns_for(len(paths)),
             elem_classes=_look(paths),
         )
-        return {
-            "status": html.finished(result, asked),
-            "preview": gr.update(visible=False),
-            "results": gr.update(visible=True),
-            "gallery": look,
-            "sheet": str(result.sheet),
-            "paths": paths,
+        return row(
+            SHOWN,
+            status=html.finished(result, asked),
+            preview=html.empty(),  # the next run begins with none
+            results=gr.update(visible=True),
+            gallery=look,
+            sheet=str(result.sheet),
+            paths=paths,
             **views.shown(job, result),
             **self.chosen.below(paths[0]),
-        }
+        )
 
     def stop(self, request: gr.Request | None = None, job: str = "") -> tuple[Any, ...]:
-        """Raise the flag of this tab's job, which says itself where it ended. SHOWN."""
+        """Raise the flag of this tab's job, which says itself where it ended. GOING."""
         words = self.jobs.queue.stop(job) if job else ""
         words = words or self.jobs.stop_soon(owner(request), STOP_WAIT)
         return (
-            row(SHOWN, stop=gr.update(interactive=False))
+            row(GOING, stop=gr.update(interactive=False))
             if words
             else row(
-                SHOWN,
+                GOING,
                 status=html.idle("Nothing runs."),
                 stop=gr.update(interactive=False),
                 generate=gr.update(interactive=True),
@@ -239,12 +221,6 @@ class Handlers:
     def leave(self, request: gr.Request | None = None) -> None:
         """The page was closed: what it showed is forgotten, its jobs go on."""
         self.chosen.newest.pop(owner(request), None)
-
-
-def _back(before: bool) -> dict[str, Any]:
-    """The pictures of the run before, or none."""
-    shown = {name: gr.update(visible=before) for name in ("results", "bottom")}
-    return shown | {"preview": gr.update(visible=not before)}
 
 
 def _look(paths: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from ui.bridge_form import OPENED
 from ui.bridging import CHOSEN, Bridging
 from ui.bridging import SHOWN as SHOWN_BRIDGE
 from ui.events import QUIET, applied
-from ui.handlers import SHOWN, Handlers
+from ui.handlers import GOING, SHOWN, Handlers
 from ui.starting import GIVEN
 from ui.views import Views
 
@@ -41,7 +41,7 @@ def _picked(
 
 
 def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
-    controls, shown = [p[name] for name in CONTROLS], [p[name] for name in SHOWN]
+    controls, going, shown = ([p[name] for name in names] for names in (CONTROLS, GOING, SHOWN))
     loaded = page.load(
         h.open,
         [p["ticket"], p["opened"]],
@@ -50,14 +50,15 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         **QUIET,
     )
     applied(loaded, p, "sample", SAMPLE, p["answer"])
-    page.load(
+    again = page.load(
         h.follow,
         [p["job"], p["live"]],
-        shown,
+        going,
         js="(job, live) => [drift.job(), live]",
         concurrency_limit=TOGETHER,
         **QUIET,
     )
+    again.success(h.shown, p["job"], shown, js="() => drift.job()", **QUIET)
     kept = [*CONTROLS, "strength", "init"]
     names, form = json.dumps(kept), [p[name] for name in kept]
     gr.on(
@@ -118,13 +119,12 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
     )
     ready = armed.then(None, js="() => drift.settled('sample')", **QUIET)
     given = [p[name] for name in GIVEN]
-    run = ready.then(
-        h.generate, [*controls, *given, p["live"], p["paths"]], shown, concurrency_limit=TOGETHER, **QUIET
-    )
+    run = ready.then(h.generate, [*controls, *given, p["live"]], going, concurrency_limit=TOGETHER, **QUIET)
+    run.success(h.shown, p["job"], shown, **QUIET)
     run.failure(
         None, None, [p["stop"], p["generate"]], js=f"() => {json.dumps(json.loads(said)[:0:-1])}", **QUIET
     )
-    p["stop"].click(h.stop, p["job"], shown, queue=False, **QUIET)
+    p["stop"].click(h.stop, p["job"], going, queue=False, **QUIET)
 
 
 def _wire_conditions(p: dict[str, Any], h: Handlers) -> None:

@@ -291,7 +291,7 @@ class Fuzz:
         if self.costs(values):
             return []
         if self.rng.random() < 0.5:
-            return self.refused(lambda: list(self.h.generate(None, *values, False, [])), gr.Error)
+            return self.refused(lambda: list(self.h.generate(None, *values, False)), gr.Error)
         named = dict(zip(self.form, values))
         return self.refused(lambda: list(self.api.generate(None, **named)), gr.Error)
 
@@ -322,6 +322,7 @@ class Fuzz:
             lambda: self.api.result(odd),
             lambda: self.api.stop(None, odd),
             lambda: list(self.h.follow(None, odd, False)),
+            lambda: self.h.shown(None, odd),
             lambda: list(self.api.translate(None, [], str(odd), 1, 0)),
         ]
         return self.refused(self.rng.choice(calls), gr.Error)
@@ -335,7 +336,7 @@ def test_whatever_is_said_to_the_page(cases: int, seed: int, shelf: Any, tmp_pat
     engine = Engine(shelf.roots, tmp_path / "out", device="cpu", dtype="fp32")
     handlers = handling.Handlers(Jobs(engine))
     fuzz = Fuzz(handlers, shelf.pictures, str(stranger), tmp_path, seed)
-    plain = [*fuzz.form.values(), False, []]
+    plain = [*fuzz.form.values(), False]
     list(handlers.generate(None, *plain))  # all that is loaded once is there
     before = {p: p.stat().st_mtime_ns for p in stranger.rglob("*")}
     kinds = [fuzz.recipe, fuzz.translation, fuzz.link, fuzz.png, fuzz.fields, fuzz.small]
@@ -360,7 +361,7 @@ def test_whatever_is_said_to_the_page(cases: int, seed: int, shelf: Any, tmp_pat
     assert not failures, "\n".join([f"{len(failures)} of {cases}", *failures[:40]])
     assert not WATCH.seen, WATCH.seen[:20]
     assert before == {p: p.stat().st_mtime_ns for p in stranger.rglob("*")}
-    *_, last = handlers.generate(None, *plain)
-    shown = dict(zip(handling.SHOWN, last))
+    first, *_ = handlers.generate(None, *plain)
+    shown = dict(zip(handling.SHOWN, handlers.shown(None, first[0])))
     assert Path(shown["paths"][0]).is_file() and not handlers.jobs.line()
     handlers.jobs.queue.close()

@@ -41,7 +41,13 @@ def values(answer: Any, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def inputs(settings: Recipe, *, preview: bool = True) -> list[Any]:
-    return [*plain(settings).values(), 0.6, None, "whole", None, preview, []]
+    return [*plain(settings).values(), 0.6, None, "whole", None, preview]
+
+
+def of(handlers: Any, first: Any, *_: Any) -> dict[str, Any]:
+    """What the page shows in the end of the run whose first answer this is."""
+    job = values(first, handling.GOING)["job"]
+    return values(handlers.shown(None, job), handling.SHOWN)
 
 
 def set_by(answer: dict[str, Any]) -> dict[str, Any]:
@@ -97,17 +103,17 @@ def test_guidance_and_sampler_are_checked_in_plain_words(handlers: Any) -> None:
 def test_generate_shows_previews_and_then_files(handlers: Any, shelf: Any) -> None:
     settings = Recipe(shelf.pictures, seeds="0-2", num_steps=400, sampler="euler")
     first, *middle, last = handlers.generate(None, *inputs(settings))
-    assert values(first, handling.SHOWN)["job"] and first[handling.SHOWN.index("stop")]["interactive"] is True
-    assert "Loading squares" in values(middle[0], handling.SHOWN)["status"]
-    seen = [s for row in middle if "preview" in (s := values(row, handling.SHOWN))]
+    assert values(first, handling.GOING)["job"] and first[handling.GOING.index("stop")]["interactive"] is True
+    assert "Loading squares" in values(middle[0], handling.GOING)["status"]
+    seen = [s for row in middle if "preview" in (s := values(row, handling.GOING))]
     assert seen and all(re.search(r"step \d+ of 400", s["status"]) for s in seen)
     assert all('src="data:image/png;base64,' in s["preview"] for s in seen)
-    shown = values(last, handling.SHOWN)
+    shown = of(handlers, first)
     assert [Path(p).name for p in shown["paths"]] == [f"seed-00000{i}.png" for i in range(3)] and [
         p for p, _ in shown["gallery"]
     ] == shown["paths"]
     assert [text for _, text in shown["gallery"]] == ["0 · 0", "1 · 1", "2 · 2"] and last[
-        handling.SHOWN.index("stop")
+        handling.GOING.index("stop")
     ]["interactive"] is False
     below = {name: shown[name] for name in Later("ui.chosen").BOTTOM if name in shown}
     assert below["recipe"] == read_recipe(shown["paths"][0]) and below["command"].startswith(
@@ -123,8 +129,7 @@ def test_restore_sets_every_control(handlers: Any, shelf: Any) -> None:
     settings = Recipe(
         shelf.pictures, "raw", "2", "11", 3, "ddim(eta=0.5)", "cfg=3,interval=0.2:0.8", "", "fp32", True
     )
-    *_, last = handlers.generate(None, *inputs(settings))
-    picture = values(last, handling.SHOWN)["paths"][0]
+    picture = of(handlers, *handlers.generate(None, *inputs(settings)))["paths"][0]
     answer = Later("ui.dropped").apply(handlers.engine, picture, {"sample": 3, "translate": 4})
     assert (
         set_by(answer) == plain(settings) and answer["ticket"] == 3 and Recipe(**set_by(answer)) == settings
@@ -135,45 +140,46 @@ def test_stop_ends_the_run_and_tells_where(handlers: Any, shelf: Any) -> None:
     run = handlers.generate(
         None, *inputs(Recipe(shelf.pictures, seeds="0-3", num_steps=100_000, sampler="euler"))
     )
-    while not re.search(r"step \d+ of", values(next(run), handling.SHOWN).get("status", "")):
+    while not re.search(r"step \d+ of", values(next(run), handling.GOING).get("status", "")):
         pass
     taken = handlers.stop(None)
     *_, last = run
-    text = values(last, handling.SHOWN)["status"]
+    text = values(last, handling.GOING)["status"]
     assert "Stopped after step" in text and "nothing was saved" in text
-    assert taken[handling.SHOWN.index("stop")]["interactive"] is False
-    assert last[handling.SHOWN.index("generate")]["interactive"] is True and not list(
+    assert taken[handling.GOING.index("stop")]["interactive"] is False
+    assert last[handling.GOING.index("generate")]["interactive"] is True and not list(
         handlers.engine.out.glob("[!.]*")
     )
-    assert "Nothing runs" in values(handlers.stop(None), handling.SHOWN)["status"]
+    assert "Nothing runs" in values(handlers.stop(None), handling.GOING)["status"]
 
 
 def test_a_run_goes_on_without_whoever_asked_for_it(handlers: Any, shelf: Any) -> None:
     asked = Recipe(shelf.pictures, seeds="0-2", num_steps=40, sampler="euler")
     run = handlers.generate(None, *inputs(asked))
-    job = values(next(run), handling.SHOWN)["job"]
+    job = values(next(run), handling.GOING)["job"]
     next(run)
     run.close()
     first, *_, last = handlers.follow(None, job, False)
-    shown = values(last, handling.SHOWN)
-    assert values(first, handling.SHOWN)["job"] == job and [Path(p).name[-5] for p in shown["paths"]] == [
+    shown = of(handlers, first)
+    assert "3 samples" in values(last, handling.GOING)["status"]
+    assert values(first, handling.GOING)["job"] == job and [Path(p).name[-5] for p in shown["paths"]] == [
         "0",
         "1",
         "2",
     ]
     later = handling.Handlers(Jobs(handlers.engine))  # as after the page was served anew
-    (again,) = later.follow(None, job, False)
-    assert values(again, handling.SHOWN)["paths"] == shown["paths"]
-    for nothing in ("", "nothing"):
-        assert [values(row, handling.SHOWN) for row in later.follow(None, nothing, False)] == [{}]
+    assert of(later, first)["paths"] == shown["paths"]
+    for other in ("", "nothing", job):
+        assert [values(row, handling.GOING) for row in later.follow(None, other, False)] == [{}]
+    assert values(later.shown(None, "nothing"), handling.SHOWN) == {}
 
 
 def test_mistakes_become_toasts_and_stay_readable(handlers: Any, shelf: Any) -> None:
     run = handlers.generate(None, *inputs(Recipe(shelf.pictures, seeds="<i>")))
     answer = next(run)  # before a model is opened
     assert (
-        "got seeds '&lt;i&gt;'" in values(answer, handling.SHOWN)["status"]
-        and answer[handling.SHOWN.index("stop")]["interactive"] is False
+        "got seeds '&lt;i&gt;'" in values(answer, handling.GOING)["status"]
+        and answer[handling.GOING.index("stop")]["interactive"] is False
     )
     with pytest.raises(gr.Error, match="got seeds"):
         next(run)
@@ -226,7 +232,7 @@ def test_served_page_gives_nothing_but_pictures(
 def press(url: str, session: str, data: list[Any]) -> None:
     """What the browser sends when Generate is pressed."""
     event = next(
-        d for d in httpx.get(f"{url}config").json()["dependencies"] if len(d["inputs"]) == len(CONTROLS) + 6
+        d for d in httpx.get(f"{url}config").json()["dependencies"] if len(d["inputs"]) == len(CONTROLS) + 5
     )
     body = {"data": data, "fn_index": event["id"], "session_hash": session}
     assert httpx.post(f"{url}gradio_api/queue/join", json=body).status_code == 200

@@ -73,7 +73,7 @@ def result_of(engine: Engine, settings: Recipe) -> Result:
 
 
 def status_of(row: Any) -> str:
-    return str(row[handling.SHOWN.index("status")])
+    return str(row[handling.GOING.index("status")])
 
 
 def choose(engine: Engine, name: str, plan: str) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def test_a_run_follows_it_and_says_so(engine: Engine, fast: Recipe) -> None:
 def test_what_does_not_belong_is_refused_and_stays_readable(
     engine: Engine, fast: Recipe, change: dict[str, Any], words: str
 ) -> None:
-    run = handling.Handlers(Jobs(engine)).generate(None, *vars(replace(fast, **change)).values(), False, [])
+    run = handling.Handlers(Jobs(engine)).generate(None, *vars(replace(fast, **change)).values(), False)
     rows = []
     with pytest.raises(gr.Error, match=words):
         rows.extend(iter(run))
@@ -171,7 +171,7 @@ def test_auto_finds_the_plan_or_says_that_there_is_none(engine: Engine, fast: Re
     assert result_of(engine, replace(fast, plan="auto")).recipes[0]["plan"] == "fast"
     with pytest.warns(UserWarning, match="it runs without"):
         *_, last = handling.Handlers(Jobs(engine)).generate(
-            None, *vars(replace(fast, plan="auto", num_steps=5)).values(), False, []
+            None, *vars(replace(fast, plan="auto", num_steps=5)).values(), False
         )
     assert "no plan of" in status_of(last) and "the nearest is fast: steps 4, not 5" in status_of(last)
     assert "plan auto" in status_of(last)

@@ -51,8 +51,8 @@ def pressed(page: Any, model: str, *given: Any, seeds: str = "4") -> dict[str, A
     """What Generate shows in the end."""
     settings = Recipe(model, seeds=seeds, num_steps=4, sampler="euler", guidance="", dtype="fp32")
     values = [vars(settings)[name] for name in CONTROLS]
-    *_, last = page.generate(None, *values, *given, False, [])
-    return dict(zip(handling.SHOWN, last))
+    (job, *_), *_ = page.generate(None, *values, *given, False)
+    return dict(zip(handling.SHOWN, page.shown(None, job)))
 
 
 def filled(page: Any, answer: dict[str, Any]) -> dict[str, Any]:

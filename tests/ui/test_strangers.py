@@ -183,11 +183,11 @@ def test_stop_keeps_the_batches_that_are_finished(handlers: Any, shelf: Any) -> 
 
 
 def test_a_place_in_the_line_is_told(handlers: Any, shelf: Any) -> None:
-    values = [*vars(Recipe(shelf.pictures, seeds="0", num_steps=1, sampler="euler")).values(), False, []]
+    values = [*vars(Recipe(shelf.pictures, seeds="0", num_steps=1, sampler="euler")).values(), False]
     long = Recipe(shelf.pictures, seeds="0", num_steps=100_000, sampler="euler")
     before = [handlers.jobs.sample(long, who) for who in ("another", "third")]
     run = handlers.generate(None, *values)
-    status = handling.SHOWN.index("status")
+    status = handling.GOING.index("status")
     assert "Place 2 in the queue: 2 runs are before yours" in [next(run), next(run)][-1][status]
     for job in before:
         handlers.jobs.queue.stop(job)
