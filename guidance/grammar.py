@@ -27,6 +27,11 @@ CUSTOM = "custom"  # what stands in a recipe for rules that no line describes
 Spec = str | float | Rule | Sequence[Any] | Mapping[str, Any] | None
 
 
+def shown(name: str) -> str:
+    """What lines call a rule."""
+    return _FORMAL.get(name, name)
+
+
 def value_of(text: str) -> Any:
     """``2`` int, ``2.5`` float, ``a:b`` a pair of floats, true/false, otherwise text."""
     text = text.strip()
@@ -267,12 +272,12 @@ def _line(trees: Sequence[Mapping[str, Any]], rules: Mapping[str, str]) -> str:
     for tree in trees:
         name, outside = str(tree.get("name", "")), [(k, tree[k]) for k in _SPANS if tree.get(k) is not None]
         inside = {k: v for k, v in tree.items() if k not in ("name", *_SPANS)}
-        main, shown = next(iter(_parameters(rules, name))), _FORMAL.get(name, name)
+        main, called = next(iter(_parameters(rules, name))), shown(name)
         if list(inside) == [main]:
-            items.append(f"{shown}={text_of(inside[main])}")
+            items.append(f"{called}={text_of(inside[main])}")
         else:
             items.append(
-                f"{shown}({','.join(f'{k}={text_of(v)}' for k, v in inside.items())})" if inside else shown
+                f"{called}({','.join(f'{k}={text_of(v)}' for k, v in inside.items())})" if inside else called
             )
         items += [f"{k}={text_of(v)}" for k, v in outside]
     return ",".join(items)

@@ -1,7 +1,7 @@
 """Answers that set many controls of a form at once. The page applies each where it is still wanted
 (`page.js`): only the newest of a form, and no control that a person has touched since asking."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -209,9 +209,14 @@ def restored(engine: Engine, path: str, tickets: dict[str, int]) -> tuple[dict[s
 
 
 def only(answer: dict[str, Any], use: str) -> dict[str, Any]:
-    """The part of an answer to the form of samples that sets the controls of ``use`` (USES), and what is
-    shown beside them; one that sets no model leaves the form with the one that it has."""
-    left = [name for name in CONTROLS if name not in USES[use]]
+    """`part` of what a picture's recipe is used for (USES)."""
+    return part(answer, USES[use])
+
+
+def part(answer: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The part of an answer to the form of samples that sets these controls, and what is shown beside them;
+    one that sets no model leaves the form with the one that it has."""
+    left = [name for name in CONTROLS if name not in names]
     beside = {"model": ("card", *STARTED), "plan": ("plan_note",), "conditions": ("fields",)}
     beside |= {name: (f"{name}_stack",) for name in ("guidance", "sampler")}
     gone = {*left, *(further for name in left for further in beside.get(name, ()))}

@@ -22,7 +22,7 @@ from studio.jobs.result import Result
 from studio.jobs.run import PREVIEW_EVERY, Run, Update
 from studio.jobs.seen import fitted, given
 from studio.jobs.uploads import SOURCES
-from studio.model import catalog
+from studio.model import catalog, lenders
 from studio.model.checked_request import run_of
 from studio.model.loading import load
 from studio.model.model import Model
@@ -126,6 +126,7 @@ class Engine:
         """A run, checked, in a folder of its own, or the one where it was begun before. Raises ``ValueError``
         or ``OSError`` for what cannot be done, before anything is written."""
         recipe.check()
+        self.check_lent(recipe.model, recipe.guidance or "")
         files.check_writable(self.out)
         model, request, start = self.asked(recipe, folder)
         if folder is None or (folder / "recipe.json").exists():  # what is saved is not written over
@@ -179,6 +180,10 @@ class Engine:
             batch=batch_of,
             lent=lambda name: known(self._listed(name)),
         )
+
+    def check_lent(self, model: str, guidance: str) -> None:
+        """Raises ``ValueError`` for guidance by a model that does not fit, or that the page does not list."""
+        lenders.check_lent(self._listed(model), guidance, lambda name: known(self._listed(name)))
 
     def run(
         self,

@@ -11,7 +11,7 @@ from studio.checkpoints.plans import NONE as NO_PLAN
 from studio.jobs.limits import DTYPES, MOST_STEPS
 from studio.jobs.recipe import OWN
 from studio.model import lines
-from ui import conditions, estimating, html, rules, starting, views
+from ui import conditions, estimating, html, presets, prior, rules, starting, views
 from ui.engine import Engine
 from ui.html import HEIGHT
 
@@ -85,6 +85,7 @@ def left(find: Callable[[str], Card]) -> dict[str, Any]:
         p["model"] = gr.Dropdown(label="Model", allow_custom_value=True, elem_id="model", **DRIFT)
         p["refresh"] = gr.Button("Refresh", size="sm", elem_id="refresh")
         p["card"] = gr.HTML(elem_id="card")
+    p |= presets.panel()
     with gr.Group():
         p["label"] = gr.Dropdown(
             label="Class", choices=[OWN], value=OWN, allow_custom_value=True, elem_id="label", **DRIFT
@@ -210,6 +211,7 @@ def right(engine: Engine) -> dict[str, Any]:
         def _rules(found: dict[str, Any] | None) -> None:
             rules.draw(found, p["guidance"], p["guidance_stack"], list(engine.cards()))
 
+        p |= prior.panel()
         p["rule"] = gr.Dropdown(
             label="Add a rule", choices=list(lines.rule_names()), value=None, elem_id="rule"
         )

@@ -100,13 +100,16 @@ window.drift = (() => {
   const lines = { guidance: [], sampler: [] };
   function parts(found) {
     if (!found) return;
-    lines[found.form] = found.parts.map((part) => ({
-      name: part.name,
-      first: found.form === "guidance" ? part.options[0]?.name : null,
-      spans: part.options.filter((o) => o.kind === "span" && o.name.startsWith("interval")).map((o) => o.name),
-      given: Object.fromEntries(part.options.filter((o) => o.value !== null).map((o) => [o.name, String(o.value)])),
-    }));
+    lines[found.form] = found.parts.map((part) => heard(part, found.form));
   }
+  const heard = (part, form) => ({
+    name: part.shown,
+    needs: part.needs,
+    provides: part.provides,
+    first: form === "guidance" ? part.options[0]?.name : null,
+    spans: part.options.filter((o) => o.kind === "span" && o.name.startsWith("interval")).map((o) => o.name),
+    given: Object.fromEntries(part.options.filter((o) => o.value !== null).map((o) => [o.name, String(o.value)])),
+  });
   const quoted = (text) => (/[,()="]/.test(text) ? `"${text.replaceAll('"', "")}"` : text);
   function written(part) {
     const inside = Object.entries(part.given).filter(([key]) => !part.spans.includes(key) || part.first === null);
@@ -122,12 +125,29 @@ window.drift = (() => {
     return lines[form].map(written).join(",");
   }
   function rule(name) {
-    if (name) lines.guidance.push({ name, first: null, spans: [], given: {} });
+    if (name) lines.guidance.push({ name, needs: [], provides: "", first: null, spans: [], given: {} });
     return lines.guidance.map(written).join(",");
   }
   function unrule(k) {
     lines.guidance.splice(k, 1);
     return lines.guidance.map(written).join(",");
+  }
+
+  // Another model for the unconditional prediction: the rule that provides it is added, changed or taken out; where no rule needs that prediction, `guide` is added, which does.
+  function prior(name, rule, guide) {
+    const parts = lines.guidance, at = parts.findIndex((part) => part.provides === "uncond"), chosen = name && name !== "none";
+    if (!chosen) parts.splice(at, at < 0 ? 0 : 1);
+    else if (at >= 0) parts[at].given[parts[at].first] = name;
+    else {
+      const made = heard(rule, "guidance");
+      parts.unshift({ ...made, given: { [made.first]: name } });
+    }
+    if (chosen && !parts.some((part) => part.needs.includes("uncond"))) parts.push(heard(guide, "guidance"));
+    return parts.map(written).join(",");
+  }
+  function lender() {
+    const found = lines.guidance.find((part) => part.provides === "uncond");
+    return found?.given[found.first] ?? "none";
   }
 
   // So many seeds from one on, as the line says it, and back.
@@ -240,5 +260,5 @@ window.drift = (() => {
     } else if (event.key === "?" && !writes) help();
   });
 
-  return { seeds, span, dice, next, reuse, parts, option, rule, unrule, fields, put, sending, ask, pick, plan, fail, apply, done, settled, form_is, job_is, opened, job, canvas, carry, download };
+  return { seeds, span, dice, next, reuse, parts, option, rule, unrule, prior, lender, fields, put, sending, ask, pick, plan, fail, apply, done, settled, form_is, job_is, opened, job, canvas, carry, download };
 })();

@@ -7,7 +7,21 @@ from typing import Any
 
 import gradio as gr
 
-from ui import chosen, conditions, dropped, estimating, html, noting, rules, said, starting, views, zipped
+from ui import (
+    chosen,
+    conditions,
+    dropped,
+    estimating,
+    html,
+    noting,
+    presets,
+    prior,
+    rules,
+    said,
+    starting,
+    views,
+    zipped,
+)
 from ui.answers import BRIDGE, CONTROLS, SAMPLE, TRANSLATE
 from ui.api import Api
 from ui.bridge_form import OPENED
@@ -15,6 +29,7 @@ from ui.bridging import CHOSEN, Bridging
 from ui.bridging import SHOWN as SHOWN_BRIDGE
 from ui.events import QUIET, applied
 from ui.handlers import GOING, SHOWN, Handlers
+from ui.presets import Presets
 from ui.starting import GIVEN
 from ui.views import Views
 
@@ -97,6 +112,8 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
     _wire_seeds(p)
 
     estimating.wire(p, h.engine)
+    presets.wire(p, Presets(h.engine))
+    prior.wire(p, h.engine)
     picked = chosen.wire(p, h.chosen)
     dropped.wire(p, h.engine)
     starting.wire(p, h.starting)

@@ -20,10 +20,10 @@ from studio.model.work import Known, Work, known, work_of
 from studio.runtime.devices import DTYPE_NAMES, pick_device, pick_dtype
 from studio.runtime.progress import duration
 from studio.runtime.seeds import AT_ONCE, parse_seeds
+from studio.sampling.starts import usual_strength
 from studio.tasks import build_task
 from studio.tasks.base import Task
 
-USUAL = 0.6  # of the way is run from a picture
 LOOKED = 12  # jobs that are looked at
 RATES = {"cpu": 3e10}  # operations a second that are guessed where nothing ran yet, on a CPU by each thread
 FAST = 1e13  # of other devices
@@ -75,7 +75,7 @@ def estimate(
             sampler=(of.sampler or "").strip(),
             guidance=(of.guidance or "").strip(),
             plan=of.plan,
-            strength=(of.strength or (1.0 if of.mask else USUAL)) if of.init else 1.0,
+            strength=(of.strength or usual_strength(bool(of.mask))) if of.init else 1.0,
             inpaint=bool(of.mask),
             low=low,
             lent=lent,

@@ -30,11 +30,15 @@ class Option:
 
 @dataclass(frozen=True)
 class Part:
-    """One rule, or the sampler. ``about``: the first sentence of its documentation."""
+    """One rule, or the sampler. ``about``: the first sentence of its documentation; ``shown``: what its line
+    calls it; of a rule the branches that it ``needs``, and the one that it ``provides``."""
 
     name: str
+    shown: str
     about: str
     options: tuple[Option, ...]
+    needs: tuple[str, ...] = ()
+    provides: str = ""
 
 
 def rules_of(line: str) -> list[dict[str, Any]]:
@@ -51,6 +55,16 @@ def sampler_of(line: str) -> list[dict[str, Any]]:
     return [_part({"name": name, **options}, samplers.REGISTRY, "sampler")]
 
 
+def provider(branch: str) -> dict[str, Any]:
+    """The rule, as a `Part` without options said, that takes a branch from another model."""
+    found = (name for name in guidance.REGISTRY if _provides(name) == branch)
+    return _part({"name": next(found)}, guidance.REGISTRY, "guidance rule")
+
+
+def _provides(name: str) -> str:
+    return str(getattr(resolve(guidance.REGISTRY, name, "guidance rule"), "provides", ""))
+
+
 def rule_names() -> tuple[str, ...]:
     """All that there are."""
     return tuple(guidance.REGISTRY)
@@ -63,7 +77,9 @@ def _part(tree: Mapping[str, Any], registry: Mapping[str, str], what: str) -> di
         default = parameter.default
         told = "" if default in (None, parameter.empty) else grammar.text_of(default)
         options.append(Option(name, _kind(parameter.annotation, default), told, _plain(tree.get(name))))
-    return asdict(Part(tree["name"], (inspect.getdoc(kind) or "").partition(". ")[0], tuple(options)))
+    name, about = tree["name"], (inspect.getdoc(kind) or "").partition(". ")[0]
+    needs, provides = tuple(sorted(getattr(kind, "needs", ()))), getattr(kind, "provides", "")
+    return asdict(Part(name, grammar.shown(name), about, tuple(options), needs, provides))
 
 
 def _kind(annotation: Any, default: Any) -> str:

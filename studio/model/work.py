@@ -8,7 +8,7 @@ step holds four times the input of the widest layer, for each token and branch, 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Size:
         return 2.0 * self.parameters * self.tokens
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Known:
     """Of a model without its weights: what its runs are asked by, its path, whether its head needs ``exact``
     numbers, and the model that it was fine-tuned from."""
@@ -57,7 +57,11 @@ class Known:
     path: Any
     exact: bool
     base: str
-    size: Size
+    parameters: int
+
+    @cached_property
+    def size(self) -> Size:
+        return _size(self.config, self.info, self.parameters)
 
     @property
     def sample(self) -> SampleConfig:
@@ -99,7 +103,7 @@ def _known(folder: Path, stamps: tuple[int, ...]) -> Known:
         objective.path,
         grad_of(objective.parameterization) != "none",
         str(meta.get("base", {}).get("model", "")),
-        _size(config, info, int(meta.get("parameters") or 0)),
+        int(meta.get("parameters") or 0),
     )
 
 
