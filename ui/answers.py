@@ -221,8 +221,10 @@ def part(answer: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     beside |= {name: (f"{name}_stack",) for name in ("guidance", "sampler")}
     gone = {*left, *(further for name in left for further in beside.get(name, ()))}
     controls = {name: update for name, update in answer["controls"].items() if name not in gone}
-    about = answer if "model" in controls else {k: v for k, v in answer.items() if k != "source"}
-    return {**about, "controls": controls}
+    if "model" in controls:
+        return {**answer, "controls": controls}
+    values = {name: {"value": update["value"]} for name, update in controls.items()}
+    return {"form": answer["form"], "ticket": answer["ticket"], "controls": values}
 
 
 def choices(known: dict[str, Card], current: str | None) -> list[tuple[str, str]]:
