@@ -4,6 +4,8 @@ few of them need the page."""
 from importlib import import_module
 from typing import Any
 
+from ui.serve import load_gradio
+
 
 class Later:
     def __init__(self, name: str):
@@ -12,4 +14,6 @@ class Later:
     def __getattr__(self, key: str) -> Any:
         if key.startswith("_"):  # pytest looks for fixtures and mocks
             raise AttributeError(key)
+        if self._name.startswith(("ui.", "gradio")):
+            load_gradio()
         return getattr(import_module(self._name), key)

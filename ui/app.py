@@ -1,16 +1,12 @@
-"""The page, built and served: what stands on it is in `ui.layout`, which handler each control calls in
-`ui.wiring`, the handlers in `ui.handlers`, the work in `ui.engine`. Pages have addresses of their own: Create
-at /, bridges at /bridge (`ui.bridge`), what was made at /library (`ui.library`); above each stands
+"""The page, built; `ui.serve` serves it. What stands on it is in `ui.layout`, which handler each control
+calls in `ui.wiring`, the handlers in `ui.handlers`, the work in `ui.engine`. Pages have addresses of their
+own: Create at /, bridges at /bridge (`ui.bridge`), what was made at /library (`ui.library`); above each stands
 `ui.strip`."""
 
-import os
-import socket
-import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -84,60 +80,3 @@ def launch_options(
         "max_file_size": "100mb",
         "app_kwargs": {"middleware": [guard, first]},
     }
-
-
-def main(
-    models: list[str] = ["runs"],  # noqa: B006 (never changed)
-    host: str = "127.0.0.1",
-    port: int = 7860,
-    out: str = "outputs",
-    device: str = "auto",
-    dtype: str = "auto",
-    threads: int | None = None,
-    open_browser: bool = False,
-    allow_hosts: Sequence[str] = (),
-    share: bool = False,
-    people: Mapping[str, str] | None = None,
-) -> None:
-    """Serve the page until Ctrl-C; ``share``: also by a link of gradio's. Raises ``ValueError`` for a device,
-    folder or port that cannot be had, and for a page that others reach and nobody has a password for, before
-    anything starts."""
-    from studio.runtime.devices import set_threads
-
-    passwords.check(host, share, people)
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    set_threads(threads)
-    engine = Engine(models, out, device=device, dtype=dtype)
-    engine.check()
-    _check_port(host, port)
-    jobs = Jobs(engine)
-    if taken := jobs.queue.take_up():
-        print(f"goes on with {len(taken)} that an earlier page had begun", file=sys.stderr)
-    names, page = hosts.names_of(host, allow_hosts), build_app(engine, jobs)
-    try:
-        page.launch(
-            server_name=host,
-            server_port=port,
-            inbrowser=open_browser,
-            share=share,
-            prevent_thread_lock=True,
-            **launch_options(engine, host, names, people),
-        )
-        if page.share_url:  # known only now; where there is none gradio has said why
-            names.add(str(urlsplit(page.share_url).hostname))
-        page.block_thread()
-    finally:
-        jobs.queue.close()
-
-
-def _check_port(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            raise ValueError(
-                f"cannot serve at {host}:{port} ({error}); another page may run there: try --port "
-                f"{port + 1 if port < 65535 else 7861}"
-            ) from None

@@ -4,7 +4,6 @@ plain line and exit code 2.
 Heavy imports wait until a command runs, so ``--help`` answers at once.
 """
 
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -37,7 +36,7 @@ from studio.cli.options import (
     emit,
 )
 
-UI = "ui.app:main"
+UI = "ui.serve:main"
 app = typer.Typer(
     name="studio",
     no_args_is_help=True,
@@ -220,8 +219,6 @@ def ui(
         return print(passwords.hashed(hash_password, word))
     people = None if user is None and users is None else passwords.people(user, users)
     passwords.check(host, share, people)
-    # torch's threads sleep where they wait for each other: spinning, they take the cores from the browser
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     module, _, attribute = UI.partition(":")
     name_clash.check(module.partition(".")[0])
     getattr(importlib.import_module(module), attribute)(

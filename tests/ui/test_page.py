@@ -21,7 +21,7 @@ from ui.hosts import Hosts, names_of
 from ui.jobs import Jobs
 
 handling, gr = Later("ui.handlers"), Later("gradio")
-ui_app, gradio_client = Later("ui.app"), Later("gradio_client")
+ui_app, ui_serve, gradio_client = Later("ui.app"), Later("ui.serve"), Later("gradio_client")
 
 
 @pytest.fixture
@@ -286,7 +286,7 @@ def test_what_cannot_be_served_is_said_before_it_starts(
     options: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        ui_app.main(out=str(tmp_path / "out"), **options)
+        ui_serve.main(out=str(tmp_path / "out"), **options)
 
 
 def test_a_foreign_host_is_refused(served: tuple[str, Engine]) -> None:

@@ -1,0 +1,92 @@
+"""The page as a process: begun quickly, served until Ctrl-C."""
+
+import inspect
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from studio.runtime import passwords
+
+
+def main(
+    models: list[str] = ["runs"],  # noqa: B006 (never changed)
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    out: str = "outputs",
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    open_browser: bool = False,
+    allow_hosts: Sequence[str] = (),
+    share: bool = False,
+    people: Mapping[str, str] | None = None,
+) -> None:
+    """Serve the page until Ctrl-C; ``share``: also by a link of gradio's. Raises ``ValueError`` for a device,
+    folder or port that cannot be had, and for a page that others reach and nobody has a password for, before
+    anything starts."""
+    passwords.check(host, share, people)
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    # torch's threads sleep where they wait for each other: spinning, they take the cores from the browser
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    load_gradio()
+    from studio.runtime.devices import set_threads
+    from ui import hosts
+    from ui.app import build_app, launch_options
+    from ui.engine import Engine
+    from ui.jobs import Jobs
+
+    set_threads(threads)
+    engine = Engine(models, out, device=device, dtype=dtype)
+    engine.check()
+    _check_port(host, port)
+    jobs = Jobs(engine)
+    if taken := jobs.queue.take_up():
+        print(f"goes on with {len(taken)} that an earlier page had begun", file=sys.stderr)
+    names, page = hosts.names_of(host, allow_hosts), build_app(engine, jobs)
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            inbrowser=open_browser,
+            share=share,
+            prevent_thread_lock=True,
+            **launch_options(engine, host, names, people),
+        )
+        if page.share_url:  # known only now; where there is none gradio has said why
+            names.add(str(urlsplit(page.share_url).hostname))
+        page.block_thread()
+    finally:
+        jobs.queue.close()
+
+
+def _check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise ValueError(
+                f"cannot serve at {host}:{port} ({error}); another page may run there: try --port "
+                f"{port + 1 if port < 65535 else 7861}"
+            ) from None
+
+
+def load_gradio() -> None:
+    """Import gradio in half of its time: at each import it parses its own source to write a ``.pyi`` file for
+    each component, which editors read. It skips a class of which no source is found."""
+    found = inspect.getfile
+
+    def getfile(thing: Any) -> str:
+        if str(getattr(thing, "__module__", "")).startswith("gradio."):
+            raise OSError("not needed here")
+        return found(thing)
+
+    inspect.getfile = getfile  # type: ignore[assignment]
+    try:
+        import gradio  # noqa: F401
+    finally:
+        inspect.getfile = found
