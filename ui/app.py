@@ -1,7 +1,7 @@
 """The page, built; `ui.serve` serves it. What stands on it is in `ui.layout`, which handler each control
 calls in `ui.wiring`, the handlers in `ui.handlers`, the work in `ui.engine`. Pages have addresses of their
-own: Create at /, bridges at /bridge (`ui.bridge`), what was made at /library (`ui.library`); above each stands
-`ui.strip`."""
+own: Create at /, bridges at /bridge (`ui.bridge`), what was made at /library (`ui.library`); above each
+stands `ui.strip`."""
 
 from collections.abc import Collection, Mapping
 from functools import partial
