@@ -20,6 +20,7 @@ from studio.runtime.signals import Stopped
 from studio.sampling.samples import save_png
 from ui import restore
 from ui.engine import Engine
+from ui.jobs import Jobs
 from ui.restore import Restored
 
 
@@ -268,3 +269,22 @@ def test_mistakes_are_told_and_leave_nothing_behind(
     with pytest.raises(ValueError, match=words):
         list(engine.run(dataclasses.replace(Recipe(shelf.pictures, seeds="0"), **change)))
     assert not list(engine.out.glob("*"))
+
+
+def test_a_model_that_cannot_guide_is_refused_before_one_is_loaded(shelf: Any, engine: Engine) -> None:
+    for guidance, why in (("prior=fashion-dit,cfg=2", "same size"), ("prior=elsewhere,cfg=2", "lists")):
+        with pytest.raises(ValueError, match=why):
+            engine.begin(Recipe(shelf.pictures, guidance=guidance))
+    assert not engine._models and not list(engine.out.glob("2*"))
+
+
+def test_what_a_run_took_tells_the_next_one(shelf: Any, engine: Engine) -> None:
+    jobs = Jobs(engine)
+    asked = Recipe(shelf.pictures, seeds="0-3")
+    assert jobs.engine.estimate(asked).by == "guess"
+    job = jobs.sample(asked, "")
+    list(jobs.queue.watch(job))
+    took, told = jobs.result(job), jobs.engine.estimate(asked)
+    jobs.queue.close()
+    assert told.by == "own" and told.seconds == pytest.approx(took.seconds)
+    assert told.work.evaluations == took.evaluations == 10

@@ -16,6 +16,7 @@ from PIL import Image
 import studio
 from backbones.caching.plan import Plan
 from studio.checkpoints import plans
+from studio.jobs.presets import of_model
 from studio.jobs.recipe import START, Recipe
 from studio.jobs.result import Result
 from studio.runtime.recipes import read_recipe
@@ -222,3 +223,14 @@ def test_a_plan_that_is_picked_sets_the_page_and_what_is_typed_after_it_stays(ta
     assert "--plan fast" in tab.inner_text("#command")
     assert tab.input_value("#num_steps input[type=number]") == "4"
     assert tab.input_value("#guidance textarea, #guidance input") == "cfg=2"
+
+
+def test_plans_are_presets_and_their_share_is_told(engine: Engine, planned: Path) -> None:
+    name = str(planned / "squares")
+    known = {p.name: p for p in of_model(name, engine.card(name))}
+    asked = known["plan fast"].put(Recipe(name, seeds="0-1"))
+    assert (asked.plan, asked.num_steps, asked.sampler, asked.guidance) == ("fast", 4, "euler", "cfg=2")
+    assert "50% of the operations" in known["plan fast"].about and "plan longer" in known
+    whole = replace(asked, plan="none")
+    passes = [engine.estimate(r).work.passes for r in (asked, whole)]
+    assert passes == [4.0, 8.0]  # both branches of four steps, half of the operations
