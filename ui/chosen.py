@@ -59,6 +59,14 @@ class Chosen:
         newest = self.newest.get(owner(request))
         return row(BOTTOM, **found) if newest in (None, Path(paths[index]).parent) else row(BOTTOM)
 
+    def sure(self, paths: list[str], selected: str) -> tuple[Any, ...]:
+        """After a choice was shown: back to the first, where the pictures of another run came before it.
+        BOTTOM."""
+        if not paths or selected in paths:
+            return row(BOTTOM)
+        with toasts():
+            return row(BOTTOM, **self.below(str(self._own(paths[0]))))
+
     def _own(self, path: Any) -> Path:
         """A file that the page has shown: what the browser says may be anything. Raises ``ValueError`` for
         one that is not below the folder of outputs."""
@@ -111,4 +119,7 @@ def wire(p: dict[str, Any], c: Chosen) -> Any:
     for button, (use, _) in AGAIN.items():
         dropped.wire_apply(p, p[button], p["selected"], partial(c.again, use=use))
     zipped.wire(p["zip"], p["zipped"], c.zip, p["selected"])
-    return p["gallery"].select(c.select, p["paths"], [p[name] for name in BOTTOM], **QUIET)
+    bottom = [p[name] for name in BOTTOM]
+    picked = p["gallery"].select(c.select, p["paths"], bottom, **QUIET)
+    picked.success(c.sure, [p["paths"], p["selected"]], bottom, queue=False, **QUIET)
+    return picked

@@ -135,9 +135,11 @@ def test_the_recipe_is_always_of_the_pictures_that_are_shown(page: Any) -> None:
         page.wait_for_function(f"document.querySelector('#status').innerText.includes('seeds {first + 5}')")
         page.wait_for_function("document.querySelector('#status').innerText.includes('4 samples')")
         page.wait_for_timeout(300)
-        assert f"seed-0000{first + 5:02d}.png" in page.inner_text(
-            "#recipe"
-        ) and f"--seeds {first + 5}" in page.inner_text("#command")
+        page.wait_for_function(
+            f"document.querySelector('#recipe')?.innerText.includes('seed-0000{first + 5}.png')",
+            timeout=5000,
+        )
+        assert f"--seeds {first + 5}" in page.inner_text("#command")
         page.keyboard.press("Escape")
     # gradio cancels by its number what has none yet: the click of a moment before
     page.wrong[:] = [text for text in page.wrong if "422 (Unprocessable" not in text]

@@ -63,6 +63,15 @@ def test_a_recipe_sets_the_controls_that_were_asked_for(made: Any) -> None:
     assert set(values) == {"guidance", "guidance_stack"}
 
 
+def test_a_choice_that_comes_late_gives_way_to_the_run_that_is_shown(made: Any) -> None:
+    c, result, _ = made
+    first, second = map(str, result.pictures)
+    shown = dict(zip(chosen.BOTTOM, c.sure([first], second)))  # of another run
+    assert shown["selected"] == first and f"--seeds {result.recipes[0]['seed']} " in shown["command"]
+    for fine in (c.sure([first, second], second), c.sure([], second)):
+        assert all(update == gr.skip() for update in fine)
+
+
 def test_no_bridge_is_offered_where_none_takes_such_pictures(made: Any) -> None:
     c, result, _ = made
     assert c.below(str(result.pictures[0]))["to_bridge"] == ""
