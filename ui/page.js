@@ -195,12 +195,6 @@ window.drift = (() => {
     return said.job ?? said.own ?? "";
   }
 
-  // Whether the canvas of a mask is shown: for the picture that is there, or that an answer brings.
-  function canvas(init, way, found) {
-    const brought = found && "init" in found;
-    return { __type__: "update", visible: brought ? Boolean(found.init && found.masked) : Boolean(init && way === "part") };
-  }
-
   // Values of a form on another page: it opens, and takes them.
   function carry(name, answer) {
     if (answer?.form !== name) return;
@@ -260,5 +254,5 @@ window.drift = (() => {
     } else if (event.key === "?" && !writes) help();
   });
 
-  return { seeds, span, dice, next, reuse, parts, option, rule, unrule, prior, lender, fields, put, sending, ask, pick, plan, fail, apply, done, settled, form_is, job_is, opened, job, canvas, carry, download };
+  return { seeds, span, dice, next, reuse, parts, option, rule, unrule, prior, lender, fields, put, sending, ask, pick, plan, fail, apply, done, settled, form_is, job_is, opened, job, carry, download };
 })();

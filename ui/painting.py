@@ -20,7 +20,7 @@ COLOUR = "#14b8a6"
 def editor(elem_id: str) -> gr.ImageEditor:
     """Where it is painted; hidden until there is a picture."""
     return gr.ImageEditor(
-        label="May change",
+        label="Paint",
         type="pil",
         sources=(),
         layers=False,

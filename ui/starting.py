@@ -21,8 +21,6 @@ from ui.toasts import toasts
 
 WHOLE, PART = "whole", "part"
 GIVEN = ("strength", "init", "way", "drawn")  # what a run is told of it
-# the editor is shown before it gets a picture: what is painted there would be lost where both came at once
-CANVAS = "(init, way, found) => drift.canvas(init, way, found)"
 SHOWN = ("from-picture", "init", "init-note", "way", "strength", "drawn")
 
 
@@ -143,7 +141,7 @@ class Starting:
     def _seen(self, model: str | None, init: str | None, way: str, layers: list[Any]) -> dict[str, Any]:
         """What the model makes of a picture, and where a part of it is painted."""
         if not init or not model:
-            return {"init-note": "", "drawn": None}
+            return {"init-note": "", "drawn": gr.update(value=None, visible=False)}
         card = self.engine.card(model)
         if not catalog.takes_picture(card):
             return {}
@@ -151,11 +149,13 @@ class Starting:
             canvas = painting.over(card, init, layers)
         except ValueError as error:
             why = str(error).replace(str(init), Path(init).name)
-            return {"init-note": html.note(f"{Path(init).name} {why}", bad=True), "drawn": None}
+            note = html.note(f"{Path(init).name} {why}", bad=True)
+            return {"init-note": note, "drawn": gr.update(value=None, visible=False)}
         channels, height, width = catalog.sample_shape(card)
         words = f"The model sees it as {width} × {height}, {pair.CHANNELS.get(channels, channels)}."
         words += " What you paint over may change, all else is kept." if way == PART else ""
-        return {"init-note": html.note(words), "drawn": canvas if way == PART else gr.skip()}
+        drawn = gr.update(value=canvas, visible=True) if way == PART else gr.update(visible=False)
+        return {"init-note": html.note(words), "drawn": drawn}
 
 
 def reopened(form: Mapping[str, Any], own: Job | None) -> tuple[dict[str, Any], str]:
@@ -176,9 +176,6 @@ def layers_of(drawn: Mapping[str, Any] | None) -> list[Any]:
 
 def wire(p: dict[str, Any], s: Starting) -> None:
     shown, here = [p[name] for name in SHOWN], [p["model"], p["init"], p["way"]]
-    sent = gr.on([p["init"].upload, p["init"].clear], None, here[1:], p["drawn"], js=CANVAS, **QUIET)
-    sent.then(s.sent, here, shown, **QUIET)
-    turned = p["way"].input(None, here[1:], p["drawn"], js=CANVAS, **QUIET)
-    turned.then(s.turned, [*here, p["strength"], p["drawn"]], shown, **QUIET)
-    filled = p["started"].change(None, [*here[1:], p["started"]], p["drawn"], js=CANVAS, **QUIET)
-    filled.then(s.fill, [p["started"], *here[1:], p["drawn"]], shown, **QUIET)
+    gr.on([p["init"].upload, p["init"].clear], s.sent, here, shown, **QUIET)
+    p["way"].input(s.turned, [*here, p["strength"], p["drawn"]], shown, **QUIET)
+    p["started"].change(s.fill, [p["started"], *here[1:], p["drawn"]], shown, **QUIET)

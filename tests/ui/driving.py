@@ -47,9 +47,14 @@ def watched(browser: Any, url: str, width: int = 1400, height: int = 900, **opti
 
 
 def left(message: Any) -> bool:
-    """Whether gradio says that a page was left while it asked for the running job."""
+    """Whether gradio says that a page was left while it asked for the running job, or that its editor was
+    given layers anew while it still loaded them, which it draws then."""
     return message.text.startswith(
-        ("AbortError: signal is aborted", "Unexpected error Connection errored out")
+        (
+            "AbortError: signal is aborted",
+            "Unexpected error Connection errored out",
+            "No draw texture found for layer",
+        )
     )
 
 

@@ -44,7 +44,10 @@ def brush(box: tuple[int, int, int, int] = (0, 0, 160, 320)) -> dict[str, Any]:
 
 def shown(found: Any) -> dict[str, Any]:
     """What an answer of the part sets, by name."""
-    return {k: v for k, v in zip(starting.SHOWN, found) if v != gr.skip()}
+    found = {k: v for k, v in zip(starting.SHOWN, found) if v != gr.skip()}
+    if "drawn" in found:  # None where nothing can be painted
+        found["drawn"] = found["drawn"].get("value") if found["drawn"]["visible"] else None
+    return found
 
 
 def pressed(page: Any, model: str, *given: Any, seeds: str = "4") -> dict[str, Any]:
@@ -73,7 +76,7 @@ def test_what_the_model_sees_is_told_and_painted_on(page: Any, shelf: Any, cat: 
     part = page.starting
     assert shown(part.sent(shelf.pictures, None, "part")) == {"init-note": "", "drawn": None}
     whole = shown(part.sent(shelf.pictures, cat, "whole"))
-    assert "8 × 8, grey" in whole["init-note"] and "drawn" not in whole
+    assert "8 × 8, grey" in whole["init-note"] and whole["drawn"] is None
     turned = shown(part.turned(shelf.pictures, cat, "part", 0.6, brush()))
     assert turned["strength"] == 1.0 and turned["drawn"]["background"].size == (320, 320)
     assert turned["drawn"]["layers"][0].getchannel("A").getbbox() == (0, 0, 160, 320)  # it stays
