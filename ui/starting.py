@@ -176,6 +176,8 @@ def layers_of(drawn: Mapping[str, Any] | None) -> list[Any]:
 
 def wire(p: dict[str, Any], s: Starting) -> None:
     shown, here = [p[name] for name in SHOWN], [p["model"], p["init"], p["way"]]
-    gr.on([p["init"].upload, p["init"].clear], s.sent, here, shown, **QUIET)
+    p["init"].upload(s.sent, here, shown, **QUIET)
+    gone = "(model, init, way) => [model, null, way]"  # it is told before the picture has left
+    p["init"].clear(s.sent, here, shown, js=gone, **QUIET)
     p["way"].input(s.turned, [*here, p["strength"], p["drawn"]], shown, **QUIET)
     p["started"].change(s.fill, [p["started"], *here[1:], p["drawn"]], shown, **QUIET)

@@ -215,5 +215,7 @@ def test_a_picture_is_sent_painted_and_made_anew(
             if len(masks()) == count + 2:
                 break
             page.wait_for_timeout(100)
+        page.click("#init button[aria-label='Remove Image']")
+        page.locator("#drawn canvas").first.wait_for(state="detached")
         last, first = masks()[:2]
         assert len(masks()) == count + 2 and np.array_equal(first, last) and 0 < first.mean() < 255
