@@ -16,6 +16,8 @@ from ui.engine import Engine
 from ui.jobs import Jobs
 
 pytestmark = pytest.mark.slow
+BUTTONS = {"create": "#generate", "bridge": "#translate"}
+STATUS = {"create": "#status", "bridge": "#bridge-status"}
 KINDS = {"light": {}, "dark": {"color_scheme": "dark"}, "phone": {"width": 390, "height": 844}}
 
 
@@ -63,3 +65,7 @@ def test_a_page_can_be_read_touched_and_walked(
         assert found["faint"] == [] and found["focus"] == [] and found["wide"] == []
         assert kind != "phone" or found["small"] == []
         assert kind != "light" or driving.nameless(page) == []
+        if kind == "phone" and name != "library":  # the result comes right below the button
+            button = page.locator(BUTTONS[name]).bounding_box()
+            below = page.locator(STATUS[name]).bounding_box()["y"] - button["y"] - button["height"]
+            assert 0 < below < 150
