@@ -120,6 +120,8 @@ def wire(p: dict[str, Any], c: Chosen) -> Any:
         dropped.wire_apply(p, p[button], p["selected"], partial(c.again, use=use))
     zipped.wire(p["zip"], p["zipped"], c.zip, p["selected"])
     bottom = [p[name] for name in BOTTOM]
-    picked = p["gallery"].select(c.select, p["paths"], bottom, **QUIET)
+    picked = p["gallery"].select(
+        c.select, p["paths"], bottom, trigger_mode="always_last", **QUIET
+    )  # a held arrow passes many
     picked.success(c.sure, [p["paths"], p["selected"]], bottom, queue=False, **QUIET)
     return picked

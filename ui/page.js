@@ -249,7 +249,7 @@ window.drift = (() => {
       if (press("generate") || press("translate")) event.preventDefault();
     } else if (event.key === "Escape" && !document.querySelector("dialog[open], #gallery .preview, [role=listbox]")) {
       press("stop") || press("bridge-stop");
-    } else if (["ArrowLeft", "ArrowRight"].includes(event.key) && !writes && !event.target.closest?.("[role=tab], [role=listbox], .gallery, button.thumbnail-item")) {
+    } else if (["ArrowLeft", "ArrowRight"].includes(event.key) && !writes && !event.target.closest?.("[role=tab], [role=listbox], .gallery, .preview, button.thumbnail-item")) {
       press(event.key === "ArrowLeft" ? "bridge-previous" : "bridge-next") || walk(event.key === "ArrowLeft" ? -1 : 1);
     } else if (event.key === "?" && !writes) help();
   });
