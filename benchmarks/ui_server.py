@@ -1,6 +1,7 @@
 """`studio ui` in a process of its own, for measures."""
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -30,7 +31,8 @@ def served(out: Path, models: Path) -> Iterator[Served]:
         port = probe.getsockname()[1]
     url, began = f"http://127.0.0.1:{port}", time.perf_counter()
     command = [sys.executable, "-m", "studio", "ui", "--out", out, "--models", models, "--port", port]
-    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL)
+    usual = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}  # compiled files are kept
+    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL, env=usual)
     try:
         while True:
             try:
