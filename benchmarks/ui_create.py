@@ -30,7 +30,7 @@ def _form(browser: Any, page: Served, **asked: Any) -> Any:
 
 def _ended(tab: Any) -> float:
     """Waits for the run of a tab; the seconds that it took by itself."""
-    tab.wait_for_function(f"/samples.*evaluations/.test({STATUS})", timeout=MINUTES)
+    tab.wait_for_function(f"/samples?.*evaluations/.test({STATUS})", timeout=MINUTES)
     said = re.search(r"([\d.]+) s ·", tab.evaluate(STATUS))
     assert said is not None
     return float(said[1])
@@ -113,7 +113,7 @@ def preview(browser: Any, home: Path, quick: bool) -> dict[str, float]:
             live = bool(k % 2)
             tab.locator("#live input").set_checked(live)
             tab.click("#generate")
-            tab.wait_for_function(f"!/samples.*evaluations/.test({STATUS})")
+            tab.wait_for_function(f"!/samples?.*evaluations/.test({STATUS})")
             seconds = _ended(tab)
             if k:  # the first one loads the model
                 taken[live].append(seconds)
