@@ -147,3 +147,9 @@ def test_what_is_no_comparison_of_names_passes() -> None:
     assert (
         comparisons('a.name == b.name\nname == "sfid"\nlen(a.shape) == len(b.shape)\nx.name == "mine"') == []
     )
+
+
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """Of two with one name pytest collects neither where both are asked for."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
