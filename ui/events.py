@@ -5,8 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-# no progress of gradio's own, shown nor counted: for each output that waits the browser counts time at every
-# frame, which took half of a core
+# no progress of gradio's own, shown nor counted: the browser would count time at every frame for each output
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
 
 

@@ -50,33 +50,19 @@ def theme() -> gr.themes.Base:
     )
 
 
+COPIED: dict[str, Any] = {"interactive": False, "wrap_lines": True, "lines": 3, "buttons": ["copy"]}
+
+
 def command(elem_id: str) -> gr.Code:
     """A command to copy."""
-    return gr.Code(
-        label="The command that makes it again",
-        language="shell",
-        interactive=False,
-        wrap_lines=True,
-        lines=3,
-        max_lines=6,
-        buttons=["copy"],
-        elem_id=elem_id,
-    )
+    words = "The command that makes it again"
+    return gr.Code(label=words, language="shell", max_lines=6, elem_id=elem_id, **COPIED)
 
 
 def python(elem_id: str) -> gr.Code:
     """The same in Python, closed at first."""
     with gr.Accordion("In Python", open=False):
-        return gr.Code(
-            language="python",
-            show_label=False,
-            interactive=False,
-            wrap_lines=True,
-            lines=3,
-            max_lines=8,
-            buttons=["copy"],
-            elem_id=elem_id,
-        )
+        return gr.Code(language="python", show_label=False, max_lines=8, elem_id=elem_id, **COPIED)
 
 
 def left(find: Callable[[str], Card]) -> dict[str, Any]:

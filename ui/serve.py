@@ -76,7 +76,7 @@ def _check_port(host: str, port: int) -> None:
 
 
 def load_gradio() -> None:
-    """Import gradio in half of its time: at each import it parses its own source to write a ``.pyi`` file for
+    """Import gradio sooner: at each import it parses its own source to write a ``.pyi`` file for
     each component, which editors read. It skips a class of which no source is found."""
     found = inspect.getfile
 
