@@ -58,6 +58,13 @@ def sample(
         float | None, typer.Option(help="How much of the way is run anew: 0 keeps the picture, 1 ignores it.")
     ] = None,
     mask: Annotated[Path | None, typer.Option(help="With --init: white may change, black is kept.")] = None,
+    known: Annotated[
+        Path | None,
+        typer.Option(help="With --given: an .npy (or .npz) of bools, true for the entries that stay."),
+    ] = None,
+    given: Annotated[
+        Path | None, typer.Option(help="The values of the known entries, in the data's own unit.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Samples computed at once (8, fixed, in bf16 on a CPU).")] = 64,
     deterministic: Annotated[
         bool, typer.Option(help="Bytes that do not depend on what is sampled beside.")
@@ -90,7 +97,8 @@ def sample(
     set_threads(threads)
     loaded = load(model, weights=weights, device=device, dtype=dtype, attention=attention)
     loaded = (loaded.on_path(path) if path else loaded).planned(plan, cache_limit)
-    origin = {k: str(v) for k, v in (("init", init), ("mask", mask)) if v is not None}
+    files = {"init": init, "mask": mask, "known": known, "given": given}
+    origin = {k: str(v) for k, v in files.items() if v is not None}
     options: dict[str, Any] = dict(
         labels=labels,
         seeds=chosen,
@@ -101,6 +109,8 @@ def sample(
         init=init,
         strength=strength,
         mask=mask,
+        known=known,
+        given=given,
         batch=batch,
         deterministic=deterministic,
     )

@@ -51,13 +51,23 @@ class Rows(Curves):
         part: Tensor | None = None,
         free: Tensor | None = None,
     ) -> tuple[Tensor, Cond]:
-        """With ``valid`` (B, n), the rows that are real."""
+        """With ``valid`` (B, n), the rows that are real: at least those of which something is known. Raises
+        ``ValueError`` where fewer are asked for."""
         source: Any = noise
         u = source.uniform(stream="rows").double()
         ends = torch.tensor(self.lengths, dtype=torch.float64, device=u.device).cumsum(0)
         count = 1 + torch.searchsorted(ends, u * ends[-1], right=True).clamp_max(len(ends) - 1)
         if settings and "rows" in settings:
             count = torch.full_like(count, int(settings["rows"]))
+        if cond.known is not None:
+            rows = cond.known.any(-1) * torch.arange(1, shape[0] + 1, device=count.device)
+            least = rows.amax(1).to(count)
+            if settings and "rows" in settings and (least > count).any():
+                raise ValueError(
+                    f"got {int(count[0])} rows for samples of which row {int(least.max())} is known, "
+                    f"expected at least {int(least.max())}"
+                )
+            count = torch.maximum(count, least)
         valid = torch.arange(shape[0], device=count.device) < count[:, None]
         return super().start(replace(cond, valid=valid), noise, path, shape)
 

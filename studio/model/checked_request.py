@@ -22,6 +22,7 @@ from studio.model.cache_limit import batch_within
 from studio.model.loaded import Loaded
 from studio.runtime.seeds import AT_ONCE, MOST, parse_seeds
 from studio.sampling import sampler_spec, starts
+from studio.sampling.kept import Kept, kept
 
 
 def checked_request(
@@ -36,6 +37,8 @@ def checked_request(
     init: Any = None,
     strength: float | None = None,
     mask: Any = None,
+    known: Any = None,
+    given: Any = None,
     batch: int = 64,
     deterministic: bool = False,
     sources: Tensor | None = None,
@@ -61,6 +64,8 @@ def checked_request(
         )
     if init is None and mask is not None and sources is None:
         raise ValueError("got a mask without a picture; give the picture to keep with --init")
+    held = kept(known, given, model.sample_shape, len(chosen), model.codec, model.name)
+    _check_alone(held, model, init, sources)
     values = dict(conditions or {})
     own_names = {f.name for f in model.info.conditions}
     for name in ("label", "class"):
@@ -78,25 +83,24 @@ def checked_request(
     }
     if model.codec.parts:
         init, mask = model.task.part(init, mask)
-    given = asked(model.info, values, len(chosen), files=files)
+    told = asked(model.info, values, len(chosen), files=files)
     guidance = defaults.guidance if isinstance(guidance, str) and guidance == "default" else guidance
     line = describe(guidance)
     rules = guidance_floor.parse(guidance) if line == CUSTOM else None
     steps = defaults.num_steps if num_steps is None else whole(num_steps, "num_steps")
     batch, deterministic = whole(batch, "batch"), _flag(deterministic, "deterministic")
-    said = sampler_spec.said(sampler)
+    said, fills = sampler_spec.said(sampler), mask is not None or held is not None
     spec = (
         CUSTOM
         if said == CUSTOM
-        else sampler_spec.resolved(said, model.fit, inpaint=mask is not None and model.fit.re_noises)
+        else sampler_spec.resolved(said, model.fit, inpaint=fills and model.fit.re_noises)
     )
     solver = sampler if said == CUSTOM else sampler_spec.build_sampler(spec)
     solver.check(model.denoiser)
-    if solver.resample > 1 and (mask is None or not model.fit.re_noises):
+    if solver.resample > 1 and not (fills and model.fit.re_noises):
         raise ValueError(
-            f"got resample={solver.resample}, which is for pictures that are filled in (init and mask) by "
-            "a model that was not trained with known "
-            "entries; leave it out"
+            f"got resample={solver.resample}, which is for pictures that are filled in (init and mask, or "
+            "known and given) by a model that was not trained with known entries; leave it out"
         )
     solver.times(model.denoiser.path, steps)
     sampling.check_guided(model.denoiser, rules_of(line if rules is None else rules), solver)
@@ -111,7 +115,7 @@ def checked_request(
     request = sampling.Request(
         chosen,
         parse_labels(labels, model.classes, chosen),
-        None if given.numeric is None else (given.numeric,) * len(chosen),
+        None if told.numeric is None else (told.numeric,) * len(chosen),
         steps,
         spec,
         line,
@@ -123,14 +127,15 @@ def checked_request(
         sources,
         direction,
         settings,
-        given.values,
+        told.values,
         solver if spec == CUSTOM else None,
         own.noise,
-        given.columns,
-        given.texts,
+        told.columns,
+        told.texts,
         attention=model.attention,
+        kept=held,
     )
-    _warn_of_range(model, given)
+    _warn_of_range(model, told)
     return _planned(model, request), rules
 
 
@@ -194,6 +199,21 @@ def _check_start(model: Loaded, sources: Tensor | None, direction: str, init: An
         raise ValueError(
             f"got sources of shape {tuple(sources.shape)} for {count} seeds, expected "
             f"{(count, *model.sample_shape)}"
+        )
+
+
+def _check_alone(held: Kept | None, model: Loaded, init: Any, sources: Any) -> None:
+    """Known entries are those of samples that start from noise, and of nothing else."""
+    if held is None:
+        return
+    if init is not None:
+        raise ValueError(
+            "got init and known entries, expected one of them: a sample to begin with, or entries that stay"
+        )
+    if sources is not None or model.info.starts_from:
+        raise ValueError(
+            f"got known entries for {model.name}, which starts from a source; give mask, what of it may "
+            "change"
         )
 
 

@@ -20,7 +20,7 @@ from studio.model import between, display, probability_flow
 from studio.model.flowing import Flowing, none_or
 from studio.runtime.progress import notebook_bar
 from studio.sampling import inputs
-from studio.sampling.forms import Conditions, Guidance, Labels, Picture, Seeds, Solver
+from studio.sampling.forms import Conditions, Entries, Guidance, Labels, Picture, Seeds, Solver
 from studio.sampling.samples import Samples, places
 
 
@@ -48,6 +48,8 @@ class Model(Flowing):
         init: Picture = None,
         strength: float | None = None,
         mask: Picture = None,
+        known: Entries = None,
+        given: Entries = None,
         noise: Any = None,
         batch: int = 64,
         deterministic: bool = False,
@@ -66,6 +68,8 @@ class Model(Flowing):
             init=init,
             strength=strength,
             mask=mask,
+            known=known,
+            given=given,
             noise=noise,
             batch=batch,
             deterministic=deterministic,
@@ -142,6 +146,8 @@ class Model(Flowing):
         init: Picture = None,
         strength: float | None = None,
         mask: Picture = None,
+        known: Entries = None,
+        given: Entries = None,
         noise: Any = None,
         batch: int = 64,
         deterministic: bool = False,
@@ -166,6 +172,9 @@ class Model(Flowing):
           tensor (`studio.sampling.inputs`).
         - ``strength``: how much of the way is run anew: 0 keeps ``init``, 1 ignores it.
         - ``mask``: what of ``init`` may change: white, or true.
+        - ``known``, ``given``: which entries of the samples are known, and their values in the data's own
+          unit, which stay to the last bit: a mask and numbers of a sample's shape, or one for each seed
+          (`studio.sampling.kept`).
         - ``noise``: where to start from, or a source of all draws (`studio.sampling.starts`).
         - ``batch``: samples computed at once.
         - ``deterministic``: bytes that do not depend on what is sampled beside.
@@ -187,13 +196,16 @@ class Model(Flowing):
             init=init,
             strength=strength,
             mask=mask,
+            known=known,
+            given=given,
             noise=noise,
             batch=batch,
             deterministic=deterministic,
             sources=sources,
             direction=direction,
         )
-        given_here = {k: v for k, v in (("init", init), ("mask", mask)) if v is not None} | (
+        told = {"init": init, "mask": mask, "known": known, "given": given}
+        given_here = {k: v for k, v in told.items() if v is not None} | (
             {} if request.noise is None else {"noise": None}
         )
         given_here |= dict.fromkeys(request.unkept())
@@ -222,6 +234,8 @@ class Model(Flowing):
         made = torch.stack(list(values))
         if request.mask is not None and request.init is not None and self.codec.rescales:
             made = torch.where(request.mask, made, request.init.to(made))  # to the last bit
+        if request.kept is not None:
+            made = request.kept.put_back(made)
         return Samples(made, self.recipes(request, origin, rules), self.task, seconds)
 
     def interpolate(

@@ -16,7 +16,7 @@ from studio.model import guiding_models
 from studio.model.checked_request import checked_request
 from studio.model.loaded import Loaded
 from studio.model.recipes import recipes_of
-from studio.sampling.forms import Conditions, Guidance, Labels, Picture, Seeds, Solver
+from studio.sampling.forms import Conditions, Entries, Guidance, Labels, Picture, Seeds, Solver
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,6 +37,8 @@ class Requesting(Loaded):
         init: Picture = None,
         strength: float | None = None,
         mask: Picture = None,
+        known: Entries = None,
+        given: Entries = None,
         noise: Any = None,
         batch: int = 64,
         deterministic: bool = False,
@@ -58,6 +60,8 @@ class Requesting(Loaded):
             init=init,
             strength=strength,
             mask=mask,
+            known=known,
+            given=given,
             noise=noise,
             batch=batch,
             deterministic=deterministic,

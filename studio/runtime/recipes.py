@@ -73,6 +73,8 @@ TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
             "torch",
             "init",
             "mask",
+            "known",
+            "given",
             "direction",
             "source",
             "source_hash",

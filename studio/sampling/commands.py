@@ -47,6 +47,8 @@ def _sample(recipe: Mapping[str, Any], look: bool) -> str:
         options += [("--init", recipe["init"]), ("--strength", recipe.get("strength"))]
     options += [
         ("--mask", recipe.get("mask")),
+        ("--known", recipe.get("known")),
+        ("--given", recipe.get("given")),
         ("--path", path_text(recipe.get("path"))),
         ("--deterministic", recipe.get("deterministic")),
     ]
@@ -102,7 +104,7 @@ def sampler_text(recipe: Mapping[str, Any], fit: Fit | None = None, *, look: boo
         return as_recorded(
             recipe["sampler"],
             fit or (fit_here(recipe["model"]) if look else ELSEWHERE),
-            inpaint="mask" in recipe,
+            inpaint="mask" in recipe or "known" in recipe,
         )
     except ValueError:  # nothing that a sampler's line could be: whoever runs the command is told
         return str(recipe["sampler"])
@@ -170,6 +172,8 @@ def python_of(recipe: Mapping[str, Any], network: str) -> str:
         "init": recipe.get("init"),
         "strength": recipe.get("strength"),
         "mask": recipe.get("mask"),
+        "known": recipe.get("known"),
+        "given": recipe.get("given"),
         "deterministic": recipe.get("deterministic"),
     }
     if "source" in recipe:

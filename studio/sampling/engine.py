@@ -27,6 +27,7 @@ from studio.data.conditions import missing
 from studio.runtime.finite import check_step
 from studio.runtime.signals import Stopped
 from studio.sampling import starts
+from studio.sampling.kept import Kept
 from studio.sampling.sampler_spec import build_sampler
 
 FIXED_BATCH = 8
@@ -44,7 +45,7 @@ class Request:
     ``solver``: a sampler that no line describes. ``noise``: see `studio.sampling.starts`. ``fields``: (N,
     ...) conditions of other kinds by name, as the network sees them, and ``texts`` what recipes keep of
     them. ``plan``: what of the network is not computed at every evaluation, and its name; ``attention``: the
-    backend (`backbones.attention`)."""
+    backend (`backbones.attention`). ``kept``: entries of the samples that are known and stay."""
 
     seeds: tuple[int, ...]
     labels: tuple[int, ...] | None = None
@@ -68,6 +69,7 @@ class Request:
     plan: Plan | None = None
     plan_name: str = ""
     attention: str = "auto"
+    kept: Kept | None = field(default=None, compare=False)
 
     def unkept(self) -> tuple[str, ...]:
         """Names of the conditions of which values are given that no recipe keeps."""
@@ -82,6 +84,7 @@ class Request:
             numeric=None if self.numeric is None else tuple(self.numeric[i] for i in rows),
             fields={k: v[list(rows)] for k, v in self.fields.items()},
             texts={k: tuple(v[i] for i in rows) for k, v in self.texts.items()},
+            kept=None if self.kept is None else self.kept.of(rows),
         )
 
 
@@ -221,6 +224,8 @@ def stream(
     for rows in batches:
         noise = starts.draws(request.noise, request.seeds, rows, device)
         cond = cond_of(request, rows, device)
+        if request.kept is not None:
+            cond = request.kept.told(cond, codec, rows, device)
         part, free = (request.init, request.mask) if codec.parts else (None, None)
         prior, cond = codec.start(
             cond, noise, denoiser.path, shape, settings=request.settings, part=part, free=free

@@ -18,3 +18,4 @@ Solver = str | Mapping[str, Any] | Sampler | None  # "ddim(eta=0.5)", {"name": .
 Guidance = str | int | float | Rule | Mapping[str, Any] | Sequence[Any] | None
 Conditions = Mapping[str, Any] | None  # by name, in their own units
 Picture = str | Path | Image | np.ndarray | Tensor | None  # `studio.sampling.inputs`
+Entries = str | Path | np.ndarray | Tensor | Sequence[Any] | None  # of samples: `studio.sampling.kept`

@@ -41,7 +41,7 @@ def test_the_rest_follows_from_what_is_given(run: Any) -> None:
     the law is the data's."""
     model = run.load()
     assert model.denoiser.known_trained and model.denoiser.net.known_embedder.weight.abs().max() > 0
-    made = model.sample(seeds=range(1500), init=GIVEN, mask=FREE).values
+    made = model.sample(seeds=range(1500), known=~FREE, given=GIVEN).values
     assert torch.equal(made[:, 0], torch.full((1500,), 1.5))
     mean, std = made[:, 1:].mean(0), made[:, 1:].std(0)
     torch.testing.assert_close(mean, torch.tensor([1.35, -0.9]), atol=0.12, rtol=0)
