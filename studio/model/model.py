@@ -204,8 +204,8 @@ class Model(Flowing):
             sources=sources,
             direction=direction,
         )
-        told = {"init": init, "mask": mask, "known": known, "given": given}
-        given_here = {k: v for k, v in told.items() if v is not None} | (
+        inputs_given = {"init": init, "mask": mask, "known": known, "given": given}
+        given_here = {k: v for k, v in inputs_given.items() if v is not None} | (
             {} if request.noise is None else {"noise": None}
         )
         given_here |= dict.fromkeys(request.unkept())
