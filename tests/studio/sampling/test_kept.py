@@ -114,14 +114,15 @@ def test_from_files_and_what_recipes_say(curves: Model, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="known and given came as values in Python"):
         command_of(arrays.recipes[0])
     words = ("--known", tmp_path / "known.npy", "--given", tmp_path / "seen.npz", "--num-steps", "3")
-    done = run_studio("sample", curves.folder, "--out", tmp_path / "out", "--seeds", "2", *words)
+    said = ("sample", curves.folder, "--out", tmp_path / "out", "--seeds", "2")
+    done = run_studio(*said, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "out" / "samples.npz") as file:
         assert np.array_equal(file["values"], arrays.values.numpy())
     files = curves.sample(known=str(tmp_path / "known.npy"), given=tmp_path / "seen.npz", **asked)
     assert torch.equal(files.values, arrays.values)
-    said = shlex.split(command_of(files.recipes[0]))
-    assert said[said.index("--given") + 1] == str(tmp_path / "seen.npz")
+    line = shlex.split(command_of(files.recipes[0]))
+    assert line[line.index("--given") + 1] == str(tmp_path / "seen.npz")
 
 
 @pytest.mark.parametrize(
