@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.caching.kept import kept
 from backbones.plugins import Registry
 from backbones.registry import build
-from backbones.types import Cond
+from backbones.types import Cond, RunContext
 
 REGISTRY = Registry(
     "encoders",
@@ -174,10 +175,12 @@ class NamedEncoders(nn.ModuleList):
         self.names = tuple(f["name"] for f in fields)
 
 
-def conditioned(c: Tensor | None, cond: Cond, like: Tensor, /, **encoders: Any) -> Tensor:
+def conditioned(
+    c: Tensor | None, cond: Cond, like: Tensor, /, ctx: RunContext | None = None, **encoders: Any
+) -> Tensor:
     """``c`` (B, D) plus what the encoders make of their conditions, in their order: each is called as its
     condition in `Cond` is, ``named`` all of the others. One that is absent counts as missing. ``like`` (B,
-    ...) tells rows and device."""
+    ...) tells rows and device. A run (``ctx``) without gradients encodes a condition once."""
     named = encoders.pop("named", None)
     pairs = [*encoders.items(), *zip(getattr(named, "names", ()), named or ())]
     for name, encoder in pairs:
@@ -185,7 +188,19 @@ def conditioned(c: Tensor | None, cond: Cond, like: Tensor, /, **encoders: Any) 
             continue
         given = cond.get(name)
         value: Any = encoder.absent(len(like), like.device) if given is None else given
-        part = encoder(value.to(c.dtype) if c is not None and value.is_floating_point() else value)
+        dtype = c.dtype if c is not None and value.is_floating_point() else value.dtype
+        part = _encoded(encoder, value, dtype, ctx)
         c = part if c is None else c + part
     assert c is not None
     return c
+
+
+def _encoded(encoder: Any, value: Tensor, dtype: torch.dtype, ctx: RunContext | None) -> Tensor:
+    """What an encoder makes of a condition; of the very tensor that it saw last in this run, what it made
+    then."""
+    if ctx is None or torch.is_grad_enabled():
+        return encoder(value.to(dtype))
+    memory = kept(ctx, encoder, "encoded")
+    if memory.get("of") is not value or memory["dtype"] != dtype:
+        memory |= {"of": value, "dtype": dtype, "made": encoder(value.to(dtype))}
+    return memory["made"]

@@ -64,7 +64,9 @@ class MLPBackbone(nn.Module):
     ) -> Tensor:
         cond = cond if cond is not None else Cond()
         c = self.t_embedder(t.expand(len(x)))
-        c = conditioned(c, cond, x, label=self.y_embedder, numeric=self.n_embedder, named=self.f_embedders)
+        c = conditioned(
+            c, cond, x, ctx, label=self.y_embedder, numeric=self.n_embedder, named=self.f_embedders
+        )
         h = self.inp(torch.cat([x.cos(), x.sin()], -1) if self.periodic else x) + c
         if self.known_embedder is not None and cond.known is not None:
             h = h + self.known_embedder(cond.known.expand_as(x))

@@ -1,6 +1,8 @@
 """Encoders of conditions that are many rows: sets, words, and vectors in a row. Rows are padded by what is
 missing; a sample without a row is met by a learned null, as one whose condition was dropped is."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,15 +11,18 @@ from backbones.encoders import sinusoid
 from backbones.pooling import Pool, summed
 
 MANY = 16  # rows of a usual set: what their sum is divided by
+# of waves along standardised places, in radians: the first frequency, and from each to the next
+LONGEST, OCTAVE = 0.5, 1.5
 
 
 class Rows(nn.Module):
     """What encoders of rows share: an MLP of each row, pooling, and the null."""
 
-    def __init__(self, dim: int, *, pooling: str, heads: int, pooled: int = 0):
+    def __init__(self, dim: int, *, pooling: str, heads: int, pooled: int = 0, width: int | None = None):
         super().__init__()
-        self.row = nn.Sequential(nn.SiLU(), nn.Linear(dim, dim), nn.SiLU())
-        self.pool = Pool(dim, pooling=pooling, heads=heads)
+        width = width or dim
+        self.row = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.pool = Pool(width, pooling=pooling, heads=heads)
         self.out = nn.Sequential(nn.Linear(pooled or dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.null = nn.Parameter(torch.zeros(dim))
         nn.init.normal_(self.null, std=0.02)
@@ -31,22 +36,53 @@ class Rows(nn.Module):
 class SetEncoder(Rows):
     """(B, K, f) sets of any number of rows, those of NaN absent, to (B, D): an MLP of each row, the mean and
     the sum of what it makes and the number of rows, and an MLP of these (DeepSets, Zaheer et al. 1703.06114).
-    ``pooling=attention`` weighs the rows of the mean. Neither the order of rows nor absent ones change it."""
+    ``pooling=attention`` weighs the rows of the mean. Neither the order of rows nor absent ones change it.
 
-    def __init__(self, features: int, dim: int, *, pooling: str = "mean", heads: int = 4):
-        super().__init__(dim, pooling=pooling, heads=heads, pooled=2 * dim + 1)
-        self.first = nn.Linear(features, dim)
+    ``width``: of a row, ``dim`` unless given. Of the columns ``along``, which say where something was seen,
+    ``waves`` sines and cosines are added to a row, alone and times its other columns: what a sum of such rows
+    tells is then linear in what was seen."""
+
+    def __init__(
+        self,
+        features: int,
+        dim: int,
+        *,
+        pooling: str = "mean",
+        heads: int = 4,
+        width: int | None = None,
+        waves: int = 0,
+        along: Sequence[int] = (),
+    ):
+        width = width or dim
+        super().__init__(dim, pooling=pooling, heads=heads, pooled=2 * width + 1, width=width)
+        self.features, self.along = features, tuple(along)
+        self.others = tuple(k for k in range(features) if k not in self.along)
+        self.frequencies = tuple(LONGEST * OCTAVE**k for k in range(waves)) if along else ()
+        each = len(self.along) * (1 + 2 * len(self.frequencies))  # of the places: themselves and their waves
+        more = 2 * len(self.along) * len(self.frequencies) + each * len(self.others)
+        self.first = nn.Linear(features + (more if self.frequencies else 0), width)
+
+    def waved(self, rows: Tensor) -> Tensor:
+        """(..., features) with waves of the places and their products."""
+        if not self.frequencies:
+            return rows
+        places = rows[..., self.along]
+        angles = places[..., None] * places.new_tensor(self.frequencies)
+        waves = torch.cat([angles.sin(), angles.cos()], -1).flatten(-2)
+        every = torch.cat([places, waves], -1)
+        products = rows[..., self.others][..., None] * every[..., None, :]
+        return torch.cat([rows, waves, products.flatten(-2)], -1)
 
     def forward(self, rows: Tensor) -> Tensor:
         there = ~rows.isnan().any(-1)  # (B, K)
         known = torch.where(there[..., None], rows, 0.0).to(self.null.dtype)
-        h = self.row(self.first(known))
+        h = self.row(self.first(self.waved(known)))
         count = there.sum(1, keepdim=True).float()
         pooled = [self.pool(h, there), summed(h.float(), there) / MANY, (1 + count).log()]
         return self.finished(torch.cat(pooled, 1), there)
 
     def absent(self, rows: int, device: torch.device) -> Tensor:
-        return torch.full((rows, 1, self.first.in_features), torch.nan, device=device)
+        return torch.full((rows, 1, self.features), torch.nan, device=device)
 
 
 class InOrder(Rows):

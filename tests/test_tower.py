@@ -16,6 +16,7 @@ ROOMS = [  # of studio, from the ground up
     "data",
     "tasks",
     "metrics",
+    "recipes",
     "checkpoints",
     "sampling",
     "model",

@@ -202,12 +202,13 @@ class Scale(FromNoise):
 
 
 class Columns(FromNoise):
-    """Vectors (B, d) float less a ``mean`` and over a ``std`` for each number ↔ the same about unit scale."""
+    """Vectors (B, d) float less a ``mean`` and over a ``std`` for each number ↔ the same about unit scale.
+    ``names``: what the numbers are called."""
 
     name, bound, pictures, rescales = "columns", None, False, True
 
-    def __init__(self, *, mean: tuple[float, ...], std: tuple[float, ...]):
-        self.mean, self.std = mean, std
+    def __init__(self, *, mean: tuple[float, ...], std: tuple[float, ...], names: tuple[str, ...] = ()):
+        self.mean, self.std, self.names = mean, std, names
 
     def encode(self, data: Tensor) -> Tensor:
         return (data.float() - data.new_tensor(self.mean).float()) / data.new_tensor(self.std).float()

@@ -24,6 +24,7 @@ REGISTRY = Registry(
         "images": "studio.data.images:images",
         "points": "studio.data.toy:points",
         "sets": "studio.data.sets:sets",
+        "simulated": "studio.recipes.posterior.data:simulated",
         "angles": "studio.data.angles:angles",
         "tokens": "studio.data.tokens:tokens",
         "curves": "studio.data.curves:curves",

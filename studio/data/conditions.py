@@ -50,8 +50,8 @@ class Field:
     """One condition. ``shape``: of a value, () for a single number or class; of rows as many as training had.
     ``names``: of classes, the words of captions, the columns of rows. ``mean`` and ``std``: what numbers are
     standardised by for the network, ``means`` and ``stds`` of each column of rows; ``range``: the least and
-    the greatest that training saw, of rows how many, None where that is not known. ``options``: those of the
-    kind and of its encoder."""
+    the greatest that training saw, of rows how many, None where that is not known; ``lows`` and ``highs``:
+    those of each column of rows. ``options``: those of the kind and of its encoder."""
 
     name: str
     kind: str
@@ -62,6 +62,8 @@ class Field:
     range: tuple[float, float] | None = None
     means: tuple[float, ...] = ()
     stds: tuple[float, ...] = ()
+    lows: tuple[float, ...] = ()
+    highs: tuple[float, ...] = ()
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
     @property

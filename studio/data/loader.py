@@ -16,6 +16,7 @@ from torch import Tensor
 from backbones.types import Cond
 from studio.data.arrays import Arrays, Data
 from studio.data.own_items import Own
+from studio.data.simulated import Simulated, endless
 
 UNPAIRED = 0x5EED  # the order of sources that go with nothing in particular
 
@@ -41,8 +42,10 @@ class Batches:
         return [index for _, index in self.places(step)]
 
     def places(self, step: int) -> list[tuple[int, int]]:
-        """The same with the epoch that each is drawn in."""
+        """The same with the epoch that each is drawn in; what has no end comes in its order."""
         n, out = len(self.dataset), []
+        if endless(self.dataset):
+            return [(0, int(position)) for position in step * self.batch_size + self.local]
         for position in step * self.batch_size + self.local:
             epoch, place = divmod(int(position), n)
             if epoch != self._epoch:
@@ -98,7 +101,7 @@ def _first(items: list[Any]) -> Any:
 def fetch(dataset: Any, places: Sequence[tuple[int, int]], seed: int = 0) -> tuple[Tensor, Cond]:
     """(B, ...) values and their conditions, at places of (epoch, index)."""
     indices = [index for _, index in places]
-    if isinstance(dataset, Arrays):
+    if isinstance(dataset, Arrays | Simulated):
         return dataset.__getitems__(indices)
     own = dataset if isinstance(dataset, Own) else Own(dataset)
     return own.fetch(indices, [epoch for epoch, _ in places], seed)
@@ -175,8 +178,8 @@ def held_out(data: Data, count: int) -> Draw | None:
 
 def spread(part: Any, count: int) -> list[int]:
     """Indices of a fixed choice, in order: each class in its share, and at least once where there is room.
-    Labels that do not lie open are not looked at."""
-    n, labels = len(part), getattr(part, "labels", None)
+    Labels that do not lie open are not looked at, and of what has no end the first are taken."""
+    n, labels = min(len(part), count) if endless(part) else len(part), getattr(part, "labels", None)
     if n <= count:
         return list(range(n))
     order = np.random.Generator(np.random.Philox(key=0)).permutation(n)

@@ -13,6 +13,7 @@ from studio.codecs.codec import makes_pictures
 from studio.data.arrays import Data
 from studio.data.depth import Reading, Span
 from studio.data.labels import listed
+from studio.data.simulated import endless
 from studio.data.walk import NOT_READ
 
 LEFT_OUT = "files-left-out.csv"
@@ -36,7 +37,8 @@ def of_data(data: Data, says: str = "samples") -> str:
     """What was read: how many samples of which shape, with which classes, from what. ``says``: what samples
     that are no pictures are called."""
     kind = "pictures (C, H, W)" if makes_pictures(data.codec) and len(data.shape) == 3 else says
-    text = f"{data.name}: {len(data.train):,} {kind} of {tuple(data.shape)}"
+    many = "as training goes, simulated" if endless(data.train) else f"{len(data.train):,}"
+    text = f"{data.name}: {many} {kind} of {tuple(data.shape)}"
     text += f", {len(data.held_out):,} held out" if data.held_out is not None else ", none held out"
     if data.classes:
         text += (

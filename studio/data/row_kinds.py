@@ -26,23 +26,27 @@ WORDS = 20_000  # of a vocabulary, at most: the most frequent
 
 
 class RowsKind(ArrayKind):
-    """(K, f) floats; a row of NaN alone is absent. ``in_order``: an absent row in between keeps its place."""
+    """(K, f) floats; a row of NaN alone is absent. ``in_order``: an absent row in between keeps its place.
+    The option ``logs`` names columns of counts (by number, from 0), which are seen by log(1 + x)."""
 
     any_length, in_order, called = True, True, "vectors"
 
     def fit(self, field: Field, given: Sequence[Any]) -> Field:
-        """As long as the longest, with how many rows there are at least and at most, and what each column is
-        standardised by. Raises ``ValueError`` where no sample has a row."""
+        """As long as the longest, with how many rows there are at least and at most, what each column is
+        standardised by, and how far it reaches. Raises ``ValueError`` where no sample has a row."""
         found = [r for r in (self.rows(field, v) for v in given if not left_open(v)) if len(r)]
         if not found:
             raise ValueError(f"got no value for the condition {field.name!r}, expected at least one")
         counts, every = [len(r) for r in found], np.concatenate(found).astype(np.float64)
         field = field if field.shape else replace(field, shape=(max(counts), every.shape[1]))
+        scaled = self._scaled(field, torch.from_numpy(every)).numpy()
         return replace(
             field,
-            means=field.means or tuple(map(float, np.nanmean(every, 0))),
-            stds=field.stds or tuple(float(s) if s > 0 else 1.0 for s in np.nanstd(every, 0)),
+            means=field.means or tuple(map(float, np.nanmean(scaled, 0))),
+            stds=field.stds or tuple(float(s) if s > 0 else 1.0 for s in np.nanstd(scaled, 0)),
             range=field.range or (float(min(counts)), float(max(counts))),
+            lows=field.lows or tuple(map(float, np.nanmin(every, 0))),
+            highs=field.highs or tuple(map(float, np.nanmax(every, 0))),
         )
 
     def rows(self, field: Field, given: Any, files: bool = True) -> np.ndarray:
@@ -60,6 +64,9 @@ class RowsKind(ArrayKind):
             )
         if np.isinf(value).any():
             raise ValueError(f"got infinite numbers in {field.name}, expected finite ones")
+        for k in field.options.get("logs", ()):
+            if (value[:, k] < 0).any():
+                raise ValueError(f"got numbers below 0 in column {k} of {field.name}, expected counts")
         lost = np.isnan(value)
         partly = np.flatnonzero(lost.any(1) & ~lost.all(1))
         if len(partly):
@@ -82,11 +89,20 @@ class RowsKind(ArrayKind):
         if not field.means:
             return value
         means, stds = (torch.tensor(v, dtype=torch.float64) for v in (field.means, field.stds))
-        return ((value.double() - means) / stds).float()
+        return ((self._scaled(field, value.double()) - means) / stds).float()
 
     def beyond(self, field: Field, value: Tensor) -> str:
-        count = int((~value.isnan().all(-1)).sum())
-        return "" if _within(field, count) else f"{_span(field)} rows"
+        there = value[~value.isnan().all(-1)]
+        if not _within(field, len(there)):
+            return f"{_span(field)} rows"
+        lows, highs = (torch.tensor(v, dtype=value.dtype) for v in (field.lows, field.highs))
+        if not len(lows) or not len(there):
+            return ""
+        out = ((there < lows) | (there > highs)).any(0)
+        named = field.names or tuple(f"number {i}" for i in range(len(out)))
+        return ", ".join(
+            f"{named[i]} from {lows[i]:.4g} to {highs[i]:.4g}" for i in range(len(out)) if out[i]
+        )
 
     def hint(self, field: Field) -> str:
         rows = f"{_span(field)} rows" if field.range else "rows"
@@ -96,7 +112,15 @@ class RowsKind(ArrayKind):
         return "table" if field.shape[-1] <= CELLS else "file"
 
     def encoder(self, field: Field) -> dict[str, Any]:
-        return {"encoder": "vectors", "features": field.shape[-1], **field.options}
+        return {"encoder": "vectors", "features": field.shape[-1], **_but_logs(field)}
+
+    def _scaled(self, field: Field, value: Tensor) -> Tensor:
+        logs = list(field.options.get("logs", ()))
+        if not logs:
+            return value
+        value = value.clone()
+        value[..., logs] = value[..., logs].log1p()
+        return value
 
     def _columns(self, field: Field) -> str:
         count = field.shape[-1] if field.shape else 0
@@ -112,7 +136,7 @@ class SetKind(RowsKind):
     in_order, called = False, "rows"
 
     def encoder(self, field: Field) -> dict[str, Any]:
-        return {"encoder": "set", "features": field.shape[-1], **field.options}
+        return {"encoder": "set", "features": field.shape[-1], **_but_logs(field)}
 
 
 class TokensKind(RowsKind):
@@ -223,6 +247,11 @@ def _as_list(text: str) -> Any:
     except (ValueError, RecursionError):
         return text
     return found if isinstance(found, list) else text
+
+
+def _but_logs(field: Field) -> dict[str, Any]:
+    """The options of the encoder."""
+    return {k: v for k, v in field.options.items() if k != "logs"}
 
 
 def _within(field: Field, count: int) -> bool:

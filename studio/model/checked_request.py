@@ -86,6 +86,8 @@ def checked_request(
     told = asked(model.info, values, len(chosen), files=files)
     guidance = defaults.guidance if isinstance(guidance, str) and guidance == "default" else guidance
     line = describe(guidance)
+    if model.task.unguided and guidance_floor.parse(guidance):
+        raise ValueError(f"got guidance {line!r} for {model.name}, but {model.task.unguided}; leave it out")
     rules = guidance_floor.parse(guidance) if line == CUSTOM else None
     steps = defaults.num_steps if num_steps is None else whole(num_steps, "num_steps")
     batch, deterministic = whole(batch, "batch"), _flag(deterministic, "deterministic")

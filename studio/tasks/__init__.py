@@ -25,6 +25,8 @@ REGISTRY = Registry(
         "rows": "studio.tasks.curves:RowsTask",
         "clips": "studio.tasks.clips:ClipsTask",
         "molecule": "studio.tasks.molecule:MoleculeTask",
+        "posterior": "studio.recipes.posterior.linear_gaussian:LinearGaussian",
+        "nb-regression": "studio.recipes.posterior.nb_regression:NBRegression",
     },
 )
 
@@ -83,3 +85,9 @@ def build_task(name: str, codec: Mapping[str, Any] | None = None, own: Task | No
         return own
     kind = resolve(REGISTRY, name_of(name, codec), "task")
     return kind(**{k: v for k, v in (codec or {}).items() if k in inspect.signature(kind).parameters})
+
+
+def build(name: str) -> Any:
+    """The task of a name, without a model or its codec: what recipes simulate by
+    (``studio.tasks.build("posterior").simulate(100, seed=0)``). Raises ``ValueError`` for an unknown one."""
+    return build_task(name)

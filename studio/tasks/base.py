@@ -40,7 +40,8 @@ class Task(Protocol):
 
     ``measures``: what such samples are measured by, in `studio.evaluation.judges`: a mapping of names to
     functions of two sets, a `Judge`, or a string ``module:attribute`` that names either; empty where there is
-    none. ``augments``: what training can do to samples, by the names that its config has.
+    none. ``augments``: what training can do to samples, by the names that its config has. ``unguided``: why
+    no guidance may be asked for, where that is so.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Task(Protocol):
     previewed: int = 20
     listing: tuple[str, ...] = ()
     measures: Any = ""
+    unguided: str = ""
 
     @property
     def says(self) -> str:

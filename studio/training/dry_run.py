@@ -13,6 +13,7 @@ from torch import Tensor
 
 from studio.checkpoints import checkpoint
 from studio.config import Config, load_config
+from studio.data.simulated import endless
 from studio.runtime import files
 from studio.runtime.progress import duration, memory_mb
 from studio.training.loop import Trainer
@@ -80,13 +81,13 @@ def of_training(
         "yaml": config.yaml(),
         "run": str(folder),
         "parameters": sum(p.numel() for net in trainer.learner.networks.values() for p in net.parameters()),
-        "samples": len(data.train),
+        "samples": "simulated as training goes" if endless(data.train) else len(data.train),
         "held_out": len(data.held_out) if data.held_out is not None else 0,
         "classes": list(data.classes),
         **({"from": start_from} if start_from else {}),
         "step_seconds": round(seconds, 4),
         "steps": steps,
-        "epochs": round(steps * train.batch_size / len(data.train), 1),
+        "epochs": 0.0 if endless(data.train) else round(steps * train.batch_size / len(data.train), 1),
         "total_seconds": round(total, 1),
         "memory_mb": round(_peak_mb(trainer.device)),
         "checkpoint_mb": round(each / 1e6, 1),
@@ -97,9 +98,10 @@ def of_training(
 
 def lines(result: Mapping[str, Any]) -> list[str]:
     """What `of_training` found, for the eye."""
+    times = f" ({result['epochs']:,} times through the data)" if result["epochs"] else ""
     told = {
-        "time": f"{result['step_seconds']:.3g} s a step, {result['steps']:,} steps ({result['epochs']:,} "
-        f"times through the data): {duration(result['total_seconds'])} in all",
+        "time": f"{result['step_seconds']:.3g} s a step, {result['steps']:,} steps{times}: "
+        f"{duration(result['total_seconds'])} in all",
         "memory": f"{result['memory_mb']:,} MB",
         "disk": f"{result['disk_mb']:,} MB of checkpoints at the most, {result['checkpoint_mb']:,} MB each; "
         f"{result['free_disk_mb']:,} MB are free",

@@ -100,7 +100,7 @@ def resolve(
         or any(o.startswith("sample.sampler=") for o in overrides)
     ):  # what a run has recorded stays as it is
         config = replace(config, sample=replace(config.sample, sampler=sampler_spec.of_new(config, info)))
-    config = replace(config, sample=_checked_sample(config, info, objective, overrides))
+    config = replace(config, sample=_checked_sample(config, info, objective, shown, overrides))
     return Resolved(config, data, info, objective, found, shown, own)
 
 
@@ -160,17 +160,16 @@ def _check(
 
 
 def _checked_sample(
-    config: Config, info: Info, objective: Objective, overrides: Sequence[str]
+    config: Config, info: Info, objective: Objective, task: Task, overrides: Sequence[str]
 ) -> SampleConfig:
     """The ``sample`` section after checking that previews can follow it. Guidance that a config brings along
-    is left out where the data has no conditions; one that was asked for in this call raises."""
+    is left out where the data has no conditions, or samples that bear none; one that was asked for in this
+    call raises."""
     sampler_spec.build_sampler(config.sample.sampler).times(objective.path, config.sample.num_steps)
     rules = guidance.parse(config.sample.guidance)
-    if info.conditions or not any(r.needs for r in rules):
+    if not rules or not task.unguided and (info.conditions or not any(r.needs for r in rules)):
         return config.sample
+    why = task.unguided or "this data has no conditions to guide towards"
     if any(o.startswith("sample.guidance=") for o in overrides):
-        raise ValueError(
-            f"got sample.guidance={config.sample.guidance!r}, but this data has no conditions to guide "
-            "towards; leave it out"
-        )
+        raise ValueError(f"got sample.guidance={config.sample.guidance!r}, but {why}; leave it out")
     return replace(config.sample, guidance="")

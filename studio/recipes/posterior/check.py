@@ -1,0 +1,109 @@
+"""How far a trained posterior is from the exact one, and whether it is calibrated.
+
+Calibration alone certifies nothing: a posterior that knows less than the observations tell is calibrated too,
+so it stands beside the divergence from the exact posterior wherever that is known.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from studio.recipes.posterior.data import OBSERVATIONS
+from studio.recipes.posterior.task import PosteriorTask, Reference
+
+LEVEL = 0.9  # of the intervals
+BINS = 20  # of ranks
+SURE = 4.0  # standard errors beyond which a difference is one
+
+
+def divergence(draws: np.ndarray, exact: Reference) -> float:
+    """KL(N(m, C) ‖ N(mean, covariance)) in nats, m and C those of the draws (N, d)."""
+    off, found = draws.mean(0) - exact.mean, np.cov(draws.T)
+    inverse = np.linalg.inv(exact.covariance)
+    logs = np.linalg.slogdet(exact.covariance)[1] - np.linalg.slogdet(found)[1]
+    return float((np.trace(inverse @ found) + off @ inverse @ off - len(off) + logs) / 2)
+
+
+def sampled(model: Any, rows: np.ndarray, draws: int, first: int = 0) -> np.ndarray:
+    """(draws, d) float64 of a model's posterior given rows (K, f), from seeds that begin with ``first``."""
+    made = model.sample(seeds=range(first, first + draws), conditions={OBSERVATIONS: rows}, batch=draws)
+    return made.values.double().numpy()
+
+
+def accuracy(
+    model: Any, task: PosteriorTask, *, count: int | None = None, sets: int = 300, draws: int = 1000, seed=1
+) -> dict[str, float]:
+    """Against the exact posterior of new simulations of ``count`` rows: ``kl``, the divergence of a Gaussian
+    of the draws from it, with its standard error ``kl_se``; ``kl_floor``, that of as many exact draws;
+    ``kl_prior``, that of the prior; ``mean_error``, the root mean square error of the mean in standard
+    deviations of the exact posterior, with its floor; ``std_ratio``; ``coverage`` of 90 % intervals.
+
+    Raises ``ValueError`` for a task without an exact posterior, and for a result that is better than exact
+    draws: then the observations tell what they should not.
+    """
+    made = task.simulate(sets, seed=_seed(seed, 1), count=count)
+    before = task.simulate(20 * draws, seed=_seed(seed, 2))["values"].astype(np.float64)
+    table: dict[str, list[Any]] = {}
+    for i, (rows, theta) in enumerate(zip(made[OBSERVATIONS], made["values"])):
+        exact = task.reference(rows, draws, _seed(seed, 3 + i))
+        if exact is None:
+            raise ValueError(f"got {task.name}, whose exact posterior is not known, expected another task")
+        found = sampled(model, rows, draws, i * draws)
+        std = np.sqrt(np.diag(exact.covariance))
+        low, high = np.quantile(found, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), 0)
+        for key, value in {
+            "kl": divergence(found, exact),
+            "kl_floor": divergence(exact.draws, exact),
+            "kl_prior": divergence(before, exact),
+            "mean_error": np.square((found.mean(0) - exact.mean) / std).mean(),
+            "mean_error_floor": np.square((exact.draws.mean(0) - exact.mean) / std).mean(),
+            "std_ratio": (found.std(0) / std).mean(),
+            "coverage": ((low < theta) & (theta < high)).mean(),
+        }.items():
+            table.setdefault(key, []).append(value)
+    means = {k: float(np.mean(v)) for k, v in table.items()}
+    means |= {k: means[k] ** 0.5 for k in ("mean_error", "mean_error_floor")}
+    means["kl_se"] = float(np.std(np.subtract(table["kl"], table["kl_floor"])) / sets**0.5)
+    check_no_leak(means)
+    return means
+
+
+def check_no_leak(found: Mapping[str, float]) -> None:
+    """Raises ``ValueError`` for a divergence that is surely below that of exact draws."""
+    if found["kl"] < found["kl_floor"] - SURE * found["kl_se"]:
+        raise ValueError(
+            f"got a divergence of {found['kl']:.4f}, expected at least that of exact draws, "
+            f"{found['kl_floor']:.4f}: leak? do the observations tell the parameters?"
+        )
+
+
+def calibration(
+    model: Any, task: PosteriorTask, *, sets: int = 1000, draws: int = 99, seed: int = 1
+) -> dict[str, Any]:
+    """Simulation-based calibration (Talts et al. 1804.06788): of every parameter the rank of the true value
+    among draws, whose law is uniform where the posterior is calibrated. ``p``: of a chi-square test of each
+    parameter's ranks in `BINS` bins; ``coverage`` of 90 % intervals; ``ranks`` (sets, d). Raises
+    ``ValueError`` for ranks that do not fill bins evenly."""
+    if (draws + 1) % BINS:
+        raise ValueError(f"got draws={draws}, expected one less than a multiple of {BINS}")
+    made = task.simulate(sets, seed=_seed(seed, 0))
+    ranks, inside = [], []
+    for i, (rows, theta) in enumerate(zip(made[OBSERVATIONS], made["values"])):
+        found = sampled(model, rows, draws, i * draws)
+        ranks.append((found < theta).sum(0))
+        low, high = np.quantile(found, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), 0)
+        inside.append((low < theta) & (theta < high))
+    each = np.array(ranks)
+    counts = [np.bincount(r * BINS // (draws + 1), minlength=BINS) for r in each.T]
+    return {
+        "p": [float(stats.chisquare(c).pvalue) for c in counts],
+        "coverage": np.mean(inside, 0).tolist(),
+        "ranks": each,
+    }
+
+
+def _seed(seed: int, part: int) -> int:
+    """Apart from all that was trained on: those have seeds of two numbers."""
+    return int(np.random.SeedSequence([seed, part, 1]).generate_state(1, np.uint64)[0])
