@@ -2,7 +2,7 @@
 when there are any."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +23,10 @@ from backbones.types import Cond, RunContext
 class MLPBackbone(nn.Module):
     """``net(x, t, cond)``: (B, d), (B,) on the trained time scale → (B, d). The output starts at 0.
     ``known``: it is told which entries are given (`Cond.known`). ``periodic``: entries are angles (radians),
-    seen by their cosine and sine, so that a whole turn changes nothing."""
+    seen by their cosine and sine, so that a whole turn changes nothing. ``modulated``: time and conditions
+    also scale and shift what each block makes (FiLM, Perez et al. 1709.07871), which begins as no change."""
 
-    identity = ("known_embedder",)  # what begins as that
+    identity = ("known_embedder", "modulation")  # what begins as that
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class MLPBackbone(nn.Module):
         learn_sigma: bool = False,
         known: bool = False,
         periodic: bool = False,
+        modulated: bool = False,
     ):
         super().__init__()
         self.num_classes, self.periodic = num_classes, periodic
@@ -54,6 +56,10 @@ class MLPBackbone(nn.Module):
         nn.init.zeros_(self.out.bias)
         self.f_embedders = NamedEncoders(fields, width)
         self.known_embedder = KnownEmbedder(dim, width) if known else None
+        self.modulation = nn.Linear(width, 2 * width * depth) if modulated else None
+        if self.modulation is not None:
+            nn.init.zeros_(self.modulation.weight)
+            nn.init.zeros_(self.modulation.bias)
 
     def tokens(self, shape: Sequence[int]) -> int:
         """One: a point is seen at once."""
@@ -71,9 +77,19 @@ class MLPBackbone(nn.Module):
         if self.known_embedder is not None and cond.known is not None:
             h = h + self.known_embedder(cond.known.expand_as(x))
 
+        changes = None if self.modulation is None else self.modulation(F.silu(c)).chunk(len(self.blocks), -1)
+
         def blocks(h: Tensor) -> Tensor:
-            for block in self.blocks:
-                h = h + block(F.silu(h))
+            for i, block in enumerate(self.blocks):
+                if changes is None:
+                    h = h + block(F.silu(h))
+                    continue
+                scale, shift = changes[i].chunk(2, -1)
+                first, *rest = cast(nn.Sequential, block)
+                made = first(F.silu(h)) * (1 + scale) + shift
+                for layer in rest:
+                    made = layer(made)
+                h = h + made
             return h
 
         h = through(blocks, h, ctx, self)

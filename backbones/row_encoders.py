@@ -1,8 +1,6 @@
 """Encoders of conditions that are many rows: sets, words, and vectors in a row. Rows are padded by what is
 missing; a sample without a row is met by a learned null, as one whose condition was dropped is."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,7 +36,8 @@ class SetEncoder(Rows):
     the sum of what it makes and the number of rows, and an MLP of these (DeepSets, Zaheer et al. 1703.06114).
     ``pooling=attention`` weighs the rows of the mean. Neither the order of rows nor absent ones change it.
 
-    ``width``: of a row, ``dim`` unless given. Of the columns ``along``, which say where something was seen,
+    ``width``: of a row, ``dim`` unless given. ``sums``: the mean and the sum of the rows as they are stand
+    beside those of what the MLP makes of them. Of the columns ``along``, which say where something was seen,
     ``waves`` sines and cosines are added to a row, alone and times its other columns: what a sum of such rows
     tells is then linear in what was seen."""
 
@@ -51,16 +50,19 @@ class SetEncoder(Rows):
         heads: int = 4,
         width: int | None = None,
         waves: int = 0,
-        along: Sequence[int] = (),
+        along: tuple[int, ...] = (),
+        sums: bool = False,
     ):
-        width = width or dim
-        super().__init__(dim, pooling=pooling, heads=heads, pooled=2 * width + 1, width=width)
-        self.features, self.along = features, tuple(along)
+        width, along = width or dim, tuple(along)
+        waves = waves if along else 0
+        each = len(along) * (1 + 2 * waves)  # of the places: themselves and their waves
+        more = 2 * len(along) * waves + each * (features - len(along)) if waves else 0
+        pooled = 2 * width + 1 + (2 * (features + more) if sums else 0)
+        super().__init__(dim, pooling=pooling, heads=heads, pooled=pooled, width=width)
+        self.features, self.along, self.sums = features, along, sums
         self.others = tuple(k for k in range(features) if k not in self.along)
-        self.frequencies = tuple(LONGEST * OCTAVE**k for k in range(waves)) if along else ()
-        each = len(self.along) * (1 + 2 * len(self.frequencies))  # of the places: themselves and their waves
-        more = 2 * len(self.along) * len(self.frequencies) + each * len(self.others)
-        self.first = nn.Linear(features + (more if self.frequencies else 0), width)
+        self.frequencies = tuple(LONGEST * OCTAVE**k for k in range(waves))
+        self.first = nn.Linear(features + more, width)
 
     def waved(self, rows: Tensor) -> Tensor:
         """(..., features) with waves of the places and their products."""
@@ -76,9 +78,13 @@ class SetEncoder(Rows):
     def forward(self, rows: Tensor) -> Tensor:
         there = ~rows.isnan().any(-1)  # (B, K)
         known = torch.where(there[..., None], rows, 0.0).to(self.null.dtype)
-        h = self.row(self.first(self.waved(known)))
+        seen = self.waved(known)
+        h = self.row(self.first(seen))
         count = there.sum(1, keepdim=True).float()
         pooled = [self.pool(h, there), summed(h.float(), there) / MANY, (1 + count).log()]
+        if self.sums:
+            total = summed(seen.float(), there)
+            pooled += [total / count.clamp(min=1), total / MANY]
         return self.finished(torch.cat(pooled, 1), there)
 
     def absent(self, rows: int, device: torch.device) -> Tensor:

@@ -234,6 +234,7 @@ REGISTRY = Registry(
         "pixels": "studio.codecs.codec:Pixels",
         "scale": "studio.codecs.codec:Scale",
         "columns": "studio.codecs.codec:Columns",
+        "bounded": "studio.codecs.bounded:Bounded",
         "curves": "studio.codecs.curves:Curves",
         "rows": "studio.codecs.rows:Rows",
         "vae": "studio.codecs.vae:VAECodec",

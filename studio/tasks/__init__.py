@@ -27,6 +27,9 @@ REGISTRY = Registry(
         "molecule": "studio.tasks.molecule:MoleculeTask",
         "posterior": "studio.recipes.posterior.linear_gaussian:LinearGaussian",
         "nb-regression": "studio.recipes.posterior.nb_regression:NBRegression",
+        "two-moons": "studio.recipes.posterior.sbi_tasks:TwoMoons",
+        "slcp": "studio.recipes.posterior.sbi_tasks:SLCP",
+        "seir": "studio.recipes.posterior.seir:SEIR",
     },
 )
 

@@ -27,11 +27,24 @@ def test_waves_are_of_the_places_and_their_products_linear_in_what_was_seen() ->
 
 
 def test_order_and_absent_rows_change_nothing() -> None:
-    net = SetEncoder(2, 16, width=8, waves=3, along=(0,)).eval()
+    net = SetEncoder(2, 16, width=8, waves=3, along=(0,), sums=True).eval()
     rows = torch.randn(4, 5, 2, generator=G)
     more = torch.cat([rows, torch.full((4, 3, 2), torch.nan)], 1)[:, torch.randperm(8, generator=G)]
     assert torch.allclose(net(rows), net(more), atol=1e-6)
     assert torch.equal(net(net.absent(4, rows.device)), net.null.expand(4, 16))
+
+
+def test_a_modulated_network_begins_as_one_that_is_not() -> None:
+    torch.manual_seed(0)
+    plain = MLPBackbone(dim=2, width=16, depth=2)
+    torch.manual_seed(0)
+    net = MLPBackbone(dim=2, width=16, depth=2, modulated=True)
+    x, t = torch.randn(5, 2, generator=G), torch.rand(5, generator=G)
+    for one in (plain, net):
+        torch.nn.init.normal_(one.out.weight, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(net(x, t), plain(x, t))
+    torch.nn.init.normal_(net.modulation.weight, generator=G)
+    assert not torch.allclose(net(x, t), plain(x, t))
 
 
 def test_a_run_encodes_a_condition_once_and_training_every_time() -> None:

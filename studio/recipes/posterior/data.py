@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from studio.codecs.codec import build_codec
 from studio.data.arrays import Arrays, Data, content_hash
-from studio.data.conditions import Field, column_of, fitted, kind_of
+from studio.data.conditions import Field, checked, kind_of
 from studio.data.simulated import BLOCK, Simulated
 from studio.tasks import build
 
@@ -43,23 +44,26 @@ def data_of(
     if not hasattr(task, "observe"):
         raise ValueError(f"got the task {task.name}, which simulates nothing, expected one that does")
     first = task.simulate(FIRST * BLOCK, seed=_seed(seed, 1))
-    options: dict[str, Any] = {"pooling": pooling}
+    options: dict[str, Any] = {"pooling": pooling, "sums": True}
     options |= {"width": width} if width else {}
     options |= {"waves": waves, "along": list(task.along)} if waves and task.along else {}
     options |= {"logs": list(task.logs)} if task.logs else {}
-    field = Field(OBSERVATIONS, "set", names=tuple(task.columns), options=options)
-    field, _ = fitted(field, first[OBSERVATIONS], np.arange(len(first["values"])))
-    kept = task.simulate(held_out, seed=_seed(seed, 0)) if held_out else None
-    mean, std = (f(first["values"], 0, dtype=np.float64) for f in (np.mean, np.std))
-    codec = {
-        "name": "columns",
-        "mean": mean.tolist(),
-        "std": np.where(std > 0, std, 1.0).tolist(),
-        "names": list(task.parameters),
-    }
+    rows = first[OBSERVATIONS]
+    counts = (~np.isnan(rows).any(-1)).sum(1)
+    reach = (float(counts.min()), float(counts.max()))
+    shape = (rows.shape[1], rows.shape[2])
+    field = Field(OBSERVATIONS, "set", shape, tuple(task.columns), range=reach, options=options)
+    field = kind_of(checked(field)).fit(field, [rows.reshape(-1, shape[1])])
+    d = first["values"].shape[1]
+    ends = dict(zip(("low", "high"), map(list, zip(*task.bounds))))
+    codec = {"name": "bounded" if ends else "columns", **ends, "names": list(task.parameters)}
+    free = build_codec(codec | {"mean": [0.0] * d, "std": [1.0] * d}).encode(
+        torch.from_numpy(first["values"])
+    )
+    codec |= {"mean": free.double().mean(0).tolist(), "std": free.double().std(0).tolist()}
 
-    def block(k: int) -> Arrays:
-        made = task.simulate(BLOCK, seed=_seed(seed, FIRST + k))
+    def part(number: int, count: int = BLOCK) -> Arrays:
+        made = task.simulate(count, seed=_seed(seed, number))
         rows = kind_of(field).seen(field, torch.from_numpy(made[OBSERVATIONS]))
         return Arrays(made["values"], named={OBSERVATIONS: rows.numpy()})
 
@@ -67,10 +71,8 @@ def data_of(
         task.name,
         task.name,
         tuple(first["values"].shape[1:]),
-        Simulated(block),
-        None
-        if kept is None
-        else Arrays(kept["values"], named={OBSERVATIONS: column_of(field, kept[OBSERVATIONS])}),
+        Simulated(lambda k: part(FIRST + k)),
+        part(0, held_out) if held_out else None,
         codec=codec,
         hash=content_hash(first["values"], first[OBSERVATIONS]),
         fields=(field,),

@@ -20,7 +20,7 @@ class NBRegression(PosteriorTask):
     parameters = ("log mean", "log fold change", "log dispersion")
     columns = ("count", "size", "group")
     counts = (2, 12)
-    along = ()
+    along = (2,)
     logs = (0,)
 
     def prior(self, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -33,8 +33,9 @@ class PosteriorTask(VectorsTask):
     ``parameters``, ``columns``, ``counts``, and writes `prior` and `observe`.
 
     ``counts``: of the rows, at least and at most. ``along``: the columns that say where something was
-    observed, whose waves the network sees, times the other columns; ``logs``: columns of counts. ``names``:
-    of the parameters that a model has, where they are not all of them.
+    observed, whose waves the network sees, times the other columns; ``logs``: columns of counts. ``bounds``:
+    the ends of each parameter (None: there is none), beyond which no sample lies. ``names``: of the
+    parameters that a model has, where they are not all of them.
     """
 
     name, says = "posterior", "parameters"
@@ -45,6 +46,7 @@ class PosteriorTask(VectorsTask):
     counts: tuple[int, int] = (2, 20)
     along: tuple[int, ...] = (0,)
     logs: tuple[int, ...] = ()
+    bounds: tuple[tuple[float | None, float | None], ...] = ()
 
     def __init__(self, *, names: Sequence[str] = ()):
         self.parameters = tuple(names) or self.parameters
