@@ -32,6 +32,7 @@ REGISTRY = Registry(
         "clips": "studio.data.clips:clips",
         "molecules": "studio.data.molecules:molecules",
         "moses": "studio.data.molecules:moses",
+        "battery": "studio.recipes.battery.source:battery",
     },
 )
 

@@ -30,6 +30,7 @@ REGISTRY = Registry(
         "two-moons": "studio.recipes.posterior.sbi_tasks:TwoMoons",
         "slcp": "studio.recipes.posterior.sbi_tasks:SLCP",
         "seir": "studio.recipes.posterior.seir:SEIR",
+        "battery": "studio.recipes.battery.task:BatteryTask",
     },
 )
 
