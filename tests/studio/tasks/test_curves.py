@@ -76,6 +76,19 @@ def test_every_channel_has_its_unit() -> None:
         Curves(mean=(0.0,), std=(0.0,))
 
 
+def test_every_place_has_its_unit() -> None:
+    codec = Curves(mean=(100.0, 90.0, 50.0), std=(1.0, 0.1, 20.0), places=True)
+    data = torch.tensor([[101.0, 90.1, 10.0]])
+    torch.testing.assert_close(codec.encode(data), torch.tensor([[1.0, 1.0, -2.0]]), rtol=0, atol=1e-4)
+    torch.testing.assert_close(codec.decode(codec.encode(data)), data)
+    two = data[:, None].expand(1, 2, 3)
+    torch.testing.assert_close(codec.encode(two), codec.encode(data)[:, None].expand(1, 2, 3))
+    jacobian = torch.autograd.functional.jacobian(codec.encode, data).double().view(3, 3)
+    np.testing.assert_allclose(codec.log_det((3,)), torch.linalg.slogdet(jacobian)[1], rtol=1e-6)
+    np.testing.assert_allclose(codec.log_det((2, 3)), 2 * codec.log_det((3,)))
+    assert codec.sizes((3,))["input_size"] == (3,)
+
+
 def test_the_process_has_its_law() -> None:
     made = process(range(4000), 16)
     mean, covariance = law(16)
