@@ -24,7 +24,7 @@ class CurvesTask(Task):
     """``dtype``: of the data, and of files of samples."""
 
     name, array, together, previewed = "curves", "values", True, 256
-    measures = "studio.evaluation.series_measures:CURVES"
+    measures: Any = "studio.evaluation.series_measures:CURVES"
 
     def __init__(self, *, dtype: str = "float32"):
         self.dtype = dtype
