@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from backbones.types import Cond, Noise
-from samplers.spaces.euclid import Euclid
+from samplers.spaces.euclid import Euclid, real
 
 TAU = 2 * math.pi
 PRIORS = ("wrapped_normal", "uniform")
@@ -48,16 +48,16 @@ class Torus(Euclid):
         stream: str = "prior",
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, Cond]:
-        """(B, *shape) angles. Both priors are made of the normal draw, so that a start that is given as
-        numbers, or walked along, means the same as with any other model."""
+        """(B, *shape) angles, 0 on padding. Both priors are made of the normal draw, so that a start that is
+        given as numbers, or walked along, means the same as with any other model."""
         z = noise.normal(shape, stream=stream, dtype=dtype)
         if self.prior == "uniform":
-            return wrap(TAU * torch.special.ndtr(z) - math.pi), cond
-        return wrap(scale * self.sigma * z), cond
+            return real(wrap(TAU * torch.special.ndtr(z) - math.pi), cond), cond
+        return real(wrap(scale * self.sigma * z), cond), cond
 
     def project(self, x: Tensor, cond: Cond) -> Tensor:
-        """See `wrap`."""
-        return wrap(x)
+        """See `wrap`; 0 on padding."""
+        return real(wrap(x), cond)
 
     def difference(self, a: Tensor, b: Tensor) -> Tensor:
         """The shortest way to a from b, in [−π, π)."""

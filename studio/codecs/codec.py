@@ -17,7 +17,8 @@ from samplers import spaces
 
 @dataclass(frozen=True)
 class Setting:
-    """A whole number from ``low`` to ``high`` that a start can be told beside conditions (``--set``)."""
+    """A whole number from ``low`` to ``high`` that a start can be told beside conditions (``--set``), of all
+    samples or one of each."""
 
     low: int
     high: int
@@ -33,13 +34,26 @@ class Setting:
             raise ValueError(f"got {told} {name}, expected {self.low} to {self.high} on this model")
         return int(asked)
 
+    def of_each(self, name: str, given: Any, count: int) -> int | tuple[int, ...]:
+        """One for ``count`` samples, or as many. Raises ``ValueError`` for what is neither."""
+        several = plain(given)
+        several = several.tolist() if getattr(several, "ndim", 0) == 1 else several
+        if isinstance(several, list | tuple):
+            if len(several) not in (1, count):
+                raise ValueError(
+                    f"got {len(several)} values of {name} for {count} samples, expected one, or one for each"
+                )
+            found = tuple(self.checked(name, one) for one in several)
+            return found[0] if len(found) == 1 else found
+        return self.checked(name, several)
+
 
 class Codec(Protocol):
     """``bound``: of what `encode` makes, where data has a range of its own; None for data without one.
     ``pictures``: whether it decodes to uint8 pictures, which a PNG holds exactly; what else it decodes to is
     kept as an array. ``rescales``: whether a state is the data's own numbers on another scale. ``space``:
     where states live. ``parts``: whether a part that is given goes into the start; otherwise it is noised.
-    ``judges``: what of a step has to be finite."""
+    ``judges``: what of a step has to be finite. ``holes``: whether data may be NaN where it has no value."""
 
     name: str
     bound: float | None
@@ -48,6 +62,7 @@ class Codec(Protocol):
     space: str
     parts: bool
     judges: str
+    holes: bool
 
     @property
     def settings(self) -> Mapping[str, Setting]:
@@ -100,7 +115,7 @@ class Codec(Protocol):
 class FromNoise:
     """What codecs of real numbers share: they start from the path's prior."""
 
-    rescales, space, parts, judges = False, "euclid", False, "state"
+    rescales, space, parts, judges, holes = False, "euclid", False, "state", False
 
     @property
     def settings(self) -> Mapping[str, Setting]:
@@ -240,6 +255,7 @@ REGISTRY = Registry(
         "vae": "studio.codecs.vae:VAECodec",
         "graph": "studio.codecs.graph:GraphCodec",
         "angles": "studio.codecs.angles:Angles",
+        "chains": "studio.codecs.chains:Chains",
         "tokens": "studio.codecs.tokens:TokensCodec",
     },
     needs=("encode", "decode", "start", "pictures", "parts"),
@@ -260,6 +276,11 @@ def has_channels(codec: Codec, shape: Sequence[int]) -> bool:
 def kind_of(spec: Mapping[str, Any]) -> Any:
     """The class of the codec that a spec names, which says what does not depend on options."""
     return resolve(REGISTRY, spec["name"], "codec")
+
+
+def has_holes(spec: Mapping[str, Any]) -> bool:
+    """Whether data of a spec's codec may be NaN where it has no value."""
+    return bool(getattr(kind_of(spec), "holes", False))
 
 
 def range_of(spec: Mapping[str, Any]) -> float | None:

@@ -153,16 +153,16 @@ class GraphCodec:
         numbers = self.numbers(noise, cond.numeric if isinstance(cond.numeric, Tensor) else None)
         number = (settings or {}).get("atoms")
         if number is not None:
-            number = self.settings["atoms"].checked("atoms", number)
-            numbers = torch.full_like(numbers, number)
+            number = self.settings["atoms"].of_each("atoms", number, len(numbers))
+            numbers = torch.as_tensor(number, device=numbers.device).expand(len(numbers))
         held = None
         if part is not None:
             there = part[:, 0] > 0
             size = int(there.sum())
-            if number is not None and number < size:
+            if number is not None and int(numbers.min()) < size:
                 raise ValueError(
-                    f"got {number} atoms for a molecule that shall hold a piece of {size}, expected at "
-                    f"least {size}"
+                    f"got {int(numbers.min())} atoms for a molecule that shall hold a piece of {size}, "
+                    f"expected at least {size}"
                 )
             numbers = numbers.clamp_min(size)
             # (n, n + 1)

@@ -53,21 +53,7 @@ class Rows(Curves):
     ) -> tuple[Tensor, Cond]:
         """With ``valid`` (B, n), the rows that are real: at least those of which something is known. Raises
         ``ValueError`` where fewer are asked for."""
-        source: Any = noise
-        u = source.uniform(stream="rows").double()
-        ends = torch.tensor(self.lengths, dtype=torch.float64, device=u.device).cumsum(0)
-        count = 1 + torch.searchsorted(ends, u * ends[-1], right=True).clamp_max(len(ends) - 1)
-        if settings and "rows" in settings:
-            count = torch.full_like(count, int(settings["rows"]))
-        if cond.known is not None:
-            rows = cond.known.any(-1) * torch.arange(1, shape[0] + 1, device=count.device)
-            least = rows.amax(1).to(count)
-            if settings and "rows" in settings and (least > count).any():
-                raise ValueError(
-                    f"got {int(count[0])} rows for samples of which row {int(least.max())} is known, "
-                    f"expected at least {int(least.max())}"
-                )
-            count = torch.maximum(count, least)
+        count = counted(self.lengths, noise, (settings or {}).get("rows"), cond)
         valid = torch.arange(shape[0], device=count.device) < count[:, None]
         return super().start(replace(cond, valid=valid), noise, path, shape)
 
@@ -82,3 +68,26 @@ class Rows(Curves):
     def places(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The rows."""
         return (0,)
+
+
+def counted(lengths: Sequence[int], noise: Noise, told: Any, cond: Cond) -> Tensor:
+    """(B,) how many rows each sample gets: ``told``, for all or for each, or drawn (stream ``rows``) from how
+    many samples of the data have 1 … n; as many at least as reach to the last that is known. Raises
+    ``ValueError`` where fewer are told."""
+    source: Any = noise
+    u = source.uniform(stream="rows").double()
+    ends = torch.tensor(lengths, dtype=torch.float64, device=u.device).cumsum(0)
+    count = 1 + torch.searchsorted(ends, u * ends[-1], right=True).clamp_max(len(ends) - 1)
+    if told is not None:
+        count = torch.as_tensor(told, device=u.device).to(count).expand(len(u))
+    if cond.known is None:
+        return count
+    known = cond.known.any(-1)
+    least = (known * torch.arange(1, known.shape[1] + 1, device=u.device)).amax(1).to(count)
+    if told is not None and (short := least > count).any():
+        k = int(short.nonzero()[0])
+        raise ValueError(
+            f"got {int(count[k])} rows for samples of which row {int(least[k])} is known, expected at least "
+            f"{int(least[k])}"
+        )
+    return torch.maximum(count, least)

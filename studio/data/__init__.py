@@ -33,6 +33,7 @@ REGISTRY = Registry(
         "molecules": "studio.data.molecules:molecules",
         "moses": "studio.data.molecules:moses",
         "battery": "studio.recipes.battery.source:battery",
+        "protein-backbones": "studio.recipes.protein.backbones:backbones",
     },
 )
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from backbones.types import Cond
+from studio.codecs.codec import has_holes
 from studio.data.conditions import Field, conditions_of, fitted
 from studio.data.finite import check_values
 
@@ -170,7 +171,8 @@ def from_arrays(
     """A `Data` over one array with a random held-out part, or with the indices ``parts`` (train, held-out);
     numbers are standardised (NaN stays NaN). ``conditions``: further ones by name, each a kind
     (`studio.data.conditions.KINDS`) or a `Field`, and a value for every sample."""
-    check_values(values, name)
+    if not has_holes(codec):
+        check_values(values, name)
     train, rest = split(len(values), held_out) if parts is None else parts
     mean = std = np.zeros(0)
     seen: list[tuple[float, float]] = []

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from studio.codecs.codec import has_holes
+
 
 def check_values(values: Any, where: str, *, names: Any = None) -> None:
     """Of (N, ...) values. Raises ``ValueError`` that names the first item with one that is not finite, its
@@ -37,6 +39,8 @@ def check_values(values: Any, where: str, *, names: Any = None) -> None:
 def check_data(data: Any) -> None:
     """All arrays of a `Data` that lie in memory; items of other data sets are looked at as they come
     (`studio.data.own_items`)."""
+    if has_holes(data.codec):
+        return
     for name in ("train", "held_out", "source", "held_out_source"):
         values = getattr(getattr(data, name), "values", None)
         if isinstance(values, np.ndarray):

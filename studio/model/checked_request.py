@@ -77,7 +77,7 @@ def checked_request(
                 )
             labels = values.pop(name)
     settings = {
-        name: setting.checked(name, values.pop(name))
+        name: setting.of_each(name, values.pop(name), len(chosen))
         for name, setting in model.codec.settings.items()
         if name in values and name not in own_names
     }

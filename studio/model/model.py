@@ -236,7 +236,7 @@ class Model(Flowing):
             made = torch.where(request.mask, made, request.init.to(made))  # to the last bit
         if request.kept is not None:
             made = request.kept.put_back(made)
-        return Samples(made, self.recipes(request, origin, rules), self.task, seconds)
+        return Samples(self.task.trimmed(made), self.recipes(request, origin, rules), self.task, seconds)
 
     def interpolate(
         self,

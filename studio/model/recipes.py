@@ -61,6 +61,7 @@ def recipes_of(
         if texts := {k: v[i] for k, v in request.texts.items() if v[i]}:
             recipe["fields"] = texts
         if request.settings:
-            recipe["conditions"] = {**recipe.get("conditions", {}), **request.settings}
+            own = {k: v[i] if isinstance(v, tuple) else v for k, v in request.settings.items()}
+            recipe["conditions"] = {**recipe.get("conditions", {}), **own}
         out.append(recipe)
     return tuple(out)

@@ -13,5 +13,6 @@ PAGES = {
     "linear-cost": "studio.reproduce.linear_cost:page",
     "graph-control": "studio.reproduce.graph_control_page:page",
     "cheaper": "studio.reproduce.cheaper:page",
+    "protein": "studio.reproduce.protein:page",
     "backbones": "studio.reproduce.without_attention_page:page",
 }

@@ -40,12 +40,13 @@ class Request:
     ``init`` (C, H, W) uint8 with ``strength`` in (0, 1] starts from a picture; ``mask`` (H, W) bool marks
     what may change, the rest of ``init`` is kept. ``sources`` (N, ...), as files hold them, is where a bridge
     starts, one for each seed; ``direction`` forward or backward. ``settings``: what a codec's start is told
-    beside conditions, by name. Of codecs with ``parts`` ``init`` is a part and ``mask``, of the same shape,
-    what of it may change. ``values``: the conditions that ``numeric`` was made of, as they were given.
-    ``solver``: a sampler that no line describes. ``noise``: see `studio.sampling.starts`. ``fields``: (N,
-    ...) conditions of other kinds by name, as the network sees them, and ``texts`` what recipes keep of
-    them. ``plan``: what of the network is not computed at every evaluation, and its name; ``attention``: the
-    backend (`backbones.attention`). ``kept``: entries of the samples that are known and stay."""
+    beside conditions, by name, of all or of each. Of codecs with ``parts`` ``init`` is a part and ``mask``,
+    of the same shape, what of it may change. ``values``: the conditions that ``numeric`` was made of, as they
+    were given. ``solver``: a sampler that no line describes. ``noise``: see `studio.sampling.starts`.
+    ``fields``: (N, ...) conditions of other kinds by name, as the network sees them, and ``texts`` what
+    recipes keep of them. ``plan``: what of the network is not computed at every evaluation, and its name;
+    ``attention``: the backend (`backbones.attention`). ``kept``: entries of the samples that are known
+    and stay."""
 
     seeds: tuple[int, ...]
     labels: tuple[int, ...] | None = None
@@ -60,7 +61,7 @@ class Request:
     deterministic: bool = False
     sources: Tensor | None = field(default=None, compare=False)
     direction: str = "forward"
-    settings: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
     values: tuple[tuple[str, float], ...] = ()
     solver: Sampler | None = field(default=None, compare=False)
     noise: Any = field(default=None, compare=False)
@@ -85,7 +86,15 @@ class Request:
             fields={k: v[list(rows)] for k, v in self.fields.items()},
             texts={k: tuple(v[i] for i in rows) for k, v in self.texts.items()},
             kept=None if self.kept is None else self.kept.of(rows),
+            settings=self.told(rows),
         )
+
+    def told(self, rows: Sequence[int | None]) -> dict[str, int | tuple[int, ...]]:
+        """The settings of these samples; None is padding."""
+        places = [0 if i is None else i for i in rows]
+        return {
+            k: tuple(v[i] for i in places) if isinstance(v, tuple) else v for k, v in self.settings.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -228,7 +237,7 @@ def stream(
             cond = request.kept.told(cond, codec, rows, device)
         part, free = (request.init, request.mask) if codec.parts else (None, None)
         prior, cond = codec.start(
-            cond, noise, denoiser.path, shape, settings=request.settings, part=part, free=free
+            cond, noise, denoiser.path, shape, settings=request.told(rows), part=part, free=free
         )
         x = prior if larger == 1 else larger * prior
         if request.sources is not None:

@@ -5,7 +5,6 @@ Every PNG carries its recipe as JSON in the tEXt chunk ``drift-studio``.
 
 import io
 import operator
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from studio.runtime import files
 from studio.runtime.recipes import KEY
 from studio.runtime.seeds import seeds_text
 from studio.runtime.strict_json import to_json
-from studio.tasks.base import Task
+from studio.tasks.base import Task, names_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -152,7 +151,7 @@ class Samples(Sequence[Sample]):
     def save_pictures(self, folder: Path) -> list[Path]:
         """A PNG of each sample with its recipe inside, into a folder that is there; returns their paths. Not
         for points, which one plot shows."""
-        paths = [folder / f"{name}.png" for name in _names(self.recipes)]
+        paths = [folder / f"{name}.png" for name in names_of(self.recipes)]
         for path, picture, recipe in zip(paths, self.pictures, self.recipes, strict=True):
             save_png(path, picture, recipe)
         return paths
@@ -187,8 +186,8 @@ def places(
     """
     task.ready()
     files.check_writable(folder, need=need)
-    pictures = [folder / f"{n}.png" for n in _names(recipes)]
-    wanted = pictures if task.one_each else [folder / n for n in ("samples.npz", *task.listing)]
+    pictures = [folder / f"{n}.png" for n in names_of(recipes)]
+    wanted = pictures if task.one_each else [folder / n for n in ("samples.npz", *task.file_names(recipes))]
     wanted = wanted + pictures if task.beside else wanted
     for path in (*wanted, folder / "grid.png", folder / "recipe.json"):
         if path.is_dir() or (path.exists() and not overwrite):
@@ -197,17 +196,6 @@ def places(
                 + ("" if path.is_dir() else " or pass --overwrite")
             )
     return wanted
-
-
-def _names(recipes: Sequence[dict[str, Any]]) -> list[str]:
-    """``seed-000005``, with the class where a seed stands more than once."""
-    times = Counter(r["seed"] for r in recipes)
-    names = [
-        f"seed-{r['seed']:06d}" + (f"-class-{r.get('label', -1)}" if times[r["seed"]] > 1 else "")
-        for r in recipes
-    ]
-    taken = Counter(names)
-    return [n if taken[n] == 1 else f"{n}-{i:04d}" for i, n in enumerate(names)]
 
 
 def sheet_recipe(recipes: Sequence[dict[str, Any]]) -> dict[str, Any]:

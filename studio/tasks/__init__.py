@@ -31,6 +31,7 @@ REGISTRY = Registry(
         "slcp": "studio.recipes.posterior.sbi_tasks:SLCP",
         "seir": "studio.recipes.posterior.seir:SEIR",
         "battery": "studio.recipes.battery.task:BatteryTask",
+        "protein": "studio.recipes.protein.task:ProteinTask",
     },
 )
 

@@ -1,5 +1,6 @@
 """The verbs of a task."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ class Task(Protocol):
     parts_of: str = ""
     previewed: int = 20
     listing: tuple[str, ...] = ()
+    any_length: bool = False
     measures: Any = ""
     unguided: str = ""
 
@@ -97,6 +99,14 @@ class Task(Protocol):
         ``ValueError`` for what is no such part."""
         return init, mask
 
+    def trimmed(self, values: Tensor) -> Tensor:
+        """Decoded samples without what is padding in all of them."""
+        return values
+
+    def file_names(self, recipes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        """Names of all that `write` writes of these samples."""
+        return self.listing
+
     def pictures(self, values: Tensor) -> "list[Image]": ...
     def sheet(
         self, values: Tensor, *, columns: int | None = None, captions: Sequence[str] = ()
@@ -112,5 +122,17 @@ class Task(Protocol):
         return ()
 
     def write(self, folder: Path, values: Tensor, recipes: Sequence[Mapping[str, Any]]) -> None:
-        """The files of ``listing``: nothing here."""
+        """The files of `file_names`: nothing here."""
         return
+
+
+def names_of(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What files of single samples are called: ``seed-000005``, with the class where a seed stands more than
+    once."""
+    times = Counter(r["seed"] for r in recipes)
+    names = [
+        f"seed-{r['seed']:06d}" + (f"-class-{r.get('label', -1)}" if times[r["seed"]] > 1 else "")
+        for r in recipes
+    ]
+    taken = Counter(names)
+    return [n if taken[n] == 1 else f"{n}-{i:04d}" for i, n in enumerate(names)]

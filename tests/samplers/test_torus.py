@@ -264,3 +264,18 @@ def test_rules_that_add_angles_are_refused(line: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Guided(model, parse(line))
     Guided(model, parse("cfg=2.0,interval=0.1:0.9"))
+
+
+def test_padding_stays_at_zero() -> None:
+    """In starts, steps and the loss; without padding nothing changes."""
+    valid = torch.arange(5) < torch.tensor([3, 5])[:, None]
+    for space in (Torus(), Torus(prior="uniform")):
+        x, _ = space.start(NoiseSource([3, 4]), (5, 2), Cond(valid=valid))
+        plain, _ = space.start(NoiseSource([3, 4]), (5, 2))
+        assert torch.equal(x, plain * valid[..., None]) and not x[0, 3:].any()
+        assert torch.equal(
+            space.project(plain + TAU, Cond(valid=valid)), wrap(plain + TAU) * valid[..., None]
+        )
+        error = torch.ones(2, 5, 2)
+        error[0, 3:] = 100
+        assert space.reduce(error, Cond(valid=valid)).tolist() == [1, 1]

@@ -19,7 +19,7 @@ from studio.data.labels import listed
 from studio.model.model import Model
 from studio.runtime.seeds import AT_ONCE, MOST, parse_seeds
 from studio.sampling.engine import Request, micro_batches
-from studio.sampling.samples import _names
+from studio.tasks.base import names_of
 
 
 def quick(call: Callable[[], Any]) -> str:
@@ -149,7 +149,7 @@ def test_fixed_batches_are_laid_out_as_before_in_linear_time() -> None:
 
 def test_files_of_many_seeds_are_named_in_linear_time() -> None:
     began = time.process_time()
-    names = _names([{"seed": s // 2, "label": 1} for s in range(100_000)])
+    names = names_of([{"seed": s // 2, "label": 1} for s in range(100_000)])
     assert (
         len(set(names)) == 100_000
         and names[1] == "seed-000000-class-1-0001"
