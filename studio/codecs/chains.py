@@ -23,7 +23,7 @@ class Chains(Angles):
     place of a chain do not have.
     """
 
-    name, holes = "chains", True
+    name, holes, any_length = "chains", True, True
 
     def __init__(
         self,

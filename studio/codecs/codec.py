@@ -53,7 +53,9 @@ class Codec(Protocol):
     ``pictures``: whether it decodes to uint8 pictures, which a PNG holds exactly; what else it decodes to is
     kept as an array. ``rescales``: whether a state is the data's own numbers on another scale. ``space``:
     where states live. ``parts``: whether a part that is given goes into the start; otherwise it is noised.
-    ``judges``: what of a step has to be finite. ``holes``: whether data may be NaN where it has no value."""
+    ``judges``: what of a step has to be finite. ``holes``: whether data may be NaN where it has no value.
+    ``any_length``: whether samples may be shorter than their shape along its first axis, the rest being
+    padding; how long is the first of ``settings``."""
 
     name: str
     bound: float | None
@@ -63,6 +65,7 @@ class Codec(Protocol):
     parts: bool
     judges: str
     holes: bool
+    any_length: bool
 
     @property
     def settings(self) -> Mapping[str, Setting]:
@@ -115,7 +118,7 @@ class Codec(Protocol):
 class FromNoise:
     """What codecs of real numbers share: they start from the path's prior."""
 
-    rescales, space, parts, judges, holes = False, "euclid", False, "state", False
+    rescales, space, parts, judges, holes, any_length = False, "euclid", False, "state", False, False
 
     @property
     def settings(self) -> Mapping[str, Setting]:

@@ -17,7 +17,7 @@ class Rows(Curves):
     each of d; decoded to ``dtype`` with 0 on padding. ``lengths``: how many samples of the data have 1 … n
     real rows, which a run draws from where it is not told."""
 
-    name = "rows"
+    name, any_length = "rows", True
     axis = -1
 
     def __init__(

@@ -81,6 +81,8 @@ def checked_request(
         for name, setting in model.codec.settings.items()
         if name in values and name not in own_names
     }
+    if held is not None and held.rows is not None:
+        settings = {next(iter(model.codec.settings)): held.rows} | settings
     if model.codec.parts:
         init, mask = model.task.part(init, mask)
     told = asked(model.info, values, len(chosen), files=files)

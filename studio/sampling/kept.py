@@ -24,15 +24,17 @@ from studio.sampling import inputs
 @dataclass(frozen=True)
 class Kept:
     """``known`` bool and ``given``, of the data's own type and 0 where nothing is known, both (N, *shape) of
-    decoded samples, or (1, *shape) for all of them."""
+    decoded samples, or (1, *shape) for all of them. ``rows``: how long the given samples are, where they
+    are shorter than they could be."""
 
     known: Tensor
     given: Tensor
+    rows: int | None = None
 
     def of(self, rows: Sequence[int]) -> "Kept":
         """Those of these samples."""
         known, given = (v if len(v) == 1 else v[list(rows)] for v in (self.known, self.given))
-        return Kept(known, given)
+        return Kept(known, given, self.rows)
 
     def put_back(self, made: Tensor) -> Tensor:
         """Decoded samples (N, *shape) with the known entries as they were given."""
@@ -49,8 +51,8 @@ class Kept:
 def kept(known: Any, given: Any, shape: Sequence[int], count: int, codec: Codec, name: str) -> Kept | None:
     """What ``count`` samples of a decoded ``shape`` keep, of the model ``name``; None where nothing is asked
     for. ``known``: bools, or 0 and 1, of a shape that broadcasts to a sample's, or one for each; ``given``:
-    numbers of a sample's shape, or one for each; both also as .npy files, or as arrays of these names in an
-    .npz. Raises ``ValueError``."""
+    numbers of a sample's shape, or one for each, of codecs with ``any_length`` also shorter ones, and NaN
+    with ``holes``; both also as .npy files, or as arrays of these names in an .npz. Raises ``ValueError``."""
     if known is None and given is None:
         return None
     if known is None or given is None:
@@ -66,14 +68,30 @@ def kept(known: Any, given: Any, shape: Sequence[int], count: int, codec: Codec,
             f"got known entries for {name}, whose network sees no entries of samples but what its codec "
             f"{codec.name} makes of them; give a whole sample as init, and what may change as mask"
         )
-    places = _known(_read(known, "known"), shape, count)
-    values = _numbers(_read(given, "given"), shape, count)
+    asked, told = _tensor(_read(known, "known"), "known"), _tensor(_read(given, "given"), "given")
+    rows = None
+    if codec.any_length:
+        asked, _ = _lengthened(asked, shape)
+        told, rows = _lengthened(told, shape)
+    places = _known(asked, shape, count)
+    values = _numbers(told, shape, count)
     length = max(len(places), len(values))
     places, values = (v.expand(length, *v.shape[1:]) for v in (places, values))
+    holes = codec.holes and values.is_floating_point()
+    there = places & ~values.isnan() if holes else places
     if values.is_floating_point():
-        _check_finite(values, places)
+        _check_finite(values, there)
     values = torch.where(places, values, torch.zeros((), dtype=values.dtype))
-    return Kept(places, _typed(values, shape, codec, places))
+    return Kept(places, _typed(values, shape, codec, there), rows)
+
+
+def _lengthened(value: Tensor, shape: Sequence[int]) -> tuple[Tensor, int | None]:
+    """Samples, or one, that are shorter than others can be, filled up by 0; and how long they were."""
+    axis = value.ndim - len(shape)
+    if axis < 0 or not 1 < value.shape[axis] < shape[0]:
+        return value, None
+    rest = value.new_zeros(*value.shape[:axis], shape[0] - value.shape[axis], *value.shape[axis + 1 :])
+    return torch.cat([value, rest], axis), value.shape[axis]
 
 
 def _read(given: Any, name: str) -> Any:

@@ -77,7 +77,8 @@ def sheet(angles: np.ndarray) -> Image.Image:
     shown = traces(angles[:FEW])
     rows = max(2, -(-len(shown) // ACROSS))
     figure = Figure(figsize=(2 * rows + 1.6 * ACROSS, 1.8 * rows), dpi=100, layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[2 * rows, 1.6 * ACROSS])
+    halves: Any = figure.subfigures(1, 2, width_ratios=[2 * rows, 1.6 * ACROSS])
+    left, right = halves
     scatter(left.subplots(), angles)
     for k, axes in enumerate(right.subplots(rows, ACROSS, squeeze=False).flat):
         axes.set_axis_off()

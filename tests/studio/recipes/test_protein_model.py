@@ -10,6 +10,7 @@ import studio
 from studio.evaluation import evaluate
 from studio.model.model import Model
 from studio.recipes.protein import pdb
+from studio.recipes.protein.backbones import bundled
 from studio.recipes.protein.placing import angles_of, real
 from studio.tasks import build_task
 
@@ -89,3 +90,21 @@ def test_views(model: Model, tmp_path: Path) -> None:
     ]
     assert (tmp_path / "sheet.ramachandran.png").stat().st_size > 1000
     assert made.grid().size[0] > 100
+
+
+def test_a_loop_between_known_ends(model: Model) -> None:
+    """Known angles come back to the bit, missing ones too; the chain is as long as what is given."""
+    given = bundled()[0][3]
+    known = np.ones(len(given), bool)
+    known[20:30] = False
+    mask = np.repeat(known[:, None], 6, 1)
+    made = model.sample(known=mask, given=given, seeds=range(3)).values.numpy()
+    assert made.shape == (3, len(given), 6)
+    for one in made:
+        np.testing.assert_array_equal(one[known], given[known])
+    assert not np.isnan(made[:, ~known]).any() and np.ptp(made[:, 25, 0]) > 1e-3
+    whole = model.sample(conditions={"length": 60}, known=mask[:50], given=given[:50], seeds=[0])
+    assert whole.values.shape == (1, 60, 6)
+    np.testing.assert_array_equal(whole.values[0, :20].numpy(), given[:20])
+    with pytest.raises(ValueError, match="which row .* is known"):
+        model.sample(conditions={"length": 40}, known=mask, given=given, seeds=[0])
