@@ -76,13 +76,13 @@ def checked_request(
                     "leave one out"
                 )
             labels = values.pop(name)
-    settings = {
+    settings: dict[str, int | tuple[int, ...]] = {
         name: setting.of_each(name, values.pop(name), len(chosen))
         for name, setting in model.codec.settings.items()
         if name in values and name not in own_names
     }
     if held is not None and held.rows is not None:
-        settings = {next(iter(model.codec.settings)): held.rows} | settings
+        settings.setdefault(next(iter(model.codec.settings)), held.rows)
     if model.codec.parts:
         init, mask = model.task.part(init, mask)
     told = asked(model.info, values, len(chosen), files=files)

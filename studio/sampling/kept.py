@@ -78,11 +78,11 @@ def kept(known: Any, given: Any, shape: Sequence[int], count: int, codec: Codec,
     length = max(len(places), len(values))
     places, values = (v.expand(length, *v.shape[1:]) for v in (places, values))
     holes = codec.holes and values.is_floating_point()
-    there = places & ~values.isnan() if holes else places
+    solid = places & ~values.isnan() if holes else places
     if values.is_floating_point():
-        _check_finite(values, there)
+        _check_finite(values, solid)
     values = torch.where(places, values, torch.zeros((), dtype=values.dtype))
-    return Kept(places, _typed(values, shape, codec, there), rows)
+    return Kept(places, _typed(values, shape, codec, solid), rows)
 
 
 def _lengthened(value: Tensor, shape: Sequence[int]) -> tuple[Tensor, int | None]:
