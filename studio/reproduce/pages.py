@@ -14,5 +14,7 @@ PAGES = {
     "graph-control": "studio.reproduce.graph_control_page:page",
     "cheaper": "studio.reproduce.cheaper:page",
     "protein": "studio.reproduce.protein:page",
+    "posterior": "studio.reproduce.posterior:page",
+    "nb-regression": "studio.reproduce.nb_regression:page",
     "backbones": "studio.reproduce.without_attention_page:page",
 }
