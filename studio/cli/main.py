@@ -17,6 +17,7 @@ from studio.cli import (
     compare,
     compress,
     convert,
+    diagnose,
     generate,
     library,
     reproduce,
@@ -248,6 +249,7 @@ _add(
     translate.translate,
     compress.compress,
     reproduce.reproduce,
+    diagnose.diagnose,
     cache.cache,
 )
 

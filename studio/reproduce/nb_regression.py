@@ -45,9 +45,9 @@ def write(results: Mapping[str, Result], folder: Path) -> str:
     rows = [{"method": r.settings["method"], **r.values} for r in results.values() if "method" in r.settings]
     count = next(iter(results.values())).settings["sets"]
     parts = [
-        f"{count:,} new simulations of 2 to 12 replicates a group, the same for all: root mean square error of "
-        "each parameter, how often its 90 % interval holds it, how often that of a log fold change of 0 does "
-        "not hold 0 (`type_1`, a tenth where it is right), milliseconds a set, one after the other.",
+        f"{count:,} new simulations of 2 to 12 replicates a group, the same for all: root mean square error "
+        "of each parameter, how often its 90 % interval holds it, how often that of a log fold change of 0 "
+        "does not hold 0 (`type_1`, a tenth where it is right), milliseconds a set, one after the other.",
         pages.table(rows),
     ]
     if "ranks" in results:
