@@ -1,7 +1,7 @@
 """How well a noisy sample tells its time: what a network loses that is not told (Sun et al. 2502.13129).
 
-Of z = (1 − t) x + t ε with t uniform on (0, 1), the deviation of t given z, averaged over z. In many dimensions
-the length of z alone gives t away; the prior's own deviation, 1/√12 = 0.289, is what nothing tells.
+Of z = (1 − t) x + t ε with t uniform on (0, 1), the deviation of t given z, averaged over z. In many
+dimensions the length of z alone gives t away; the prior's own deviation, 1/√12 = 0.289, is where nothing does.
 """
 
 import numpy as np
@@ -11,8 +11,8 @@ MOST = 2000  # samples of data that stand for its law
 
 
 def of_gaussian(dim: int, std: float, *, draws: int = 4000, seed: int = 0) -> float:
-    """Of x ~ N(0, std² I) in ``dim`` dimensions, exactly but for the draws: z given t is N(0, v I) with v = (1 − t)²
-    std² + t²."""
+    """Of x ~ N(0, std² I) in ``dim`` dimensions, exactly but for the draws: z given t is N(0, v I) with
+    v = (1 − t)² std² + t²."""
     rng, t = np.random.default_rng(seed), _times()
     at = rng.uniform(0, 1, draws)
     square = _variance(at, std) * rng.chisquare(dim, draws)
