@@ -1,7 +1,7 @@
 """How well a noisy sample tells its time: what a network loses that is not told (Sun et al. 2502.13129).
 
 Of z = (1 − t) x + t ε with t uniform on (0, 1), the deviation of t given z, averaged over z. In many
-dimensions the length of z alone gives t away; the prior's own deviation, 1/√12 = 0.289, is where nothing does.
+dimensions the length of z alone gives t away; where nothing does it is the prior's own, 1/√12 = 0.289.
 """
 
 import numpy as np
