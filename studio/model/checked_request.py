@@ -16,7 +16,7 @@ from guidance.rules import Rule
 from samplers.solvers.bridge import facing
 from studio import sampling
 from studio.checkpoints import plans
-from studio.data.conditions import Asked, asked
+from studio.data.conditions import Asked, asked, missing
 from studio.data.labels import parse_labels
 from studio.model.cache_limit import batch_within
 from studio.model.loaded import Loaded
@@ -140,6 +140,7 @@ def checked_request(
         kept=held,
     )
     _warn_of_range(model, told)
+    _warn_of_open(model, told)
     return _planned(model, request), rules
 
 
@@ -180,6 +181,19 @@ def _warn_of_range(model: Loaded, given: Asked) -> None:
             warnings.warn(
                 f"{name}={value} is outside what {model.name} was trained on, {seen}: it has to guess",
                 stacklevel=5,
+            )
+
+
+def _warn_of_open(model: Loaded, given: Asked) -> None:
+    """Once for each further condition that is left open, of a model that was trained with all of them."""
+    if any(model.config.objective.get(key) for key in ("cond_drop", "drop_each")):
+        return
+    for name, value in given.columns.items():
+        if name not in model.loans.beyond and any(map(missing, value)):
+            model.loans.beyond.add(name)
+            warnings.warn(
+                f"{name} is left open, and {model.name} was trained with it always given: it has to guess",
+                stacklevel=4,
             )
 
 

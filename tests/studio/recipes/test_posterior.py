@@ -138,6 +138,8 @@ def test_what_training_did_not_see_is_flagged(model: Any) -> None:
         ask([[0.5, 0.1], [1.5, 0.1]])
     with pytest.warns(UserWarning, match="y from -"):
         ask([[0.5, 0.1], [0.6, 90.0]])
+    with pytest.warns(UserWarning, match="observations is left open"):
+        ask(None)
 
 
 def test_guidance_is_refused_and_not_trained_for(model: Any, tmp_path: Path) -> None:
