@@ -61,7 +61,7 @@ def ranked(settings: Mapping[str, Any], work: Path) -> Outcome:
 
 
 def _measured(model: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    task, values = build("posterior"), {}
+    task, values = build("posterior"), dict[str, Any]()
     for count in settings["counts"]:
         found = accuracy(model, task, count=count, sets=settings["sets"], draws=settings["draws"])
         values |= {f"{key}@{count}": value for key, value in found.items()}
