@@ -17,4 +17,5 @@ PAGES = {
     "posterior": "studio.reproduce.posterior:page",
     "nb-regression": "studio.reproduce.nb_regression:page",
     "backbones": "studio.reproduce.without_attention_page:page",
+    "battery": "studio.reproduce.battery_page:page",
 }
