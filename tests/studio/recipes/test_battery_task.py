@@ -1,0 +1,69 @@
+"""What is shown of predictions, and what the bundled model foretells."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import studio.tasks
+from studio.evaluation.sets import SampleSet
+from studio.recipes.battery import cells as law
+from studio.recipes.battery.simple import features, gaussian_process, ridge, widened
+from studio.recipes.battery.task import known_points
+from studio.tasks.views import Seen
+
+
+def test_views_of_two_cells(tmp_path: Path) -> None:
+    """A picture, and a table with what was known, told from what all samples of a cell share."""
+    curves = law.simulate(24, seed=1)["curve"]
+    curves[:12, :21] = curves[0, :21]
+    recipes = [{"seed": i, "fields": {"matrix": "a" if i < 12 else "b"}} for i in range(24)]
+    nobody: Any = None
+    seen = Seen(torch.from_numpy(curves), recipes, nobody)
+    assert (
+        known_points(curves[:12]) == 21 and known_points(curves[12:]) == 1 and known_points(curves[:1]) == 0
+    )
+    task = studio.tasks.build("battery")
+    for view in task.views((256,))[:2]:
+        assert view.draw is not None
+        view.draw(tmp_path / view.file, seen)
+    with Image.open(tmp_path / "sheet.prediction.png") as picture:
+        assert picture.width > picture.height > 100
+    with open(tmp_path / "sheet.life.csv") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [(r["cell"], r["samples"], r["known points"]) for r in rows] == [
+        ("cell 1", "12", "21"),
+        ("cell 2", "12", "1"),
+    ]
+    assert float(rows[1]["end of life"]) == pytest.approx(np.median(law.end_of_life(curves[12:])), abs=0.5)
+    assert float(rows[1]["5 %"]) < float(rows[1]["end of life"]) < float(rows[1]["95 %"])
+
+
+def test_measures_of_sets_see_a_shift_of_lives() -> None:
+    task = studio.tasks.build("battery")
+    a, b = (SampleSet(str(s), law.simulate(150, seed=s)["curve"], task="battery") for s in (1, 2))
+    later = SampleSet("later", np.pad(a.values, ((0, 0), (20, 0)), mode="edge")[:, :256], task="battery")
+    for name, measure in task.measures.items():
+        assert measure(a, later) > measure(a, b) >= 0, name
+    assert task.misfit(a.values) == "" and "256" in task.misfit(a.values[:, :9])
+
+
+def test_simple_predictors_find_what_is_linear() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((80, 5))
+    lives = np.exp(6 + 0.3 * x[:, 0] - 0.2 * x[:, 3])
+    np.testing.assert_allclose(ridge(x[:60], lives[:60], x[60:]), lives[60:], rtol=0.02)
+    noisy = lives * np.exp(0.1 * rng.standard_normal(80))
+    mean, deviation = gaussian_process(x[:60], noisy[:60], x[60:])
+    assert np.sqrt(np.square(mean - np.log(lives[60:])).mean()) < 0.1 and (0.05 < deviation).all()
+    matrices = np.stack([np.full((20, 50), np.nan), np.outer(np.arange(20), np.linspace(-0.1, 0, 50))])
+    found = features(matrices)
+    assert np.isnan(found[0]).all() and np.isfinite(found[1]).all()
+    assert np.isfinite(ridge(np.concatenate([features(matrices), x]), np.append(lives, [9, 9]), x)).all()
+    y = rng.standard_normal(999)
+    wide = widened(np.zeros(999), np.zeros(999), y)
+    assert np.mean(np.abs(y) <= wide) == pytest.approx(0.9, abs=0.002)
