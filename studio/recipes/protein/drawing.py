@@ -91,14 +91,15 @@ def sheet(angles: np.ndarray) -> Image.Image:
 
 def trace(axes: Any, ca: np.ndarray) -> None:
     """One chain's Cα on axes of matplotlib's."""
+    from matplotlib.collections import LineCollection
+
+    steps = np.stack([ca[:-1, :2], ca[1:, :2]], 1)
+    colours = np.array([colour(i / max(len(steps) - 1, 1)) for i in range(len(steps))]) / 255
     order = np.argsort(ca[:-1, 2] + ca[1:, 2])
-    for i in order.tolist():
-        axes.plot(
-            *ca[i : i + 2, :2].T,
-            color=[c / 255 for c in colour(i / max(len(ca) - 2, 1))],
-            linewidth=2,
-            solid_capstyle="round",
-        )
+    axes.add_collection(
+        LineCollection([*steps[order]], colors=colours[order], linewidths=2, capstyle="round")
+    )
+    axes.autoscale_view()
     axes.set_aspect("equal")
 
 

@@ -21,7 +21,7 @@ TINY += [
     "train.eval_every=0",
     "train.warmup=1",
 ]
-TINY += ["train.preview=false", "train.weak_snapshot=false", "train.save_every=0", "sample.num_steps=2"]
+TINY += ["train.weak_snapshot=false", "train.save_every=0", "sample.num_steps=2"]
 
 
 @pytest.fixture(scope="module")
