@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from studio.data.npz_files import opened
+from studio.model.loading import load as load_model
 from studio.recipes.battery import simple
 from studio.recipes.battery.cells import end_of_life
 from studio.recipes.battery.measured import finished
@@ -17,6 +18,7 @@ from studio.recipes.battery.predicting import kept_to_the_bit, predicted
 from studio.recipes.battery.source import apart
 from studio.reproduce.jobs import Job, Outcome
 from studio.runtime import files
+from studio.training.run import train as train_model
 
 FILE = (
     "BATTERY_FILE"  # the variable that names real cells: soh, valid_len, dataset, cond, capacity_matrix_20x50
@@ -29,7 +31,6 @@ SIDES = ("dataset", "cond")  # what tells how a real cell was treated
 
 def simulated(settings: Mapping[str, Any], work: Path) -> Outcome:
     """One way to foretell the lives of new simulated cells."""
-    import studio
     from studio.tasks import build
 
     cells = build("battery").simulate(settings["cells"], seed=settings["seed"])
@@ -37,7 +38,7 @@ def simulated(settings: Mapping[str, Any], work: Path) -> Outcome:
     if settings["by"] == "exact":
         made = np.stack([build("battery").reference(m, draws, seed=i) for i, m in enumerate(cells["matrix"])])
         return {**foretold(made, lives), "dtype": "fp64"}, {"draws": made, "lives": lives}
-    model = studio.load("battery", device="cpu")
+    model = load_model("battery", device="cpu")
     matrices = np.roll(cells["matrix"], settings["moved"], axis=0)
     curves = predicted(
         model,
@@ -57,14 +58,12 @@ def simulated(settings: Mapping[str, Any], work: Path) -> Outcome:
 
 def real(settings: Mapping[str, Any], work: Path) -> Outcome:
     """Real cells: trained on a part of all sets together, judged on the rest of each. Only sums leave it."""
-    import studio
-
     sets, curves, matrices, groups, ends = real_cells(Path(os.environ[FILE]))
     lives = np.minimum(end_of_life(curves), 10.0 * (ends - 1))
     train, aside, test = thirds(sets, groups, settings["seed"])
     np.savez(work / "train.npz", soh=curves[train], valid_len=ends[train], matrix=matrices[train])
     size = [f"train.steps={settings['steps']}", f"seed={settings['seed']}", *settings["more"]]
-    run = studio.train(
+    run = train_model(
         "battery",
         [f"data.path={work / 'train.npz'}", "data.held_out=0", "train.eval_every=0", *size],
         out=work / "run",
