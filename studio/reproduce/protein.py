@@ -37,7 +37,7 @@ COLUMNS = {
     "clashes": "clashes per 100 residues",
     "clash_free": "chains without",
     "radius": "radius / 2.2 n^0.38 Å",
-    "nearest": "nearest training chain, °",
+    "nearest": "nearest training chain, ° of φ and ψ",
 }
 
 
@@ -60,6 +60,7 @@ def judged(angles: np.ndarray) -> dict[str, float]:
         **measures.shape(angles),
         **apart(angles),
         "nearest": float(near.min()),
+        "nearest_of_six": float(measures.nearest(angles, known, of=range(6)).min()),
         "within_10": float((near < 10).sum()),
     }
 
@@ -187,7 +188,7 @@ def write(results: Mapping[str, Result], folder: Path) -> str:
         [
             INTRO.format(num=results["real-0"].settings["num"]),
             pages.table(rows, {"chains": "chains", **COLUMNS}),
-            f"Of the bundled model's chains {near['bundled']} lie within 10° rms (six angles) of a training "
+            f"Of the bundled model's chains {near['bundled']} lie within 10° rms of φ and ψ of a training "
             f"chain of their length, of the held-out ones {near['real']}.",
             f"Loops of {LOOP} residues between known ends of {results['loops-filled'].settings['num']} "
             "held-out chains:",

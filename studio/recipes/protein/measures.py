@@ -5,7 +5,7 @@ see neighbours. All take angles (N, n, 6), NaN where there is none, and samples 
 different n.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ HELIX = np.deg2rad([[-100, -30], [-80, -5]])  # of phi and psi, right-handed
 SHORTEST, LONGEST = 4, 30  # residues of a helix; longer ones count as that long
 NEAR, APART = 3.6, 3  # Å between the Cα of residues so far apart in the chain, or farther: a clash
 SPREAD = 2.2, 0.38  # a folded chain's radius of gyration is about 2.2 Å · n^0.38
+TURNS = (0, 1)  # the angles about bonds that turn freely
 MOST = 400  # chains whose atoms are placed
 Histogram = Callable[[np.ndarray], np.ndarray]
 
@@ -79,15 +80,15 @@ def clashes(atoms: np.ndarray) -> int:
     return int((np.triu(distances(atoms), APART)[np.triu_indices(len(atoms), APART)] < NEAR).sum())
 
 
-def nearest(angles: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """(N,) root mean squares, in degrees, of the differences between the six angles of each chain and those
-    of the nearest of the ``known`` that has its length; infinite where none has."""
+def nearest(angles: np.ndarray, known: np.ndarray, *, of: Sequence[int] = TURNS) -> np.ndarray:
+    """(N,) root mean squares, in degrees, of the differences between φ and ψ (or the angles ``of``) of each
+    chain and those of the nearest of the ``known`` that has its length; infinite where none has."""
     mine, theirs = real(angles).sum(1), real(known).sum(1)
     found = np.full(len(angles), np.inf)
     for i, length in enumerate(mine):
-        others = known[theirs == length, :length]
+        others = known[theirs == length, :length][..., list(of)]
         if len(others):
-            gaps = np.square(np.angle(np.exp(1j * (others - angles[i, :length]))))
+            gaps = np.square(np.angle(np.exp(1j * (others - angles[i, :length, list(of)].T))))
             found[i] = np.rad2deg(np.sqrt(np.nanmean(gaps, (1, 2)).min()))
     return found
 

@@ -67,6 +67,8 @@ def test_nearest_is_in_degrees_of_chains_of_the_same_length(chains: np.ndarray) 
     some = chains[:20]
     moved = some + np.deg2rad(5) * rng.choice([-1, 1], some.shape)
     np.testing.assert_allclose(measures.nearest(moved, chains), 5, atol=1e-9)
+    moved[..., 3:] = some[..., 3:]
+    assert measures.nearest(moved, chains, of=range(6)).max() < 4
     short = chains[:1, :30].copy()
     assert np.isinf(measures.nearest(short, chains)).all()
 
