@@ -104,9 +104,9 @@ def comparisons(source: str, *, shapes: bool = True) -> list[int]:
                 found.append(node.lineno)
         elif isinstance(node, ast.Dict):
             keys = set().union(*(texts(key) for key in node.keys if key is not None))
-            lines = {ast.unparse(value).partition(":")[2] for value in node.values}
-            if len(keys & TASKS.own.keys()) > 1 and "" in lines:  # a registry may have entries of such names
-                found.append(node.lineno)
+            if len(keys & TASKS.own.keys()) > 1:  # a registry may have entries of such names
+                if "" in {ast.unparse(value).partition(":")[2] for value in node.values}:
+                    found.append(node.lineno)
     return found
 
 

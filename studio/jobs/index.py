@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,7 +81,7 @@ class Index:
     def keep(self, items: Iterable[Item]) -> None:
         """Things that were made. One that is there already stays as it is."""
         names = ("id", "job", "file", "task", "model", "label", "seed", "created")
-        self._write([("items", {k: v for k, v in asdict(i).items() if k in names}) for i in items])
+        self._write([("items", {n: getattr(i, n) for n in names}) for i in items])
 
     def mark(
         self,

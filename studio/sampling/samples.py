@@ -5,6 +5,7 @@ Every PNG carries its recipe as JSON in the tEXt chunk ``drift-studio``.
 
 import io
 import operator
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,8 +190,9 @@ def places(
     pictures = [folder / f"{n}.png" for n in names_of(recipes)]
     wanted = pictures if task.one_each else [folder / n for n in ("samples.npz", *task.file_names(recipes))]
     wanted = wanted + pictures if task.beside else wanted
+    there = set(os.listdir(folder)) if folder.is_dir() else set()  # of many names few are, if any
     for path in (*wanted, folder / "grid.png", folder / "recipe.json"):
-        if path.is_dir() or (path.exists() and not overwrite):
+        if path.name in there and (path.is_dir() or not overwrite):
             raise FileExistsError(
                 f"{path} exists already; choose another --out"
                 + ("" if path.is_dir() else " or pass --overwrite")

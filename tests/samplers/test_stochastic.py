@@ -149,7 +149,7 @@ def test_churn_keeps_the_law(where: str) -> None:
 # ---- the reverse SDE -----------------------------------------------------------------------------
 
 LINE = Mixture((0.4, 0.6), ((-1.2,), (0.8,)), (0.4, 0.5))
-GRID = torch.linspace(-8, 8, 801, dtype=torch.float64)[:, None]
+GRID = torch.linspace(-6, 6, 601, dtype=torch.float64)[:, None]
 
 
 def law(path: Any, num_steps: int, scale: float) -> tuple[float, float]:

@@ -110,7 +110,7 @@ def test_two_steps_are_the_mixture_over_who_comes_first() -> None:
 
 def test_many_ancestral_steps_are_the_joint_law() -> None:
     """Two places that are revealed in one step of K are the only error: of order 1/K."""
-    found = shares(sampled(model(), 10_000, steps=100))
+    found = shares(sampled(model(), 10_000, steps=50))
     assert float((found - LAW).abs().sum()) / 2 < 0.02
     far = float((shares(sampled(model(), 10_000, steps=2)) - LAW).abs().sum()) / 2
     assert far > 0.04
@@ -128,7 +128,7 @@ def test_uniform_corruption_has_the_law_of_many_steps() -> None:
             return (one / one.sum(-1, keepdim=True)).clamp_min(1e-300).log()
 
     exact = Denoiser(Posterior(), path, TokenLogits())  # type: ignore[arg-type]
-    found = shares(sampled(exact, 20_000, steps=60))
+    found = shares(sampled(exact, 10_000, steps=60))
     assert float((found - LAW).abs().sum()) / 2 < 0.02
     with pytest.raises(ValueError, match="nothing is masked"):
         sampled(exact, 2, order="confidence")

@@ -102,7 +102,7 @@ def with_numbers(model: Model) -> Model:
     return dataclasses.replace(model, info=info)
 
 
-@pytest.mark.parametrize("count", [15, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [8, pytest.param(60, marks=pytest.mark.slow)])
 def test_every_recipe_of_the_studio_asks_for_the_same_again(
     count: int, picture_model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pictures: Path
 ) -> None:
