@@ -1,5 +1,6 @@
 """Vectors whose numbers have ends that they never reach: the network sees them without."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -45,6 +46,17 @@ class Bounded(Columns):
 
     def log_det(self, shape: Sequence[int]) -> float | None:
         return None
+
+    def log_dets(self, data: Tensor) -> Tensor:
+        """(B,) float64: see `Codec.log_det`, of each sample."""
+        total = torch.zeros(len(data), dtype=torch.float64)
+        for x, low, high, std in zip(data.double().unbind(-1), self.low, self.high, self.std):
+            if low is not None and high is not None:
+                total = total - ((x - low) * (high - x) / (high - low)).log()
+            elif low is not None or high is not None:
+                total = total - (x - low if low is not None else (high or 0.0) - x).log()
+            total = total - math.log(std)
+        return total
 
     def apart(self, other: Codec, mine: str, theirs: str) -> str:
         if (self.low, self.high) != (getattr(other, "low", ()), getattr(other, "high", ())):

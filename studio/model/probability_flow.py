@@ -96,9 +96,10 @@ def densities(
     _check_plan(request)
     sampler, shape = solver_of(request), model.info.shape
     log_det, d, count = model.codec.log_det(shape), math.prod(shape), whole(probes, "probes")
+    each = getattr(model.codec, "log_dets", None)  # where it depends on the sample
     asked = _precise(model)
     check_density(sampler, asked)
-    if log_det is None:
+    if log_det is None and each is None:
         raise ValueError(
             f"{model.name} works on {model.codec.name}, which do not tell a density of the data itself, "
             "expected states that are the data on another scale; ask model.denoiser by "
@@ -111,7 +112,7 @@ def densities(
     def piece(rows: list[int]) -> Tensor:
         noise = NoiseSource([seed] * len(rows), index=rows)
         states = model.codec.encode(values[rows])
-        if spread:
+        if spread and log_det is not None:
             states = states + (noise.uniform(shape, stream="dequantise") - 0.5) * math.exp(log_det / d)
         signs = [noise.at(k).uniform(shape, stream="probe") < 0.5 for k in range(0 if exact else count)]
         found = log_density(
@@ -125,4 +126,5 @@ def densities(
         )
         return found.mean(1).cpu()
 
-    return check_decoded(_piecewise(request, sampler, piece) + log_det, "the density")
+    larger = log_det if each is None else each(values)
+    return check_decoded(_piecewise(request, sampler, piece) + larger, "the density")

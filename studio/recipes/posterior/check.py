@@ -43,6 +43,10 @@ def accuracy(
     Raises ``ValueError`` for a task without an exact posterior, and for a result that is better than exact
     draws: then the observations tell what they should not.
     """
+    if task.fixed or task.nuisance:
+        raise ValueError(
+            "got a task with parameters left out, whose exact posterior is not known; ask for all"
+        )
     made = task.simulate(sets, seed=_seed(seed, 1), count=count)
     before = task.simulate(20 * draws, seed=_seed(seed, 2))["values"].astype(np.float64)
     table: dict[str, list[Any]] = {}

@@ -23,9 +23,16 @@ def simulated(
     width: int | None = None,
     held_out: int = 2048,
     seed: int = 0,
+    fixed: dict[str, float] | None = None,
+    nuisance: tuple[str, ...] = (),
 ) -> Data:
-    """Simulations of a task (`studio list tasks`) without an end; options as in `data_of`."""
-    return data_of(build(task), pooling=pooling, waves=waves, width=width, held_out=held_out, seed=seed)
+    """Simulations of a task (`studio list tasks`) without an end; options as in `data_of`. ``fixed``:
+    parameters that are known, by name; ``nuisance``: those that vary but are not asked for. Raises
+    ``ValueError`` for names that are none."""
+    found = build(task)
+    if fixed or nuisance:
+        found = _simulator(found).reduced(fixed=fixed, nuisance=nuisance)
+    return data_of(found, pooling=pooling, waves=waves, width=width, held_out=held_out, seed=seed)
 
 
 def data_of(
@@ -41,9 +48,7 @@ def data_of(
     ``seed``, and ``held_out`` ones that are kept from training. ``pooling`` (mean or attention), ``waves``
     and ``width`` are those of the encoder (`backbones.row_encoders.SetEncoder`). Raises ``ValueError`` for a
     task that simulates nothing."""
-    if not hasattr(task, "observe"):
-        raise ValueError(f"got the task {task.name}, which simulates nothing, expected one that does")
-    first = task.simulate(FIRST * BLOCK, seed=_seed(seed, 1))
+    first = _simulator(task).simulate(FIRST * BLOCK, seed=_seed(seed, 1))
     options: dict[str, Any] = {"pooling": pooling, "sums": True}
     options |= {"width": width} if width else {}
     options |= {"waves": waves, "along": list(task.along)} if waves and task.along else {}
@@ -55,8 +60,10 @@ def data_of(
     field = Field(OBSERVATIONS, "set", shape, tuple(task.columns), range=reach, options=options)
     field = kind_of(checked(field)).fit(field, [rows.reshape(-1, shape[1])])
     d = first["values"].shape[1]
-    ends = dict(zip(("low", "high"), map(list, zip(*task.bounds))))
-    codec = {"name": "bounded" if ends else "columns", **ends, "names": list(task.parameters)}
+    bounds = [task.bounds[k] for k in task.asked] if task.bounds else []
+    ends = dict(zip(("low", "high"), map(list, zip(*bounds))))
+    names = [task.parameters[k] for k in task.asked]
+    codec = {"name": "bounded" if ends else "columns", **ends, "names": names}
     free = build_codec(codec | {"mean": [0.0] * d, "std": [1.0] * d}).encode(
         torch.from_numpy(first["values"])
     )
@@ -77,6 +84,12 @@ def data_of(
         hash=content_hash(first["values"], first[OBSERVATIONS]),
         fields=(field,),
     )
+
+
+def _simulator(task: Any) -> Any:
+    if not hasattr(task, "observe"):
+        raise ValueError(f"got the task {task.name}, which simulates nothing, expected one that does")
+    return task
 
 
 def _seed(seed: int, part: int) -> int:

@@ -1,15 +1,17 @@
 """A simulator and what is asked of it: p(parameters | observations), for any number of observations."""
 
+import copy
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from backbones.registry import suggest
 from studio.data.arrays import Data
 from studio.data.condition_files import masked
 from studio.recipes.posterior import shown
@@ -48,8 +50,33 @@ class PosteriorTask(VectorsTask):
     logs: tuple[int, ...] = ()
     bounds: tuple[tuple[float | None, float | None], ...] = ()
 
+    fixed: Mapping[str, float] = {}
+    nuisance: tuple[str, ...] = ()
+
     def __init__(self, *, names: Sequence[str] = ()):
         self.parameters = tuple(names) or self.parameters
+
+    def reduced(self, *, fixed: Mapping[str, float] | None = None, nuisance: Sequence[str] = ()) -> Self:
+        """The same simulator with parameters that are known, and with others that vary but are not asked for.
+        Raises ``ValueError`` for a name that is none, and where no parameter is left."""
+        known, left = dict(fixed or {}), [*(fixed or {}), *nuisance]
+        for name in left:
+            if name not in self.parameters or left.count(name) > 1:
+                raise ValueError(
+                    f"got the parameter {name!r} to fix or to leave out, expected each once, of "
+                    f"{', '.join(self.parameters)}{suggest(name, self.parameters)}"
+                )
+        if len(left) == len(self.parameters):
+            raise ValueError("got every parameter fixed or left out, expected at least one that is asked for")
+        other = copy.copy(self)
+        other.fixed, other.nuisance = known, tuple(nuisance)
+        return other
+
+    @property
+    def asked(self) -> list[int]:
+        """The places of the parameters that are asked for."""
+        gone = {*self.fixed, *self.nuisance}
+        return [k for k, name in enumerate(self.parameters) if name not in gone]
 
     def prior(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """(count, d) parameters."""
@@ -66,13 +93,17 @@ class PosteriorTask(VectorsTask):
 
     def simulate(self, n: int, seed: int = 0, *, count: int | None = None) -> dict[str, np.ndarray]:
         """``values`` (n, d) and ``observations`` (n, K, f), absent rows NaN; float32, a function of the seed.
-        ``count``: so many rows of every set, by default any number of ``counts``."""
+        ``count``: so many rows of every set, by default any number of ``counts``. ``values`` are of the
+        parameters that are asked for."""
         rng = np.random.default_rng(seed)
-        theta = self.prior(n, rng)
+        theta = np.array(self.prior(n, rng))
+        for name, value in self.fixed.items():
+            theta[:, self.parameters.index(name)] = value
         rows = self.observe(theta, rng)
         counts = rng.integers(self.counts[0], self.counts[1] + 1, n) if count is None else np.full(n, count)
         rows = masked(rows, self.there(counts, rows.shape[1]), self.name)
-        return {"observations": rows.astype(np.float32), "values": theta.astype(np.float32)}
+        values = theta[:, self.asked] if self.fixed or self.nuisance else theta
+        return {"observations": rows.astype(np.float32), "values": values.astype(np.float32)}
 
     def reference(self, rows: np.ndarray, draws: int = 0, seed: int = 0) -> Reference | None:
         """The exact posterior given rows (K, f), those of NaN absent, with so many draws of it; None where it

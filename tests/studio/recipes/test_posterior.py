@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import studio
+from studio.data import load_data
 from studio.recipes.posterior.check import accuracy, calibration, check_no_leak
 from studio.recipes.posterior.data import data_of
 from studio.recipes.posterior.linear_gaussian import NOISE, LinearGaussian, design
@@ -64,6 +65,23 @@ def test_training_sees_no_simulation_twice_and_none_that_is_held_out() -> None:
     assert data.hash == data_of(LinearGaussian(), held_out=0).hash != data_of(LinearGaussian(), seed=1).hash
     rows = data.train.block(0).named["observations"]
     assert abs(np.nanmean(rows)) < 0.02 and abs(np.nanstd(rows) - 1) < 0.02
+
+
+def test_parameters_may_be_known_or_not_be_asked_for() -> None:
+    task = LinearGaussian().reduced(fixed={"slope": 2.0}, nuisance=["wave"])
+    made, whole = task.simulate(2000, seed=1), LinearGaussian().simulate(2000, seed=1)
+    assert np.array_equal(made["values"], whole["values"][:, :1])
+    moved = (2.0 - whole["values"][:, 1:2]) * (2 * whole["observations"][..., 0] - 1)
+    assert np.allclose(
+        made["observations"][..., 1], whole["observations"][..., 1] + moved, atol=1e-5, equal_nan=True
+    )
+    data = data_of(task, held_out=8)
+    assert data.shape == (1,) and data.codec["names"] == ["level"]
+    assert load_data({"name": "simulated", "task": "seir", "nuisance": ["onset"]}).codec["low"] == [0.0] * 3
+    with pytest.raises(ValueError, match="did you mean 'slope'"):
+        LinearGaussian().reduced(fixed={"slop": 1.0})
+    with pytest.raises(ValueError, match="at least one"):
+        LinearGaussian().reduced(nuisance=["level", "slope", "wave"])
 
 
 @dataclass

@@ -122,6 +122,13 @@ def test_what_lies_beyond_the_bounds_is_refused() -> None:
     codec = build_codec({"name": "bounded", "low": [0.0, None], "high": [1.0, 2.0]})
     x = torch.tensor([[0.25, -3.0], [0.9, 1.5]])
     assert torch.allclose(codec.decode(codec.encode(x)), x, atol=1e-5)
+    whole = build_codec(
+        {"name": "bounded", "low": [0.0, -1.0, None], "high": [1.0, None, 3.0], "std": [1, 2, 3]}
+    )
+    y = torch.tensor([[0.3, 0.5, 1.0], [0.8, -0.7, -2.0]], dtype=torch.float64)
+    h = 1e-3
+    slopes = (whole.encode(y + h).double() - whole.encode(y - h).double()) / (2 * h)
+    assert torch.allclose(whole.log_dets(y), slopes.abs().log().sum(1), atol=1e-3)
     with pytest.raises(ValueError, match="expected 0.0 to 1.0"):
         codec.encode(torch.tensor([[1.5, 0.0]]))
     with pytest.raises(ValueError, match="each below its other"):
