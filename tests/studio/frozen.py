@@ -165,6 +165,13 @@ def make(name: str) -> None:
         shutil.copytree(run, HOME / name)
 
 
+def kept() -> dict[str, Tensor]:
+    """What bundled models made when they came, by their names."""
+    from safetensors.torch import load_file
+
+    return {k: v for path in sorted(HOME.glob("bundled*.safetensors")) for k, v in load_file(path).items()}
+
+
 def sampled(name: str) -> Tensor:
     """Two samples of a bundled model at its own recipe; of a bridge from two smooth pictures."""
     model = studio.load(name, dtype="fp32", device="cpu")
@@ -181,10 +188,8 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     for asked in sys.argv[1:]:
-        if asked == "bundled" and not (HOME / "bundled.safetensors").exists():
-            save_file(
-                {name: sampled(name).contiguous() for name in studio.checkpoints.find.bundled()},
-                HOME / "bundled.safetensors",
-            )
+        if asked == "bundled":  # those that are new
+            for name in sorted({*studio.checkpoints.find.bundled()} - {*kept()}):
+                save_file({name: sampled(name).contiguous()}, HOME / f"bundled-{name}.safetensors")
         elif asked in RUNS and not (HOME / asked).exists():
             make(asked)

@@ -47,11 +47,13 @@ def test_a_run_that_was_killed_ends_as_it_would_have(name: str, tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", bundled())
 def test_a_bundled_model_makes_what_it_made(name: str) -> None:
-    """Two samples at its own recipe, in fp32: pictures to one level of 255, molecules exactly."""
-    wanted = load_file(frozen.HOME / "bundled.safetensors")[name]
-    values = frozen.sampled(name)
+    """Two samples at its own recipe, in fp32: pictures to one level of 255, molecules exactly, other numbers
+    to rounding."""
+    wanted, values = frozen.kept()[name], frozen.sampled(name)
     if values.dtype == torch.uint8 and values.ndim == 4:
         assert int((values.int() - wanted.int()).abs().max()) <= 1
+    elif values.is_floating_point():
+        torch.testing.assert_close(values, wanted, rtol=1e-3, atol=1e-4)
     else:
         np.testing.assert_array_equal(values, wanted)
 
