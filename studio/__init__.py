@@ -61,10 +61,10 @@ def __getattr__(name: str) -> Any:  # heavy imports wait until they are asked fo
         import importlib
 
         return getattr(importlib.import_module(_PUBLIC[name]), name)
-    if name == "data":  # studio.data.from_arrays, after nothing but `import studio`
+    if name in ("data", "tasks"):  # studio.data.from_arrays, after nothing but `import studio`
         import importlib
 
-        return importlib.import_module("studio.data")
+        return importlib.import_module(f"studio.{name}")
     raise AttributeError(f"module 'studio' has no attribute {name!r}")
 
 
