@@ -22,6 +22,7 @@ from studio.data.kinds import CELLS, ArrayKind, left_open
 from studio.data.labels import listed
 
 UNKNOWN = "<?>"  # how a word that is not in the vocabulary is shown
+NEAR = 0.01  # of the range of a column: so far beyond it counts as seen
 WORDS = 20_000  # of a vocabulary, at most: the most frequent
 
 
@@ -98,7 +99,8 @@ class RowsKind(ArrayKind):
         lows, highs = (torch.tensor(v, dtype=value.dtype) for v in (field.lows, field.highs))
         if not len(lows) or not len(there):
             return ""
-        out = ((there < lows) | (there > highs)).any(0)
+        near = NEAR * (highs - lows)
+        out = ((there < lows - near) | (there > highs + near)).any(0)
         named = field.names or tuple(f"number {i}" for i in range(len(out)))
         return ", ".join(
             f"{named[i]} from {lows[i]:.4g} to {highs[i]:.4g}" for i in range(len(out)) if out[i]
