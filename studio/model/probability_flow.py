@@ -126,5 +126,5 @@ def densities(
         )
         return found.mean(1).cpu()
 
-    larger = log_det if each is None else each(values)
+    larger: Any = log_det if each is None else each(values)
     return check_decoded(_piecewise(request, sampler, piece) + larger, "the density")
