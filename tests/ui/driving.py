@@ -14,6 +14,19 @@ from ui.jobs import Jobs
 
 app = Later("ui.app")
 LOOKS = Path(__file__).with_name("looks.js").read_text()  # what is measured in a page
+# gradio says that a page was left while it asked for the running job, or that its editor was given layers
+# anew while it still loaded them, which it draws then
+LET_PASS = (
+    "AbortError: signal is aborted",
+    "Unexpected error Connection errored out",
+    "No draw texture found for layer",
+)
+# and, of a page that was left then, that its streams were cut while events still waited
+CUT = (
+    "Unexpected error 404",
+    "Failed to load resource: net::ERR_INCOMPLETE_CHUNKED_ENCODING",
+    "TypeError: network error",
+)
 
 
 @contextmanager
@@ -36,26 +49,24 @@ def watched(browser: Any, url: str, width: int = 1400, height: int = 900, **opti
     what was wrong so far, in this tab and those that it opens."""
     wrong: list[str] = []
     context = browser.new_context(viewport={"width": width, "height": height}, **options)
+    context.set_default_timeout(90_000)
+
+    def left(_: Any) -> None:
+        wrong[:] = [text for text in wrong if not text.startswith(CUT)]
+
+    def said(message: Any) -> None:
+        if message.type == "error" and not message.text.startswith(LET_PASS):
+            wrong.append(message.text)
+
+    context.on("page", lambda tab: tab.on("domcontentloaded", left))
     context.on("weberror", lambda found: wrong.append(str(found.error)))
-    context.on("console", lambda m: wrong.append(m.text) if m.type == "error" and not left(m) else None)
+    context.on("console", said)
     context.on("request", lambda r: r.url.startswith((url, "data:", "blob:")) or wrong.append(r.url))
     page = context.new_page()
     page.wrong = wrong
     yield page
     assert wrong == [], wrong
     context.close()
-
-
-def left(message: Any) -> bool:
-    """Whether gradio says that a page was left while it asked for the running job, or that its editor was
-    given layers anew while it still loaded them, which it draws then."""
-    return message.text.startswith(
-        (
-            "AbortError: signal is aborted",
-            "Unexpected error Connection errored out",
-            "No draw texture found for layer",
-        )
-    )
 
 
 def create(page: Any, url: str, **said: Any) -> Any:
