@@ -33,6 +33,20 @@ def gallery(browser: Any, served: tuple[str, Engine]) -> Iterator[Any]:
 
 
 @pytest.mark.slow
+def test_a_page_that_is_only_open_asks_for_few_frames(tab: Any, served: tuple[str, Engine]) -> None:
+    tab.add_init_script(
+        """window.asked = 0;
+        const frame = window.requestAnimationFrame.bind(window);
+        window.requestAnimationFrame = (call) => (window.asked++, frame(call));"""
+    )
+    page = create(tab, served[0])
+    page.wait_for_timeout(3000)
+    page.evaluate("window.asked = 0")
+    page.wait_for_timeout(4000)
+    assert page.evaluate("window.asked") < 40  # a clock that counts at every frame asks for more
+
+
+@pytest.mark.slow
 def test_what_is_typed_after_a_pick_stays_in_twenty_of_twenty(page: Any) -> None:
     calls: list[str] = []
     page.on(

@@ -3,7 +3,7 @@ than text, and nothing outside of the output folder is shown."""
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import pytest
 from later import Later
 from PIL import Image
 from starlette.applications import Starlette
-from starlette.responses import HTMLResponse
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
@@ -202,6 +203,28 @@ def test_the_first_thumbnails_are_in_the_page_only_for_whom_may_see_it(body: str
     assert found.text.replace(found.text.partition("<body>")[2].partition("<gradio-app")[0], "") == body
     assert asked_for == ([{"model": "a&b", "page": "2"}] if there else [])
     assert client.get("/").text == body
+
+
+def test_what_is_sent_is_changed_in_pages_alone() -> None:
+    page = "<html><head><title>a</title></head><body></body>"
+
+    async def pieces() -> AsyncIterator[str]:
+        for piece in ("<head>", "a", "b"):
+            yield piece
+
+    def shown(request: Request) -> Response:
+        return HTMLResponse(page, 404 if "404" in request.url.path else 200)
+
+    def streamed(request: Request) -> Response:
+        return StreamingResponse(pieces(), media_type="text/event-stream")
+
+    app = Starlette(routes=[Route("/stream", streamed), Route("/{path:path}", shown)])
+    client = TestClient(early.Early(app, lambda query: ""))
+    found = client.get("/bridge")
+    assert found.text.replace(early.CALM.decode(), "", 1) == page != found.text
+    assert len(found.content) == int(found.headers["content-length"])
+    assert found.text.index("requestAnimationFrame") < found.text.index("<title>")
+    assert client.get("/404").text == page and client.get("/stream").text == "<head>ab"
 
 
 # ---- in a browser
