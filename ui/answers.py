@@ -1,7 +1,7 @@
 """Answers that set many controls of a form at once. The page applies each where it is still wanted
 (`page.js`): only the newest of a form, and no control that a person has touched since asking."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from studio.jobs.recipe import START, Recipe, label_choices, own_word
 from studio.jobs.translation import Translation
 from studio.model import catalog
 from studio.sampling.starts import usual_strength
-from ui import html, pair, restore, said
+from ui import choices, html, noting, pair, restore, said
 from ui.engine import Engine
 
 CONTROLS = tuple(f.name for f in fields(Recipe) if f.name not in START)
@@ -30,7 +30,9 @@ BRIDGE = {
 }
 # what else an answer sets
 STARTED = ("strength", "from-picture", "started")
-SAMPLE = (*CONTROLS, *STARTED, "card", "plan_note", "guidance_stack", "sampler_stack", "fields")
+OFFERED = ("prior", "preset", "preset-note", "preset-sure", "preset-delete")
+SHOWN = ("card", "plan_note", "guidance_stack", "sampler_stack", "fields", *noting.NOTES)
+SAMPLE = (*CONTROLS, *STARTED, *OFFERED, *SHOWN)
 TRANSLATE = (*BRIDGE, "bridge-card", "bridge-examples")
 # which of the form's controls a picture's recipe sets
 USES = {
@@ -44,9 +46,13 @@ LONG = 250  # solver steps that the slider offers unless a model or recipe asks 
 Update = dict[str, Any]
 
 
-def of(form: str, ticket: int, source: str, controls: dict[str, Update]) -> dict[str, Any]:
-    """The answer to a question by its ticket; ``source``: the model that the form is about now."""
-    return {"form": form, "ticket": ticket, "source": source, "controls": controls}
+def of(
+    form: str, ticket: int, source: str, controls: dict[str, Update], notes: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The answer to a question by its ticket; ``source``: the model that the form is about now; ``notes``:
+    `noting.notes` of a form that has these values and no other."""
+    told = {name: {"value": text} for name, text in (notes or {}).items()}
+    return {"form": form, "ticket": ticket, "source": source, "controls": controls, "notes": told}
 
 
 def model(engine: Engine, name: str, seeds: str, ticket: int) -> dict[str, Any]:
@@ -66,8 +72,8 @@ def model(engine: Engine, name: str, seeds: str, ticket: int) -> dict[str, Any]:
         own.guidance,
         dtype=engine.dtype,
     )
-    controls = _controls(settings, shown, engine.cards()) | _start(shown, {"ticket": ticket, "model": name})
-    return of("sample", ticket, name, controls)
+    controls = _controls(engine, settings, shown) | _start(shown, {"ticket": ticket, "model": name})
+    return of("sample", ticket, name, controls, noting.notes(engine, asdict(settings)))
 
 
 def settings(
@@ -77,11 +83,11 @@ def settings(
     (`restore.Restored`). Raises ``ValueError`` for no model."""
     shown, there = engine.card(asked.model), start or {}
     started = {"ticket": ticket, "model": asked.model, "asked": bool(asked.init), "masked": bool(asked.mask)}
-    controls = _controls(asked, shown, engine.cards())
+    controls = _controls(engine, asked, shown)
     controls |= _start(shown, started | {name: there.get(name, "") for name in ("init", "mask")})
     if asked.init or asked.strength:
         controls["strength"] = {"value": asked.strength or usual_strength(bool(asked.mask))}
-    return of("sample", ticket, asked.model, controls)
+    return of("sample", ticket, asked.model, controls, noting.notes(engine, asdict(asked)))
 
 
 def _start(shown: Card, started: dict[str, Any]) -> dict[str, Update]:
@@ -102,7 +108,7 @@ def plan(engine: Engine, name: str, chosen: str, ticket: int) -> dict[str, Any]:
         controls |= {
             "num_steps": {"value": key.num_steps}
             | ({"maximum": key.num_steps} if key.num_steps > LONG else {}),
-            "sampler": {"value": key.sampler, "choices": _pairs([*samplers, key.sampler])},
+            "sampler": {"value": key.sampler, "choices": choices.pairs([*samplers, key.sampler])},
             "guidance": {"value": key.guidance},
             "guidance_stack": {"value": said.parts("guidance", key.guidance)},
             "sampler_stack": {"value": said.parts("sampler", key.sampler)},
@@ -119,32 +125,28 @@ def _about(chosen: str, own: Mapping[str, plans.Saved]) -> str:
         return html.note("the plan of a run's own settings, where there is one")
     if chosen in own:
         return html.note(own[chosen].about)
-    return html.note(f"got plan {limits.brief(chosen)}, expected {', '.join(plan_choices(own))}", bad=True)
+    return html.note(f"got plan {limits.brief(chosen)}, expected {', '.join(choices.plans(own))}", bad=True)
 
 
-def plan_choices(own: Iterable[str]) -> list[str]:
-    """What the control of plans offers for a model with these."""
-    return [plans.NONE, plans.AUTO, *own]
-
-
-def _controls(settings: Recipe, shown: Card, known: dict[str, Card]) -> dict[str, Update]:
+def _controls(engine: Engine, settings: Recipe, shown: Card) -> dict[str, Update]:
     """Every control set, with the choices that the model has."""
+    priors, hidden = choices.priors(engine, settings.model), {"visible": False}
     samplers, settable, own = (
         catalog.sampler_names(shown),
         catalog.settable(shown),
         catalog.plans_of(shown),
     )
     more: dict[str, Update] = {
-        "model": {"choices": choices(known, settings.model)},
-        "weights": {"choices": _pairs([*shown.weights, settings.weights])},
-        "label": {"choices": _pairs(label_choices(shown.classes)), "visible": bool(shown.classes)},
+        "model": {"choices": choices.models(engine.cards(), settings.model)},
+        "weights": {"choices": choices.pairs([*shown.weights, settings.weights])},
+        "label": {"choices": choices.pairs(label_choices(shown.classes)), "visible": bool(shown.classes)},
         "num_steps": {"maximum": max(LONG, settings.num_steps)},
-        "sampler": {"choices": _pairs([*samplers, settings.sampler])},
+        "sampler": {"choices": choices.pairs([*samplers, settings.sampler])},
         "guidance": {"visible": bool(shown.classes or catalog.conditions_of(shown))},
         "conditions": {
             "visible": bool(settable),
         },
-        "plan": {"choices": _pairs(plan_choices(own)), "visible": bool(own)},
+        "plan": {"choices": choices.pairs(choices.plans(own)), "visible": bool(own)},
     }
     values = {k: v for k, v in asdict(settings).items() if k in CONTROLS}
     values |= {"label": settings.label or own_word(shown.classes)}
@@ -154,6 +156,11 @@ def _controls(settings: Recipe, shown: Card, known: dict[str, Card]) -> dict[str
         "guidance_stack": {"value": said.parts("guidance", settings.guidance)},
         "sampler_stack": {"value": said.parts("sampler", settings.sampler)},
         "fields": {"value": said.given(settings.model, settings.conditions)},
+        "prior": {"choices": choices.pairs(priors), "visible": len(priors) > 1},
+        "preset": {"choices": choices.presets(engine, settings.model), "value": None},
+        "preset-note": {"value": ""},
+        "preset-sure": hidden,
+        "preset-delete": hidden,
     }
 
 
@@ -167,7 +174,7 @@ def bridge(name: str, shown: Card, asked: Translation | None = None) -> dict[str
     more: dict[str, Update] = {
         "bridge-sampler": {
             "value": sampler,
-            "choices": _pairs([*catalog.sampler_names(shown), own.sampler, sampler]),
+            "choices": choices.pairs([*catalog.sampler_names(shown), own.sampler, sampler]),
         },
         "bridge-steps": {"value": found.num_steps or own.num_steps},
         "bridge-direction": {
@@ -177,7 +184,7 @@ def bridge(name: str, shown: Card, asked: Translation | None = None) -> dict[str
         },
         "bridge-label": {
             "value": label,
-            "choices": _pairs([*label_choices(shown.classes)[1:], label]),
+            "choices": choices.pairs([*label_choices(shown.classes)[1:], label]),
             "visible": bool(shown.classes),
         },
         "bridge-card": {"value": pair.expects(shown, catalog.sample_shape(shown), ways)},
@@ -217,25 +224,11 @@ def part(answer: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The part of an answer to the form of samples that sets these controls, and what is shown beside them;
     one that sets no model leaves the form with the one that it has."""
     left = [name for name in CONTROLS if name not in names]
-    beside = {"model": ("card", *STARTED), "plan": ("plan_note",), "conditions": ("fields",)}
+    beside = {"model": ("card", *STARTED, *OFFERED), "plan": ("plan_note",), "conditions": ("fields",)}
     beside |= {name: (f"{name}_stack",) for name in ("guidance", "sampler")}
     gone = {*left, *(further for name in left for further in beside.get(name, ()))}
     controls = {name: update for name, update in answer["controls"].items() if name not in gone}
     if "model" in controls:
-        return {**answer, "controls": controls}
+        return {**answer, "controls": controls, "notes": {}}
     values = {name: {"value": update["value"]} for name, update in controls.items()}
     return {"form": answer["form"], "ticket": answer["ticket"], "controls": values}
-
-
-def choices(known: dict[str, Card], current: str | None) -> list[tuple[str, str]]:
-    """Short names where they are unique; a model that was typed in stays in the list."""
-    names = [c.name for c in known.values()]
-    listed = [
-        (c.name if names.count(c.name) == 1 else f"{c.name} ({text})", text) for text, c in known.items()
-    ]
-    return listed if not current or current in known else [*listed, (current, current)]
-
-
-def _pairs(items: list[Any]) -> list[tuple[str, str]]:
-    """Names with their values, as the page's dropdowns hold them."""
-    return list(dict.fromkeys(item if isinstance(item, tuple) else (item, item) for item in items))

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from studio.jobs.limits import MOST_STEPS
-from ui import answers, estimating, html, layout, painting, pair, zipped
+from ui import answers, html, layout, painting, pair, zipped
 from ui.engine import Engine
 
 DRIFT: dict[str, Any] = {"elem_classes": "drift"}  # controls that answers set: the script watches them
@@ -114,7 +114,7 @@ def _buttons() -> dict[str, Any]:
                 "Stop", variant="stop", scale=1, min_width=70, interactive=False, elem_id="bridge-stop"
             ),
         }
-    return {**p, "bridge-estimate": estimating.line("bridge-estimate")}
+    return {**p, "bridge-estimate": gr.HTML(elem_id="bridge-estimate", elem_classes="estimate")}
 
 
 def _result() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from studio.checkpoints.find import Card, card
 from studio.model import asking
 from studio.model.asking import Control
 from ui.events import QUIET
-from ui.said import given
+from ui.said import shown, understood
 from ui.toasts import toasts
 
 FILES = [".npy", ".npz", ".csv", ".json", ".txt", ".png", ".jpg", ".jpeg", ".webp"]
@@ -28,30 +28,6 @@ def read(find: Callable[[str], Card], model: str | None, line: str) -> dict[str,
     """The same of a line that a person has typed; ``find`` refuses models that the page does not hold."""
     with toasts():
         return understood(find, model, line)
-
-
-def understood(find: Callable[[str], Card], model: str | None, line: str) -> dict[str, Any]:
-    """What a line says to a model. Raises ``ValueError``."""
-    if model:
-        find(model)
-    found = given(model, line)
-    for name, value in found["values"].items():
-        shown(found["model"], name, value)
-        if isinstance(value, str):
-            asking.written(card(found["model"]), name, value)
-    return found
-
-
-def shown(model: str, name: str, value: float | str) -> Any:
-    """A value as its control shows it; tables as rows, of files nothing. Raises ``ValueError`` for no value
-    of the model's."""
-    known = asking.controls(card(model))
-    if name not in known:
-        raise ValueError(f"got condition {name!r}, expected one of {', '.join(known) or 'none'}")
-    form = known[name].form
-    return (
-        asking.table(card(model), name, str(value)) if form == "table" else None if form == "file" else value
-    )
 
 
 def put(model: str, name: str, given: Any) -> dict[str, str]:

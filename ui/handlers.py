@@ -5,7 +5,7 @@ picture `ui.chosen`, a dropped one `ui.dropped`.
 What a user can mend becomes a toast with the plain message; anything else is a bug and keeps its traceback.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,13 +18,14 @@ from studio.jobs.result import Result
 from studio.jobs.run import Update, columns_for
 from studio.model import catalog
 from studio.runtime.signals import Stopped
-from ui import answers, html, noting, restore, views
+from ui import answers, choices, html, noting, restore, views
 from ui.answers import CONTROLS
 from ui.chosen import BOTTOM, Chosen
 from ui.events import row
 from ui.following import followed, words
 from ui.jobs import Jobs
-from ui.starting import GIVEN, Starting, reopened
+from ui.noting import NOTED, NOTES, PICTURE
+from ui.starting import GIVEN, PART, Starting, reopened
 from ui.toasts import owner, toasts
 from ui.views import VIEWS
 
@@ -90,13 +91,13 @@ class Handlers:
 
     def refresh(self, current: str | None) -> tuple[Any, Any]:
         """New models in the list, and new plans of the one that is picked; the choices stay."""
-        models = gr.update(choices=answers.choices(self.engine.cards(), current))
+        models = gr.update(choices=choices.models(self.engine.cards(), current))
         with toasts():
             try:
                 own = catalog.plans_of(self.engine.card(current)) if current else {}
             except ValueError:  # what was typed is no model
                 return models, gr.skip()
-        return models, gr.update(choices=answers.plan_choices(own), visible=bool(own))
+        return models, gr.update(choices=choices.plans(own), visible=bool(own))
 
     def choose(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Another model: its classes, weights and defaults."""
@@ -116,13 +117,11 @@ class Handlers:
                 self.engine, str(asked["model"]), str(asked.get("plan") or ""), asked["ticket"]
             )
 
-    def check_guidance(self, line: str) -> str:
-        """What the grammar makes of the line, or what it does not understand."""
-        return noting.checked(catalog.check_guidance, line or "", quiet=False)
-
-    def check_sampler(self, spec: str | None) -> str:
-        """Nothing for a sampler that exists, the reason otherwise."""
-        return noting.checked(catalog.check_sampler, spec or "", quiet=True)
+    def notes(self, values: Sequence[Any] | None) -> tuple[Any, ...]:
+        """What is said of a form with these values of NOTED and PICTURE; NOTES."""
+        form = dict(zip((*NOTED, *PICTURE), values or ()))
+        form["mask"] = form.get("way") == PART
+        return row(NOTES, **noting.notes(self.engine, form))
 
     def generate(self, request: gr.Request | None, *values: Any) -> Iterator[tuple[Any, ...]]:
         """One run: CONTROLS, GIVEN and the preview switch in, GOING out, again and again until it is done;

@@ -11,7 +11,7 @@ from studio.checkpoints.plans import NONE as NO_PLAN
 from studio.jobs.limits import DTYPES, MOST_STEPS
 from studio.jobs.recipe import OWN
 from studio.model import lines
-from ui import conditions, estimating, html, presets, prior, rules, starting, views
+from ui import conditions, html, presets, prior, rules, starting, views
 from ui.engine import Engine
 from ui.html import HEIGHT
 
@@ -122,7 +122,7 @@ def left(find: Callable[[str], Card]) -> dict[str, Any]:
         p["stop"] = gr.Button(
             "Stop", variant="stop", scale=1, min_width=70, interactive=False, elem_id="stop"
         )
-    p["estimate"] = estimating.line()
+    p["estimate"] = gr.HTML(elem_id="estimate", elem_classes="estimate")
     return p
 
 
@@ -228,7 +228,7 @@ def right(engine: Engine) -> dict[str, Any]:
 def hidden() -> dict[str, Any]:
     """What questions and answers travel in."""
     p: dict[str, Any] = {}
-    for name in ("asked", "answer", "plan_asked", "bridge_asked", "bridge_answer", "opened"):
+    for name in ("asked", "answer", "plan_asked", "bridge_asked", "bridge_answer", "opened", "noted"):
         p[name] = gr.JSON(visible="hidden")
     p["ticket"] = gr.Number(visible="hidden")
     p["tickets"] = gr.JSON(visible="hidden")

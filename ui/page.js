@@ -51,19 +51,32 @@ window.drift = (() => {
     form(name).done();
   }
 
-  // Values of the form's controls from an answer { form, ticket, controls: { id: update } }, in the order of ids.
+  // Values of the form's controls from an answer { form, ticket, controls: { id: update }, notes }, in the order of ids. The notes are of a form that holds all of the values.
   function apply(name, answer, ids) {
     const f = form(name);
     if (!answer || answer.form !== name || answer.ticket !== f.ticket || f.applied === f.ticket) return ids.map(skip);
     if (answer.source !== undefined) f.source = answer.source;
+    const own = (id) => (touched[id] ?? -1) > f.since;  // a person's
+    const whole = Object.keys(answer.notes ?? {}).length > 0 && !ids.some((id) => own(id) && "value" in (answer.controls[id] ?? {}));
     const out = ids.map((id) => {
-      const update = answer.controls[id];
+      const update = answer.controls[id] ?? (whole ? answer.notes[id] : null);
       if (!update) return skip();
       const { value, ...rest } = update;
-      return (touched[id] ?? -1) > f.since ? { __type__: "update", ...rest } : { __type__: "update", ...update };
+      return own(id) ? { __type__: "update", ...rest } : { __type__: "update", ...update };
     });
+    if (name === "sample") noted = whole ? Object.fromEntries(ids.map((id) => [id, answer.controls[id]?.value])) : null;
     f.applied = answer.ticket;
     return out;
+  }
+
+  // Values of the form that the server has to be asked about: not those for which the last answer brought its notes along.
+  let noted = null;
+  const same = (a, b) => JSON.stringify(a ?? "") === JSON.stringify(b ?? "");
+  function news(ids, values) {
+    const told = values.map((value) => (typeof value === "object" ? Boolean(value) : value));  // of a picture only that it is there
+    if (!form("sample").applied || (noted && ids.every((id, k) => same(noted[id], told[k] || "")))) return skip();
+    noted = null;
+    return told;
   }
 
   // After the values of an answer are in.
@@ -254,5 +267,5 @@ window.drift = (() => {
     } else if (event.key === "?" && !writes) help();
   });
 
-  return { seeds, span, dice, next, reuse, parts, option, rule, unrule, prior, lender, fields, put, sending, ask, pick, plan, fail, apply, done, settled, form_is, job_is, opened, job, carry, download };
+  return { seeds, span, dice, next, reuse, parts, option, rule, unrule, prior, lender, fields, put, sending, ask, pick, plan, fail, apply, news, done, settled, form_is, job_is, opened, job, carry, download };
 })();

@@ -10,11 +10,12 @@ from studio.jobs.presets import Preset, Saved, Taken, fits, of_model
 from studio.jobs.recipe import PICK, Recipe
 from ui import answers, html
 from ui.answers import CONTROLS, SAMPLE
+from ui.choices import OWN
+from ui.choices import presets as presets_of
 from ui.engine import Engine
 from ui.events import QUIET, applied, row
 from ui.toasts import toasts
 
-OWN = "own:"  # before the names of a person's presets, which may be called like the model's
 KEPT = ("preset", "preset-note", "preset-ask", "preset-name", "preset-delete")
 SURE = ("preset", "preset-note", "preset-sure", "preset-delete")
 
@@ -51,22 +52,6 @@ class Presets:
 
     def __init__(self, engine: Engine):
         self.engine, self.saved = engine, Saved(engine.out)
-
-    def listed(self, model: str | None) -> tuple[Any, ...]:
-        """The presets that a model has and those that it can run; SURE."""
-        return row(
-            SURE,
-            preset=gr.update(choices=self._choices(model), value=None),
-            **{"preset-note": "", "preset-sure": _hidden(), "preset-delete": _hidden()},
-        )
-
-    def _choices(self, model: str | None) -> list[tuple[str, str]]:
-        try:
-            card = self.engine.card(model or "")
-            own = [(p.name, p.name) for p in of_model(model or "", card)]
-            return own + [(f"★ {p.name}", OWN + p.name) for p in self.saved.fitting(model or "", card)]
-        except (ValueError, OSError):  # what was typed is no model
-            return []
 
     def _named(self, model: str, name: str) -> Preset:
         card = self.engine.card(model)
@@ -120,7 +105,7 @@ class Presets:
                     return row(KEPT, **{"preset-note": note, "preset-ask": gr.update(visible=True)})
         except gr.Error as error:
             return row(KEPT, **{"preset-note": html.note(str(error.message), bad=True)})
-        choices = self._choices(asked.model)
+        choices = presets_of(self.engine, asked.model)
         return row(
             KEPT,
             preset=gr.update(choices=choices, value=OWN + made.name),
@@ -141,7 +126,7 @@ class Presets:
         words = html.note(f"{name.removeprefix(OWN)} is deleted")
         return row(
             SURE,
-            preset=gr.update(choices=self._choices(model), value=None),
+            preset=gr.update(choices=presets_of(self.engine, model), value=None),
             **{"preset-note": words, "preset-sure": _hidden(), "preset-delete": _hidden()},
         )
 
@@ -152,8 +137,6 @@ def _hidden() -> Any:
 
 def wire(p: dict[str, Any], presets: Presets) -> None:
     sure, kept = [p[name] for name in SURE], [p[name] for name in KEPT]
-    # the card is there when the form is the model's own, which is not to wait for this
-    p["card"].change(presets.listed, p["model"], sure, trigger_mode="always_last", **QUIET)
     asked, js = p["preset_asked"], "(name, model) => drift.plan('sample', 'preset', name, model)"
     picked = [p["preset"], p["model"]]
     p["preset"].select(None, picked, asked, js=js, **QUIET)

@@ -13,7 +13,6 @@ from ui import (
     dropped,
     estimating,
     html,
-    noting,
     presets,
     prior,
     rules,
@@ -29,6 +28,7 @@ from ui.bridging import CHOSEN, Bridging
 from ui.bridging import SHOWN as SHOWN_BRIDGE
 from ui.events import QUIET, applied
 from ui.handlers import GOING, SHOWN, Handlers
+from ui.noting import NOTED, NOTES, PICTURE
 from ui.presets import Presets
 from ui.starting import GIVEN
 from ui.views import Views
@@ -94,26 +94,13 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
     applied(
         planned.change(h.choose_plan, planned, p["answer"], **MANY, **QUIET), p, "sample", SAMPLE, p["answer"]
     )
-    gr.on(
-        [p["guidance"].change, p["guidance"].submit],
-        h.check_guidance,
-        p["guidance"],
-        p["guidance_note"],
-        trigger_mode="always_last",
-        **QUIET,
-    )
-    p["sampler"].change(h.check_sampler, p["sampler"], p["sampler_note"], trigger_mode="always_last", **QUIET)
-    p["seeds"].change(noting.seeds, p["seeds"], p["seeds_note"], trigger_mode="always_last", **QUIET)
-    asked = partial(noting.asked, h.engine.card), [p["model"], p["conditions"]], p["conditions_note"]
-    p["conditions"].change(*asked, trigger_mode="always_last", **QUIET)
-
+    note = _wire_notes(p, h)
     _wire_conditions(p, h)
     _wire_rules(p)
     _wire_seeds(p)
 
-    estimating.wire(p, h.engine)
     presets.wire(p, Presets(h.engine))
-    prior.wire(p, h.engine)
+    prior.wire(p)
     picked = chosen.wire(p, h.chosen)
     dropped.wire(p, h.engine)
     starting.wire(p, h.starting)
@@ -137,11 +124,27 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
     ready = armed.then(None, js="() => drift.settled('sample')", **QUIET)
     given = [p[name] for name in GIVEN]
     run = ready.then(h.generate, [*controls, *given, p["live"]], going, concurrency_limit=TOGETHER, **QUIET)
-    run.success(h.shown, p["job"], shown, **QUIET)
+    note(run.success(h.shown, p["job"], shown, **QUIET))  # it has told what such runs take
     run.failure(
         None, None, [p["stop"], p["generate"]], js=f"() => {json.dumps(json.loads(said)[:0:-1])}", **QUIET
     )
     p["stop"].click(h.stop, p["job"], going, queue=False, **QUIET)
+
+
+def _wire_notes(p: dict[str, Any], h: Handlers) -> Any:
+    """What is said of the form: asked for where it is not as the last answer made it, which said that too.
+    Gives what says it once more."""
+    controls = [p[name] for name in (*NOTED, *PICTURE)]
+    shown = [p[name] for name in NOTES]
+    changes = [control.change for control in controls if control is not p["model"]]
+    js = f"(...values) => drift.news({json.dumps([*NOTED, PICTURE[0]])}, values)"
+    gr.on(changes, None, controls, p["noted"], js=js, **QUIET)
+    p["noted"].change(h.notes, p["noted"], shown, trigger_mode="always_last", **QUIET)
+
+    def again(event: Any) -> None:
+        event.then(lambda *values: h.notes(list(values)), controls, shown, **QUIET)
+
+    return again
 
 
 def _wire_conditions(p: dict[str, Any], h: Handlers) -> None:
@@ -202,7 +205,15 @@ def wire_bridge(page: gr.Blocks, p: dict[str, Any], b: Bridging) -> None:
     _picked(
         p, "translate", "bridge", "bridge-steps", TRANSLATE, p["bridge_asked"], answer, choose=b.form.choose
     )
-    estimating.wire_bridge(p, b.engine)
+    told = [p[name] for name in ("sources", "bridge", "bridge-steps", "bridge-sampler")]
+    gr.on(
+        [control.change for control in told],
+        partial(estimating.of_pictures, b.engine),
+        told,
+        p["bridge-estimate"],
+        trigger_mode="always_last",
+        **QUIET,
+    )
     p["bridge-examples"].click(b.form.examples, p["bridge"], p["sources"], **QUIET)
     p["bridge-paint"].click(b.form.paint, [p["bridge"], p["sources"]], p["bridge-drawn"], **QUIET)
 

@@ -311,8 +311,7 @@ class Fuzz:
         text = line if isinstance(line, str) else str(line)
         asked = self.changed({"ticket": 1, "model": self.model, "rest": "0", "plan": "auto"}) | {"ticket": 1}
         calls: list[Callable[[], Any]] = [
-            lambda: self.h.check_guidance(text),
-            lambda: self.h.check_sampler(text),
+            lambda: self.h.notes([self.model, text, odd, text, text, text, odd, text, odd, text, odd]),
             lambda: self.h.choose(asked),
             lambda: self.h.choose_plan(asked),
             lambda: self.h.refresh(odd if isinstance(odd, str) else str(odd)),

@@ -85,21 +85,6 @@ def test_choosing_a_model_sets_its_own_defaults(handlers: Any, shelf: Any) -> No
         handlers.choose(asked("nowhere", "0"))
 
 
-def test_guidance_and_sampler_are_checked_in_plain_words(handlers: Any) -> None:
-    assert (
-        handlers.check_guidance("") == ""
-        and handlers.check_guidance("cfg=2.0, interval=0.1:0.9")
-        == handlers.check_sampler("ddim(eta=0.5)")
-        == ""
-    )
-    assert "did you mean 'cfg'" in handlers.check_guidance(
-        "cgf=2"
-    ) and "understood as cfg=2" in handlers.check_guidance("cfg(scale=2)")
-    assert "did you mean 'euler'" in handlers.check_sampler("eulr") and "&lt;b&gt;" in handlers.check_sampler(
-        "<b>"
-    )
-
-
 def test_generate_shows_previews_and_then_files(handlers: Any, shelf: Any) -> None:
     settings = Recipe(shelf.pictures, seeds="0-2", num_steps=400, sampler="euler")
     first, *middle, last = handlers.generate(None, *inputs(settings))
