@@ -26,7 +26,6 @@ gc.disable()  # until everything is collected, of which nothing is garbage
 
 # begun first, so that no process is left alone with one of them at the end; the longest first
 LONG = (
-    "ui/test_browser",
     "studio/generation/test_generate",
     "samplers/test_contracts_samplers",
     "samplers/test_from_diffusers",

@@ -71,6 +71,7 @@ def test_what_is_typed_after_a_pick_stays_in_twenty_of_twenty(page: Any) -> None
     assert len(calls) == 20  # one a pick
 
 
+@pytest.mark.slow
 def test_the_newest_of_many_picks_counts_and_the_run_waits_for_it(
     page: Any, served: tuple[str, Engine]
 ) -> None:

@@ -271,6 +271,7 @@ def test_served_are_the_pictures_and_not_the_index(shown: tuple[str, Any]) -> No
     assert answers[0] == 200 and all(status in (403, 404) for status in answers[1:])
 
 
+@pytest.mark.slow
 def test_arrows_walk_and_a_reload_shows_the_same(tab: Any) -> None:
     tab.locator("#grid [data-id]").first.click()
     chosen(tab, 0)
@@ -289,6 +290,7 @@ def test_arrows_walk_and_a_reload_shows_the_same(tab: Any) -> None:
     assert tab.locator("#grid [aria-current]").count() == 1
 
 
+@pytest.mark.slow
 def test_a_click_before_the_first_answer_counts(tab: Any, shown: tuple[str, Any]) -> None:
     tab.goto(f"{shown[0]}library")
     tab.wait_for_selector("#grid [data-id]")

@@ -211,6 +211,7 @@ def tab(browser: Any, engine: Engine) -> Iterator[Any]:
         yield driving.create(page, url)
 
 
+@pytest.mark.slow
 def test_a_plan_that_is_picked_sets_the_page_and_what_is_typed_after_it_stays(tab: Any) -> None:
     driving.pick(tab, "squares")
     tab.wait_for_selector("#plan input")
