@@ -140,10 +140,6 @@ class Bridging:
         with toasts():
             return row(CHOSEN, **self._chosen(self.jobs.result(job), at))
 
-    def select(self, job: str, event: gr.SelectData) -> Row:
-        """The picture that was clicked."""
-        return self.walk(job, event.index if isinstance(event.index, int) else 0)
-
     def _chosen(self, result: Result, at: int, *, gallery: bool = False) -> dict[str, Any]:
         at %= len(result.files)
         path, recipe = result.files[at], result.recipes[at]

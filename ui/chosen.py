@@ -37,7 +37,7 @@ def panel() -> dict[str, Any]:
                 for name, (_, text) in AGAIN.items():
                     p[name] = gr.Button(text, size="sm", min_width=100, elem_id=name)
             p["to_bridge"] = gr.HTML(elem_id="to-bridge")
-    p["selected"] = gr.Textbox(visible="hidden")
+    p["selected"], p["at"] = gr.Textbox(visible="hidden"), gr.Number(visible="hidden")
     return p
 
 
@@ -48,10 +48,10 @@ class Chosen:
         self.jobs, self.engine = jobs, jobs.engine
         self.newest: dict[str, Path] = {}  # the folder that a session's gallery shows
 
-    def select(self, request: gr.Request | None, paths: list[str], event: gr.SelectData) -> tuple[Any, ...]:
-        """How the picture that was clicked was made; nothing where another run's pictures
-        have come meanwhile. BOTTOM."""
-        index = event.index if isinstance(event.index, int) else 0
+    def select(self, request: gr.Request | None, paths: list[str], at: float | None) -> tuple[Any, ...]:
+        """How the picture at a place was made; nothing where another run's pictures have come meanwhile.
+        BOTTOM."""
+        index = int(at or 0)
         if not 0 <= index < len(paths):
             return row(BOTTOM)
         with toasts():
@@ -120,8 +120,8 @@ def wire(p: dict[str, Any], c: Chosen) -> Any:
         dropped.wire_apply(p, p[button], p["selected"], partial(c.again, use=use))
     zipped.wire(p["zip"], p["zipped"], c.zip, p["selected"])
     bottom = [p[name] for name in BOTTOM]
-    picked = p["gallery"].select(
-        c.select, p["paths"], bottom, trigger_mode="always_last", **QUIET
-    )  # a held arrow passes many
+    # a held arrow passes many: the newest counts
+    js, many = "async (paths) => [paths, await drift.at('gallery')]", {"trigger_mode": "always_last", **QUIET}
+    picked = p["gallery"].select(c.select, [p["paths"], p["at"]], bottom, js=js, **many)
     picked.success(c.sure, [p["paths"], p["selected"]], bottom, queue=False, **QUIET)
     return picked

@@ -154,6 +154,7 @@ def centre() -> dict[str, Any]:
                     elem_id="sheet",
                 )
             p |= views.tabs()
+        p |= views.region()
     p["tabs"] = [pictures, sheet]  # that are always there
     # no gr.State: events that set one trip over controls that are drawn meanwhile
     p["paths"] = gr.JSON([], visible="hidden")

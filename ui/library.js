@@ -11,12 +11,13 @@ function choose(link) {
   link.focus({ preventScroll: false });
   history.replaceState(history.state, "", link.href);
   clearTimeout(asked);
-  asked = setTimeout(() => trigger("select", { id: link.dataset.id }), 60);  // a held key passes many
+  asked = setTimeout(() => trigger("select"), 60);  // a held key passes many
 }
 
 function turn(page, focus) {
   awaited = focus;
-  trigger("submit", { page });
+  document.querySelector("#grid").dataset.page = page;
+  trigger("submit");
 }
 
 element.addEventListener("click", (event) => {

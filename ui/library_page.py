@@ -20,6 +20,7 @@ CURRENT = """(...all) => {
   const now = document.querySelector("#grid [aria-current]");
   return [...all.slice(0, -1), now ? now.dataset.id : all.at(-1)];
 }"""
+TURNED = "(...all) => [...all.slice(0, -2), +document.querySelector('#grid').dataset.page, all.at(-1)]"
 EVERY = "All"
 MORE = (  # on a phone
     '<button type="button" class="more" aria-expanded="false" aria-controls="narrower">'
@@ -151,14 +152,14 @@ def _wire(app: gr.Blocks, p: dict[str, Any], h: Library) -> None:
             question = form(values)
             return row((*FILTERS, *GRID), **choices(question.query), **shown(question, 1))
 
-    def turned(event: gr.EventData, *values: Any) -> tuple[Any, ...]:
-        *fields, chosen = values
+    def turned(*values: Any) -> tuple[Any, ...]:
+        *fields, number, chosen = values
         with toasts():
-            return row(GRID, **shown(form(tuple(fields)), whole(event.page), chosen))
+            return row(GRID, **shown(form(tuple(fields)), whole(number), chosen))
 
-    def picked(event: gr.EventData) -> tuple[Any, ...]:
+    def picked(chosen: str | None) -> tuple[Any, ...]:
         with toasts():
-            return row(DETAIL, **h.detail(str(event.id)[:200]))
+            return row(DETAIL, **h.detail(str(chosen or "")[:200]))
 
     def starred(*values: Any) -> tuple[Any, ...]:
         *fields, number, chosen = values
@@ -211,8 +212,9 @@ def _wire(app: gr.Blocks, p: dict[str, Any], h: Library) -> None:
         trigger_mode="always_last",
         **IN_TURN,
     )
-    p["grid"].submit(turned, [*filters, p["chosen"]], every, trigger_mode="always_last", **IN_TURN)
-    p["grid"].select(picked, None, one, trigger_mode="always_last", **IN_TURN)
+    # what waits is told by the page as it is then: an event carries what it was when it came
+    p["grid"].submit(turned, paged, every, js=TURNED, trigger_mode="always_last", **IN_TURN)
+    p["grid"].select(picked, p["chosen"], one, js=CURRENT, trigger_mode="always_last", **IN_TURN)
     p["star"].click(starred, paged, both, js=CURRENT, **IN_TURN)
     p["delete"].click(binned, paged, both, js=CURRENT, **IN_TURN)
     gr.on([p["note"].blur, p["note"].submit], noted, [*paged, p["note"]], every, **IN_TURN)

@@ -73,10 +73,10 @@ window.drift = (() => {
   let noted = null;
   const same = (a, b) => JSON.stringify(a ?? "") === JSON.stringify(b ?? "");
   function news(ids, values) {
-    const told = values.map((value) => (typeof value === "object" ? Boolean(value) : value));  // of a picture only that it is there
+    const told = values.map((value) => (value && typeof value === "object" ? true : value));  // of a picture only that it is there
     if (!form("sample").applied || (noted && ids.every((id, k) => same(noted[id], told[k] || "")))) return skip();
     noted = null;
-    return told;
+    return [told];  // one output
   }
 
   // After the values of an answer are in.
@@ -208,6 +208,14 @@ window.drift = (() => {
     return said.job ?? said.own ?? "";
   }
 
+  // The view that is looked at, asked for; of the pictures' own tabs nothing is asked.
+  function view(views, at, held) {
+    document.body.classList.toggle("view-open", at >= 0);
+    document.body.classList.toggle("view-waits", at >= 0);
+    const asked = views && at >= 0 ? { ...views, at, when: performance.now() } : null;
+    return [asked ?? skip(), held && !asked ? null : skip()];
+  }
+
   // Values of a form on another page: it opens, and takes them.
   function carry(name, answer) {
     if (answer?.form !== name) return;
@@ -219,6 +227,13 @@ window.drift = (() => {
   // The file of a hidden button, after it has come.
   function download(id) {
     setTimeout(() => document.querySelector(`a#${id}, #${id} a, button#${id}`)?.click(), 100);
+  }
+
+  // The place of the chosen picture as it is now: an event that has waited carries what was chosen when it came.
+  async function at(id) {
+    await new Promise((resolve) => setTimeout(resolve));  // it is drawn then
+    const find = (kind) => [...document.querySelectorAll(`#${id} .thumbnail-${kind}`)], small = find("small");
+    return Math.max(0, (small.length ? small : find("item")).findIndex((item) => item.classList.contains("selected")));
   }
 
   // The handle between before and after.
@@ -267,5 +282,5 @@ window.drift = (() => {
     } else if (event.key === "?" && !writes) help();
   });
 
-  return { seeds, span, dice, next, reuse, parts, option, rule, unrule, prior, lender, fields, put, sending, ask, pick, plan, fail, apply, news, done, settled, form_is, job_is, opened, job, carry, download };
+  return { seeds, span, dice, next, reuse, parts, option, rule, unrule, prior, lender, fields, put, sending, ask, pick, plan, fail, apply, news, done, settled, form_is, job_is, opened, job, view, carry, download, at };
 })();

@@ -25,7 +25,11 @@ def panel() -> dict[str, Any]:
     p: dict[str, Any] = {}
     with gr.Group(elem_id="presets"):
         p["preset"] = gr.Dropdown(
-            label="Preset", info="Sets what it says; seeds stay", elem_id="preset", elem_classes="drift"
+            label="Preset",
+            info="Sets what it says; seeds stay",
+            allow_custom_value=True,  # the server does not know the lists that answers bring
+            elem_id="preset",
+            elem_classes="drift",
         )
         p["preset-note"] = gr.HTML(elem_id="preset-note", elem_classes="inset")
         p["preset-delete"] = gr.Button("Delete it", size="sm", visible=False, elem_id="preset-delete")

@@ -13,14 +13,13 @@ from studio.jobs import views
 from studio.jobs.recipe import Recipe
 from studio.jobs.result import Result
 from ui import html, library_html
-from ui.events import QUIET, row
+from ui.events import QUIET
 from ui.jobs import Jobs
 from ui.toasts import toasts
 
 MOST = 5  # tabs, besides those that are always there
 ROWS, WIDE = 2000, 32  # of a table, and letters of a cell that are shown at once
 TABS = tuple(f"view-{k}" for k in range(MOST))
-HELD = tuple(f"{name}-held" for name in TABS)
 FILES = {"name": "Files", "form": "files"}
 VIEWS = ("views", *TABS)
 
@@ -29,24 +28,34 @@ VIEWS = ("views", *TABS)
 
 
 def tabs() -> dict[str, Any]:
-    """The tabs by name, inside of the caller's `gr.Tabs`; each draws what its hidden value says."""
+    """The tabs by name, inside of the caller's `gr.Tabs`; what is looked at stands below, in `region`."""
     p: dict[str, Any] = {}
-    for name, held in zip(TABS, HELD):
-        p[held] = gr.JSON(visible="hidden", render=False)
-        with gr.Tab(name, visible=False, elem_id=name, elem_classes="view") as p[name]:
-
-            @gr.render(inputs=p[held], triggers=[p[held].change])
-            def _drawn(found: dict[str, Any] | None) -> None:
-                draw(found)
-
+    for name in TABS:
+        with gr.Tab(name, visible=False, elem_id=name) as p[name]:
+            pass
     return p
 
 
+def region() -> dict[str, Any]:
+    """Draws the view that its hidden value says."""
+    held = gr.JSON(visible="hidden", render=False)
+    with gr.Column(elem_id="view"):
+
+        @gr.render(inputs=held, triggers=[held.change])
+        def _drawn(found: dict[str, Any] | None) -> None:
+            draw(found)
+
+    return {"view-held": held}
+
+
 def hidden(p: dict[str, Any]) -> dict[str, Any]:
-    """What the tabs hold, whose views they are and which is looked at."""
-    for name in HELD:
-        p[name].render()
-    return {"views": gr.JSON(visible="hidden"), "view-at": gr.Number(-1, precision=0, visible="hidden")}
+    """What is drawn, whose views there are, which is looked at, and the question for it."""
+    p["view-held"].render()
+    return {
+        "views": gr.JSON(visible="hidden"),
+        "view-at": gr.Number(-1, precision=0, visible="hidden"),
+        "view-asked": gr.JSON(visible="hidden"),
+    }
 
 
 def draw(found: Mapping[str, Any] | None) -> None:
@@ -137,17 +146,16 @@ class Views:
     def __init__(self, jobs: Jobs):
         self.jobs = jobs
 
-    def open(self, asked: Any, at: Any) -> tuple[Any, ...]:
-        """The view that is looked at; the others are emptied. HELD."""
-        held: dict[str, Any] = dict.fromkeys(HELD)
-        if isinstance(asked, Mapping) and at in range(MOST):
-            name = HELD[int(at)]
-            try:
-                with toasts():
-                    held[name] = self._view(asked.get("job"), int(at))
-            except gr.Error as error:
-                held[name] = {"form": "note", "value": unescape(str(error.message))}
-        return row(HELD, **held)
+    def open(self, asked: Any) -> dict[str, Any] | None:
+        """The view ``at`` of a ``job``, for `draw`."""
+        at = asked.get("at") if isinstance(asked, Mapping) else None
+        if at not in range(MOST):
+            return None
+        try:
+            with toasts():
+                return self._view(asked.get("job"), int(at))
+        except gr.Error as error:
+            return {"form": "note", "value": unescape(str(error.message))}
 
     def _view(self, job: Any, at: int) -> dict[str, Any] | None:
         result = self.jobs.result(job)
@@ -169,11 +177,14 @@ def wire(p: dict[str, Any], v: Views) -> None:
     always = p["tabs"]
     for k, tab in enumerate([*always, *(p[name] for name in TABS)]):
         tab.select(None, None, p["view-at"], js=f"() => {k - len(always)}", **QUIET)
+    asked, held = p["view-asked"], p["view-held"]
     gr.on(
         [p["view-at"].change, p["views"].change],
-        v.open,
-        [p["views"], p["view-at"]],
-        [p[name] for name in HELD],
-        trigger_mode="always_last",
+        None,
+        [p["views"], p["view-at"], held],
+        [asked, held],
+        js="(views, at, held) => drift.view(views, at, held)",
         **QUIET,
     )
+    answered = asked.change(v.open, asked, held, trigger_mode="always_last", **QUIET)
+    answered.then(None, js="() => document.body.classList.remove('view-waits')", **QUIET)

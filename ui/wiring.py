@@ -230,7 +230,8 @@ def wire_bridge(page: gr.Blocks, p: dict[str, Any], b: Bridging) -> None:
     run.failure(None, None, [p["bridge-stop"], p["translate"]], js=f"() => {json.dumps([OFF, ON])}", **QUIET)
     p["bridge-stop"].click(b.stop, p["job"], p["bridge-stop"], queue=False, **QUIET)
 
-    p["bridge-gallery"].select(b.select, p["job"], chosen, trigger_mode="always_last", **QUIET)
+    js, here = "async (job) => [job, await drift.at('bridge-gallery')]", [p["job"], p["bridge-at"]]
+    p["bridge-gallery"].select(b.walk, here, chosen, js=js, trigger_mode="always_last", **QUIET)
     for button, by in (("bridge-previous", -1), ("bridge-next", 1)):
         js = f"(job, at) => [job, at + {by}]"
         p[button].click(b.walk, [p["job"], p["bridge-at"]], chosen, js=js, **QUIET)

@@ -1,11 +1,12 @@
 """In a real Chromium: a reload takes up the form and the run, links fill the form and run nothing, and the
 keys do what they say."""
 
+import re
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from driving import create, field, told
+from driving import create, field, pictures, told
 
 from ui.jobs import Jobs
 
@@ -36,14 +37,14 @@ def test_a_reload_at_half_a_run_takes_up_the_form_and_the_job(
     until_kept = "parseInt(document.querySelector('#status').innerText.match(/step (\\d+)/)?.[1] ?? 0) > 250"
     page.wait_for_function(until_kept, timeout=60_000)
     page.keyboard.press("Escape")
-    page.wait_for_function(
-        "document.querySelector('#status')?.innerText.includes('of 640 samples were finished')"
-    )
-    count = page.locator("#gallery .thumbnail-item").count()
+    told(page, "of 640 samples were finished")
+    finished = re.search(r"(\d+) of 640 samples were finished", page.inner_text("#status"))
+    assert finished and int(finished[1]) > 0
+    pictures(page, int(finished[1]))
     page.reload()
-    page.wait_for_function(f"document.querySelectorAll('#gallery .thumbnail-item').length == {count}")
+    pictures(page, int(finished[1]))
     other = create(tab.context.browser.new_page(), f"{url}?job={job}")  # of another person
-    other.wait_for_function(f"document.querySelectorAll('#gallery .thumbnail-item').length == {count}")
+    pictures(other, int(finished[1]))
     assert other.input_value(field("seeds")) == "0-639"
     other.close()
 
@@ -84,7 +85,7 @@ def test_keys(tab: Any, serving: tuple[str, Jobs]) -> None:
     assert page.locator("dialog.keys").count() == 0  # a person writes
     page.fill(field("seeds"), "0-1")
     page.keyboard.press("Control+Enter")
-    told(page, "2 samples")
+    pictures(page, 2)
     page.locator(field("seeds")).blur()
     page.keyboard.press("ArrowRight")
     page.wait_for_selector("#gallery .preview .selected")

@@ -73,12 +73,11 @@ def test_a_task_of_ones_own_brings_its_view(heights: tuple[Jobs, str]) -> None:
     assert not list(result.folder.glob("sheet.*"))  # nothing is drawn before it is looked at
     tabs = views.shown(job, result)
     assert [tabs[f"view-{k}"].get("label") for k in range(3)] == ["Ranked", "Files", None]
-    opened = dict(zip(views.HELD, views.Views(jobs).open(tabs["views"], 0)))
-    held = opened.pop("view-0-held")
-    assert held["form"] == "table" and set(opened.values()) == {None}
+    held = views.Views(jobs).open(tabs["views"] | {"at": 0})
+    assert held["form"] == "table"
     columns, *rows = csv.reader(Path(held["value"]).read_text().splitlines())
     assert columns == ["seed", "height"] and [row[0] for row in rows] == ["3", "4", "5"]
-    files = dict(zip(views.HELD, views.Views(jobs).open(tabs["views"], 1)))["view-1-held"]
+    files = views.Views(jobs).open(tabs["views"] | {"at": 1})
     assert [Path(p).name for p in files["value"]] == ["samples.npz"]
     with gr.Blocks() as page:
         for found in (None, held, files):
@@ -90,18 +89,10 @@ def test_a_task_of_ones_own_brings_its_view(heights: tuple[Jobs, str]) -> None:
 
 def test_what_is_not_there_is_told(heights: tuple[Jobs, str]) -> None:
     jobs, job = heights
-    for asked, at in (
-        (None, 0),
-        ({"job": job}, 4),
-        ({"job": job}, -1),
-        ({"job": job}, 99),
-        ([job], 0),
-        ({"job": job}, None),
-        ({"job": job}, "0"),
-    ):
-        assert set(views.Views(jobs).open(asked, at)) == {None}
+    for asked in (None, [job], *({"job": job, "at": at} for at in (4, -1, 99, None, "0"))):
+        assert views.Views(jobs).open(asked) is None
     for odd in ("", "nothing", "../..", "\ud800", 7, None):
-        held = views.Views(jobs).open({"job": odd}, 0)[0]
+        held = views.Views(jobs).open({"job": odd, "at": 0})
         assert held["form"] == "note" and "expected one that has made something" in held["value"]
 
 
@@ -111,9 +102,9 @@ def test_what_is_not_there_is_told(heights: tuple[Jobs, str]) -> None:
 def tab(page: Any, name: str) -> str:
     """Opens a tab of the result; what stands in it, when it is there."""
     page.locator("#results [role=tab]", has_text=re.compile(f"^{name}$")).first.click()
-    panel = page.locator("#results .view:visible")
-    panel.locator("img, table, .links").first.wait_for()
-    return f"#{panel.get_attribute('id')}"
+    page.wait_for_selector(f"#results [role=tab][aria-selected=true]:text-is('{name}')")
+    page.locator("#view").locator("img, table, .links").first.wait_for()
+    return "#view"
 
 
 @pytest.mark.slow
