@@ -148,12 +148,13 @@ class Views:
 
     def open(self, asked: Any) -> dict[str, Any] | None:
         """The view ``at`` of a ``job``, for `draw`."""
-        at = asked.get("at") if isinstance(asked, Mapping) else None
-        if at not in range(MOST):
+        said = asked if isinstance(asked, Mapping) else {}
+        at = said.get("at")
+        if not isinstance(at, int) or not 0 <= at < MOST:
             return None
         try:
             with toasts():
-                return self._view(asked.get("job"), int(at))
+                return self._view(said.get("job"), at)
         except gr.Error as error:
             return {"form": "note", "value": unescape(str(error.message))}
 
