@@ -36,7 +36,7 @@ def jobs(quick: bool) -> list[Job]:
     return [
         Job("bundled", bundled, measured, 10),
         Job("ranks", ranked, ranks, 2),
-        *(Job(f"trained-s{s}", retrained, {**trained, "seed": s}, 22) for s in SEEDS[: 1 if quick else None]),
+        *(Job(f"trained-s{s}", retrained, {**trained, "seed": s}, 18) for s in SEEDS[: 1 if quick else None]),
     ]
 
 
