@@ -142,6 +142,9 @@ def test_a_model_is_asked_by_observations_and_answers_in_a_table(model: Any, tmp
     two = model.sample(conditions={"observations": both}, seeds=[0, 0], num_steps=2)
     assert torch.allclose(two.values[0], made.values[0], atol=1e-5)
     assert not torch.allclose(two.values[1], made.values[0], atol=1e-4)
+    (tmp_path / "seen.csv").write_text("y,t\n0.3,0.1\n-0.2,0.7\n")  # columns by their names
+    read = model.sample(conditions={"observations": f"@{tmp_path / 'seen.csv'}"}, seeds=range(6), num_steps=2)
+    assert torch.allclose(read.values, made.values, atol=1e-5)
     assert {view.name for view in model.task.views((3,))} == {"Corner", "Intervals", "Table"}
 
 
