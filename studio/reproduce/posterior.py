@@ -22,6 +22,7 @@ SHOWN = {
     "kl": "KL to the exact posterior",
     "kl_floor": "of exact draws",
     "kl_prior": "of the prior",
+    "kl_ridge": "of a ridge regression",
     "mean_error": "error of the mean, in deviations",
     "std_ratio": "ratio of deviations",
     "coverage": "90 % intervals hold",

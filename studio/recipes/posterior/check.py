@@ -19,8 +19,13 @@ SURE = 4.0  # standard errors beyond which a difference is one
 
 
 def divergence(draws: np.ndarray, exact: Reference) -> float:
-    """KL(N(m, C) ‖ N(mean, covariance)) in nats, m and C those of the draws (N, d)."""
-    off, found = draws.mean(0) - exact.mean, np.cov(draws.T)
+    """`apart` of a Gaussian with the mean and covariance of draws (N, d)."""
+    return apart(draws.mean(0), np.cov(draws.T), exact)
+
+
+def apart(mean: np.ndarray, found: np.ndarray, exact: Reference) -> float:
+    """KL(N(mean, found) ‖ N(exact mean, exact covariance)) in nats."""
+    off = mean - exact.mean
     inverse = np.linalg.inv(exact.covariance)
     logs = np.linalg.slogdet(exact.covariance)[1] - np.linalg.slogdet(found)[1]
     return float((np.trace(inverse @ found) + off @ inverse @ off - len(off) + logs) / 2)
@@ -37,7 +42,7 @@ def accuracy(
 ) -> dict[str, float]:
     """Against the exact posterior of new simulations of ``count`` rows: ``kl``, the divergence of a Gaussian
     of the draws from it, with its standard error ``kl_se``; ``kl_floor``, that of as many exact draws;
-    ``kl_prior``, that of the prior; ``mean_error``, the root mean square error of the mean in standard
+    ``kl_prior`` and ``kl_ridge``, those of the prior and of `ridge`; ``mean_error``, the root mean square error of the mean in standard
     deviations of the exact posterior, with its floor; ``std_ratio``; ``coverage`` of 90 % intervals.
 
     Raises ``ValueError`` for a task without an exact posterior, and for a result that is better than exact
@@ -49,6 +54,7 @@ def accuracy(
         )
     made = task.simulate(sets, seed=_seed(seed, 1), count=count)
     before = task.simulate(20 * draws, seed=_seed(seed, 2))["values"].astype(np.float64)
+    regressed, left = ridge(task, made[OBSERVATIONS], seed=_seed(seed, 1))
     table: dict[str, list[Any]] = {}
     for i, (rows, theta) in enumerate(zip(made[OBSERVATIONS], made["values"])):
         exact = task.reference(rows, draws, _seed(seed, 3 + i))
@@ -61,6 +67,7 @@ def accuracy(
             "kl": divergence(found, exact),
             "kl_floor": divergence(exact.draws, exact),
             "kl_prior": divergence(before, exact),
+            "kl_ridge": apart(regressed[i], left, exact),
             "mean_error": np.square((found.mean(0) - exact.mean) / std).mean(),
             "mean_error_floor": np.square((exact.draws.mean(0) - exact.mean) / std).mean(),
             "std_ratio": (found.std(0) / std).mean(),
@@ -72,6 +79,33 @@ def accuracy(
     means["kl_se"] = float(np.std(np.subtract(table["kl"], table["kl_floor"])) / sets**0.5)
     check_no_leak(means)
     return means
+
+
+def ridge(
+    task: PosteriorTask, rows: np.ndarray, *, count: int = 8192, seed: int = 1, weight: float = 1e-3
+) -> tuple[np.ndarray, np.ndarray]:
+    """What little can be had without a network: means (N, d) for sets (N, K, f) by ridge regression of the
+    parameters on a few statistics of a set and their products, and the covariance (d, d) of what is left."""
+    made = task.simulate(count, seed=_seed(seed, 9))
+    x, y = _statistics(made[OBSERVATIONS]), made["values"].astype(np.float64)
+    middle, scale = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1.0)
+    x = (x - middle) / scale
+    found = np.linalg.solve(x.T @ x + weight * len(x) * np.eye(x.shape[1]), x.T @ (y - y.mean(0)))
+    off = y - y.mean(0) - x @ found
+    return y.mean(0) + (_statistics(rows) - middle) / scale @ found, np.atleast_2d(np.cov(off.T))
+
+
+def _statistics(rows: np.ndarray) -> np.ndarray:
+    """(N, s) of sets (N, K, f): their size, means of columns and of products of two; and products of two of
+    these."""
+    there = ~np.isnan(rows).any(-1)
+    seen = np.where(there[..., None], rows, 0.0).astype(np.float64)
+    f, counts = rows.shape[-1], there.sum(1, keepdims=True)
+    pairs = [seen[..., i] * seen[..., j] for i in range(f) for j in range(i, f)]
+    told = [np.log1p(counts), seen.sum(1) / counts, np.stack([p.sum(1) for p in pairs], 1) / counts]
+    first = np.concatenate(told, 1)
+    second = [first[:, i] * first[:, j] for i in range(first.shape[1]) for j in range(i, first.shape[1])]
+    return np.concatenate([first, np.stack(second, 1)], 1)
 
 
 def check_no_leak(found: Mapping[str, float]) -> None:

@@ -107,6 +107,7 @@ def test_measures_find_the_exact_posterior_exact_and_a_shifted_one_shifted() -> 
     good = accuracy(Exact(task), task, count=5, sets=40, draws=400)
     assert abs(good["kl"] - good["kl_floor"]) < 4 * good["kl_se"] + 1e-3 and good["kl_prior"] > 1
     assert abs(good["std_ratio"] - 1) < 0.02 and abs(good["coverage"] - 0.9) < 0.1
+    assert good["kl_floor"] < good["kl_ridge"] < good["kl_prior"]
     off = accuracy(Exact(task, shift=0.5), task, count=5, sets=40, draws=400)
     assert abs(off["mean_error"] - 0.5) < 0.05 and off["kl"] > 0.05
     ranks = calibration(Exact(task), task, sets=300, draws=39)
