@@ -42,8 +42,9 @@ def accuracy(
 ) -> dict[str, float]:
     """Against the exact posterior of new simulations of ``count`` rows: ``kl``, the divergence of a Gaussian
     of the draws from it, with its standard error ``kl_se``; ``kl_floor``, that of as many exact draws;
-    ``kl_prior`` and ``kl_ridge``, those of the prior and of `ridge`; ``mean_error``, the root mean square error of the mean in standard
-    deviations of the exact posterior, with its floor; ``std_ratio``; ``coverage`` of 90 % intervals.
+    ``kl_prior`` and ``kl_ridge``, those of the prior and of `ridge`; ``mean_error``, the root mean square
+    error of the mean in standard deviations of the exact posterior, with its floor; ``std_ratio``;
+    ``coverage`` of 90 % intervals.
 
     Raises ``ValueError`` for a task without an exact posterior, and for a result that is better than exact
     draws: then the observations tell what they should not.
