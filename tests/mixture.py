@@ -26,25 +26,26 @@ class Mixture:
 
     @cached_property
     def _made(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Means (K, d), variances and logarithms of the weights (K,)."""
+        """Means (d, K, 1), variances and logarithms of the weights (K, 1)."""
         m, std, w = (torch.tensor(v, dtype=torch.float64) for v in (self.means, self.stds, self.weights))
-        return m, std**2, w.log()
+        return m.T[..., None], std[:, None] ** 2, w.log()[:, None]
 
     def _terms(self, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Samples come last, as torch is quick along long rows."""
         m, v, w = self._made
-        a, s = (torch.as_tensor(c, dtype=torch.float64).reshape(-1, 1) for c in (a, s))  # (B or 1, 1)
-        var = a**2 * v + s**2  # (B, K)
-        off = x.double()[:, None] - a[..., None] * m  # (B, K, d)
-        log = w - off.square().sum(-1) / (2 * var) - x.shape[1] / 2 * (2 * math.pi * var).log()
+        a, s = (torch.as_tensor(c, dtype=torch.float64).reshape(-1) for c in (a, s))  # (B or 1,)
+        var = a**2 * v + s**2  # (K, B)
+        off = x.double().T[:, None] - a * m  # (d, K, B)
+        log = w - off.square().sum(0) / (2 * var) - x.shape[1] / 2 * (2 * math.pi * var).log()
         return log, off, a * v / var, m
 
     def denoise(self, x: Tensor, a: float | Tensor, s: float | Tensor) -> Tensor:
         """E[data | x], (B, d); ``a`` and ``s`` are numbers or (B,)."""
         log, off, gain, m = self._terms(x, a, s)
-        return (log.softmax(1)[..., None] * (m + gain[..., None] * off)).sum(1).to(x.dtype)
+        return (log.softmax(0) * (m + gain * off)).sum(1).T.to(x.dtype).contiguous()
 
     def log_prob(self, x: Tensor, a: float | Tensor = 1.0, s: float | Tensor = 0.0) -> Tensor:
-        return self._terms(x, a, s)[0].logsumexp(1)
+        return self._terms(x, a, s)[0].logsumexp(0)
 
     def denoiser(self, path: Path, space: str = "data") -> FunctionDenoiser:
         """The exact model on a path, emitting in any space."""
@@ -64,16 +65,14 @@ def gaussian(mean: float, std: float, dim: int = 1) -> Mixture:
 
 def correlated(path: Path, mean: Tensor, cov: Tensor) -> FunctionDenoiser:
     """The exact model of N(mean, cov), (d,) and (d, d): E[data | x] = mean + a cov (a² cov + s² I)⁻¹ (x − a
-    mean)."""
+    mean), along the axes of cov."""
+    spread, axes = torch.linalg.eigh(cov)
 
     def predict(x: Tensor, t: Time, cond: Cond) -> Prediction:
         c = path.coefficients(t)
-        a, s = c.alpha.reshape(-1, 1, 1), c.sigma.reshape(-1, 1, 1)
-        total = a**2 * cov + s**2 * torch.eye(len(mean), dtype=cov.dtype)
-        off = (x.double() - a[..., 0] * mean)[..., None]
-        return Prediction(
-            "data", (mean + (a * cov @ torch.linalg.solve(total, off))[..., 0]).to(x.dtype), x, t, path
-        )
+        a, s = c.alpha.reshape(-1, 1), c.sigma.reshape(-1, 1)
+        off = (x.double() - a * mean) @ axes * (a * spread / (a**2 * spread + s**2))
+        return Prediction("data", (mean + off @ axes.T).to(x.dtype), x, t, path)
 
     return FunctionDenoiser(path, predict)
 

@@ -186,7 +186,7 @@ def entropic_plan(
         new = strength * (a - rows)
         columns = ((new - f0).exp() @ near).log() - g0
         # a row has nothing left in this precision
-        if not bool(torch.isfinite(rows).all() & torch.isfinite(columns).all()):
+        if not math.isfinite(float(rows.sum() + columns.sum())):
             new = strength * (a - (log_kernel + g).logsumexp(1))
             columns, near = (log_kernel + new[:, None]).logsumexp(0), None
         change = float((f - new).expm1().abs().mean()) if tolerance > 0 else math.inf

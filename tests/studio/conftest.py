@@ -19,7 +19,10 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     call of pytest share them."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER_COUNT") else base
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     with pytest.MonkeyPatch.context() as patch:
+        if "MPLCONFIGDIR" not in os.environ:  # but the list of fonts, which takes seconds to be made
+            patch.setenv("MPLCONFIGDIR", str(Path(home, "matplotlib")))
         patch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
         yield
 

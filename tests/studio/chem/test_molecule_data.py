@@ -25,7 +25,7 @@ def test_moses(root: str) -> None:
         {
             "name": "moses",
             "path": f"{root}/{FILE}",
-            "limit": 900,
+            "limit": 450,
             "conditions": ["logP", "QED"],
             "cache": False,
         }
@@ -33,7 +33,7 @@ def test_moses(root: str) -> None:
     n = data.codec["size"]
     assert (data.task, data.shape, data.numeric) == ("molecule", (n, n + 1), ("logP", "QED"))
     # a ninth is the test set's
-    assert len(data.train) + len(data.held_out) == 900 and 60 < len(data.held_out) < 150
+    assert len(data.train) + len(data.held_out) == 450 and 30 < len(data.held_out) < 75
     values, cond = data.train.__getitems__([0, 3])
     assert values.shape == (2, n, n + 1) and cond.numeric.shape == (2, 2)
     both = np.concatenate([data.train.numeric, data.held_out.numeric])
@@ -49,7 +49,7 @@ def test_moses(root: str) -> None:
         {
             "name": "moses",
             "path": f"{root}/{FILE}",
-            "limit": 900,
+            "limit": 200,
             "conditions": ["logP", "QED"],
             "aromatic": True,
             "cache": False,

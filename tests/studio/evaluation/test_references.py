@@ -30,10 +30,10 @@ def pixels() -> Any:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2,400 pictures of noise in two classes, and two files that are none."""
+    """600 pictures of noise in two classes, and two files that are none."""
     root = tmp_path_factory.mktemp("folder") / "noise"
     rng = np.random.default_rng(5)
-    for i in range(2400):
+    for i in range(600):
         (root / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(
             root / "ab"[i % 2] / f"{i:04d}.png"
@@ -43,8 +43,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_of_a_folder_and_of_an_npz(folder: Path, pictures: Path) -> None:
     whole = open_set(f"images:{folder}")
-    assert len(whole) == 2400 and whole.hash == open_set(folder).hash and whole.classes == ("a", "b")
-    assert [len(open_set(f"images:{folder}@{part}")) for part in ("train", "held_out")] == [2280, 120]
+    assert len(whole) == 600 and whole.hash == open_set(folder).hash and whole.classes == ("a", "b")
+    assert [len(open_set(f"images:{folder}@{part}")) for part in ("train", "held_out")] == [570, 30]
     numbers, names = open_set(f"npz:{pictures}"), np.load(pictures)
     assert np.array_equal(numbers.values[:, 0], names["images"]) and np.array_equal(
         numbers.labels, names["labels"]
@@ -68,12 +68,12 @@ def test_every_copy_is_one(folder: Path, pixels: Any) -> None:
         found.values["precision"] == found.values["recall"] == found.values["coverage"] == 1
         and found.values["fd"] < 1e-6
     )
-    assert found.protocol["reference_n"] == 2400 and found.protocol["reference_part"] == "all"
+    assert found.protocol["reference_n"] == 600 and found.protocol["reference_part"] == "all"
     part = evaluate(folder, f"images:{folder}@train", features=pixels, metrics="fd").protocol
     assert (
-        part["reference_n"] == 2280
+        part["reference_n"] == 570
         and part["reference_part"] == "train"
-        and "the 120 that are held out" in part["reference_left_out"]
+        and "the 30 that are held out" in part["reference_left_out"]
     )
 
 
@@ -83,7 +83,7 @@ def test_what_does_not_decode_is_told(folder: Path, pixels: Any, tmp_path: Path)
     (some / "broken.png").write_bytes(b"no picture")
     told = evaluate(folder / "a", f"images:{some}", features=pixels, metrics="fd").protocol
     assert (
-        told["reference_n"] == 1200
+        told["reference_n"] == 300
         and "1" in told["reference_left_out"]
         and "decode" in told["reference_left_out"]
     )
@@ -104,10 +104,9 @@ def test_memorisation_keeps_the_split_and_says_so(
     fresh = evaluate(f"images:{folder}@held_out", ref, features=pixels, metrics="nn")
     assert fresh.values["nn"] == fresh.values["nn_test"] < 0.05
     assert (
-        fresh.protocol["nn"]
-        == "against 2,280 real samples that training takes, beside 120 that it keeps aside"
+        fresh.protocol["nn"] == "against 570 real samples that training takes, beside 30 that it keeps aside"
     )
-    assert fresh.protocol["reference_n"] == 2400
+    assert fresh.protocol["reference_n"] == 600
 
 
 def test_a_model_s_own_data_is_its_training_part(pictures: Path) -> None:

@@ -84,7 +84,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_nothing_typed_nothing_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command as it stands in the first line of a manual, over pictures of all sizes; going on is with
     the very same settings."""
-    small = folder(tmp_path / "photos", disc, (16, 40))
+    small = folder(tmp_path / "photos", disc, (8, 11))
     made = run_studio("train", f"images:{small}", "train.minutes=0.02", "--threads", 1, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     for told in (
