@@ -282,8 +282,8 @@ def kind_of(spec: Mapping[str, Any]) -> Any:
 
 
 def has_holes(spec: Mapping[str, Any]) -> bool:
-    """Whether data of a spec's codec may be NaN where it has no value."""
-    return bool(getattr(kind_of(spec), "holes", False))
+    """Whether data of a spec's codec may be NaN where it has no value; not where none is named yet."""
+    return bool(spec) and bool(getattr(kind_of(spec), "holes", False))
 
 
 def range_of(spec: Mapping[str, Any]) -> float | None:
