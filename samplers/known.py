@@ -29,6 +29,7 @@ REGISTRY = Registry(
         "block": "samplers.known:Block",
         "random": "samplers.known:Random",
         "frames": "samplers.known:Frames",
+        "nothing": "samplers.known:Nothing",
     },
 )
 
@@ -123,6 +124,13 @@ class Frames(Random):
         return along(super().__call__(noise, places[:1]), places)
 
 
+class Nothing(Pattern):
+    """No place: beside other patterns, a sample that is made as a whole."""
+
+    def __call__(self, noise: NoiseSource, places: Sequence[int]) -> Tensor:
+        return torch.zeros(len(noise), *places, dtype=torch.bool, device=noise.device)
+
+
 class Known:
     """Masks for batches. ``patterns``: as configs write them, one or several, of which each sample has one;
     ``axes``: the places among the axes of a sample; ``free``: how often nothing of a sample is known, so that
@@ -161,5 +169,7 @@ class Known:
         mask = torch.zeros(len(noise), *places, dtype=torch.bool, device=noise.device)
         for i, pattern in enumerate(self.patterns):
             chosen = (which == i).view(-1, *[1] * len(places))
+            if len(noise) == 1 and not chosen.any():  # as often where every sample has a length of its own
+                continue
             mask = torch.where(chosen, pattern(noise, places), mask)
         return mask & ~along(mask.flatten(1).all(1, keepdim=True), places)  # of all known nothing is learned

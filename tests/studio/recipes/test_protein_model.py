@@ -14,7 +14,13 @@ from studio.recipes.protein.backbones import bundled
 from studio.recipes.protein.placing import angles_of, real
 from studio.tasks import build_task
 
-TINY = ["backbone.hidden_size=16", "backbone.depth=1", "backbone.num_heads=2", "train.steps=4"]
+TINY = [
+    "backbone.hidden_size=16",
+    "backbone.depth=1",
+    "backbone.num_heads=2",
+    "train.steps=4",
+    "train.minutes=null",
+]
 TINY += [
     "train.batch_size=4",
     "train.dtype=fp32",

@@ -363,7 +363,8 @@ def test_jobs_in_the_plane_run_on_every_method(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["wcfm", "balanced", "noise-free-conditioning", "bridge", "ddpm", "noise-starts", "posterior"]
+    "name",
+    ["wcfm", "balanced", "noise-free-conditioning", "bridge", "ddpm", "noise-starts", "posterior", "protein"],
 )
 def test_a_whole_page_in_short(name: str, tmp_path: Path) -> None:
     written = command.reproduce(name, quick=True, out=tmp_path, quiet=True)
