@@ -16,7 +16,7 @@ from studio.recipes.battery.measured import finished
 from studio.recipes.battery.measures import foretold, health_error, interval
 from studio.recipes.battery.predicting import kept_to_the_bit, predicted
 from studio.recipes.battery.source import apart
-from studio.reproduce.jobs import Job, Outcome
+from studio.reproduce.jobs import Job, Outcome, Unfinished
 from studio.runtime import files
 from studio.training.run import train as train_model
 
@@ -26,7 +26,7 @@ FILE = (
 MATRIX = "capacity_matrix_20x50"
 NEW = 1_000_000  # the seed of new cells
 GUIDED = (0.0, 1.0, 3.0)
-SIDES = ("dataset", "cond")  # what tells how a real cell was treated
+SMALL = 0.01  # differences of capacity beyond are seen by their logarithm: sets differ a hundredfold
 
 
 def simulated(settings: Mapping[str, Any], work: Path) -> Outcome:
@@ -61,6 +61,7 @@ def real(settings: Mapping[str, Any], work: Path) -> Outcome:
     sets, curves, matrices, groups, ends = real_cells(Path(os.environ[FILE]))
     lives = np.minimum(end_of_life(curves), 10.0 * (ends - 1))
     train, aside, test = thirds(sets, groups, settings["seed"])
+    x, matrices = simple.features(matrices), np.arcsinh(matrices / SMALL)
     np.savez(work / "train.npz", soh=curves[train], valid_len=ends[train], matrix=matrices[train])
     size = [f"train.steps={settings['steps']}", f"seed={settings['seed']}", *settings["more"]]
     run = train_model(
@@ -71,13 +72,15 @@ def real(settings: Mapping[str, Any], work: Path) -> Outcome:
         quiet=True,
         device="cpu",
     )
+    if run.interrupted:
+        raise Unfinished
     model, values = run.load(device="cpu"), dict[str, Any]()
     rows, draws = np.concatenate([aside, test]), settings["draws"]
     made = {
         w: end_of_life(predicted(model, matrices[rows], draws, guidance=w or None))
         for w in settings["guided"]
     }
-    x, fit = simple.features(matrices), np.concatenate([train, aside])
+    fit = np.concatenate([train, aside])
     line = simple.ridge(x[fit], lives[fit], x)
     mean, deviation = simple.gaussian_process(x[fit], lives[fit], x)
     for name in dict.fromkeys(sets):
@@ -176,7 +179,5 @@ def jobs(quick: bool) -> list[Job]:
         more = ["backbone.hidden_size=16", "backbone.depth=1", "train.batch_size=8"] if quick else []
         length = {"steps": 3, "draws": 4} if quick else {"steps": 1500, "draws": 16}
         settings = {**length, "guided": [0.0, 1.0], "more": more}
-        made += [
-            Job(f"real-{seed}", real, {**settings, "seed": seed}, 8.0) for seed in range(1 if quick else 3)
-        ]
+        made.append(Job("real-0", real, {**settings, "seed": 0}, 8.0))
     return made

@@ -9,7 +9,7 @@ import numpy as np
 from studio.recipes.battery.cells import CYCLES, DEAD, LAST
 from studio.recipes.battery.measures import interval, passed
 from studio.reproduce import page as pages
-from studio.reproduce.battery import FILE, GUIDED, jobs
+from studio.reproduce.battery import FILE, GUIDED, SMALL, jobs
 from studio.reproduce.jobs import Page, Result
 
 COLUMNS = {
@@ -126,7 +126,8 @@ def _real(results: Sequence[Result]) -> list[str]:
         "is judged, whole protocols where cells were treated alike (the fields of `cond`), single cells "
         "where each was treated differently; of the rest a sixth is left aside to widen intervals by "
         f"(conformalised quantiles). One model of {steps:,} steps learns from all sets together, "
-        f"{results[0].settings['draws']} samples a cell, none chosen by its early cycles. RMSE of the end of "
+        f"{results[0].settings['draws']} samples a cell, none chosen by its early cycles; it sees "
+        f"asinh(matrix / {SMALL:g}). Splits and seeds: {len(results)}. RMSE of the end of "
         "life in cycles; a cell that was taken off the test alive counts as dead there. *constant*: the mean "
         "of the set's other cells.",
         pages.table(errors),
