@@ -9,9 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+import studio
 import studio.tasks
 from studio.evaluation.sets import SampleSet
 from studio.recipes.battery import cells as law
+from studio.recipes.battery.measures import passed
+from studio.recipes.battery.predicting import judged, kept_to_the_bit
 from studio.recipes.battery.simple import features, gaussian_process, ridge, widened
 from studio.recipes.battery.task import known_points
 from studio.tasks.views import Seen
@@ -43,6 +46,10 @@ def test_views_of_two_cells(tmp_path: Path) -> None:
     assert float(rows[1]["5 %"]) < float(rows[1]["end of life"]) < float(rows[1]["95 %"])
 
 
+def test_tasks_are_there_after_studio_is() -> None:
+    assert studio.__getattr__("tasks") is studio.tasks and studio.tasks.build("battery").name == "battery"
+
+
 def test_measures_of_sets_see_a_shift_of_lives() -> None:
     task = studio.tasks.build("battery")
     a, b = (SampleSet(str(s), law.simulate(150, seed=s)["curve"], task="battery") for s in (1, 2))
@@ -67,3 +74,26 @@ def test_simple_predictors_find_what_is_linear() -> None:
     y = rng.standard_normal(999)
     wide = widened(np.zeros(999), np.zeros(999), y)
     assert np.mean(np.abs(y) <= wide) == pytest.approx(0.9, abs=0.002)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return studio.load("battery", device="cpu")
+
+
+def test_the_bundled_model_foretells_lives(model: Any) -> None:
+    """Few cells and samples: the bars stand in `benchmarks.battery`."""
+    assert model.config.sample.guidance == "" and model.denoiser.known_trained
+    cells = law.simulate(24, seed=77)
+    found, made = judged(model, cells, 8, num_steps=8)
+    assert found["rank_correlation"] > 0.75 and found["rmse_share"] < 0.6
+    known, made = judged(model, {k: v[:3] for k, v in cells.items()}, 4, points=31, num_steps=4)
+    assert kept_to_the_bit(made, cells["curve"][:3], 31) and made.shape == (3, 4, 256)
+
+
+@pytest.mark.slow
+def test_the_bundled_model_meets_its_bars(model: Any) -> None:
+    cells = law.simulate(200, seed=12345)
+    found, _ = judged(model, cells, 32)
+    permuted, _ = judged(model, cells | {"matrix": np.roll(cells["matrix"], 1, axis=0)}, 32)
+    assert all(passed(found, permuted).values()), (found, permuted)
