@@ -25,7 +25,8 @@ FILE = (
 )
 MATRIX = "capacity_matrix_20x50"
 NEW = 1_000_000  # the seed of new cells
-GUIDED = (0.0, 1.0, 3.0)
+OFF = 1.0  # scale of guidance
+GUIDED = (2.0, 4.0)
 SMALL = 0.01  # differences of capacity beyond are seen by their logarithm: sets differ a hundredfold
 
 
@@ -77,8 +78,7 @@ def real(settings: Mapping[str, Any], work: Path) -> Outcome:
     model, values = run.load(device="cpu"), dict[str, Any]()
     rows, draws = np.concatenate([aside, test]), settings["draws"]
     made = {
-        w: end_of_life(predicted(model, matrices[rows], draws, guidance=w or None))
-        for w in settings["guided"]
+        w: end_of_life(predicted(model, matrices[rows], draws, guidance=scale(w))) for w in settings["guided"]
     }
     fit = np.concatenate([train, aside])
     line = simple.ridge(x[fit], lives[fit], x)
@@ -99,7 +99,7 @@ def real(settings: Mapping[str, Any], work: Path) -> Outcome:
             low, high = interval(lived)
             wide = simple.widened(low[left], high[left], lives[rows[left]])
             held = (low[seen] - wide <= y) & (y <= high[seen] + wide)
-            key = f"{name}/model" if not w else f"{name}/model, guidance {w:g}"
+            key = f"{name}/model" if w == OFF else f"{name}/model, guidance {w:g}"
             values |= {key: found["rmse"], f"{key} covers": found["coverage"], f"{key} crps": found["crps"]}
             values |= {f"{key} covers, widened": float(held.mean()), f"{key} widened by": wide}
     values |= synthetic(model, x, matrices, lives, train, test, settings)
@@ -119,7 +119,7 @@ def synthetic(
     that learns from the real ones: errors on all test cells."""
     found = {"ridge/real": rmse(simple.ridge(x[train], lives[train], x[test]), lives[test])}
     for w in settings["guided"]:
-        made = end_of_life(predicted(model, matrices[train], 8, seed=10**6, guidance=w or None))
+        made = end_of_life(predicted(model, matrices[train], 8, seed=10**6, guidance=scale(w)))
         many, y = np.repeat(x[train], made.shape[1], 0), made.ravel()
         found[f"ridge/made, guidance {w:g}"] = rmse(simple.ridge(many, y, x[test]), lives[test])
         both, all_lives = np.concatenate([x[train], many]), np.concatenate([lives[train], y])
@@ -163,6 +163,11 @@ def thirds(sets: np.ndarray, groups: np.ndarray, seed: int) -> tuple[np.ndarray,
     return train, aside, test
 
 
+def scale(w: float) -> float | None:
+    """What `Model.sample` is told of guidance."""
+    return None if w == OFF else w
+
+
 def rmse(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.sqrt(np.square(a - b).mean()))
 
@@ -173,11 +178,11 @@ def jobs(quick: bool) -> list[Job]:
     ways: dict[str, dict[str, Any]] = {"exact": {"by": "exact"}, "model": plain}
     ways["permuted"] = {**plain, "moved": 1}
     ways |= {f"known-{points}": {**plain, "points": points} for points in (11, 31)}
-    ways |= {f"guidance-{w:g}": {**plain, "guidance": w} for w in GUIDED if w}
+    ways |= {f"guidance-{w:g}": {**plain, "guidance": w} for w in GUIDED}
     made = [Job(name, simulated, {**size, **way}, 2.0) for name, way in ways.items()]
     if os.environ.get(FILE):
         more = ["backbone.hidden_size=16", "backbone.depth=1", "train.batch_size=8"] if quick else []
         length = {"steps": 3, "draws": 4} if quick else {"steps": 1500, "draws": 16}
-        settings = {**length, "guided": [0.0, 1.0], "more": more}
+        settings = {**length, "guided": [OFF, GUIDED[0]], "more": more}
         made.append(Job("real-0", real, {**settings, "seed": 0}, 8.0))
     return made

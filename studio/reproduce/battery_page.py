@@ -108,7 +108,7 @@ def _real(results: Sequence[Result]) -> list[str]:
                     "Gaussian process": "gaussian process covers",
                     "model": "model covers",
                     "model, widened": "model covers, widened",
-                    "model, guidance 1": "model, guidance 1 covers",
+                    f"model, guidance {GUIDED[0]:g}": f"model, guidance {GUIDED[0]:g} covers",
                 }.items()
             },
         }
