@@ -84,15 +84,17 @@ def _prediction(path: Path, seen: Seen) -> None:
     from matplotlib.figure import Figure
 
     cells = _cells(seen)[:PANELS]
-    aside = min(len(cells), ASIDE)
+    aside = 2 if len(cells) == 4 else min(len(cells), ASIDE)
     rows = -(-len(cells) // aside)
     figure = Figure(figsize=(1 + 3.6 * aside, 0.4 + 2.6 * rows), dpi=120, layout="constrained")
-    panels = figure.subplots(rows, aside, squeeze=False, sharex=True, sharey=True).flat
+    panels = list(figure.subplots(rows, aside, squeeze=False, sharex=True, sharey=True).flat)
     for axes, cell in zip(panels, cells):
         _panel(axes, *cell)
-    for axes in list(panels)[len(cells) :]:
+    for axes in panels[len(cells) :]:
         axes.set_visible(False)
-    panels[0].legend(fontsize=7, loc="lower left")
+    for axes in panels[: len(cells)]:
+        axes.label_outer()
+    panels[len(cells) - 1].legend(fontsize=7, loc="lower left")
     save(path, figure)
 
 
