@@ -61,7 +61,9 @@ def load_inception(path: str | Path) -> Inception:
         )
     prefix = anchor.removesuffix("Conv2d_1a_3x3.conv.weight")
     state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    net = Inception()
+    with torch.device("meta"):  # nothing is drawn of what is loaded
+        net = Inception()
+    counters = {k: torch.tensor(0) for k in net.state_dict() if k.endswith("num_batches_tracked")}
     own = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
     missing = [k for k in own if k not in state]
     extra = [
@@ -79,7 +81,7 @@ def load_inception(path: str | Path) -> Inception:
             f"{file} is not FID's InceptionV3: {found}; torchvision's and ImageNet's own weights have "
             f"1,000 classes and give other numbers; {HELP}"
         )
-    net.load_state_dict({k: state[k].float() for k in own}, strict=False)
+    net.load_state_dict({k: state[k].float() for k in own} | counters, assign=True)
     net.hash = sha256(file)
     net.eval().requires_grad_(False)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

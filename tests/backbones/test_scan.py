@@ -75,7 +75,7 @@ def test_recorded(golden: Callable[[str], Any], length: int) -> None:
             )
 
 
-@pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 257, 1000])
+@pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 257, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("last", [False, True])
 def test_the_fused_form_is_the_reference(length: int, last: bool) -> None:
     """Values, last state and all gradients, both directions, channels that do not fill the lanes, with and

@@ -3,6 +3,9 @@ seeded by its name."""
 
 import math
 import zlib
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -21,8 +24,9 @@ def draw(name: str, like: Tensor) -> Tensor:
     return r * {"fc.weight": 0.02, "fc.bias": 0.01}.get(name, 0.1)
 
 
-def state() -> dict[str, Tensor]:
+@cache
+def state() -> Mapping[str, Tensor]:
     """Keys as in the published file, without counters of batches."""
-    return {
-        k: draw(k, v) for k, v in Inception().state_dict().items() if not k.endswith("num_batches_tracked")
-    }
+    with torch.device("meta"):
+        own = Inception().state_dict()
+    return MappingProxyType({k: draw(k, v) for k, v in own.items() if not k.endswith("num_batches_tracked")})

@@ -24,7 +24,7 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "seeded.pth"
-    torch.save(state(), path)
+    torch.save(dict(state()), path)
     return path
 
 

@@ -33,7 +33,12 @@ def own(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype"), [((40, 12), "float32"), ((40, 2, 33), "float64"), ((40, 7), "float16")]
+    ("shape", "dtype"),
+    [
+        pytest.param((40, 12), "float32", marks=pytest.mark.slow),
+        ((40, 2, 33), "float64"),
+        ((40, 7), "float16"),
+    ],
 )
 def test_samples_have_the_shape_unit_and_type_of_the_data(
     shape: tuple[int, ...], dtype: str, tmp_path: Path
