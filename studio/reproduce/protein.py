@@ -26,6 +26,7 @@ from studio.training.run import train
 
 MODEL, DATA = "protein", "protein-backbones"
 NUM = 200  # chains on both sides
+SHOWN = 48  # chains kept of each job
 LOOP = 8  # residues that are left out between known ends
 FILLED = {"filled": "made by the bundled model", "others": "of another chain"}
 TRANS = np.deg2rad(150)  # beyond which an ω is trans
@@ -88,7 +89,7 @@ def floors(settings: Mapping[str, Any], work: Path) -> Outcome:
         residues = known[~np.isnan(known).any(-1)]
         drawn = residues[rng.integers(len(residues), size=angles.shape[:2])]
         angles = np.where(np.isnan(angles), np.nan, drawn)
-    return judged(angles), {"angles": angles.astype(np.float32)}
+    return judged(angles), {"angles": angles[:SHOWN].astype(np.float16)}
 
 
 def samples(settings: Mapping[str, Any], work: Path) -> Outcome:
@@ -98,7 +99,7 @@ def samples(settings: Mapping[str, Any], work: Path) -> Outcome:
     made = model.sample(seeds=range(first, first + settings["num"]))
     angles = made.values.double().numpy()
     about = {"threads": torch.get_num_threads(), "sampling_seconds": made.seconds}
-    return {**judged(angles), **about}, {"angles": angles.astype(np.float32)}
+    return {**judged(angles), **about}, {"angles": angles[:SHOWN].astype(np.float16)}
 
 
 def trained(settings: Mapping[str, Any], work: Path) -> Model:
