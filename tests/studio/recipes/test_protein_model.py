@@ -114,3 +114,12 @@ def test_a_loop_between_known_ends(model: Model) -> None:
     np.testing.assert_array_equal(whole.values[0, :20].numpy(), given[:20])
     with pytest.raises(ValueError, match="which row .* is known"):
         model.sample(conditions={"length": 40}, known=mask, given=given, seeds=[0])
+
+
+def test_the_published_path(tmp_path: Path) -> None:
+    """FoldingDiff's own noise on the circle, with padding: steps of ddpm leave it alone."""
+    path = ["objective.path={name: wrapped_vp, schedule: cosine}", "objective.parameterization=noise"]
+    quick = [*TINY, *path, "sample.sampler=ddpm", "train.preview=false", "train.known=null"]
+    run = studio.train("protein", quick, out=tmp_path / "run", quiet=True)
+    made = run.load(device="cpu").sample(conditions={"length": [40, 44]}, seeds=[0, 1], num_steps=3)
+    assert real(made.values.numpy()).sum(1).tolist() == [40, 44]
