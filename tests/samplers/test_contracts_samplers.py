@@ -47,7 +47,7 @@ def is_random(sampler: Any) -> bool:
     return not torch.equal(a, b)
 
 
-@pytest.mark.parametrize("name, where, num_steps", thinned(3, FROM_NOISE, list(PATHS), [1, 2, 3]))
+@pytest.mark.parametrize("name, where, num_steps", thinned(5, FROM_NOISE, list(PATHS), [1, 2, 3]))
 def test_few_steps(name: str, where: str, num_steps: int) -> None:
     """Finite, and the grid is kept, in float32 as in float64."""
     path = PATHS[where]

@@ -29,7 +29,7 @@ LINES: list[tuple[str, dict[str, Any]]] = [
 MIX = Mixture()
 
 
-@pytest.mark.parametrize("line, where, num_steps", thinned(2, LINES, list(PATHS), [1, 2, 7]))
+@pytest.mark.parametrize("line, where, num_steps", thinned(3, LINES, list(PATHS), [1, 2, 7]))
 def test_what_it_says_is_what_it_asks(line: tuple[str, dict[str, Any]], where: str, num_steps: int) -> None:
     sampler, path = build(line[0], **line[1]), PATHS[where]
     try:
