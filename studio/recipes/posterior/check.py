@@ -38,7 +38,13 @@ def sampled(model: Any, rows: np.ndarray, draws: int, first: int = 0) -> np.ndar
 
 
 def accuracy(
-    model: Any, task: PosteriorTask, *, count: int | None = None, sets: int = 300, draws: int = 1000, seed=1
+    model: Any,
+    task: PosteriorTask,
+    *,
+    count: int | None = None,
+    sets: int = 300,
+    draws: int = 1000,
+    seed: int = 1,
 ) -> dict[str, float]:
     """Against the exact posterior of new simulations of ``count`` rows: ``kl``, the divergence of a Gaussian
     of the draws from it, with its standard error ``kl_se``; ``kl_floor``, that of as many exact draws;
