@@ -121,7 +121,13 @@ def test_a_users_own_rows(tmp_path: Path) -> None:
 def test_networks_without_attention_take_rows(name: str, depth: int, tmp_path: Path) -> None:
     """Named for the shipped config, whose other options stay; heads, which they do not have, fall away, and
     are refused where they were typed."""
-    config = [f"data.path={own(tmp_path)[0]}", *TINY, "train.steps=4", "train.save_every=4"]
+    config = [
+        f"data.path={own(tmp_path)[0]}",
+        *TINY,
+        "train.steps=4",
+        "train.save_every=4",
+        "train.preview=false",
+    ]
     config += [f"backbone.name={name}", f"backbone.depth={depth}"]
     run = studio.train("rows", config, out=tmp_path / "run", device="cpu", quiet=True)
     model = run.load()

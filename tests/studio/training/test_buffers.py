@@ -176,8 +176,16 @@ def test_the_clock_of_an_average_is_its_own_networks_updates(tmp_path: Path) -> 
                 )
 
 
-def test_a_phase_that_restarts_weights_restarts_their_average_and_moments(tmp_path: Path) -> None:
-    run = studio.train(dsbm(warm_start=False), out=tmp_path / "run", quiet=True).folder
+@pytest.fixture(scope="module")
+def restarted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("restarted") / "run"
+    return studio.train(dsbm(warm_start=False), out=out, quiet=True).folder
+
+
+def test_a_phase_that_restarts_weights_restarts_their_average_and_moments(
+    restarted: Path, tmp_path: Path
+) -> None:
+    run = restarted
     zero = studio.train(dsbm(warm_start=False), ["train.steps=1"], out=tmp_path / "zero", quiet=True).folder
     before, _ = at(zero, 1, "to_data")  # not trained yet: its first weights
     weights, average = at(run, 10, "to_data")  # one step into its second phase
@@ -196,10 +204,9 @@ def test_a_phase_that_restarts_weights_restarts_their_average_and_moments(tmp_pa
 
 
 @pytest.mark.parametrize("cut", [3, 4, 6, 10])
-def test_restarts_resume_to_the_same_bytes(cut: int, tmp_path: Path) -> None:
+def test_restarts_resume_to_the_same_bytes(cut: int, restarted: Path, tmp_path: Path) -> None:
     """Also from the last step of a phase, where the next one begins anew."""
-    whole = studio.train(dsbm(warm_start=False), out=tmp_path / "whole", quiet=True).folder
-    run = shutil.copytree(whole, tmp_path / "run")
+    whole, run = restarted, shutil.copytree(restarted, tmp_path / "run")
     for folder in checkpoint.listing(run):
         if int(folder.name) > cut:
             shutil.rmtree(folder)
