@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from mixture import Mixture, correlated, gaussian, points
+from thinned import thinned
 from torch import Tensor
 
 from backbones import Cond, NoiseSource, RunContext
@@ -41,8 +42,7 @@ def density(
     return log_density(build(sampler), of.denoiser(path), data, num_steps=steps)[:, 0]
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("sampler", ["heun", "rk4"])
+@pytest.mark.parametrize("path, sampler", thinned(2, list(PATHS), ["heun", "rk4"]))
 def test_the_density_of_a_mixture(path: str, sampler: str) -> None:
     """What is left is the start: alpha there is 0.006 (vp), or noise of 80 hides a mean of 1 (edm)."""
     data = points(24)
@@ -139,8 +139,7 @@ def test_every_sample_by_itself() -> None:
     torch.testing.assert_close(many[3:4], alone)
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("sampler", ["heun", "ddim", "torchdiffeq"])
+@pytest.mark.parametrize("path, sampler", thinned(3, list(PATHS), ["heun", "ddim", "torchdiffeq"]))
 def test_the_latent_of_a_gaussian(path: str, sampler: str) -> None:
     """x_t = a m + √(a² v + s²) z with one z along the way."""
     way, mean, std, data = PATHS[path], 0.4, 0.7, points(6, 3)

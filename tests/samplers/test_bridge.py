@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from thinned import thinned
 from torch import Tensor
 
 from backbones import Cond, NoiseSource, RunContext
@@ -161,8 +162,7 @@ def test_the_sde_converges_at_weak_order_1() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["bridge", "bridge_sde"])
-@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("name, backward", thinned(2, ["bridge", "bridge_sde"], [False, True]))
 def test_sampling_reproduces_ends_and_pairing(name: str, backward: bool) -> None:
     bridge, n = example(2), 8000
     x, noise = draw(bridge, n, "data" if backward else "source")
@@ -177,9 +177,10 @@ def test_sampling_reproduces_ends_and_pairing(name: str, backward: bool) -> None
     assert float((both[:2, 2:] - cross).norm() / cross.norm()) < 0.06
 
 
-@pytest.mark.parametrize("name", ["bridge", "bridge_sde", "euler", "heun", "rk4", "midpoint", "ab2"])
-@pytest.mark.parametrize("num_steps", [1, 2, 3])
-@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize(
+    "name, num_steps, backward",
+    thinned(3, ["bridge", "bridge_sde", "euler", "heun", "rk4", "midpoint", "ab2"], [1, 2, 3], [False, True]),
+)
 def test_few_steps_are_finite(name: str, num_steps: int, backward: bool) -> None:
     bridge = example(2)
     x, noise = draw(bridge, 16, "data" if backward else "source")

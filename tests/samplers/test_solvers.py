@@ -10,6 +10,7 @@ import pytest
 import torch
 from mixture import Mixture, points
 from scipy.integrate import solve_ivp
+from thinned import thinned
 from torch import Tensor
 
 from backbones import RecordedNoise
@@ -130,9 +131,7 @@ CASES: dict[str, tuple[Callable[..., Iterator[Tensor]], str, dict[str, Any]]] = 
 }
 
 
-@pytest.mark.parametrize("n", [10, 20])
-@pytest.mark.parametrize("where", ["linear", "vp"])
-@pytest.mark.parametrize("case", list(CASES))
+@pytest.mark.parametrize("case, where, n", thinned(2, list(CASES), ["linear", "vp"], [10, 20]))
 def test_trajectories(case: str, where: str, n: int) -> None:
     loop, name, options = CASES[case]
     path, at = (LinearPath(), linear) if where == "linear" else (VPPath(), table)

@@ -35,7 +35,7 @@ def exact() -> Tensor:
 
 @pytest.mark.parametrize("method", ADAPTIVE)
 def test_adaptive_methods_reach_their_tolerance(exact: Tensor, method: str) -> None:
-    tolerance = 1e-5 if method in ("fehlberg2", "adaptive_heun", "bosh3") else 1e-8
+    tolerance = 1e-4 if method in ("fehlberg2", "adaptive_heun", "bosh3") else 1e-8
     sampler = build("torchdiffeq", method=method, rtol=tolerance, atol=tolerance)
     limit = 300 * tolerance if method == "fehlberg2" else 30 * tolerance  # its error estimate is a rough one
     assert float((sampler.sample(MIX.denoiser(LinearPath()), X) - exact).abs().max()) < limit
@@ -87,13 +87,11 @@ def test_adaptive_steps() -> None:
     assert steps[-1].evaluations == len(seen) and min(seen) >= 0 and max(seen) <= 1
 
 
-@pytest.mark.parametrize(
-    "path", [VPPath(), VPPath(schedule="cosine"), EDMPath()], ids=["vp", "cosine", "edm"]
-)
-@pytest.mark.parametrize("method", ["dopri5", "rk4"])
-def test_other_paths(path: Any, method: str) -> None:
+@pytest.mark.parametrize("where, method", thinned(2, ["vp", "cosine", "edm"], ["dopri5", "rk4"]))
+def test_other_paths(where: str, method: str) -> None:
     """The flow of a Gaussian is x_t = a m + √(a² v + s²) z; the model is not asked below its last table entry
     or sigma_min."""
+    path: Any = {"vp": VPPath(), "cosine": VPPath(schedule="cosine"), "edm": EDMPath()}[where]
     seen: list[float] = []
     data, m, std = gaussian(0.7, 0.5, 2), 0.7, 0.5
     inner, z = data.denoiser(path), points(8)
