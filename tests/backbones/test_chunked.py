@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from thinned import thinned
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -112,8 +113,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("length, options", thinned(3, LENGTHS, list(OPTIONS)))
 def test_the_scan_is_the_reference(length: int, options: str) -> None:
     """Both directions, with and without what is optional; second gradients, too."""
     reverse, softplus, out = OPTIONS[options]
@@ -130,8 +130,7 @@ def test_the_two_way_scan_is_the_reference(length: int) -> None:
     same(both_ways, ways(length))
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("length, mode", thinned(2, LENGTHS, list(MODES)))
 def test_the_wkv_is_the_reference(length: int, mode: str) -> None:
     """Decays of both signs, and keys of which one outweighs all others."""
     for keys, decay in ((1.0, 1.0), (1.0, -0.3), (30.0, 0.01)):
