@@ -27,11 +27,18 @@ def test_it_is_near_the_exact_posterior(model: Any) -> None:
 
 
 def test_cards_tell_units_priors_and_fields() -> None:
-    for name in ("posterior",):
+    for name in ("posterior", "nb-regression"):
         folder = HOME / name
         text = (folder / "README.md").read_text()
         assert all(word in text for word in ("prior", "`observations`", "unit", f"studio train {name}"))
         assert sum(p.stat().st_size for p in folder.iterdir()) <= 3_000_000
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_counts_are_explained_as_the_exact_posterior_does() -> None:
+    model, task = studio.load("nb-regression", device="cpu"), build("nb-regression")
+    found = accuracy(model, task, count=8, sets=8, draws=300)
+    assert found["mean_error"] < 0.6 and 0.8 < found["std_ratio"] < 1.25, found
 
 
 def test_it_draws_for_many_observations_at_once_and_tells_densities(model: Any) -> None:
