@@ -175,6 +175,11 @@ def links(item: Item, out: Path) -> str:
     )
 
 
+def picture(path: Path) -> str:
+    """A picture's file as it is."""
+    return f'<img src="{file_link(path)}" alt="{escape(path.name)}">'
+
+
 def files(paths: Sequence[Path]) -> str:
     """Files to download, with their sizes."""
     links = "".join(

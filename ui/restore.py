@@ -178,7 +178,8 @@ def _start(
     """The ``init`` and the ``mask`` of a recipe that still lie below ``out``, as seen from there, and what to
     say of those that do not."""
     named = {k: str(said[k]) for k in ("init", "mask") if said.get(k)}
-    if not named and not {"init", "known"} & {*said.get("as_values", ()), *said}:
+    begun = {"init", "known"}
+    if not named and not begun & {*said.get("as_values", ()), *(k for k in begun if said.get(k))}:
         return {}, []
     if "init" not in named or not catalog.takes_picture(card):
         return {}, ["It was started from what the page cannot give; use the command or Python."]

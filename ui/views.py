@@ -65,6 +65,9 @@ def draw(found: Mapping[str, Any] | None) -> None:
 
 
 def _image(path: str) -> None:
+    if path.endswith(".svg"):  # of which gr.Image warns that it gets no watermark
+        gr.HTML(library_html.picture(Path(path)))
+        return
     gr.Image(
         path,
         show_label=False,

@@ -206,6 +206,15 @@ def altered(engine: Engine, shelf: Any, path: Path, **changes: Any) -> Restored:
     return restore.restore(path, engine.shelf())
 
 
+def test_nothing_is_said_of_a_start_that_nobody_gave(engine: Engine, shelf: Any, tmp_path: Path) -> None:
+    said = {"model": shelf.pictures, "seeds": "0"}
+    assert restore.asked(said, engine.shelf()).notes == ()
+    assert altered(engine, shelf, tmp_path / "plain.png").notes == ()
+    for change in ({"as_values": ["init"]}, {"as_values": ["known"]}, {"known": "mask.npz"}):
+        (note,) = altered(engine, shelf, tmp_path / "begun.png", **change).notes
+        assert "started from what the page cannot give" in note
+
+
 def test_restore_warns_in_plain_words(engine: Engine, shelf: Any, tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "bare.png")
     with pytest.raises(ValueError, match="^bare.png carries no recipe"):
