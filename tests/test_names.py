@@ -85,8 +85,8 @@ def comparisons(source: str, *, shapes: bool = True) -> list[int]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
-            named = set().union(*(texts(s) for s in sides)) & NAMES
-            said = set().union(*(texts(s) for s in sides)) & READ
+            words = set().union(*(texts(s) for s in sides))
+            named, said = words & NAMES, words & READ
             number = any(isinstance(s, ast.Constant) and isinstance(s.value, int) for s in sides)
             if (
                 (named and any(holds_a_kind(s) for s in sides))
