@@ -76,32 +76,32 @@ def real(settings: Mapping[str, Any], work: Path) -> Outcome:
     if run.interrupted:
         raise Unfinished
     model, values = run.load(device="cpu"), dict[str, Any]()
-    rows, draws = np.concatenate([aside, test]), settings["draws"]
     made = {
-        w: end_of_life(predicted(model, matrices[rows], draws, guidance=scale(w))) for w in settings["guided"]
+        w: end_of_life(predicted(model, matrices[test], settings["draws"], guidance=scale(w)))
+        for w in settings["guided"]
     }
+    low, high = interval(end_of_life(predicted(model, matrices[aside], settings["draws"], seed=10**5)))
+    wide = simple.widened(low, high, lives[aside])
     fit = np.concatenate([train, aside])
     line = simple.ridge(x[fit], lives[fit], x)
     mean, deviation = simple.gaussian_process(x[fit], lives[fit], x)
     for name in dict.fromkeys(sets):
-        seen = np.array([i for i, r in enumerate(rows) if r in test and sets[r] == name], int)
-        left = np.array([i for i, r in enumerate(rows) if r in aside], int)
-        y = lives[rows[seen]]
+        seen = np.flatnonzero(sets[test] == name)
+        rows, y = test[seen], lives[test[seen]]
         values |= {f"{name}/cells": len(y), f"{name}/own mean": float(y.std())}
         here = np.array([i for i in fit if sets[i] == name])
         values[f"{name}/constant"] = rmse(np.full(len(y), lives[here].mean()), y)
-        values[f"{name}/ridge"] = rmse(line[rows[seen]], y)
-        values[f"{name}/gaussian process"] = rmse(np.exp(mean[rows[seen]]), y)
-        off = np.abs(np.log(np.maximum(y, 1)) - mean[rows[seen]])
-        values[f"{name}/gaussian process covers"] = float((off <= 1.645 * deviation[rows[seen]]).mean())
+        values[f"{name}/ridge"] = rmse(line[rows], y)
+        values[f"{name}/gaussian process"] = rmse(np.exp(mean[rows]), y)
+        off = np.abs(np.log(np.maximum(y, 1)) - mean[rows])
+        values[f"{name}/gaussian process covers"] = float((off <= 1.645 * deviation[rows]).mean())
         for w, lived in made.items():
             found = foretold(lived[seen], y)
-            low, high = interval(lived)
-            wide = simple.widened(low[left], high[left], lives[rows[left]])
-            held = (low[seen] - wide <= y) & (y <= high[seen] + wide)
             key = f"{name}/model" if w == OFF else f"{name}/model, guidance {w:g}"
             values |= {key: found["rmse"], f"{key} covers": found["coverage"], f"{key} crps": found["crps"]}
-            values |= {f"{key} covers, widened": float(held.mean()), f"{key} widened by": wide}
+        low, high = interval(made[OFF][seen])
+        held = (low - wide <= y) & (y <= high + wide)
+        values |= {f"{name}/model covers, widened": float(held.mean()), "model widened by": wide}
     values |= synthetic(model, x, matrices, lives, train, test, settings)
     return {**values, "dtype": "fp32", "file": files.sha256(Path(os.environ[FILE]))[:16]}, {}
 
@@ -119,7 +119,7 @@ def synthetic(
     that learns from the real ones: errors on all test cells."""
     found = {"ridge/real": rmse(simple.ridge(x[train], lives[train], x[test]), lives[test])}
     for w in settings["guided"]:
-        made = end_of_life(predicted(model, matrices[train], 8, seed=10**6, guidance=scale(w)))
+        made = end_of_life(predicted(model, matrices[train], 4, seed=10**6, guidance=scale(w)))
         many, y = np.repeat(x[train], made.shape[1], 0), made.ravel()
         found[f"ridge/made, guidance {w:g}"] = rmse(simple.ridge(many, y, x[test]), lives[test])
         both, all_lives = np.concatenate([x[train], many]), np.concatenate([lives[train], y])
