@@ -124,8 +124,8 @@ def _real(results: Sequence[Result]) -> list[str]:
     return [
         "## Real cells",
         "Sets that have no licence to be shipped: only these numbers are. Of each set a third of the cells "
-        "(or more) is judged, whole protocols where cells were treated alike (the fields of `cond`), single cells "
-        "where each was treated differently; of the rest a sixth is left aside to widen intervals by "
+        "(or more) is judged, whole protocols where cells were treated alike (the fields of `cond`), single "
+        "cells where each was treated differently; of the rest a sixth is left aside to widen intervals by "
         f"(conformalised quantiles). One model of {steps:,} steps learns from all sets together, "
         f"{results[0].settings['draws']} samples a cell, none chosen by its early cycles; it sees "
         f"asinh(matrix / {SMALL:g}). Splits and seeds: {len(results)}. RMSE of the end of "
@@ -134,8 +134,8 @@ def _real(results: Sequence[Result]) -> list[str]:
         pages.table(errors),
         f"DiffBatt reports {PUBLISHED} cycles on average over its sets: other cells and other splits, so no "
         "number here stands beside it.",
-        f"How often 90 % intervals hold the life; *widened* by {pages.shown(wide, 0)} cycles at both ends, as the "
-        "cells that were left aside ask for:",
+        f"How often 90 % intervals hold the life; *widened* by {pages.shown(wide, 0)} cycles at both ends, "
+        "as the cells that were left aside ask for:",
         pages.table(covers),
         "Does it help a ridge on the same five features to learn from lives that the model makes for the "
         "training cells (4 a cell)? All test cells:",
