@@ -26,7 +26,7 @@ FILE = (
 MATRIX = "capacity_matrix_20x50"
 NEW = 1_000_000  # the seed of new cells
 OFF = 1.0  # scale of guidance
-GUIDED = (2.0, 4.0)
+GUIDED = (2.0,)
 SMALL = 0.01  # differences of capacity beyond are seen by their logarithm: sets differ a hundredfold
 
 
@@ -182,7 +182,7 @@ def jobs(quick: bool) -> list[Job]:
     made = [Job(name, simulated, {**size, **way}, 2.0) for name, way in ways.items()]
     if os.environ.get(FILE):
         more = ["backbone.hidden_size=16", "backbone.depth=1", "train.batch_size=8"] if quick else []
-        length = {"steps": 3, "draws": 4} if quick else {"steps": 1500, "draws": 16}
+        length = {"steps": 3, "draws": 4} if quick else {"steps": 1000, "draws": 16}
         settings = {**length, "guided": [OFF, GUIDED[0]], "more": more}
         made.append(Job("real-0", real, {**settings, "seed": 0}, 8.0))
     return made
