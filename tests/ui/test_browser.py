@@ -52,7 +52,7 @@ def test_what_is_typed_after_a_pick_stays_in_twenty_of_twenty(page: Any) -> None
     page.on(
         "request",
         lambda r: (
-            calls.append(r.post_data) if "queue/join" in r.url and '"ticket"' in (r.post_data or "") else None
+            calls.append(r.post_data) if "queue/join" in r.url and '"rest"' in (r.post_data or "") else None
         ),
     )
     names = ("squares", "fashion-dit")
