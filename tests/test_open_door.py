@@ -152,11 +152,11 @@ CONFIG: dict[str, Any] = {
     "backbone": {"name": "mlp", "width": 64, "depth": 2},
     "objective": {"path": "geodesic", "parameterization": "velocity", "cond_drop": 0.1},
     "train": {
-        "steps": 400,
+        "steps": 240,
         "batch_size": 64,
         "lr": 1e-2,
         "dtype": "fp32",
-        "save_every": 200,
+        "save_every": 120,
         "ema": ["0.99"],
     },
     "sample": {"sampler": "heun", "num_steps": 8, "guidance": ""},

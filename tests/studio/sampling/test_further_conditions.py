@@ -38,7 +38,7 @@ def breezes(seed: int = 0) -> Data:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> studio.Run:
-    config = points_config(steps=300, batch_size=64, preview=True, lr=1e-2)
+    config = points_config(steps=200, batch_size=64, preview=True, lr=1e-2)
     config |= {"data": {}, "backbone": {"name": "mlp", "width": 64, "depth": 2}}
     config["objective"]["cond_drop"] = 0.1
     return studio.train(config, data=breezes(), out=tmp_path_factory.mktemp("winds") / "breezes", quiet=True)

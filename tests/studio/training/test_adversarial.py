@@ -64,7 +64,7 @@ class Adversarial(Plain):
 
 def test_a_pair_learns_and_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRY, "adversarial", f"{__name__}:Adversarial")
-    config = points_config("mixture", steps=300, save_every=280, batch_size=64, lr=2e-3, ema=["0.99"])
+    config = points_config("mixture", steps=260, save_every=240, batch_size=64, lr=2e-3, ema=["0.99"])
     config["train"] |= {"betas": (0.5, 0.9), "schedule": "constant"}
     config["backbone"] |= {"width": 64}
     config |= {"procedure": {"name": "adversarial"}, "objective": {"parameterization": "data"}}
@@ -75,5 +75,5 @@ def test_a_pair_learns_and_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch
     assert torch.allclose(made.mean(0), torch.tensor([0.0, -0.4]), atol=0.25)
     assert torch.allclose(made.std(0), torch.tensor([1.33, 0.90]), rtol=0.25)
     assert {"critic.loss", "generator.loss"} <= metrics(run.folder)[-1].keys()
-    rest = studio.train(killed(run.folder, tmp_path / "killed", 280), resume=True, quiet=True)
+    rest = studio.train(killed(run.folder, tmp_path / "killed", 240), resume=True, quiet=True)
     assert checkpoint_differences(last_checkpoint(run.folder), last_checkpoint(rest.folder)) == []

@@ -31,7 +31,7 @@ def config(**train: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    tree = config(steps=450, batch_size=256, lr=1e-2, ema=["0.99"], warmup=20)
+    tree = config(steps=375, batch_size=256, lr=1e-2, ema=["0.99"], warmup=20)
     tree["backbone"] |= {"width": 96, "depth": 2}
     return studio.train(tree, data=data(), out=tmp_path_factory.mktemp("known") / "run", quiet=True)
 

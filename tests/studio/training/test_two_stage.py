@@ -56,11 +56,11 @@ class TwoStages(Plain):
 
 
 def test_what_the_first_stage_learned_stays_and_leads_the_second(tmp_path: Path) -> None:
-    config = points_config(labels=True, steps=400, lr=2e-2, save_every=100, eval_every=100, keep_last=9)
+    config = points_config(labels=True, steps=240, lr=2e-2, save_every=60, eval_every=60, keep_last=9)
     config["train"] |= {"batch_size": 64, "eval_samples": 64}
     config["sample"] = {"sampler": "heun", "num_steps": 8}
     run = studio.train(config, out=tmp_path / "whole", quiet=True, procedure=TwoStages())
-    early, late = (load_file(run.folder / f"checkpoints/{n:09d}/encoder.safetensors") for n in (100, 400))
+    early, late = (load_file(run.folder / f"checkpoints/{n:09d}/encoder.safetensors") for n in (60, 240))
     assert torch.equal(early["weight"], late["weight"]) and float(early["weight"].norm(dim=1).min()) > 1
     labels = torch.arange(128) % 8
     centres = 5 * torch.stack([(labels * torch.pi / 4).cos(), (labels * torch.pi / 4).sin()], 1)
@@ -70,7 +70,7 @@ def test_what_the_first_stage_learned_stays_and_leads_the_second(tmp_path: Path)
     assert len(watched) == 4 and watched[0] < 0.2, "the classes' spread, 0.56² / 3.57² twice"
     with pytest.raises(ValueError, match=r"procedure=TwoStages\(\)"):
         studio.load(run.folder)
-    rest = killed(run.folder, tmp_path / "killed", 300)
+    rest = killed(run.folder, tmp_path / "killed", 180)
     with pytest.raises(ValueError, match=r"procedure of your own \(TwoStages\)"):
         studio.train(rest, resume=True, quiet=True)
     studio.train(rest, resume=True, quiet=True, procedure=TwoStages())
