@@ -130,14 +130,15 @@ def _about(chosen: str, own: Mapping[str, plans.Saved]) -> str:
 
 def _controls(engine: Engine, settings: Recipe, shown: Card) -> dict[str, Update]:
     """Every control set, with the choices that the model has."""
-    priors, hidden = choices.priors(engine, settings.model), {"visible": False}
+    known, hidden = engine.cards(), {"visible": False}
+    priors = choices.priors(known, settings.model)
     samplers, settable, own = (
         catalog.sampler_names(shown),
         catalog.settable(shown),
         catalog.plans_of(shown),
     )
     more: dict[str, Update] = {
-        "model": {"choices": choices.models(engine.cards(), settings.model)},
+        "model": {"choices": choices.models(known, settings.model)},
         "weights": {"choices": choices.pairs([*shown.weights, settings.weights])},
         "label": {"choices": choices.pairs(label_choices(shown.classes)), "visible": bool(shown.classes)},
         "num_steps": {"maximum": max(LONG, settings.num_steps)},

@@ -38,10 +38,10 @@ def presets(engine: Engine, model: str | None) -> list[tuple[str, str]]:
         return []
 
 
-def priors(engine: Engine, model: str | None) -> list[str]:
+def priors(known: dict[str, Card], model: str | None) -> list[str]:
     """None, and the models of the shelf that fit."""
     try:
-        return [NO_PRIOR, *fitting(model or "", engine.cards())]
+        return [NO_PRIOR, *fitting(model or "", known)]
     except (ValueError, OSError):  # what was typed is no model
         return [NO_PRIOR]
 

@@ -2,6 +2,7 @@
 
 import copy
 import io
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,14 +79,14 @@ class PosteriorTask(VectorsTask):
         gone = {*self.fixed, *self.nuisance}
         return [k for k, name in enumerate(self.parameters) if name not in gone]
 
+    @abstractmethod
     def prior(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """(count, d) parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def observe(self, theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(N, K, f) what is seen of parameters (N, d): as many rows as there can be, each where it is drawn
         to lie."""
-        raise NotImplementedError
 
     def there(self, counts: np.ndarray, most: int) -> np.ndarray:
         """(N, most) bool: which rows of a set are kept, given ``counts`` (N,); by default the first."""
