@@ -117,8 +117,8 @@ def table(path: Any, begin: float, size: int = 1000) -> Tensor:
     return torch.sigmoid(path.log_snr(t))
 
 
-def new(kind: Callable[..., Any], options: Options) -> Any:
-    """A scheduler of its own: a copy of one with these options, as some take a second to be made."""
+def new(kind: Any, options: Options) -> Any:
+    """A scheduler of its own, to be set to its steps: a copy of one with these options."""
     flat = tuple((k, tuple(v) if type(v) is list else v) for k, v in options.items())
     try:
         hash(flat)
@@ -128,5 +128,15 @@ def new(kind: Callable[..., Any], options: Options) -> Any:
 
 
 @lru_cache(maxsize=8)
-def _made(kind: Callable[..., Any], options: tuple[tuple[str, Any], ...]) -> Any:
-    return kind(**{k: list(v) if type(v) is tuple else v for k, v in options})
+def _made(kind: Any, options: tuple[tuple[str, Any], ...]) -> Any:
+    """Some set themselves to as many steps as their table has entries, which takes a second and counts until
+    a run sets them to its own: of those steps there are few here."""
+
+    def few(self: Any, num_inference_steps: int, *rest: Any, **more: Any) -> None:
+        kind.set_timesteps(self, min(num_inference_steps, 4), *rest, **more)
+
+    made = type(kind.__name__, (kind,), {"set_timesteps": few})(
+        **{k: list(v) if type(v) is tuple else v for k, v in options}
+    )
+    made.__class__ = kind
+    return made

@@ -1,10 +1,12 @@
 """diffusers' schedulers behind the sampler's interface: recorded steps, our own solvers on the same times,
 laws, draws by seed, refusals."""
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mixture import Mixture, gaussian, points
@@ -15,6 +17,7 @@ from backbones import NoiseSource, RecordedNoise
 from samplers import EDMPath, FunctionDenoiser, LinearPath, Prediction, TrigPath, VPPath, build
 from samplers.solvers.base import Sampler
 from samplers.solvers.from_diffusers import KNOWN
+from samplers.solvers.schedulers import new
 
 MIX, X = Mixture(), points(16)
 PATHS = {"linear": LinearPath(), "trig": TrigPath(), "vp": VPPath(), "edm": EDMPath()}
@@ -184,6 +187,26 @@ def test_every_scheduler_reaches_the_data(scheduler: str) -> None:
         )
     else:
         torch.testing.assert_close(x, m + std * z, rtol=0, atol=0.12)
+
+
+@pytest.mark.parametrize("scheduler", sorted(KNOWN))
+def test_it_is_as_the_library_makes_it(scheduler: str) -> None:
+    """Once its steps are set, whatever steps it was made with."""
+    import diffusers
+
+    kind = getattr(diffusers, scheduler)
+    accepts = inspect.signature(kind.__init__).parameters
+    betas = {"num_train_timesteps": 50, "trained_betas": np.linspace(1e-3, 0.2, 50).tolist()}
+    options = {k: v for k, v in betas.items() if k in accepts}
+    theirs, mine = kind(**options), new(kind, options)
+    for made in (theirs, mine):
+        made.set_timesteps(7)
+    assert type(mine) is kind and vars(mine).keys() == vars(theirs).keys()
+    for name, value in vars(theirs).items():
+        if isinstance(value, Tensor | np.ndarray):
+            np.testing.assert_array_equal(vars(mine)[name], value, name)
+        elif not callable(value):
+            assert vars(mine)[name] == value, name
 
 
 @pytest.mark.parametrize("scheduler", sorted(k for k in KNOWN if KNOWN[k][1]))
