@@ -33,9 +33,9 @@ def open_file(file: str | Path | Image.Image, frame: int = 0, size: Size | None 
         return file.copy()
     try:
         picture = open_picture(file)
-    except Image.DecompressionBombError as error:  # Pillow looks at the size before we can
+    except Image.DecompressionBombError:  # Pillow looks at the size before we can
         raise TooLarge(
-            f"{file} has too many pixels ({error}), expected at most {MAX_PIXELS:,}; scale it down first"
+            f"{file} has too many pixels, expected at most {MAX_PIXELS:,}; scale it down first"
         ) from None
     width, height = picture.size
     if size is not None and width * height > MAX_PIXELS:

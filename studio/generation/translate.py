@@ -17,7 +17,7 @@ from torch import Tensor
 
 from guidance.grammar import CUSTOM
 from studio.data import notes
-from studio.data.decode import decode
+from studio.data.decode import TooLarge, decode
 from studio.data.depth import Misfit, Reading
 from studio.data.labels import NO_LABEL
 from studio.data.walk import suffixes, walk
@@ -25,10 +25,12 @@ from studio.model.model import Model
 from studio.runtime import files
 from studio.runtime.recipes import read_recipe
 from studio.runtime.seeds import seed_of
+from studio.runtime.untrusted import why_not
 from studio.sampling.samples import save_png
 from studio.sampling.sheets import before_and_after
 
 SHEET = "before-after.png"
+BATCH = 32  # pictures that are translated at once
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,10 @@ def read(
             0,
             told,
         )
-    except Misfit as error:
+    except (Misfit, TooLarge) as error:
         raise ValueError(str(error).removeprefix(f"{path} ")) from None
     except Exception as error:  # whatever a damaged file makes PIL raise
-        raise ValueError(f"does not decode ({error})") from None
+        raise ValueError(f"does not decode ({why_not(error)})") from None
     if values.shape != tuple(shape):
         channels, height, width = values.shape
         raise ValueError(
@@ -116,7 +118,7 @@ def translate(
     conditions: Mapping[str, Any] | None = None,
     mask: Any = None,
     resize: bool = False,
-    batch: int = 32,
+    batch: int = BATCH,
     deterministic: bool = False,
     overwrite: bool = False,
     on_step: Callable[[Any], Any] | None = None,

@@ -19,17 +19,19 @@ from studio.sampling.commands import SHARED, conditions_in
 
 OWN = "each seed its own"
 PICK = "pick a model first; where the list is empty, `studio train demo` makes one"
-START = ("strength", "init", "mask")  # of a recipe: what a run from a picture is told
+FILES = ("init", "mask", "known", "given")  # of a recipe: names of what was sent with it
+START = ("strength", *FILES)  # what a run is told of where it starts
 NONE = "none"  # these two words stand in brackets where a class is called so
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One run as asked for. ``label``: `own_word`, or what `studio.data.labels` reads, None as the former;
-    ``seeds``: ``0-7,12``; ``conditions``: ``name=value, ...`` for all others. ``guidance`` "default"
-    and ``num_steps`` 0 or ``sampler`` "" mean the model's own. ``plan``: the name of one, auto or none.
-    ``init`` and ``mask``: names of pictures that lie in the job's own folder, to start from and of which
-    white may change; ``strength`` 0 means the usual one."""
+    ``seeds``: ``0-7,12``; ``conditions``: ``name=value, ...`` for all others. ``guidance`` "default" and
+    ``num_steps`` 0 or ``sampler`` "" mean the model's own. ``plan``: the name of one, auto or none. ``init``
+    and ``mask``: names of pictures or arrays that lie in the job's own folder, to start from and of which
+    white may change; ``strength`` 0 means the usual one. ``known`` and ``given``: names of arrays there,
+    which entries stay and their values; one .npz may be both."""
 
     model: str
     weights: str = "auto"
@@ -45,6 +47,8 @@ class Recipe:
     strength: float = 0.0
     init: str | None = None
     mask: str | None = None
+    known: str | None = None
+    given: str | None = None
 
     @classmethod
     def parse(cls, untrusted: Any) -> "Recipe":
@@ -72,9 +76,13 @@ class Recipe:
         limits.dtype(self.dtype)
         limits.plan(self.plan or "")
         limits.strength(self.strength)
-        check_names((self.init, self.mask))
+        check_names(getattr(self, name) for name in FILES)
         if self.mask and not self.init:
             raise ValueError("got a mask without a picture to start from; give both, or neither")
+        if bool(self.known) != bool(self.given):
+            raise ValueError("got known without given, or given without known; give both, or neither")
+        if self.init and self.given:
+            raise ValueError("got a start and known entries, expected one of them; leave one out")
         parse_conditions(self.conditions, None)
 
     def options(self, classes: Sequence[str] = (), texts: Collection[str] = ()) -> dict[str, Any]:
@@ -217,8 +225,7 @@ def from_recipe(recipe: Mapping[str, Any], model: str, classes: Sequence[str] | 
         dtype=recipe["dtype"],
         deterministic=recipe.get("deterministic", False),
         strength=limits.strength(recipe.get("strength", 0.0)),
-        init=_name_of(recipe.get("init")),
-        mask=_name_of(recipe.get("mask")),
+        **{name: _name_of(recipe.get(name)) for name in FILES},
     )
 
 

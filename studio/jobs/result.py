@@ -17,7 +17,7 @@ class Result:
     before it had them; ``note``: that no plan belonged to it, where one was asked for by ``auto``;
     ``failed``: pictures that could not be translated, and why; ``views``: name, file and form of further ways
     to look at it (`studio.jobs.views`); ``each``: seconds a sample, 0 where that was not seen, and the
-    ``place`` where it took them (`studio.jobs.estimate.place`)."""
+    ``place`` where it took them (`studio.jobs.estimate.place`); ``first``: the model was loaded for it."""
 
     folder: Path
     pictures: tuple[Path, ...]
@@ -33,6 +33,7 @@ class Result:
     views: tuple[Mapping[str, str], ...] = ()
     each: float = 0.0
     place: str = ""
+    first: bool = False
 
     def told(self) -> dict[str, Any]:
         """All but the recipes, which lie in the folder; files by their names."""
@@ -49,6 +50,7 @@ class Result:
             "views": [*map(dict, self.views)],
             "each": self.each,
             "place": self.place,
+            "first": self.first,
         }
 
     @classmethod

@@ -43,7 +43,8 @@ class Run:
     finished.
 
     A run that is taken up computes whole micro-batches of the same seeds as before, so its samples are the
-    same to the last bit. ``origin``: further entries of the recipes, such as what it starts from.
+    same to the last bit. ``origin``: further entries of the recipes, such as what it starts from. ``first``:
+    the model was loaded for it.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class Run:
         request: sampling.Request,
         folder: Path,
         origin: Mapping[str, str] | None = None,
+        first: bool = False,
     ):
         self.model, self.request, self.folder, self.origin = model, request, folder, origin
+        self.first = first
         self.parts = Parts(folder, to_json(sheet_recipe(model.recipes(request))))
         kept = self.parts.read()
         self.values: list[Any] = [kept.get(i) for i in range(len(request.seeds))]

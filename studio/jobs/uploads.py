@@ -16,7 +16,7 @@ def check_names(names: Iterable[str | None]) -> None:
     """Raises ``ValueError`` for what could lie elsewhere than in the folder of uploads."""
     for name in filter(None, names):
         if "/" in name or "\\" in name or name.startswith("."):
-            raise ValueError(f"got the picture {limits.brief(name)}, expected the name of an upload")
+            raise ValueError(f"got the file {limits.brief(name)}, expected the name of an upload")
 
 
 def copied(sources: Sequence[str | Path], folder: Path, taken: Iterable[str] = ()) -> list[Path]:

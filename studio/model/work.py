@@ -27,6 +27,7 @@ from studio.checkpoints.networks import CUSTOM, build_networks, procedure_of
 from studio.config import Config, SampleConfig, load_config
 from studio.model import catalog
 from studio.sampling import sampler_spec, start_index
+from studio.sampling.engine import FIXED_BATCH, rows_of
 
 HELD = 4  # inputs of the widest layer
 
@@ -34,12 +35,14 @@ HELD = 4  # inputs of the widest layer
 @dataclass(frozen=True)
 class Size:
     """Of one pass of a sample: parameters, the ``tokens`` in which it is seen and the ``width`` of the widest
-    layer's input, both 0 of a network of one's own; ``held``: parameters of all networks of the model."""
+    layer's input, both 0 of a network of one's own; ``held``: parameters of all networks of the model;
+    ``rows``: samples of a micro-batch of fixed size (`studio.sampling.fixed_rows`)."""
 
     parameters: int
     tokens: int
     width: int
     held: int
+    rows: int = FIXED_BATCH
 
     @property
     def flops(self) -> float:
@@ -125,7 +128,8 @@ def _size(config: Config, info: Info, parameters: int) -> Size:
     net = next(iter(nets.values()))
     widths = [m.in_features for m in net.modules() if isinstance(m, torch.nn.Linear)]
     counts = [sum(p.numel() for p in n.parameters()) for n in nets.values()]
-    return Size(counts[0], tokens_of(net, info.shape), max(widths, default=0), sum(counts))
+    tokens, rows = tokens_of(net, info.shape), rows_of(net, info.shape)
+    return Size(counts[0], tokens, max(widths, default=0), sum(counts), rows)
 
 
 def work_of(

@@ -31,6 +31,15 @@ def open_picture(file: str | Path, formats: list[str] | None = None) -> "ImageFi
         return Image.open(file, formats=formats)
 
 
+def why_not(error: Exception) -> str:
+    """Why a picture does not open, in words, of what Pillow or the system raised."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "its first bytes are of no kind that is known, or it ends early"
+    return "it ends early" if "truncated" in str(error).lower() else "its contents are damaged"
+
+
 def text_in(path: str | Path, key: str) -> str | None:
     """A PNG's text of this key, None where it has none; no pixel is decoded. Raises ``ValueError`` for what
     is no picture or too large."""
@@ -44,12 +53,7 @@ def text_in(path: str | Path, key: str) -> str | None:
             f"{path} has more pixels than a picture may have, expected at most {MOST_PIXELS:,}"
         ) from None
     except (UnidentifiedImageError, OSError) as error:
-        why = (
-            error.strerror
-            if isinstance(error, OSError) and error.strerror
-            else "its first bytes are of no kind that is known, or it ends early"
-        )
-        raise ValueError(f"{path} is not a readable picture ({why})") from None
+        raise ValueError(f"{path} is not a readable picture ({why_not(error)})") from None
     except Exception as error:  # whatever a damaged file makes Pillow raise
         if "Decompressed data too large" in str(error) or "Too much memory" in str(error):
             raise ValueError(

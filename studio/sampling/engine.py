@@ -117,7 +117,11 @@ class Progress:
 def fixed_rows(denoiser: Any, shape: Sequence[int]) -> int:
     """How many samples of a shape a micro-batch of fixed size has: as many as the network says
     (``fixed_rows``)."""
-    net = getattr(denoiser, "net", None)
+    return rows_of(getattr(denoiser, "net", None), shape)
+
+
+def rows_of(net: Any, shape: Sequence[int]) -> int:
+    """The same of a network."""
     usual = FIXED_POINTS if tokens_of(net, shape) == 1 else FIXED_BATCH
     return int(getattr(net, "fixed_rows", usual))
 
