@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.jobs.presets import Preset, Saved, Taken, fits, of_model
+from studio.jobs.presets import Preset, Saved, Taken, model_s, own_of
 from studio.jobs.recipe import PICK, Recipe
 from ui import answers, html
 from ui.answers import CONTROLS, SAMPLE
@@ -60,14 +60,8 @@ class Presets:
     def _named(self, model: str, name: str) -> Preset:
         card = self.engine.card(model)
         if name.startswith(OWN):
-            found = self.saved.get(name.removeprefix(OWN))
-            if not fits(found, model, card):
-                raise ValueError(f"the preset {found.name} does not fit {card.name}; pick another one")
-            return found
-        known = {p.name: p for p in of_model(model, card)}
-        if name not in known:
-            raise ValueError(f"got a preset that {card.name} does not have, expected {', '.join(known)}")
-        return known[name]
+            return own_of(name.removeprefix(OWN), model, card, self.saved)
+        return model_s(name, model, card)
 
     def choose(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The answer that sets what a preset says."""

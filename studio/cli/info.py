@@ -12,6 +12,7 @@ from studio.checkpoints.build import Info
 from studio.checkpoints.find import card, locate, spot_of, weights_in
 from studio.checkpoints.networks import build_networks, procedure_of
 from studio.cli.plans import listed as listed_plans
+from studio.cli.preset import listed as listed_presets
 from studio.config import load_config
 from studio.data.labels import SHOWN, listed
 from studio.model.catalog import conditions_of, defaults_of
@@ -56,6 +57,7 @@ def describe(what: str, guidance: str | None = None) -> dict[str, Any]:
         "weights": {k: files.sha256(p)[:16] for k, p in weights_in(spot).items()},
         "sample": vars(defaults_of(shown)),
         **({"plans": found} if (found := listed_plans(shown)) else {}),
+        **({} if shown.starts_from else {"presets": listed_presets(str(what), shown)}),
         **({"starts_from": shown.starts_from, "procedure": config.procedure} if shown.starts_from else {}),
         "command": told(lambda: use_of(str(what))),
     }
@@ -74,6 +76,9 @@ def brief(result: Mapping[str, Any]) -> dict[str, Any]:
     ):
         del short["plans"]
         short |= {f"plan {name}": plan.get("about") for name, plan in found.items()}
+    if isinstance(found := result.get("presets"), Mapping):
+        del short["presets"]
+        short |= {f"preset {name}": about for name, about in found.items()}
     return short
 
 

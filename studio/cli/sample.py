@@ -33,6 +33,11 @@ def sample(
         str, typer.Argument(help="A run or exported folder, RUN@step, hf:org/name or a bundled model.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for pictures, grid.png and recipe.json.")],
+    context: typer.Context,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Settings under a name (studio info MODEL lists them), where no option says more."),
+    ] = None,
     seeds: Annotated[
         str, typer.Option(help="Numbers and ranges: 0-7,12; at most 100,000 (studio generate makes more).")
     ] = "0-7",
@@ -86,33 +91,51 @@ def sample(
     """Sample a few pictures with their recipes inside, and a grid.
 
     Examples: `studio sample fashion-dit --out pictures --seeds 0-7` · `studio sample fashion-dit --out bags
-    --labels Bag --guidance cfg=2` · `studio sample fashion-dit --out again --init shoe.png --strength 0.5` ·
-    `studio sample fashion-dit --out probed --guidance tcfg,cfg=3 --probe`
+    --labels Bag --guidance cfg=2` · `studio sample fashion-dit --out quick --preset fast` · `studio sample
+    fashion-dit --out again --init shoe.png --strength 0.5` · `studio sample fashion-dit --out probed
+    --guidance tcfg,cfg=3 --probe`
     """
+    from studio.cli import preset as presets
+    from studio.jobs.taught import teach
     from studio.model.loading import load
     from studio.runtime.devices import set_threads
     from studio.runtime.seeds import AT_ONCE, parse_seeds
 
-    chosen = parse_seeds(seeds, most=AT_ONCE)
-    set_threads(threads)
-    loaded = load(model, weights=weights, device=device, dtype=dtype, attention=attention)
-    loaded = (loaded.on_path(path) if path else loaded).planned(plan, cache_limit)
-    files = {"init": init, "mask": mask, "known": known, "given": given}
-    origin = {k: str(v) for k, v in files.items() if v is not None}
-    options: dict[str, Any] = dict(
+    own: dict[str, Any] = dict(
         labels=labels,
-        seeds=chosen,
-        conditions=conditions_of(set_),
+        seeds=seeds,
+        set_=conditions_of(set_),
         num_steps=num_steps,
         sampler=sampler,
         guidance=guidance_of(guidance),
+        plan=plan,
+        weights=weights,
+        dtype=dtype,
+        deterministic=deterministic,
+    )
+    if preset is not None:
+        found = presets.options(context, preset, model, out)
+        own |= found | {"set_": found.get("set_", {}) | own["set_"]}
+    chosen = parse_seeds(own["seeds"], most=AT_ONCE)
+    set_threads(threads)
+    loaded = load(model, weights=own["weights"], device=device, dtype=own["dtype"], attention=attention)
+    loaded = (loaded.on_path(path) if path else loaded).planned(own["plan"], cache_limit)
+    files = {"init": init, "mask": mask, "known": known, "given": given}
+    origin = {k: str(v) for k, v in files.items() if v is not None}
+    options: dict[str, Any] = dict(
+        labels=own["labels"],
+        seeds=chosen,
+        conditions=own["set_"],
+        num_steps=own["num_steps"],
+        sampler=own["sampler"],
+        guidance=own["guidance"],
         init=init,
         strength=strength,
         mask=mask,
         known=known,
         given=given,
         batch=batch,
-        deterministic=deterministic,
+        deterministic=own["deterministic"],
     )
     # what cannot be written is refused before anything is computed
     loaded.refuse(out, overwrite=overwrite, **options)
@@ -132,6 +155,8 @@ def sample(
         told = bar if film is None else film.beside(bar)
         samples = loaded.sample(origin=origin, on_step=told, probe=rows, **options)
     written = samples.save(out, overwrite=overwrite)
+    if film is None and rows is None:  # which take time of their own
+        teach(out, loaded, model, samples, batch)
     if film is not None:
         written.append(film.save(samples))
     if rows:

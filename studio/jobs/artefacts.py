@@ -7,10 +7,19 @@ from pathlib import Path, PurePosixPath
 from studio.jobs.index import HOME, Index
 from studio.jobs.records import Item
 
+USUAL = "outputs"  # the folder of outputs where nobody says another
+
 
 def indexed(out: str | Path) -> bool:
     """Whether a folder of outputs has an index; asking makes none."""
     return (Path(out) / HOME).is_dir()
+
+
+def outputs_of(place: str | Path) -> Path:
+    """The folder of outputs that a path lies in: the nearest one with an index, or else ``outputs`` here,
+    which is the page's where it is told no other."""
+    path = Path(place).expanduser().absolute()
+    return next((folder for folder in (path, *path.parents) if indexed(folder)), Path(USUAL))
 
 
 def opened(out: str | Path) -> Index:

@@ -125,6 +125,10 @@ class Saved:
         """Those that a model can run."""
         return [p for p in self.all() if fits(p, name, card)]
 
+    def has(self, name: str) -> bool:
+        """Whether there is one of a name; any text may be asked."""
+        return bool(NAME.fullmatch(name)) and self._path(name).is_file()
+
     def get(self, name: str) -> Preset:
         """Raises ``ValueError`` for one that is not there."""
         path = self._path(name)
@@ -184,6 +188,36 @@ def _read(path: Path) -> Preset:
     preset = Preset(path.stem, said, _about(said), str(tree.get("model", "")), saved=True)
     preset.put(Recipe(preset.model or "any"))
     return preset
+
+
+# ---- found again
+
+
+def own_of(name: str, model: str, card: Card, saved: Saved) -> Preset:
+    """One that a person has kept. Raises ``ValueError`` where it is not there or does not fit the model."""
+    found = saved.get(name)
+    if not fits(found, model, card):
+        raise ValueError(f"the preset {found.name} does not fit {card.name}; pick another one")
+    return found
+
+
+def model_s(name: str, model: str, card: Card) -> Preset:
+    """One that a model has. Raises ``ValueError`` for another."""
+    known = {p.name: p for p in of_model(model, card)}
+    if name not in known:
+        raise ValueError(
+            f"got the preset {limits.brief(name)}, which {card.name} does not have, expected "
+            f"{', '.join(known)}"
+        )
+    return known[name]
+
+
+def named(name: str, model: str, card: Card, saved: Saved | None) -> Preset:
+    """One that a person has kept, where there is one of that name, or else the model's. Raises ``ValueError``
+    for neither."""
+    if saved is not None and saved.has(name):
+        return own_of(name, model, card, saved)
+    return model_s(name, model, card)
 
 
 def fits(preset: Preset, name: str, card: Card) -> bool:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import run_studio
 
 from studio.jobs.estimate import GUESS, OTHERS, OWN, Estimate, estimate, place
 from studio.jobs.index import Index
+from studio.jobs.pace import COMMAND, FEW, Laid, Ran, fitted, laid_out, started
 from studio.jobs.recipe import Recipe
 from studio.jobs.records import Job
 from studio.model.model import Model
@@ -81,12 +83,76 @@ def test_time_is_what_earlier_jobs_took(picture_model: Model, points_model: Mode
     assert told().by == OTHERS and told().seconds == pytest.approx(8 * 0.5 * share)
     ran(index, asked, 8, 0.5, "elsewhere")
     assert told().by == OTHERS
-    ran(index, asked, 8, 0.25, here)  # half a second for twenty passes of a sample
+    ran(index, asked, 8, 0.25, here)  # two seconds for twenty passes of eight samples
     assert told().by == OWN and told().seconds == pytest.approx(2.0)
-    halves = Recipe(**vars(asked) | {"guidance": "", "seeds": "0-3"})
-    assert told(halves).seconds == pytest.approx(0.5)
-    ran(index, halves, 2, 0.5, here)  # few at a time take longer; the nearest number counts
-    assert told(halves).seconds == pytest.approx(2.0) and told().seconds == pytest.approx(2.0)
+    alone = Recipe(**vars(asked) | {"guidance": "", "seeds": "3"})
+    assert told(alone).seconds == pytest.approx(1.0 * (FEW + 1) / (FEW + 8))  # and not an eighth
+    pair = Recipe(**vars(alone) | {"seeds": "0-1"})
+    ran(index, pair, 2, 0.4, here)  # ten passes of two: 20 (a + 8 b) = 2 and 10 (a + 2 b) = 0.8
+    once, each = 0.22 / 3, 0.01 / 3
+    for of, passes, count in ((alone, 10, 1), (pair, 10, 2), (asked, 20, 8)):
+        assert told(of).seconds == pytest.approx(passes * (once + count * each))
+    many = Recipe(**vars(alone) | {"seeds": "0-99"})  # 64 at once, then 36
+    assert told(many).seconds == pytest.approx(10 * (2 * once + 100 * each))
+    even = Recipe(**vars(alone) | {"deterministic": True})  # padding fills its micro-batch up
+    assert told(even).seconds == pytest.approx(10 * (once + 8 * each))
+
+
+def test_what_costs_nothing_is_not_less() -> None:
+    """Neither part of a pace is below 0; micro-batches of nearly one size tell no parts."""
+    for once, each in ((0.5, 0.1), (0.0, 0.1), (0.5, 0.0)):
+        found = fitted([Ran(3 * (once + n * each), 3, 3 * n, 1.0) for n in (1, 8, 64)])
+        assert (found.once, found.each) == pytest.approx((once, each), abs=1e-9)
+    falling = fitted([Ran(2.0, 1, 1, 1.0), Ran(1.0, 1, 8, 1.0)])  # eight took less than one
+    assert falling.each == 0 and 1 < falling.once < 2
+    steep = fitted([Ran(1.0, 1, 1, 1.0), Ran(20.0, 1, 8, 1.0)])  # more than eight times as much
+    assert steep.once == 0 and 1 < steep.each < 2.5
+    alike = fitted([Ran(1.0, 1, 8, 1.0), Ran(1.3, 1, 9, 1.0)])
+    assert alike.once == pytest.approx(FEW * alike.each)
+
+
+def test_the_first_run_of_a_process_takes_more() -> None:
+    """What it takes besides is told apart, and does not count as what a pass takes."""
+    later = [Ran(3 * (0.5 + n * 0.1), 3, 3 * n, 1.0) for n in (1, 8)]
+    firsts = [
+        Ran(3 * (0.5 + n * 0.1) + more, 3, 3 * n, 1.0, True) for n, more in ((1, 4.0), (2, 2.0), (8, 9.0))
+    ]
+    found, start = started([*later, *firsts])
+    assert (found.once, found.each, start) == pytest.approx((0.5, 0.1, 4.0))
+    assert started(firsts) == (fitted(firsts), 0.0) and started(later) == (fitted(later), 0.0)
+    quick = Ran(0.1, 3, 3, 1.0, True)
+    assert started([*later, quick])[1] == 0.0
+
+
+def test_micro_batches_are_counted() -> None:
+    assert laid_out(range(1), 64, None) == Laid(1, 1) and laid_out(range(1), 64, 8) == Laid(1, 8)
+    assert laid_out(range(130), 64, None) == Laid(3, 130) and laid_out((0, 8, 16), 64, 8) == Laid(3, 24)
+
+
+def test_commands_teach_it(picture_model: Model, tmp_path: Path) -> None:
+    """`studio sample` into the folder of outputs, or where that has an index: its time, as it is told for the
+    page. Nothing is told where nobody keeps an index."""
+    name = str(picture_model.folder)
+    line = ("sample", name, "--num-steps", "4", "--sampler", "euler", "--device", "cpu", "--dtype", "fp32")
+
+    def sampled(out: str, *words: str) -> list[Job]:
+        done = run_studio(*line, "--out", out, *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return Index(tmp_path / "outputs").jobs() if (tmp_path / "outputs").exists() else []
+
+    assert sampled("elsewhere", "--guidance", "") == []
+    first, *_ = sampled("outputs/a", "--guidance", "", "--seeds", "0-7")
+    assert (first.kind, first.state, first.done, first.model) == (COMMAND, "done", 8, name)
+    (newest, *_), where = sampled("elsewhere/b", "--guidance", "", "--seeds", "5"), first.told["place"]
+    assert newest.done == 1 and newest.told["place"] == where == place(picture_model.device, None)
+    index, asked = Index(tmp_path / "outputs"), Recipe(name, "auto", None, "0-3", 6, "euler", "")
+    told = estimate(asked, index, device="cpu", dtype="fp32")
+    runs = [Ran(j.told["each"] * j.done, 4, 4 * j.done, told.work.flops, True) for j in (newest, first)]
+    assert told.by == OWN and told.seconds == pytest.approx(fitted(runs).seconds(Laid(1, 4), 6))
+    count = len(index.jobs())
+    assert len(sampled("outputs/c", "--gif")) == len(sampled("outputs/d", "--path", "trig")) == count
+    (tmp_path / "outputs" / ".jobs" / "index.db").write_text("no database")
+    assert run_studio(*line, "--out", "outputs/e", cwd=tmp_path).returncode == 0
 
 
 def test_the_words() -> None:
