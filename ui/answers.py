@@ -10,9 +10,10 @@ from studio.checkpoints import plans
 from studio.checkpoints.find import Card
 from studio.data.labels import no_label
 from studio.jobs import limits
-from studio.jobs.recipe import START, Recipe, label_choices, own_word
+from studio.jobs.recipe import FILES, START, Recipe, label_choices, own_word
 from studio.jobs.translation import Translation
 from studio.model import catalog
+from studio.sampling.array_files import is_array
 from studio.sampling.starts import usual_strength
 from ui import choices, html, noting, pair, restore, said
 from ui.engine import Engine
@@ -29,7 +30,7 @@ BRIDGE = {
     "bridge-resize": "resize",
 }
 # what else an answer sets
-STARTED = ("strength", "from-picture", "started")
+STARTED = ("strength", "share", "from-picture", "from-numbers", "started")
 OFFERED = ("prior", "preset", "preset-note", "preset-sure", "preset-delete")
 SHOWN = ("card", "plan_note", "guidance_stack", "sampler_stack", "fields", *noting.NOTES)
 SAMPLE = (*CONTROLS, *STARTED, *OFFERED, *SHOWN)
@@ -81,19 +82,27 @@ def settings(
 ) -> dict[str, Any]:
     """Every control as it was asked for; ``start``: the picture and the mask that are there for it
     (`restore.Restored`). Raises ``ValueError`` for no model."""
-    shown, there = engine.card(asked.model), start or {}
-    started = {"ticket": ticket, "model": asked.model, "asked": bool(asked.init), "masked": bool(asked.mask)}
+    shown, there = engine.card(asked.model), dict(start or {})
+    if of_numbers := is_array(asked.init) and not asked.mask:
+        there["given"] = there.pop("init", "")
+    begun = bool(asked.init) and not of_numbers
+    started = {"ticket": ticket, "model": asked.model, "asked": begun, "masked": bool(asked.mask)}
     controls = _controls(engine, asked, shown)
-    controls |= _start(shown, started | {name: there.get(name, "") for name in ("init", "mask")})
+    controls |= _start(shown, started | {name: there.get(name, "") for name in FILES})
     if asked.init or asked.strength:
-        controls["strength"] = {"value": asked.strength or usual_strength(bool(asked.mask))}
+        share = asked.strength or usual_strength(bool(asked.mask))
+        controls["share" if of_numbers else "strength"] = {"value": share}
     return of("sample", ticket, asked.model, controls, noting.notes(engine, asdict(asked)))
 
 
 def _start(shown: Card, started: dict[str, Any]) -> dict[str, Update]:
-    """Whether a run can start from a picture, and what `ui.starting` has to show: where ``started`` names no
-    picture, the one that is there."""
-    return {"from-picture": {"visible": catalog.takes_picture(shown)}, "started": {"value": started}}
+    """Whether a run can start from a picture or from numbers, and what `ui.starting` and `ui.given` have to
+    show: where ``started`` names no files, those that are there."""
+    return {
+        "from-picture": {"visible": catalog.takes_picture(shown)},
+        "from-numbers": {"visible": catalog.takes_numbers(shown)},
+        "started": {"value": started},
+    }
 
 
 def plan(engine: Engine, name: str, chosen: str, ticket: int) -> dict[str, Any]:

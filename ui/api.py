@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from studio.checkpoints import plans
+from studio.jobs import limits
 from studio.jobs.recipe import PICK, Recipe
 from studio.jobs.result import Result
 from studio.jobs.run import Update
@@ -48,14 +49,17 @@ class Api:
         strength: float = 0.0,
         init: str | None = None,
         mask: str | None = None,
+        known: str | None = None,
+        given: str | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Sample and save; the last answer has the files, those before it tell how far the run is. Paths are
         the server's: fetch one from ``/gradio_api/file=PATH``. Without a ``model`` the first that ``/models``
         lists; steps 0, sampler "" and guidance "default" are the model's own, and without a ``label`` each
         seed has its own class. ``plan``: the name of one of the model's, auto or none; ``note`` in the last
         answer says where auto found none. ``init``: a picture to start from; ``strength`` is how much of the
-        way is run anew (0: the usual share), and of a ``mask`` white may change. A job that is cancelled
-        stops, and what is finished is saved."""
+        way is run anew (0: the usual share), and of a ``mask`` white may change; both may be .npy or .npz,
+        too. ``known`` and ``given``: .npy files, or one .npz, of which entries stay and of their values. A
+        job that is cancelled stops, and what is finished is saved."""
         with toasts():
             model = model or next(iter(self.engine.cards()), None)
             if model is None:
@@ -77,7 +81,7 @@ class Api:
             if mask and not init:
                 raise ValueError("got a mask without a picture to start from; give init too")
             settings = Recipe.parse({k: v for k, v in named.items() if v is not None})
-            job = self.jobs.sample(settings, owner(request), init or None, mask or None)
+            job = self.jobs.sample(settings, owner(request), init, mask, known, given)
             yield from self._followed(job)
 
     def translate(
@@ -133,9 +137,19 @@ class Api:
             return {k: v for k, v in asdict(found).items() if k not in ("holder", "told")}
 
     def result(self, job: str) -> dict[str, Any]:
-        """What a job made that has ended, as the last answer of ``/generate``."""
+        """What a job made that has ended, as the last answer of ``/generate``. Its ``views`` are the tabs
+        that the page shows beside pictures and files, as the task of the samples brings them: of each its
+        ``name``, its ``file``, and its ``kind``, picture (.png, .svg), animation (.gif) or table (.csv). A
+        view that is not there yet is drawn now; of one that cannot be drawn any more ``why`` says it."""
         with toasts():
-            return {"job": job, **_told(self.jobs.result(job))}
+            made = self.jobs.result(job)
+            told = _told(made)
+            for place, view in enumerate(told["views"]):
+                try:
+                    self.jobs.view(job, made, place)
+                except (ValueError, OSError) as error:
+                    view["why"] = limits.words(str(error))
+            return {"job": job, **told}
 
     def recipe(self, picture: str | None) -> dict[str, Any]:
         """The ``recipe`` inside a picture of ours and the ``command`` that makes it again; nothing that it
@@ -198,4 +212,8 @@ def _told(result: Result) -> dict[str, Any]:
         "stopped": result.stopped,
         "note": result.note,
         "failed": dict(result.failed),
+        "views": [
+            {"name": view["name"], "file": str(result.folder / view["file"]), "kind": view["form"]}
+            for view in result.views
+        ],
     }

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from studio.jobs.limits import MOST_STEPS
-from ui import answers, html, layout, painting, pair, zipped
+from ui import answers, html, layout, painting, pair, uploads, zipped
 from ui.engine import Engine
 
 DRIFT: dict[str, Any] = {"elem_classes": "drift"}  # controls that answers set: the script watches them
@@ -39,25 +39,16 @@ def _pictures(bridges: list[str], start: dict[str, Any]) -> dict[str, Any]:
             **DRIFT,
         )
         p["bridge-card"] = gr.HTML(**start.get("bridge-card", {"value": none}), elem_id="bridge-card")
-    p["sources"] = gr.File(
-        label="Pictures",
-        file_types=["image"],
-        file_count="multiple",
-        type="filepath",
-        height=150,
-        elem_id="sources",
-    )
+    p["sources"] = uploads.files(uploads.PICTURES, label="Pictures", height=150, elem_id="sources")
+    p["sources-note"] = gr.HTML(elem_id="sources-note", elem_classes="inset")
     p["bridge-examples"] = gr.Button(
         "Take the examples", size="sm", elem_id="bridge-examples", **start.get("bridge-examples", {})
     )
     with gr.Accordion("Only a part (mask)", open=False, elem_id="bridge-masked"):
-        p["bridge-mask"] = gr.File(
-            label="A picture whose white may change",
-            file_types=["image"],
-            type="filepath",
-            height=110,
-            elem_id="bridge-mask",
+        p["bridge-mask"] = uploads.file(
+            uploads.PICTURES, label="A picture whose white may change", height=110, elem_id="bridge-mask"
         )
+        p["bridge-mask-note"] = gr.HTML(elem_id="bridge-mask-note", elem_classes="inset")
         p["bridge-paint"] = gr.Button("Paint it over the first picture", size="sm", elem_id="bridge-paint")
         p["bridge-drawn"] = painting.editor("bridge-drawn")
     return p

@@ -11,13 +11,15 @@ from studio.checkpoints.find import Card
 from studio.jobs import limits
 from studio.jobs.artefacts import path_of
 from studio.jobs.records import Job
+from studio.jobs.seen import check_mask, unreadable
 from studio.jobs.translation import Translation
 from studio.jobs.uploads import SOURCES
 from studio.model import catalog
-from ui import answers, html, painting, restore
+from ui import answers, html, painting, restore, uploads
 from ui.answers import BRIDGE
 from ui.events import row
 from ui.jobs import Jobs
+from ui.shelf import bridges_for
 from ui.toasts import toasts
 
 OPENED = ("bridge_answer", "sources", "bridge-mask", "job", "bridge-at")
@@ -70,7 +72,7 @@ class Form:
             shown = self.engine.bridges()
             if not shown:
                 raise ValueError(PICK)
-            first = next(iter([*restore.bridges_for(item.model, shelf), *shown]))
+            first = next(iter([*bridges_for(item.model, shelf), *shown]))
             answer = self._form(Translation(first), shown[first], ticket)
             return row(OPENED, bridge_answer=answer, sources=[str(path)])
         asked, shown_card, notes = restore.translation(recipe, path.name, shelf)
@@ -123,6 +125,25 @@ class Form:
             if not found:
                 raise ValueError("this bridge brings no examples; add pictures of your own")
             return [str(path) for path in found]
+
+    def sent(self, name: str | None, sources: list[str] | None, resize: bool) -> str:
+        """What is wrong with pictures, before they are translated."""
+        with toasts():
+            if not sources or name not in self.engine.bridges():
+                return ""
+            wrong = unreadable(self.bridge(name), list(map(Path, sources)), resize)
+            return "".join(html.note(f"{file} {why}", bad=True) for file, why in wrong.items())
+
+    def masked(self, name: str | None, mask: str | None) -> str:
+        """What is wrong with a mask."""
+        with toasts():
+            if not mask or name not in self.engine.bridges():
+                return ""
+            try:
+                check_mask(self.bridge(name), Path(mask))
+            except ValueError as error:
+                return html.note(uploads.named(str(error), mask), bad=True)
+            return ""
 
     def paint(self, name: str | None, sources: list[str] | None) -> Any:
         """The first picture as the bridge sees it, large, to paint a mask over it."""

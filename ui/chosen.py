@@ -11,6 +11,7 @@ from studio.jobs.artefacts import path_of
 from ui import dropped, layout, library_html, restore, zipped
 from ui.events import QUIET, row
 from ui.jobs import Jobs
+from ui.shelf import Shelf, bridges_for
 from ui.toasts import owner, toasts
 
 BOTTOM = ("bottom", "recipe", "command", "python", "download", "to_bridge", "selected")
@@ -96,10 +97,10 @@ class Chosen:
         wanted = Wanted(folder=file.rpartition("/")[0], binned=None)
         return next((item for item in self.engine.index.items(wanted) if item.file == file), None)
 
-    def _to_bridge(self, path: str, shelf: restore.Shelf) -> str:
+    def _to_bridge(self, path: str, shelf: Shelf) -> str:
         """A link to the Bridge page, where a bridge takes such pictures."""
         item = self._item(path)
-        return library_html.bridge_link(item) if item and restore.bridges_for(item.model, shelf) else ""
+        return library_html.bridge_link(item) if item and bridges_for(item.model, shelf) else ""
 
     def zip(self, path: str) -> str:
         """An archive of all files of the job that a picture is of."""

@@ -9,6 +9,7 @@ another.
 
 import json
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import gradio as gr
 from studio.checkpoints.find import Card, card
 from studio.model import asking
 from studio.model.asking import Control
+from ui import html, uploads
 from ui.events import QUIET
 from ui.said import shown, understood
 from ui.toasts import toasts
@@ -36,6 +38,15 @@ def put(model: str, name: str, given: Any) -> dict[str, str]:
         sent = isinstance(given, str | Path)
         text = asking.written(card(model), name, "" if sent else given, sent=given if sent else None)
         return {"name": name, "text": text}
+
+
+def told(model: str, name: str, given: Any) -> tuple[Any, str]:
+    """The same, and what is wrong with a file, which leaves the line as it is."""
+    try:
+        return put(model, name, given), ""
+    except gr.Error as error:
+        words = uploads.named(unescape(str(error.message)), given)
+        return gr.skip(), html.note(words, bad=True)
 
 
 def draw(find: Callable[[str], Card], found: dict[str, Any] | None, line: gr.Textbox, sent: gr.JSON) -> None:
@@ -105,27 +116,23 @@ def _table(
         interactive=True,
         elem_id=spot,
     )
-    _send(model, name, box.input, box, sent)
+    _send(box.input, box, lambda given: put(model, name, given), sent)
     _file(model, name, control, value, f"{spot}-file", line, sent)
 
 
 def _file(
     model: str, name: str, control: Control, value: Any, spot: str, line: gr.Textbox, sent: gr.JSON
 ) -> None:
-    box = gr.File(
-        label=f"{name} from a file: {control.hint}",
-        file_types=FILES,
-        type="filepath",
-        height=80,
-        elem_id=spot,
-        elem_classes="field-file",
-    )
-    _send(model, name, box.upload, box, sent)
+    words = f"{name} from a file: {control.hint}"
+    box = uploads.file(FILES, label=words, height=80, elem_id=spot, elem_classes="field-file")
+    note = gr.HTML(elem_id=f"{spot}-note", elem_classes="inset")
+    box.clear(lambda: "", None, note, **QUIET)
+    _send(box.upload, box, lambda given: told(model, name, given), [sent, note])
 
 
-def _send(model: str, name: str, event: Any, box: Any, sent: gr.JSON) -> None:
+def _send(event: Any, box: Any, answer: Callable[[Any], Any], outputs: Any) -> None:
     js = "(given) => { drift.sending(1); return given; }"
-    answered = event(lambda given: put(model, name, given), box, sent, js=js, **QUIET)
+    answered = event(answer, box, outputs, js=js, **QUIET)
     answered.then(None, js="() => drift.sending(-1)", **QUIET)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import answers, html, layout, restore
+from ui import answers, html, layout, restore, uploads
 from ui.answers import SAMPLE
 from ui.engine import Engine
 from ui.events import QUIET, applied, row
@@ -20,9 +20,7 @@ FOUND = ("found", "found_note", "found_recipe", "found_command", "apply")
 def panel() -> dict[str, Any]:
     """Its controls by name."""
     p: dict[str, Any] = {}
-    p["drop"] = gr.File(
-        label="Restore from a picture", file_types=[".png"], type="filepath", height=96, elem_id="drop"
-    )
+    p["drop"] = uploads.file([".png"], label="Restore from a picture", height=96, elem_id="drop")
     with gr.Group(visible=False, elem_id="found") as p["found"]:
         p["found_note"] = gr.HTML(elem_id="found-note")
         p["found_recipe"] = gr.JSON(label="Recipe", max_height=220, elem_id="found-recipe")

@@ -2,33 +2,32 @@
 what it made."""
 
 import contextlib
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from studio.checkpoints import find, plans
 from studio.checkpoints.find import Card, list_models
-from studio.jobs import limits
-from studio.jobs.estimate import Estimate, estimate, place
+from studio.jobs import limits, numbers
+from studio.jobs.estimate import Estimate, estimate
 from studio.jobs.index import Index
-from studio.jobs.recipe import Recipe
+from studio.jobs.recipe import FILES, Recipe
 from studio.jobs.result import Result
 from studio.jobs.run import PREVIEW_EVERY, Run, Update
-from studio.jobs.seen import fitted, given
+from studio.jobs.saving import fresh, saved
+from studio.jobs.seen import free, given
 from studio.jobs.uploads import SOURCES
 from studio.model import catalog, lenders
-from studio.model.checked_request import run_of
 from studio.model.loading import load
 from studio.model.model import Model
 from studio.model.work import known
 from studio.runtime import files, signals
 from studio.runtime.devices import DTYPE_NAMES, pick_device, pick_dtype
+from studio.runtime.seeds import AT_ONCE, parse_seeds
 from studio.sampling import Request
 from studio.tasks.base import Task
 
@@ -117,6 +116,10 @@ class Engine:
         self._models.move_to_end(key)
         return self._models[key]
 
+    def holds(self, name: str) -> bool:
+        """Whether a model is loaded, whichever of its weights."""
+        return any(key[0] == str(name) for key in list(self._models))
+
     def _lent(self, name: str, **options: Any) -> Model:
         """A model that guidance borrows."""
         self.card(name)
@@ -128,10 +131,11 @@ class Engine:
         recipe.check()
         self.check_lent(recipe.model, recipe.guidance or "")
         files.check_writable(self.out)
+        first = not self.holds(recipe.model)
         model, request, start = self.asked(recipe, folder)
         if folder is None or (folder / "recipe.json").exists():  # what is saved is not written over
             folder = self.fresh(model.config.name)
-        return Run(model, request, folder, {k: str(path) for k, path in start.items()})
+        return Run(model, request, folder, {k: str(path) for k, path in start.items()}, first)
 
     def asked(self, recipe: Recipe, folder: Path | None) -> tuple[Model, Request, dict[str, Path]]:
         """The model of a run, what it is asked, and the pictures that it is asked by, which lie in the
@@ -148,25 +152,26 @@ class Engine:
         return model, request, start
 
     def start(self, recipe: Recipe, folder: Path | None) -> dict[str, Path]:
-        """The picture to start from and the mask, of the model's size, as they lie with the uploads of a
-        job's ``folder``; nothing where none was asked for. Raises ``ValueError`` for what cannot be one, or
-        is not there."""
-        if not recipe.init:
+        """What a run starts from, of the model's size, as it lies with the uploads of a job's ``folder``: a
+        start and its mask, or what is known of samples; nothing where none was asked for. Raises
+        ``ValueError`` for what cannot be one, or is not there."""
+        named = {name: found for name in FILES if (found := getattr(recipe, name))}
+        if not named:
             return {}
         if folder is None:
+            first = limits.brief(next(iter(named.values())))
             raise ValueError(
-                f"this run starts from the picture {limits.brief(recipe.init)}, which was not given with it; "
-                "a recipe holds no pixels: give it again"
+                f"this run starts from the file {first}, which was not given with it; a recipe holds "
+                "no pixels and no numbers: give it again"
             )
-        shown = self.card(recipe.model)
-        if not catalog.takes_picture(shown):
-            raise ValueError(
-                f"{shown.name} cannot start from a picture; leave it out, or pick a model of pictures"
-            )
-        found = {"init": given(shown, folder / SOURCES / recipe.init)}
-        if recipe.mask:
-            found["mask"] = fitted(folder / SOURCES / recipe.mask, catalog.sample_shape(shown)[1:])
-        return found
+        shown, files = self.card(recipe.model), {k: folder / SOURCES / file for k, file in named.items()}
+        if not catalog.takes_numbers(shown):
+            raise ValueError(f"{shown.name} cannot start from a file; leave it out, or pick another model")
+        if recipe.given:
+            numbers.known(shown, files["known"], files["given"], len(parse_seeds(recipe.seeds, most=AT_ONCE)))
+            return files
+        found = {"init": given(shown, files["init"])}
+        return found | ({"mask": free(shown, files["mask"])} if recipe.mask else {})
 
     def estimate(self, recipe: Recipe) -> Estimate:
         """What a run will take, by what earlier ones took. Raises ``ValueError`` as `begin`; opens no
@@ -179,6 +184,7 @@ class Engine:
             dtype=self.dtype,
             batch=batch_of,
             lent=lambda name: known(self._listed(name)),
+            first=not self.holds(recipe.model),
         )
 
     def check_lent(self, model: str, guidance: str) -> None:
@@ -214,20 +220,20 @@ class Engine:
         """
         try:
             yield from run.updates(stop or threading.Event(), preview=preview, every=every, kept=kept)
-            made = self._saved(run)
+            made = saved(run)
             assert made is not None
         except signals.Stopped as stopped:
-            if left() or (kept_ := self._saved(run)) is None:
+            if left() or (kept_ := saved(run)) is None:
                 raise
             how = str(stopped).partition(";")[0]
             made = replace(kept_, stopped=f"{how}; {_finished(kept_)}")
         except GeneratorExit:  # whoever asked has gone
-            self._saved(run)
+            saved(run)
             raise
         except OSError as error:  # a full disk: what is safe stays where it is
             raise _left(run, error) from error
         except (ValueError, RuntimeError) as error:
-            if (kept_ := self._saved(run)) is None:
+            if (kept_ := saved(run)) is None:
                 raise
             raise ValueError(f"{error}; {_finished(kept_)}") from error
         finally:
@@ -235,65 +241,14 @@ class Engine:
                 run.folder.rmdir()  # nothing came of it
         yield made
 
-    def _saved(self, run: Run) -> Result | None:
-        """What is finished of a run, on disk."""
-        model, samples = run.model, run.samples()
-        if samples is None:
-            return None
-        written = tuple(samples.save(run.folder, overwrite=True))
-        sheet = run.folder / "grid.png"
-        pictures = (
-            (sheet,)
-            if model.task.together
-            else written
-            if model.task.one_each
-            else tuple(samples.save_pictures(run.folder))
-        )
-        run.parts.remove()
-        return Result(
-            run.folder,
-            pictures,
-            tuple(dict.fromkeys([*written, *pictures, sheet])),
-            sheet,
-            samples.recipes,
-            run.evaluations,
-            samples.seconds,
-            len(run.request.seeds),
-            note=_without(run),
-            views=tuple(
-                {"name": v.name, "file": v.file, "form": v.form} for v in model.task.views(model.sample_shape)
-            ),
-            each=samples.seconds / max(1, run.finished - run.before),
-            place=place(model.device, model.denoiser.dtype),
-        )
-
     def fresh(self, name: str) -> Path:
-        """A new folder ``<date-time>-<name>`` below ``out``; a number is added where the second was used
-        before."""
-        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
-        stem = f"{datetime.now():%Y%m%d-%H%M%S}-{slug}"
-        self.out.mkdir(parents=True, exist_ok=True)
-        for count in range(1, 1000):
-            folder = self.out / (stem if count == 1 else f"{stem}-{count}")
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
-        raise FileExistsError(f"{self.out / stem} and 998 more exist already; choose another --out")
+        """A new folder for a run, below ``out``."""
+        return fresh(self.out, name)
 
 
 def batch_of(task: Task) -> int:
     """Samples that are computed at once."""
     return POINTS_BATCH if task.together else BATCH
-
-
-def _without(run: Run) -> str:
-    """What ``auto`` fell back to, "" where it found a plan or was not asked."""
-    model, request = run.model, run.request
-    if model.plan != plans.AUTO or request.plan is not None:
-        return ""
-    return plans.chosen(model.plan, run_of(model, request), model.folder, model.name)[1]
 
 
 def _left(run: Run, error: OSError) -> Exception:

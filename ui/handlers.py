@@ -13,7 +13,7 @@ import gradio as gr
 
 from studio.jobs import limits
 from studio.jobs.artefacts import path_of
-from studio.jobs.recipe import PICK, Recipe
+from studio.jobs.recipe import FILES, PICK, Recipe
 from studio.jobs.result import Result
 from studio.jobs.run import Update, columns_for
 from studio.model import catalog
@@ -23,6 +23,7 @@ from ui.answers import CONTROLS
 from ui.chosen import BOTTOM, Chosen
 from ui.events import row
 from ui.following import followed, words
+from ui.given import NUMBERS, Giving
 from ui.jobs import Jobs
 from ui.noting import NOTED, NOTES, PICTURE
 from ui.starting import GIVEN, PART, Starting, reopened
@@ -44,7 +45,7 @@ class Handlers:
 
     def __init__(self, jobs: Jobs):
         self.jobs, self.engine, self.chosen = jobs, jobs.engine, Chosen(jobs)
-        self.starting = Starting(jobs.engine)
+        self.starting, self.giving = Starting(jobs.engine), Giving(jobs.engine)
 
     def open(self, ticket: int, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """At page load. ``found``: what the page was opened with: a link's ``recipe``, ``job`` or ``item``
@@ -124,19 +125,21 @@ class Handlers:
         return row(NOTES, **noting.notes(self.engine, form))
 
     def generate(self, request: gr.Request | None, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """One run: CONTROLS, GIVEN and the preview switch in, GOING out, again and again until it is done;
-        `shown` has what it made. Whoever leaves meanwhile finds it again by its job.
+        """One run: CONTROLS, GIVEN, NUMBERS and the preview switch in, GOING out, again and again until it is
+        done; `shown` has what it made. Whoever leaves meanwhile finds it again by its job.
 
         ``request`` stands first because the page fills it in by its place; it says whose Stop ends this run.
         """
         said = {k: v for k, v in zip(CONTROLS, values) if v is not None}
-        start = dict(zip(GIVEN, values[len(CONTROLS) : -1]))
+        start = dict(zip((*GIVEN, *NUMBERS), values[len(CONTROLS) : -1]))
         try:
             with toasts():
                 settings = Recipe.parse({"model": "", **said})
                 with self.starting.files(settings.model, start) as given:
+                    given = self.giving.added(given, settings.model, start)
                     settings = replace(settings, strength=given.strength)
-                    job = self.jobs.sample(settings, owner(request), given.init, given.mask)
+                    files = {name: getattr(given, name) for name in FILES}
+                    job = self.jobs.sample(settings, owner(request), **files)
                 settings = Recipe.parse(self.jobs.known(job).spec)
         except gr.Error as error:  # the toast goes away, the reason stays
             yield row(GOING, status=words(error), **OVER)

@@ -89,6 +89,7 @@ def asked(settings: Recipe) -> str:
         "from": settings.init or "",
         "strength": f"{settings.strength:g}" if settings.init and settings.strength else "",
         "mask": settings.mask or "",
+        "known": settings.given or "",
     }
     words = [f"{name} {_short(value)}" for name, value in own.items() if value]
     return f'<div class="asked">{chips(words, "What this run was asked for")}</div>'

@@ -9,18 +9,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from studio.generation.translate import SHEET, translate
 from studio.jobs import estimate, limits
 from studio.jobs.queue import Live, Queue
-from studio.jobs.recipe import Recipe
+from studio.jobs.recipe import FILES, Recipe
 from studio.jobs.records import Job
 from studio.jobs.result import Result
 from studio.jobs.run import Update
 from studio.jobs.seen import fitted
 from studio.jobs.translation import Translation
 from studio.jobs.uploads import SOURCES, copied, forget
+from studio.jobs.views import file_of
 from studio.runtime.recipes import read_recipe
 from studio.runtime.signals import Stopped
 from ui.engine import Engine
@@ -38,16 +39,29 @@ class Jobs:
         work = {kind: partial(work, self.engine) for kind, work in WORK.items()}
         return Queue(self.engine.index, work, partial(unused, self.engine))
 
-    def sample(self, asked: Recipe, owner: str, init: str | None = None, mask: str | None = None) -> str:
-        """A run in the line for the device; the job's id. ``init`` and ``mask``: files to start from and of
-        what may change, of which copies are kept with what is made. Raises ``ValueError`` for what no model
-        could do, and for a recipe that names a picture which is not given."""
-        if init is None:
+    def sample(
+        self,
+        asked: Recipe,
+        owner: str,
+        init: str | None = None,
+        mask: str | None = None,
+        known: str | None = None,
+        given: str | None = None,
+    ) -> str:
+        """A run in the line for the device; the job's id. Files to start from and of what may change, or of
+        which entries are known and their values, of which copies are kept with what is made. Raises
+        ``ValueError`` for what no model could do, and for a recipe that names a file which is not given."""
+        sent = {"init": init, "mask": mask, "known": known, "given": given}
+        sent = {name: file for name, file in sent.items() if file}
+        if not sent:
             asked.check()
             self.engine.start(asked, None)
             return self.queue.submit("sample", asked.model, vars(asked), owner)
-        with self._kept(asked.model, [init, mask]) as (folder, names):
-            asked = replace(asked, init=names[0], mask=names[1] if mask else None)
+        once = list(dict.fromkeys(sent.values()))
+        with self._kept(asked.model, once) as (folder, names):
+            named = dict(zip(once, names))
+            given_here = {name: named[sent[name]] if name in sent else None for name in FILES}
+            asked = replace(asked, **cast(dict[str, Any], given_here))
             asked.check()
             self.engine.start(asked, folder)  # what is no picture is refused now
             return self.queue.submit("sample", asked.model, vars(asked), owner, folder=folder.name)
@@ -104,6 +118,12 @@ class Jobs:
             raise ValueError(f"got job {limits.brief(job)}, expected one that has made something: {why}")
         return Result.read(self.engine.out / found.folder, found.told)
 
+    def view(self, job: str, result: Result, place: int) -> Path:
+        """The file of a view of what a job made, drawn where it is not there yet. Raises ``ValueError`` where
+        it cannot be drawn any more."""
+        spec = self.known(job).spec
+        return file_of(result, place, lambda: self.engine.asked(Recipe.parse(spec), result.folder)[:2])
+
 
 # ---- what does a job, by its kind
 
@@ -148,7 +168,7 @@ def bridge(engine: Engine, live: Live) -> None:
         live.tell(Update(progress.done, progress.total, progress.step.evaluations, took))
         return not live.flag.is_set()
 
-    stopped, failed = "", {}
+    stopped, failed, first = "", {}, not engine.holds(asked.bridge)
     try:
         model = engine.model(asked.bridge)
         mask = None if asked.mask is None else folder / SOURCES / asked.mask
@@ -194,6 +214,7 @@ def bridge(engine: Engine, live: Live) -> None:
         failed=failed,
         each=each,
         place=where,
+        first=first,
     )
     _made(engine, live, made, model.task.name)
 

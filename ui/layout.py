@@ -11,7 +11,7 @@ from studio.checkpoints.plans import NONE as NO_PLAN
 from studio.jobs.limits import DTYPES, MOST_STEPS
 from studio.jobs.recipe import OWN
 from studio.model import lines
-from ui import conditions, html, presets, prior, rules, starting, views
+from ui import conditions, given, html, presets, prior, rules, starting, views
 from ui.engine import Engine
 from ui.html import HEIGHT
 
@@ -116,7 +116,7 @@ def left(find: Callable[[str], Card]) -> dict[str, Any]:
 
         line.render()
         p["conditions_note"] = gr.HTML(elem_classes="inset")
-    p |= starting.panel()
+    p |= starting.panel() | given.panel()
     with gr.Row(elem_classes="tight"):
         p["generate"] = gr.Button("Generate", variant="primary", scale=3, min_width=120, elem_id="generate")
         p["stop"] = gr.Button(

@@ -13,6 +13,7 @@ from studio.jobs import Item, Wanted, adopt, artefacts, emptying, limits
 from ui import html, library_html, restore
 from ui.engine import Engine
 from ui.library_html import View
+from ui.shelf import bridges_for, on_shelf
 from ui.toasts import toasts
 
 PAGE = 60
@@ -119,7 +120,7 @@ class Library:
         out = self.engine.out
         return {
             "large": library_html.large(item, out),
-            "links": library_html.links(item, out),
+            "links": library_html.links(item, out, bridge=bool(bridges_for(item.model, self.engine.shelf()))),
             "star": gr.update(value="★ Starred" if item.star else "☆ Star", visible=True),
             "delete": gr.update(value="Restore" if item.binned else "Delete", visible=True),
             "note": gr.update(value=item.note, visible=True),
@@ -188,7 +189,7 @@ def how(path: Path, engine: Engine) -> dict[str, Any]:
     shelf = engine.shelf()
     recipe, command = restore.explain(path, shelf)
     recorded = restore.read(path)
-    here = restore.on_shelf(str(recorded["model"]), shelf) is not None
+    here = on_shelf(str(recorded["model"]), shelf) is not None
     missing = f"The model {limits.brief(recorded['model'])} is not here; its recipe is shown all the same."
     return {
         "told": "" if here else html.note(missing),

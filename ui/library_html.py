@@ -162,16 +162,17 @@ def large(item: Item, out: Path) -> str:
     return f'{back}<figure>{_picture(item, out, lazy=False)}</figure><dl class="facts">{rows}</dl>'
 
 
-def links(item: Item, out: Path) -> str:
-    """What to do with an item: take its settings up, save its file."""
+def links(item: Item, out: Path, *, bridge: bool = False) -> str:
+    """What to do with an item: take its settings up, save its file, and translate it where a ``bridge`` takes
+    it."""
     try:
         path = path_of(out, item.file)
     except ValueError:
         return ""
-    name = escape(path.name)
+    name, further = escape(path.name), _to_bridge(item) if bridge else ""
     return (
         f'<div class="links"><a class="first" href="/?item={quote(item.id, safe="")}">Use these settings</a>'
-        f'<a href="{file_link(path)}" download="{name}">Download</a></div>'
+        f'<a href="{file_link(path)}" download="{name}">Download</a>{further}</div>'
     )
 
 
@@ -192,7 +193,11 @@ def files(paths: Sequence[Path]) -> str:
 
 def bridge_link(item: Item) -> str:
     """To the Bridge page, where the item becomes the picture to translate."""
-    return f'<div class="links"><a href="/bridge?item={quote(item.id, safe="")}">Send to Bridge</a></div>'
+    return f'<div class="links">{_to_bridge(item)}</div>'
+
+
+def _to_bridge(item: Item) -> str:
+    return f'<a href="/bridge?item={quote(item.id, safe="")}">Send to Bridge</a>'
 
 
 def stranger(path: Path) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import html, layout, library_html
+from ui import html, layout, library_html, uploads
 from ui.events import QUIET
 from ui.jobs import Jobs
 from ui.library import DETAIL, FILTERS, SHOWS, Asked, Library, asked, whole
@@ -96,10 +96,7 @@ def _detail() -> dict[str, Any]:
 
 
 def _drop() -> dict[str, Any]:
-    file = gr.File(
-        label="Look at a picture of ours", file_types=[".png"], type="filepath", height=96, elem_id="drop"
-    )
-    return {"drop": file}
+    return {"drop": uploads.file([".png"], label="Look at a picture of ours", height=96, elem_id="drop")}
 
 
 # ---- what is asked

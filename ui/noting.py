@@ -12,7 +12,8 @@ from ui import estimating, html, said
 from ui.engine import Engine
 
 NOTED = (*estimating.ASKED, "conditions")  # the controls that notes are about; beside them
-PICTURE = ("init", "way", "strength")  # what a run starts from
+STARTS = ("init", "given")  # what a run starts from; and how
+PICTURE = (*STARTS, "way", "strength", "stays", "share")
 NOTES = ("seeds_note", "sampler_note", "guidance_note", "conditions_note", "prior_note", "estimate")
 
 

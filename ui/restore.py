@@ -10,30 +10,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import guidance
 from guidance.grammar import CUSTOM
 from studio.checkpoints import plans
-from studio.checkpoints.find import Card, card
+from studio.checkpoints.find import Card
 from studio.data.labels import NO_LABEL, labels_text
 from studio.jobs import limits
-from studio.jobs.recipe import Recipe, from_recipe, renamed, shortened
+from studio.jobs.recipe import FILES, Recipe, from_recipe, renamed, shortened
 from studio.jobs.translation import Translation
 from studio.jobs.uploads import kept
 from studio.model import catalog
-from studio.model.guiding_models import BASE
 from studio.runtime.recipes import NoCommand, complete, read_recipe, shown, told
 from studio.runtime.seeds import AT_ONCE, parse_seeds
 from studio.runtime.untrusted import parsed
+from studio.sampling.array_files import is_array
 from studio.sampling.commands import command_of, conditions_in, sampler_text, script_of
-
-Shelf = Mapping[str, Card]
+from ui.shelf import Shelf, model_of, on_shelf, without_strangers
 
 
 @dataclass(frozen=True)
 class Restored:
     """Control values of a picture's recipe; ``notes`` say in plain words what will differ; ``start``: the
-    picture (``init``) and the ``mask`` that it was started from, where they still lie below the folder of
-    outputs, as seen from there."""
+    files that it was started from, by FILES, where they still lie below the folder of outputs, as seen from
+    there."""
 
     settings: Recipe
     recipe: dict[str, Any]
@@ -109,7 +107,7 @@ def asked(untrusted: Any, shelf: Shelf, out: Path | None = None, folder: str = "
         sampler=recipe.sampler or own.sampler,
         guidance=own.guidance if recipe.guidance == "default" else recipe.guidance,
     )
-    settings, left = _without_strangers(recipe, shelf)
+    settings, left = without_strangers(recipe, shelf)
     start, missing = _start(found[1], vars(settings), out, folder)
     return Restored(settings, {}, (*left, *missing), start)
 
@@ -117,7 +115,7 @@ def asked(untrusted: Any, shelf: Shelf, out: Path | None = None, folder: str = "
 def restored(recipe: dict[str, Any], file: str, shelf: Shelf, out: Path | None = None) -> Restored:
     """Control values from a picture's recipe."""
     recipe = complete(recipe, ("model", "seed", "sampler"))
-    name, shown, notes = _model_of(recipe, shelf)
+    name, shown, notes = model_of(recipe, shelf)
     if shown.starts_from:
         raise ValueError(
             f"{file} was sampled, but {name} starts from {shown.starts_from} here; translate with it"
@@ -133,7 +131,7 @@ def restored(recipe: dict[str, Any], file: str, shelf: Shelf, out: Path | None =
             {**recipe, "sampler": sampler_text(recipe, catalog.fit_of(shown))}, name, shown.classes
         )
         catalog.check_sampler(settings.sampler)
-        settings, left = _without_strangers(settings, shelf)
+        settings, left = without_strangers(settings, shelf)
     except ValueError as error:
         raise ValueError(f"{file} cannot set the controls: {error}") from None
     notes += left + renamed(recipe, shown.classes)
@@ -175,25 +173,38 @@ def restored(recipe: dict[str, Any], file: str, shelf: Shelf, out: Path | None =
 def _start(
     card: Card, said: Mapping[str, Any], out: Path | None, folder: str = ""
 ) -> tuple[dict[str, str], list[str]]:
-    """The ``init`` and the ``mask`` of a recipe that still lie below ``out``, as seen from there, and what to
-    say of those that do not."""
-    named = {k: str(said[k]) for k in ("init", "mask") if said.get(k)}
-    begun = {"init", "known"}
-    if not named and not begun & {*said.get("as_values", ()), *(k for k in begun if said.get(k))}:
+    """The files (FILES) of a recipe that still lie below ``out``, as seen from there, and what to say of
+    those that do not."""
+    named = {k: str(said[k]) for k in FILES if said.get(k)}
+    values = {"init", "known"} & set(said.get("as_values", ()))
+    if not named and not values:
         return {}, []
-    if "init" not in named or not catalog.takes_picture(card):
+    array = "given" in named or is_array(named.get("init"))
+    takes = catalog.takes_numbers(card) if array else catalog.takes_picture(card)
+    if values or not takes or not {"init", "given"} & set(named):
         return {}, ["It was started from what the page cannot give; use the command or Python."]
     paths = {k: kept(out, file, folder) for k, file in named.items()} if out else {}
     there = {k: path.relative_to(out).as_posix() for k, path in paths.items() if path and out}
-    if "init" not in there:
-        name = limits.brief(os.path.basename(named["init"].replace("\\", "/")))
+    if there.keys() == named.keys():
+        return there, []
+    if array:
+        names = ", ".join(dict.fromkeys(limits.brief(_file(named[k])) for k in named if k not in there))
         return {}, [
-            f"It was started from another picture, {name}, which does not lie here any more: add it under "
-            "Start from a picture" + (", and paint over what may change." if "mask" in named else ".")
+            f"It was started from other numbers, {names}, which do not lie here any more: add them under "
+            "Start from numbers."
         ]
-    if there.keys() != named.keys():
-        return there, ["Its mask does not lie here any more: paint over what may change."]
-    return there, []
+    if "init" not in there:
+        return {}, [
+            f"It was started from another picture, {limits.brief(_file(named['init']))}, which does not lie "
+            "here any more: add it under Start from a picture"
+            + (", and paint over what may change." if "mask" in named else ".")
+        ]
+    return there, ["Its mask does not lie here any more: paint over what may change."]
+
+
+def _file(address: str) -> str:
+    """The name of a file, of an address of any machine."""
+    return os.path.basename(address.replace("\\", "/"))
 
 
 def is_translated(recipe: Mapping[str, Any]) -> bool:
@@ -207,7 +218,7 @@ def translation(
     """What a translated picture was asked for, without its source; the bridge's card, and what to say. Raises
     ``ValueError`` when its model is not on the shelf or makes no such thing."""
     recipe = complete(recipe, ("num_steps", "sampler", "weights"))
-    name, shown, notes = _model_of(recipe, shelf)
+    name, shown, notes = model_of(recipe, shelf)
     if not shown.starts_from:
         raise ValueError(
             f"{file} was translated, but {name} starts from noise here; translate with another model"
@@ -260,68 +271,3 @@ def belongs(path: str | Path, shelf: Shelf, out: Path | None = None) -> tuple[st
         return "Create", restore(path, shelf, out).notes
     except (ValueError, OSError) as error:
         return "", (str(error).replace(str(path), Path(path).name),)
-
-
-def _without_strangers(settings: Recipe, shelf: Shelf) -> tuple[Recipe, list[str]]:
-    """The settings without guidance that borrows a model from outside of the shelf, and what to say of it."""
-    borrowed = {getattr(rule, "model", None) for rule in guidance.parse(settings.guidance)} - {None, BASE}
-    strangers = sorted(name for name in borrowed if isinstance(name, str) and on_shelf(name, shelf) is None)
-    if not strangers:
-        return settings, []
-    told = ", ".join(map(limits.brief, strangers))
-    words = (
-        f"Its guidance borrows {told}, which the page does not hold: guidance was left out. Where you "
-        "trust that model, start the page with --models and the folder that holds it."
-    )
-    return Recipe(**{**vars(settings), "guidance": ""}), [words]
-
-
-def bridges_for(model: str, shelf: Shelf) -> list[str]:
-    """Bridges of the shelf that take what a recipe's model makes; none where that model is not here."""
-    found = on_shelf(model, shelf)
-    bridges = {name: card for name, card in shelf.items() if card.starts_from and found}
-    return [name for name, card in bridges.items() if found and catalog.takes(card, found[1])]
-
-
-def on_shelf(text: str, shelf: Shelf) -> tuple[str, Card] | None:
-    """The shelf's name and card of a MODEL text, at its step where it says one; None for a model from
-    elsewhere. Opens nothing else."""
-    plain, at, step = text.rpartition("@")
-    known = {os.path.abspath(name): name for name in shelf}
-    name = known.get(os.path.abspath(text))
-    if name is None and at and step.isdecimal():
-        name = known.get(os.path.abspath(plain))
-    else:
-        step = ""
-    if name is None:
-        return None
-    if step in ("", str(shelf[name].step)):
-        return name, shelf[name]
-    try:
-        return f"{name}@{step}", card(f"{name}@{step}")
-    except (ValueError, OSError):  # the step is gone; the difference in weights will be said
-        return name, shelf[name]
-
-
-def _model_of(recipe: Mapping[str, Any], shelf: Shelf) -> tuple[str, Card, list[str]]:
-    """The recipe's model; failing that, one of the shelf with the same weights."""
-    named = str(recipe["model"])
-    if (found := on_shelf(named, shelf)) is not None:
-        return *found, []
-    same = catalog.find_by_hash(str(recipe.get("model_hash", "")), shelf.values())
-    if same is not None:
-        name = catalog.name_of(same)
-        return (
-            name,
-            same,
-            [f"{limits.brief(named)} is not here, but {name} has the same weights and was chosen instead."],
-        )
-    hint = (
-        "the page opens none from the hub, `studio sample` does"
-        if named.startswith("hf:")
-        else "start the page with --models and the folder that holds it"
-    )
-    raise ValueError(
-        f"the model {limits.brief(named)} that made this picture is not here; its recipe is shown all the "
-        f"same; {hint}"
-    )

@@ -1,14 +1,13 @@
 """The page as a process: begun quickly, served until Ctrl-C."""
 
-import inspect
 import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 from urllib.parse import urlsplit
 
 from studio.runtime import passwords
+from ui.interfaces import without_interfaces
 
 
 def main(
@@ -77,16 +76,6 @@ def _check_port(host: str, port: int) -> None:
 
 def load_gradio() -> None:
     """Import gradio sooner: at each import it parses its own source to write a ``.pyi`` file for
-    each component, which editors read. It skips a class of which no source is found."""
-    found = inspect.getfile
-
-    def getfile(thing: Any) -> str:
-        if str(getattr(thing, "__module__", "")).startswith("gradio."):
-            raise OSError("not needed here")
-        return found(thing)
-
-    inspect.getfile = getfile  # type: ignore[assignment]
-    try:
+    each component, which editors read."""
+    with without_interfaces():
         import gradio  # noqa: F401
-    finally:
-        inspect.getfile = found

@@ -11,17 +11,22 @@ from typing import Any
 import gradio as gr
 
 from studio.jobs.artefacts import path_of
+from studio.jobs.recipe import FILES
 from studio.jobs.records import Job
+from studio.jobs.seen import check_mask
 from studio.model import catalog
+from studio.sampling.array_files import is_array
 from studio.sampling.starts import usual_strength
-from ui import html, painting, pair
+from ui import html, painting, pair, uploads
 from ui.engine import Engine
 from ui.events import QUIET, row
 from ui.toasts import toasts
 
 WHOLE, PART = "whole", "part"
-GIVEN = ("strength", "init", "way", "drawn")  # what a run is told of it
-SHOWN = ("from-picture", "init", "init-note", "way", "strength", "drawn")
+HIDDEN = gr.update(visible=False)
+SENT = ("init", "given")  # controls of a form that hold what a run starts from
+GIVEN = ("strength", "init", "way", "drawn", "mask-file")  # what a run is told of it
+SHOWN = ("from-picture", "init", "init-note", "way", "strength", "drawn", "mask-file", "mask-note")
 
 
 def panel() -> dict[str, Any]:
@@ -30,10 +35,8 @@ def panel() -> dict[str, Any]:
     with gr.Accordion("Start from a picture", open=False, visible=False, elem_id="from-picture") as p[
         "from-picture"
     ]:
-        p["init"] = gr.Image(
+        p["init"] = uploads.picture(
             label="Picture",
-            type="filepath",
-            image_mode=None,  # the file as it was sent
             sources=["upload", "clipboard"],
             height=200,
             buttons=[],
@@ -47,6 +50,14 @@ def panel() -> dict[str, Any]:
             elem_id="way",
         )
         p["drawn"] = painting.editor("drawn")
+        p["mask-file"] = uploads.file(
+            [*uploads.PICTURES, *uploads.ARRAYS],
+            label="Or a mask (white, 1: changes)",
+            height=120,
+            visible=False,
+            elem_id="mask-file",
+        )
+        p["mask-note"] = gr.HTML(elem_id="mask-note", elem_classes="inset")
         p["strength"] = gr.Slider(
             0.05,
             1,
@@ -63,12 +74,14 @@ def panel() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Given:
-    """Files of a picture to start from and of what may change, and how much of the way is run anew; 0 is the
-    usual share."""
+    """Files to start from and of what may change, and how much of the way is run anew; 0 is the usual share.
+    Or which entries are known, and their values."""
 
     init: str | None = None
     mask: str | None = None
     strength: float = 0.0
+    known: str | None = None
+    given: str | None = None
 
 
 class Starting:
@@ -88,12 +101,18 @@ class Starting:
             yield Given(init, None, strength)
         else:
             with tempfile.TemporaryDirectory() as place:
-                mask = painting.painted(said.get("drawn"), Path(place), catalog.sample_shape(card)[1:])
-                if mask is None:
+                drawn = painting.painted(said.get("drawn"), Path(place), catalog.sample_shape(card)[1:])
+                file = said.get("mask-file")
+                if drawn and file:
+                    raise ValueError(
+                        "got a painted mask and one from a file, expected one; remove the file or clear what "
+                        "is painted"
+                    )
+                if not (drawn or file):
                     raise ValueError(
                         "paint over what may change first, or choose to change the whole picture"
                     )
-                yield Given(init, mask, strength)
+                yield Given(init, drawn or file, strength)
 
     def fill(
         self, found: Mapping[str, Any] | None, init: str | None, way: str, drawn: Mapping[str, Any] | None
@@ -107,10 +126,11 @@ class Starting:
                 return row(SHOWN, **self._seen(said.get("model"), init, way, layers_of(drawn)))
             files = {k: str(path_of(self.engine.out, said[k])) for k in ("init", "mask") if said.get(k)}
             way = PART if said.get("masked") else WHOLE
-            layers = [painting.layer_of(files["mask"])] if "mask" in files else []
-            shown = {"init": files.get("init"), "way": way} | self._seen(
-                said.get("model"), files.get("init"), way, layers
-            )
+            array = files.get("mask") if is_array(files.get("mask")) else None
+            layers = [painting.layer_of(files["mask"])] if "mask" in files and not array else []
+            shown: dict[str, Any] = {"init": files.get("init"), "way": way, "mask-note": ""}
+            shown |= self._seen(said.get("model"), files.get("init"), way, layers)
+            shown["mask-file"] = gr.update(value=array, visible=bool(files.get("init")) and way == PART)
             return row(
                 SHOWN, **shown, **({"from-picture": gr.update(open=True)} if said.get("asked") else {})
             )
@@ -119,6 +139,17 @@ class Starting:
         """Another picture, or none: nothing is painted on it yet. SHOWN."""
         with toasts():
             return row(SHOWN, **self._seen(model, init, way, []))
+
+    def masked(self, model: str | None, file: str | None) -> str:
+        """What is wrong with a file of what may change; nothing of one that serves."""
+        with toasts():
+            if not file or not model or not catalog.takes_picture(card := self.engine.card(model)):
+                return ""
+            try:
+                check_mask(card, Path(file))
+            except ValueError as error:
+                return html.note(uploads.named(str(error), file), bad=True)
+            return html.note(f"{Path(file).name} says what may change.")
 
     def turned(
         self,
@@ -141,32 +172,46 @@ class Starting:
     def _seen(self, model: str | None, init: str | None, way: str, layers: list[Any]) -> dict[str, Any]:
         """What the model makes of a picture, and where a part of it is painted."""
         if not init or not model:
-            return {"init-note": "", "drawn": gr.update(value=None, visible=False)}
+            return {"init-note": "", "drawn": gr.update(value=None, visible=False), "mask-file": HIDDEN}
         card = self.engine.card(model)
         if not catalog.takes_picture(card):
             return {}
         try:
             canvas = painting.over(card, init, layers)
         except ValueError as error:
-            why = str(error).replace(str(init), Path(init).name)
-            note = html.note(f"{Path(init).name} {why}", bad=True)
-            return {"init-note": note, "drawn": gr.update(value=None, visible=False)}
+            words = f"{Path(init).name} {uploads.named(str(error), init)}"
+            return {
+                "init-note": html.note(words, bad=True),
+                "drawn": gr.update(value=None, visible=False),
+                "mask-file": HIDDEN,
+            }
         channels, height, width = catalog.sample_shape(card)
         words = f"The model sees it as {width} × {height}, {pair.CHANNELS.get(channels, channels)}."
         words += " What you paint over may change, all else is kept." if way == PART else ""
         drawn = gr.update(value=canvas, visible=True) if way == PART else gr.update(visible=False)
-        return {"init-note": html.note(words), "drawn": drawn}
+        return {"init-note": html.note(words), "drawn": drawn, "mask-file": gr.update(visible=way == PART)}
 
 
 def reopened(form: Mapping[str, Any], own: Job | None) -> tuple[dict[str, Any], str]:
-    """What a tab had, with the picture that its ``own`` job had started from where the form still had that
-    one, and the folder of that job."""
-    said = {k: v for k, v in form.items() if k != "init"}
-    sent = form.get("init")
-    name = Path(str(sent.get("path"))).name if isinstance(sent, Mapping) else ""
-    if own is None or not name or own.spec.get("init") != name:
+    """What a tab had, with the files that its ``own`` job had started from where the form still had them, and
+    the folder of that job."""
+    said = {k: v for k, v in form.items() if k not in (*SENT, "share")}
+    names = {name for name in SENT if (file := _sent(form.get(name))) and own and file in _files(own.spec)}
+    if own is None or not names:
         return said, ""
-    return said | {k: own.spec.get(k) for k in ("init", "mask")}, own.folder
+    if "given" in names:
+        said["strength"] = form.get("share") if own.spec.get("init") else 0.0
+    return said | {k: own.spec.get(k) for k in FILES}, own.folder
+
+
+def _sent(value: Any) -> str:
+    """The name of an upload, as a control holds it."""
+    return Path(str(value.get("path"))).name if isinstance(value, Mapping) else ""
+
+
+def _files(spec: Mapping[str, Any]) -> set[Any]:
+    """The uploads of a job by name, but for a mask: it goes with what it is of."""
+    return {spec.get(name) for name in ("init", "given")}
 
 
 def layers_of(drawn: Mapping[str, Any] | None) -> list[Any]:
@@ -179,5 +224,7 @@ def wire(p: dict[str, Any], s: Starting) -> None:
     p["init"].upload(s.sent, here, shown, **QUIET)
     gone = "(model, init, way) => [model, null, way]"  # it is told before the picture has left
     p["init"].clear(s.sent, here, shown, js=gone, **QUIET)
+    p["mask-file"].upload(s.masked, [p["model"], p["mask-file"]], p["mask-note"], **QUIET)
+    p["mask-file"].clear(lambda: "", None, p["mask-note"], **QUIET)
     p["way"].input(s.turned, [*here, p["strength"], p["drawn"]], shown, **QUIET)
     p["started"].change(s.fill, [p["started"], *here[1:], p["drawn"]], shown, **QUIET)

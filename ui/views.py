@@ -9,8 +9,6 @@ from typing import Any
 
 import gradio as gr
 
-from studio.jobs import views
-from studio.jobs.recipe import Recipe
 from studio.jobs.result import Result
 from ui import html, library_html
 from ui.events import QUIET
@@ -168,13 +166,7 @@ class Views:
             return None
         if known[at] is FILES:
             return {"form": "files", "value": [str(path) for path in _files_of(result) if path.is_file()]}
-        path = views.file_of(result, at, lambda: self.jobs.engine.asked(self._recipe(job), result.folder)[:2])
-        return {"form": known[at]["form"], "value": str(path)}
-
-    def _recipe(self, job: str) -> Recipe:
-        found = self.jobs.engine.index.job(job)
-        assert found is not None  # it has a result
-        return Recipe.parse(found.spec)
+        return {"form": known[at]["form"], "value": str(self.jobs.view(job, result, at))}
 
 
 def wire(p: dict[str, Any], v: Views) -> None:

@@ -12,6 +12,7 @@ from ui import (
     conditions,
     dropped,
     estimating,
+    given,
     html,
     presets,
     prior,
@@ -27,10 +28,11 @@ from ui.bridge_form import OPENED
 from ui.bridging import CHOSEN, Bridging
 from ui.bridging import SHOWN as SHOWN_BRIDGE
 from ui.events import QUIET, applied
+from ui.given import NUMBERS
 from ui.handlers import GOING, SHOWN, Handlers
-from ui.noting import NOTED, NOTES, PICTURE
+from ui.noting import NOTED, NOTES, PICTURE, STARTS
 from ui.presets import Presets
-from ui.starting import GIVEN
+from ui.starting import GIVEN, SENT
 from ui.views import Views
 
 TOGETHER = 32  # runs that may stand in the line for the device at a time; the engine runs one
@@ -74,7 +76,7 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         **QUIET,
     )
     again.success(h.shown, p["job"], shown, js="() => drift.job()", **QUIET)
-    kept = [*CONTROLS, "strength", "init"]
+    kept = [*CONTROLS, "strength", "share", *SENT]
     names, form = json.dumps(kept), [p[name] for name in kept]
     gr.on(
         [control.change for control in form],
@@ -104,6 +106,7 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
     picked = chosen.wire(p, h.chosen)
     dropped.wire(p, h.engine)
     starting.wire(p, h.starting)
+    given.wire(p, h.giving)
     views.wire(p, Views(h.jobs))
     said = json.dumps(
         [
@@ -122,8 +125,8 @@ def wire(page: gr.Blocks, p: dict[str, Any], h: Handlers) -> None:
         **QUIET,
     )
     ready = armed.then(None, js="() => drift.settled('sample')", **QUIET)
-    given = [p[name] for name in GIVEN]
-    run = ready.then(h.generate, [*controls, *given, p["live"]], going, concurrency_limit=TOGETHER, **QUIET)
+    begun = [p[name] for name in (*GIVEN, *NUMBERS)]
+    run = ready.then(h.generate, [*controls, *begun, p["live"]], going, concurrency_limit=TOGETHER, **QUIET)
     note(run.success(h.shown, p["job"], shown, **QUIET))  # it has told what such runs take
     run.failure(
         None, None, [p["stop"], p["generate"]], js=f"() => {json.dumps(json.loads(said)[:0:-1])}", **QUIET
@@ -137,7 +140,7 @@ def _wire_notes(p: dict[str, Any], h: Handlers) -> Any:
     controls = [p[name] for name in (*NOTED, *PICTURE)]
     shown = [p[name] for name in NOTES]
     changes = [control.change for control in controls if control is not p["model"]]
-    js = f"(...values) => drift.news({json.dumps([*NOTED, PICTURE[0]])}, values)"
+    js = f"(...values) => drift.news({json.dumps([*NOTED, *STARTS])}, values)"
     gr.on(changes, None, controls, p["noted"], js=js, **QUIET)
     p["noted"].change(h.notes, p["noted"], shown, trigger_mode="always_last", **QUIET)
 
@@ -214,6 +217,16 @@ def wire_bridge(page: gr.Blocks, p: dict[str, Any], b: Bridging) -> None:
         trigger_mode="always_last",
         **QUIET,
     )
+    pictures, mask = [p["bridge"], p["sources"], p["bridge-resize"]], [p["bridge"], p["bridge-mask"]]
+    gr.on(
+        [control.change for control in pictures],
+        b.form.sent,
+        pictures,
+        p["sources-note"],
+        trigger_mode="always_last",
+        **QUIET,
+    )
+    p["bridge-mask"].change(b.form.masked, mask, p["bridge-mask-note"], **QUIET)
     p["bridge-examples"].click(b.form.examples, p["bridge"], p["sources"], **QUIET)
     p["bridge-paint"].click(b.form.paint, [p["bridge"], p["sources"]], p["bridge-drawn"], **QUIET)
 
@@ -225,8 +238,8 @@ def wire_bridge(page: gr.Blocks, p: dict[str, Any], b: Bridging) -> None:
         **QUIET,
     )
     ready = armed.then(None, js="() => drift.settled('translate')", **QUIET)
-    given = [p[k] for k in ("sources", "bridge-mask", "bridge-drawn")]
-    run = ready.then(b.press, [*given, *form], shown, concurrency_limit=TOGETHER, **QUIET)
+    sent = [p[k] for k in ("sources", "bridge-mask", "bridge-drawn")]
+    run = ready.then(b.press, [*sent, *form], shown, concurrency_limit=TOGETHER, **QUIET)
     run.failure(None, None, [p["bridge-stop"], p["translate"]], js=f"() => {json.dumps([OFF, ON])}", **QUIET)
     p["bridge-stop"].click(b.stop, p["job"], p["bridge-stop"], queue=False, **QUIET)
 
@@ -250,7 +263,11 @@ def wire_api(api: Api) -> None:
     hidden: dict[str, Any] = {"visible": False}
     called, answer = gr.Button(**hidden), gr.JSON(**hidden)
     # files come through components, which take none but uploads
-    for handler, files in ((api.generate, "init mask"), (api.translate, "pictures"), (api.recipe, "picture")):
+    for handler, files in (
+        (api.generate, "init mask known given"),
+        (api.translate, "pictures"),
+        (api.recipe, "picture"),
+    ):
         called.click(
             handler,
             _parameters(handler, files.split()),

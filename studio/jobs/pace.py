@@ -5,7 +5,8 @@ and what each sample adds. Both are fitted to the newest jobs of a model, by lea
 where their micro-batches were of several sizes. Where all were of one, ``once`` is taken for what FEW samples
 add; without it a single sample would be told to take its share of a full batch. What a model takes besides
 where it runs for the first time in its process is told by such runs. A model that never ran here
-is reckoned by what its passes multiply, at the rate of another model's last jobs, or at `RATES`.
+is reckoned by what its passes multiply, at the rate of another model's last jobs whose passes are not much
+smaller, or at `RATES`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ COMMAND = "command"  # the kind of a job that `studio sample` did, told for its 
 LOOKED = 12  # jobs that are looked at
 FEW = 2.0  # samples that add as much as a pass costs at all, where nothing tells (of fashion-dit 1.5)
 APART = 2.0  # sizes of micro-batches are several where the largest is so many times the smallest
+LIKE = 10.0  # passes of a like size are no smaller than this part: of smaller ones calls are what costs
 RATES = {"cpu": 3e10}  # operations a second that are guessed where nothing ran yet, on a CPU by each thread
 FAST = 1e13  # of other devices
 CALL = 2e-3  # seconds that a pass costs at all are guessed to be no less
@@ -126,7 +128,9 @@ def pace(
     own = [*_ran(_of(index, name), where, work, laid)]
     if own:
         return *started(own), OWN
-    others = [r for r in _ran(index.jobs(("done",), limit=LOOKED), where, work, laid) if r.flops]
+    others = [
+        r for r in _ran(index.jobs(("done",), limit=LOOKED), where, work, laid) if LIKE * r.flops > flops
+    ]
     if flops and others:
         alike = [r for r in others if r.flops == others[0].flops]  # the model that ran last
         found, start = started(alike)

@@ -225,7 +225,10 @@ def from_recipe(recipe: Mapping[str, Any], model: str, classes: Sequence[str] | 
         dtype=recipe["dtype"],
         deterministic=recipe.get("deterministic", False),
         strength=limits.strength(recipe.get("strength", 0.0)),
-        **{name: _name_of(recipe.get(name)) for name in FILES},
+        init=_name_of(recipe.get("init")),
+        mask=_name_of(recipe.get("mask")),
+        known=_name_of(recipe.get("known")),
+        given=_name_of(recipe.get("given")),
     )
 
 

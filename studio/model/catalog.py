@@ -58,7 +58,8 @@ def directions(card: Card) -> tuple[str, ...]:
     return tuple(SIDES) if both else tuple(SIDES)[:1]
 
 
-def _codec(card: Card) -> Codec:
+def codec_of(card: Card) -> Codec:
+    """How its samples become what its network sees."""
     return build_codec(checkpoint.read_meta(card.folder)["codec"], card.folder)
 
 
@@ -113,12 +114,12 @@ def conditions_of(card: Card) -> dict[str, list[float] | str | None]:
 
 def settings_of(card: Card) -> dict[str, Setting]:
     """Whole numbers that a start of the model can be told."""
-    return dict(_codec(card).settings)
+    return dict(codec_of(card).settings)
 
 
 def sample_shape(card: Card) -> tuple[int, ...]:
     """(C, H, W) or (d,) of a decoded sample."""
-    return decoded_shape(_codec(card), card.shape)
+    return decoded_shape(codec_of(card), card.shape)
 
 
 def reading_of(card: Card) -> Reading:
@@ -128,7 +129,12 @@ def reading_of(card: Card) -> Reading:
 
 def takes_picture(card: Card) -> bool:
     """Whether a run can start from a picture file: the model makes pictures, and from noise."""
-    return not card.starts_from and _codec(card).pictures and inputs.has_sides(sample_shape(card))
+    return not card.starts_from and codec_of(card).pictures and inputs.has_sides(sample_shape(card))
+
+
+def takes_numbers(card: Card) -> bool:
+    """Whether a run can start from a file of numbers, or be told which of them stay."""
+    return not card.starts_from and not codec_of(card).parts
 
 
 def shown_together(card: Card) -> bool:

@@ -2,8 +2,17 @@
 
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+
+
+def header_in(handle: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether its order is Fortran's, and type of the array that begins in a file here; nothing of its
+    values is read. Raises ``ValueError``, or what else numpy does, for none."""
+    version = np.lib.format.read_magic(handle)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(handle)
 
 
 def npz_members(path: Path) -> list[str]:
@@ -25,13 +34,7 @@ def npz_array(path: Path, name: str) -> np.ndarray:
             info = archive.getinfo(f"{name}.npy")
             if info.compress_type == zipfile.ZIP_STORED:
                 with archive.open(info) as handle:
-                    version = np.lib.format.read_magic(handle)
-                    read = (
-                        np.lib.format.read_array_header_1_0
-                        if version == (1, 0)
-                        else np.lib.format.read_array_header_2_0
-                    )
-                    shape, fortran, dtype = read(handle)
+                    shape, fortran, dtype = header_in(handle)
                     header = handle.tell()
                 if not fortran and not dtype.hasobject and np.prod(shape) > 1 << 20:
                     with open(path, "rb") as raw:

@@ -19,12 +19,13 @@ from torch import Tensor
 
 from studio.data.decode import decode
 from studio.data.depth import Reading, bits_for
+from studio.sampling import array_files
 
 
 def picture(given: Any, shape: Sequence[int], *, pictures: bool, reading: Reading) -> Tensor:
     """(C, H, W) uint8 of a file, PIL picture, array or tensor; or floats for a model of floats of its own
     (``pictures`` False), which takes no picture. Raises ``ValueError``."""
-    given = _of_npy(given)
+    given = _arrays(given, "init", "given")
     if not has_sides(shape):
         return _array(given, shape)
     if isinstance(given, str | Path | Image.Image):
@@ -70,7 +71,7 @@ def _array(given: Any, shape: Sequence[int]) -> Tensor:
 def places(given: Any, shape: Sequence[int]) -> Tensor:
     """Bool, True where a sample of this shape without sides may change, of a shape that broadcasts to it; one
     number for each place of all channels, too. Raises ``ValueError``."""
-    given = _of_npy(given)
+    given = _arrays(given, "mask")
     if is_picture(given):
         raise ValueError(
             f"got {given} as the mask, expected bools of shape {tuple(shape)}: an array or an .npy file"
@@ -95,12 +96,9 @@ def is_picture(given: Any) -> bool:
     return isinstance(given, str | Path | Image.Image)
 
 
-def _of_npy(given: Any) -> Any:
-    return (
-        np.load(given, allow_pickle=False)
-        if isinstance(given, str | Path) and str(given).endswith(".npy")
-        else given
-    )
+def _arrays(given: Any, *names: str) -> Any:
+    """The array of a file that holds some, anything else as it is."""
+    return array_files.read(given, *names) if array_files.is_array(given) else given
 
 
 def _decoded(given: str | Path | Image.Image, channels: int, reading: Reading | None = None) -> np.ndarray:
@@ -176,7 +174,7 @@ def mask(given: Any, sides: Sequence[int], picture_sides: Sequence[int] | None =
     decoded picture's sides frees every latent that it touches. Raises ``ValueError`` for another size, and
     for what is no mask; warns where it frees nothing or all."""
     wanted, seen = tuple(sides), tuple(picture_sides or sides)
-    free = _free(_of_npy(given), (seen, wanted))
+    free = _free(_arrays(given, "mask"), (seen, wanted))
     if tuple(free.shape) == seen != wanted:
         factor = (seen[0] // wanted[0], seen[1] // wanted[1])
         free = F.max_pool2d(free[None, None].float(), factor)[0, 0] > 0

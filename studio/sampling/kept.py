@@ -9,7 +9,6 @@ others find them as noisy as the rest, and their samplers take every step severa
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor
 from backbones.types import Cond
 from studio.codecs.codec import Codec
 from studio.sampling import inputs
+from studio.sampling.array_files import read
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def kept(known: Any, given: Any, shape: Sequence[int], count: int, codec: Codec,
             f"got known entries for {name}, whose network sees no entries of samples but what its codec "
             f"{codec.name} makes of them; give a whole sample as init, and what may change as mask"
         )
-    asked, told = _tensor(_read(known, "known"), "known"), _tensor(_read(given, "given"), "given")
+    asked, told = _tensor(read(known, "known"), "known"), _tensor(read(given, "given"), "given")
     rows = None
     if codec.any_length:
         asked, _ = _lengthened(asked, shape)
@@ -92,24 +92,6 @@ def _lengthened(value: Tensor, shape: Sequence[int]) -> tuple[Tensor, int | None
         return value, None
     rest = value.new_zeros(*value.shape[:axis], shape[0] - value.shape[axis], *value.shape[axis + 1 :])
     return torch.cat([value, rest], axis), value.shape[axis]
-
-
-def _read(given: Any, name: str) -> Any:
-    """An array of a file. Raises ``ValueError`` for one that holds none."""
-    if not isinstance(given, str | Path):
-        return given
-    try:
-        found = np.load(Path(given).expanduser(), allow_pickle=False)
-    except FileNotFoundError:
-        raise ValueError(f"got {name}={given}, which does not exist; check the path") from None
-    except Exception:  # whatever a damaged file makes numpy raise
-        raise ValueError(f"got {name}={given}, expected an .npy, or an .npz with {name!r}") from None
-    if isinstance(found, np.ndarray):
-        return found
-    with found as file:
-        if name not in file:
-            raise ValueError(f"{given} holds {', '.join(file)}, expected {name!r} among them")
-        return file[name]
 
 
 def _tensor(given: Any, name: str) -> Tensor:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -37,6 +39,25 @@ def test_a_run_its_job_its_result_and_its_recipe(client: Any, shelf: Any) -> Non
     assert told["recipe"] == own.recipes[0] and told["command"].startswith(
         f"studio sample {shelf.pictures}@4"
     )
+
+
+def test_a_result_lists_its_views(client: Any, shelf: Any, serving: tuple[str, Jobs]) -> None:
+    """Those that the page has tabs for, each a file of its kind that is there to be fetched."""
+    made = client.predict(shelf.points, seeds="0-19", num_steps=2, api_name="/generate")
+    found = client.predict(made["job"], api_name="/result")
+    jobs = serving[1]
+    tabs = jobs.result(made["job"]).views
+    assert [(v["name"], v["kind"]) for v in found["views"]] == [(v["name"], v["form"]) for v in tabs]
+    assert found == made and {"picture", "table"} <= {v["kind"] for v in found["views"]}
+    endings = {"picture": (".png", ".svg"), "animation": (".gif",), "table": (".csv",)}
+    for view in found["views"]:
+        path = Path(view["file"])
+        assert path.parent == Path(made["folder"]) and path.suffix in endings[view["kind"]]
+        with urlopen(f"{serving[0]}gradio_api/file={quote(view['file'])}") as answer:
+            assert answer.read() == path.read_bytes() != b""
+    Path(made["folder"], "samples.npz").unlink()
+    Path(found["views"][0]["file"]).unlink()
+    assert "sample again" in client.predict(made["job"], api_name="/result")["views"][0]["why"]
 
 
 def test_pictures_are_translated(client: Any, serving: tuple[str, Jobs], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 import studio
 from studio.data.arrays import Arrays, Data
+from studio.generation.translate import translate
 from studio.jobs.recipe import Recipe
 from studio.jobs.translation import Translation
 from studio.runtime.recipes import read_recipe
@@ -388,7 +389,70 @@ def test_a_sample_goes_to_a_bridge_that_takes_it(roots: tuple[str], shelf: Any, 
     assert opened["sources"] == [file]
     assert opened["bridge_answer"]["source"].endswith("negatives")
     assert not next(iter(engine.bridges())).endswith("negatives")
+    name = opened["bridge_answer"]["source"]
+    list(jobs.queue.watch(jobs.translate(Translation(name, num_steps=1), [file], None, "me")))
+    list(jobs.queue.watch(jobs.sample(Recipe(shelf.points, seeds="0-3", num_steps=1), "me")))
+    library = Later("ui.library").Library(engine)
+    points, translated, sampled = engine.index.items()
+    ways = [str(library.detail(found.id)["links"]) for found in (sampled, translated, points)]
+    assert [f"{item[0]}>Send to Bridge" in way for way in ways] == [True, False, False]
+    assert [way.count("/bridge?item=") for way in ways] == [1, 0, 0]
     jobs.queue.close()
+
+
+def test_what_a_translation_will_take_is_told(made: tuple[Jobs, str], tmp_path: Path) -> None:
+    """The evaluations that it makes; its time as the last one took it here."""
+    jobs, name = made
+    files = [grey(tmp_path / f"{k}.png") for k in range(3)]
+    estimating = Later("ui.estimating")
+
+    def told(count: int = 3, bridge: str | None = name, sampler: str | None = "bridge_sde") -> str:
+        return str(estimating.of_pictures(jobs.engine, files[:count], bridge, 4, sampler))
+
+    assert "a guess" in told()
+    *_, last = pressed(jobs, name, files, 4, **{"bridge-sampler": "bridge_sde"})
+    assert "3 translated" in last["bridge-status"] and "guess" not in told()
+    job, made_of = jobs.engine.index.jobs()[0], []
+    translate(
+        jobs.engine.model(name),
+        files[:1],
+        tmp_path / "again",
+        num_steps=4,
+        sampler="bridge_sde",
+        on_step=lambda p: made_of.append(p.step.evaluations),
+    )
+    assert f"(3 samples, {made_of[-1]} evaluations each)" in told()
+    seconds = jobs.engine.estimate(Recipe(name, seeds="0-2", num_steps=4, sampler="bridge_sde")).seconds
+    assert seconds == pytest.approx(3 * job.told["each"])
+    assert "(1 sample, " in told(1)
+    assert told(0) == told(bridge=None) == told(bridge="/etc/passwd") == told(sampler="nothing") == ""
+
+
+def test_broken_uploads_are_told_at_their_fields(made: tuple[Jobs, str], tmp_path: Path) -> None:
+    """A text, a picture that ends early, and one that is huge: each by its name, before anything is asked."""
+    jobs, name = made
+    fine = grey(tmp_path / "a.png")
+    noise = np.random.default_rng(0).integers(0, 255, (28, 28), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    whole = (tmp_path / "noise.png").read_bytes()
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("1", (9000, 9000)).save(tmp_path / "huge.png")
+    page = form.Form(jobs)
+    wrong = [str(tmp_path / f"{n}.png") for n in ("text", "cut", "huge")]
+    told = page.sent(name, [fine, *wrong], True)
+    for words in (
+        "text.png does not decode (its first bytes are of no kind that is known",
+        "cut.png does not decode (it ends early)",
+        "huge.png has 9000×9000 pixels, expected at most 64,000,000",
+    ):
+        assert words in told
+    assert "a.png " not in told and str(tmp_path) not in told and told.count("note bad") == 3
+    for mask, words in zip(wrong, ("no kind that is known", "ends early", "9000×9000 pixels")):
+        found = page.masked(name, mask)
+        assert words in found and str(tmp_path) not in found
+    assert page.masked(name, fine) == page.sent(name, [fine], True) == page.sent(name, None, True) == ""
+    assert "let it be converted" in page.sent(name, [grey(tmp_path / "b.png", size=20)], False)
 
 
 def test_each_page_leaves_jobs_and_items_of_the_other(made: tuple[Jobs, str], tmp_path: Path) -> None:

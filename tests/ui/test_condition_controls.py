@@ -157,3 +157,11 @@ def test_a_line_that_is_typed_is_read_or_told(model: str) -> None:
     ):
         with pytest.raises(gr.Error, match=words):
             conditions.read(card, model, line)
+
+
+def test_a_file_that_is_none_is_told_at_its_field(model: str, tmp_path: Path) -> None:
+    (tmp_path / "text.npy").write_text("no numbers")
+    sent, note = conditions.told(model, "past", str(tmp_path / "text.npy"))
+    assert sent == gr.skip() and "text.npy for past holds no array" in note and str(tmp_path) not in note
+    np.save(tmp_path / "fine.npy", np.ones((2, 3), np.float32))
+    assert "got" in conditions.told(model, "wind", str(tmp_path / "fine.npy"))[1]

@@ -144,12 +144,12 @@ def test_what_is_refused_leaves_nothing(
     jobs: Jobs, shelf: Any, cat: str, left_half: str, tmp_path: Path
 ) -> None:
     (tmp_path / "text.png").write_text("no picture")
-    np.save(tmp_path / "array.npy", np.zeros((8, 8), np.uint8))
+    np.save(tmp_path / "array.npy", np.zeros((8, 9), np.uint8))
     Image.new("1", (9000, 9000)).save(tmp_path / "huge.png")
     asked = Recipe(shelf.pictures, seeds="0", num_steps=2)
     for settings, init, mask, words in (
         (asked, str(tmp_path / "text.png"), None, "the picture text.png does not decode"),
-        (asked, str(tmp_path / "array.npy"), None, "the picture array.npy does not decode"),
+        (asked, str(tmp_path / "array.npy"), None, "got a picture of shape"),
         (asked, str(tmp_path / "huge.png"), None, "huge.png has 9000×9000 pixels"),
         (asked, cat, str(tmp_path / "text.png"), "the mask text.png does not decode"),
         (replace(asked, model=shelf.points), cat, None, "cannot start from a picture"),
@@ -158,7 +158,7 @@ def test_what_is_refused_leaves_nothing(
             replace(asked, init="dog.png"),
             None,
             None,
-            "starts from the picture 'dog.png', which was not given",
+            "starts from the file 'dog.png', which was not given",
         ),
         (replace(asked, init="../dog.png"), None, None, "expected the name of an upload"),
         (replace(asked, mask="m.png"), None, None, "a mask without a picture"),

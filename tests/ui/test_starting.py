@@ -17,6 +17,7 @@ from ui.engine import Engine
 from ui.jobs import Jobs
 
 handling, starting, dropped = Later("ui.handlers"), Later("ui.starting"), Later("ui.dropped")
+giving = Later("ui.given")
 gr, clients = Later("gradio"), Later("gradio_client")
 TICKETS = {"sample": 3, "translate": 4}
 
@@ -47,6 +48,9 @@ def shown(found: Any) -> dict[str, Any]:
     found = {k: v for k, v in zip(starting.SHOWN, found) if v != gr.skip()}
     if "drawn" in found:  # None where nothing can be painted
         found["drawn"] = found["drawn"].get("value") if found["drawn"]["visible"] else None
+        assert found.pop("mask-file")["visible"] == (
+            found["drawn"] is not None
+        )  # either says what may change
     return found
 
 
@@ -54,7 +58,8 @@ def pressed(page: Any, model: str, *given: Any, seeds: str = "4") -> dict[str, A
     """What Generate shows in the end."""
     settings = Recipe(model, seeds=seeds, num_steps=4, sampler="euler", guidance="", dtype="fp32")
     values = [vars(settings)[name] for name in CONTROLS]
-    (job, *_), *_ = page.generate(None, *values, *given, False)
+    numbers = (None,) * (len(starting.GIVEN) + len(giving.NUMBERS) - len(given))
+    (job, *_), *_ = page.generate(None, *values, *given, *numbers, False)
     return dict(zip(handling.SHOWN, page.shown(None, job)))
 
 
