@@ -50,18 +50,22 @@ def _philox_of_few(
     counter: Sequence[np.ndarray], key: Sequence[np.ndarray], rounds: int, shape: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same words by numpy, whose operations on short arrays cost far less than torch's; words 0 and 2,
-    which are multiplied, in one array, 1 and 3 in another."""
-    factors, steps = (
-        np.array(pair, np.uint64).reshape(2, *[1] * len(shape)) for pair in ((_M0, _M1), (_W0, _W1))
-    )
+    which are multiplied, in one array, 1 and 3 in another. Keys are of samples, not of every number."""
+    ones = [1] * len(shape)
+    factors, steps = (np.array(pair, np.uint64).reshape(2, *ones) for pair in ((_M0, _M1), (_W0, _W1)))
     high, low = np.uint64(32), np.uint64(_MASK)
-    even, odd, keys = (np.empty((2, *shape), np.uint64) for _ in range(3))
-    for into, words in ((even, counter[::2]), (odd, counter[1::2]), (keys, key)):
+    even, odd, product = (np.empty((2, *shape), np.uint64) for _ in range(3))
+    crossed = product[::-1]
+    for into, words in ((even, counter[::2]), (odd, counter[1::2])):
         into[0], into[1] = words
-    for _ in range(rounds):
-        product = (even * factors)[::-1]
-        even, odd = (product >> high) ^ odd ^ keys, product & low
-        keys = (keys + steps) & low
+    own = np.stack(np.broadcast_arrays(*key)).astype(np.uint64)
+    own = own.reshape(2, *ones[own.ndim - 1 :], *own.shape[1:])
+    for keys in (own + steps * np.arange(rounds, dtype=np.uint64).reshape(rounds, 1, *ones)) & low:
+        np.multiply(even, factors, out=product)
+        np.right_shift(crossed, high, out=even)
+        even ^= odd
+        even ^= keys
+        np.bitwise_and(crossed, low, out=odd)
     first, second, third, fourth = torch.from_numpy(
         np.stack([even, odd], 1).view(np.int64).reshape(4, *shape)
     )
@@ -131,7 +135,7 @@ class NoiseSource:
     def _unit(self, count: int, stream: str) -> Tensor:
         """(B, count) in the open interval (0, 1), float64 where the device has it."""
         exact = torch.float32 if self.device.type == "mps" else torch.float64
-        return (self._words(count, stream).to(exact) + 0.5) * 2.0**-32
+        return self._words(count, stream).to(exact).add_(0.5).mul_(2.0**-32)
 
     def uniform(
         self, shape: Sequence[int] = (), *, stream: str, dtype: torch.dtype = torch.float32
