@@ -6,6 +6,8 @@ resolved tree is what a run folder records.
 """
 
 import dataclasses
+import functools
+import json
 import math
 import os
 import re
@@ -113,7 +115,13 @@ class Config:
 
     def yaml(self) -> str:
         """Read again it is the same: ``${`` in a text of ours refers to nothing."""
-        return OmegaConf.to_yaml(OmegaConf.create(_escaped(self.tree())))
+        return "".join(_section(json.dumps({key: value})) for key, value in _escaped(self.tree()).items())
+
+
+@functools.lru_cache(maxsize=256)
+def _section(text: str) -> str:
+    """The YAML of a section in JSON: runs that follow one another share most of them."""
+    return OmegaConf.to_yaml(OmegaConf.create(json.loads(text)))
 
 
 def contained(value: Any) -> Any:

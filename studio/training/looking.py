@@ -153,11 +153,11 @@ class Observer:
         return torch.float32 if self.learner.dtype == torch.float16 else self.learner.dtype
 
     def draw(self, *, now: bool = True) -> None:
-        """The curve so far; a run is not lost over it."""
+        """The curve so far, where anything came to it; a run is not lost over it."""
         if not now and time.monotonic() - self.drawn <= DRAWN_EVERY:
             return
         self.drawn = time.monotonic()
-        if self.main:
+        if self.main and self.last:
             try:
                 loss_curve.draw(self.folder)
             except Exception as error:

@@ -41,9 +41,9 @@ def marks(low: float, high: float) -> "Locator":
 
 
 def draw(run: Path) -> Path | None:
-    """Draw it anew; None where no line has two points yet."""
+    """Draw it anew; None where no line has three points yet: two say all in metrics.jsonl."""
     found = points(run)
-    if all(len(steps) < 2 for steps, _ in found.values()):
+    if all(len(steps) < 3 for steps, _ in found.values()):
         return None
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, NullLocator

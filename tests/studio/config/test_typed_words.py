@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from tiny import points_config
 
 import studio
 from studio.cli.main import main
 from studio.config import Config, from_tree, load_config
+from studio.config.config import _escaped
 from studio.runtime.progress import Bar
 from studio.runtime.recipes import next_line
 
@@ -89,6 +91,13 @@ def test_text_stays_what_was_typed_and_comes_back_from_the_file(key: str, word: 
     (tmp_path / "config.yaml").write_text(config.yaml(), encoding="utf-8")
     assert load_config(tmp_path / "config.yaml") == config
     assert load_config(config.tree()) == config
+
+
+def test_a_file_is_written_section_by_section() -> None:
+    """As the whole would be."""
+    words = ["data.path=${x}", "train.ema=[]", "train.clip=1e-9", "name='1e3'"]
+    config = load_config({"data": {"name": "images"}}, words)
+    assert config.yaml() == OmegaConf.to_yaml(OmegaConf.create(_escaped(config.tree())))
 
 
 @pytest.mark.parametrize("word", ["'a b'", '"a b"', " 'a b' "])

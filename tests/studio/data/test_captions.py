@@ -59,7 +59,7 @@ def test_a_table_has_captions(tmp_path: Path) -> None:
 
 def test_from_captions_to_samples(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    small = ["backbone.hidden_size=16", "backbone.depth=1", "backbone.num_heads=2", "backbone.patch_size=4"]
+    small = "backbone={name: dit, size: null, hidden_size: 16, depth: 1, num_heads: 2, patch_size: 4}"
     steps = [
         "train.steps=2",
         "train.batch_size=4",
@@ -72,9 +72,8 @@ def test_from_captions_to_samples(tmp_path: Path) -> None:
         "images",
         f"data.path={folder(tmp_path / 'photos')}",
         "data.captions=text",
-        "backbone.name=dit",
     ]
-    run_studio(*base, *small, *steps, "--out", str(run), cwd=tmp_path)
+    run_studio(*base, small, *steps, "--out", str(run), cwd=tmp_path)
     (tmp_path / "asked.txt").write_text("a red zebra\n")
     zebra = f"caption=@{tmp_path / 'asked.txt'}"
     for k, (asked, kept) in enumerate({"caption=red circle": "red circle", zebra: "a red <?>"}.items()):

@@ -58,7 +58,7 @@ def test_from_a_base_and_from_none(picture_run: Run, pictures: Path, tmp_path: P
 
 def test_on_the_command_line(pictures: Path, tmp_path: Path) -> None:
     small = [
-        "backbone={name: dit, hidden_size: 16, depth: 1, num_heads: 2, patch_size: 4}",
+        "backbone={name: dit, size: null, hidden_size: 16, depth: 1, num_heads: 2, patch_size: 4}",
         "train.steps=6",
         "train.batch_size=4",
     ]

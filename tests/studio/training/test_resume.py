@@ -74,9 +74,9 @@ def test_n_plus_n_steps_equal_2n(optimizer: str, dtype: str, pictures: Path, tmp
     ]
 
 
-def test_the_middle_of_a_logging_window_is_remembered(pictures: Path, tmp_path: Path) -> None:
+def test_the_middle_of_a_logging_window_is_remembered(tmp_path: Path) -> None:
     """A stop at step 5 of a window of 8 steps: the mean of that window still counts all of its losses."""
-    config = dit_config(pictures, steps=16, log_every=8, eval_every=5, save_every=0)
+    config = points_config(steps=16, log_every=8, eval_every=5, save_every=0)
     whole = studio.train(config, out=tmp_path / "whole", quiet=True)
     studio.train(config, out=tmp_path / "parts", quiet=True, on_log=stop_at(5))
     rest = studio.train(config, out=tmp_path / "parts", quiet=True, resume=True)
