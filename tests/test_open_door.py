@@ -156,7 +156,8 @@ CONFIG: dict[str, Any] = {
         "batch_size": 64,
         "lr": 1e-2,
         "dtype": "fp32",
-        "save_every": 120,
+        "save_every": 240,
+        "weak_snapshot": False,
         "ema": ["0.99"],
     },
     "sample": {"sampler": "heun", "num_steps": 8, "guidance": ""},
@@ -224,7 +225,7 @@ def test_the_command_line_samples_by_a_file(run: studio.Run, tmp_path: Path) -> 
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(run: studio.Run, tmp_path: Path) -> None:
-    config = {**CONFIG, "train": {**CONFIG["train"], "steps": 20, "log_every": 5}}
+    config = {**CONFIG, "train": {**CONFIG["train"], "steps": 20, "log_every": 5, "preview": False}}
     whole = studio.train(config, out=tmp_path / "whole", quiet=True)
     half = studio.train(config, out=tmp_path / "half", quiet=True, on_log=lambda line: line["step"] < 10)
     assert half.interrupted and half.step == 10

@@ -116,6 +116,7 @@ def numeric_run(tmp_path_factory: pytest.TempPathFactory) -> Any:
             "dtype": "fp32",
             "ema": ["0.99"],
             "preview": True,
+            "weak_snapshot": False,
             "warmup": 20,
             "save_every": 0,
             "eval_every": 0,

@@ -63,7 +63,8 @@ def test_bf16_on_a_cpu_rounds_every_sample_alike(
 
 
 @pytest.mark.parametrize(
-    "sampler, dtype", thinned(2, ["heun", "ddpm", "torchdiffeq(method=dopri5)"], ["fp32", "bf16"])
+    "sampler, dtype",
+    thinned(2, ["heun", "ddpm", "torchdiffeq(method=dopri5,rtol=1e-3,atol=1e-3)"], ["fp32", "bf16"]),
 )
 def test_deterministic_means_bytes(sampler: str, dtype: str, picture_model: Model) -> None:
     """Whatever stands beside it: other seeds, other labels, another order, a batch that is full or not."""

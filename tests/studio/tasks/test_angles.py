@@ -29,6 +29,7 @@ TINY = [
     "train.dtype=fp32",
     "train.save_every=30",
     "train.eval_every=30",
+    "train.weak_snapshot=false",
     "sample.num_steps=4",
 ]
 
@@ -83,7 +84,8 @@ def test_whole_turns_of_the_file_change_nothing(run: studio.Run, tmp_path: Path)
     """The same weights and the same samples, to the bit."""
     path = file_of(tmp_path, made(turns=True), labels=np.arange(300) % 2)
     assert np.abs(np.load(path)["angles"]).max() > 2 * math.pi
-    other = studio.train("angles", [f"data.path={path}", *TINY], out=tmp_path / "run", quiet=True)
+    words = [f"data.path={path}", *TINY, "train.preview=false"]
+    other = studio.train("angles", words, out=tmp_path / "run", quiet=True)
     last = "checkpoints/000000030/net.safetensors"
     assert (run.folder / last).read_bytes() == (other.folder / last).read_bytes()
     a, b = (r.load(device="cpu").sample(seeds=range(8)).values for r in (run, other))
@@ -145,7 +147,7 @@ def test_the_published_path_trains_and_samples(tmp_path: Path) -> None:
     asked = [f"data.path={path}", *TINY, *way, "objective.space=torus", "data.centre=true"]
     with pytest.raises(ValueError, match="got another prior on the path wrapped_vp"):
         studio.train("angles", [f"data.path={path}", *TINY, *way], out=tmp_path / "run", quiet=True)
-    asked.append("sample.sampler=auto")
+    asked += ["sample.sampler=auto", "train.preview=false"]
     run = studio.train("angles", asked, out=tmp_path / "run", quiet=True)
     model = run.load(device="cpu", dtype="fp32")
     assert model.config.sample.sampler.startswith("ddpm")

@@ -20,6 +20,7 @@ TINY = [
     "train.dtype=fp32",
     "train.save_every=30",
     "train.eval_every=30",
+    "train.weak_snapshot=false",
 ]
 
 

@@ -23,6 +23,7 @@ TINY = [
     "train.dtype=fp32",
     "train.save_every=20",
     "train.eval_every=20",
+    "train.preview=false",
 ]
 
 
@@ -126,7 +127,6 @@ def test_networks_without_attention_take_rows(name: str, depth: int, tmp_path: P
         *TINY,
         "train.steps=4",
         "train.save_every=4",
-        "train.preview=false",
     ]
     config += [f"backbone.name={name}", f"backbone.depth={depth}"]
     run = studio.train("rows", config, out=tmp_path / "run", device="cpu", quiet=True)
