@@ -28,7 +28,7 @@ def clusters(n: int, dim: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return points(n, dim, seed), centres[torch.arange(n) % 8] + 0.5 * points(n, dim, seed + 1)
 
 
-@pytest.mark.parametrize(  # the coldest plan of so few takes a hundred thousand rounds; of more it is seen too
+@pytest.mark.parametrize(  # the coldest plan of so few takes most rounds by far; of more points it is quick
     "case", [pytest.param(c, marks=[pytest.mark.slow] if c == "n8d2" else []) for c in CASES]
 )
 def test_recorded_plans(plans: Any, case: str) -> None:
