@@ -96,6 +96,19 @@ def test_real_samples_lie_at_the_floor_and_noise_far_above(fashion: SampleSet) -
 
 
 @pytest.mark.slow
+def test_the_kernel_distance_of_real_samples_is_small(fashion: SampleSet) -> None:
+    order = np.random.default_rng(0).permutation(len(fashion))
+    options: dict[str, Any] = {"features": "lenet", "metrics": "kid", "allow_small": True}
+    real = evaluate(fashion.take(order[:1500]), "fashion-mnist@held_out", **options)
+    assert (
+        "kid: two disjoint real sets of 1,000 and 1,000, there are not twice 1,500" in real.protocol["floor"]
+    )
+    noise = np.random.default_rng(1).integers(0, 256, (1500, 1, 28, 28), dtype=np.uint8)
+    bad = evaluate(SampleSet("noise", noise, None, ()), "fashion-mnist@held_out", **options)
+    assert bad.values["kid"] > 50 * abs(real.values["kid"])
+
+
+@pytest.mark.slow
 def test_copies_of_training_pictures_are_found(fashion: SampleSet) -> None:
     copies = evaluate(subset(fashion, 0, 200), "fashion-mnist", features="lenet", metrics="nn")
     assert copies.values["nn"] == 1.0 and copies.values["nn_test"] < 0.05
