@@ -14,10 +14,12 @@ from ui.jobs import Jobs
 
 app = Later("ui.app")
 LOOKS = Path(__file__).with_name("looks.js").read_text()  # what is measured in a page
-# gradio says that a page was left while it asked for the running job
+# gradio says that a page was left while it asked for the running job, or that its editor was given layers
+# anew while it still loaded them, which it draws then
 LET_PASS = (
     "AbortError: signal is aborted",
     "Unexpected error Connection errored out",
+    "No draw texture found for layer",
 )
 # and, of a page that was left then, that its streams were cut while events still waited
 CUT = (

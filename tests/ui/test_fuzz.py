@@ -20,7 +20,7 @@ from later import Later
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from studio.jobs.recipe import Recipe
+from studio.jobs.recipe import FILES, Recipe
 from studio.jobs.translation import Translation
 from studio.runtime.recipes import KEY
 from studio.runtime.seeds import parse_seeds
@@ -190,7 +190,7 @@ class Fuzz:
         )
         self.rng = random.Random(seed)
         self.plain = asdict(Recipe(model, "raw", None, "0", 1, "euler", "", "", "fp32"))
-        self.form = {k: v for k, v in self.plain.items() if k not in ("init", "mask")}  # files are sent apart
+        self.form = {k: v for k, v in self.plain.items() if k not in FILES}  # these are sent apart
         self.picture = {
             **{"model": model, "model_hash": "0" * 16, "weights": "raw", "num_steps": 1, "sampler": "euler"},
             **{"guidance": "", "dtype": "fp32", "seed": 1, "label": 0, "class": "0"},
