@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from studio.jobs.pace import Laid, Ran, started
 from studio.jobs.parts import Parts
 from studio.jobs.recipe import Recipe
 from studio.jobs.result import Result
@@ -138,3 +139,21 @@ def test_what_is_saved_is_never_written_over(shelf: Any, tmp_path: Path) -> None
     *_, made = engine.run(asked)
     assert isinstance(made, Result)
     assert engine.begin(asked, made.folder).folder != made.folder
+
+
+def test_what_runs_took_is_told_of_the_next(shelf: Any, tmp_path: Path) -> None:
+    """Of one sample and of eight; the run for which the model was loaded is told apart, and counts where it
+    is yet to be loaded."""
+    jobs = jobs_in(shelf, tmp_path / "out")
+    asked = [Recipe(shelf.pictures, "auto", None, s, 3, "euler", "") for s in ("0-7", "0-7", "5")]
+    for recipe in asked:
+        list(jobs.queue.watch(jobs.sample(recipe, "me")))
+    newest = jobs.engine.index.jobs()
+    assert [(j.done, j.told["first"]) for j in newest] == [(1, False), (8, False), (8, True)]
+    ran = [Ran(j.done * j.told["each"], 3, 3 * j.done, 1.0, j.told["first"]) for j in newest]
+    pace, start = started(ran)
+    held, fresh = (
+        e.estimate(asked[2]).seconds for e in (jobs.engine, jobs_in(shelf, tmp_path / "out").engine)
+    )
+    assert held == pytest.approx(pace.seconds(Laid(1, 1), 3)) and fresh == pytest.approx((held or 0) + start)
+    jobs.queue.close()
