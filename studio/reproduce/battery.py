@@ -1,5 +1,6 @@
-"""The jobs of `studio reproduce battery`: lives of simulated cells by the bundled model beside the exact
-posterior, and of real cells where a file of them is named."""
+"""The jobs of `studio reproduce battery`: lives of simulated cells by the bundled model, and by further ones
+of its config, beside the exact posterior, curves that are made of no cell in particular, and lives of real
+cells where a file of them is named."""
 
 import os
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from studio.recipes.battery.measured import finished
 from studio.recipes.battery.measures import foretold, health_error, interval
 from studio.recipes.battery.predicting import kept_to_the_bit, predicted
 from studio.recipes.battery.source import apart
+from studio.recipes.battery.synthesis import gain, likeness
 from studio.reproduce.jobs import Job, Outcome, Unfinished
 from studio.runtime import files
 from studio.training.run import train as train_model
@@ -27,6 +29,8 @@ MATRIX = "capacity_matrix_20x50"
 NEW = 1_000_000  # the seed of new cells
 OFF = 1.0  # scale of guidance
 GUIDED = (2.0,)
+SEEDS, SPLITS = (1, 2), (0, 1, 2)  # of further trainings beside the bundled one, and of real cells
+FEW, PUPILS = 50, 500  # simulated cells that a ridge learns from, and that it is judged by
 SMALL = 0.01  # differences of capacity beyond are seen by their logarithm: sets differ a hundredfold
 
 
@@ -55,6 +59,51 @@ def simulated(settings: Mapping[str, Any], work: Path) -> Outcome:
         found["bits"] = kept_to_the_bit(curves, cells["curve"], settings["points"])
     shown = {f"curves-{i}": curves[i] for i in range(4)} | {"true": cells["curve"][:4]}
     return {**found, "dtype": "fp32"}, {"draws": end_of_life(curves), "lives": lives, **shown}
+
+
+def trained(settings: Mapping[str, Any], work: Path) -> Outcome:
+    """A further model of the committed config, of another seed, on the cells that the bundled one is judged
+    by."""
+    from studio.tasks import build
+
+    size = [f"train.steps={settings['steps']}", f"seed={settings['seed']}", *settings["more"]]
+    run = train_model(
+        "battery", size, out=work / "run", resume=(work / "run").exists(), quiet=True, device="cpu"
+    )
+    if run.interrupted:
+        raise Unfinished
+    cells, model = build("battery").simulate(settings["cells"], seed=NEW), run.load(device="cpu")
+    found: dict[str, Any] = {}
+    for name, moved in (("", 0), ("permuted ", 1)):
+        matrices = np.roll(cells["matrix"], moved, axis=0)
+        made = end_of_life(predicted(model, matrices, settings["draws"]))
+        found |= {name + key: value for key, value in foretold(made, cells["end_of_life"]).items()}
+    return {**found, "dtype": "fp32"}, {}
+
+
+def synthesis(settings: Mapping[str, Any], work: Path) -> Outcome:
+    """Curves that are made, of no cell in particular or given matrices of new ones, beside simulated ones."""
+    from studio.tasks import build
+
+    simulate, count, by = build("battery").simulate, settings["count"], settings["by"]
+    real, others = simulate(count, seed=NEW + 1)["curve"], simulate(count, seed=NEW + 2)
+    if by == "law":
+        return {**likeness(others["curve"], real), "dtype": "fp32"}, {}
+    model, guidance = load_model("battery", device="cpu"), scale(settings["guidance"])
+    asked = {} if by == "nothing" else {"conditions": {"matrix": others["matrix"]}}
+    made = model.sample(seeds=range(count), batch=50, guidance=guidance, **asked).values.numpy()
+    found: dict[str, Any] = likeness(made, real)
+    if by == "matrix":
+        few, test = simulate(settings["few"], seed=NEW + 3), simulate(settings["pupils"], seed=NEW + 4)
+        x, y = simple.features(few["matrix"]), simple.features(test["matrix"])
+        lives = end_of_life(predicted(model, few["matrix"], 4, seed=10**6, guidance=guidance))
+        told = gain(
+            (x, few["end_of_life"]),
+            (np.repeat(x, lives.shape[1], 0), lives.ravel()),
+            (y, test["end_of_life"]),
+        )
+        found |= {f"ridge {name}": value for name, value in told.items()}
+    return {**found, "dtype": "fp32"}, {"made": made[:100], "real": real[:100]}
 
 
 def real(settings: Mapping[str, Any], work: Path) -> Outcome:
@@ -180,9 +229,20 @@ def jobs(quick: bool) -> list[Job]:
     ways |= {f"known-{points}": {**plain, "points": points} for points in (11, 31)}
     ways |= {f"guidance-{w:g}": {**plain, "guidance": w} for w in GUIDED}
     made = [Job(name, simulated, {**size, **way}, 2.0) for name, way in ways.items()]
+    tiny = ["backbone.hidden_size=16", "backbone.depth=1", "train.batch_size=8"] if quick else []
+    more = [*tiny, "train.preview=false"]
+    length = {"steps": 3, "cells": 8, "draws": 4} if quick else {"steps": 4000, "cells": 200, "draws": 32}
+    made += [Job(f"seed-{seed}", trained, {**length, "seed": seed, "more": more}, 12.0) for seed in SEEDS]
+    amount = (
+        {"count": 40, "few": 12, "pupils": 40} if quick else {"count": 1000, "few": FEW, "pupils": PUPILS}
+    )
+    free = {"by": "nothing", "guidance": OFF}
+    asked = {f"given-{w:g}": {"by": "matrix", "guidance": w} for w in (OFF, *GUIDED)}
+    for name, way in ({"law": {"by": "law"}, "free": free} | asked).items():
+        made.append(Job(f"synthesis-{name}", synthesis, {**amount, **way}, 1.0))
     if os.environ.get(FILE):
-        more = ["backbone.hidden_size=16", "backbone.depth=1", "train.batch_size=8"] if quick else []
         length = {"steps": 3, "draws": 4} if quick else {"steps": 1000, "draws": 16}
-        settings = {**length, "guided": [OFF, GUIDED[0]], "more": more}
-        made.append(Job("real-0", real, {**settings, "seed": 0}, 8.0))
+        settings = {**length, "guided": [OFF, GUIDED[0]], "more": tiny}
+        seeds = SPLITS[:1] if quick else SPLITS
+        made += [Job(f"real-{seed}", real, {**settings, "seed": seed}, 8.0) for seed in seeds]
     return made

@@ -25,13 +25,14 @@ TABLES = (".csv", ".tsv", ".txt")
 class Measured:
     """``curves`` (N, 256) float32 percent, ``matrices`` (N, 20, 50) float32, NaN where there is none, or None
     where no cell has one; ``groups`` (N,): cells that belong together. ``ends`` (N,): points that were
-    measured. ``notes``: what a user should know."""
+    measured. ``notes``: what a user should know. ``names`` of cells, where they have some."""
 
     curves: np.ndarray
     matrices: np.ndarray | None
     groups: np.ndarray
     ends: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def read(where: Path, *, matrix: str = "matrix", protocol: str = "protocol") -> Measured:
@@ -83,9 +84,10 @@ def finished(
     if matrices is not None:
         matrices = matrices.astype(np.float32)
         empty = ~(np.nan_to_num(matrices) != 0).any((1, 2))
+        zeros = empty & ~np.isnan(matrices).all((1, 2))
         matrices = np.where(empty[:, None, None], np.nan, matrices)
-        if empty.any():
-            notes.append(f"{int(empty.sum())} matrices are all zeros (first: cell {int(empty.argmax())}); "
+        if zeros.any():
+            notes.append(f"{int(zeros.sum())} matrices are all zeros (first: cell {int(zeros.argmax())}); "
                          "they count as missing")  # fmt: skip
         matrices = None if empty.all() else matrices
     return Measured(curves.astype(np.float32), matrices, groups, ends, tuple(notes))

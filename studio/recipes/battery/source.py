@@ -9,8 +9,9 @@ import numpy as np
 from studio.data.arrays import Data, from_arrays
 from studio.data.conditions import Field
 from studio.data.parts import HELD_OUT, parted
+from studio.recipes.battery import batteryml, measured
 from studio.recipes.battery.cells import simulate
-from studio.recipes.battery.measured import Measured, read
+from studio.recipes.battery.measured import Measured
 
 
 def battery(
@@ -23,13 +24,14 @@ def battery(
     held_out: float = HELD_OUT,
 ) -> Data:
     """Capacity curves (N, 256) in percent at every tenth cycle, with the early matrix (20, 50) as the
-    condition ``matrix``. ``path``: a table or an .npz of measurements (`studio.recipes.battery.measured`), in
-    which ``matrix`` and ``protocol`` name arrays, or columns of the table; cells of one protocol are trained
-    on together or held out together. Without one, ``count`` simulated cells from ``seed``
+    condition ``matrix``. ``path``: a table or an .npz of measurements (`studio.recipes.battery.measured`), or
+    a file or a folder of BatteryML (`studio.recipes.battery.batteryml`); ``matrix`` and ``protocol`` name
+    arrays, columns of the table, or entries of a cell; cells of one protocol are trained on together or held
+    out together. Without one, ``count`` simulated cells from ``seed``
     (`studio.recipes.battery.cells`). Raises ``ValueError`` for what does not fit together."""
     if path:
         where = Path(path).expanduser()
-        found, name = read(where, matrix=matrix, protocol=protocol), where.stem.replace("_", "-")
+        found, name = own(where, matrix=matrix, protocol=protocol), where.stem.replace("_", "-")
     else:
         made = simulate(count, seed)
         found, name = Measured(made["curve"], made["matrix"], np.arange(count)), "simulated-cells"
@@ -50,6 +52,13 @@ def battery(
         parts=parts,
     )
     return replace(data, notes=(*found.notes, *data.notes))
+
+
+def own(where: Path, *, matrix: str = "matrix", protocol: str = "protocol") -> Measured:
+    """A user's cells: of BatteryML, or a table or arrays. Raises ``ValueError``."""
+    if batteryml.is_batteryml(where):
+        return batteryml.read(where, protocol=protocol)
+    return measured.read(where, matrix=matrix, protocol=protocol)
 
 
 def apart(groups: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:

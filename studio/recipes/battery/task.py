@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from studio.metrics.manifold import precision_recall
 from studio.metrics.point_sets import energy_distance
 from studio.recipes.battery.cells import CYCLES, DEAD, LAST, POINTS, end_of_life, simulate
 from studio.recipes.battery.measures import interval
 from studio.recipes.battery.posterior import posterior
+from studio.recipes.battery.synthesis import distance, taught
 from studio.tasks.curves import CurvesTask
 from studio.tasks.views import Seen, View, save, table
 
@@ -17,24 +19,31 @@ PANELS, ASIDE = 6, 3  # cells that are drawn, and how many in a row
 MOST = 1000  # curves that are compared
 
 
-def _energy(of: Any) -> Any:
-    return lambda samples, real: energy_distance(
-        *(
-            of(np.asarray(s.values[:MOST]).astype(np.float64)).reshape(min(len(s), MOST), -1)
-            for s in (samples, real)
-        )
+def _curves(of: Any) -> Any:
+    """A measure of sets by a function of two arrays (N, 256)."""
+    return lambda samples, real: of(
+        *(np.asarray(s.values[:MOST]).astype(np.float64) for s in (samples, real))
     )
+
+
+def _energy(of: Any) -> Any:
+    return _curves(lambda *sets: energy_distance(*(of(curves).reshape(len(curves), -1) for curves in sets)))
 
 
 class BatteryTask(CurvesTask):
     """Measures of sets (synthesis): energy distances of curves, of what they lose from point to point, and of
-    ends of life in cycles. Of predictions see `studio.recipes.battery.measures`."""
+    ends of life in cycles; what `studio.recipes.battery.synthesis` says of curves alone. Of predictions see
+    `studio.recipes.battery.measures`."""
 
     name = "battery"
     measures = {
         "curves": _energy(lambda curves: curves),
         "steps": _energy(lambda curves: np.diff(curves, axis=-1)),
         "end_of_life": _energy(end_of_life),
+        "precision": _curves(lambda made, real: precision_recall(made, real)[0]),
+        "recall": _curves(lambda made, real: precision_recall(made, real)[1]),
+        "frechet": _curves(distance),
+        "taught": _curves(taught),
     }
 
     @classmethod

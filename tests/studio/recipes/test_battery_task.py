@@ -16,6 +16,7 @@ from studio.recipes.battery import cells as law
 from studio.recipes.battery.measures import passed
 from studio.recipes.battery.predicting import judged, kept_to_the_bit
 from studio.recipes.battery.simple import features, gaussian_process, ridge, widened
+from studio.recipes.battery.synthesis import gain, likeness, taught
 from studio.recipes.battery.task import known_points
 from studio.tasks.views import Seen
 
@@ -54,9 +55,42 @@ def test_measures_of_sets_see_a_shift_of_lives() -> None:
     task = studio.tasks.build("battery")
     a, b = (SampleSet(str(s), law.simulate(150, seed=s)["curve"], task="battery") for s in (1, 2))
     later = SampleSet("later", np.pad(a.values, ((0, 0), (20, 0)), mode="edge")[:, :256], task="battery")
-    for name, measure in task.measures.items():
+    for name in ("curves", "steps", "end_of_life", "frechet"):
+        measure = task.measures[name]
         assert measure(a, later) > measure(a, b) >= 0, name
+    for name in ("precision", "recall"):
+        measure = task.measures[name]
+        assert 0 <= measure(later, a) < measure(b, a) <= 1, name
     assert task.misfit(a.values) == "" and "256" in task.misfit(a.values[:, :9])
+
+
+def test_balls_and_moments_of_curves_are_those_of_their_numbers() -> None:
+    """Of half of the real curves, each there twice, all lie in a ball, and real ones only near a copy; of
+    shifted ones the Fréchet distance is the shift."""
+    real = law.simulate(80, seed=4)["curve"].astype(np.float64)
+    assert likeness(real, real) == pytest.approx({"precision": 1, "recall": 1, "frechet": 0}, abs=1e-6)
+    assert likeness(real + 3, real)["frechet"] == pytest.approx(9 * 32, rel=1e-6)
+    few = likeness(np.repeat(real[:20], 4, 0), real)
+    assert few["precision"] == 1 and few["recall"] == 0.25  # a copy's third neighbour is a copy
+    with pytest.raises(ValueError, match="got 20 samples for features of 32 dimensions"):
+        likeness(real[:20], real)
+
+
+def test_what_learns_from_made_cells() -> None:
+    """Made ones of the law help where real ones are few; those of another law do harm."""
+    rng = np.random.default_rng(0)
+
+    def drawn(count: int, slope: float) -> tuple[np.ndarray, np.ndarray]:
+        x = rng.standard_normal((count, 5))
+        return x, np.exp(6 + slope * x[:, 0] + 0.1 * rng.standard_normal(count))
+
+    few, many, other, test = drawn(8, 0.5), drawn(300, 0.5), drawn(300, -0.5), drawn(300, 0.5)
+    good, bad = gain(few, many, test), gain(few, other, test)
+    assert good["gain"] > 0.1 and bad["gain"] < -1 and good["made"] < good["real"] == bad["real"]
+    assert good["gain"] == 1 - good["both"] / good["real"]
+    sets = [law.simulate(n, seed=n)["curve"] for n in (150, 60)]
+    found = taught(*sets)
+    assert found["taught"] < 0.8 * law.end_of_life(sets[1]).std() and abs(found["taught_gain"]) < 0.5
 
 
 def test_simple_predictors_find_what_is_linear() -> None:
