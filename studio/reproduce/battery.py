@@ -90,7 +90,7 @@ def synthesis(settings: Mapping[str, Any], work: Path) -> Outcome:
     if by == "law":
         return {**likeness(others["curve"], real), "dtype": "fp32"}, {}
     model, guidance = load_model("battery", device="cpu"), scale(settings["guidance"])
-    asked = {} if by == "nothing" else {"conditions": {"matrix": others["matrix"]}}
+    asked: dict[str, Any] = {} if by == "nothing" else {"conditions": {"matrix": others["matrix"]}}
     made = model.sample(seeds=range(count), batch=50, guidance=guidance, **asked).values.numpy()
     found: dict[str, Any] = likeness(made, real)
     if by == "matrix":
@@ -236,9 +236,9 @@ def jobs(quick: bool) -> list[Job]:
     amount = (
         {"count": 40, "few": 12, "pupils": 40} if quick else {"count": 1000, "few": FEW, "pupils": PUPILS}
     )
-    free = {"by": "nothing", "guidance": OFF}
-    asked = {f"given-{w:g}": {"by": "matrix", "guidance": w} for w in (OFF, *GUIDED)}
-    for name, way in ({"law": {"by": "law"}, "free": free} | asked).items():
+    kinds: dict[str, dict[str, Any]] = {"law": {"by": "law"}, "free": {"by": "nothing", "guidance": OFF}}
+    kinds |= {f"given-{w:g}": {"by": "matrix", "guidance": w} for w in (OFF, *GUIDED)}
+    for name, way in kinds.items():
         made.append(Job(f"synthesis-{name}", synthesis, {**amount, **way}, 1.0))
     if os.environ.get(FILE):
         length = {"steps": 3, "draws": 4} if quick else {"steps": 1000, "draws": 16}

@@ -52,6 +52,8 @@ def _names() -> dict[tuple[str, str], Any]:
     """What numpy's pickles name (of its versions 1 and 2, protocols 0 to 5), and what stands for it here."""
 
     class Kind:
+        order: Any
+
         def __init__(self, text: str, *flags: Any):
             self.text, self.order = text, "|"
 

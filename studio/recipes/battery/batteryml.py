@@ -120,10 +120,10 @@ def cell_of(held: Any, name: str, protocol: str = "protocol") -> Cell:
 
 
 def _matrix(held: Mapping[str, Any], cycles: Mapping[int, Mapping[str, Any]], nominal: float) -> np.ndarray:
-    limits = [_number(held.get(f"{end}_voltage_limit_in_V")) for end in ("max", "min")]
-    if not limits[0] > limits[1] >= 0:
+    high, low = (_number(held.get(f"{end}_voltage_limit_in_V")) for end in ("max", "min"))
+    if not high > low >= 0:
         raise Lacking("no voltage limits")
-    volts = np.linspace(*limits, VOLTAGES)
+    volts = np.linspace(high, low, VOLTAGES)
     rows = {}
     for wanted in sorted({BASE, *map(int, EARLY)}):
         near = sorted((n for n in cycles if abs(n - wanted) <= NEAR), key=lambda n: (abs(n - wanted), n))
