@@ -22,6 +22,7 @@ def simulated(
     waves: int = 6,
     width: int | None = None,
     held_out: int = 2048,
+    count: int | None = None,
     seed: int = 0,
     fixed: dict[str, float] | None = None,
     nuisance: tuple[str, ...] = (),
@@ -32,7 +33,9 @@ def simulated(
     found = build(task)
     if fixed or nuisance:
         found = _simulator(found).reduced(fixed=fixed, nuisance=nuisance)
-    return data_of(found, pooling=pooling, waves=waves, width=width, held_out=held_out, seed=seed)
+    return data_of(
+        found, pooling=pooling, waves=waves, width=width, held_out=held_out, count=count, seed=seed
+    )
 
 
 def data_of(
@@ -42,13 +45,20 @@ def data_of(
     waves: int = 6,
     width: int | None = None,
     held_out: int = 2048,
+    count: int | None = None,
     seed: int = 0,
 ) -> Data:
     """Simulations of a `studio.recipes.posterior.task.PosteriorTask` without an end, block after block from
-    ``seed``, and ``held_out`` ones that are kept from training. ``pooling`` (mean or attention), ``waves``
-    and ``width`` are those of the encoder (`backbones.row_encoders.SetEncoder`). Raises ``ValueError`` for a
-    task that simulates nothing."""
-    first = _simulator(task).simulate(FIRST * BLOCK, seed=_seed(seed, 1))
+    ``seed``, and ``held_out`` ones that are kept from training. ``count``: no more than so many in all, where
+    a simulator is dear; they are ``task.simulate(count, seed)``, of which the last are held out. ``pooling``
+    (mean or attention), ``waves`` and ``width`` are those of the encoder
+    (`backbones.row_encoders.SetEncoder`). Raises ``ValueError`` for a task that simulates nothing, and for a
+    ``count`` that leaves nothing to train on."""
+    if count is not None and count <= held_out:
+        raise ValueError(
+            f"got count={count} and held_out={held_out}, expected more simulations than are kept"
+        )
+    first = _simulator(task).simulate(count or FIRST * BLOCK, seed=seed if count else _seed(seed, 1))
     options: dict[str, Any] = {"pooling": pooling, "sums": True}
     options |= {"width": width} if width else {}
     options |= {"waves": waves, "along": list(task.along)} if waves and task.along else {}
@@ -69,17 +79,27 @@ def data_of(
     )
     codec |= {"mean": free.double().mean(0).tolist(), "std": free.double().std(0).tolist()}
 
-    def part(number: int, count: int = BLOCK) -> Arrays:
-        made = task.simulate(count, seed=_seed(seed, number))
+    def seen(made: dict[str, np.ndarray]) -> Arrays:
         rows = kind_of(field).seen(field, torch.from_numpy(made[OBSERVATIONS]))
         return Arrays(made["values"], named={OBSERVATIONS: rows.numpy()})
+
+    def part(number: int, size: int = BLOCK) -> Arrays:
+        return seen(task.simulate(size, seed=_seed(seed, number)))
+
+    train: Any = Simulated(lambda k: part(FIRST + k))
+    kept = None
+    if count is not None:
+        every, left = seen(first), np.arange(count - held_out)
+        train, kept = every.part(left), every.part(np.arange(len(left), count)) if held_out else None
+    elif held_out:
+        kept = part(0, held_out)
 
     return Data(
         task.name,
         task.name,
         tuple(first["values"].shape[1:]),
-        Simulated(lambda k: part(FIRST + k)),
-        part(0, held_out) if held_out else None,
+        train,
+        kept,
         codec=codec,
         hash=content_hash(first["values"], first[OBSERVATIONS]),
         fields=(field,),

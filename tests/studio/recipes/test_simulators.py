@@ -118,6 +118,16 @@ def test_samples_stay_within_the_bounds_of_the_prior(name: str) -> None:
     )
 
 
+def test_a_number_of_simulations_is_all_that_training_sees() -> None:
+    task = build("slcp")
+    data, made = data_of(task, count=50, held_out=10, seed=3), task.simulate(50, seed=3)
+    assert len(data.train) == 40 and np.array_equal(data.train.values, made["values"][:40])
+    assert np.array_equal(data.held_out.values, made["values"][40:])
+    assert data_of(task, count=50, held_out=0).held_out is None
+    with pytest.raises(ValueError, match="got count=10, expected more than the 10"):
+        data_of(task, count=10, held_out=10)
+
+
 def test_what_lies_beyond_the_bounds_is_refused() -> None:
     codec = build_codec({"name": "bounded", "low": [0.0, None], "high": [1.0, 2.0]})
     x = torch.tensor([[0.25, -3.0], [0.9, 1.5]])
