@@ -124,7 +124,7 @@ def test_a_number_of_simulations_is_all_that_training_sees() -> None:
     assert len(data.train) == 40 and np.array_equal(data.train.values, made["values"][:40])
     assert np.array_equal(data.held_out.values, made["values"][40:])
     assert data_of(task, count=50, held_out=0).held_out is None
-    with pytest.raises(ValueError, match="got count=10, expected more than the 10"):
+    with pytest.raises(ValueError, match="got count=10 and held_out=10, expected more"):
         data_of(task, count=10, held_out=10)
 
 
