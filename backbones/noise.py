@@ -9,6 +9,7 @@ same numbers. Words are carried in int64 tensors, which every torch device has.
 
 import copy
 import math
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -50,24 +51,23 @@ def _philox_of_few(
     counter: Sequence[np.ndarray], key: Sequence[np.ndarray], rounds: int, shape: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same words by numpy, whose operations on short arrays cost far less than torch's; words 0 and 2,
-    which are multiplied, in one array, 1 and 3 in another. Keys are of samples, not of every number."""
+    which are multiplied, in one array, 1 and 3 in another. Both halves of a product are views of it, and keys
+    are of samples, not of every number."""
     ones = [1] * len(shape)
     factors, steps = (np.array(pair, np.uint64).reshape(2, *ones) for pair in ((_M0, _M1), (_W0, _W1)))
-    high, low = np.uint64(32), np.uint64(_MASK)
-    even, odd, product = (np.empty((2, *shape), np.uint64) for _ in range(3))
-    crossed = product[::-1]
+    even, odd = (np.empty((2, *shape), np.uint32) for _ in range(2))
     for into, words in ((even, counter[::2]), (odd, counter[1::2])):
         into[0], into[1] = words
     own = np.stack(np.broadcast_arrays(*key)).astype(np.uint64)
     own = own.reshape(2, *ones[own.ndim - 1 :], *own.shape[1:])
-    for keys in (own + steps * np.arange(rounds, dtype=np.uint64).reshape(rounds, 1, *ones)) & low:
-        np.multiply(even, factors, out=product)
-        np.right_shift(crossed, high, out=even)
-        even ^= odd
-        even ^= keys
-        np.bitwise_and(crossed, low, out=odd)
+    counts = np.arange(rounds, dtype=np.uint64).reshape(rounds, 1, *ones)
+    high = int(sys.byteorder == "little")
+    for keys in (own + steps * counts).astype(np.uint32):
+        halves = (even * factors).view(np.uint32).reshape(2, *shape, 2)[::-1]
+        even = halves[..., high] ^ odd ^ keys
+        odd = halves[..., 1 - high]
     first, second, third, fourth = torch.from_numpy(
-        np.stack([even, odd], 1).view(np.int64).reshape(4, *shape)
+        np.stack([even, odd], 1).astype(np.int64).reshape(4, *shape)
     )
     return first, second, third, fourth
 
