@@ -65,7 +65,7 @@ TOGETHER = ("ui/", "backbones/test_convert.py", "studio/convert/", "studio/codec
 GOLDEN = Path(__file__).parent / "golden"
 
 # Runs are written so that they outlast a power cut, and tests write thousands: where there is memory to spare
-# it holds their folders, which else wait for the disk a quarter of the time
+# it holds their folders, as every file of a run waits for a disk
 MEMORY, ENOUGH = Path("/dev/shm"), 8 * 2**30
 if (
     os.access(MEMORY, os.W_OK)
