@@ -40,8 +40,8 @@ def kept(out: Path, report: str) -> None:
     reports[report.partition("\n")[0]] = report
     found = [json.loads(part.strip().rpartition("\n")[2])["found"] for part in reports.values()]
     lines = [
-        f"python -m benchmarks.battery MODEL --out FILE; trainings of configs/battery.yaml: {len(found)}, the "
-        "same new cells;",
+        f"python -m benchmarks.battery MODEL --out FILE; trainings of configs/battery.yaml: {len(found)}, "
+        "the same new cells;",
         "means, of several trainings with their standard errors, and each report below\n",
         f"{'':20}" + "".join(f"{name:>19}" for name in COLUMNS),
     ]
