@@ -27,7 +27,7 @@ from studio.sampling import Request, micro_batches
 
 COMMAND = "command"  # the kind of a job that `studio sample` did, told for its time
 LOOKED = 12  # jobs that are looked at
-FEW = 2.0  # samples that add as much as a pass costs at all, where nothing tells (of fashion-dit 1.5)
+FEW = 2.0  # samples that add as much as a pass costs at all, where nothing tells
 APART = 2.0  # sizes of micro-batches are several where the largest is so many times the smallest
 LIKE = 10.0  # passes of a like size are no smaller than this part: of smaller ones calls are what costs
 RATES = {"cpu": 3e10}  # operations a second that are guessed where nothing ran yet, on a CPU by each thread
