@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from studio.metrics.manifold import precision_recall
 from studio.metrics.point_sets import energy_distance
 from studio.recipes.battery.cells import CYCLES, DEAD, LAST, POINTS, end_of_life, simulate
 from studio.recipes.battery.measures import interval
 from studio.recipes.battery.posterior import posterior
-from studio.recipes.battery.synthesis import distance, taught
+from studio.recipes.battery.synthesis import likeness, taught
 from studio.tasks.curves import CurvesTask
 from studio.tasks.views import Seen, View, save, table
 
@@ -40,9 +39,7 @@ class BatteryTask(CurvesTask):
         "curves": _energy(lambda curves: curves),
         "steps": _energy(lambda curves: np.diff(curves, axis=-1)),
         "end_of_life": _energy(end_of_life),
-        "precision": _curves(lambda made, real: precision_recall(made, real)[0]),
-        "recall": _curves(lambda made, real: precision_recall(made, real)[1]),
-        "frechet": _curves(distance),
+        "likeness": _curves(likeness),
         "taught": _curves(taught),
     }
 
