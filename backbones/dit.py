@@ -65,7 +65,8 @@ class DiT(nn.Module):
     or (B, H, W) → logits (B, ..., V), by patches of one place. ``known``: it is told which entries are given
     (`Cond.known`). ``rows``: samples are (B, n, d), a token a row; those that are not `Cond.valid` are
     padding, which the others do not see and of which it says 0. ``periodic``: entries are angles (radians),
-    seen by their cosine and sine, so that a whole turn changes nothing. ``frequency_shift`` and
+    seen by their cosine and sine, so that a whole turn changes nothing. ``rotary``: attention of
+    samples of one side also sees how far apart tokens lie (`backbones.rotary`). ``frequency_shift`` and
     ``mlp_norm_eps`` are 1 and 1e-5 in diffusers' version.
     """
 
@@ -99,6 +100,7 @@ class DiT(nn.Module):
         known: bool = False,
         rows: bool = False,
         periodic: bool = False,
+        rotary: bool = False,
     ):
         super().__init__()
         if size is not None:
@@ -114,6 +116,11 @@ class DiT(nn.Module):
             raise ValueError(
                 f"got width {hidden_size} and {num_heads} heads, expected a width divisible by the heads"
             )
+        if rotary and (axes.count > 1 or hidden_size // num_heads % 2):
+            raise ValueError(
+                f"got rotary=true with sides {axes.sides} and heads of width {hidden_size // num_heads}, "
+                "expected samples of one side and an even width"
+            )
         self.patch_size, self.grid, self.num_classes = patch_size, axes.flat(axes.native), num_classes
         self.in_channels, self.out_channels, self.learn_sigma = (
             in_channels,
@@ -126,7 +133,7 @@ class DiT(nn.Module):
         self.n_embedder = NumericEncoder(num_numeric, hidden_size) if num_numeric else None
         self.register_buffer("pos_embed", grid_positions(hidden_size, self._along(self.grid))[None])  # frozen
         self.blocks = nn.ModuleList(
-            Block(hidden_size, num_heads, mlp_ratio, mlp_norm_eps) for _ in range(depth)
+            Block(hidden_size, num_heads, mlp_ratio, mlp_norm_eps, rotary) for _ in range(depth)
         )
         self.temporal: nn.ModuleList | None = None
         inner, outer = axes.channels(in_channels * (1 + periodic)), axes.channels(self.out_channels)

@@ -11,15 +11,17 @@ from backbones.caching.attention import attended
 from backbones.encoders import grid_positions
 from backbones.inference import activated
 from backbones.pointwise import gated, norm_modulated
+from backbones.rotary import turned
 from backbones.types import RunContext
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with a fused qkv projection."""
+    """Multi-head self-attention with a fused qkv projection. ``rotary``: scores depend on how far apart
+    tokens lie (`backbones.rotary`); heads of an even width."""
 
-    def __init__(self, dim: int, heads: int):
+    def __init__(self, dim: int, heads: int, rotary: bool = False):
         super().__init__()
-        self.heads = heads
+        self.heads, self.rotary = heads, rotary
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
 
     def forward(
@@ -30,6 +32,8 @@ class Attention(nn.Module):
     def mix(self, x: Tensor, specs: Sequence[Spec], ctx: RunContext | None) -> list[Tensor]:
         """(B, N, D) → (B, H, N, d) for each spec."""
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, N, d) each
+        if self.rotary:
+            q, k = turned(q), turned(k)
         return [attend(q, k, v, spec, ctx) for spec in specs]
 
     def project(self, mixed: Tensor) -> Tensor:
@@ -49,9 +53,9 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """One transformer block; its six modulation vectors come from outside."""
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, mlp_norm_eps: float):
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, mlp_norm_eps: float, rotary: bool = False):
         super().__init__()
-        self.attn, self.mlp = Attention(dim, heads), MLP(dim, int(dim * mlp_ratio))
+        self.attn, self.mlp = Attention(dim, heads, rotary), MLP(dim, int(dim * mlp_ratio))
         self.norm1 = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.norm2 = nn.LayerNorm(dim, eps=mlp_norm_eps, elementwise_affine=False)
 
