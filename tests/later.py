@@ -4,7 +4,7 @@ few of them need the page."""
 from importlib import import_module
 from typing import Any
 
-from ui.serve import load_gradio
+from ui.sooner import load_gradio
 
 
 class Later:

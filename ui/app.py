@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 
 from studio.jobs.index import HOME
 from studio.runtime import passwords
-from ui import bridge, chosen, dropped, early, hosts, library_page
+from ui import bridge, chosen, dropped, early, hosts, library_page, sooner
 from ui.api import Api
 from ui.bridging import Bridging
 from ui.engine import Engine
@@ -32,6 +32,11 @@ REACH = Path(__file__).with_name("reach.css")  # as it is: gradio would put all 
 def build_app(engine: Engine, jobs: Jobs | None = None) -> gr.Blocks:
     """The page over an engine, not yet served."""
     jobs = jobs or Jobs(engine)
+    with sooner.built_once():
+        return _built(engine, jobs)
+
+
+def _built(engine: Engine, jobs: Jobs) -> gr.Blocks:
     with gr.Blocks(
         title="drift-studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)
     ) as page:

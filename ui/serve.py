@@ -1,5 +1,6 @@
 """The page as a process: begun quickly, served until Ctrl-C."""
 
+import contextlib
 import os
 import socket
 import sys
@@ -7,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from studio.runtime import passwords
-from ui.interfaces import without_interfaces
+from ui import sooner
 
 
 def main(
@@ -30,22 +31,23 @@ def main(
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # torch's threads sleep where they wait for each other: spinning, they take the cores from the browser
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    load_gradio()
-    from studio.runtime.devices import set_threads
-    from ui import hosts
-    from ui.app import build_app, launch_options
-    from ui.engine import Engine
-    from ui.jobs import Jobs
+    with sooner.uncollected(), contextlib.ExitStack() as failing:
+        sooner.load_gradio()
+        from studio.runtime.devices import set_threads
+        from ui import hosts
+        from ui.app import build_app, launch_options
+        from ui.engine import Engine
+        from ui.jobs import Jobs
 
-    set_threads(threads)
-    engine = Engine(models, out, device=device, dtype=dtype)
-    engine.check()
-    _check_port(host, port)
-    jobs = Jobs(engine)
-    if taken := jobs.queue.take_up():
-        print(f"goes on with {len(taken)} that an earlier page had begun", file=sys.stderr)
-    names, page = hosts.names_of(host, allow_hosts), build_app(engine, jobs)
-    try:
+        set_threads(threads)
+        engine = Engine(models, out, device=device, dtype=dtype)
+        engine.check()
+        _check_port(host, port)
+        jobs = Jobs(engine)
+        failing.callback(jobs.queue.close)
+        if taken := jobs.queue.take_up():
+            print(f"goes on with {len(taken)} that an earlier page had begun", file=sys.stderr)
+        names, page = hosts.names_of(host, allow_hosts), build_app(engine, jobs)
         page.launch(
             server_name=host,
             server_port=port,
@@ -56,6 +58,8 @@ def main(
         )
         if page.share_url:  # known only now; where there is none gradio has said why
             names.add(str(urlsplit(page.share_url).hostname))
+        failing.pop_all()
+    try:
         page.block_thread()
     finally:
         jobs.queue.close()
@@ -72,10 +76,3 @@ def _check_port(host: str, port: int) -> None:
                 f"cannot serve at {host}:{port} ({error}); another page may run there: try --port "
                 f"{port + 1 if port < 65535 else 7861}"
             ) from None
-
-
-def load_gradio() -> None:
-    """Import gradio sooner: at each import it parses its own source to write a ``.pyi`` file for
-    each component, which editors read."""
-    with without_interfaces():
-        import gradio  # noqa: F401

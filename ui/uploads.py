@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from studio.sampling.array_files import SUFFIXES
-from ui.interfaces import without_interfaces
+from ui.sooner import without_interfaces
 
 PICTURES = [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"]
 ARRAYS = list(SUFFIXES)
