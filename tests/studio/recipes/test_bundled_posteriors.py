@@ -35,11 +35,10 @@ def test_cards_tell_units_priors_and_fields() -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_counts_are_explained_far_better_than_by_a_regression() -> None:
-    """A short training: near the exact posterior it is not, as its card says."""
+def test_counts_are_explained_nearly_as_well_as_can_be() -> None:
     model, task = studio.load("nb-regression", device="cpu"), build("nb-regression")
     found = accuracy(model, task, count=8, sets=8, draws=300)
-    assert found["kl"] < 0.1 * found["kl_ridge"] and found["mean_error"] < 1.2, found
+    assert found["kl"] < 0.5 < 0.1 * found["kl_ridge"] and found["mean_error"] < 0.6, found
 
 
 def test_it_draws_for_many_observations_at_once_and_tells_densities(model: Any) -> None:
