@@ -7,6 +7,7 @@ import paths. One that takes lines of plug-ins is a `backbones.plugins.Registry`
 """
 
 import difflib
+import functools
 import inspect
 import math
 import sys
@@ -45,7 +46,7 @@ def described(registry: Mapping[str, str], thing: Any) -> tuple[dict[str, Any] |
     if name is None:
         return None, ""
     options = {}
-    for key, parameter in inspect.signature(kind).parameters.items():
+    for key, parameter in parameters(kind).items():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             return None, f"{kind.__name__} takes *{key}, which no config can say"
         if not hasattr(thing, key):
@@ -92,17 +93,31 @@ def entry(registry: Mapping[str, str], spec: Any, kind: str) -> Any:
     return build(registry, options.pop("name"), kind, options)
 
 
-def check_options(target: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Options as keyword arguments of ``target``; raises ``ValueError`` for an unknown name or a value of
-    another type."""
-    signature = inspect.signature(target)
+def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Those of its signature, which is read once."""
+    return _parameters(target)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(target).parameters
+
+
+@functools.lru_cache(maxsize=1024)
+def _asked(target: Callable[..., Any]) -> tuple[Mapping[str, inspect.Parameter], Mapping[str, Any]]:
+    """The options that it may be given by name, and the types of those that say one."""
     try:
         hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except (NameError, TypeError):
         hints = {}
-    known = {
-        n: p for n, p in signature.parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    }
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {n: p for n, p in parameters(target).items() if p.kind in named}, hints
+
+
+def check_options(target: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Options as keyword arguments of ``target``; raises ``ValueError`` for an unknown name or a value of
+    another type."""
+    known, hints = _asked(target)
     checked = {}
     for key, value in options.items():
         if key not in known:

@@ -159,7 +159,7 @@ def parse(spec: str, rules: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def _parameters(rules: Mapping[str, str], name: str) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(registry.resolve(rules, name, "guidance rule")).parameters
+    return registry.parameters(registry.resolve(rules, name, "guidance rule"))
 
 
 def build_all(spec: Spec, rules: Mapping[str, str]) -> list[Rule]:

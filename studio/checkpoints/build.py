@@ -1,6 +1,5 @@
 """From a config and what is known of its data to a network and a denoiser."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from torch import nn
 
 import backbones
-from backbones.registry import resolve
+from backbones.registry import parameters, resolve
 from guidance.grammar import CUSTOM
 from samplers.denoiser import Denoiser
 from samplers.objective import Objective, build_objective, objective_options
@@ -142,7 +141,7 @@ def misfit(spec: Mapping[str, Any], info: Info) -> str:
 
 def options_of(name: str) -> Mapping[str, Any]:
     """Of a backbone, by their names."""
-    return inspect.signature(resolve(backbones.REGISTRY, name, "backbone")).parameters
+    return parameters(resolve(backbones.REGISTRY, name, "backbone"))
 
 
 def fill_backbone(
@@ -189,7 +188,7 @@ def fill_path(objective: dict[str, Any], data: Data) -> dict[str, Any]:
     if not isinstance(path, Mapping) or path.get("name") not in EVERY:
         return objective
     kind = resolve(EVERY, path["name"], "path")
-    asked = inspect.signature(kind).parameters
+    asked = parameters(kind)
     sizes = build_codec(data.codec).sizes(data.shape)
     told = {k: v for k, v in sizes.items() if k in asked and k not in path}
     if "joint" in asked and "atoms" not in path:

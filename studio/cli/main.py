@@ -4,11 +4,12 @@ plain line and exit code 2.
 Heavy imports wait until a command runs, so ``--help`` answers at once.
 """
 
+import functools
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -254,13 +255,19 @@ _add(
 )
 
 
+@functools.cache
+def commands() -> Any:
+    """What reads a command line: all commands and their options."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: what a user can mend is one line on stderr and exit code 2, Ctrl-C is 130, anything else a
     traceback."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     plain, warnings.formatwarning = warnings.formatwarning, _warning
     try:
-        app(args, standalone_mode=False)
+        commands()(args, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         print("stopped", file=sys.stderr)
         raise SystemExit(130) from None

@@ -1,12 +1,11 @@
 """Data sets. A source is a function in `REGISTRY` that returns a `Data`; a user's own
 ``torch.utils.data.Dataset`` becomes one by `from_dataset`, arrays by `from_arrays`."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from backbones.plugins import Registry
-from backbones.registry import build, resolve
+from backbones.registry import build, parameters, resolve
 from studio.data.arrays import Arrays, Data
 from studio.data.in_memory import from_arrays
 from studio.data.own import from_dataset
@@ -40,7 +39,7 @@ REGISTRY = Registry(
 
 def takes(name: Any, option: str) -> bool:
     """Whether a data set by name has an option."""
-    return name in REGISTRY and option in inspect.signature(resolve(REGISTRY, name, "data")).parameters
+    return name in REGISTRY and option in parameters(resolve(REGISTRY, name, "data"))
 
 
 def load_data(spec: Mapping[str, Any]) -> Data:

@@ -1,6 +1,5 @@
 """Data sets as sets of samples: by their name, or as a config's ``data`` section."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from backbones.registry import resolve
+from backbones.registry import parameters, resolve
 from studio.checkpoints.find import bundled
 from studio.data import REGISTRY, Arrays, load_data
 from studio.data.depth import Reading
@@ -37,7 +36,7 @@ def is_data(text: str) -> bool:
 
 def _alone(kind: str) -> bool:
     """Whether all options have defaults; a model that comes with the studio is meant by its name first."""
-    options = inspect.signature(resolve(REGISTRY, kind, "data")).parameters.values()
+    options = parameters(resolve(REGISTRY, kind, "data")).values()
     return kind not in bundled() and all(o.default is not o.empty for o in options)
 
 
@@ -53,7 +52,7 @@ def named(text: str, reading: Reading | None = None, fit: Mapping[str, Any] | No
         )
     if kind == "molecules" and not part:
         return replace(molecules(Path(rest).expanduser()), name=text, about={"data": kind, "part": "all"})
-    known = list(inspect.signature(resolve(REGISTRY, kind, "data")).parameters)
+    known = list(parameters(resolve(REGISTRY, kind, "data")))
     options: dict[str, Any] = {known[0]: rest} if rest else {}  # what stands behind the colon
     if {"background", "bits"} <= set(known):
         options |= {} if reading is None else {"background": reading.background, "bits": reading.bits}

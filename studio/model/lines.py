@@ -10,7 +10,7 @@ from typing import Any
 
 import guidance
 import samplers
-from backbones.registry import resolve
+from backbones.registry import parameters, resolve
 from guidance import grammar
 from studio.sampling import sampler_spec
 
@@ -73,7 +73,7 @@ def rule_names() -> tuple[str, ...]:
 def _part(tree: Mapping[str, Any], registry: Mapping[str, str], what: str) -> dict[str, Any]:
     kind: Any = resolve(registry, tree["name"], what)
     options = []
-    for name, parameter in inspect.signature(kind).parameters.items():
+    for name, parameter in parameters(kind).items():
         default = parameter.default
         told = "" if default in (None, parameter.empty) else grammar.text_of(default)
         options.append(Option(name, _kind(parameter.annotation, default), told, _plain(tree.get(name))))

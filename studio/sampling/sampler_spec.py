@@ -8,14 +8,13 @@ written into the spec that is recorded; what was recorded without these options 
 (`as_recorded`).
 """
 
-import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import samplers
-from backbones.registry import plain, resolve
+from backbones.registry import parameters, plain, resolve
 from guidance.grammar import CUSTOM, text_of, value_of
 from samplers.solvers.base import Sampler
 from studio.checkpoints import checkpoint
@@ -110,7 +109,7 @@ def parse(spec: str, kind: str = "sampler") -> tuple[str, Options]:
 
 def text(name: str, options: Mapping[str, Any]) -> str:
     """The line that `parse` reads as the same, in an order of its own."""
-    own = list(inspect.signature(resolve(samplers.REGISTRY, name, "sampler")).parameters)
+    own = list(parameters(resolve(samplers.REGISTRY, name, "sampler")))
     order = {key: i for i, key in enumerate([*FIRST, *(k for k in own if k not in FIRST)])}
     return line(name, {k: options[k] for k in sorted(options, key=lambda k: (order.get(k, len(order)), k))})
 
@@ -156,7 +155,7 @@ def _of_object(sampler: Sampler) -> str:
     if name is None:
         return CUSTOM
     options: Options = {}
-    for key, parameter in inspect.signature(kind).parameters.items():
+    for key, parameter in parameters(kind).items():
         if key == "options":  # of a scheduler that it wraps
             options |= getattr(sampler, "asked", {})
             continue
@@ -259,7 +258,7 @@ def _plain_values(name: str, options: Options) -> Options:
     return {
         k: p.default
         for target in reversed(targets)
-        for k, p in inspect.signature(target).parameters.items()
+        for k, p in parameters(target).items()
         if p.default is not p.empty
     }
 
@@ -274,7 +273,7 @@ def _takes(name: str) -> frozenset[str]:
     """Options of a sampler; none of a name that is not known."""
     if name not in samplers.REGISTRY:
         return frozenset()
-    return frozenset(inspect.signature(resolve(samplers.REGISTRY, name, "sampler")).parameters)
+    return frozenset(parameters(resolve(samplers.REGISTRY, name, "sampler")))
 
 
 def _resamples(name: str) -> bool:

@@ -1,14 +1,13 @@
 """A task says how samples are shown and judged. Evaluation and the page ask the task, never the type of the
 data."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from backbones.plugins import Registry
-from backbones.registry import resolve
+from backbones.registry import parameters, resolve
 from studio.codecs.codec import makes_pictures
 from studio.tasks.base import Task
 
@@ -89,7 +88,7 @@ def build_task(name: str, codec: Mapping[str, Any] | None = None, own: Task | No
     if own is not None:
         return own
     kind = resolve(REGISTRY, name_of(name, codec), "task")
-    return kind(**{k: v for k, v in (codec or {}).items() if k in inspect.signature(kind).parameters})
+    return kind(**{k: v for k, v in (codec or {}).items() if k in parameters(kind)})
 
 
 def build(name: str) -> Any:

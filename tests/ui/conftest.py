@@ -76,9 +76,10 @@ def served(serving: tuple[str, Jobs]) -> tuple[str, Engine]:
     return serving[0], serving[1].engine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A Chromium of this machine, driven by playwright; skipped where there is none."""
+    """A Chromium of this machine, driven by playwright; skipped where there is none. One that is left open
+    goes on drawing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'drift-studio[dev]'")
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
