@@ -333,16 +333,16 @@ def test_out_of_memory_halves_the_batch(picture_run: Run, tmp_path: Path) -> Non
         model = studio.load({str(picture_run.folder)!r}, device="cpu", dtype="fp32")
         model.sample(seeds=range(256), num_steps=1)  # all that is compiled, before the bound
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000,) * 2)
-        options = dict(num=8192, num_steps=1, guidance=None, batch=8192, quiet=False, format="npz")
+        resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000,) * 2)
+        options = dict(num=4096, num_steps=1, guidance=None, batch=4096, quiet=False, format="npz")
         if "fixed" in sys.argv:
             options |= dict(deterministic=True)
         result = studio.generate(model, sys.argv[1], **options)
-        assert result.missing == 0 and result.written == 8192, result
+        assert result.missing == 0 and result.written == 4096, result
     """
     done = warm.run(["-c", textwrap.dedent(script), tmp_path / "out"], cwd=tmp_path, env=environment())
     assert done.returncode == 0, done.stderr
-    assert "out of memory: going on with batches of 4096" in done.stderr
+    assert "out of memory: going on with batches of 2048" in done.stderr
 
 
 def test_what_counts_as_out_of_memory() -> None:
