@@ -58,7 +58,8 @@ class SpatialMix(nn.Module):
         self, x: Tensor, grid: Grid, modulation: Modulation | None, ctx: RunContext | None, valid: Mask
     ) -> Tensor:
         mixes = (self.spatial_mix_k, self.spatial_mix_v, self.spatial_mix_r)
-        k, v, r = shifted_mixes(x, grid, mixes, modulation, form=form_of(ctx), valid=valid)  # type: ignore[arg-type]
+        form = form_of(ctx)
+        k, v, r = shifted_mixes(x, grid, mixes, modulation, form=form, valid=valid)  # type: ignore[arg-type]
         k, v, r = self.key(k), self.value(v), activated(r, self.receptance, "sigmoid")
         k = k if valid is None else k.masked_fill(~valid, NEVER)
         with exact(x.device):

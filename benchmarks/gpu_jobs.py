@@ -229,7 +229,7 @@ def scans(device: str, quick: bool) -> Iterator[Row]:
         a = -torch.arange(1, states + 1.0, device=device).repeat(2 * width, 1)
         long, short = (batch, 2 * width, length), (batch, states, length)
         inputs = [r(*long), r(*long) - 4, a, r(*short), r(*short)]
-        fns: dict[str, Callable[..., Tensor]] = {f: partial(selective_scan, form=f) for f in forms}  # type: ignore[dict-item]
+        fns: dict[str, Any] = {f: partial(selective_scan, form=f) for f in forms}
         what = f"selective scan {batch} × {2 * width} × {length} steps × {states} states"
         yield from passes(what, fns, inputs, device, 0.02 if quick else 0.5)
         inputs = [r(width) / length, r(width) / length, r(batch, length, width), r(batch, length, width)]

@@ -153,3 +153,22 @@ def test_files_of_tests_have_names_of_their_own() -> None:
     """Of two with one name pytest collects neither where both are asked for."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+def test_no_line_is_over_110_columns() -> None:
+    """Of any module: ruff lets a line pass that ends in a remark to a checker."""
+    rooms = (
+        *("backbones", "samplers", "guidance", "studio", "ui"),
+        "tests",
+        "benchmarks",
+        "examples",
+        "docs",
+    )
+    wide = [
+        f"{path.relative_to(ROOT)}:{i}"
+        for room in rooms
+        for path in sorted((ROOT / room).rglob("*.py"))
+        for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > 110
+    ]
+    assert wide == []

@@ -65,7 +65,8 @@ def _decayed(w: Tensor, keys: Tensor, values: Tensor, *, live: bool) -> Sum:
 
 def _after(total: Sum) -> Sum:
     """Every sum one step later, and nothing at the first."""
-    return *(F.pad(x, (0, 0, 1, 0)) for x in total[:2]), F.pad(total[2], (0, 0, 1, 0), value=NOTHING)  # type: ignore[return-value]
+    first, second = (F.pad(x, (0, 0, 1, 0)) for x in total[:2])
+    return first, second, F.pad(total[2], (0, 0, 1, 0), value=NOTHING)
 
 
 def linear_scan(logs: Tensor, x: Tensor) -> Tensor:

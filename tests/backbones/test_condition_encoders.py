@@ -77,7 +77,8 @@ def test_what_is_missing_is_one_learned_null(name: str, options: dict[str, Any])
     some = torch.where(torch.arange(5).view(-1, *[1] * (value.ndim - 1)) < 2, lost(value), value)
     out = net(some)
     assert torch.equal(out[:2], net.null.expand(2, -1))  # type: ignore[operator, union-attr]
-    assert torch.equal(net(net.absent(3, value.device)), net.null.expand(3, -1))  # type: ignore[operator, union-attr]
+    absent = net.absent(3, value.device)  # type: ignore[operator]
+    assert torch.equal(net(absent), net.null.expand(3, -1))  # type: ignore[operator, union-attr]
     assert torch.allclose(out[2:], net(value)[2:], atol=1e-6)
     out.square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in net.parameters())

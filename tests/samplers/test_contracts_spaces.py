@@ -67,7 +67,8 @@ def tokens(corruption: str) -> Case:
 
     shape = (4,)
     given = torch.tensor([[3, 1, 4, 1]])
-    return Case("tokens", Denoiser(even, path, TokenLogits()), drawn(path, shape), given)  # type: ignore[arg-type]
+    model = Denoiser(even, path, TokenLogits())  # type: ignore[arg-type]
+    return Case("tokens", model, drawn(path, shape), given)
 
 
 LINE, TURN = LinearPath(), GeodesicPath().on(spaces.build("torus", prior="uniform"))

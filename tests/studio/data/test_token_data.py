@@ -84,9 +84,8 @@ def test_a_users_own(tmp_path: Path) -> None:
 def test_grids_of_ids_and_sets_of_them(tmp_path: Path) -> None:
     grids = np.random.default_rng(0).integers(0, 3, (40, 4, 5)).astype(np.uint8)
     np.savez(tmp_path / "grids.npz", tokens=grids)
-    config = {"data": {"name": "tokens", "path": str(tmp_path / "grids.npz")}, "train": {"dtype": "fp32"}}
-    run = studio.train("tokens", [*SMALL, f"data.path={config['data']['path']}", "train.known=random"],  # type: ignore[index]
-                       out=tmp_path / "run", quiet=True)  # fmt: skip
+    settings = [*SMALL, f"data.path={tmp_path / 'grids.npz'}", "train.known=random"]
+    run = studio.train("tokens", settings, out=tmp_path / "run", quiet=True)
     model = run.load()
     made = model.sample(seeds=range(3), num_steps=2, sampler="masked(order=halton)")
     assert made.values.shape == (3, 4, 5) and str(made.values.dtype) == "torch.uint8"

@@ -114,7 +114,8 @@ def test_a_drive_without_locks_has_lines_and_says_so(tmp_path: Path, monkeypatch
             raise sqlite3.OperationalError("disk I/O error")
 
     def connect(place: object, **more: object) -> sqlite3.Connection:
-        return plain(place, **more, **({"factory": Unlocked} if isinstance(place, Path) else {}))  # type: ignore
+        factory = {"factory": Unlocked} if isinstance(place, Path) else {}
+        return plain(place, **more, **factory)  # type: ignore
 
     monkeypatch.setattr(sqlite3, "connect", connect)
     index = Index(tmp_path)

@@ -11,7 +11,8 @@ from studio.model import lines
 
 
 def options(part: dict[str, object]) -> dict[str, tuple[str, str, object]]:
-    return {o["name"]: (o["kind"], o["default"], o["value"]) for o in part["options"]}  # type: ignore[attr-defined]
+    found = part["options"]
+    return {o["name"]: (o["kind"], o["default"], o["value"]) for o in found}  # type: ignore[attr-defined]
 
 
 def test_a_line_is_its_rules_in_order_with_what_it_says() -> None:
