@@ -151,6 +151,11 @@ def dit_to_original(net: DiT) -> dict[str, Tensor]:
             "the original DiT has neither a convolutional stem nor numeric conditions and always has "
             "labels; this model cannot be written as one"
         )
+    if net.axes.count != 2 or net.vocab or net.periodic or net.known_embedder is not None:
+        raise ValueError(
+            "the original DiT is of pictures and has neither tokens nor angles nor known entries; this model "
+            "cannot be written as one"
+        )
     state = {k: v for k, v in net.state_dict().items() if not k.startswith("modulation.")}
     names = [f"blocks.{i}.adaLN_modulation.1" for i in range(len(net.blocks))] + [
         "final_layer.adaLN_modulation.1"

@@ -145,6 +145,10 @@ def test_refusals() -> None:
         (lambda: dit_to_original(ours(num_classes=0)), "cannot be written as one"),
         (lambda: dit_to_original(ours(num_numeric=2)), "cannot be written as one"),
         (lambda: dit_to_original(ours(stem_channels=(8,))), "cannot be written as one"),
+        (lambda: dit_to_original(ours(input_size=(8,), rotary=True)), "is of pictures"),
+        (lambda: dit_to_original(ours(input_size=(2, 8, 8))), "is of pictures"),
+        (lambda: dit_to_original(ours(known=True)), "nor known entries"),
+        (lambda: dit_to_original(ours(periodic=True)), "nor angles"),
         (
             lambda: dit_to_diffusers(ours()),
             "needs frequency_shift=1, a square grid and a null class; got frequency_shift=0",
