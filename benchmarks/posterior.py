@@ -16,7 +16,7 @@ observations, below 0 where ours is nearer. They are computed here from 1,000 dr
 which still takes a minute or two), which `benchmarks.posterior_peers` made of models trained on the same
 simulations for the same time.
 ``samples_per_s_vs_sbi`` was measured there, in one run of both (``"source"``): the least of both tasks, ours
-to NPE's, as FMPE takes minutes.
+to NPE's; FMPE was not timed.
 """
 
 import sys

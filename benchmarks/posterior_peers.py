@@ -56,7 +56,7 @@ SETTINGS = {
     "two-moons": ("train.steps=5500", "train.lr=0.002", "sample.num_steps=20"),
     "slcp": ("train.steps=4500", "train.lr=0.002", "train.weight_decay=0.2", "sample.num_steps=20"),
 }
-TIMED = (OURS, "npe")  # FMPE takes minutes
+TIMED = (OURS, "npe")  # FMPE solves an equation for each draw: too long for 1,000 observations
 SEEDS = {OURS: (0,), "fmpe": (0,), "npe": (0,)}
 
 
